@@ -1,0 +1,37 @@
+/** An image as the engine knows it. */
+import type { ContainerConfig } from '../containers/config.ts';
+
+/** The OCI/Docker image configuration; unknown keys are kept in the stored bytes. */
+export interface ImageConfig {
+  architecture: string;
+  os: string;
+  variant?: string;
+  'os.version'?: string;
+  created?: string;
+  author?: string;
+  comment?: string;
+  docker_version?: string;
+  container?: string;
+  config?: Partial<ContainerConfig> | null;
+  rootfs: { type: 'layers'; diff_ids: string[] };
+  history?: { created?: string; created_by?: string; author?: string; comment?: string; empty_layer?: boolean }[];
+}
+
+export interface Image {
+  /** sha256:… of the config's bytes. */
+  id: string;
+  parent: string;
+  config: ImageConfig;
+  /** Wall ns. */
+  created: string;
+  /** Wall ns of the last tagging, '0' = never. */
+  tagged: string;
+  /** Bytes of all layers. */
+  size: number;
+  /** Chain IDs, lowest layer first. */
+  chains: string[];
+  /** Familiar names with tag (`busybox:latest`). */
+  repoTags: string[];
+  /** Familiar names with digest. */
+  repoDigests: string[];
+}

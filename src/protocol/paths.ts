@@ -1,0 +1,11 @@
+/** Names of the files that daemon and shim both know, relative to a container's two directories. */
+
+/** In the container's directory (data root). */
+export const SPEC_FILE = 'spec.json';
+export const JOURNAL_FILE = 'journal';
+export const LOCK_FILE = 'lock';
+export const SHIM_LOG_FILE = 'shim.log';
+
+/** In its run directory (exec root). */
+export const CTL_SOCKET = 'ctl';
+export const FD_SOCKET = 'fd';

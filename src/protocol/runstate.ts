@@ -1,0 +1,115 @@
+/** A container's run state is a fold over its journal: the shim and the daemon share this one function. */
+import type { HealthProbe, HealthStatus, JournalRecord, RestartPolicy } from './records.ts';
+
+/** Docker keeps the last five probes (moby daemon/health.go, maxLogEntries). */
+const HEALTH_LOG_ENTRIES = 5;
+
+export type RunStatus = 'created' | 'starting' | 'running' | 'paused' | 'restarting' | 'exited';
+
+export interface RunExec {
+  pid: number;
+  startTime: string;
+  running: boolean;
+  exitCode: number | null;
+}
+
+export interface RunState {
+  status: RunStatus;
+  gen: number;
+  /** 0 unless an init is alive. */
+  pid: number;
+  /** Field 22 of /proc/PID/stat of that init: with the pid and the boot id it names the process beyond doubt. */
+  pidStartTime: string;
+  boot: string;
+  /** Wall ns as decimal strings; '' = never. */
+  startedAt: string;
+  finishedAt: string;
+  exitCode: number;
+  oomKilled: boolean;
+  error: string;
+  restartCount: number;
+  /** A client asked it to stop: the policy rests until the next start. */
+  stoppedByUser: boolean;
+  /** Dead and no restart pending. True for a container that never ran. */
+  final: boolean;
+  health: { status: HealthStatus; streak: number; log: HealthProbe[] } | null;
+  /** Changed by `update`; null = as in the spec. */
+  restart: RestartPolicy | null;
+  /** Execs of the running generation that are alive or whose code was not fetched yet. */
+  execs: Record<string, RunExec>;
+}
+
+export function initialRunState(): RunState {
+  return {
+    status: 'created', gen: 0, pid: 0, pidStartTime: '', boot: '', startedAt: '', finishedAt: '', exitCode: 0,
+    oomKilled: false, error: '', restartCount: 0, stoppedByUser: false, final: true, health: null, restart: null, execs: {},
+  };
+}
+
+/** Applies one record. Pure: the given state is not changed. */
+export function applyRecord(s: RunState, r: JournalRecord): RunState {
+  switch (r.type) {
+    case 'creating':
+      return {
+        ...s, status: s.status === 'restarting' ? 'restarting' : 'starting', gen: r.gen, boot: r.boot, error: '', final: false, pid: 0, pidStartTime: '',
+        execs: {},
+        // A restart by policy keeps its count; a start by hand begins anew (moby: RestartCount resets on manual start).
+        ...(s.status === 'restarting' ? {} : { restartCount: 0, stoppedByUser: false }),
+      };
+    case 'created':
+      return { ...s, pid: r.pid, pidStartTime: r.startTime };
+    case 'started':
+      return {
+        ...s, status: 'running', pid: r.pid, pidStartTime: r.startTime, startedAt: r.wall, exitCode: 0, oomKilled: false,
+        stoppedByUser: false, error: '', final: false,
+      };
+    case 'failed':
+      return {
+        ...s, status: s.startedAt ? 'exited' : 'created', pid: 0, pidStartTime: '', exitCode: r.code, error: r.error, health: null,
+        ...(s.startedAt ? { finishedAt: r.wall } : {}),
+      };
+    case 'exited':
+      return {
+        ...s, status: 'exited', pid: 0, pidStartTime: '', finishedAt: r.wall, exitCode: r.code, oomKilled: r.oomKilled,
+        error: r.error ?? '', execs: endedExecs(s.execs),
+      };
+    case 'restarting':
+      return { ...s, status: 'restarting', restartCount: r.count };
+    case 'final':
+      return { ...s, status: s.status === 'restarting' ? 'exited' : s.status, final: true, stoppedByUser: r.user || s.stoppedByUser };
+    case 'oom':
+      return s;
+    case 'paused':
+      return { ...s, status: 'paused' };
+    case 'resumed':
+      return { ...s, status: 'running' };
+    case 'stopping':
+      return { ...s, stoppedByUser: !r.restart };
+    case 'health':
+      return {
+        ...s,
+        health: {
+          status: r.status,
+          streak: r.streak,
+          log: r.probe ? [...(s.health?.log ?? []), r.probe].slice(-HEALTH_LOG_ENTRIES) : s.health?.log ?? [],
+        },
+      };
+    case 'exec-started':
+      return { ...s, execs: { ...s.execs, [r.exec]: { pid: r.pid, startTime: r.startTime, running: true, exitCode: null } } };
+    case 'exec-failed':
+      return { ...s, execs: { ...s.execs, [r.exec]: { pid: 0, startTime: '', running: false, exitCode: r.code } } };
+    case 'exec-exited':
+      return { ...s, execs: without(s.execs, r.exec) };
+    case 'updated':
+      return { ...s, restart: r.restart };
+    default:
+      return s;
+  }
+}
+
+const without = (execs: Record<string, RunExec>, id: string): Record<string, RunExec> => {
+  const { [id]: _gone, ...rest } = execs;
+  return rest;
+};
+
+const endedExecs = (_execs: Record<string, RunExec>): Record<string, RunExec> => ({});

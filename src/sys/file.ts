@@ -1,0 +1,82 @@
+/** Files and descriptors beyond node:fs: locks, FIFOs, pipes, flags. */
+import { closeSync, fsyncSync, openSync } from 'node:fs';
+import { check, declare, Errno, errno, type Fd } from './libc.ts';
+
+const flockCall = declare('int flock(int fd, int operation)');
+const mkfifoCall = declare('int mkfifo(const char *path, unsigned int mode)');
+const mknodCall = declare('int mknod(const char *path, unsigned int mode, unsigned long device)');
+const fcntlCall = declare('int fcntl(int fd, int command, long argument)');
+const fallocateCall = declare('int fallocate(int fd, int mode, long offset, long length)');
+const chrootCall = declare('int chroot(const char *path)');
+const chdirCall = declare('int chdir(const char *path)');
+const unshareCall = declare('int unshare(int flags)');
+
+const LOCK_EX = 2;
+const LOCK_NB = 4;
+const EWOULDBLOCK = 11;
+const F_GETFL = 3;
+const F_SETFL = 4;
+const F_DUPFD_CLOEXEC = 1030;
+const F_SETPIPE_SZ = 1031;
+const O_NONBLOCK = 0o4000;
+const CLONE_FS = 0x200;
+
+/** An exclusive lock that dies with its holder. flock(2). */
+export interface Lock {
+  readonly fd: Fd;
+  release(): void;
+}
+
+/** Locks `path` (made if missing, close-on-exec); undefined when another process holds it. */
+export function tryLock(path: string): Lock | undefined {
+  const fd = openSync(path, 'a', 0o600);
+  if (flockCall(fd, LOCK_EX | LOCK_NB) === 0) return { fd, release: () => closeSync(fd) };
+  const reason = errno();
+  closeSync(fd);
+  if (reason === EWOULDBLOCK) return undefined;
+  throw new Errno(reason, 'flock', path);
+}
+
+/** mkfifo(3), mode 0600. */
+export const mkfifo = (path: string): void => void check(mkfifoCall(path, 0o600), 'mkfifo', path);
+
+/** `mode` includes the file type. mknod(2). */
+export const mknod = (path: string, mode: number, device: bigint): void => void check(mknodCall(path, mode, device), 'mknod', path);
+
+/** Raises a pipe's or FIFO's capacity; the kernel's refusal is no fault. F_SETPIPE_SZ, fcntl(2). */
+export const growPipe = (fd: Fd, bytes: number): boolean => fcntlCall(fd, F_SETPIPE_SZ, bytes) >= 0;
+
+/** Clears O_NONBLOCK on the open file description, which all its descriptors share. */
+export function makeBlocking(fd: Fd): void {
+  const flags = check(fcntlCall(fd, F_GETFL, 0), 'fcntl');
+  check(fcntlCall(fd, F_SETFL, flags & ~O_NONBLOCK), 'fcntl');
+}
+
+/** Sets O_NONBLOCK on the open file description. */
+export function makeNonBlocking(fd: Fd): void {
+  const flags = check(fcntlCall(fd, F_GETFL, 0), 'fcntl');
+  check(fcntlCall(fd, F_SETFL, flags | O_NONBLOCK), 'fcntl');
+}
+
+/** A second descriptor, close-on-exec, for the same open file description. */
+export const duplicate = (fd: Fd): Fd => check(fcntlCall(fd, F_DUPFD_CLOEXEC, 0), 'fcntl');
+
+/** Reserves room in a file so that a full disk cannot refuse it later. fallocate(2), FALLOC_FL_KEEP_SIZE. */
+export const reserve = (fd: Fd, offset: number, length: number): boolean => fallocateCall(fd, 1, offset, length) === 0;
+
+/** Makes a directory's entries (a rename, a new file) durable. */
+export function syncDirectory(path: string): void {
+  const fd = openSync(path, 'r');
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Jails the calling thread alone under `root`. For worker threads: only synchronous fs calls obey the jail. unshare(2) CLONE_FS, chroot(2). */
+export function jailThread(root: string): void {
+  check(unshareCall(CLONE_FS), 'unshare');
+  check(chrootCall(root), 'chroot', root);
+  check(chdirCall('/'), 'chdir');
+}

@@ -1,0 +1,64 @@
+/** The C library, by FFI. Every other file in sys/ declares the calls it needs through here. */
+import { createRequire } from 'node:module';
+import { existsSync } from 'node:fs';
+import { constants } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+type Koffi = typeof import('koffi');
+
+const require = createRequire(import.meta.url);
+
+// koffi's native part lies beside a bundle (its JS loader cannot be bundled, and costs 1 MB a process).
+function loadKoffi(): Koffi {
+  const beside = join(dirname(fileURLToPath(import.meta.url)), 'koffi.node');
+  if (existsSync(beside)) return require(beside) as Koffi;
+  const musl = existsSync('/lib/ld-musl-x86_64.so.1') || existsSync('/lib/ld-musl-aarch64.so.1');
+  const triplet = `${musl ? 'musl' : 'linux'}_${process.arch}`;
+  return require(`@koromix/koffi-linux-${process.arch}/${triplet}/koffi.node`) as Koffi;
+}
+
+export const koffi = loadKoffi();
+const libc = koffi.load('libc.so.6');
+
+/** A file descriptor. */
+export type Fd = number;
+
+/** A system call that failed. `code` is the errno's name, as in Node's own errors. */
+export class Errno extends Error {
+  readonly code: string;
+  constructor(readonly errno: number, readonly syscall: string, detail = '') {
+    const code = errnoNames.get(errno) ?? `errno ${errno}`;
+    super(`${syscall}: ${code}${detail ? ` (${detail})` : ''}`);
+    this.name = 'Errno';
+    this.code = code;
+  }
+}
+
+const errnoNames = new Map<number, string>(Object.entries(constants.errno).map(([name, value]) => [value, name]));
+
+type Native = (...args: unknown[]) => number;
+
+/** Declares a C function by its prototype. */
+export const declare = (prototype: string): Native => libc.func(prototype) as unknown as Native;
+
+/** Returns `result`, or throws what errno says when it is negative. */
+export function check(result: number | bigint, syscall: string, detail = ''): number {
+  const n = Number(result);
+  if (n < 0) throw new Errno(koffi.errno(), syscall, detail);
+  return n;
+}
+
+/** errno of the call just made. */
+export const errno = (): number => koffi.errno();
+
+/** The address of a buffer, for structures that hold pointers. The caller keeps the buffer alive until the call returns. */
+export const addressOf = (buffer: Buffer): bigint => BigInt(koffi.address(buffer));
+
+const rawSyscall = declare('long syscall(long n, long a, long b, long c, long d, long e, long f)');
+
+/** Numbers that are the same on x86_64 and arm64 (those since 2018 are unified). */
+export const SYS = { pidfd_send_signal: 424, pidfd_open: 434, pidfd_getfd: 438, mount_setattr: 442 } as const;
+
+/** syscall(2), for calls that the C library does not wrap. */
+export const syscall = (n: number, a = 0, b = 0, c = 0, d = 0, e = 0, f = 0): number => Number(rawSyscall(n, a, b, c, d, e, f));

@@ -1,0 +1,6 @@
+/** Gives freed heap back to the kernel. malloc_trim(3). */
+import { declare } from './libc.ts';
+
+const mallocTrim = declare('int malloc_trim(size_t pad)');
+
+export const trimHeap = (): void => void mallocTrim(0);

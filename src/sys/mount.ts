@@ -1,0 +1,34 @@
+/** Mounts. mount(2), umount2(2), mount_setattr(2). */
+import { readFileSync } from 'node:fs';
+import { check, declare, Errno, errno } from './libc.ts';
+
+const mountCall = declare('int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)');
+const umountCall = declare('int umount2(const char *target, int flags)');
+
+export const MS = {
+  RDONLY: 1, NOSUID: 2, NODEV: 4, NOEXEC: 8, REMOUNT: 32, BIND: 4096, MOVE: 8192, REC: 16384,
+  UNBINDABLE: 1 << 17, PRIVATE: 1 << 18, SLAVE: 1 << 19, SHARED: 1 << 20,
+} as const;
+
+const MNT_DETACH = 2;
+const EINVAL = 22;
+const ENOENT = 2;
+
+export function mount(source: string, target: string, type: string | null, flags = 0, data: string | null = null): void {
+  check(mountCall(source, target, type, flags, data), 'mount', `${type ?? 'bind'} on ${target}`);
+}
+
+/** Unmounts lazily; true when something was mounted there. */
+export function unmount(target: string): boolean {
+  if (umountCall(target, MNT_DETACH) === 0) return true;
+  if (errno() === EINVAL || errno() === ENOENT) return false;
+  throw new Errno(errno(), 'umount2', target);
+}
+
+/** Mount points at or below `prefix`, deepest first. proc(5) mountinfo. */
+export function mountsUnder(prefix: string): string[] {
+  const points = readFileSync('/proc/self/mountinfo', 'latin1').split('\n').map((line) => unescapeOctal(line.split(' ')[4] ?? ''));
+  return points.filter((p) => p === prefix || p.startsWith(`${prefix}/`)).sort((a, b) => b.length - a.length);
+}
+
+const unescapeOctal = (text: string): string => text.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(parseInt(digits, 8)));

@@ -1,0 +1,105 @@
+/** Processes: reaping, subreaper, pidfds, signals. */
+import { readFileSync } from 'node:fs';
+import { addressOf, check, declare, Errno, errno, syscall, SYS, type Fd } from './libc.ts';
+
+const prctlCall = declare('int prctl(int op, unsigned long a, unsigned long b, unsigned long c, unsigned long d)');
+const waitpidCall = declare('int waitpid(int pid, _Out_ int *status, int options)');
+const killCall = declare('int kill(int pid, int signal)');
+const ioctlCall = declare('int ioctl(int fd, unsigned long request, void *argument)');
+
+const PR_SET_CHILD_SUBREAPER = 36;
+const WNOHANG = 1;
+const ESRCH = 3;
+const ECHILD = 10;
+
+/** Orphans below this process become its children. prctl(2). */
+export function becomeSubreaper(): void {
+  check(prctlCall(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 'prctl');
+}
+
+/** How a process ended, as wait(2) tells it. `code` is Docker's: 128+n when killed by signal n. */
+export interface Ending {
+  code: number;
+  signal: number;
+}
+
+/** Decodes a wait status. wait(2). */
+export function decodeStatus(status: number): Ending {
+  const signal = status & 0x7f;
+  return signal ? { code: 128 + signal, signal } : { code: (status >> 8) & 0xff, signal: 0 };
+}
+
+/** Reaps child `pid` if it is dead; undefined while it lives, 'not-a-child' when somebody else is its parent. waitpid(2), WNOHANG. */
+export function reap(pid: number): Ending | undefined | 'not-a-child' {
+  const status: [number] = [0];
+  const found = waitpidCall(pid, status, WNOHANG);
+  if (found === pid) return decodeStatus(status[0]);
+  if (found < 0 && errno() === ECHILD) return 'not-a-child';
+  return undefined;
+}
+
+/** Sends a signal; false when there is no such process. kill(2). */
+export function kill(pid: number, signal: number): boolean {
+  if (pid <= 1) throw new Errno(22, 'kill', `refusing pid ${pid}`);
+  if (killCall(pid, signal) === 0) return true;
+  if (errno() === ESRCH) return false;
+  throw new Errno(errno(), 'kill', `pid ${pid}`);
+}
+
+/** A descriptor that names a process beyond pid reuse; readable once it is dead. pidfd_open(2), Linux 5.3.
+ *  @throws Errno ESRCH when it is gone. */
+export const pidfdOpen = (pid: number): Fd => check(syscall(SYS.pidfd_open, pid, 0), 'pidfd_open', `pid ${pid}`);
+
+/** Takes descriptor `fd` out of another process. pidfd_getfd(2), Linux 5.6; needs ptrace rights over it.
+ *  @throws Errno EBADF when that process has no such descriptor */
+export const pidfdGetfd = (pidfd: Fd, fd: number): Fd => check(syscall(SYS.pidfd_getfd, pidfd, fd, 0), 'pidfd_getfd');
+
+/** Signals the process behind a pidfd; false when it is gone. pidfd_send_signal(2), Linux 5.1. */
+export function pidfdKill(pidfd: Fd, signal: number): boolean {
+  if (syscall(SYS.pidfd_send_signal, pidfd, signal, 0, 0) === 0) return true;
+  if (errno() === ESRCH) return false;
+  throw new Errno(errno(), 'pidfd_send_signal');
+}
+
+// _IOWR(0xFF, 11, struct pidfd_info), PIDFD_INFO_EXIT is bit 3 of its mask; the status lies at offset 60 (linux/pidfd.h, 6.15).
+const PIDFD_GET_INFO = ((3 << 30) >>> 0) + (64 << 16) + (0xff << 8) + 11;
+const PIDFD_INFO_EXIT = 8n;
+
+/** How the process behind a pidfd ended, though somebody else reaped it; undefined when the kernel cannot tell. PIDFD_GET_INFO, Linux 6.15. */
+export function pidfdEnding(pidfd: Fd): Ending | undefined {
+  const info = Buffer.alloc(64);
+  info.writeBigUInt64LE(PIDFD_INFO_EXIT, 0);
+  if (ioctlCall(pidfd, PIDFD_GET_INFO, addressOf(info)) < 0) return undefined;
+  return info.readBigUInt64LE(0) & PIDFD_INFO_EXIT ? decodeStatus(info.readInt32LE(60)) : undefined;
+}
+
+/** What /proc/PID/stat tells of a process. proc(5). */
+export interface ProcStat {
+  state: string;
+  ppid: number;
+  /** Field 22, in clock ticks since boot: with the pid it names a process within one boot. */
+  startTime: string;
+  /** Field 52: the wait status of a zombie (0 without ptrace rights). */
+  exitStatus: number;
+}
+
+/** undefined when there is no such process. */
+export function procStat(pid: number): ProcStat | undefined {
+  let text: string;
+  try {
+    text = readFileSync(`/proc/${pid}/stat`, 'latin1');
+  } catch {
+    return undefined;
+  }
+  const fields = text.slice(text.lastIndexOf(')') + 2).trim().split(' ');
+  return { state: fields[0]!, ppid: Number(fields[1]), startTime: fields[19]!, exitStatus: Number(fields[49] ?? 0) };
+}
+
+/** Whether exactly this process (pid and start time, same boot) is alive and no zombie. */
+export function isAlive(pid: number, startTime: string): boolean {
+  const stat = pid > 0 ? procStat(pid) : undefined;
+  return stat !== undefined && stat.startTime === startTime && stat.state !== 'Z' && stat.state !== 'X';
+}
+
+/** Names this boot of the kernel. */
+export const bootId = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();

@@ -1,0 +1,146 @@
+/** Unix sockets beyond node:net: descriptors as passengers, peers' credentials, listening without an event loop. */
+import { closeSync } from 'node:fs';
+import { addressOf, check, declare, Errno, errno, type Fd } from './libc.ts';
+
+const socketCall = declare('int socket(int domain, int type, int protocol)');
+const socketpairCall = declare('int socketpair(int domain, int type, int protocol, _Out_ int *pair)');
+const bindCall = declare('int bind(int fd, void *address, unsigned int length)');
+const listenCall = declare('int listen(int fd, int backlog)');
+const acceptCall = declare('int accept4(int fd, void *address, void *length, int flags)');
+const connectCall = declare('int connect(int fd, void *address, unsigned int length)');
+const sendmsgCall = declare('long sendmsg(int fd, void *message, int flags)');
+const recvmsgCall = declare('long recvmsg(int fd, void *message, int flags)');
+const getsockoptCall = declare('int getsockopt(int fd, int level, int option, void *value, void *length)');
+
+const AF_UNIX = 1;
+const SOCK_STREAM = 1;
+const SOCK_CLOEXEC = 0o2000000;
+const SOCK_NONBLOCK = 0o4000;
+const SOL_SOCKET = 1;
+const SCM_RIGHTS = 1;
+const SO_PEERCRED = 17;
+const MSG_NOSIGNAL = 0x4000;
+const MSG_DONTWAIT = 0x40;
+const MSG_CMSG_CLOEXEC = 0x40000000;
+const EAGAIN = 11;
+
+/** Longest path of a unix socket: sun_path is 108 bytes with its NUL. unix(7). */
+export const MAX_SOCKET_PATH = 107;
+const MAX_PASSENGERS = 16;
+
+/** A listening unix socket, non-blocking, close-on-exec, that no event loop watches. */
+export function listenUnix(path: string, backlog: number): Fd {
+  const fd = check(socketCall(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), 'socket');
+  try {
+    const address = unixAddress(path);
+    check(bindCall(fd, address, address.length), 'bind', path);
+    check(listenCall(fd, backlog), 'listen', path);
+    return fd;
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}
+
+/** The next waiting connection (non-blocking, close-on-exec), or undefined when there is none. accept4(2). */
+export function accept(listener: Fd): Fd | undefined {
+  const fd = acceptCall(listener, null, null, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  if (fd >= 0) return fd;
+  if (errno() === EAGAIN) return undefined;
+  throw new Errno(errno(), 'accept4');
+}
+
+/** Connects, sends `data` with one descriptor as passenger, and closes: whoever accepts finds both queued.
+ *  Never blocks: a unix connect succeeds or fails at once. @throws Errno EAGAIN when the backlog is full. */
+export function deliverFd(path: string, data: Buffer, passenger: Fd): void {
+  const fd = check(socketCall(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), 'socket');
+  try {
+    const address = unixAddress(path);
+    check(connectCall(fd, address, address.length), 'connect', path);
+    sendFds(fd, data, [passenger]);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** sendmsg(2) with SCM_RIGHTS. */
+export function sendFds(socket: Fd, data: Buffer, fds: Fd[]): void {
+  const control = Buffer.alloc(16 + align8(fds.length * 4));
+  control.writeBigUInt64LE(BigInt(16 + fds.length * 4), 0);
+  control.writeInt32LE(SOL_SOCKET, 8);
+  control.writeInt32LE(SCM_RIGHTS, 12);
+  fds.forEach((fd, i) => control.writeInt32LE(fd, 16 + 4 * i));
+  const message = messageHeader(data, control);
+  check(sendmsgCall(socket, message.header, MSG_NOSIGNAL), 'sendmsg');
+}
+
+export interface Received {
+  data: Buffer;
+  fds: Fd[];
+}
+
+/** Data and passengers that are queued, or undefined when nothing is. Never blocks. recvmsg(2). */
+export function receiveFds(socket: Fd, maxData = 4096): Received | undefined {
+  const data = Buffer.allocUnsafeSlow(maxData);
+  const control = Buffer.alloc(16 + 4 * MAX_PASSENGERS);
+  const message = messageHeader(data, control);
+  const n = Number(recvmsgCall(socket, message.header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC));
+  if (n < 0) {
+    if (errno() === EAGAIN) return undefined;
+    throw new Errno(errno(), 'recvmsg');
+  }
+  return { data: data.subarray(0, n), fds: passengers(control, Number(message.header.readBigUInt64LE(40))) };
+}
+
+/** uid and pid of the process at the other end of a unix socket. SO_PEERCRED, unix(7). */
+export function peerOf(socket: Fd): { pid: number; uid: number } {
+  const credentials = Buffer.alloc(12);
+  const length = Buffer.alloc(4);
+  length.writeUInt32LE(12);
+  check(getsockoptCall(socket, SOL_SOCKET, SO_PEERCRED, credentials, length), 'getsockopt');
+  return { pid: credentials.readInt32LE(0), uid: credentials.readInt32LE(4) };
+}
+
+/** Two connected unix stream sockets, close-on-exec, non-blocking. socketpair(2). */
+export function socketPair(): [Fd, Fd] {
+  const pair: [number, number] = [0, 0];
+  check(socketpairCall(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 'socketpair');
+  return pair;
+}
+
+function unixAddress(path: string): Buffer {
+  const bytes = Buffer.from(path);
+  if (bytes.length > MAX_SOCKET_PATH) throw new Errno(36, 'socket path', `${path} is longer than ${MAX_SOCKET_PATH} bytes`);
+  const address = Buffer.alloc(2 + bytes.length + 1);
+  address.writeUInt16LE(AF_UNIX, 0);
+  bytes.copy(address, 2);
+  return address;
+}
+
+// struct msghdr and iovec as LP64 lays them out. The buffers are kept in the result so that they outlive the call.
+function messageHeader(data: Buffer, control: Buffer): { header: Buffer; keep: Buffer[] } {
+  const vector = Buffer.alloc(16);
+  vector.writeBigUInt64LE(addressOf(data), 0);
+  vector.writeBigUInt64LE(BigInt(data.length), 8);
+  const header = Buffer.alloc(56);
+  header.writeBigUInt64LE(addressOf(vector), 16);
+  header.writeBigUInt64LE(1n, 24);
+  header.writeBigUInt64LE(addressOf(control), 32);
+  header.writeBigUInt64LE(BigInt(control.length), 40);
+  return { header, keep: [data, control, vector] };
+}
+
+function passengers(control: Buffer, length: number): Fd[] {
+  const fds: Fd[] = [];
+  for (let at = 0; at + 16 <= length; ) {
+    const size = Number(control.readBigUInt64LE(at));
+    if (size < 16) break;
+    if (control.readInt32LE(at + 8) === SOL_SOCKET && control.readInt32LE(at + 12) === SCM_RIGHTS) {
+      for (let k = at + 16; k + 4 <= at + size; k += 4) fds.push(control.readInt32LE(k));
+    }
+    at += align8(size);
+  }
+  return fds;
+}
+
+const align8 = (n: number): number => (n + 7) & ~7;
