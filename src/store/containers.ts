@@ -1,6 +1,7 @@
 /** Containers at rest: one row each. */
 import type { Container, Phase } from '../engine/containers/container.ts';
 import type { RunState } from '../protocol/runstate.ts';
+import { faultPoint } from '../sys/fault.ts';
 import type { Db } from './database.ts';
 
 interface Row {
@@ -51,7 +52,10 @@ export class ContainerRows {
 
   /** Runs `work` as one transaction: all of it is on disk when it returns, or none. */
   transaction<T>(work: () => T): T {
-    return this.db.transaction(work)();
+    faultPoint('commit.before');
+    const result = this.db.transaction(work)();
+    faultPoint('commit.after');
+    return result;
   }
 
   insert(c: Container): void {

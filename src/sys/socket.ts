@@ -1,5 +1,6 @@
 /** Unix sockets beyond node:net: descriptors as passengers, peers' credentials, listening without an event loop. */
 import { closeSync } from 'node:fs';
+import { faultPoint } from './fault.ts';
 import { addressOf, check, declare, Errno, errno, type Fd } from './libc.ts';
 
 const socketCall = declare('int socket(int domain, int type, int protocol)');
@@ -58,6 +59,7 @@ export function deliverFd(path: string, data: Buffer, passenger: Fd): void {
     const address = unixAddress(path);
     check(connectCall(fd, address, address.length), 'connect', path);
     sendFds(fd, data, [passenger]);
+    faultPoint('handover.sent');
   } finally {
     closeSync(fd);
   }

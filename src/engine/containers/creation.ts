@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { initialRunState } from '../../protocol/runstate.ts';
+import { faultPoint } from '../../sys/fault.ts';
 import { wallNow } from '../clock.ts';
 import { InvalidParameter, NotFound } from '../errors.ts';
 import type { Image } from '../images/image.ts';
@@ -47,6 +48,7 @@ export async function createContainer(parts: Parts, name: string, request: Creat
   try {
     mkdirSync(directory, { recursive: true, mode: 0o710 });
     parts.snapshots.prepare(id);
+    faultPoint('create.directories');
     await makeVolumes(parts, container, image);
     parts.rows.transaction(() => {
       parts.rows.insert(container);

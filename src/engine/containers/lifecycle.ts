@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { SPEC_FILE } from '../../protocol/paths.ts';
+import { faultPoint } from '../../sys/fault.ts';
 import { Conflict, EngineError, InvalidParameter, NotModified, SystemFault } from '../errors.ts';
 import { StartFailed, type ShimLink } from '../shims/link.ts';
 import { ociSpec } from '../spec/spec.ts';
@@ -146,8 +147,10 @@ export class Lifecycle {
       for (const { client, condition } of s.waits.take()) {
         await link.handOver<'wait'>({ op: 'wait', condition }, client).catch(() => client.answer(waitAnswer(125, 'the shim did not take this wait')));
       }
+      faultPoint('start.prepared');
       await link.request({ op: 'create', operation });
       created = true;
+      faultPoint('start.created');
       await link.request({ op: 'start', operation });
       await s.pull();
     } catch (error) {

@@ -1,5 +1,6 @@
 /** Removes a container: the intent is recorded, everything it holds is given back, its row goes last. Each step is repeatable. */
 import { rmdirSync, rmSync } from 'node:fs';
+import { faultPoint } from '../../sys/fault.ts';
 import { Conflict, SystemFault } from '../errors.ts';
 import { cgroupDirectories } from './cgroups.ts';
 import { isAnonymous } from './creation.ts';
@@ -51,6 +52,7 @@ export async function finishRemoval(s: Supervisor, parts: Parts, lifecycle: Life
   await s.link?.request({ op: 'removed' }).catch(() => undefined);
   s.waits.answer(c.state.exitCode, c.state.error);
   parts.snapshots.unmount(c.id);
+  faultPoint('remove.unmounted');
   rmSync(parts.paths.run(c.id), { recursive: true, force: true });
   rmSync(parts.paths.container(c.id), { recursive: true, force: true });
   for (const directory of cgroupDirectories(`${parts.config.cgroupParent}/shims/${c.id.slice(0, 16)}`)) {
@@ -60,6 +62,7 @@ export async function finishRemoval(s: Supervisor, parts: Parts, lifecycle: Life
       // The shim may still be inside; the start-up sweep takes empty ones away.
     }
   }
+  faultPoint('remove.directories');
   parts.execs.forget(c.id);
   parts.rows.transaction(() => {
     parts.rows.delete(c.id);

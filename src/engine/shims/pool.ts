@@ -3,6 +3,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { Duplex } from 'node:stream';
+import { faultPoint } from '../../sys/fault.ts';
 import type { Adopt } from '../../protocol/messages.ts';
 import { SystemFault } from '../errors.ts';
 import type { ShimBundle } from './bundle.ts';
@@ -34,8 +35,10 @@ export class ShimPool {
    */
   async adopt(order: Omit<Adopt, 'op'>): Promise<void> {
     const shim = this.#take();
+    faultPoint('adopt.before');
     try {
       const answer = await ask(shim, { op: 'adopt', ...order });
+      faultPoint('adopt.after');
       if (answer.error !== undefined) throw new SystemFault(`the shim refused: ${answer.error}`);
     } finally {
       shim.line.destroy();
