@@ -2,6 +2,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { startEngine, type TestEngine } from '../e2e/engine.ts';
+import { opened } from '../e2e/http.ts';
 import { until } from '../e2e/until.ts';
 
 const RUNS = Number(process.env.HOLDFAST_RUNS ?? 160);
@@ -39,10 +40,10 @@ test(`${RUNS} runs, ${AT_ONCE} in parallel: every code right`, async () => {
       const script = i % 2 === 0 ? end : `usleep ${Math.floor(Math.random() * 50_000)}; ${end}`;
       const body = { Image: 'busybox', Cmd: ['sh', '-c', script], HostConfig: { NetworkMode: 'none', ...(signal ? { PidMode: 'host' } : {}) } };
       const { Id } = (await engine.api('POST', '/containers/create', body)).json as { Id: string };
-      const waited = engine.api('POST', `/containers/${Id}/wait?condition=next-exit`);
+      const waited = await opened(engine.socket, 'POST', `/containers/${Id}/wait?condition=next-exit`);
       const started = await engine.api('POST', `/containers/${Id}/start`);
       if (started.status !== 204) wrong.push(`${i}: start ${started.text}`);
-      const told = ((await waited).json as { StatusCode: number }).StatusCode;
+      const told = ((await waited.answer).json as { StatusCode: number }).StatusCode;
       const expected = signal ? 128 + signal : code;
       const { State } = (await engine.api('GET', `/containers/${Id}/json`)).json as { State: { ExitCode: number; Status: string } };
       if (told !== expected || State.ExitCode !== expected || State.Status !== 'exited') wrong.push(`${i}: wanted ${expected}, wait told ${told}, inspect ${State.Status} ${State.ExitCode}`);
