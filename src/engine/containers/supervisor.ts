@@ -207,13 +207,16 @@ export class Supervisor {
   }
 
   #mergeFromDisk(): void {
-    let text: string;
+    let file: Buffer;
     try {
-      text = readFileSync(join(this.parts.paths.container(this.container.id), JOURNAL_FILE), 'utf8');
+      file = readFileSync(join(this.parts.paths.container(this.container.id), JOURNAL_FILE));
     } catch {
       return;
     }
-    this.#merge(parseJournal(text).records);
+    const { snapshot, records } = parseJournal(file);
+    // Compacted past the row: only where the store was put back from a backup.
+    if (snapshot && snapshot.seq > this.container.cursor) this.#store(snapshot.state, snapshot.seq, []);
+    this.#merge(records);
   }
 
   #merge(records: JournalRecord[]): void {
