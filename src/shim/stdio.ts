@@ -220,8 +220,8 @@ export class Stdio {
   }
 
   /**
-   * Goes on where a dead shim left off. Not started. What the keeper cannot give is done without: a FIFO has a path, but
-   * a terminal or stdin that nobody held any more is gone.
+   * Goes on where a dead shim left off. Not started. Of a dead keeper the FIFOs can still be had by their paths, but a
+   * terminal or stdin that nobody held any more is gone.
    */
   static takeOver(options: StdioOptions, keeper: Keeper): Stdio {
     const stdio = new Stdio(options);
@@ -229,7 +229,10 @@ export class Stdio {
       stdio.#held = take(keeper, 0);
       return stdio;
     }
-    stdio.#held = ['out', 'err'].flatMap((name, i) => reopen(stdio.#path(name)) ?? take(keeper, i));
+    stdio.#held = ['out', 'err'].flatMap((name, i) => {
+      const kept = take(keeper, i);
+      return kept.length > 0 ? kept : reopen(stdio.#path(name));
+    });
     stdio.#stdinHeld = options.stdin ? take(keeper, 2)[0] ?? -1 : -1;
     stdio.#stdinEnding = options.stdin && stdio.#stdinHeld < 0;
     return stdio;
@@ -379,10 +382,13 @@ function take({ pidfd, fds }: Keeper, i: number): Fd[] {
   }
 }
 
-function reopen(path: string): Fd[] | undefined {
+function reopen(path: string): Fd[] {
   try {
-    return [openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)];
+    const read = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    // A FIFO tells a reader of its writers' end only if it has had one since that reader opened it. pipe_poll in fs/pipe.c
+    closeSync(openSync(path, constants.O_WRONLY | constants.O_NONBLOCK));
+    return [read];
   } catch {
-    return undefined;
+    return [];
   }
 }
