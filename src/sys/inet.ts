@@ -1,0 +1,64 @@
+/** Internet sockets that no event loop watches: to find out whether a port is free, or to hold one. */
+import { closeSync } from 'node:fs';
+import { isIPv6 } from 'node:net';
+import { addressOf, check, declare, type Fd } from './libc.ts';
+
+const socketCall = declare('int socket(int domain, int type, int protocol)');
+const bindCall = declare('int bind(int fd, void *address, unsigned int length)');
+const listenCall = declare('int listen(int fd, int backlog)');
+const setsockoptCall = declare('int setsockopt(int fd, int level, int option, void *value, unsigned int length)');
+const inetPtonCall = declare('int inet_pton(int family, const char *text, void *address)');
+
+const AF_INET = 2;
+const AF_INET6 = 10;
+const SOCK_STREAM = 1;
+const SOCK_DGRAM = 2;
+const SOCK_CLOEXEC = 0o2000000;
+const SOCK_NONBLOCK = 0o4000;
+const IPPROTO_SCTP = 132;
+const IPPROTO_IPV6 = 41;
+const IPV6_V6ONLY = 26;
+const SOL_SOCKET = 1;
+const SO_REUSEADDR = 2;
+const BACKLOG = 511;
+
+export type Transport = 'tcp' | 'udp' | 'sctp';
+
+/** A bound socket, close-on-exec, non-blocking; of IPv6 addresses only where the address is one. bind(2).
+ *  @throws Errno EADDRINUSE, EADDRNOTAVAIL, EACCES */
+export function bindPort(protocol: Transport, address: string, port: number): Fd {
+  const six = isIPv6(address);
+  const type = (protocol === 'udp' ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC | SOCK_NONBLOCK;
+  const fd = check(socketCall(six ? AF_INET6 : AF_INET, type, protocol === 'sctp' ? IPPROTO_SCTP : 0), 'socket', protocol);
+  try {
+    if (six) setOption(fd, IPPROTO_IPV6, IPV6_V6ONLY);
+    // Old connections in TIME_WAIT do not make a TCP port taken. With UDP it would let two share a port.
+    if (protocol === 'tcp') setOption(fd, SOL_SOCKET, SO_REUSEADDR);
+    const name = socketAddress(address, port, six);
+    check(bindCall(fd, addressOf(name), name.length), 'bind', `${address} ${port}/${protocol}`);
+    return fd;
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}
+
+/** A bound TCP socket begins to queue connections. listen(2). */
+export const listen = (fd: Fd): void => void check(listenCall(fd, BACKLOG), 'listen');
+
+function setOption(fd: Fd, level: number, option: number): void {
+  const one = Buffer.allocUnsafeSlow(4);
+  one.writeInt32LE(1);
+  check(setsockoptCall(fd, level, option, addressOf(one), one.length), 'setsockopt');
+}
+
+// struct sockaddr_in, sockaddr_in6
+function socketAddress(address: string, port: number, six: boolean): Buffer {
+  const name = Buffer.alloc(six ? 28 : 16);
+  name.writeUInt16LE(six ? AF_INET6 : AF_INET, 0);
+  name.writeUInt16BE(port, 2);
+  const binary = Buffer.alloc(16);
+  if (inetPtonCall(six ? AF_INET6 : AF_INET, address, binary) !== 1) throw new TypeError(`${address} is no address`);
+  binary.copy(name, six ? 8 : 4, 0, six ? 16 : 4);
+  return name;
+}
