@@ -1,5 +1,6 @@
 /** Mounts. mount(2), umount2(2), mount_setattr(2). */
 import { readFileSync } from 'node:fs';
+import { faultPoint } from './fault.ts';
 import { check, declare, Errno, errno } from './libc.ts';
 
 const mountCall = declare('int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)');
@@ -15,11 +16,14 @@ const EINVAL = 22;
 const ENOENT = 2;
 
 export function mount(source: string, target: string, type: string | null, flags = 0, data: string | null = null): void {
+  faultPoint('mount.before');
   check(mountCall(source, target, type, flags, data), 'mount', `${type ?? 'bind'} on ${target}`);
+  faultPoint('mount.after');
 }
 
 /** Unmounts lazily; true when something was mounted there. */
 export function unmount(target: string): boolean {
+  faultPoint('unmount.before');
   if (umountCall(target, MNT_DETACH) === 0) return true;
   if (errno() === EINVAL || errno() === ENOENT) return false;
   throw new Errno(errno(), 'umount2', target);

@@ -1,5 +1,6 @@
 /** Network namespaces, pinned by a bind mount so that they outlive every process in them. */
 import { closeSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { faultPoint } from './fault.ts';
 import { check, declare, type Fd } from './libc.ts';
 import { mount, MS, unmount } from './mount.ts';
 
@@ -22,7 +23,9 @@ export function inNetns<T>(path: string, work: () => T): T {
 
 /** Makes a new network namespace and pins it on the file `path`. */
 export function createNetns(path: string): void {
+  faultPoint('netns.before');
   writeFileSync(path, '', { flag: 'wx', mode: 0o600 });
+  faultPoint('netns.file');
   aside(() => {
     check(unshareCall(CLONE_NEWNET), 'unshare');
     mount('/proc/thread-self/ns/net', path, null, MS.BIND);

@@ -1,9 +1,34 @@
-/** Containers: everything a client may ask of them. */
-import type { AttachOptions, WaitCondition } from '../../protocol/messages.ts';
+/** Containers: everything a client may ask of them. The registry is in memory; rows and journals are the truth behind it. */
+import { randomBytes } from 'node:crypto';
 import type { Duplex } from 'node:stream';
+import type { AttachOptions, WaitCondition } from '../../protocol/messages.ts';
+import type { ExecSpec } from '../../protocol/spec.ts';
+import { parseDetachKeys } from '../../protocol/detach-keys.ts';
 import type { Client } from '../client.ts';
-import type { Container } from './container.ts';
+import { Conflict, EngineError, InvalidParameter, NotFound } from '../errors.ts';
+import { execProcess } from '../spec/spec.ts';
+import { cgroupPids } from './cgroups.ts';
 import type { CreateRequest, HostConfig } from './config.ts';
+import type { Container } from './container.ts';
+import { checkName, createContainer } from './creation.ts';
+import type { Exec, ExecConfig } from './execs.ts';
+import { filterContainers } from './filters.ts';
+import { containerEvent, Lifecycle, splitMode } from './lifecycle.ts';
+import { readLog, type LogEntry, type LogQuery } from './logs.ts';
+import { allow, isRunning, standing } from './moves.ts';
+import { randomName } from './names.ts';
+import type { Parts } from './parts.ts';
+import { Registry } from './registry.ts';
+import { relay } from './relay.ts';
+import { checkRemovable, markRemoving, removeContainer } from './removal.ts';
+import { cgroupPath, logPath } from './shim-spec.ts';
+import { readStats } from './stats.ts';
+import type { Supervisor } from './supervisor.ts';
+import { top } from './top.ts';
+import { updateContainer } from './update.ts';
+import { waitAnswer } from './waits.ts';
+
+export type { Exec, ExecConfig } from './execs.ts';
 
 export interface ListQuery {
   all: boolean;
@@ -13,58 +38,256 @@ export interface ListQuery {
   filters: Map<string, string[]>;
 }
 
-export interface ExecConfig {
-  AttachStdin: boolean;
-  AttachStdout: boolean;
-  AttachStderr: boolean;
-  DetachKeys: string;
-  Tty: boolean;
-  Env: string[];
-  Cmd: string[];
-  Privileged: boolean;
-  User: string;
-  WorkingDir: string;
-  ConsoleSize: [number, number];
-}
-
-/** An exec as inspect shows it. */
-export interface Exec {
-  id: string;
-  containerId: string;
-  config: ExecConfig;
-  running: boolean;
-  /** null until it ended. */
-  exitCode: number | null;
-  pid: number;
-  started: boolean;
-}
-
 export class Containers {
-  create(_name: string | undefined, _request: CreateRequest, _platform?: string): Promise<{ id: string; warnings: string[] }> { throw new Error('unwritten'); }
-  /** Full id, exact name (with or without slash), unique id prefix; waits for its restoration. @throws NotFound, InvalidParameter */
-  resolve(_reference: string): Promise<Container> { throw new Error('unwritten'); }
-  /** Newest first; applies all filters. @throws InvalidParameter for unknown keys and bad values */
-  list(_query: ListQuery): Promise<Container[]> { throw new Error('unwritten'); }
-  start(_reference: string): Promise<void> { throw new Error('unwritten'); }
-  stop(_reference: string, _options: { timeout?: number; signal?: string }): Promise<void> { throw new Error('unwritten'); }
-  restart(_reference: string, _options: { timeout?: number; signal?: string }): Promise<void> { throw new Error('unwritten'); }
-  kill(_reference: string, _signal: string): Promise<void> { throw new Error('unwritten'); }
-  pause(_reference: string): Promise<void> { throw new Error('unwritten'); }
-  unpause(_reference: string): Promise<void> { throw new Error('unwritten'); }
-  rename(_reference: string, _name: string): Promise<void> { throw new Error('unwritten'); }
-  resize(_reference: string, _height: number, _width: number): Promise<void> { throw new Error('unwritten'); }
-  update(_reference: string, _changes: Partial<HostConfig>): Promise<string[]> { throw new Error('unwritten'); }
-  remove(_reference: string, _options: { force: boolean; volumes: boolean; link: boolean }): Promise<void> { throw new Error('unwritten'); }
-  prune(_filters: Map<string, string[]>): Promise<{ deleted: string[]; reclaimed: number }> { throw new Error('unwritten'); }
-  attach(_reference: string, _options: AttachOptions, _client: Client): Promise<void> { throw new Error('unwritten'); }
-  /** For a WebSocket: the daemon relays. */
-  attachRelay(_reference: string, _options: AttachOptions): Promise<Duplex> { throw new Error('unwritten'); }
-  /** Writes the head at once when the answer will come later; the answer is `{"StatusCode":n}` and a newline. */
-  wait(_reference: string, _condition: WaitCondition, _client: Client): Promise<void> { throw new Error('unwritten'); }
+  readonly #registry: Registry;
+  readonly #lifecycle: Lifecycle;
 
-  createExec(_reference: string, _config: ExecConfig): Promise<string> { throw new Error('unwritten'); }
-  startExec(_id: string, _options: { detach: boolean; tty: boolean; consoleSize: [number, number]; framed: boolean }, _client?: Client): Promise<void> { throw new Error('unwritten'); }
-  resizeExec(_id: string, _height: number, _width: number): Promise<void> { throw new Error('unwritten'); }
-  inspectExec(_id: string): Promise<Exec> { throw new Error('unwritten'); }
-  execsOf(_containerId: string): string[] { throw new Error('unwritten'); }
+  constructor(private readonly parts: Parts) {
+    this.#lifecycle = new Lifecycle(parts, (reference) => this.#find(reference), (s) => this.#removeInTurn(s, { force: true, volumes: true }));
+    this.#registry = new Registry(parts, this.#lifecycle, (s) => this.#settle(s));
+  }
+
+  /** What a starting daemon does with what it finds; resolves when every container that answers is restored. */
+  restore = (): Promise<void> => this.#registry.restore();
+
+  /** The daemon ends: connections are closed, shims and containers go on. */
+  close = (): void => this.#registry.close();
+
+  async create(name: string | undefined, request: CreateRequest, platform?: string): Promise<{ id: string; warnings: string[] }> {
+    const chosen = name ? checkName(name) : randomName((taken) => this.#registry.nameTaken(taken));
+    // The image is looked up before the name is (its 404 makes `docker run` pull), but the name is reserved before the first await.
+    if (request.Image) this.parts.images.resolve(request.Image);
+    const reservation = this.#registry.reserve(chosen);
+    try {
+      const { container, warnings } = await createContainer(this.parts, chosen, request, platform, {
+        idOf: (reference) => this.#registry.lookup(reference).container.id,
+        mountsOf: (reference) => this.#registry.lookup(reference).container.mounts,
+      });
+      this.#registry.add(container);
+      return { id: container.id, warnings };
+    } finally {
+      reservation.release();
+    }
+  }
+
+  async resolve(reference: string): Promise<Container> {
+    return (await this.#find(reference)).container;
+  }
+
+  /** All of them, as they are in memory; for counts and usage. */
+  all = (): Container[] => this.#registry.all();
+
+  /** Newest first; applies all filters. @throws InvalidParameter for unknown keys and bad values */
+  async list(query: ListQuery): Promise<Container[]> {
+    await this.#registry.restoredEnough();
+    return filterContainers(this.#registry.all(), query, {
+      resolveContainer: (reference) => this.#registry.lookup(reference).container,
+      imageAncestry: (reference) => {
+        const image = this.parts.images.find(reference);
+        return image ? [image.id] : [];
+      },
+    });
+  }
+
+  start = async (reference: string): Promise<void> => this.#lifecycle.start(await this.#find(reference));
+  stop = async (reference: string, options: { timeout?: number; signal?: string }): Promise<void> => this.#lifecycle.stop(await this.#find(reference), options);
+  restart = async (reference: string, options: { timeout?: number; signal?: string }): Promise<void> => this.#lifecycle.restart(await this.#find(reference), options);
+  pause = async (reference: string): Promise<void> => this.#lifecycle.pause(await this.#find(reference));
+  unpause = async (reference: string): Promise<void> => this.#lifecycle.unpause(await this.#find(reference));
+  kill = async (reference: string, signal: string): Promise<void> => this.#lifecycle.kill(await this.#find(reference), signal);
+  resize = async (reference: string, height: number, width: number): Promise<void> => this.#lifecycle.resize(await this.#find(reference), height, width);
+
+  async rename(reference: string, name: string): Promise<void> {
+    const s = await this.#find(reference);
+    const c = s.container;
+    if (name === '') throw new InvalidParameter('Neither old nor new names may be empty');
+    const chosen = checkName(name);
+    if (chosen === c.name) throw new InvalidParameter('Renaming a container with the same name as its current name');
+    let reservation;
+    try {
+      reservation = this.#registry.reserve(chosen);
+    } catch (error) {
+      throw new Conflict(`Error when allocating new name: ${(error as Error).message}`);
+    }
+    try {
+      const old = c.name;
+      this.parts.rows.transaction(() => {
+        this.parts.rows.setName(c.id, chosen);
+        this.parts.events.record(containerEvent({ ...c, name: chosen }, 'rename', { oldName: `/${old}` }));
+      });
+      this.#registry.renamed(s, chosen);
+    } finally {
+      reservation.release();
+    }
+  }
+
+  async update(reference: string, changes: Partial<HostConfig>): Promise<string[]> {
+    return updateContainer(await this.#find(reference), changes, this.parts);
+  }
+
+  async remove(reference: string, options: { force: boolean; volumes: boolean; link: boolean }): Promise<void> {
+    await this.#remove(await this.#find(reference), options);
+  }
+
+  async prune(filters: Map<string, string[]>): Promise<{ deleted: string[]; reclaimed: number }> {
+    const deleted: string[] = [];
+    let reclaimed = 0;
+    for (const c of filterContainers(this.#registry.all(), { all: true, limit: 0, filters }, 'prune')) {
+      if (isRunning(c) || c.phase !== 'ready' || c.state.status === 'starting') continue;
+      const size = await this.parts.snapshots.sizeRw(c.id);
+      await this.#remove(this.#registry.lookup(c.id), { force: false, volumes: false });
+      deleted.push(c.id);
+      reclaimed += size;
+    }
+    return { deleted, reclaimed };
+  }
+
+  /** The client's connection goes to the shim. @throws before any byte was written */
+  async attach(reference: string, options: AttachOptions, client: Client): Promise<void> {
+    const s = await this.#find(reference);
+    allow('attach', s.container);
+    await s.ask((link) => link.handOver<'attach'>({ op: 'attach', options: this.#openOnly(s, options) }, client));
+  }
+
+  /** For a WebSocket: the shim gets one end of a socket pair, the daemon relays the other. */
+  async attachRelay(reference: string, options: AttachOptions): Promise<Duplex> {
+    const s = await this.#find(reference);
+    allow('attach', s.container);
+    return relay((client) => s.ask((link) => link.handOver<'attach'>({ op: 'attach', options: this.#openOnly(s, options) }, client)));
+  }
+
+  async wait(reference: string, condition: WaitCondition, client: Client): Promise<void> {
+    const s = await this.#find(reference);
+    await s.pull().catch(() => undefined);
+    const { state } = s.container;
+    if (condition === 'not-running' && !isRunning(s.container)) return client.answer(waitAnswer(state.exitCode, state.error));
+    if (!s.link && (state.final || state.gen === 0)) return s.waits.park(client, condition);
+    await s.ask((link) => link.handOver<'wait'>({ op: 'wait', condition }, client));
+  }
+
+  /** Its log, in batches. Follow ends with the run. @throws NotImplemented for drivers that cannot be read, Conflict when it is going */
+  async logs(reference: string, query: LogQuery, signal: AbortSignal): Promise<{ container: Container; batches: AsyncIterable<LogEntry[]> }> {
+    const s = await this.#find(reference);
+    const c = s.container;
+    if (c.phase !== 'ready') throw new Conflict('can not get logs from container which is dead or marked for removal');
+    const { gen } = c.state;
+    const running = isRunning(c) || c.state.status === 'starting';
+    const ended = query.follow && running ? s.until((state) => state.gen !== gen || !['starting', 'running', 'paused'].includes(state.status), signal) : Promise.resolve();
+    return { container: c, batches: readLog(c, logPath(c, this.parts.paths), query, ended, signal) };
+  }
+
+  async top(reference: string, psArgs: string): Promise<{ Titles: string[]; Processes: string[][] }> {
+    const { container: c } = await this.#find(reference);
+    allow('top', c);
+    return top(cgroupPids(cgroupPath(c, this.parts.config.cgroupParent)), psArgs);
+  }
+
+  /** One sample of its resources, in Docker's shape. */
+  async stats(reference: string): Promise<Record<string, unknown>> {
+    const { container: c } = await this.#find(reference);
+    return readStats(c, this.parts.config.cgroupDriver, cgroupPath(c, this.parts.config.cgroupParent));
+  }
+
+  logPath = (c: Container): string => (c.hostConfig.LogConfig.Type === 'json-file' ? logPath(c, this.parts.paths) : '');
+
+  async createExec(reference: string, config: ExecConfig): Promise<string> {
+    const { container: c } = await this.#find(reference);
+    if (config.Cmd.length === 0) throw new InvalidParameter('No exec command specified');
+    allow('exec', c);
+    parseDetachKeys(config.DetachKeys);
+    execProcess(await this.#specInput(c), config); // An unknown user is refused here, as dockerd does.
+    const id = randomBytes(32).toString('hex');
+    this.parts.rows.transaction(() => {
+      this.parts.execs.add({ id, containerId: c.id, config, running: false, exitCode: null, pid: 0, started: false, ended: 0 });
+      this.parts.events.record(containerEvent(c, `exec_create: ${config.Cmd.join(' ')}`, { execID: id }));
+    });
+    return id;
+  }
+
+  async startExec(id: string, options: { detach: boolean; tty: boolean; consoleSize: [number, number]; framed: boolean }, client?: Client): Promise<void> {
+    const exec = this.parts.execs.get(id);
+    const s = await this.#find(exec.containerId).catch(() => {
+      throw new NotFound(`No such exec instance: ${id}`);
+    });
+    if (exec.started) throw new Conflict(exec.running ? `exec command ${id} is already running` : `exec command ${id} has already run`);
+    allow('exec', s.container);
+    const { config } = exec;
+    const spec: ExecSpec = {
+      id, tty: config.Tty, consoleSize: options.consoleSize[0] > 0 ? options.consoleSize : config.ConsoleSize,
+      attachStdin: config.AttachStdin && !options.detach, attachStdout: config.AttachStdout, attachStderr: config.AttachStderr,
+      process: execProcess(await this.#specInput(s.container), config), detachKeys: parseDetachKeys(config.DetachKeys),
+    };
+    this.parts.execs.markStarted(exec);
+    try {
+      const link = await s.reach();
+      if (!client) return void (await link.request({ op: 'exec', exec: spec }));
+      const attach: AttachOptions = {
+        stdin: config.AttachStdin, stdout: config.AttachStdout, stderr: config.AttachStderr, stream: true, logs: false, framed: options.framed, detachKeys: spec.detachKeys,
+      };
+      await link.handOver<'exec'>({ op: 'exec', exec: spec, options: attach }, client);
+    } finally {
+      await s.pull().catch(() => undefined);
+    }
+  }
+
+  async resizeExec(id: string, height: number, width: number): Promise<void> {
+    const exec = this.parts.execs.get(id);
+    const s = await this.#find(exec.containerId);
+    await (await s.reach()).request({ op: 'exec-resize', exec: id, height, width });
+  }
+
+  async inspectExec(id: string): Promise<Exec> {
+    const exec = this.parts.execs.get(id);
+    const s = await this.#find(exec.containerId).catch(() => {
+      throw new NotFound(`No such exec instance: ${id}`);
+    });
+    // `docker exec` asks right after its stream has ended: what the shim has journalled by then must be seen.
+    if (exec.started && exec.exitCode === null) await s.pull().catch(() => undefined);
+    return exec;
+  }
+
+  execsOf = (containerId: string): string[] => this.parts.execs.liveIdsOf(containerId);
+
+  async #find(reference: string): Promise<Supervisor> {
+    const s = this.#registry.lookup(reference);
+    await s.restored;
+    return s;
+  }
+
+  // stdin counts only where the container has it open (api-wire 64).
+  #openOnly(s: Supervisor, options: AttachOptions): AttachOptions {
+    return { ...options, stdin: options.stdin && s.container.config.OpenStdin };
+  }
+
+  async #specInput(c: Container) {
+    const pids = new Map<string, number>();
+    const [kind, other] = splitMode(c.hostConfig.PidMode);
+    if (kind === 'container') pids.set(other, (await this.#find(other)).container.state.pid);
+    return { container: c, config: this.parts.config, paths: this.parts.paths, netns: c.netns, pidOf: (id: string) => pids.get(id) ?? 0 };
+  }
+
+  // Marked at once, so that a second removal is refused; done when it is this container's turn.
+  async #remove(s: Supervisor, options: { force: boolean; volumes: boolean }): Promise<void> {
+    checkRemovable(s, options);
+    markRemoving(s, this.parts);
+    await s.serial.run(() => this.#removeInTurn(s, options));
+  }
+
+  async #removeInTurn(s: Supervisor, options: { force: boolean; volumes: boolean }): Promise<void> {
+    await removeContainer(s, this.parts, this.#lifecycle, options);
+    this.#registry.drop(s);
+  }
+
+  // After `final`: what the run held is given back, and an --rm container goes.
+  #settle(s: Supervisor): void {
+    const settle = async (): Promise<void> => {
+      if (s.container.phase !== 'ready' || !s.container.state.final) return;
+      await this.#lifecycle.tearDown(s);
+      if (s.container.hostConfig.AutoRemove) await this.#removeInTurn(s, { force: true, volumes: true });
+    };
+    s.serial.run(settle).catch((err: unknown) => this.parts.log.error({ container: s.container.id, err }, 'could not clean up after it'));
+  }
 }
+
+/** For the API: Docker's words for the state. */
+export { standing, EngineError };

@@ -1,0 +1,100 @@
+/** Execs: asked for in the daemon, run by the shim, remembered on disk. */
+import type { JournalRecord } from '../../protocol/records.ts';
+import type { ExecRows } from '../../store/execs.ts';
+import { NotFound } from '../errors.ts';
+
+/** Docker forgets finished execs after five to ten minutes (moby daemon/exec.go, execCommandGC). */
+const REMEMBER_MS = 10 * 60_000;
+
+export interface ExecConfig {
+  AttachStdin: boolean;
+  AttachStdout: boolean;
+  AttachStderr: boolean;
+  DetachKeys: string;
+  Tty: boolean;
+  Env: string[];
+  Cmd: string[];
+  Privileged: boolean;
+  User: string;
+  WorkingDir: string;
+  ConsoleSize: [number, number];
+}
+
+export interface Exec {
+  id: string;
+  containerId: string;
+  config: ExecConfig;
+  running: boolean;
+  /** null until it ended. */
+  exitCode: number | null;
+  pid: number;
+  started: boolean;
+  /** Milliseconds since the epoch; 0 = has not ended. */
+  ended: number;
+}
+
+export class Execs {
+  readonly #byId = new Map<string, Exec>();
+
+  constructor(private readonly rows: ExecRows) {
+    for (const exec of rows.load()) this.#byId.set(exec.id, exec);
+  }
+
+  add(exec: Exec): void {
+    this.rows.insert(exec);
+    this.#byId.set(exec.id, exec);
+  }
+
+  /** By full id. @throws NotFound */
+  get(id: string): Exec {
+    const exec = this.#byId.get(id);
+    if (!exec) throw new NotFound(`No such exec instance: ${id}`);
+    return exec;
+  }
+
+  /** What the exec runs, for its events. */
+  commandOf = (id: string): string[] | undefined => this.#byId.get(id)?.config.Cmd;
+
+  of = (containerId: string): Exec[] => [...this.#byId.values()].filter((e) => e.containerId === containerId);
+
+  /** Those that inspect of a container lists: not yet ended. */
+  liveIdsOf = (containerId: string): string[] => this.of(containerId).filter((e) => e.ended === 0).map((e) => e.id);
+
+  markStarted(exec: Exec): void {
+    exec.started = true;
+    exec.running = true;
+    this.rows.setState(exec);
+  }
+
+  /** What the journal says of an exec; part of the transaction that moves the container's cursor. */
+  apply(record: JournalRecord): void {
+    if (!('exec' in record) || record.exec === undefined) return;
+    const exec = this.#byId.get(record.exec);
+    if (!exec) return;
+    switch (record.type) {
+      case 'exec-started': Object.assign(exec, { started: true, running: true, pid: record.pid }); break;
+      case 'exec-failed':
+      case 'exec-exited': Object.assign(exec, { started: true, running: false, exitCode: record.code, pid: 0, ended: Date.now() }); break;
+      default: return;
+    }
+    this.rows.setState(exec);
+  }
+
+  /** The container is gone, or its row never knew: its execs go too. */
+  forget(containerId: string): void {
+    for (const exec of this.of(containerId)) this.#drop(exec);
+  }
+
+  /** Drops what finished long ago, and what was created in a run that is over. */
+  sweep(isRunning: (containerId: string) => boolean): void {
+    const old = Date.now() - REMEMBER_MS;
+    for (const exec of this.#byId.values()) {
+      if ((exec.ended > 0 && exec.ended < old) || (!exec.started && !isRunning(exec.containerId))) this.#drop(exec);
+    }
+  }
+
+  #drop(exec: Exec): void {
+    this.rows.delete(exec.id);
+    this.#byId.delete(exec.id);
+  }
+}

@@ -1,0 +1,250 @@
+/** Start, stop and the rest: the daemon prepares and asks; the shim acts. */
+import { randomUUID } from 'node:crypto';
+import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { SPEC_FILE } from '../../protocol/paths.ts';
+import { faultPoint } from '../../sys/fault.ts';
+import { Conflict, EngineError, InvalidParameter, NotModified, SystemFault } from '../errors.ts';
+import { StartFailed, type ShimLink } from '../shims/link.ts';
+import { attributesOf } from '../events/from-journal.ts';
+import { ociSpec } from '../spec/spec.ts';
+import { parseSignal } from '../spec/signals.ts';
+import type { Container } from './container.ts';
+import { wallNow } from '../clock.ts';
+import { allow, isRunning } from './moves.ts';
+import type { Parts } from './parts.ts';
+import { shimSpec } from './shim-spec.ts';
+import type { Supervisor } from './supervisor.ts';
+import { waitAnswer } from './waits.ts';
+
+const SIGKILL = 9;
+/** What the runtime says when the failure is the user's (docker exits with 126 or 127): a 400 (moby daemon/errors.go, setExitCodeFromError). */
+const isUsersFault = (code: number): boolean => code === 126 || code === 127;
+
+export class Lifecycle {
+  constructor(private readonly parts: Parts, private readonly peer: (reference: string) => Promise<Supervisor>, private readonly remove: (s: Supervisor) => Promise<void>) {}
+
+  /** @throws NotModified, Conflict; InvalidParameter (126, 127) or SystemFault (128) with the runtime's words */
+  start(s: Supervisor, consoleSize?: [number, number]): Promise<void> {
+    return s.serial.run(async () => {
+      allow('start', s.container);
+      try {
+        await this.#start(s, consoleSize);
+      } catch (error) {
+        if (s.container.hostConfig.AutoRemove) await this.remove(s);
+        throw error;
+      }
+    });
+  }
+
+  /** Stops it with its signal, and with SIGKILL after `timeout` seconds (default: its own). @throws NotModified */
+  async stop(s: Supervisor, options: { timeout?: number; signal?: string }): Promise<void> {
+    allow('stop', s.container);
+    const { signal, timeout } = ending(s.container, options);
+    const link = await s.reach();
+    try {
+      await link.request({ op: 'stop', operation: randomUUID(), signal, timeout });
+    } catch (error) {
+      if (isRunning(s.container)) throw new SystemFault(`cannot stop container: ${s.container.id}: ${(error as Error).message}`, { cause: error });
+    }
+    await s.pull();
+    await this.settled(s);
+  }
+
+  async restart(s: Supervisor, options: { timeout?: number; signal?: string }): Promise<void> {
+    if (!isRunning(s.container)) {
+      await this.start(s).catch((error: unknown) => {
+        if (!(error instanceof NotModified)) throw new SystemFault(`Cannot restart container ${s.container.name}: ${(error as Error).message}`, { cause: error });
+      });
+      this.parts.events.record(containerEvent(s.container, 'restart'));
+      return;
+    }
+    const { signal, timeout } = ending(s.container, options);
+    try {
+      await (await s.reach()).request({ op: 'restart', operation: randomUUID(), signal, timeout });
+    } catch (error) {
+      throw new SystemFault(`Cannot restart container ${s.container.name}: ${(error as Error).message}`, { cause: error });
+    } finally {
+      await s.pull();
+    }
+  }
+
+  /** @throws InvalidParameter for a bad signal, Conflict when it does not run */
+  async kill(s: Supervisor, signalName: string): Promise<void> {
+    const c = s.container;
+    const signal = signalName === '' ? SIGKILL : parseSignal(signalName);
+    try {
+      allow('kill', c);
+    } catch (error) {
+      throw new Conflict(`cannot kill container: ${c.name}: ${(error as Error).message}`);
+    }
+    // moby daemon/kill.go: with a stop signal of its own, only that one and SIGKILL mean that the user stops it.
+    const asUser = signal === SIGKILL || !c.config.StopSignal || parseSignal(c.config.StopSignal) === signal;
+    const link = await s.reach();
+    try {
+      await link.request({ op: 'signal', operation: randomUUID(), signal, asUser });
+    } catch (error) {
+      if (error instanceof Conflict) throw new Conflict(`cannot kill container: ${c.name}: ${error.message}`);
+      throw error;
+    }
+    if (signal === SIGKILL) {
+      await s.until((state) => state.final);
+      await this.settled(s);
+    } else {
+      await s.pull();
+    }
+  }
+
+  async pause(s: Supervisor): Promise<void> {
+    allow('pause', s.container);
+    await (await s.reach()).request({ op: 'pause', operation: randomUUID() });
+    await s.pull();
+  }
+
+  async unpause(s: Supervisor): Promise<void> {
+    allow('unpause', s.container);
+    await (await s.reach()).request({ op: 'resume', operation: randomUUID() });
+    await s.pull();
+  }
+
+  async resize(s: Supervisor, height: number, width: number): Promise<void> {
+    allow('resize', s.container);
+    await (await s.reach()).request({ op: 'resize', height, width });
+  }
+
+  /** Gives back what a dead container held: addresses, ports, netns, rootfs mount. Only on `final`. Repeatable. */
+  async tearDown(s: Supervisor): Promise<void> {
+    const c = s.container;
+    if (!c.state.final) return;
+    await this.parts.networks.detach(c);
+    this.parts.snapshots.unmount(c.id);
+    c.netns = '';
+    c.ports = [];
+    for (const endpoint of Object.values(c.endpoints)) {
+      Object.assign(endpoint, { endpointId: '', gateway: '', ipAddress: '', ipPrefixLen: 0, ipv6Gateway: '', globalIPv6Address: '', globalIPv6PrefixLen: 0, macAddress: '' });
+    }
+    this.parts.rows.setNetwork(c);
+  }
+
+  /** Waits until what `final` set off (teardown) is done, so that a client's next request finds it so. */
+  async settled(s: Supervisor): Promise<void> {
+    if (s.container.state.final) await s.serial.run(() => Promise.resolve());
+  }
+
+  async #start(s: Supervisor, consoleSize?: [number, number]): Promise<void> {
+    const c = s.container;
+    const { parts } = this;
+    const operation = randomUUID();
+    // Shim and network come up side by side; each is undone by itself if the other fails.
+    const reached = s.reach();
+    reached.catch(() => undefined);
+    let created = false;
+    let link: ShimLink | undefined;
+    try {
+      const netns = await this.#network(c);
+      parts.snapshots.mount(c.id, parts.images.resolve(c.imageId).chains);
+      await this.#writeBundle(c, netns, consoleSize);
+      link = await reached;
+      for (const { client, condition } of s.waits.take()) {
+        await link.handOver<'wait'>({ op: 'wait', condition }, client).catch(() => client.answer(waitAnswer(125, 'the shim did not take this wait')));
+      }
+      faultPoint('start.prepared');
+      await link.request({ op: 'create', operation });
+      created = true;
+      faultPoint('start.created');
+      await link.request({ op: 'start', operation });
+      await s.pull();
+    } catch (error) {
+      if (created && link && !(error instanceof StartFailed)) {
+        await link.request({ op: 'abandon', operation, error: (error as Error).message, code: 128 }).catch(() => undefined);
+      }
+      await s.pull().catch(() => undefined);
+      await this.#undo(s, error as Error);
+      throw toClient(error as Error);
+    }
+  }
+
+  async #network(c: Container): Promise<string> {
+    const [kind, other] = splitMode(c.hostConfig.NetworkMode);
+    if (kind === 'container') {
+      const peer = (await this.peer(other)).container;
+      if (!isRunning(peer)) throw new Conflict(`cannot join network of a non running container: ${peer.id}`);
+      return peer.netns || `/proc/${peer.state.pid}/ns/net`;
+    }
+    const attachment = await this.parts.networks.attach(c);
+    c.endpoints = attachment.endpoints;
+    c.ports = attachment.ports;
+    c.netns = attachment.netns;
+    this.parts.rows.setNetwork(c);
+    this.parts.networks.writeFiles(c, attachment);
+    return attachment.netns;
+  }
+
+  async #writeBundle(c: Container, netns: string, consoleSize?: [number, number]): Promise<void> {
+    const { parts } = this;
+    const run = parts.paths.run(c.id);
+    mkdirSync(run, { recursive: true, mode: 0o700 });
+    const pids = new Map<string, number>();
+    for (const mode of [c.hostConfig.PidMode, c.hostConfig.IpcMode, c.hostConfig.UTSMode]) {
+      const [kind, other] = splitMode(mode);
+      if (kind !== 'container') continue;
+      const peer = (await this.peer(other)).container;
+      if (!isRunning(peer)) throw new Conflict(`cannot join namespace of a non running container: container ${peer.id} is not running`);
+      pids.set(other, peer.state.pid);
+      pids.set(peer.id, peer.state.pid);
+    }
+    const spec = ociSpec({ container: c, config: parts.config, paths: parts.paths, netns, pidOf: (id) => pids.get(id) ?? 0 });
+    writeFileSync(join(run, 'config.json'), JSON.stringify(spec), { mode: 0o600 });
+    replaceFile(join(parts.paths.container(c.id), SPEC_FILE), JSON.stringify(shimSpec(c, parts, consoleSize)));
+  }
+
+  async #undo(s: Supervisor, error: Error): Promise<void> {
+    const c = s.container;
+    if (!c.state.final && c.state.pid !== 0) return; // It does run: only the answer got lost.
+    // A failure before the runtime was asked (network, rootfs) is no record of the shim's: it is kept here, in Docker's terms.
+    if (!(error instanceof StartFailed)) c.state = { ...c.state, error: error.message, exitCode: 128 };
+    else c.state = { ...c.state, error: error.message, exitCode: error.code };
+    c.state = { ...c.state, final: true };
+    this.parts.rows.setState(c.id, c.state, c.cursor);
+    s.waits.answer(c.state.exitCode, c.state.error);
+    await this.tearDown(s);
+  }
+}
+
+/** `container:abc` → ['container', 'abc']; others → [mode, '']. */
+export function splitMode(mode: string): [string, string] {
+  const at = mode.indexOf(':');
+  return at < 0 ? [mode, ''] : [mode.slice(0, at), mode.slice(at + 1)];
+}
+
+/** A container's event that is the daemon's own (not from its journal). */
+export function containerEvent(c: Container, action: string, attributes: Record<string, string> = {}) {
+  const attributesOfIt = attributesOf({ id: c.id, name: c.name, image: c.config.Image, labels: c.config.Labels }, attributes);
+  return { type: 'container' as const, action, actor: c.id, time: wallNow(), attributes: attributesOfIt };
+}
+
+function ending(c: Container, options: { timeout?: number; signal?: string }): { signal: number; timeout: number } {
+  const DEFAULT_STOP_TIMEOUT = 10;
+  return {
+    signal: parseSignal(options.signal || c.config.StopSignal || 'SIGTERM'),
+    timeout: options.timeout ?? c.config.StopTimeout ?? DEFAULT_STOP_TIMEOUT,
+  };
+}
+
+function toClient(error: Error): Error {
+  if (!(error instanceof StartFailed)) return error instanceof EngineError ? error : new SystemFault(error.message, { cause: error });
+  return isUsersFault(error.code) ? new InvalidParameter(error.message) : new SystemFault(error.message);
+}
+
+// What a shim must find after a power cut is whole or the old one.
+function replaceFile(path: string, text: string): void {
+  const draft = `${path}.new`;
+  const fd = openSync(draft, 'w', 0o600);
+  try {
+    writeFileSync(fd, text);
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+  renameSync(draft, path);
+}

@@ -1,0 +1,174 @@
+/** All containers, by id and name, and what a starting daemon does with what it finds of them. */
+import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { JOURNAL_FILE, LOCK_FILE } from '../../protocol/paths.ts';
+import { tryLock } from '../../sys/file.ts';
+import { mountsUnder, unmount } from '../../sys/mount.ts';
+import { Conflict, InvalidParameter, NotFound } from '../errors.ts';
+import { startsAfterBoot } from './after-boot.ts';
+import type { Container } from './container.ts';
+import type { Lifecycle } from './lifecycle.ts';
+import type { Parts } from './parts.ts';
+import { removeContainer } from './removal.ts';
+import { isOfEarlierBoot, Supervisor } from './supervisor.ts';
+
+/** How many shims are asked at once. */
+const RESTORE_CONCURRENCY = 32;
+/** A list waits this long for shims that do not answer, then shows what the store knows. */
+const LIST_PATIENCE_MS = 800;
+const EXEC_SWEEP_MS = 60_000;
+
+export class Registry {
+  readonly #byId = new Map<string, Supervisor>();
+  readonly #byName = new Map<string, Supervisor>();
+  readonly #reserved = new Set<string>();
+  /** Ids whose rows could not be read: nothing of theirs is touched. */
+  readonly #unreadable = new Set<string>();
+  readonly #sweeper: NodeJS.Timeout;
+  #restored: Promise<unknown> = Promise.resolve();
+
+  constructor(private readonly parts: Parts, private readonly lifecycle: Lifecycle, private readonly onFinal: (s: Supervisor) => void) {
+    this.#sweeper = setInterval(() => parts.execs.sweep((id) => this.#byId.get(id)?.container.state.status === 'running'), EXEC_SWEEP_MS);
+    this.#sweeper.unref();
+  }
+
+  /** Reads the rows, then restores every container; resolves when all that answer are. */
+  restore(): Promise<void> {
+    const { containers, unreadable } = this.parts.rows.load();
+    for (const { id, name, reason } of unreadable) {
+      this.#unreadable.add(id);
+      this.#reserved.add(name);
+      this.parts.log.error({ container: id, name, reason }, 'its row cannot be read: nothing of it is touched');
+    }
+    for (const c of containers) this.add(c);
+    this.#sweepDirectories();
+    const all = [...this.#byId.values()];
+    const limit = new Semaphore(RESTORE_CONCURRENCY);
+    for (const s of all) s.restored = limit.run(() => s.restore());
+    this.#restored = Promise.all(all.map((s) => s.restored));
+    return Promise.all(all.map((s) => s.restored.then(() => this.#finish(s)))).then(() => undefined);
+  }
+
+  close(): void {
+    clearInterval(this.#sweeper);
+    for (const s of this.#byId.values()) s.detach();
+  }
+
+  all = (): Container[] => [...this.#byId.values()].map((s) => s.container);
+
+  /** Resolves when all are restored, or when a list has waited long enough. */
+  restoredEnough = async (): Promise<void> => {
+    let timer: NodeJS.Timeout | undefined;
+    await Promise.race([this.#restored, new Promise((resolve) => (timer = setTimeout(resolve, LIST_PATIENCE_MS)))]);
+    clearTimeout(timer);
+  };
+
+  add(container: Container): void {
+    const s = new Supervisor(container, this.parts, this.onFinal);
+    this.#byId.set(container.id, s);
+    this.#byName.set(container.name, s);
+  }
+
+  drop(s: Supervisor): void {
+    this.#byId.delete(s.container.id);
+    if (this.#byName.get(s.container.name) === s) this.#byName.delete(s.container.name);
+  }
+
+  renamed(s: Supervisor, name: string): void {
+    this.#byName.delete(s.container.name);
+    s.container.name = name;
+    this.#byName.set(name, s);
+  }
+
+  nameTaken = (name: string): boolean => this.#byName.has(name) || this.#reserved.has(name);
+
+  /** Keeps a name for the one who asks. @throws Conflict with Docker's text */
+  reserve(name: string): { release(): void } {
+    const holder = this.#byName.get(name)?.container.id;
+    if (holder !== undefined || this.#reserved.has(name)) {
+      throw new Conflict(`Conflict. The container name "/${name}" is already in use by container "${holder ?? ''}". You have to remove (or rename) that container to be able to reuse that name.`);
+    }
+    this.#reserved.add(name);
+    return { release: () => void this.#reserved.delete(name) };
+  }
+
+  /** Full id, exact name (with or without slash), unique id prefix. @throws NotFound, InvalidParameter */
+  lookup(reference: string): Supervisor {
+    if (reference === '') throw new InvalidParameter('invalid name or ID supplied: ""');
+    const exact = this.#byId.get(reference) ?? this.#byName.get(reference.replace(/^\//, ''));
+    if (exact) return exact;
+    const matches = [...this.#byId.values()].filter((s) => s.container.id.startsWith(reference));
+    if (matches.length > 1) throw new InvalidParameter(`multiple IDs found with provided prefix: ${reference}`);
+    if (!matches[0]) throw new NotFound(`No such container: ${reference}`);
+    return matches[0];
+  }
+
+  // What was left half done is finished: a removal, a teardown, an --rm, a restart policy after a boot.
+  async #finish(s: Supervisor): Promise<void> {
+    const c = s.container;
+    try {
+      await s.serial.run(async () => {
+        if (c.phase === 'removing') {
+          await removeContainer(s, this.parts, this.lifecycle, { force: true, volumes: c.hostConfig.AutoRemove });
+          return this.drop(s);
+        }
+        if (c.state.status === 'starting' && s.link) {
+          // The daemon that began this start is dead, and its client knows nothing of it.
+          await s.link.request({ op: 'abandon', operation: 'restore', error: 'the daemon ended during the start', code: 128 });
+          await s.pull();
+        }
+        if (!c.state.final) return;
+        if (c.netns !== '' || c.ports.length > 0 || mountsUnder(this.parts.paths.rootfs(c.id)).length > 0) await this.lifecycle.tearDown(s);
+        if (c.hostConfig.AutoRemove && c.state.gen > 0 && !isOfEarlierBoot(c.state)) {
+          await removeContainer(s, this.parts, this.lifecycle, { force: true, volumes: true });
+          this.drop(s);
+        }
+      });
+      if (isOfEarlierBoot(c.state) && startsAfterBoot(c.hostConfig.RestartPolicy, c.state)) await this.lifecycle.start(s);
+    } catch (err) {
+      this.parts.log.error({ container: c.id, err }, 'could not finish what was left of it');
+    }
+  }
+
+  // A directory without a row is what a create left that was never answered, unless it has a journal: then the row is
+  // what got lost, and the container may be alive.
+  #sweepDirectories(): void {
+    const { paths, log } = this.parts;
+    mkdirSync(paths.containers(), { recursive: true, mode: 0o710 });
+    mkdirSync(paths.runs(), { recursive: true, mode: 0o700 });
+    for (const id of readdirSync(paths.containers())) {
+      if (this.#byId.has(id) || this.#unreadable.has(id)) continue;
+      const directory = paths.container(id);
+      if (existsSync(join(directory, JOURNAL_FILE))) {
+        log.error({ container: id }, 'a container directory with a journal has no row; it is left alone');
+        continue;
+      }
+      const lock = tryLock(join(directory, LOCK_FILE));
+      if (!lock) continue;
+      for (const point of mountsUnder(paths.run(id))) unmount(point);
+      rmSync(paths.run(id), { recursive: true, force: true });
+      rmSync(directory, { recursive: true, force: true });
+      lock.release();
+    }
+  }
+}
+
+class Semaphore {
+  #free: number;
+  readonly #waiting: (() => void)[] = [];
+  constructor(size: number) {
+    this.#free = size;
+  }
+
+  async run<T>(task: () => Promise<T>): Promise<T> {
+    if (this.#free > 0) this.#free--;
+    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    try {
+      return await task();
+    } finally {
+      const next = this.#waiting.shift();
+      if (next) next();
+      else this.#free++;
+    }
+  }
+}

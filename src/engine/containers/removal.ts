@@ -1,0 +1,88 @@
+/** Removes a container: the intent is recorded, everything it holds is given back, its row goes last. Each step is repeatable. */
+import { rmdirSync, rmSync } from 'node:fs';
+import { faultPoint } from '../../sys/fault.ts';
+import { Conflict, SystemFault } from '../errors.ts';
+import { cgroupDirectories } from './cgroups.ts';
+import { isAnonymous } from './creation.ts';
+import { containerEvent, type Lifecycle } from './lifecycle.ts';
+import { isRunning, standing } from './moves.ts';
+import type { Parts } from './parts.ts';
+import type { Supervisor } from './supervisor.ts';
+
+export interface RemoveOptions {
+  force: boolean;
+  /** Its anonymous volumes too. */
+  volumes: boolean;
+}
+
+/** @throws Conflict when it runs and `force` is not given */
+export function checkRemovable(s: Supervisor, { force }: RemoveOptions): void {
+  const c = s.container;
+  if (c.phase === 'removing') throw new Conflict(`removal of container ${c.name} is already in progress`);
+  if (!isRunning(c) || force) return;
+  const reason = standing(c) === 'paused' ? 'container is paused and must be unpaused first' : 'container is running: stop the container before removing or force remove';
+  throw new Conflict(`cannot remove container "${c.name}": ${reason}`);
+}
+
+/** Records the intent, on disk and in memory. */
+export function markRemoving(s: Supervisor, parts: Parts): void {
+  s.container.phase = 'removing';
+  parts.rows.setPhase(s.container.id, 'removing');
+}
+
+/** Kills it if it must, waits for the proof of its death, and takes everything away. */
+export async function removeContainer(s: Supervisor, parts: Parts, lifecycle: Lifecycle, options: RemoveOptions): Promise<void> {
+  const c = s.container;
+  markRemoving(s, parts);
+  try {
+    if (!c.state.final) await end(s);
+    await finishRemoval(s, parts, lifecycle, options);
+  } catch (error) {
+    // Still there: it can be inspected, and removed again.
+    c.phase = 'dead';
+    parts.rows.setPhase(c.id, 'dead');
+    throw error instanceof Error ? error : new SystemFault(String(error));
+  }
+}
+
+/** The second half, for a container that is dead: also what the start-up sweep does with a `removing` row. */
+export async function finishRemoval(s: Supervisor, parts: Parts, lifecycle: Lifecycle, options: RemoveOptions): Promise<void> {
+  const c = s.container;
+  await lifecycle.tearDown(s);
+  await s.link?.request({ op: 'removed' }).catch(() => undefined);
+  s.waits.answer(c.state.exitCode, c.state.error);
+  parts.snapshots.unmount(c.id);
+  faultPoint('remove.unmounted');
+  rmSync(parts.paths.run(c.id), { recursive: true, force: true });
+  rmSync(parts.paths.container(c.id), { recursive: true, force: true });
+  for (const directory of cgroupDirectories(`${parts.config.cgroupParent}/shims/${c.id.slice(0, 16)}`)) {
+    try {
+      rmdirSync(directory);
+    } catch {
+      // The shim may still be inside; the start-up sweep takes empty ones away.
+    }
+  }
+  faultPoint('remove.directories');
+  parts.execs.forget(c.id);
+  parts.rows.transaction(() => {
+    parts.rows.delete(c.id);
+    parts.events.record(containerEvent(c, 'destroy'));
+  });
+  s.retire();
+  if (options.volumes) {
+    for (const mount of c.mounts.filter((m) => m.type === 'volume' && isAnonymous(m.name))) {
+      await parts.volumes.remove(mount.name, { force: true }).catch((err: unknown) => parts.log.debug({ volume: mount.name, err }, 'anonymous volume stays'));
+    }
+  }
+}
+
+async function end(s: Supervisor): Promise<void> {
+  const KILL_PATIENCE_MS = 30_000;
+  const link = await s.reach();
+  await link.request({ op: 'signal', operation: 'remove', signal: 9, asUser: true }).catch((error: unknown) => {
+    if (!(error instanceof Conflict)) throw error;
+  });
+  const late = AbortSignal.timeout(KILL_PATIENCE_MS);
+  await s.until((state) => state.final, late);
+  if (!s.container.state.final) throw new SystemFault(`could not kill container ${s.container.id}`);
+}

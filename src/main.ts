@@ -1,0 +1,62 @@
+/** holdfastd: configuration → locks → store → engine → API → ready. */
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { pino } from 'pino';
+import { createServer } from './api/server.ts';
+import { runCheck } from './check/check.ts';
+import { loadConfig } from './config/load.ts';
+import { openEngine } from './engine/engine.ts';
+import { Paths } from './engine/paths.ts';
+import { openListeners } from './listening.ts';
+import { tryLock } from './sys/file.ts';
+import { VERSION } from './version.ts';
+
+const here = dirname(fileURLToPath(import.meta.url));
+
+async function main(): Promise<void> {
+  const { command, config, text } = loadConfig(process.argv.slice(2), process.env);
+  if (command === 'check') return void (process.exitCode = await runCheck(config));
+  if (command !== 'daemon') return void process.stdout.write(text);
+
+  const log = pino({ level: config.logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime }, pino.destination({ dest: 2, sync: true }));
+  for (const warning of config.warnings) log.warn(warning);
+  const paths = new Paths(config.dataRoot, config.execRoot);
+  for (const root of [config.dataRoot, config.execRoot]) mkdirSync(root, { recursive: true, mode: 0o710 });
+  const locks = [paths.dataLock(), paths.execLock()].map((path) => tryLock(path) ?? refuse(`another holdfastd is running on ${dirname(path)}`));
+
+  const engine = openEngine(config, paths, { shimSource: join(here, 'shim'), unpacker: join(here, 'unpacker.cjs'), log });
+  await engine.start();
+  const server = await createServer(engine, log);
+  const listening = openListeners(config.hosts, config.execRoot, config.group);
+  await server.listen(listening.fds);
+  if (config.pidfile) writeFileSync(config.pidfile, `${process.pid}\n`);
+  log.info({ version: VERSION, hosts: config.hosts, pid: process.pid }, 'serving');
+  engine.restore().then(() => log.info('all containers are restored'), (err: unknown) => log.error({ err }, 'restoring failed'));
+
+  let ending = false;
+  const end = async (signal: string): Promise<void> => {
+    if (ending) return;
+    ending = true;
+    log.info({ signal }, 'the daemon ends; containers go on');
+    await server.close();
+    listening.release();
+    engine.close();
+    if (config.pidfile) rmSync(config.pidfile, { force: true });
+    for (const lock of locks) lock.release();
+    process.exit(0);
+  };
+  process.on('SIGTERM', () => void end('SIGTERM'));
+  process.on('SIGINT', () => void end('SIGINT'));
+  process.on('SIGHUP', () => undefined);
+}
+
+function refuse(why: string): never {
+  throw new Error(why);
+}
+
+main().catch((error: unknown) => {
+  process.stderr.write(`holdfastd: ${error instanceof Error ? error.message : String(error)}\n`);
+  if (process.env.HOLDFAST_TRACE) process.stderr.write(`${error instanceof Error ? error.stack : ''}\n`);
+  process.exit(1);
+});

@@ -1,0 +1,113 @@
+/** Containers at rest: one row each. */
+import type { Container, Phase } from '../engine/containers/container.ts';
+import type { RunState } from '../protocol/runstate.ts';
+import { faultPoint } from '../sys/fault.ts';
+import type { Db } from './database.ts';
+
+interface Row {
+  id: string;
+  name: string;
+  phase: string;
+  created: bigint;
+  image_id: string;
+  definition: string;
+  network: string;
+  state: string;
+  cursor: bigint;
+}
+
+type Definition = Pick<Container, 'config' | 'hostConfig' | 'path' | 'args' | 'mounts' | 'appArmorProfile' | 'platform'>;
+type Network = Pick<Container, 'endpoints' | 'ports' | 'netns'>;
+
+/** A row that cannot be read. It is kept, and so is everything that belongs to its id. */
+export interface Unreadable {
+  id: string;
+  name: string;
+  reason: string;
+}
+
+export class ContainerRows {
+  readonly #insert;
+  readonly #all;
+  readonly #phase;
+  readonly #name;
+  readonly #definition;
+  readonly #network;
+  readonly #state;
+  readonly #delete;
+
+  constructor(private readonly db: Db) {
+    this.#insert = db.prepare(
+      `INSERT INTO containers (id, name, phase, created, image_id, definition, network, state, cursor)
+       VALUES (@id, @name, @phase, @created, @image_id, @definition, @network, @state, @cursor)`,
+    );
+    this.#all = db.prepare('SELECT * FROM containers ORDER BY created').safeIntegers();
+    this.#phase = db.prepare('UPDATE containers SET phase = ? WHERE id = ?');
+    this.#name = db.prepare('UPDATE containers SET name = ? WHERE id = ?');
+    this.#definition = db.prepare('UPDATE containers SET definition = ? WHERE id = ?');
+    this.#network = db.prepare('UPDATE containers SET network = ? WHERE id = ?');
+    this.#state = db.prepare('UPDATE containers SET state = ?, cursor = ? WHERE id = ?');
+    this.#delete = db.prepare('DELETE FROM containers WHERE id = ?');
+  }
+
+  /** Runs `work` as one transaction: all of it is on disk when it returns, or none. */
+  transaction<T>(work: () => T): T {
+    faultPoint('commit.before');
+    const result = this.db.transaction(work)();
+    faultPoint('commit.after');
+    return result;
+  }
+
+  insert(c: Container): void {
+    this.#insert.run({
+      id: c.id, name: c.name, phase: c.phase, created: BigInt(c.created), image_id: c.imageId, definition: definitionOf(c),
+      network: networkOf(c), state: JSON.stringify(c.state), cursor: c.cursor,
+    });
+  }
+
+  /** Every container, oldest first, and the rows that could not be read. */
+  load(): { containers: Container[]; unreadable: Unreadable[] } {
+    const containers: Container[] = [];
+    const unreadable: Unreadable[] = [];
+    for (const row of this.#all.all() as Row[]) {
+      try {
+        containers.push(fromRow(row));
+      } catch (error) {
+        unreadable.push({ id: row.id, name: row.name, reason: (error as Error).message });
+      }
+    }
+    return { containers, unreadable };
+  }
+
+  setPhase = (id: string, phase: Phase): void => void this.#phase.run(phase, id);
+  setName = (id: string, name: string): void => void this.#name.run(name, id);
+  setDefinition = (c: Container): void => void this.#definition.run(definitionOf(c), c.id);
+  setNetwork = (c: Container): void => void this.#network.run(networkOf(c), c.id);
+  /** State and cursor move together: the cursor says which journal records the state holds. */
+  setState = (id: string, state: RunState, cursor: number): void => void this.#state.run(JSON.stringify(state), cursor, id);
+  delete = (id: string): void => void this.#delete.run(id);
+}
+
+function definitionOf(c: Container): string {
+  const { config, hostConfig, path, args, mounts, appArmorProfile, platform } = c;
+  return JSON.stringify({ config, hostConfig, path, args, mounts, appArmorProfile, platform } satisfies Definition);
+}
+
+function networkOf(c: Container): string {
+  const { endpoints, ports, netns } = c;
+  return JSON.stringify({ endpoints, ports, netns } satisfies Network);
+}
+
+function fromRow(row: Row): Container {
+  return {
+    id: row.id,
+    name: row.name,
+    phase: row.phase as Phase,
+    created: String(row.created),
+    imageId: row.image_id,
+    ...(JSON.parse(row.definition) as Definition),
+    ...(JSON.parse(row.network) as Network),
+    state: JSON.parse(row.state) as RunState,
+    cursor: Number(row.cursor),
+  };
+}

@@ -1,0 +1,39 @@
+/** Execs at rest: what was asked for, and how it ended. */
+import type { Exec, ExecConfig } from '../engine/containers/execs.ts';
+import type { Db } from './database.ts';
+
+interface Row {
+  id: string;
+  container_id: string;
+  created: number;
+  definition: string;
+  state: string;
+}
+
+type State = Pick<Exec, 'running' | 'exitCode' | 'pid' | 'started' | 'ended'>;
+
+export class ExecRows {
+  readonly #insert;
+  readonly #all;
+  readonly #state;
+  readonly #delete;
+
+  constructor(db: Db) {
+    this.#insert = db.prepare('INSERT INTO execs (id, container_id, created, definition, state) VALUES (?, ?, ?, ?, ?)');
+    this.#all = db.prepare('SELECT * FROM execs ORDER BY created');
+    this.#state = db.prepare('UPDATE execs SET state = ? WHERE id = ?');
+    this.#delete = db.prepare('DELETE FROM execs WHERE id = ?');
+  }
+
+  insert = (exec: Exec): void => void this.#insert.run(exec.id, exec.containerId, Date.now(), JSON.stringify(exec.config), stateOf(exec));
+  setState = (exec: Exec): void => void this.#state.run(stateOf(exec), exec.id);
+  delete = (id: string): void => void this.#delete.run(id);
+
+  load(): Exec[] {
+    return (this.#all.all() as Row[]).map((row) => ({
+      id: row.id, containerId: row.container_id, config: JSON.parse(row.definition) as ExecConfig, ...(JSON.parse(row.state) as State),
+    }));
+  }
+}
+
+const stateOf = ({ running, exitCode, pid, started, ended }: Exec): string => JSON.stringify({ running, exitCode, pid, started, ended } satisfies State);
