@@ -8,6 +8,7 @@ import { runCheck } from './check/check.ts';
 import { loadConfig } from './config/load.ts';
 import { openEngine } from './engine/engine.ts';
 import { Paths } from './engine/paths.ts';
+import { openListeners } from './listening.ts';
 import { tryLock } from './sys/file.ts';
 import { VERSION } from './version.ts';
 
@@ -27,7 +28,8 @@ async function main(): Promise<void> {
   const engine = openEngine(config, paths, { shimSource: join(here, 'shim'), unpacker: join(here, 'unpacker.cjs'), log });
   await engine.start();
   const server = await createServer(engine, log);
-  await server.listen();
+  const listening = openListeners(config.hosts, config.execRoot, config.group);
+  await server.listen(listening.fds);
   if (config.pidfile) writeFileSync(config.pidfile, `${process.pid}\n`);
   log.info({ version: VERSION, hosts: config.hosts, pid: process.pid }, 'serving');
   engine.restore().then(() => log.info('all containers are restored'), (err: unknown) => log.error({ err }, 'restoring failed'));
@@ -38,6 +40,7 @@ async function main(): Promise<void> {
     ending = true;
     log.info({ signal }, 'the daemon ends; containers go on');
     await server.close();
+    listening.release();
     engine.close();
     if (config.pidfile) rmSync(config.pidfile, { force: true });
     for (const lock of locks) lock.release();

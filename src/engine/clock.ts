@@ -1,8 +1,5 @@
-/** Wall clock in nanoseconds, as a decimal string; two calls never give the same, so that order is kept. */
-let last = 0n;
+/** The wall clock, as the engine keeps it. */
+import { wallClock } from '../sys/clock.ts';
 
-export function wallNow(): string {
-  const now = BigInt(Date.now()) * 1_000_000n;
-  last = now > last ? now : last + 1n;
-  return String(last);
-}
+/** Nanoseconds since the epoch, as a decimal string. */
+export const wallNow = (): string => String(wallClock());

@@ -51,6 +51,17 @@ export function accept(listener: Fd): Fd | undefined {
   throw new Errno(errno(), 'accept4');
 }
 
+/** Whether somebody listens on the unix socket at `path`. */
+export function connectsTo(path: string): boolean {
+  const fd = check(socketCall(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), 'socket');
+  try {
+    const address = unixAddress(path);
+    return connectCall(fd, address, address.length) === 0 || errno() === EAGAIN;
+  } finally {
+    closeSync(fd);
+  }
+}
+
 /** Connects, sends `data` with one descriptor as passenger, and closes: whoever accepts finds both queued.
  *  Never blocks: a unix connect succeeds or fails at once. @throws Errno EAGAIN when the backlog is full. */
 export function deliverFd(path: string, data: Buffer, passenger: Fd): void {

@@ -146,15 +146,14 @@ export class Containers {
   async attach(reference: string, options: AttachOptions, client: Client): Promise<void> {
     const s = await this.#find(reference);
     allow('attach', s.container);
-    await (await s.reach()).handOver<'attach'>({ op: 'attach', options: this.#openOnly(s, options) }, client);
+    await s.ask((link) => link.handOver<'attach'>({ op: 'attach', options: this.#openOnly(s, options) }, client));
   }
 
   /** For a WebSocket: the shim gets one end of a socket pair, the daemon relays the other. */
   async attachRelay(reference: string, options: AttachOptions): Promise<Duplex> {
     const s = await this.#find(reference);
     allow('attach', s.container);
-    const link = await s.reach();
-    return relay((client) => link.handOver<'attach'>({ op: 'attach', options: this.#openOnly(s, options) }, client));
+    return relay((client) => s.ask((link) => link.handOver<'attach'>({ op: 'attach', options: this.#openOnly(s, options) }, client)));
   }
 
   async wait(reference: string, condition: WaitCondition, client: Client): Promise<void> {
@@ -163,7 +162,7 @@ export class Containers {
     const { state } = s.container;
     if (condition === 'not-running' && !isRunning(s.container)) return client.answer(waitAnswer(state.exitCode, state.error));
     if (!s.link && (state.final || state.gen === 0)) return s.waits.park(client, condition);
-    await (await s.reach()).handOver<'wait'>({ op: 'wait', condition }, client);
+    await s.ask((link) => link.handOver<'wait'>({ op: 'wait', condition }, client));
   }
 
   /** Its log, in batches. Follow ends with the run. @throws NotImplemented for drivers that cannot be read, Conflict when it is going */

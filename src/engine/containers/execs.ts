@@ -53,7 +53,7 @@ export class Execs {
   }
 
   /** What the exec runs, for its events. */
-  commandOf = (id: string): string[] => this.#byId.get(id)?.config.Cmd ?? [];
+  commandOf = (id: string): string[] | undefined => this.#byId.get(id)?.config.Cmd;
 
   of = (containerId: string): Exec[] => [...this.#byId.values()].filter((e) => e.containerId === containerId);
 

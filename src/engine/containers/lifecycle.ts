@@ -6,6 +6,7 @@ import { SPEC_FILE } from '../../protocol/paths.ts';
 import { faultPoint } from '../../sys/fault.ts';
 import { Conflict, EngineError, InvalidParameter, NotModified, SystemFault } from '../errors.ts';
 import { StartFailed, type ShimLink } from '../shims/link.ts';
+import { attributesOf } from '../events/from-journal.ts';
 import { ociSpec } from '../spec/spec.ts';
 import { parseSignal } from '../spec/signals.ts';
 import type { Container } from './container.ts';
@@ -87,7 +88,7 @@ export class Lifecycle {
       throw error;
     }
     if (signal === SIGKILL) {
-      await s.until((state) => !['running', 'paused', 'restarting'].includes(state.status));
+      await s.until((state) => state.final);
       await this.settled(s);
     } else {
       await s.pull();
@@ -218,10 +219,8 @@ export function splitMode(mode: string): [string, string] {
 
 /** A container's event that is the daemon's own (not from its journal). */
 export function containerEvent(c: Container, action: string, attributes: Record<string, string> = {}) {
-  return {
-    type: 'container' as const, action, actor: c.id, time: wallNow(),
-    attributes: { ...c.config.Labels, image: c.config.Image, name: c.name, ...attributes },
-  };
+  const attributesOfIt = attributesOf({ id: c.id, name: c.name, image: c.config.Image, labels: c.config.Labels }, attributes);
+  return { type: 'container' as const, action, actor: c.id, time: wallNow(), attributes: attributesOfIt };
 }
 
 function ending(c: Container, options: { timeout?: number; signal?: string }): { signal: number; timeout: number } {

@@ -11,7 +11,7 @@ import { applyRecord, type RunState } from '../../protocol/runstate.ts';
 import { tryLock } from '../../sys/file.ts';
 import { bootId } from '../../sys/process.ts';
 import { Unavailable } from '../errors.ts';
-import { eventsOf } from '../events/from-journal.ts';
+import { eventsOf, type EventSubject } from '../events/from-journal.ts';
 import { ShimLink } from '../shims/link.ts';
 import type { Container } from './container.ts';
 import type { Parts } from './parts.ts';
@@ -73,6 +73,17 @@ export class Supervisor {
     if (this.link) return Promise.resolve(this.link);
     this.#reaching ??= this.#find().finally(() => (this.#reaching = undefined));
     return this.#reaching;
+  }
+
+  /** Asks the shim; once more if it had just ended (a shim lingers a second after its container, and may go between two lines). */
+  async ask<T>(work: (link: ShimLink) => Promise<T>): Promise<T> {
+    const link = await this.reach();
+    try {
+      return await work(link);
+    } catch (error) {
+      if (!(error instanceof Unavailable) || !link.closed) throw error;
+      return work(await this.reach());
+    }
   }
 
   /** Brings row, events and memory up to the shim's journal. */
@@ -196,13 +207,16 @@ export class Supervisor {
   }
 
   #mergeFromDisk(): void {
-    let text: string;
+    let file: Buffer;
     try {
-      text = readFileSync(join(this.parts.paths.container(this.container.id), JOURNAL_FILE), 'utf8');
+      file = readFileSync(join(this.parts.paths.container(this.container.id), JOURNAL_FILE));
     } catch {
       return;
     }
-    this.#merge(parseJournal(text).records);
+    const { snapshot, records } = parseJournal(file);
+    // Compacted past the row: only where the store was put back from a backup.
+    if (snapshot && snapshot.seq > this.container.cursor) this.#store(snapshot.state, snapshot.seq, []);
+    this.#merge(records);
   }
 
   #merge(records: JournalRecord[]): void {
@@ -213,7 +227,7 @@ export class Supervisor {
     const events = fresh.flatMap((record) => {
       const before = state;
       state = applyRecord(state, record);
-      return eventsOf(record, before, { id: c.id, name: c.name, image: c.config.Image, labels: c.config.Labels, execCommand: (id) => this.parts.execs.commandOf(id) });
+      return eventsOf(record, subjectOf(c), { before, commandOf: (exec) => this.parts.execs.commandOf(exec) });
     });
     this.#store(state, fresh.at(-1)!.seq, fresh, () => this.parts.events.record(...events));
   }
@@ -239,5 +253,7 @@ export class Supervisor {
 
 /** Whether this run belongs to an earlier boot: nothing of it can be alive. */
 export const isOfEarlierBoot = (state: RunState): boolean => state.boot !== '' && state.boot !== bootId();
+
+const subjectOf = (c: Container): EventSubject => ({ id: c.id, name: c.name, image: c.config.Image, labels: c.config.Labels });
 
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));

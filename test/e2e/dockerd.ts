@@ -1,0 +1,28 @@
+/** A real dockerd beside us, on its own socket, roots and network namespace, for comparison (bench/peer-dockerd). */
+import { execFile } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+
+const run = promisify(execFile);
+const script = fileURLToPath(new URL('../../bench/peer-dockerd', import.meta.url));
+
+export interface Dockerd extends AsyncDisposable {
+  socket: string;
+}
+
+/** @throws when it cannot be had or does not come up */
+export async function startDockerd(): Promise<Dockerd> {
+  const directory = mkdtempSync(join(tmpdir(), 'hf-dockerd-'));
+  const env = { ...process.env, PEER_DIR: directory };
+  const { stdout } = await run(script, ['start'], { env });
+  return {
+    socket: stdout.trim().split('\n').at(-1)!,
+    async [Symbol.asyncDispose]() {
+      await run(script, ['stop'], { env });
+      rmSync(directory, { recursive: true, force: true });
+    },
+  };
+}

@@ -1,0 +1,92 @@
+/** The default network: containers, host, and a second host reach each other; names and files are right. */
+import { execFileSync } from 'node:child_process';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { startEngine, type TestEngine } from './engine.ts';
+import { until } from './until.ts';
+
+let engine: TestEngine;
+const docker = (...args: string[]) => engine.docker(...args).result;
+const server = "while :; do printf 'HTTP/1.0 200 OK\\r\\n\\r\\nserved' | nc -l -p 80; done";
+const PORT = 21_809;
+const address = async (name: string): Promise<string> => (await docker('inspect', '-f', '{{.NetworkSettings.IPAddress}}', name)).stdout.trim();
+const fetched = async (url: string): Promise<string> => engine.curl(url).catch(() => '');
+
+beforeAll(async () => {
+  engine = await startEngine();
+  const { exitCode, stderr } = await docker('run', '-d', '--name', 'web', '-h', 'webhost', '-p', `${PORT}:80`, 'busybox', 'sh', '-c', server);
+  expect(exitCode, stderr).toBe(0);
+});
+afterAll(async () => engine?.[Symbol.asyncDispose]());
+
+describe('the default network', () => {
+  test('the host reaches the container by its address', async () => {
+    const url = `http://${await address('web')}/`;
+    await until(async () => (await fetched(url)) === 'served');
+  });
+
+  test('a container reaches another', async () => {
+    const { stdout } = await docker('run', '--rm', 'busybox', 'wget', '-qO-', '-T', '5', `http://${await address('web')}/`);
+    expect(stdout).toBe('served');
+  });
+
+  test.each(['127.0.0.1', '[::1]'])('a published port over %s', async (host) => {
+    await until(async () => (await fetched(`http://${host}:${PORT}/`)) === 'served');
+  });
+
+  test('hairpin: the container reaches itself through its published port', async () => {
+    const gateway = (await docker('inspect', '-f', '{{.NetworkSettings.Gateway}}', 'web')).stdout.trim();
+    const { stdout, stderr } = await docker('exec', 'web', 'wget', '-qO-', '-T', '5', `http://${gateway}:${PORT}/`);
+    expect(stdout, stderr).toBe('served');
+  });
+
+  test('from another host, with FORWARD DROP', async () => {
+    const ns = `hft${process.pid}`;
+    const ip = (...args: string[]): void => void execFileSync('ip', args);
+    const policy = /-P FORWARD (\w+)/.exec(execFileSync('iptables', ['-S', 'FORWARD'], { encoding: 'utf8' }))?.[1] ?? 'ACCEPT';
+    try {
+      execFileSync('iptables', ['-P', 'FORWARD', 'DROP']);
+      ip('netns', 'add', ns);
+      ip('link', 'add', `${ns}h`, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', ns);
+      ip('addr', 'add', '198.18.99.1/24', 'dev', `${ns}h`);
+      ip('link', 'set', `${ns}h`, 'up');
+      ip('-n', ns, 'addr', 'add', '198.18.99.2/24', 'dev', 'eth0');
+      ip('-n', ns, 'link', 'set', 'eth0', 'up');
+      ip('-n', ns, 'route', 'add', 'default', 'via', '198.18.99.1');
+      await until(() => {
+        try {
+          return execFileSync('ip', ['netns', 'exec', ns, 'curl', '-s', '-m', '3', `http://198.18.99.1:${PORT}/`], { encoding: 'utf8' }) === 'served';
+        } catch {
+          return false;
+        }
+      });
+    } finally {
+      execFileSync('iptables', ['-P', 'FORWARD', policy]);
+      execFileSync('sh', ['-c', `ip link del ${ns}h; ip netns del ${ns}`], { stdio: 'ignore' });
+    }
+  });
+
+  test('a port that is taken is refused before anything is made', async () => {
+    const { exitCode, stderr } = await docker('run', '-d', '--name', 'late', '-p', `${PORT}:80`, 'busybox', 'sleep', '100');
+    expect(exitCode).toBe(125);
+    expect(stderr).toMatch(/port is already allocated/);
+    await docker('rm', '-f', 'late');
+  });
+
+  test('hosts, hostname and resolv.conf', async () => {
+    const { stdout } = await docker('exec', 'web', 'sh', '-c', 'hostname; cat /etc/hostname; grep webhost /etc/hosts; grep -c nameserver /etc/resolv.conf');
+    expect(stdout).toMatch(new RegExp(`^webhost\nwebhost\n${await address('web')}\\s+webhost\n[1-9]`));
+  });
+
+  test('none, host and another container’s network', async () => {
+    expect((await docker('run', '--rm', '--network', 'none', 'busybox', 'ls', '/sys/class/net')).stdout).toBe('lo\n');
+    expect((await docker('run', '--rm', '--network', 'host', 'busybox', 'wget', '-qO-', `http://127.0.0.1:${PORT}/`)).stdout).toBe('served');
+    expect((await docker('run', '--rm', '--network', 'container:web', 'busybox', 'wget', '-qO-', 'http://127.0.0.1/')).stdout).toBe('served');
+  });
+
+  test('an address is given back, and a new container gets one', async () => {
+    const addresses = new Set<string>();
+    for (let i = 0; i < 5; i++) addresses.add((await docker('run', '--rm', 'busybox', 'sh', '-c', 'ip -4 addr show eth0 | grep inet')).stdout.trim());
+    expect(addresses.size).toBeGreaterThan(0);
+    expect([...addresses].every((text) => text.startsWith('inet '))).toBe(true);
+  });
+});

@@ -1,0 +1,185 @@
+/** `docker run` and what belongs to it, with the stock CLI. */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { startEngine, type TestEngine } from './engine.ts';
+import { until } from './until.ts';
+
+let engine: TestEngine;
+beforeAll(async () => {
+  engine = await startEngine();
+});
+afterAll(async () => engine?.[Symbol.asyncDispose]());
+
+const docker = (...args: string[]) => engine.docker(...args).result;
+const sh = (script: string, ...options: string[]) => docker('run', '--rm', ...options, 'busybox', 'sh', '-c', script);
+const inspect = async (name: string, format: string): Promise<string> => (await docker('inspect', '-f', format, name)).stdout.trim();
+
+describe('docker run', () => {
+  test('shows both streams and ends with the process’s code', async () => {
+    expect(await sh('echo out; echo err >&2; exit 3')).toEqual({ stdout: 'out\n', stderr: 'err\n', exitCode: 3 });
+  });
+
+  test.each([0, 1, 42, 127, 200, 255])('exit code %i', async (code) => {
+    expect((await sh(`exit ${code}`)).exitCode).toBe(code);
+  });
+
+  test.each([[9, 137], [15, 143], [11, 139]])('killed by signal %i: %i', async (signal, code) => {
+    expect((await sh(`kill -${signal} $$; sleep 5`, '--init=false', '--pid=host')).exitCode).toBe(code);
+  });
+
+  test('a command that is not there: 127', async () => {
+    const { exitCode, stderr } = await docker('run', '--rm', 'busybox', 'not-there');
+    expect(exitCode).toBe(127);
+    expect(stderr).toMatch(/exec: "not-there": executable file not found in \$PATH/);
+  });
+
+  test('a directory as command: 126', async () => {
+    expect((await docker('run', '--rm', 'busybox', '/etc')).exitCode).toBe(126);
+  });
+
+  test('an image that is not there', async () => {
+    const { exitCode, stderr } = await docker('run', '--rm', '--pull=never', 'not-an-image', 'true');
+    expect(exitCode).toBe(125);
+    expect(stderr).toMatch(/No such image: not-an-image:latest/);
+  });
+
+  test('stdin reaches it, and so does its end', async () => {
+    const run = engine.docker('run', '--rm', '-i', 'busybox', 'cat');
+    run.stdin.end('one\ntwo\n');
+    expect(await run.result).toMatchObject({ stdout: 'one\ntwo\n', exitCode: 0 });
+  });
+
+  test('a megabyte of stdin comes back whole', async () => {
+    const run = engine.docker('run', '--rm', '-i', 'busybox', 'md5sum');
+    run.stdin.end(Buffer.alloc(1024 * 1024, 'x'));
+    expect((await run.result).stdout).toMatch(/^[0-9a-f]{32} /);
+  });
+
+  test('--rm leaves nothing', async () => {
+    await sh('true', '--name', 'gone');
+    await until(async () => (await docker('inspect', 'gone')).exitCode !== 0);
+  });
+
+  test('a terminal: size, echo, line ends', async () => {
+    const run = engine.terminal('run', '--rm', '-it', 'busybox', 'sh');
+    run.stdin.write('echo $((40+2)); tty; exit 6\n');
+    expect(await run.exitCode).toBe(6);
+    expect(run.stdout()).toMatch(/42\r\n/);
+    expect(run.stdout()).toMatch(/\/dev\/(console|pts)/);
+  });
+
+  test('-d runs on, logs tell, stop ends it with 143', async () => {
+    await docker('run', '-d', '--name', 'stays', 'busybox', 'sh', '-c', 'trap "exit 143" TERM; echo here; while :; do usleep 20000; done');
+    await until(async () => (await docker('logs', 'stays')).stdout === 'here\n');
+    expect((await docker('stop', 'stays')).exitCode).toBe(0);
+    expect(await inspect('stays', '{{.State.Status}} {{.State.ExitCode}}')).toBe('exited 143');
+    expect((await docker('start', 'stays')).exitCode).toBe(0);
+    expect(await inspect('stays', '{{.State.Status}}')).toBe('running');
+    await docker('rm', '-f', 'stays');
+  });
+
+  test('one that ignores SIGTERM is killed at its deadline', async () => {
+    await docker('run', '-d', '--name', 'deaf', 'busybox', 'sleep', '1000');
+    const began = Date.now();
+    expect((await docker('stop', '-t', '1', 'deaf')).exitCode).toBe(0);
+    expect(Date.now() - began).toBeGreaterThan(900);
+    expect(await inspect('deaf', '{{.State.ExitCode}}')).toBe('137');
+    await docker('rm', 'deaf');
+  });
+
+  test('pause and unpause', async () => {
+    await docker('run', '-d', '--name', 'still', 'busybox', 'sleep', '1000');
+    expect((await docker('pause', 'still')).exitCode).toBe(0);
+    expect(await inspect('still', '{{.State.Status}} {{.State.Paused}}')).toBe('paused true');
+    expect((await docker('unpause', 'still')).exitCode).toBe(0);
+    expect(await inspect('still', '{{.State.Status}}')).toBe('running');
+    await docker('rm', '-f', 'still');
+  });
+
+  test('restart keeps the container and makes a new process', async () => {
+    await docker('run', '-d', '--name', 'again', 'busybox', 'sleep', '1000');
+    const pid = await inspect('again', '{{.State.Pid}}');
+    expect((await docker('restart', '-t', '0', 'again')).exitCode).toBe(0);
+    expect(await inspect('again', '{{.State.Status}}')).toBe('running');
+    expect(await inspect('again', '{{.State.Pid}}')).not.toBe(pid);
+    await docker('rm', '-f', 'again');
+  });
+
+  test('on-failure gives up after its retries', async () => {
+    await docker('run', '-d', '--name', 'tries', '--restart', 'on-failure:2', 'busybox', 'false');
+    await until(async () => (await inspect('tries', '{{.State.Status}} {{.RestartCount}}')) === 'exited 2');
+    await docker('rm', 'tries');
+  });
+
+  test('memory beyond the limit: killed, and said so', async () => {
+    await docker('run', '--name', 'hungry', '-m', '16m', '--memory-swap', '16m', 'busybox', 'sh', '-c', 'tail /dev/zero');
+    expect(await inspect('hungry', '{{.State.OOMKilled}} {{.State.ExitCode}}')).toBe('true 137');
+    await docker('rm', 'hungry');
+  });
+
+  test('wait, rename, top, ps filters, update', async () => {
+    await docker('run', '-d', '--name', 'named', '--label', 'a=b', 'busybox', 'sleep', '1000');
+    expect((await docker('rename', 'named', 'renamed')).exitCode).toBe(0);
+    expect((await docker('top', 'renamed')).stdout).toMatch(/sleep 1000/);
+    expect((await docker('ps', '-q', '--filter', 'label=a=b')).stdout.trim()).toHaveLength(12);
+    expect((await docker('update', '--memory', '64m', '--memory-swap', '64m', 'renamed')).exitCode).toBe(0);
+    expect(await inspect('renamed', '{{.HostConfig.Memory}}')).toBe(String(64 * 1024 * 1024));
+    const wait = engine.docker('wait', 'renamed');
+    await docker('kill', 'renamed');
+    expect((await wait.result).stdout.trim()).toBe('137');
+    await docker('rm', 'renamed');
+  });
+});
+
+describe('docker exec', () => {
+  test('runs beside the container’s process', async () => {
+    await docker('run', '-d', '--name', 'host', '-e', 'A=1', 'busybox', 'sleep', '1000');
+    expect(await docker('exec', '-e', 'B=2', '-w', '/tmp', 'host', 'sh', '-c', 'echo $A $B $PWD; echo e >&2; exit 4')).toEqual({ stdout: '1 2 /tmp\n', stderr: 'e\n', exitCode: 4 });
+    const piped = engine.docker('exec', '-i', 'host', 'cat');
+    piped.stdin.end('through\n');
+    expect((await piped.result).stdout).toBe('through\n');
+    const missing = await docker('exec', 'host', 'not-there');
+    expect(missing.exitCode).toBe(127);
+    const terminal = engine.terminal('exec', '-it', 'host', 'sh', '-c', 'tty; exit 8');
+    expect(await terminal.exitCode).toBe(8);
+    await docker('rm', '-f', 'host');
+  });
+
+  test('its exit code is never lost', async () => {
+    await docker('run', '-d', '--name', 'many', 'busybox', 'sleep', '1000');
+    for (let i = 0; i < 25; i++) expect((await docker('exec', 'many', 'sh', '-c', `exit ${i + 1}`)).exitCode).toBe(i + 1);
+    await docker('rm', '-f', 'many');
+  });
+});
+
+describe('health', () => {
+  test('starting, healthy, unhealthy', async () => {
+    await docker('run', '-d', '--name', 'ill', '--health-cmd', 'test ! -e /sick', '--health-interval', '200ms', '--health-retries', '2', 'busybox', 'sleep', '1000');
+    await until(async () => (await inspect('ill', '{{.State.Health.Status}}')) === 'healthy');
+    await docker('exec', 'ill', 'touch', '/sick');
+    await until(async () => (await inspect('ill', '{{.State.Health.Status}}')) === 'unhealthy');
+    expect((await docker('ps', '--filter', 'health=unhealthy', '--format', '{{.Names}} {{.Status}}')).stdout).toMatch(/^ill Up .*\(unhealthy\)/);
+    await docker('rm', '-f', 'ill');
+  });
+});
+
+describe('logs', () => {
+  test('tail, since, timestamps, follow to the end', async () => {
+    await docker('run', '--name', 'talks', 'busybox', 'sh', '-c', 'for i in 1 2 3 4 5; do echo line $i; done; echo no newline | tr -d "\\n"');
+    expect((await docker('logs', '--tail', '2', 'talks')).stdout).toBe('line 5\nno newline');
+    expect((await docker('logs', '-t', '--tail', '2', 'talks')).stdout).toMatch(/^\d{4}-\d\d-\d\dT[\d:]+\.\d{9}Z line 5\n/);
+    expect((await docker('logs', '-f', 'talks')).stdout).toMatch(/line 1\n[^]*no newline$/);
+    expect((await docker('logs', '--since', '1h', 'talks')).stdout).toMatch(/line 1/);
+    expect((await docker('logs', '--until', '1h', 'talks')).stdout).toBe('');
+    await docker('rm', 'talks');
+  });
+
+  test('rotation keeps max-file files and loses nothing within them', async () => {
+    await docker('run', '--name', 'long', '--log-opt', 'max-size=10k', '--log-opt', 'max-file=3', 'busybox', 'sh', '-c', 'i=0; while [ $i -lt 1000 ]; do echo line $i; i=$((i+1)); done');
+    const lines = (await docker('logs', 'long')).stdout.trim().split('\n').map((line) => Number(line.split(' ')[1]));
+    expect(lines.at(-1)).toBe(999);
+    expect(lines.length).toBeGreaterThan(100);
+    expect(lines.length).toBeLessThan(1000);
+    lines.forEach((n, i) => expect(n).toBe(lines[0]! + i));
+    await docker('rm', 'long');
+  });
+});
