@@ -1,15 +1,18 @@
 /** Inodes under paths that are bytes, not text, and what node:fs cannot say of them: devices, xattrs, times to the nanosecond, final links untouched. */
 import { closeSync, openSync } from 'node:fs';
-import { check, declare } from './libc.ts';
+import { check, declare, Errno, errno } from './libc.ts';
 
 const mknodCall = declare('int mknod(const char *path, unsigned int mode, unsigned long device)');
 const setxattrCall = declare('int lsetxattr(const char *path, const char *name, void *value, size_t size, int flags)');
+const getxattrCall = declare('long lgetxattr(const char *path, const char *name, void *value, size_t size)');
 const utimensatCall = declare('int utimensat(int directory, const char *path, void *times, int flags)');
 const syncfsCall = declare('int syncfs(int fd)');
 
 const AT_FDCWD = -100;
 const AT_SYMLINK_NOFOLLOW = 0x100;
 const NANOSECONDS = 1_000_000_000n;
+const ENODATA = 61;
+const EOPNOTSUPP = 95;
 
 export const S_IFIFO = 0o010000;
 export const S_IFCHR = 0o020000;
@@ -30,6 +33,16 @@ export function makeNode(path: Buffer, mode: number, major: number, minor: numbe
 /** lsetxattr(2). */
 export function setXattrAt(path: Buffer, name: string, value: Buffer): void {
   check(setxattrCall(cString(path), name, value, value.length, 0), 'lsetxattr', `${name} on ${path.toString()}`);
+}
+
+/** undefined where there is none of that name. lgetxattr(2). */
+export function getXattrAt(path: Buffer, name: string): Buffer | undefined {
+  const MAX_VALUE = 65_536;
+  const value = Buffer.allocUnsafe(MAX_VALUE);
+  const length = Number(getxattrCall(cString(path), name, value, value.length));
+  if (length >= 0) return Buffer.from(value.subarray(0, length));
+  if (errno() === ENODATA || errno() === EOPNOTSUPP) return undefined;
+  throw new Errno(errno(), 'lgetxattr', `${name} of ${path.toString()}`);
 }
 
 /** Access and modification time in nanoseconds since the epoch, of a link itself. utimensat(2). */
