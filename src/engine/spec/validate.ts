@@ -11,7 +11,7 @@ import { checkDevices } from './devices.ts';
 import { checkEnvironment } from './env.ts';
 import { checkHealthcheck } from './health.ts';
 import type { Host } from './host.ts';
-import { checkMounts, checkTmpfs, cleaned, LOCAL_DRIVER, parseVolumesFrom } from './mount-points.ts';
+import { checkMounts, checkTmpfs, checkVolumeDriver, checkVolumesFrom, cleaned } from './mount-points.ts';
 import { checkModes, donorOf, sharesContainer } from './namespaces.ts';
 import { checkResources } from './resources.ts';
 import { checkSeccomp } from './seccomp.ts';
@@ -135,10 +135,9 @@ function checkPlatform(hostConfig: HostConfig, daemon: Config, host: Host): void
   checkSysctls(hostConfig);
   checkUlimits(hostConfig.Ulimits ?? [], host);
   checkDevices(hostConfig);
-  for (const text of hostConfig.VolumesFrom ?? []) parseVolumesFrom(text);
+  for (const text of hostConfig.VolumesFrom ?? []) checkVolumesFrom(text);
   for (const address of hostConfig.Dns ?? []) if (isIP(address) === 0) throw new InvalidParameter(`IP address is not correctly formatted: ${address}`);
-  const driver = hostConfig.VolumeDriver;
-  if (driver && driver !== LOCAL_DRIVER) throw new InvalidParameter(`error looking up volume plugin ${driver}: plugin ${JSON.stringify(driver)} not found`);
+  checkVolumeDriver(hostConfig.VolumeDriver);
   const [storage] = Object.keys(hostConfig.StorageOpt ?? {});
   if (storage) throw new InvalidParameter(`--storage-opt is not supported: ${storage}`);
   // A container that counts on a link would not work without it: better no container than that one.
