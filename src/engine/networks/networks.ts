@@ -7,6 +7,8 @@ import type { Network } from './network.ts';
 export interface Attachment {
   endpoints: Record<string, Endpoint>;
   ports: BoundPort[];
+  /** Path of its pinned network namespace; '' when it has none of its own. */
+  netns: string;
 }
 
 export class Networks {
