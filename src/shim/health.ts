@@ -4,7 +4,6 @@ import { Socket } from 'node:net';
 import { join } from 'node:path';
 import type { HealthProbe, HealthStatus } from '../protocol/records.ts';
 import type { HealthSpec, ShimSpec } from '../protocol/spec.ts';
-import type { RunState } from '../protocol/runstate.ts';
 import { wallClock } from '../sys/clock.ts';
 import { mkfifo } from '../sys/file.ts';
 import { Child } from './child.ts';
