@@ -1,7 +1,7 @@
 /** A real shim, spoken to as the daemon does: warm over descriptor 3, then `ctl` and `fd`. Its containers run busybox by runc. */
 import { build } from 'esbuild';
 import { spawn, type ChildProcess } from 'node:child_process';
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -292,10 +292,10 @@ export const ATTACH: AttachOptions = { stdin: false, stdout: true, stderr: true,
 export function processesHolding(directory: string): number[] {
   const holds = (pid: string): boolean => {
     try {
-      return require('node:fs').readdirSync(`/proc/${pid}/fd`).some((fd: string) => readlinkSync(`/proc/${pid}/fd/${fd}`).startsWith(directory));
+      return readdirSync(`/proc/${pid}/fd`).some((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`).startsWith(directory));
     } catch {
       return false;
     }
   };
-  return (require('node:fs').readdirSync('/proc') as string[]).filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid && holds(name)).map(Number);
+  return readdirSync('/proc').filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid && holds(name)).map(Number);
 }
