@@ -69,7 +69,7 @@ function encodeLine(json: string): Buffer {
 function decodeLine(line: Buffer): JournalRecord | { snapshot: Snapshot } | undefined {
   if (line.length <= CRC_DIGITS) return undefined;
   const json = line.subarray(CRC_DIGITS + 1);
-  if (line.subarray(0, CRC_DIGITS).toString('latin1') !== checksum(json)) return undefined;
+  if (line.toString('latin1', 0, CRC_DIGITS) !== checksum(json)) return undefined;
   return JSON.parse(json.toString()) as JournalRecord | { snapshot: Snapshot };
 }
 

@@ -1,6 +1,6 @@
 /** Control groups, as far as a shim needs them: who was killed for memory, who is left, and a place of its own. v1, v2 and hybrid. */
 import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 
 interface Hierarchy {
   /** Where it is mounted. */
@@ -71,11 +71,11 @@ export function joinCgroup(path: string, pids: number[]): void {
   }
 }
 
-/** Leaves the cgroup `path` for its parent and removes it. */
+/** Leaves the cgroup `path` for the root (on v2 a cgroup with children takes no processes) and removes it. */
 export function leaveCgroup(path: string): void {
   for (const { mount } of hierarchies()) {
     try {
-      writeFileSync(join(mount, dirname(path), 'cgroup.procs'), String(process.pid));
+      writeFileSync(join(mount, 'cgroup.procs'), String(process.pid));
       rmdirSync(join(mount, path));
     } catch {
       continue;

@@ -1,5 +1,5 @@
 /** Further processes in the running container (`docker exec`), each with its own stdio and its own attached client. */
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { AttachOptions } from '../protocol/messages.ts';
 import type { RunExec } from '../protocol/runstate.ts';
@@ -46,7 +46,10 @@ export class Execs {
   /** Runs one; resolves when it runs. With a client a failure is told to that client, and the answer is pid 0.
    *  @throws Refused when it did not start */
   async start(o: ExecSurroundings, spec: ExecSpec, attached: Attached | null): Promise<number> {
-    if (this.#execs.has(spec.id)) throw new Refused('conflict', `exec command ${spec.id} is already running`);
+    if (this.#execs.has(spec.id)) {
+      if (attached) closeSync(attached.client.fd);
+      throw new Refused('conflict', `exec command ${spec.id} is already running`);
+    }
     const exec = new Exec(o, spec, attached);
     this.#execs.set(spec.id, exec);
     try {

@@ -41,6 +41,10 @@ export class Generation {
     return this.making.gen;
   }
 
+  get keeperPid(): number | undefined {
+    return this.#keeper.pid;
+  }
+
   /** Has the runtime make the container. Its init waits for start(). */
   static async create(making: Making): Promise<Generation> {
     const { runtime, reaper, gen, spec } = making;
@@ -109,9 +113,6 @@ export class Generation {
     this.stdio.close();
     this.init.release();
   }
-
-  /** This shim ends and the container does not. */
-  static files = files;
 
   async #forget(): Promise<void> {
     const { runtime } = this.making;

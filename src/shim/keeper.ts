@@ -36,6 +36,10 @@ export class Keeper {
 
   constructor(private readonly file: string, private readonly descriptors: () => KeptDescriptors) {}
 
+  get pid(): number | undefined {
+    return this.#process?.pid;
+  }
+
   /** Starts a keeper; one that is there ends afterwards, so that nothing is let go that is still named. */
   renew(): void {
     clearTimeout(this.#renewal);

@@ -87,6 +87,12 @@ export class Run {
     return this.#spec ?? this.#readSpecIfThere();
   }
 
+  /** Pids of the processes that only hold descriptors. */
+  get keepers(): number[] {
+    const pid = this.#generation?.keeperPid;
+    return pid === undefined ? [] : [pid];
+  }
+
   /** A runtime command is under way. */
   get busy(): boolean {
     return this.#runtime?.busy ?? false;
@@ -249,8 +255,8 @@ export class Run {
         return;
       case 'decide':
         this.#move('clear');
-        void this.#exclusive(async () => this.#decide());
-        return;
+        this.#decide();
+        return this.#settleIntents();
       case 'await-restart':
         if (step.by === 'policy') {
           this.#move('adoptBackoff');
@@ -364,7 +370,8 @@ export class Run {
   #scheduleRestart(delayMs: number): void {
     this.#backoff = setTimeout(() => {
       void this.#exclusive(async () => {
-        if (this.#phase !== 'backoff') return;
+        // A client may have asked for its end while this waited for its turn.
+        if (this.#phase !== 'backoff' || this.o.journal.state.stoppedByUser || this.#shuttingDown) return;
         await this.#create('', 'recreate');
         await this.#start('');
       }).catch((error: unknown) => {
@@ -390,7 +397,9 @@ export class Run {
   async #startAgain(operation: string): Promise<void> {
     await this.#exclusive(async () => {
       clearTimeout(this.#backoff);
-      if (this.#phase !== 'between' && this.#phase !== 'backoff') return;
+      // Somebody else's restart may have been quicker.
+      if (isUp(this.#phase)) return;
+      if (this.#phase !== 'between' && this.#phase !== 'backoff') throw new Refused('failed', `container ${this.o.id} was stopped meanwhile`);
       await this.#create(operation, 'recreate');
       await this.#start(operation);
     });

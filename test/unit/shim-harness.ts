@@ -1,0 +1,301 @@
+/** A real shim, spoken to as the daemon does: warm over descriptor 3, then `ctl` and `fd`. Its containers run busybox by runc. */
+import { build } from 'esbuild';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
+import { fileURLToPath } from 'node:url';
+import { parseJournal } from '../../src/protocol/journal-format.ts';
+import type { Answers, AttachOptions, Op, Refusal, Reply, Request, WaitCondition } from '../../src/protocol/messages.ts';
+import type { JournalRecord, RecordType } from '../../src/protocol/records.ts';
+import type { ExecSpec, ShimSpec } from '../../src/protocol/spec.ts';
+import { procStat } from '../../src/sys/process.ts';
+import { deliverFd } from '../../src/sys/socket.ts';
+
+const require = createRequire(import.meta.url);
+const root = fileURLToPath(new URL('../../', import.meta.url));
+
+/** The shim's bundle, made as scripts/bundle.mjs does. */
+export async function bundleShim(directory: string): Promise<string> {
+  const outfile = join(directory, 'shim.cjs');
+  await build({
+    bundle: true, platform: 'node', target: 'node20', entryPoints: [join(root, 'src/shim/main.ts')], outfile, format: 'cjs', minifySyntax: true, treeShaking: true, logLevel: 'warning',
+    define: { HOLDFAST_VERSION: '"test"', 'import.meta.url': '__moduleUrl' },
+    banner: { js: "const __moduleUrl = require('node:url').pathToFileURL(__filename).href;" },
+  });
+  copyFileSync(require.resolve(`@koromix/koffi-linux-${process.arch}/linux_${process.arch}/koffi.node`), join(directory, 'koffi.node'));
+  return outfile;
+}
+
+export const until = async <T>(condition: () => T | undefined | false | null, ms = 10_000): Promise<T> => {
+  for (const deadline = Date.now() + ms; ; ) {
+    const value = condition();
+    if (value) return value;
+    if (Date.now() > deadline) throw new Error(`not within ${ms} ms: ${condition}`);
+    await sleep(10);
+  }
+};
+export const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** Not there, or dead and only not collected: PID 1 of this machine does not reap. */
+export const isGone = (pid: number): boolean => ['Z', 'X', undefined].includes(procStat(pid)?.state);
+
+export class RefusedByShim extends Error {
+  constructor(readonly refusal: Refusal) {
+    super(refusal.message);
+  }
+}
+
+type RequestOf<O extends Op> = Extract<Request, { op: O }>;
+
+/** One connection to `ctl`. */
+export class Ctl {
+  rings: number[] = [];
+  readonly closed: Promise<void>;
+  #pending = new Map<number, (reply: Reply) => void>();
+  #next = 1;
+  #rest = '';
+
+  constructor(readonly socket: Socket) {
+    socket.on('data', (chunk: Buffer) => {
+      this.#rest += chunk.toString();
+      for (let end; (end = this.#rest.indexOf('\n')) >= 0; this.#rest = this.#rest.slice(end + 1)) this.#take(JSON.parse(this.#rest.slice(0, end)) as Reply | { ring: number });
+    });
+    socket.on('error', () => {});
+    this.closed = new Promise((resolve) => socket.on('close', () => resolve()));
+  }
+
+  ask<O extends Op>(request: RequestOf<O>): Promise<Answers[O]> {
+    const id = this.#next++;
+    return new Promise((resolve, reject) => {
+      this.#pending.set(id, (reply) => ('error' in reply ? reject(new RefusedByShim(reply.error)) : resolve(reply.result as Answers[O])));
+      void this.closed.then(() => reject(new Error('the shim closed the connection')));
+      this.socket.write(`${JSON.stringify({ id, ...request })}\n`);
+    });
+  }
+
+  #take(message: Reply | { ring: number }): void {
+    if ('ring' in message) return void this.rings.push(message.ring);
+    this.#pending.get(message.id)?.(message);
+    this.#pending.delete(message.id);
+  }
+}
+
+/** The client's end of a connection that the shim was given. */
+export class TestClient {
+  received = Buffer.alloc(0);
+  ended = false;
+  constructor(readonly socket: Socket) {
+    socket.on('data', (chunk: Buffer) => (this.received = Buffer.concat([this.received, chunk])));
+    socket.on('end', () => (this.ended = true));
+    socket.on('error', () => (this.ended = true));
+  }
+  get text(): string {
+    return this.received.toString();
+  }
+  /** Without the frames' headers. */
+  get unframed(): string {
+    let text = '';
+    for (let at = this.received.indexOf('\r\n\r\n') + 4; at + 8 <= this.received.length; ) {
+      const size = this.received.readUInt32BE(at + 4);
+      text += this.received.subarray(at + 8, at + 8 + size).toString();
+      at += 8 + size;
+    }
+    return text;
+  }
+}
+
+export const HEAD = 'HTTP/1.1 101 UPGRADED\r\n\r\n';
+
+export interface ContainerOptions {
+  command: string[];
+  spec?: Partial<ShimSpec>;
+  memory?: number;
+  hostPid?: boolean;
+  terminal?: boolean;
+}
+
+let count = 0;
+
+/** One container's directories, and the shims that come to it. */
+export class TestContainer {
+  readonly id = `hf${process.pid.toString(16)}${(count++).toString(16).padStart(4, '0')}`.padEnd(64, '0');
+  readonly base = mkdtempSync(join(tmpdir(), 'hs-'));
+  readonly dir = join(this.base, 'd');
+  readonly run = join(this.base, 'r');
+  shim: ChildProcess | null = null;
+  #relays: Server[] = [];
+  #handed = 0;
+
+  constructor(private readonly bundle: string, readonly o: ContainerOptions) {
+    mkdirSync(this.dir, { mode: 0o700 });
+    mkdirSync(this.run, { mode: 0o700 });
+    const bin = join(this.run, 'rootfs/bin');
+    mkdirSync(bin, { recursive: true });
+    for (const d of ['proc', 'dev', 'tmp', 'sys']) mkdirSync(join(this.run, 'rootfs', d));
+    copyFileSync('/usr/bin/busybox', join(bin, 'busybox'));
+    for (const name of ['sh', 'sleep', 'cat', 'true', 'false', 'echo', 'kill', 'yes', 'dd', 'head', 'stty', 'seq', 'usleep', 'touch', 'test', 'ls', 'readlink']) symlinkSync('busybox', join(bin, name));
+    mkdirSync(join(this.run, 'rootfs/etc/notexec'), { recursive: true });
+    this.writeSpec();
+    writeFileSync(join(this.run, 'config.json'), JSON.stringify(this.config()));
+  }
+
+  get spec(): ShimSpec {
+    return {
+      version: 1, id: this.id, name: 'test', runtime: { path: 'runc', args: [], root: join(this.base, 'oci'), systemdCgroup: false }, bundle: this.run,
+      cgroup: `/holdfast-test/${this.id}`, shimCgroup: '', tty: this.o.terminal ?? false, openStdin: false, stdinOnce: false, consoleSize: [0, 0], stopSignal: 15, stopTimeout: 10,
+      restart: { name: 'no', maximumRetryCount: 0 }, autoRemove: false, log: { driver: 'json-file', path: join(this.dir, 'log'), maxSize: 0, maxFile: 1, attrs: {} },
+      health: null, ports: [], slowClientMs: 60_000, ...this.o.spec,
+    };
+  }
+
+  writeSpec(): void {
+    writeFileSync(join(this.dir, 'spec.json'), JSON.stringify(this.spec));
+  }
+
+  /** An OCI process for an exec. */
+  process(args: string[]): Record<string, unknown> {
+    return { ...this.config().process, args, terminal: false };
+  }
+
+  private config() {
+    const namespaces = ['ipc', 'uts', 'mount', 'network', ...(this.o.hostPid ? [] : ['pid'])].map((type) => ({ type }));
+    return {
+      ociVersion: '1.0.2',
+      process: {
+        terminal: this.o.terminal ?? false, user: { uid: 0, gid: 0 }, args: this.o.command, env: ['PATH=/bin', 'TERM=xterm'], cwd: '/', oomScoreAdj: 0,
+        capabilities: Object.fromEntries(['bounding', 'effective', 'permitted'].map((set) => [set, ['CAP_KILL', 'CAP_CHOWN', 'CAP_DAC_OVERRIDE']])),
+      },
+      root: { path: 'rootfs', readonly: false },
+      hostname: 'c',
+      mounts: [
+        { destination: '/proc', type: 'proc', source: 'proc' },
+        { destination: '/dev', type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'mode=755', 'size=65536k'] },
+        { destination: '/dev/pts', type: 'devpts', source: 'devpts', options: ['nosuid', 'noexec', 'newinstance', 'ptmxmode=0666', 'mode=0620'] },
+      ],
+      linux: { cgroupsPath: this.spec.cgroup, namespaces, resources: { devices: [{ allow: false, access: 'rwm' }], ...(this.o.memory ? { memory: { limit: this.o.memory, swap: this.o.memory } } : {}) } },
+    };
+  }
+
+  /** Starts a shim and gives the container to it. */
+  async adopt(): Promise<Ctl> {
+    const child = spawn(process.execPath, ['--expose-gc', this.bundle], { detached: true, cwd: '/', env: {}, stdio: ['ignore', 'inherit', 'inherit', 'pipe'] });
+    this.shim = child;
+    const line = child.stdio[3] as Duplex;
+    line.on('error', () => {});
+    const answer = await new Promise<string>((resolve, reject) => {
+      line.once('data', (chunk: Buffer) => resolve(chunk.toString()));
+      line.once('close', () => reject(new Error('the shim ended')));
+      line.write(`${JSON.stringify({ op: 'adopt', container: this.id, dir: this.dir, run: this.run })}\n`);
+    });
+    line.destroy();
+    const { error } = JSON.parse(answer) as { error?: string };
+    if (error !== undefined) throw new Error(error);
+    return this.connect();
+  }
+
+  async connect(): Promise<Ctl> {
+    const socket = connect(join(this.run, 'ctl'));
+    await new Promise<void>((resolve, reject) => socket.once('connect', resolve).once('error', reject));
+    return new Ctl(socket);
+  }
+
+  /** create and start. */
+  async start(ctl: Ctl, operation = 'op-start'): Promise<number> {
+    await ctl.ask<'create'>({ op: 'create', operation });
+    return (await ctl.ask<'start'>({ op: 'start', operation })).pid;
+  }
+
+  /** A client whose connection lies on the shim's `fd`, and its token. */
+  async handOver(): Promise<{ client: TestClient; handed: { token: string; head: string; early: string } }> {
+    const path = join(this.base, `c${this.#handed++}`);
+    const server = createServer({ pauseOnConnect: true });
+    this.#relays.push(server);
+    const [accepted, socket] = await new Promise<[Socket, Socket]>((resolve) => {
+      server.listen(path, () => {
+        const near = connect({ path, allowHalfOpen: true });
+        server.once('connection', (far: Socket) => resolve([far, near]));
+      });
+    });
+    const token = `t${this.#handed}`;
+    deliverFd(join(this.run, 'fd'), Buffer.from(token), (accepted as unknown as { _handle: { fd: number } })._handle.fd);
+    accepted.destroy();
+    server.close();
+    return { client: new TestClient(socket), handed: { token, head: Buffer.from(HEAD).toString('base64'), early: '' } };
+  }
+
+  async wait(ctl: Ctl, condition: WaitCondition): Promise<TestClient> {
+    const { client, handed } = await this.handOver();
+    await ctl.ask<'wait'>({ op: 'wait', client: handed, condition });
+    return client;
+  }
+
+  async attach(ctl: Ctl, options: Partial<AttachOptions> = {}): Promise<TestClient> {
+    const { client, handed } = await this.handOver();
+    await ctl.ask<'attach'>({ op: 'attach', client: handed, options: { ...ATTACH, ...options } });
+    return client;
+  }
+
+  exec(args: string[], more: Partial<ExecSpec> = {}): ExecSpec {
+    const id = `${(++this.#handed).toString(16).padStart(12, 'e')}`.padEnd(64, '0');
+    return { id, tty: false, consoleSize: [0, 0], attachStdin: false, attachStdout: true, attachStderr: true, detachKeys: [], process: this.process(args), ...more };
+  }
+
+  /** From the file, as the daemon reads it when no shim lives. */
+  get journal(): JournalRecord[] {
+    return existsSync(join(this.dir, 'journal')) ? parseJournal(readFileSync(join(this.dir, 'journal'))).records : [];
+  }
+
+  get types(): RecordType[] {
+    return this.journal.map((r) => r.type);
+  }
+
+  find<T extends RecordType>(type: T): Extract<JournalRecord, { type: T }>[] {
+    return this.journal.filter((r): r is Extract<JournalRecord, { type: T }> => r.type === type);
+  }
+
+  get log(): string {
+    return existsSync(join(this.dir, 'log')) ? readFileSync(join(this.dir, 'log'), 'utf8').split('\n').filter(Boolean).map((l) => (JSON.parse(l) as { log: string }).log).join('') : '';
+  }
+
+  until<T extends RecordType>(type: T, ms?: number): Promise<Extract<JournalRecord, { type: T }>> {
+    return until(() => this.find(type).at(-1), ms);
+  }
+
+  async killShim(): Promise<void> {
+    const shim = this.shim!;
+    const gone = new Promise((resolve) => shim.once('exit', resolve));
+    shim.kill('SIGKILL');
+    await gone;
+  }
+
+  async shimEnds(ms = 8000): Promise<void> {
+    await until(() => this.shim!.exitCode !== null || this.shim!.signalCode !== null, ms);
+  }
+
+  /** Whatever is left of it goes. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.shim && this.shim.exitCode === null) this.shim.kill('SIGKILL');
+    for (const server of this.#relays) server.close();
+    await new Promise((resolve) => spawn('runc', ['--root', join(this.base, 'oci'), 'delete', '--force', this.id], { stdio: 'ignore' }).on('exit', resolve));
+    for (const pid of processesHolding(this.base)) process.kill(pid, 'SIGKILL');
+    rmSync(this.base, { recursive: true, force: true });
+  }
+}
+
+export const ATTACH: AttachOptions = { stdin: false, stdout: true, stderr: true, stream: true, logs: false, framed: true, detachKeys: [] };
+
+/** Keepers: processes with a descriptor in the directory. */
+export function processesHolding(directory: string): number[] {
+  const holds = (pid: string): boolean => {
+    try {
+      return readdirSync(`/proc/${pid}/fd`).some((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`).startsWith(directory));
+    } catch {
+      return false;
+    }
+  };
+  return readdirSync('/proc').filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid && holds(name)).map(Number);
+}
