@@ -55,13 +55,13 @@ export class Layers {
     return hold;
   }
 
-  /** Unpacks the archive in a file onto the layers `below` (chain IDs, lowest first), unless that layer is there. @throws InvalidParameter when its digest is not `expected` */
-  async addFile(hold: Hold, file: string, below: string[], expected: string): Promise<Layer> {
+  /** Unpacks the archive in a file onto the layers `below` (chain IDs, lowest first), unless that layer is there: then the file need not be. @throws DigestMismatch */
+  async addFile(hold: Hold, file: () => string, below: string[], expected: string): Promise<Layer> {
     const chain = chainId(below.at(-1) ?? '', expected);
     hold.chains.add(chain);
     const known = this.get(chain) ?? (await this.#coming.get(chain)?.catch(() => undefined));
     if (known) return known;
-    const fd = openSync(file, 'r');
+    const fd = openSync(file(), 'r');
     try {
       const coming = this.#unpack(hold, fd, compressionOf(fd), below, expected);
       this.#coming.set(chain, coming);

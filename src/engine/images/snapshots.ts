@@ -1,5 +1,5 @@
 /** A container's writable layer over its image's: overlayfs. */
-import { closeSync, constants, existsSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { closeSync, constants, existsSync, fdatasyncSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, statSync, writeSync } from 'node:fs';
 import { lstat, readdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { mount, unmount } from '../../sys/mount.ts';
@@ -23,8 +23,7 @@ export class Snapshots {
     mkdirSync(join(home, 'upper'), { recursive: true, mode: 0o755 });
     mkdirSync(join(home, 'work'), { recursive: true, mode: 0o700 });
     if (!chains || existsSync(this.#record(containerId))) return;
-    writeFileSync(`${this.#record(containerId)}.new`, JSON.stringify(chains), { mode: 0o600, flush: true } as object);
-    renameSync(`${this.#record(containerId)}.new`, this.#record(containerId));
+    writeDurably(this.#record(containerId), JSON.stringify(chains));
   }
 
   /** Mounts the container's rootfs at `paths.rootfs(id)`. Repeatable: a mount that is there is left. `chains` are those recorded unless given. */
@@ -51,12 +50,13 @@ export class Snapshots {
   /** Docker's GraphDriver object of a container. */
   describe(containerId: string, chains = this.#recorded(containerId) ?? []): { Name: string; Data: Record<string, string> } {
     const home = this.paths.container(containerId);
-    return describe({ lower: this.#lower(chains), merged: this.paths.rootfs(containerId), upper: join(home, 'upper'), work: join(home, 'work') });
+    const known = chains.filter((chain) => this.layers.get(chain));
+    return describe({ lower: this.#lower(known), merged: this.paths.rootfs(containerId), upper: join(home, 'upper'), work: join(home, 'work') });
   }
 
   /** Docker's GraphDriver object of an image. */
   describeImage(chains: string[]): { Name: string; Data: Record<string, string> } {
-    const [upper, ...lower] = this.layers.lower(chains);
+    const [upper, ...lower] = this.layers.lower(chains.filter((chain) => this.layers.get(chain)));
     if (!upper) return { Name: DRIVER, Data: {} };
     return describe({ lower, merged: join(dirname(upper), 'merged'), upper, work: join(dirname(upper), 'work') });
   }
@@ -88,6 +88,17 @@ export class Snapshots {
       throw error;
     }
   }
+}
+
+function writeDurably(path: string, text: string): void {
+  const fd = openSync(`${path}.new`, 'w', 0o600);
+  try {
+    writeSync(fd, text);
+    fdatasyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+  renameSync(`${path}.new`, path);
 }
 
 const isMountPoint = (path: string): boolean => statSync(path).dev !== statSync(dirname(path)).dev;
