@@ -18,6 +18,11 @@ const common = { bundle: true, platform: 'node', target: 'node20', define: { HOL
 const yaml = { name: 'yaml', setup: (b) => b.onLoad({ filter: /\.yaml$/ }, ({ path }) => ({ contents: JSON.stringify(YAML.parse(readFileSync(path, 'utf8'))), loader: 'json' })) };
 
 await build({ ...common, entryPoints: [`${root}src/main.ts`], outfile: `${dist}/holdfastd.mjs`, format: 'esm', packages: 'external', sourcemap: true, plugins: [yaml] });
+// Split, so that a native module that does not load is a finding of `holdfastd check` and not its end.
+await build({
+  ...common, entryPoints: { check: `${root}src/check/main.ts` }, outdir: `${dist}/check`, outExtension: { '.js': '.mjs' }, format: 'esm', splitting: true, external: ['better-sqlite3', 'koffi'],
+  banner: { js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);" },
+});
 await build({
   ...common, entryPoints: [`${root}src/shim/main.ts`], outfile: `${dist}/shim/shim.cjs`, format: 'cjs', minifySyntax: true, treeShaking: true,
   define: { ...common.define, 'import.meta.url': '__moduleUrl' },

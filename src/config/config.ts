@@ -14,6 +14,8 @@ export interface AddressPool {
 export interface Config {
   readonly dataRoot: string;
   readonly execRoot: string;
+  /** Tells daemons on one host apart in names that are global (nft tables, chains): '' on the default roots, else eight hex digits. */
+  readonly instance: string;
   /** unix:///path or fd://; at least one. */
   readonly hosts: readonly string[];
   /** Group of the API socket, by name or number; '' = root's. */
@@ -25,7 +27,7 @@ export interface Config {
   readonly logDriver: string;
   readonly logOpts: Readonly<Record<string, string>>;
   readonly cgroupDriver: 'cgroupfs' | 'systemd';
-  /** Parent of the containers' cgroups, e.g. /holdfast; derived from the roots where they are not the default. */
+  /** Parent of the containers' cgroups: /holdfast, or a slice (holdfast.slice) under the systemd driver; derived from the roots where they are not the default. */
   readonly cgroupParent: string;
   readonly runtimes: Readonly<Record<string, RuntimeConfig>>;
   readonly defaultRuntime: string;
@@ -33,7 +35,7 @@ export interface Config {
   readonly defaultShmSize: number;
   readonly registryMirrors: readonly string[];
   readonly insecureRegistries: readonly string[];
-  /** Address and prefix of the default bridge, e.g. 10.88.0.1/16. */
+  /** Address and prefix of the default bridge, e.g. 10.77.0.1/16. */
   readonly bip: string;
   /** Name of the default bridge's link; derived from the roots where they are not the default. */
   readonly bridge: string;
@@ -50,11 +52,12 @@ export interface Config {
   readonly features: Readonly<Record<string, boolean>>;
   /** Path of the default seccomp profile (containers-common format) or 'unconfined'. */
   readonly seccompProfile: string;
+  /** '' where the host has none. */
   readonly initPath: string;
   readonly noNewPrivileges: boolean;
   /** Seconds a container gets to stop when the host shuts down. */
   readonly shutdownTimeout: number;
-  /** Milliseconds after which a client that accepts no byte is dropped. */
+  /** Milliseconds after which a client that accepts no byte is dropped; 0 = never. */
   readonly slowClientMs: number;
   /** Warm, anonymous shims kept ready. */
   readonly warmShims: number;

@@ -28,7 +28,7 @@ export type RecordBody =
   /** `restart` ended with the container running. */
   | { type: 'restarted'; operation: string }
   /** Intent of a client's stop, kill or restart: from here on the restart policy is off until the next start. */
-  | { type: 'stopping'; operation: string; signal: number; deadlineMs: number; restart: boolean }
+  | { type: 'stopping'; operation: string; signal: number; deadlineMs: number; restart: boolean; /** One signal and no deadline: no `stopped` follows. */ kill?: boolean }
   /** The host goes down: not a user's stop. */
   | { type: 'shutdown' }
   | { type: 'health'; status: HealthStatus; streak: number; probe?: HealthProbe }
@@ -45,7 +45,8 @@ export type RecordType = RecordBody['type'];
 
 /** One journal line. */
 export interface Stamped {
-  /** 1, 2, 3 … without a gap, over all generations of this container. */
+  /** 1, 2, 3 … over all generations of this container, never used twice. A gap is left after a boot (what was pulled may not
+   *  have reached the disk) and where old health records were dropped. */
   seq: number;
   /** Which run of the container this is about; 0 before the first. */
   gen: number;

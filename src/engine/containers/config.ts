@@ -150,6 +150,9 @@ export interface HostConfig {
   MaskedPaths: string[] | null;
   ReadonlyPaths: string[] | null;
   Init?: boolean;
+  /** Gone from the API since 1.42; older clients still send it. */
+  KernelMemory?: number;
+  KernelMemoryTCP?: number;
 }
 
 /** One network a container wants to be on. */

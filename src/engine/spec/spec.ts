@@ -1,15 +1,34 @@
 /** A container's configuration becomes an OCI bundle: config.json. */
+import { join } from 'node:path';
 import type { Config } from '../../config/config.ts';
 import type { Paths } from '../paths.ts';
 import type { Container, MountPoint } from '../containers/container.ts';
 import type { ContainerConfig, CreateRequest, HostConfig } from '../containers/config.ts';
 import type { Image } from '../images/image.ts';
+import { capabilitySet } from './capabilities.ts';
+import { containerDevices } from './devices.ts';
+import { thisHost } from './host.ts';
+import { containerMounts, initMount } from './mounts.ts';
+import { namespaces } from './namespaces.ts';
+import type { OciSpec } from './oci.ts';
+import { prepareOn } from './prepare.ts';
+import { initProcess, processOfExec, wantsInit } from './process.ts';
+import { ociResources } from './resources.ts';
+import { seccompFilter } from './seccomp.ts';
+import { sysctls } from './sysctls.ts';
+
+/** What Debian 12's runtimes read. */
+const OCI_VERSION = '1.0.2';
+/** Names our scopes among others' in a systemd slice. */
+const SCOPE_PREFIX = 'holdfast';
+const DEFAULT_SLICE = 'system.slice';
 
 export interface Prepared {
   config: ContainerConfig;
   hostConfig: HostConfig;
   path: string;
   args: string[];
+  /** Volumes have no source yet, and no name where they are anonymous: the engine makes them. */
   mounts: MountPoint[];
   warnings: string[];
   appArmorProfile: string;
@@ -17,7 +36,9 @@ export interface Prepared {
 
 /** Validates a create request, merges it with its image and fills in Docker's defaults. Touches nothing.
  *  @throws InvalidParameter with Docker's texts */
-export function prepare(_id: string, _request: CreateRequest, _image: Image, _config: Config, _paths: Paths): Prepared { throw new Error('unwritten'); }
+export function prepare(id: string, request: CreateRequest, image: Image, config: Config, paths: Paths): Prepared {
+  return prepareOn(thisHost(), id, request, image, config, paths);
+}
 
 export interface SpecInput {
   container: Container;
@@ -29,8 +50,44 @@ export interface SpecInput {
   pidOf(containerId: string): number;
 }
 
-/** The OCI runtime configuration (config.json) of a container whose rootfs is mounted. */
-export function ociSpec(_input: SpecInput): Record<string, unknown> { throw new Error('unwritten'); }
+/** The OCI runtime configuration (config.json) of a container whose rootfs is mounted. `encodeSpec` turns it into text.
+ *  @throws SystemFault when the host does not have what the container asks for */
+export function ociSpec(input: SpecInput): Record<string, unknown> {
+  const host = thisHost();
+  const { container, config, paths } = input;
+  const { hostConfig } = container;
+  const { mounts, rootfsPropagation } = containerMounts({ container, paths, host });
+  const { devices, rules } = containerDevices(hostConfig);
+  const seccomp = seccompFilter(hostConfig, config.seccompProfile, capabilitySet(hostConfig, host), host);
+  const annotations = hostConfig.Annotations ?? {};
+  const spec: OciSpec = {
+    ociVersion: OCI_VERSION,
+    root: { path: paths.rootfs(container.id), readonly: hostConfig.ReadonlyRootfs },
+    ...(hostConfig.UTSMode === 'host' ? {} : { hostname: container.config.Hostname }),
+    process: initProcess(input, host),
+    mounts: [...mounts, ...(wantsInit(input) ? [initMount(config.initPath)] : [])],
+    ...(Object.keys(annotations).length ? { annotations } : {}),
+    linux: {
+      namespaces: namespaces(hostConfig, input.netns, input.pidOf),
+      devices,
+      cgroupsPath: cgroupsPath(container, config),
+      resources: { ...ociResources(hostConfig), devices: rules },
+      sysctl: sysctls(hostConfig, container.config),
+      ...(seccomp ? { seccomp } : {}),
+      ...(rootfsPropagation ? { rootfsPropagation } : {}),
+      ...(hostConfig.MaskedPaths?.length ? { maskedPaths: hostConfig.MaskedPaths } : {}),
+      ...(hostConfig.ReadonlyPaths?.length ? { readonlyPaths: hostConfig.ReadonlyPaths } : {}),
+    },
+  };
+  return { ...spec };
+}
+
+/** Where a container's cgroup is: a path for cgroupfs, slice:prefix:name for systemd. */
+export function cgroupsPath(container: Pick<Container, 'id' | 'hostConfig'>, config: Pick<Config, 'cgroupDriver' | 'cgroupParent'>): string {
+  const parent = container.hostConfig.CgroupParent || config.cgroupParent;
+  if (config.cgroupDriver !== 'systemd') return join('/', parent, container.id);
+  return `${parent.endsWith('.slice') ? parent : DEFAULT_SLICE}:${SCOPE_PREFIX}:${container.id}`;
+}
 
 export interface ExecRequest {
   Cmd: string[];
@@ -42,4 +99,6 @@ export interface ExecRequest {
 }
 
 /** The OCI process object for an exec in a running container. @throws InvalidParameter for an unknown user */
-export function execProcess(_input: SpecInput, _request: ExecRequest): Record<string, unknown> { throw new Error('unwritten'); }
+export function execProcess(input: SpecInput, request: ExecRequest): Record<string, unknown> {
+  return { ...processOfExec(input, request, thisHost()) };
+}

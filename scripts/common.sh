@@ -1,0 +1,134 @@
+# What the scripts share. Sourced by bash, with the repository as working directory.
+# shellcheck shell=bash
+
+cache=${HOLDFAST_CACHE:-/var/cache/holdfast}
+
+say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }
+die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
+have() { PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1; }
+
+# Runs a command as root; the PATH comes along, for a Node.js that root would not find.
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; return; fi
+  have sudo || die "this needs root, and there is no sudo: run it as root"
+  sudo env "PATH=$PATH" "$@"
+}
+
+# wait_until SECONDS COMMAND…: whether it succeeds within that time.
+wait_until() {
+  local deadline=$((SECONDS + $1))
+  shift
+  until "$@"; do
+    [ "$SECONDS" -lt "$deadline" ] || return 1
+    sleep 0.1
+  done
+}
+
+# Whether none of these processes is alive; a zombie is not.
+have_ended() {
+  local pid
+  for pid in "$@"; do
+    if grep -qs '^State:.[^Z]' "/proc/$pid/status"; then return 1; fi
+  done
+}
+
+# Takes away every mount at or below these directories, deepest first.
+unmount_below() {
+  local directory point
+  for directory in "$@"; do
+    awk -v dir="$directory" '$5 == dir || index($5, dir "/") == 1 { print $5 }' /proc/self/mountinfo | sort -r |
+      while read -r point; do as_root umount -l "$point"; done
+  done
+}
+
+# What each package is needed for stands before it: a command, or a file by its path.
+runtime_packages='
+runc runc
+/usr/lib/podman/netavark netavark
+/usr/lib/podman/aardvark-dns aardvark-dns
+/usr/share/containers/seccomp.json golang-github-containers-common
+iptables iptables
+nft nftables
+ip iproute2
+ps procps
+tini tini
+modprobe kmod
+curl curl
+'
+test_packages='
+crun crun
+debootstrap debootstrap
+script bsdutils
+'
+
+missing_packages() {
+  local need package
+  while read -r need package; do
+    case $need in
+      '') ;;
+      /*) [ -e "$need" ] || [ -e "${need/#\/usr\/lib\//\/usr\/libexec\/}" ] || echo "$package" ;;
+      *) have "$need" || echo "$package" ;;
+    esac
+  done <<<"$1"
+  # A dynamically linked busybox would not run in an image of its own.
+  if [ -z "$(static_busybox)" ]; then echo busybox-static; fi
+}
+
+static_busybox() {
+  local path
+  path=$(PATH="$PATH:/bin:/sbin:/usr/sbin" command -v busybox) || return 0
+  # An interpreter (dynamic loader) is named in the first page of a dynamic program.
+  if ! head -c 4096 "$path" | grep -qa 'ld-linux\|ld-musl'; then readlink -f "$path"; fi
+}
+
+# apt-get, told never to ask and never to start a service.
+apt() { as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 "$@" </dev/null; }
+
+apt_updated=
+apt_install() {
+  [ $# -gt 0 ] || return 0
+  have apt-get || die "missing here: $*. This host has no apt-get: install what brings them, then run this again."
+  say "Installing $*"
+  if [ -z "$apt_updated" ]; then apt update && apt_updated=yes; fi
+  apt install -y --no-install-recommends "$@" >&2
+}
+
+install_packages() {
+  local list missing
+  for list in "$@"; do
+    mapfile -t missing < <(missing_packages "$list" | sort -u)
+    apt_install "${missing[@]}"
+  done
+}
+
+# The stock docker CLI: the one that is installed, else Debian's, unpacked beside the system and not installed,
+# because its package brings a daemon that would start.
+docker_cli() {
+  command -v docker && return
+  local unpacked=$cache/docker.io/usr/bin/docker
+  [ -x "$unpacked" ] || unpack_deb docker.io
+  echo "$unpacked"
+}
+
+# Unpacks a Debian package under the cache without installing it.
+unpack_deb() {
+  local package=$1 download
+  have apt-get || die "missing here: $package. Install a docker CLI, then run this again."
+  say "Fetching Debian's $package (not installed, only unpacked to $cache/$package)"
+  if [ -z "$apt_updated" ]; then apt update && apt_updated=yes; fi
+  download=$(mktemp -d)
+  # Without apt's own user, which cannot write here.
+  (cd "$download" && apt-get -qq -o APT::Sandbox::User=root download "$package" >&2) || die "cannot download $package"
+  as_root mkdir -p "$cache"
+  as_root dpkg-deb -x "$download"/*.deb "$cache/$package.new"
+  as_root rm -rf "${cache:?}/$package"
+  as_root mv "$cache/$package.new" "$cache/$package"
+  rm -rf "$download"
+}
+
+check_node() {
+  have node || die "there is no Node.js here; install version 20 or later (with npm)"
+  have npm || die "there is no npm here; install it (it comes with Node.js)"
+  node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 18) ? 0 : 1)' \
+    || die "Node.js $(node --version) is too old; install 20.18 or later"
+}

@@ -1,0 +1,89 @@
+/** What a shim wrote down becomes what `docker events` tells. */
+import type { JournalRecord } from '../../protocol/records.ts';
+import type { RunState } from '../../protocol/runstate.ts';
+import type { NewEvent } from './event.ts';
+
+/** The container as its events show it. */
+export interface EventSubject {
+  id: string;
+  /** Without the slash. */
+  name: string;
+  /** As given at create. */
+  image: string;
+  labels: Record<string, string>;
+}
+
+/** What a record alone does not tell. */
+export interface Context {
+  /** The run state before this record. */
+  before: RunState;
+  /** argv of an exec; undefined when nothing is known of it any more. */
+  commandOf: (exec: string) => string[] | undefined;
+}
+
+/** The attributes of every event about a container: its labels, the event's own, and who it is. */
+export const attributesOf = (container: EventSubject, own: Record<string, string> = {}): Record<string, string> =>
+  ({ ...container.labels, ...own, ...(container.image && { image: container.image }), name: container.name });
+
+/** Docker's events for one record, in order; most records have none or one. Pure. */
+export function eventsOf(record: JournalRecord, container: EventSubject, context: Context): NewEvent[] {
+  return happenings(record, context).map(([action, own]) => ({
+    type: 'container', action, actor: container.id, attributes: attributesOf(container, own), time: record.wall,
+    origin: { container: container.id, seq: record.seq },
+  }));
+}
+
+type Happening = [action: string, own?: Record<string, string>];
+
+function happenings(r: JournalRecord, { before, commandOf }: Context): Happening[] {
+  switch (r.type) {
+    case 'started':
+      return [['start']];
+    case 'exited':
+      return [['die', { exitCode: String(r.code), execDuration: String(secondsBetween(before.startedAt, r.wall)) }]];
+    case 'killed':
+      return [['kill', { signal: String(r.signal) }]];
+    case 'stopped':
+      return [['stop']];
+    case 'restarted':
+      return [['restart']];
+    case 'oom':
+      return [['oom']];
+    case 'paused':
+      return [['pause']];
+    case 'resumed':
+      return [['unpause']];
+    case 'health':
+      // Every start begins with `starting`, of which dockerd tells nothing; probes that change nothing are no event either.
+      return r.status === 'starting' || r.status === before.health?.status ? [] : [[`health_status: ${r.status}`]];
+    // dockerd announces an exec before it tries: also one whose command cannot be run.
+    case 'exec-started':
+    case 'exec-failed':
+      return [[withCommand('exec_start', commandOf(r.exec)), { execID: r.exec }]];
+    case 'exec-exited':
+      return [['exec_die', { execID: r.exec, exitCode: String(r.code) }]];
+    case 'attached':
+      return r.exec ? [] : [['attach']];
+    case 'detached':
+      return [r.exec ? ['exec_detach', { execID: r.exec }] : ['detach']];
+    case 'resized':
+      return r.exec ? [] : [['resize', { height: String(r.height), width: String(r.width) }]];
+    case 'adopted':
+    case 'creating':
+    case 'created':
+    case 'failed':
+    case 'restarting':
+    case 'final':
+    case 'stopping':
+    case 'shutdown':
+    // The daemon, who was asked for it, tells of an update itself.
+    case 'updated':
+      return [];
+  }
+}
+
+/** `exec_start: sh -c ls`. A command without arguments ends with a space, as dockerd's does. */
+export const withCommand = (action: string, argv: string[] | undefined): string => (argv ? `${action}: ${argv[0] ?? ''} ${argv.slice(1).join(' ')}` : action);
+
+/** 0 when it never began. */
+const secondsBetween = (from: string, to: string): number => (from === '' ? 0 : Math.max(0, Number((BigInt(to) - BigInt(from)) / 1_000_000_000n)));

@@ -1,0 +1,48 @@
+/** Which capabilities a container's processes get. capabilities(7) */
+import { InvalidParameter } from '../errors.ts';
+import type { HostConfig } from '../containers/config.ts';
+import { CAPABILITIES, type Host } from './host.ts';
+import type { OciCapabilities } from './oci.ts';
+
+/** Docker's default set (moby oci/caps/defaults.go). */
+export const DEFAULT_CAPABILITIES: readonly string[] = [
+  'CAP_CHOWN', 'CAP_DAC_OVERRIDE', 'CAP_FSETID', 'CAP_FOWNER', 'CAP_MKNOD', 'CAP_NET_RAW', 'CAP_SETGID', 'CAP_SETUID', 'CAP_SETFCAP',
+  'CAP_SETPCAP', 'CAP_NET_BIND_SERVICE', 'CAP_SYS_CHROOT', 'CAP_KILL', 'CAP_AUDIT_WRITE',
+];
+
+const ALL = 'ALL';
+
+type Request = Pick<HostConfig, 'CapAdd' | 'CapDrop' | 'Privileged'>;
+
+/** @throws InvalidParameter `invalid CapAdd: unknown capability: "CAP_X"` */
+export function checkCapabilities(request: Request, host: Host): void {
+  for (const field of ['CapAdd', 'CapDrop'] as const) {
+    for (const name of normalized(request[field])) {
+      if (name !== ALL && !CAPABILITIES.includes(name)) throw new InvalidParameter(`invalid ${field}: unknown capability: ${JSON.stringify(name)}`);
+      if (name !== ALL && field === 'CapAdd' && !host.capabilities.includes(name)) {
+        throw new InvalidParameter(
+          `invalid ${field}: capability not supported by kernel or not available in the current environment: ${JSON.stringify(name)}`);
+      }
+    }
+  }
+}
+
+/** The set a container's root has. A capability that this process lacks cannot be given and is left out. */
+export function capabilitySet(request: Request, host: Host): string[] {
+  if (request.Privileged) return [...host.capabilities];
+  const add = normalized(request.CapAdd);
+  const drop = normalized(request.CapDrop);
+  const start = add.includes(ALL) ? host.capabilities : drop.includes(ALL) ? [] : DEFAULT_CAPABILITIES;
+  const kept = start.filter((name) => !drop.includes(name));
+  const added = add.includes(ALL) ? [] : add;
+  return [...new Set([...kept, ...added])].filter((name) => host.capabilities.includes(name));
+}
+
+/** As execve(2) would leave them: only root gets them, others can at most regain what the bounding set holds. */
+export function capabilitiesFor(uid: number, set: string[]): OciCapabilities {
+  return uid === 0 ? { bounding: set, effective: set, permitted: set } : { bounding: set };
+}
+
+function normalized(names: readonly string[] | null): string[] {
+  return (names ?? []).map((name) => name.toUpperCase()).map((name) => (name === ALL || name.startsWith('CAP_') ? name : `CAP_${name}`));
+}

@@ -1,0 +1,120 @@
+/** Where a container's output is written, and what each line carries besides. */
+import type { Config } from '../../config/config.ts';
+import type { LogSpec } from '../../protocol/spec.ts';
+import { InvalidParameter } from '../errors.ts';
+import type { Container } from '../containers/container.ts';
+import type { HostConfig } from '../containers/config.ts';
+import { nameOf } from './env.ts';
+import { parseSize } from './sizes.ts';
+
+type LogConfig = HostConfig['LogConfig'];
+
+const DRIVERS = new Set(['json-file', 'none']);
+/** Of json-file. */
+const OPTIONS = new Set(['max-file', 'max-size', 'compress', 'labels', 'labels-regex', 'env', 'env-regex', 'tag']);
+/** Of every driver. */
+const COMMON_OPTIONS = new Set(['mode', 'max-buffer-size']);
+
+/** The daemon's driver where none is asked for, and its options where the driver is the same. */
+export function withDefaultLog(asked: LogConfig, config: Pick<Config, 'logDriver' | 'logOpts'>): LogConfig {
+  const Type = asked.Type || config.logDriver;
+  return { Type, Config: { ...(Type === config.logDriver ? config.logOpts : {}), ...asked.Config } };
+}
+
+/** Returns warnings. @throws InvalidParameter `unknown log opt 'x' for json-file log driver` */
+export function checkLogOptions({ Type, Config: options }: LogConfig): string[] {
+  if (Type === 'none') return [];
+  const { mode, 'max-buffer-size': buffer } = options;
+  if (mode && mode !== 'blocking' && mode !== 'non-blocking') throw new InvalidParameter(`logger: logging mode not supported: ${mode}`);
+  if (buffer !== undefined) {
+    if (mode !== 'non-blocking') throw new InvalidParameter("logger: max-buffer-size option is only supported with 'mode=non-blocking'");
+    if (parseSize(buffer, 1024) === undefined) throw new InvalidParameter(`error parsing option max-buffer-size: invalid size: '${buffer}'`);
+  }
+  if (!DRIVERS.has(Type)) throw new InvalidParameter(`logger: no log driver named '${Type}' is registered`);
+  for (const key of Object.keys(options)) {
+    if (!OPTIONS.has(key) && !COMMON_OPTIONS.has(key)) throw new InvalidParameter(`unknown log opt '${key}' for json-file log driver`);
+  }
+  maxSize(options);
+  maxFile(options);
+  expression(options['labels-regex']);
+  expression(options['env-regex']);
+  checkTag(options.tag ?? '');
+  return [
+    ...(mode === 'non-blocking' ? ["LogConfig: option 'mode=non-blocking' has no effect: log files are written without waiting for readers."] : []),
+    ...(options.compress === 'true' ? ["LogConfig: option 'compress' is not supported: rotated log files stay uncompressed."] : []),
+  ];
+}
+
+/** What the shim has to do with the output. */
+export function logSpec(container: Container, path: string): LogSpec {
+  const { Type, Config: options } = container.hostConfig.LogConfig;
+  if (Type === 'none') return { driver: 'none' };
+  return { driver: 'json-file', path, maxSize: maxSize(options), maxFile: maxFile(options), attrs: attributes(options, container) };
+}
+
+type Options = LogConfig['Config'];
+
+/** 0 = without limit. */
+function maxSize(options: Options): number {
+  const text = options['max-size'];
+  if (text === undefined || text === '' || text === '-1') return 0;
+  const size = parseSize(text, 1000);
+  if (size === undefined) throw new InvalidParameter(`invalid size: '${text}'`);
+  if (size <= 0) throw new InvalidParameter('max-size must be a positive number');
+  return size;
+}
+
+function maxFile(options: Options): number {
+  const text = options['max-file'];
+  if (text === undefined || text === '') return 1;
+  if (!/^[+-]?\d+$/.test(text)) throw new InvalidParameter(`strconv.Atoi: parsing ${JSON.stringify(text)}: invalid syntax`);
+  if (Number(text) < 1) throw new InvalidParameter('max-file cannot be less than 1');
+  return Number(text);
+}
+
+function attributes(options: Options, container: Container): Record<string, string> {
+  const { config } = container;
+  const variables = Object.fromEntries(config.Env.filter((entry) => entry.includes('=')).map((entry) => [nameOf(entry), entry.slice(nameOf(entry).length + 1)]));
+  const found: Record<string, string> = {
+    ...chosen(config.Labels, options.labels, options['labels-regex']),
+    ...chosen(variables, options.env, options['env-regex']),
+    ...(options.tag ? { tag: expandTag(options.tag, container) } : {}),
+  };
+  return Object.fromEntries(Object.entries(found).sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+function chosen(from: Readonly<Record<string, string>>, names: string | undefined, pattern: string | undefined): Record<string, string> {
+  const listed = new Set(names?.split(',') ?? []);
+  const matches = expression(pattern);
+  return Object.fromEntries(Object.entries(from).filter(([name]) => listed.has(name) || matches?.test(name)));
+}
+
+function expression(pattern: string | undefined): RegExp | undefined {
+  if (!pattern) return undefined;
+  try {
+    return new RegExp(pattern);
+  } catch (error) {
+    throw new InvalidParameter(`error parsing regexp: ${(error as Error).message}`);
+  }
+}
+
+/** Fields of Docker's tag template. */
+const TAG_FIELDS: Readonly<Record<string, (container: Container) => string>> = {
+  ID: (container) => container.id.slice(0, 12),
+  FullID: (container) => container.id,
+  Name: (container) => container.name,
+  ImageID: (container) => container.imageId.replace(/^sha256:/, '').slice(0, 12),
+  ImageFullID: (container) => container.imageId,
+  ImageName: (container) => container.config.Image,
+  DaemonName: () => 'docker',
+};
+
+const TAG_FIELD = /\{\{\s*\.(\w+)\s*\}\}/g;
+
+function checkTag(tag: string): void {
+  const unknown = [...tag.matchAll(TAG_FIELD)].find(([, field]) => !(field! in TAG_FIELDS));
+  if (unknown) throw new InvalidParameter(`template: log-tag: can't evaluate field ${unknown[1]} in type logger.Info`);
+  if (tag.replaceAll(TAG_FIELD, '').includes('{{')) throw new InvalidParameter(`template: log-tag: only fields are supported in a tag: ${JSON.stringify(tag)}`);
+}
+
+const expandTag = (tag: string, container: Container): string => tag.replaceAll(TAG_FIELD, (_, field: string) => TAG_FIELDS[field]!(container));

@@ -1,0 +1,43 @@
+/** A container's configuration over its image's (moby daemon/commit.go, merge). */
+import { InvalidParameter } from '../errors.ts';
+import type { ContainerConfig } from '../containers/config.ts';
+import type { ImageConfig } from '../images/image.ts';
+import { nameOf } from './env.ts';
+import { mergedHealthcheck } from './health.ts';
+import { exposedPorts } from './ports.ts';
+
+/** What the request leaves open comes from the image. @throws InvalidParameter `no command specified` */
+export function mergeWithImage(own: ContainerConfig, imageConfig: ImageConfig): ContainerConfig {
+  const image = imageConfig.config ?? {};
+  const command = commandOf(own, image);
+  if (!command.Entrypoint?.length && !command.Cmd?.length) throw new InvalidParameter('no command specified');
+  const names = new Set(own.Env.map(nameOf));
+  const ports = { ...image.ExposedPorts, ...own.ExposedPorts };
+  const volumes = { ...own.Volumes, ...image.Volumes };
+  const healthcheck = mergedHealthcheck(own.Healthcheck, image.Healthcheck);
+  const merged: ContainerConfig = {
+    ...own,
+    ...command,
+    User: own.User || image.User || '',
+    Env: [...own.Env, ...(image.Env ?? []).filter((entry) => !names.has(nameOf(entry)))],
+    Labels: { ...image.Labels, ...own.Labels },
+    WorkingDir: own.WorkingDir || image.WorkingDir || '',
+    Volumes: Object.keys(volumes).length ? volumes : null,
+  };
+  setOrDelete(merged, 'ExposedPorts', exposedPorts(ports));
+  setOrDelete(merged, 'Healthcheck', healthcheck);
+  setOrDelete(merged, 'StopSignal', own.StopSignal || image.StopSignal || undefined);
+  return merged;
+}
+
+/** `Entrypoint: null` keeps the image's, `[]` and `[""]` clear it; one of its own drops the image's command. */
+function commandOf(own: ContainerConfig, image: Partial<ContainerConfig>): Pick<ContainerConfig, 'Entrypoint' | 'Cmd'> {
+  if (own.Entrypoint?.length) return { Entrypoint: own.Entrypoint.length === 1 && own.Entrypoint[0] === '' ? null : own.Entrypoint, Cmd: own.Cmd };
+  const Entrypoint = own.Entrypoint === null ? image.Entrypoint ?? null : null;
+  return { Entrypoint: Entrypoint?.length ? Entrypoint : null, Cmd: own.Cmd?.length ? own.Cmd : image.Cmd ?? null };
+}
+
+function setOrDelete<K extends keyof ContainerConfig>(config: ContainerConfig, key: K, value: ContainerConfig[K]): void {
+  if (value === undefined) delete config[key];
+  else config[key] = value;
+}

@@ -1,0 +1,158 @@
+/** The mounts of a container, as the runtime makes them. */
+import { existsSync, mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { SystemFault } from '../errors.ts';
+import type { HostConfig } from '../containers/config.ts';
+import type { Container, MountPoint } from '../containers/container.ts';
+import type { Paths } from '../paths.ts';
+import type { Host } from './host.ts';
+import { bindOptions, cleaned } from './mount-points.ts';
+import { donorOf } from './namespaces.ts';
+import type { OciMount } from './oci.ts';
+import { requireShared, requireSharedOrSlave, travels } from './propagation.ts';
+import { securityOptions } from './security-options.ts';
+import { sharedShm } from './shm.ts';
+import { tmpfsOptions, tmpfsText } from './tmpfs.ts';
+
+/** Where `--init` finds its binary inside the container. */
+export const INIT_PATH = '/sbin/docker-init';
+
+/** Docker's mounts of every container (moby oci/defaults.go). */
+const DEFAULT_MOUNTS: readonly OciMount[] = [
+  { destination: '/proc', type: 'proc', source: 'proc', options: ['nosuid', 'noexec', 'nodev'] },
+  { destination: '/dev', type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'strictatime', 'mode=755', 'size=65536k'] },
+  { destination: '/dev/pts', type: 'devpts', source: 'devpts', options: ['nosuid', 'noexec', 'newinstance', 'ptmxmode=0666', 'mode=0620', 'gid=5'] },
+  { destination: '/sys', type: 'sysfs', source: 'sysfs', options: ['nosuid', 'noexec', 'nodev', 'ro'] },
+  { destination: '/sys/fs/cgroup', type: 'cgroup', source: 'cgroup', options: ['ro', 'nosuid', 'noexec', 'nodev'] },
+  { destination: '/dev/mqueue', type: 'mqueue', source: 'mqueue', options: ['nosuid', 'noexec', 'nodev'] },
+  { destination: '/dev/shm', type: 'tmpfs', source: 'shm', options: ['nosuid', 'noexec', 'nodev', 'mode=1777'] },
+];
+
+/** Mounts that stay writable under a read-only rootfs. */
+const ALWAYS_WRITABLE = new Set(['/proc', '/dev', '/dev/pts', '/dev/shm', '/dev/mqueue']);
+
+/** mount_setattr(2) with AT_RECURSIVE, Linux 5.12. */
+const RECURSIVE_READONLY_SINCE: readonly [number, number] = [5, 12];
+
+export interface MountInput {
+  container: Pick<Container, 'id' | 'config' | 'hostConfig' | 'mounts'>;
+  paths: Paths;
+  host: Host;
+}
+
+export interface ContainerMounts {
+  mounts: OciMount[];
+  /** What the rootfs itself must be, so that mounts can travel; undefined = the runtime's default. */
+  rootfsPropagation?: 'shared' | 'rslave';
+}
+
+/** @throws SystemFault when a bind's source cannot be mounted as asked */
+export function containerMounts(input: MountInput): ContainerMounts {
+  const { hostConfig } = input.container;
+  const own = [...pointMounts(input), ...networkFiles(input), ...tmpfsMounts(hostConfig), ...shmMount(input)].sort(byDepth);
+  const covered = new Set(own.map((mount) => mount.destination));
+  const defaults = DEFAULT_MOUNTS.filter((mount) => !covered.has(mount.destination))
+    .filter((mount) => !(covered.has('/dev') && mount.destination.startsWith('/dev/')))
+    .filter((mount) => !(mount.destination === '/dev/shm' && hostConfig.IpcMode === 'none'))
+    .map((mount) => adapted(mount, hostConfig));
+  const propagations = input.container.mounts.map((point) => point.propagation);
+  const rootfsPropagation = propagations.some(isShared) ? 'shared' : own.some((mount) => mount.options.some(isSlave)) ? 'rslave' : undefined;
+  return { mounts: [...defaults, ...own], ...(rootfsPropagation ? { rootfsPropagation } : {}) };
+}
+
+/** The bind of an init binary; Docker's place for it. */
+export function initMount(path: string): OciMount {
+  if (!existsSync(path)) throw new SystemFault(`init binary ${path}: no such file: install tini (tini-static) or catatonit, or set init-path`);
+  return { destination: INIT_PATH, type: 'bind', source: path, options: ['bind', 'ro'] };
+}
+
+/** Makes the directories that binds name and that do not exist, as Docker does. To be called before the container is created. */
+export function createBindSources(container: Pick<Container, 'hostConfig' | 'mounts'>): void {
+  for (const point of container.mounts) {
+    if (point.type === 'bind' && !existsSync(point.source)) mkdirSync(point.source, { recursive: true, mode: 0o755 });
+  }
+}
+
+function adapted(mount: OciMount, hostConfig: HostConfig): OciMount {
+  let options = [...mount.options];
+  const cgroupWritable = hostConfig.Privileged || securityOptions(hostConfig.SecurityOpt).writableCgroups;
+  if (mount.destination === '/dev/shm') options.push(`size=${hostConfig.ShmSize}`);
+  if (mount.destination === '/sys' && hostConfig.Privileged) options = writable(options);
+  if (mount.type === 'cgroup' && cgroupWritable) options = writable(options);
+  if (hostConfig.ReadonlyRootfs && !ALWAYS_WRITABLE.has(mount.destination) && !options.includes('ro') && !hostConfig.Privileged) options.push('ro');
+  return { ...mount, options };
+}
+
+const writable = (options: string[]): string[] => ['rw', ...options.filter((option) => option !== 'ro')];
+
+function pointMounts(input: MountInput): OciMount[] {
+  const { mounts, hostConfig } = input.container;
+  return mounts.map((point) => {
+    if (point.type !== 'tmpfs') return bindMount(point, input);
+    const spec = hostConfig.Mounts?.find((mount) => mount.Type === 'tmpfs' && cleaned(mount.Target) === point.destination);
+    return tmpfsMount(point.destination, spec ? tmpfsText(spec) : '');
+  });
+}
+
+function tmpfsMounts(hostConfig: HostConfig): OciMount[] {
+  return Object.entries(hostConfig.Tmpfs ?? {}).map(([target, options]) => tmpfsMount(cleaned(target), options));
+}
+
+const tmpfsMount = (destination: string, options: string): OciMount => ({ destination, type: 'tmpfs', source: 'tmpfs', options: tmpfsOptions(options) });
+
+function bindMount(point: MountPoint, input: MountInput): OciMount {
+  const options = bindOptions(input.container.hostConfig, point.destination);
+  const readOnly = point.rw ? [] : readOnlyOptions(options, input.host);
+  const propagation = propagationOf(point, input.paths, options.Propagation !== undefined);
+  return {
+    destination: point.destination, type: 'bind', source: point.source,
+    options: [options.NonRecursive ? 'bind' : 'rbind', ...readOnly, ...(propagation ? [propagation] : [])],
+  };
+}
+
+function readOnlyOptions(options: ReturnType<typeof bindOptions>, host: Host): string[] {
+  if (options.ReadOnlyNonRecursive || options.NonRecursive) return ['ro'];
+  if (!atLeast(host.kernel, RECURSIVE_READONLY_SINCE)) {
+    if (options.ReadOnlyForceRecursive) throw new SystemFault('rro is not supported: kernel >= 5.12 is needed');
+    return ['ro'];
+  }
+  return ['ro', 'rro'];
+}
+
+function propagationOf(point: MountPoint, paths: Paths, explicit: boolean): string {
+  if (isShared(point.propagation)) requireShared(point.source);
+  if (isSlave(point.propagation)) {
+    // Nobody asked for it: it was chosen because our own roots lie below. Where nothing travels there is nothing to receive.
+    const chosen = !explicit && !travels(point.source, 'receives') && [paths.dataRoot, paths.execRoot].some((root) => root.startsWith(point.source));
+    if (chosen) return 'rprivate';
+    requireSharedOrSlave(point.source);
+  }
+  return point.propagation || (point.type === 'volume' ? 'rprivate' : '');
+}
+
+const isShared = (propagation: string): boolean => propagation === 'shared' || propagation === 'rshared';
+const isSlave = (propagation: string): boolean => propagation === 'slave' || propagation === 'rslave';
+
+/** hosts, hostname and resolv.conf: from the container's directory, or from the one whose network it shares. */
+function networkFiles(input: MountInput): OciMount[] {
+  const { container, paths } = input;
+  const taken = new Set(container.mounts.map((point) => point.destination));
+  const directory = paths.container(donorOf(container.hostConfig.NetworkMode) || container.id);
+  const access = container.hostConfig.ReadonlyRootfs ? ['ro'] : [];
+  return ['resolv.conf', 'hostname', 'hosts']
+    .filter((name) => !taken.has(`/etc/${name}`) && existsSync(join(directory, name)))
+    .map((name) => ({ destination: `/etc/${name}`, type: 'bind', source: join(directory, name), options: ['rbind', ...access, 'rprivate'] }));
+}
+
+function shmMount({ container, paths }: MountInput): OciMount[] {
+  const source = sharedShm(container.hostConfig, container.id, paths);
+  if (source === undefined || container.mounts.some((point) => point.destination === '/dev/shm') || container.hostConfig.Tmpfs?.['/dev/shm'] !== undefined) return [];
+  return [{ destination: '/dev/shm', type: 'bind', source, options: ['rbind', 'rprivate'] }];
+}
+
+/** Parents before what is mounted inside them. */
+const byDepth = (a: OciMount, b: OciMount): number => depth(a) - depth(b);
+const depth = (mount: OciMount): number => mount.destination.split('/').length;
+
+const atLeast = (kernel: readonly [number, number], needed: readonly [number, number]): boolean =>
+  kernel[0] > needed[0] || (kernel[0] === needed[0] && kernel[1] >= needed[1]);

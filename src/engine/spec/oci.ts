@@ -1,0 +1,123 @@
+/** The part of the OCI runtime specification that we write. github.com/opencontainers/runtime-spec */
+import { randomBytes } from 'node:crypto';
+
+export interface OciMount {
+  destination: string;
+  type: string;
+  source: string;
+  options: string[];
+}
+
+export interface OciNamespace {
+  type: 'mount' | 'network' | 'uts' | 'pid' | 'ipc' | 'cgroup' | 'user';
+  path?: string;
+}
+
+export interface OciDevice {
+  path: string;
+  type: 'c' | 'b';
+  major: number;
+  minor: number;
+  fileMode: number;
+  uid: number;
+  gid: number;
+}
+
+export interface OciDeviceRule {
+  allow: boolean;
+  type?: 'a' | 'b' | 'c';
+  major?: number;
+  minor?: number;
+  access: string;
+}
+
+interface OciThrottle { major: number; minor: number; rate: number }
+
+/** Also what `runtime update --resources -` reads. */
+export interface OciResources {
+  devices?: OciDeviceRule[];
+  memory?: { limit?: number; reservation?: number; swap?: number; kernelTCP?: number; swappiness?: number; disableOOMKiller?: boolean };
+  cpu?: {
+    shares?: number; quota?: number; period?: number; cpus?: string; mems?: string;
+  };
+  pids?: { limit: number };
+  blockIO?: {
+    weight?: number;
+    weightDevice?: { major: number; minor: number; weight: number }[];
+    throttleReadBpsDevice?: OciThrottle[];
+    throttleWriteBpsDevice?: OciThrottle[];
+    throttleReadIOPSDevice?: OciThrottle[];
+    throttleWriteIOPSDevice?: OciThrottle[];
+  };
+}
+
+export interface OciSyscall {
+  names: string[];
+  action: string;
+  errnoRet?: number;
+  args?: { index: number; value: number; valueTwo?: number; op: string }[];
+}
+
+export interface OciSeccomp {
+  defaultAction: string;
+  defaultErrnoRet?: number;
+  architectures?: string[];
+  flags?: string[];
+  listenerPath?: string;
+  listenerMetadata?: string;
+  syscalls: OciSyscall[];
+}
+
+export interface OciCapabilities {
+  bounding: string[];
+  effective?: string[];
+  permitted?: string[];
+}
+
+export interface OciRlimit { type: string; soft: number; hard: number }
+
+export interface OciProcess {
+  terminal: boolean;
+  consoleSize?: { height: number; width: number };
+  user: { uid: number; gid: number; additionalGids: number[] };
+  args: string[];
+  env: string[];
+  cwd: string;
+  capabilities: OciCapabilities;
+  rlimits?: OciRlimit[];
+  noNewPrivileges: boolean;
+  apparmorProfile?: string;
+  oomScoreAdj: number;
+}
+
+export interface OciSpec {
+  ociVersion: string;
+  root: { path: string; readonly: boolean };
+  hostname?: string;
+  process: OciProcess;
+  mounts: OciMount[];
+  annotations?: Record<string, string>;
+  linux: {
+    namespaces: OciNamespace[];
+    devices: OciDevice[];
+    cgroupsPath: string;
+    resources: OciResources;
+    sysctl?: Record<string, string>;
+    seccomp?: OciSeccomp;
+    rootfsPropagation?: string;
+    maskedPaths?: string[];
+    readonlyPaths?: string[];
+  };
+}
+
+/**
+ * RLIM_INFINITY is 2^64-1, which no JavaScript number holds: JSON.stringify makes 18446744073709552000 of it, and Go refuses
+ * that. This is the number next below, whose JSON Go accepts; `encodeSpec` writes the true one in its place.
+ */
+export const UNLIMITED = 18446744073709549568;
+
+/** config.json's text. Plain JSON.stringify works too, but "unlimited" then shows as a huge number. */
+export function encodeSpec(spec: unknown): string {
+  const mark = randomBytes(12).toString('hex');
+  return JSON.stringify(spec, (_key, value: unknown) => (value === UNLIMITED ? mark : value)).replaceAll(`"${mark}"`, '18446744073709551615');
+}

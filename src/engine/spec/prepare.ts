@@ -1,0 +1,49 @@
+/** A create request becomes a container's definition. */
+import type { Config } from '../../config/config.ts';
+import { InvalidParameter } from '../errors.ts';
+import type { ContainerConfig, CreateRequest, HostConfig } from '../containers/config.ts';
+import type { Image } from '../images/image.ts';
+import type { Paths } from '../paths.ts';
+import { profileOf } from './apparmor.ts';
+import { complete, withHostDefaults } from './defaults.ts';
+import type { Host } from './host.ts';
+import { checkLogOptions, withDefaultLog } from './log-options.ts';
+import { mergeWithImage } from './merge.ts';
+import { mountPoints } from './mount-points.ts';
+import { parseSignal } from './signals.ts';
+import type { Prepared } from './spec.ts';
+import { checkPresence, checkRequest } from './validate.ts';
+
+/** Docker's short form of an id. */
+const SHORT_ID = 12;
+
+export function prepareOn(host: Host, id: string, request: CreateRequest, image: Image, daemon: Config, paths: Paths): Prepared {
+  checkPresence(request);
+  const asked = complete(request);
+  const checked = checkRequest(asked, daemon, host);
+  const foreign = checkImage(image, host);
+  const config = named(mergeWithImage(checked.config, image.config), checked.hostConfig, id, host);
+  if (config.StopSignal) parseSignal(config.StopSignal);
+  const hostConfig = withHostDefaults(withoutNetwork(config, checked.hostConfig), daemon, host);
+  hostConfig.LogConfig = withDefaultLog(hostConfig.LogConfig, daemon);
+  const logWarnings = checkLogOptions(hostConfig.LogConfig);
+  const mounts = mountPoints(hostConfig, config, [paths.dataRoot, paths.execRoot]);
+  const [path = '', ...args] = [...(config.Entrypoint ?? []), ...(config.Cmd ?? [])];
+  return { config, hostConfig, path, args, mounts, warnings: [...checked.warnings, ...foreign, ...logWarnings], appArmorProfile: profileOf(hostConfig) };
+}
+
+/** Nobody says so for `none`: the network of a container without one is `none`. */
+function withoutNetwork(config: ContainerConfig, hostConfig: HostConfig): HostConfig {
+  return config.NetworkDisabled ? { ...hostConfig, NetworkMode: 'none' } : hostConfig;
+}
+
+function named(config: ContainerConfig, hostConfig: HostConfig, id: string, host: Host): ContainerConfig {
+  return { ...config, Hostname: config.Hostname || (hostConfig.NetworkMode === 'host' ? host.hostname : id.slice(0, SHORT_ID)) };
+}
+
+function checkImage({ config: image }: Image, host: Host): string[] {
+  if (image.os && image.os !== 'linux') throw new InvalidParameter(`image operating system ${JSON.stringify(image.os)} cannot be used on this platform`);
+  if (!image.architecture || image.architecture === host.architecture) return [];
+  const platform = ['linux', image.architecture, image.variant].filter(Boolean).join('/');
+  return [`The requested image's platform (${platform}) does not match the detected host platform (linux/${host.architecture}) and no specific platform was requested`];
+}

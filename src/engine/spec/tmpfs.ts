@@ -1,0 +1,52 @@
+/** tmpfs mounts: their options as text, merged with Docker's defaults. mount(8), tmpfs(5) */
+import { InvalidParameter } from '../errors.ts';
+import type { MountSpec } from '../containers/config.ts';
+
+const DEFAULTS = ['noexec', 'nosuid', 'nodev', 'rprivate'];
+const DATA = new Set(['size', 'mode', 'uid', 'gid', 'nr_inodes', 'nr_blocks', 'mpol']);
+
+/** Options of one group exclude each other: the last one counts. */
+const FLAG_GROUPS: readonly string[][] = [
+  ['ro', 'rw'], ['suid', 'nosuid'], ['dev', 'nodev'], ['exec', 'noexec'], ['sync', 'async'], ['dirsync'], ['remount'], ['mand', 'nomand'],
+  ['atime', 'noatime'], ['diratime', 'nodiratime'], ['bind', 'rbind'], ['relatime', 'norelatime'], ['strictatime', 'nostrictatime'],
+  ['private', 'rprivate', 'shared', 'rshared', 'slave', 'rslave', 'unbindable', 'runbindable'],
+];
+const groupOf = new Map(FLAG_GROUPS.flatMap((group, index) => group.map((flag): [string, string] => [flag, `flag ${index}`])));
+
+/** `size=64m,exec` on top of Docker's defaults. @throws InvalidParameter `invalid tmpfs option ["x"]` */
+export function tmpfsOptions(text: string): string[] {
+  const merged = new Map<string, string>();
+  for (const option of [...DEFAULTS, ...text.split(',')]) {
+    if (option === '' || option === 'defaults') continue;
+    const [name = '', value] = splitOption(option);
+    const key = groupOf.get(option) ?? (DATA.has(name) && value !== undefined ? name : undefined);
+    if (key === undefined) throw new InvalidParameter(`invalid tmpfs option [${[name, value].filter((part) => part !== undefined).map((part) => JSON.stringify(part)).join(' ')}]`);
+    merged.delete(key);
+    merged.set(key, option);
+  }
+  return [...merged.values()];
+}
+
+const BINARY_SUFFIXES: readonly [string, number][] = [['g', 1 << 30], ['m', 1 << 20], ['k', 1 << 10]];
+
+/** The options of a mount of type tmpfs, as text. @throws Error with Docker's reason */
+export function tmpfsText(mount: MountSpec): string {
+  const { Mode, SizeBytes, Options } = mount.TmpfsOptions ?? {};
+  const options: string[] = mount.ReadOnly ? ['ro'] : [];
+  if (Mode) options.push(`mode=${Mode.toString(8)}`);
+  if (SizeBytes) {
+    const [suffix, unit] = BINARY_SUFFIXES.find(([, divisor]) => SizeBytes % divisor === 0) ?? ['', 1];
+    options.push(`size=${SizeBytes / unit}${suffix}`);
+  }
+  for (const option of Options ?? []) {
+    if (option.length < 1 || option.length > 2) throw new Error('invalid option array length');
+    if (option[0] !== 'exec' && option[0] !== 'noexec') throw new Error(`invalid option: ${option[0]}`);
+    options.push(option.join('='));
+  }
+  return options.join(',');
+}
+
+function splitOption(option: string): [string, string?] {
+  const equals = option.indexOf('=');
+  return equals < 0 ? [option] : [option.slice(0, equals), option.slice(equals + 1)];
+}

@@ -1,0 +1,86 @@
+/** Changing the limits and the restart policy of a container that exists. */
+import type { Config } from '../../config/config.ts';
+import { Conflict, InvalidParameter } from '../errors.ts';
+import type { HostConfig } from '../containers/config.ts';
+import type { Container } from '../containers/container.ts';
+import { HOST_CONFIG_KEYS } from './defaults.ts';
+import { thisHost, type Host } from './host.ts';
+import { checkResources, ociResources } from './resources.ts';
+import { checkRestartPolicy } from './validate.ts';
+
+export interface Update {
+  hostConfig: HostConfig;
+  /** For `runtime update --resources -`: all limits, so that the runtime's own record stays whole. */
+  resources: Record<string, unknown>;
+  warnings: string[];
+}
+
+/** What `docker update` can change; 0 and '' mean "leave it". */
+const CHANGEABLE = [
+  'BlkioWeight', 'CpuShares', 'NanoCpus', 'CpuPeriod', 'CpuQuota', 'CpusetCpus', 'CpusetMems', 'Memory',
+  'MemorySwap', 'MemoryReservation',
+] as const;
+
+/** Changed, or already named by a warning of their own. */
+const SILENT = new Set<string>([...CHANGEABLE, 'PidsLimit', 'RestartPolicy', 'CpuRealtimePeriod', 'CpuRealtimeRuntime', 'CpuPercent', 'CpuCount', 'OomKillDisable']);
+
+/** Validates a change of limits and restart policy, and applies it to a copy. Touches nothing.
+ *  @throws InvalidParameter, Conflict */
+export function validateUpdate(container: Pick<Container, 'id' | 'hostConfig'>, changes: Partial<HostConfig>, _config: Config): Update {
+  return updateOn(thisHost(), container, changes);
+}
+
+export function updateOn(host: Host, container: Pick<Container, 'id' | 'hostConfig'>, changes: Partial<HostConfig>): Update {
+  const present = container.hostConfig;
+  const asked = { ...NOTHING, ...Object.fromEntries(Object.entries(changes).filter(([, value]) => value != null)) };
+  if (asked.CpuShares < 0) throw new InvalidParameter(`invalid CPU shares (${asked.CpuShares}): value must be a positive integer`);
+  const { resources: wanted, warnings } = checkResources(asked, host, 'update');
+  if (changes.RestartPolicy) checkRestartPolicy(changes.RestartPolicy);
+  const refused = (why: string): never => {
+    throw new Conflict(`Cannot update container ${container.id}: ${why}`);
+  };
+  checkConflicts(wanted, present, refused);
+  const hostConfig = { ...present };
+  for (const field of CHANGEABLE) if (wanted[field]) Object.assign(hostConfig, { [field]: wanted[field] });
+  // Zero and less lift the limit; Docker keeps a 0 then.
+  if (wanted.PidsLimit !== null) hostConfig.PidsLimit = Math.max(0, wanted.PidsLimit);
+  if (changes.RestartPolicy?.Name) {
+    if (present.AutoRemove && changes.RestartPolicy.Name !== 'no') refused('Restart policy cannot be updated because AutoRemove is enabled for the container');
+    hostConfig.RestartPolicy = { Name: changes.RestartPolicy.Name, MaximumRetryCount: changes.RestartPolicy.MaximumRetryCount ?? 0 };
+  }
+  return { hostConfig, resources: { ...ociResources(hostConfig) }, warnings: [...warnings, ...unchanged(changes)] };
+}
+
+function checkConflicts(wanted: typeof NOTHING, present: HostConfig, refused: (why: string) => never): void {
+  const cpus: [boolean, string][] = [
+    [wanted.NanoCpus > 0 && present.CpuPeriod > 0, 'Nano CPUs cannot be updated as CPU Period has already been set'],
+    [wanted.NanoCpus > 0 && present.CpuQuota > 0, 'Nano CPUs cannot be updated as CPU Quota has already been set'],
+    [wanted.CpuPeriod > 0 && present.NanoCpus > 0, 'CPU Period cannot be updated as NanoCPUs has already been set'],
+    [wanted.CpuQuota > 0 && present.NanoCpus > 0, 'CPU Quota cannot be updated as NanoCPUs has already been set'],
+  ];
+  const conflict = cpus.find(([applies]) => applies);
+  if (conflict) refused(`Conflicting options: ${conflict[1]}`);
+  if (wanted.Memory > present.MemorySwap && wanted.MemorySwap === 0) {
+    refused('Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time');
+  }
+}
+
+/** Names what was asked and stays as it is. */
+function unchanged(changes: Partial<HostConfig>): string[] {
+  const ignored = Object.entries(changes).filter(([key, value]) => HOST_CONFIG_KEYS.includes(key) && !SILENT.has(key) && !isEmpty(value)).map(([key]) => key);
+  return ignored.map((key) => `${key} cannot be updated. ${key} discarded.`);
+}
+
+function isEmpty(value: unknown): boolean {
+  if (value === null || value === undefined || value === 0 || value === '' || value === false || value === -1) return true;
+  return typeof value === 'object' && Object.values(value).every(isEmpty);
+}
+
+const NOTHING = {
+  Memory: 0, MemorySwap: 0, MemoryReservation: 0, MemorySwappiness: null as number | null, OomKillDisable: null as boolean | null,
+  PidsLimit: null as number | null, NanoCpus: 0, CpuShares: 0, CpuPeriod: 0, CpuQuota: 0, CpuRealtimePeriod: 0, CpuRealtimeRuntime: 0,
+  CpusetCpus: '', CpusetMems: '', CpuPercent: 0, CpuCount: 0, BlkioWeight: 0, BlkioWeightDevice: null as HostConfig['BlkioWeightDevice'],
+  BlkioDeviceReadBps: null as HostConfig['BlkioDeviceReadBps'], BlkioDeviceWriteBps: null as HostConfig['BlkioDeviceWriteBps'],
+  BlkioDeviceReadIOps: null as HostConfig['BlkioDeviceReadIOps'], BlkioDeviceWriteIOps: null as HostConfig['BlkioDeviceWriteIOps'],
+  IOMaximumBandwidth: 0, IOMaximumIOps: 0,
+};

@@ -1,0 +1,84 @@
+/** Control groups, as far as a shim needs them: who was killed for memory, who is left, and a place of its own. v1, v2 and hybrid. */
+import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+
+interface Hierarchy {
+  /** Where it is mounted. */
+  mount: string;
+  /** v1 controllers or name=…; empty for the unified one. */
+  controllers: string[];
+}
+
+const read = (path: string): string | undefined => {
+  try {
+    return readFileSync(path, 'latin1');
+  } catch {
+    return undefined;
+  }
+};
+
+function hierarchies(): Hierarchy[] {
+  const found: Hierarchy[] = [];
+  for (const line of (read('/proc/self/mountinfo') ?? '').split('\n')) {
+    const [before = '', after = ''] = line.split(' - ');
+    const [type, , superOptions = ''] = after.split(' ');
+    const mount = before.split(' ')[4] ?? '';
+    if (type === 'cgroup2') found.push({ mount, controllers: [] });
+    if (type === 'cgroup') found.push({ mount, controllers: superOptions.split(',').filter((o) => o !== 'rw' && o !== 'ro') });
+  }
+  return found;
+}
+
+/** The directories of a process's cgroups, by v1 controller; '' is the unified hierarchy. */
+export function cgroupsOf(pid: number): Map<string, string> {
+  const mounts = hierarchies();
+  const directories = new Map<string, string>();
+  for (const line of (read(`/proc/${pid}/cgroup`) ?? '').split('\n')) {
+    const [, names = '', path = ''] = /^\d+:([^:]*):(.*)$/.exec(line) ?? [];
+    if (path === '') continue;
+    for (const name of names.split(',')) {
+      const hierarchy = mounts.find((h) => (name === '' ? h.controllers.length === 0 : h.controllers.includes(name)));
+      if (hierarchy) directories.set(name, join(hierarchy.mount, path));
+    }
+  }
+  return directories;
+}
+
+/** How many processes of a container were killed for want of memory. */
+export function oomKills(cgroups: Map<string, string>): number {
+  const v1 = cgroups.get('memory');
+  const v2 = cgroups.get('');
+  const text = (v1 && read(join(v1, 'memory.oom_control'))) ?? (v2 && read(join(v2, 'memory.events'))) ?? '';
+  return Number(/^oom_kill (\d+)$/m.exec(text)?.[1] ?? 0);
+}
+
+/** The processes of a container, dead ones excluded by the kernel. */
+export function processesIn(cgroups: Map<string, string>): number[] {
+  const directory = cgroups.get('pids') ?? cgroups.get('') ?? cgroups.get('name=systemd');
+  return directory === undefined ? [] : (read(join(directory, 'cgroup.procs')) ?? '').split('\n').filter(Boolean).map(Number).filter((pid) => pid > 1);
+}
+
+/** Moves processes into the cgroup `path` of every hierarchy that lets them (v1's cpuset wants to be set up first: left alone). */
+export function joinCgroup(path: string, pids: number[]): void {
+  for (const { mount, controllers } of hierarchies()) {
+    if (controllers.includes('cpuset')) continue;
+    try {
+      mkdirSync(join(mount, path), { recursive: true });
+      for (const pid of pids) writeFileSync(join(mount, path, 'cgroup.procs'), String(pid));
+    } catch {
+      continue;
+    }
+  }
+}
+
+/** Leaves the cgroup `path` for its parent and removes it. */
+export function leaveCgroup(path: string): void {
+  for (const { mount } of hierarchies()) {
+    try {
+      writeFileSync(join(mount, dirname(path), 'cgroup.procs'), String(process.pid));
+      rmdirSync(join(mount, path));
+    } catch {
+      continue;
+    }
+  }
+}

@@ -1,0 +1,139 @@
+/** One run of the container: its init, its stdio, its keeper, what the runtime and the kernel keep of it. */
+import { join } from 'node:path';
+import type { ShimSpec } from '../protocol/spec.ts';
+import type { Fd } from '../sys/libc.ts';
+import { isAlive, kill } from '../sys/process.ts';
+import { cgroupsOf, oomKills, processesIn } from './cgroup.ts';
+import { Child } from './child.ts';
+import { Inheritance, Keeper } from './keeper.ts';
+import type { LogWriter } from './log/writer.ts';
+import type { Reaper } from './reaper.ts';
+import type { Runtime } from './runtime.ts';
+import { Stdio } from './stdio.ts';
+
+/** What a generation is made with. */
+export interface Making {
+  gen: number;
+  spec: ShimSpec;
+  /** The container's run directory. */
+  run: string;
+  runtime: Runtime;
+  reaper: Reaper;
+  log: LogWriter;
+  ports: readonly Fd[];
+}
+
+/** After the init's death: how long a process that escaped the container may hold its output open (dockerd waits as long). */
+const DRAIN_CAP_MS = 2000;
+const SIGKILL = 9;
+
+export class Generation {
+  readonly #keeper: Keeper;
+  #cgroups: Map<string, string>;
+
+  private constructor(private readonly making: Making, readonly init: Child, readonly stdio: Stdio) {
+    this.#cgroups = cgroupsOf(init.pid);
+    this.#keeper = new Keeper(files(making).keeper, () => ({ stdio: stdio.kept(), pidfd: init.pidfd, ports: [...making.ports] }));
+    stdio.onStdinEnd = () => this.#keeper.renew();
+  }
+
+  get gen(): number {
+    return this.making.gen;
+  }
+
+  /** Has the runtime make the container. Its init waits for start(). */
+  static async create(making: Making): Promise<Generation> {
+    const { runtime, reaper, gen, spec } = making;
+    const stdio = new Stdio(stdioOptions(making));
+    try {
+      stdio.prepare();
+      const pid = await runtime.create({ stdio: stdio.childStdio(), consoleSocket: stdio.consoleSocket }, gen);
+      const init = Child.born(pid, reaper, files(making).exit);
+      try {
+        stdio.created(spec.consoleSize);
+        return new Generation(making, init, stdio);
+      } catch (error) {
+        init.kill(SIGKILL);
+        await init.death;
+        await runtime.delete({ force: true });
+        throw error;
+      }
+    } catch (error) {
+      stdio.close();
+      throw error;
+    }
+  }
+
+  /** Goes on with a container whose shim died. Its init may be dead by now. */
+  static takeOver(making: Making, known: { pid: number; startTime: string }): { generation: Generation; ports: Fd[] } {
+    const inheritance = new Inheritance(files(making).keeper);
+    const init = Child.adopted(known, inheritance.takePidfd(), making.reaper, files(making).exit);
+    const stdio = Stdio.takeOver(stdioOptions(making), inheritance.stdio);
+    const ports = inheritance.takePorts();
+    const generation = new Generation({ ...making, ports }, init, stdio);
+    if (!init.dead) generation.#keeper.renew();
+    inheritance.release();
+    stdio.start();
+    return { generation, ports };
+  }
+
+  /** Lets the container's process run. */
+  async start(): Promise<void> {
+    const started = this.making.runtime.start();
+    this.#keeper.renew();
+    this.stdio.start();
+    await started;
+  }
+
+  /** False when it is dead. */
+  kill(signal: number): boolean {
+    return this.init.kill(signal);
+  }
+
+  /** Where init's death did not take the others with it (a container in the host's pid namespace). */
+  killAll(): void {
+    for (const pid of processesIn(this.#cgroups)) kill(pid, SIGKILL);
+  }
+
+  /** How many of its processes the kernel has killed for want of memory. Not after bury(): the cgroup is gone then. */
+  oomKills = (): number => oomKills(this.#cgroups);
+
+  /** The init is dead: reads its last words and has the runtime forget it. */
+  async bury(): Promise<void> {
+    await Promise.all([this.stdio.finish(DRAIN_CAP_MS), this.#forget()]);
+  }
+
+  /** Its end is in the journal: lets go of everything. */
+  release(): void {
+    this.#keeper.end();
+    this.stdio.close();
+    this.init.release();
+  }
+
+  /** This shim ends and the container does not. */
+  static files = files;
+
+  async #forget(): Promise<void> {
+    const { runtime } = this.making;
+    try {
+      await runtime.delete({ force: false });
+    } catch {
+      await runtime.delete({ force: true }).catch(() => {});
+    }
+  }
+}
+
+/** Ends what a shim left half made: an init that nobody started, or that nobody knows of. */
+export async function clearLeftovers(runtime: Runtime, known: { pid: number; startTime: string }): Promise<void> {
+  if (isAlive(known.pid, known.startTime)) kill(known.pid, SIGKILL);
+  await runtime.delete({ force: true }).catch(() => {});
+}
+
+function files({ run, gen }: { run: string; gen: number }): { keeper: string; exit: string; pid: string } {
+  const at = (suffix: string): string => join(run, `${gen}.${suffix}`);
+  return { keeper: at('keeper'), exit: at('exit'), pid: at('pid') };
+}
+
+function stdioOptions({ run, gen, spec, log }: Making): ConstructorParameters<typeof Stdio>[0] {
+  return { run, key: String(gen), tty: spec.tty, stdin: spec.openStdin, stdinOnce: spec.stdinOnce, log };
+}

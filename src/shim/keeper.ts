@@ -1,0 +1,116 @@
+/**
+ * The keeper: a tiny process that only holds descriptors open (FIFOs' read ends, stdin's write end, pty master, the init's
+ * pidfd, bound ports), so that a shim's death is neither EPIPE nor EOF nor a hang-up. The next shim finds it by its file
+ * and takes back what has no path (node-on-linux.md §10).
+ */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { closeSync, existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import type { Fd } from '../sys/libc.ts';
+import { isAlive, pidfdGetfd, pidfdKill, pidfdOpen, procStat } from '../sys/process.ts';
+
+export interface KeptDescriptors {
+  /** What Stdio.kept() named, in its order. */
+  stdio: Fd[];
+  /** The pidfd of the process that it is about. */
+  pidfd: Fd | null;
+  ports: Fd[];
+}
+
+/** Contents of a keeper's file; the numbers are the keeper's own. */
+interface KeeperNote extends KeptDescriptors {
+  pid: number;
+  startTime: string;
+}
+
+const SIGKILL = 9;
+const FIRST_KEPT = 3;
+const SLEEP = ['/usr/bin/sleep', '/bin/sleep'].find(existsSync) ?? 'sleep';
+/** One that somebody kills is replaced, but not in a tight loop. */
+const RENEW_MS = 500;
+
+/** Sees to it that one keeper holds what `descriptors` names. */
+export class Keeper {
+  #process: ChildProcess | null = null;
+  #renewal: NodeJS.Timeout | undefined;
+  #ended = false;
+
+  constructor(private readonly file: string, private readonly descriptors: () => KeptDescriptors) {}
+
+  /** Starts a keeper; one that is there ends afterwards, so that nothing is let go that is still named. */
+  renew(): void {
+    clearTimeout(this.#renewal);
+    if (this.#ended) return;
+    const previous = this.#process;
+    this.#process = this.#spawn();
+    previous?.kill('SIGKILL');
+  }
+
+  /** Lets go of everything. */
+  end(): void {
+    this.#ended = true;
+    clearTimeout(this.#renewal);
+    this.#process?.kill('SIGKILL');
+    rmSync(this.file, { force: true });
+  }
+
+  #spawn(): ChildProcess {
+    const kept = this.descriptors();
+    const all = [...kept.stdio, ...(kept.pidfd === null ? [] : [kept.pidfd]), ...kept.ports];
+    const child = spawn(SLEEP, ['infinity'], { stdio: ['ignore', 'ignore', 'ignore', ...all], detached: true, env: {}, cwd: '/' });
+    child.unref();
+    const lost = (): void => {
+      if (child === this.#process && !this.#ended) this.#renewal = setTimeout(() => this.renew(), RENEW_MS);
+    };
+    child.on('error', lost);
+    child.on('exit', lost);
+    if (child.pid !== undefined) this.#note(child.pid, kept);
+    return child;
+  }
+
+  #note(pid: number, kept: KeptDescriptors): void {
+    let next = FIRST_KEPT;
+    const note: KeeperNote = {
+      pid, startTime: procStat(pid)?.startTime ?? '',
+      stdio: kept.stdio.map(() => next++),
+      pidfd: kept.pidfd === null ? null : next++,
+      ports: kept.ports.map(() => next++),
+    };
+    writeFileSync(`${this.file}.new`, JSON.stringify(note), { mode: 0o600 });
+    renameSync(`${this.file}.new`, this.file);
+  }
+}
+
+/** What the keeper of a dead shim still holds; nothing when it is dead too. */
+export class Inheritance {
+  readonly #pidfd: Fd;
+  readonly #note: KeeperNote | undefined;
+
+  constructor(file: string) {
+    const note = readNote(file);
+    this.#note = note && isAlive(note.pid, note.startTime) ? note : undefined;
+    this.#pidfd = this.#note ? pidfdOpen(this.#note.pid) : -1;
+  }
+
+  /** For Stdio.takeOver(). */
+  get stdio(): { pidfd: Fd; fds: number[] } {
+    return { pidfd: this.#pidfd, fds: this.#note?.stdio ?? [] };
+  }
+
+  takePidfd = (): Fd | null => (typeof this.#note?.pidfd === 'number' ? pidfdGetfd(this.#pidfd, this.#note.pidfd) : null);
+  takePorts = (): Fd[] => (this.#note?.ports ?? []).map((fd) => pidfdGetfd(this.#pidfd, fd));
+
+  /** Everything that is wanted was taken: the old keeper ends. */
+  release(): void {
+    if (!this.#note) return;
+    pidfdKill(this.#pidfd, SIGKILL);
+    closeSync(this.#pidfd);
+  }
+}
+
+function readNote(file: string): KeeperNote | undefined {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8')) as KeeperNote;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,287 @@
+/** The container's log file: written in the tick the output was read in, rotated, and never a reason for the container to wait. */
+import { closeSync, fstatSync, ftruncateSync, openSync, readSync, renameSync, statSync, unlinkSync, writeSync } from 'node:fs';
+import type { OutputStream } from '../../protocol/frames.ts';
+import { formatLogTime, logFile, parseLogLine } from '../../protocol/log-format.ts';
+import type { LogSpec } from '../../protocol/spec.ts';
+import { LogClock } from './clock.ts';
+import { Encoder } from './encoder.ts';
+import { PartialFile, SAVE_AFTER_MS } from './partials.ts';
+
+/** As dockerd's. */
+const LOG_MODE = 0o640;
+const NEWLINE = 10;
+
+/** A place in the log: everything before it is in the files, `held` is not yet in any. */
+export interface Mark {
+  /** Inode of the file. */
+  file: number;
+  offset: number;
+  held: Readonly<Record<OutputStream, Buffer>>;
+}
+
+export interface Dropped {
+  lines: number;
+  bytes: number;
+}
+
+type FileSpec = Extract<LogSpec, { driver: 'json-file' }>;
+
+/**
+ * Nothing here throws or waits: what a full or broken disk refuses is dropped and counted, and a line in the log
+ * says how much once it takes lines again (restart-faults row 6).
+ */
+export class LogWriter {
+  readonly #spec: FileSpec | null;
+  readonly #clock = new LogClock();
+  readonly #encoder: Encoder;
+  readonly #partials: PartialFile | null = null;
+  #saveTimer: NodeJS.Timeout | null = null;
+  #fd = -1;
+  #file = 0;
+  #size = 0;
+  /** Inodes of the files written so far, oldest first; only those that still have a name can be found again. */
+  #files: number[] = [];
+  #dropped: Dropped = { lines: 0, bytes: 0 };
+  #reason = '';
+  /** A line was cut off in the middle and could not be taken back. */
+  #torn = false;
+  #faithful = true;
+
+  constructor(spec: LogSpec) {
+    this.#spec = spec.driver === 'json-file' ? spec : null;
+    this.#encoder = new Encoder(this.#spec?.attrs ?? {}, (bytes, entries, output) => this.#append(bytes, entries, output));
+    if (!this.#spec) return;
+    this.#partials = new PartialFile(`${this.#spec.path}.partial`);
+    this.#files = existingFiles(this.#spec);
+    this.#open();
+    this.#restore();
+  }
+
+  /** null when there is no file to read back. */
+  get path(): string | null {
+    return this.#spec?.path ?? null;
+  }
+
+  /** What was refused by the disk and is not yet told in the log. */
+  get dropped(): Dropped {
+    return this.#dropped;
+  }
+
+  /** Whether the log yields what was last written byte for byte: all of it written, all of it UTF-8, nothing else in between. */
+  get faithful(): boolean {
+    return this.#faithful && this.#encoder.faithful;
+  }
+
+  write(stream: OutputStream, chunk: Buffer): void {
+    if (!this.#spec || chunk.length === 0) return;
+    this.#faithful = this.#fd >= 0;
+    this.#encoder.faithful = true;
+    this.#encoder.encode(stream, chunk, this.#now());
+    this.#keepPartials();
+  }
+
+  /** The streams have ended: what follows the last newline becomes an entry without one. */
+  flush(): void {
+    if (!this.#spec) return;
+    for (const stream of [1, 2] as const) this.#encoder.flush(stream, this.#now());
+    this.#keepPartials();
+  }
+
+  /** Unwritten partial lines are left for the next writer of this file. */
+  close(): void {
+    if (this.#saveTimer) this.#savePartials();
+    this.#partials?.close();
+    if (this.#fd >= 0) closeSync(this.#fd);
+    this.#fd = -1;
+  }
+
+  /** Where the log ends now; null when nothing can be read back from here. */
+  mark(): Mark | null {
+    if (this.#fd < 0) return null;
+    return { file: this.#file, offset: fstatSync(this.#fd).size, held: { 1: this.#encoder.held(1), 2: this.#encoder.held(2) } };
+  }
+
+  /** Inode of the file that came after `file`; undefined when that is not known. */
+  next(file: number): number | undefined {
+    const at = this.#files.indexOf(file);
+    return at < 0 ? undefined : this.#files[at + 1];
+  }
+
+  #now = (): string => formatLogTime(this.#clock.now());
+
+  #append(bytes: Buffer, entries: number, output: number): void {
+    if ((this.#dropped.lines > 0 || this.#fd < 0) && !this.#resume()) return this.#drop(entries, output);
+    let rest = bytes;
+    while (rest.length > 0) {
+      const piece = this.#piece(rest);
+      const written = this.#write(piece);
+      if (written < piece.length) return this.#dropRest(rest, written, entries, output, bytes);
+      rest = rest.subarray(piece.length);
+    }
+  }
+
+  /** As much of `lines` as goes into the current file: up to and with the entry that fills it. Rotates first when it is full. */
+  #piece(lines: Buffer): Buffer {
+    const { maxSize } = this.#spec!;
+    if (maxSize === 0) return lines;
+    this.#size = fstatSync(this.#fd).size;
+    if (this.#size >= maxSize && this.#rotate()) this.#size = 0;
+    if (this.#size >= maxSize || this.#size + lines.length <= maxSize) return lines;
+    return lines.subarray(0, lines.indexOf(NEWLINE, maxSize - this.#size - 1) + 1);
+  }
+
+  /** How many bytes of `lines` are in the file now; after a failure, whole lines only. */
+  #write(lines: Buffer): number {
+    let written = 0;
+    try {
+      if (this.#torn) {
+        writeSync(this.#fd, '\n');
+        this.#torn = false;
+      }
+      while (written < lines.length) written += writeSync(this.#fd, lines, written);
+      return written;
+    } catch (error) {
+      this.#reason = (error as NodeJS.ErrnoException).code ?? String(error);
+      const whole = written === 0 ? 0 : lines.lastIndexOf(NEWLINE, written - 1) + 1;
+      if (whole < written) this.#takeBack(written - whole);
+      return whole;
+    }
+  }
+
+  #takeBack(bytes: number): void {
+    try {
+      ftruncateSync(this.#fd, fstatSync(this.#fd).size - bytes);
+    } catch {
+      this.#torn = true;
+    }
+  }
+
+  #drop(lines: number, bytes: number): void {
+    this.#faithful = false;
+    this.#dropped = { lines: this.#dropped.lines + lines, bytes: this.#dropped.bytes + bytes };
+  }
+
+  #dropRest(rest: Buffer, written: number, entries: number, output: number, all: Buffer): void {
+    if (written === 0 && rest === all) return this.#drop(entries, output);
+    for (const line of rest.subarray(written).toString().split('\n')) {
+      if (line) this.#drop(1, Buffer.byteLength(parseLogLine(line)?.log ?? ''));
+    }
+  }
+
+  /** Tells in the log what was dropped, if the disk takes it. */
+  #resume(): boolean {
+    if (this.#fd < 0 && !this.#open()) return false;
+    this.#faithful = false;
+    const { lines, bytes } = this.#dropped;
+    if (lines === 0) return true;
+    const notice = this.#encoder.notice(`[holdfast] ${lines} lines (${bytes} bytes) of output were dropped: the log could not be written (${this.#reason})`, this.#now());
+    if (this.#write(notice) < notice.length) return false;
+    this.#dropped = { lines: 0, bytes: 0 };
+    return true;
+  }
+
+  #open(): boolean {
+    try {
+      this.#fd = openSync(this.#spec!.path, 'a+', LOG_MODE);
+    } catch (error) {
+      this.#reason = (error as NodeJS.ErrnoException).code ?? String(error);
+      return false;
+    }
+    const stat = fstatSync(this.#fd);
+    this.#file = stat.ino;
+    if (!this.#files.includes(stat.ino)) this.#files.push(stat.ino);
+    if (stat.size > 0) this.#torn = !endsInNewline(this.#fd, stat.size);
+    return true;
+  }
+
+  /** path → path.1 → path.2 …, the oldest goes. Readers keep what they hold open. False when the disk refuses. */
+  #rotate(): boolean {
+    const { path, maxFile } = this.#spec!;
+    try {
+      // Done by an earlier attempt, if the name is another file's by now or nobody's.
+      if (statSync(path, { throwIfNoEntry: false })?.ino !== this.#file) void 0;
+      else if (maxFile === 1) unlinkSync(path);
+      else for (let n = maxFile - 1; n > 0; n--) renameIfThere(logFile(path, n - 1), logFile(path, n));
+    } catch (error) {
+      this.#reason = (error as NodeJS.ErrnoException).code ?? String(error);
+      return false;
+    }
+    const full = this.#fd;
+    // When the new file cannot be made, the old one, under its new name, goes on taking lines.
+    if (!this.#open()) return false;
+    closeSync(full);
+    return true;
+  }
+
+  #keepPartials(): void {
+    const held = this.#encoder.held(1).length + this.#encoder.held(2).length;
+    if (held === 0) {
+      if (this.#saveTimer) clearTimeout(this.#saveTimer);
+      this.#saveTimer = null;
+      this.#partials!.clear();
+    } else {
+      this.#saveTimer ??= setTimeout(() => this.#savePartials(), SAVE_AFTER_MS).unref();
+    }
+  }
+
+  #savePartials(): void {
+    if (this.#saveTimer) clearTimeout(this.#saveTimer);
+    this.#saveTimer = null;
+    const mark = this.mark();
+    if (!mark) return;
+    const held = ([1, 2] as const).filter((stream) => mark.held[stream].length > 0)
+      .map((stream) => ({ stream, text: mark.held[stream], splitAt: this.#encoder.splitAt(stream) }));
+    this.#partials!.save({ file: mark.file, size: mark.offset, held });
+  }
+
+  /** Takes up the partial lines of an earlier writer, except those whose entry it still wrote before it died. */
+  #restore(): void {
+    const saved = this.#partials!.load();
+    if (!saved || saved.file !== this.#file) return;
+    const since = entriesFrom(this.#fd, saved.size);
+    for (const { stream, text, splitAt } of saved.held) {
+      if (!since.has(stream)) this.#encoder.restore(stream, text, splitAt);
+    }
+    this.#keepPartials();
+  }
+}
+
+/** Inodes of the log's files, oldest first. */
+function existingFiles({ path, maxFile }: FileSpec): number[] {
+  const inodes: number[] = [];
+  for (let n = maxFile - 1; n >= 0; n--) {
+    const stat = statSync(logFile(path, n), { throwIfNoEntry: false });
+    if (stat) inodes.push(stat.ino);
+  }
+  return inodes;
+}
+
+function renameIfThere(from: string, to: string): void {
+  try {
+    renameSync(from, to);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  }
+}
+
+function endsInNewline(fd: number, size: number): boolean {
+  const last = Buffer.alloc(1);
+  try {
+    // 'a+' reads where asked and writes at the end.
+    return readSync(fd, last, 0, 1, size - 1) === 1 && last[0] === NEWLINE;
+  } catch {
+    return true;
+  }
+}
+
+/** The streams that have an entry behind `offset`. */
+function entriesFrom(fd: number, offset: number): Set<OutputStream> {
+  const size = fstatSync(fd).size;
+  const bytes = Buffer.alloc(Math.max(0, size - offset));
+  readSync(fd, bytes, 0, bytes.length, offset);
+  const lines = bytes.toString().split('\n');
+  return new Set(lines.flatMap((line) => {
+    const entry = line ? parseLogLine(line) : undefined;
+    return entry ? [entry.stream === 'stderr' ? 2 : 1] : [];
+  }));
+}

@@ -1,0 +1,44 @@
+/** The restart policy: pure decisions (moby daemon/internal/restartmanager). */
+import type { RestartPolicy } from '../protocol/records.ts';
+
+const FIRST_BACKOFF_MS = 100;
+const MAX_BACKOFF_MS = 60_000;
+/** A run of this length proves the container sound: the back-off begins anew. */
+const SOUND_RUN_MS = 10_000;
+
+/** What is known when a container has died. */
+export interface Death {
+  code: number;
+  ranMs: number;
+  /** A client stopped or killed it: the policy rests. */
+  stoppedByUser: boolean;
+  /** The host goes down: the daemon decides after the boot. */
+  shutdown: boolean;
+  restartCount: number;
+  /** The back-off before this run; 0 = none. */
+  backoffMs: number;
+}
+
+export type Decision = { restart: false } | { restart: true; delayMs: number; count: number };
+
+export function decide(policy: RestartPolicy, death: Death): Decision {
+  if (death.stoppedByUser || death.shutdown || !wanted(policy, death)) return { restart: false };
+  return { restart: true, delayMs: nextBackoff(death.backoffMs, death.ranMs), count: death.restartCount + 1 };
+}
+
+function wanted(policy: RestartPolicy, { code, restartCount }: Death): boolean {
+  switch (policy.name) {
+    case 'no':
+      return false;
+    case 'always':
+    case 'unless-stopped':
+      return true;
+    case 'on-failure':
+      return code !== 0 && (policy.maximumRetryCount === 0 || restartCount < policy.maximumRetryCount);
+  }
+}
+
+export function nextBackoff(previousMs: number, ranMs: number): number {
+  if (previousMs === 0 || ranMs >= SOUND_RUN_MS) return FIRST_BACKOFF_MS;
+  return Math.min(previousMs * 2, MAX_BACKOFF_MS);
+}

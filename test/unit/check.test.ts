@@ -1,0 +1,69 @@
+import { describe, expect, test } from 'vitest';
+import { check, findings, report, type Finding, type Probe } from '../../src/check/check.ts';
+import { installCommand } from '../../src/check/packages.ts';
+import { explainNative } from '../../src/check/probes/programs.ts';
+import { loadConfig } from '../../src/config/load.ts';
+
+const invocation = loadConfig([], process.env);
+if (!('config' in invocation)) throw new Error('no configuration');
+const { config } = invocation;
+
+describe('findings', () => {
+  test('a probe that throws is a finding', async () => {
+    const broken: Probe = { subject: 'thing', look: () => { throw new Error('it is on fire'); } };
+    expect(await findings(config, [broken])).toEqual([{ subject: 'thing', verdict: 'lacking', text: 'it is on fire' }]);
+  });
+
+  test('the real probes answer on any host, and their sum decides the exit code', async () => {
+    let printed = '';
+    const code = await check(config, (text) => (printed += text));
+    expect(printed).toContain('Node.js');
+    expect(code).toBe(printed.includes('MISSING') ? 1 : 0);
+  });
+
+  test('what is lacking for the configured paths is told', async () => {
+    const elsewhere = { ...config, seccompProfile: '/nowhere/seccomp.json', runtimes: { runc: { path: '/nowhere/runc', args: [] } } };
+    const lacking = (await findings(elsewhere)).filter((f) => f.verdict === 'lacking').map((f) => f.subject);
+    expect(lacking).toEqual(expect.arrayContaining(['OCI runtime', 'seccomp profile']));
+  });
+});
+
+describe('report', () => {
+  const missing: Finding = { subject: 'nft', verdict: 'lacking', text: 'not installed', remedy: 'apt-get install nftables' };
+
+  test('says what is missing, how to get it, and the verdict', () => {
+    expect(report([missing])).toBe(
+      'MISSING  nft             not installed\n                         → apt-get install nftables\n\nThis host cannot run Holdfast yet: nft.\n',
+    );
+  });
+
+  test('notes do not stand in the way', () => {
+    expect(report([{ ...missing, verdict: 'advice' }])).toContain('This host can run Holdfast; 1 note above.');
+  });
+});
+
+describe('native modules', () => {
+  test('one built for another Node is named with the command that mends it', () => {
+    const error = new Error("The module '/x/better_sqlite3.node'\nwas compiled against a different Node.js version using\nNODE_MODULE_VERSION 115. This version of Node.js requires\nNODE_MODULE_VERSION 127. Please try re-compiling");
+    expect(explainNative('better-sqlite3', error)).toEqual({ text: expect.stringContaining('module version 115'), remedy: 'npm rebuild better-sqlite3' });
+  });
+
+  test.each([
+    ["Cannot find package 'better-sqlite3' imported from /x", 'npm ci'],
+    ['Could not locate the bindings file. Tried:\n → /x', 'npm rebuild better-sqlite3   (needs python3, make and g++)'],
+    ['/x.node: invalid ELF header', 'npm rebuild better-sqlite3   (needs python3, make and g++)'],
+  ])('%s', (message, remedy) => {
+    expect(explainNative('better-sqlite3', new Error(message)).remedy).toBe(remedy);
+  });
+});
+
+describe('packages', () => {
+  test.each([
+    ['ID=debian\n', 'nft', 'apt-get install nftables'],
+    ['ID=ubuntu\nID_LIKE=debian\n', 'runc', 'apt-get install runc'],
+    ['ID="rocky"\nID_LIKE="rhel centos fedora"\n', 'seccomp.json', 'dnf install containers-common'],
+    ['ID=slackware\n', 'runc', 'install the package that brings runc'],
+  ])('%j: %s', (osRelease, program, command) => {
+    expect(installCommand(program, osRelease)).toBe(command);
+  });
+});
