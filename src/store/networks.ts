@@ -1,5 +1,6 @@
 /** Networks, addresses in use, and what each container's network was set up with. */
 import type { Network } from '../engine/networks/network.ts';
+import { faultPoint } from '../sys/fault.ts';
 import type { Db } from './database.ts';
 
 export type AttachmentPhase = 'setting-up' | 'up' | 'tearing-down';
@@ -83,11 +84,13 @@ export class NetworkStore {
   // No fsync: what is lost in a power cut tells of network namespaces that are lost as well. A killed daemon loses nothing.
   #relaxed(work: () => void): void {
     if (this.db.inTransaction) return this.db.transaction(work)();
+    faultPoint('attachment.before');
     this.db.pragma('synchronous = NORMAL');
     try {
       this.db.transaction(work)();
     } finally {
       this.db.pragma('synchronous = FULL');
     }
+    faultPoint('attachment.after');
   }
 }

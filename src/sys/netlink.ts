@@ -1,5 +1,6 @@
 /** Netlink: requests to the kernel's network tables, made and read as bytes. netlink(7). */
 import { closeSync } from 'node:fs';
+import { faultPoint } from './fault.ts';
 import { addressOf, check, declare, Errno, errno, type Fd } from './libc.ts';
 import { inNetns } from './netns.ts';
 
@@ -108,7 +109,9 @@ export class Netlink {
    *  @throws Errno of the first that failed; the others were tried nevertheless */
   run(requests: Request[]): void {
     const { bytes, waiting } = this.#encode(requests);
+    faultPoint('netlink.before');
     check(sendCall(this.fd, bytes, bytes.length, 0), 'send', 'netlink');
+    faultPoint('netlink.after');
     this.#acknowledged(waiting);
   }
 

@@ -67,10 +67,10 @@ export class NetlinkDriver implements Driver {
   }
 
   async setUp(setup: Setup): Promise<void> {
+    this.#setups.set(setup.container, setup);
     try {
       this.#namespace(setup);
       for (const endpoint of setup.endpoints) if (endpoint.link) await this.#connect(setup.netns, endpoint);
-      this.#setups.set(setup.container, setup);
       await this.#publish(setup.ports);
     } catch (error) {
       await this.tearDown(setup);
@@ -80,7 +80,7 @@ export class NetlinkDriver implements Driver {
 
   async tearDown(setup: Setup): Promise<void> {
     this.#setups.delete(setup.container);
-    if (setup.ports.some((port) => port.via === 'proxy')) this.options.proxy.update(this.#proxied());
+    if (setup.ports.some((port) => port.via === 'proxy')) await this.options.proxy.update(this.#proxied());
     this.#firewall?.drop(setup.ports);
     this.#forgetFlows(setup.ports);
     for (const { link } of setup.endpoints) if (link) this.#cutOff(link.host);
@@ -104,7 +104,8 @@ export class NetlinkDriver implements Driver {
     this.stop();
     await this.#restoring?.catch(() => undefined);
     await this.settled();
-    this.options.proxy.update([]);
+    await this.options.proxy.update([]);
+    this.options.proxy.close();
     if (this.#firewall) {
       await this.#firewall.remove();
       await withdrawForwarding(this.#links());
@@ -151,7 +152,7 @@ export class NetlinkDriver implements Driver {
 
   async #publish(ports: PortSetup[]): Promise<void> {
     if (ports.length === 0) return;
-    if (ports.some((port) => port.via === 'proxy')) this.options.proxy.update(this.#proxied());
+    if (ports.some((port) => port.via === 'proxy')) await this.options.proxy.update(this.#proxied());
     if (!this.#firewall) return;
     try {
       this.#firewall.put(ports);
@@ -228,7 +229,7 @@ export class NetlinkDriver implements Driver {
     this.#checked = Date.now();
     for (const bridge of this.options.bridges) this.#bridge(bridge);
     this.#ends();
-    if (always) this.options.proxy.update(this.#proxied());
+    if (always) await this.options.proxy.update(this.#proxied());
     const firewall = this.#firewall;
     if (!firewall) return;
     if (always || !firewall.isIntact()) {

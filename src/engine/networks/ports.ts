@@ -1,7 +1,8 @@
 /** Published ports: what was asked for, and which host ports it becomes. */
-import { isIP, isIPv6 } from 'node:net';
-import type { ContainerConfig, HostConfig, PortBinding } from '../containers/config.ts';
-import { InvalidParameter } from '../errors.ts';
+import { isIPv6 } from 'node:net';
+import type { HeldPort } from '../../protocol/spec.ts';
+import type { BoundPort } from '../containers/container.ts';
+import type { ContainerConfig, HostConfig } from '../containers/config.ts';
 
 export type Protocol = 'tcp' | 'udp' | 'sctp';
 
@@ -33,20 +34,6 @@ const MAX_PORT = 65535;
 // How many host ports of the ephemeral range are tried, when other processes keep taking them.
 const ATTEMPTS = 100;
 
-/** @throws InvalidParameter with Docker's texts */
-export function checkPortBindings(bindings: Record<string, PortBinding[] | null>): void {
-  for (const [key, list] of Object.entries(bindings)) {
-    const { port, protocol } = splitPort(key);
-    if (!PROTOCOLS.includes(protocol)) throw new InvalidParameter(`invalid proto: ${protocol}`);
-    const number = parseRange(port);
-    if (!number || number[0] !== number[1] || number[0] === 0) throw new InvalidParameter(`invalid port specification: "${port}"`);
-    for (const { HostIp, HostPort } of list ?? []) {
-      if (!parseRange(splitPort(HostPort ?? '').port)) throw new InvalidParameter(`invalid port specification: "${HostPort}"`);
-      if (HostIp && !isIP(HostIp)) throw new InvalidParameter(`invalid IP address: ${HostIp}`);
-    }
-  }
-}
-
 /** What a container publishes. */
 export function portRequests(config: Pick<ContainerConfig, 'ExposedPorts'>, hostConfig: Pick<HostConfig, 'PortBindings' | 'PublishAllPorts'>): PortRequest[] {
   const bindings = new Map(Object.entries(hostConfig.PortBindings ?? {}).flatMap(([key, list]) => containerPorts(key).map((port) => [port, list ?? []] as const)));
@@ -58,7 +45,7 @@ export function portRequests(config: Pick<ContainerConfig, 'ExposedPorts'>, host
     if (asked.length === 0) return hostConfig.PublishAllPorts ? [{ ...base, hostIp: '', start: 0, end: 0 }] : [];
     return asked.map(({ HostIp, HostPort }) => {
       const [start, end] = parseRange(splitPort(HostPort ?? '').port) ?? [0, 0];
-      return { ...base, hostIp: HostIp ?? '', start, end };
+      return { ...base, hostIp: (HostIp ?? '').replace(/^\[(.*)\]$/, '$1'), start, end };
     });
   });
 }
@@ -67,7 +54,8 @@ export function portRequests(config: Pick<ContainerConfig, 'ExposedPorts'>, host
 export function groupRequests(requests: PortRequest[], defaults: { hostIp: string; ipv6: boolean }): PortGroup[] {
   const groups: PortGroup[] = [];
   for (const request of [...requests].sort(compareRequests)) {
-    const hostIps = hostAddresses(request.hostIp, defaults);
+    // Nobody forwards SCTP from IPv6 to IPv4.
+    const hostIps = hostAddresses(request.hostIp, { ...defaults, ipv6: defaults.ipv6 && request.protocol !== 'sctp' });
     const last = groups.at(-1);
     if (last && last.protocol === request.protocol && last.containerPort === request.containerPort && last.start === request.start && last.end === request.end && !hostIps.some((ip) => last.hostIps.includes(ip))) last.hostIps.push(...hostIps);
     else groups.push({ protocol: request.protocol, containerPort: request.containerPort, hostIps, start: request.start, end: request.end });
@@ -78,7 +66,7 @@ export function groupRequests(requests: PortRequest[], defaults: { hostIp: strin
 /** '' means the default address; where that is 0.0.0.0, :: as well. */
 function hostAddresses(hostIp: string, { hostIp: fallback, ipv6 }: { hostIp: string; ipv6: boolean }): string[] {
   if (hostIp !== '') return [plainAddress(hostIp)];
-  const address = fallback === '' ? '0.0.0.0' : fallback;
+  const address = fallback || '0.0.0.0';
   return address === '0.0.0.0' && ipv6 ? ['0.0.0.0', '::'] : [address];
 }
 
@@ -216,3 +204,10 @@ function describe({ protocol, containerPort, start, end }: PortGroup, address: s
   const range = start === 0 ? '' : start === end ? `${start}` : `${start}-${end}`;
   return `${host}:${range}:${target}:${containerPort}/${protocol}`;
 }
+
+/** A published port; `proxied` when the proxy process listens on it, and so holds it itself. */
+export type PublishedPort = BoundPort & { proxied?: boolean };
+
+/** The host ports that a container's keeper holds, so that nobody else takes them: rules of the kernel alone would not keep another process from listening there. */
+export const heldPorts = (bound: PublishedPort[]): HeldPort[] =>
+  bound.flatMap(({ protocol, hostIp, hostPort, proxied }) => (proxied || protocol === 'sctp' ? [] : [{ protocol, address: hostIp, port: hostPort }]));
