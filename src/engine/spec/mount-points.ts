@@ -25,6 +25,7 @@ export function mountPoints(wanted: Wanted, config: Pick<ContainerConfig, 'Volum
   const taken = new Set(Object.keys(wanted.Tmpfs ?? {}).map(cleaned));
   const add = (point: MountPoint): void => {
     if (taken.has(point.destination)) throw new InvalidParameter(`Duplicate mount point: ${point.destination}`);
+    if (point.type === 'volume') checkVolume(point);
     taken.add(point.destination);
     points.push(point);
   };
@@ -48,8 +49,9 @@ export function checkMounts(mounts: readonly MountSpec[]): void {
 }
 
 /** @throws NotFound for any driver but the local one */
-export function checkVolumeDriver(driver: string): void {
-  if (driver !== '' && driver !== LOCAL_DRIVER) throw new NotFound(`error looking up volume plugin ${driver}: plugin ${JSON.stringify(driver)} not found`);
+export function checkVolumeDriver(driver: string, name = ''): void {
+  const what = name === '' ? '' : `create ${name}: `;
+  if (driver !== '' && driver !== LOCAL_DRIVER) throw new NotFound(`${what}error looking up volume plugin ${driver}: plugin ${JSON.stringify(driver)} not found`);
 }
 
 /** `HostConfig.Tmpfs`: destinations and options. */
@@ -101,7 +103,7 @@ function fromBind(bind: string, driver: string): MountPoint {
   try {
     checkSpec(spec);
   } catch (error) {
-    throw error instanceof InvalidParameter ? new InvalidParameter(`${malformed.message}: ${error.message}`) : error;
+    throw new InvalidParameter(`${malformed.message}: ${(error as Error).message}`);
   }
   return { ...fromSpec(spec), mode: mode || (spec.Type === 'volume' ? 'z' : '') };
 }
@@ -138,7 +140,8 @@ function checkSpec(mount: MountSpec): void {
     if (name !== own && mount[name]) refuse(mount, `field ${name} must not be specified`);
   }
   if (mount.Type === 'bind') checkBind(mount);
-  if (mount.Type === 'volume') checkVolume(mount);
+  // The path below a volume could be swapped for a link by whoever has it mounted, before the runtime looks at it.
+  if (mount.VolumeOptions?.Subpath) refuse(mount, mount.Source ? 'option Subpath is not supported' : 'must not set Subpath when using anonymous volumes');
   if (mount.Type === 'tmpfs') {
     try {
       tmpfsText(mount);
@@ -159,15 +162,10 @@ function checkBind(mount: MountSpec): void {
 
 const VOLUME_NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/;
 
-function checkVolume(mount: MountSpec): void {
-  const { VolumeOptions: options, Source: name } = mount;
-  // The path below a volume could be swapped for a link by whoever has it mounted, before the runtime looks at it.
-  if (options?.Subpath) refuse(mount, name ? 'option Subpath is not supported' : 'must not set Subpath when using anonymous volumes');
-  const driver = options?.DriverConfig?.Name;
-  checkVolumeDriver(driver ?? '');
-  if (!name) return;
+function checkVolume({ name, driver }: MountPoint): void {
+  checkVolumeDriver(driver, name);
   if (name.length === 1) throw new InvalidParameter(`create ${name}: volume name is too short, names should be at least two alphanumeric characters`);
-  if (!VOLUME_NAME.test(name)) {
+  if (name !== '' && !VOLUME_NAME.test(name)) {
     throw new InvalidParameter(`create ${name}: ${JSON.stringify(name)} includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path`);
   }
 }
