@@ -27,8 +27,7 @@ async function main(): Promise<void> {
   for (const root of [config.dataRoot, config.execRoot]) mkdirSync(root, { recursive: true, mode: 0o710 });
   const locks = [paths.dataLock(), paths.execLock()].map((path) => tryLock(path) ?? refuse(`another holdfastd is running on ${dirname(path)}`));
 
-  const engine = openEngine(config, paths, { shimSource: join(here, 'shim'), unpacker: join(here, 'unpacker.cjs'), log });
-  await engine.start();
+  const engine = await openEngine(config, paths, { shim: join(here, 'shim'), unpacker: join(here, 'unpacker.cjs'), portProxy: join(here, 'port-proxy.cjs') }, log);
   const server = await createServer(engine, log);
   const listening = openListeners(config.hosts, config.execRoot, config.group);
   await server.listen(listening.fds);
@@ -43,7 +42,7 @@ async function main(): Promise<void> {
     log.info({ signal }, 'the daemon ends; containers go on');
     await server.close();
     listening.release();
-    engine.close();
+    await engine.close();
     if (config.pidfile) rmSync(config.pidfile, { force: true });
     for (const lock of locks) lock.release();
     process.exit(0);

@@ -12,18 +12,17 @@ import type { CreateRequest, HostConfig } from './config.ts';
 import type { Container } from './container.ts';
 import { checkName, createContainer } from './creation.ts';
 import type { Exec, ExecConfig } from './execs.ts';
-import { selectContainers } from './filters.ts';
+import { filterContainers } from './filters.ts';
 import { containerEvent, Lifecycle, splitMode } from './lifecycle.ts';
 import { readLog, type LogEntry, type LogQuery } from './logs.ts';
 import { allow, isRunning } from './moves.ts';
 import { randomName } from './names.ts';
 import type { Parts } from './parts.ts';
-import { prunable } from './prune.ts';
 import { Registry } from './registry.ts';
 import { relay } from './relay.ts';
 import { checkRemovable, markRemoving, removeContainer } from './removal.ts';
 import { cgroupPath, logPath } from './shim-spec.ts';
-import { readStats } from './stats.ts';
+import { readStats, type Stats } from './stats.ts';
 import type { Supervisor } from './supervisor.ts';
 import { top } from './top.ts';
 import { updateContainer } from './update.ts';
@@ -81,7 +80,7 @@ export class Containers {
   /** Newest first; applies all filters. @throws InvalidParameter for unknown keys and bad values */
   async list(query: ListQuery): Promise<Container[]> {
     await this.#registry.restoredEnough();
-    return selectContainers(this.#registry.all(), query, {
+    return filterContainers(this.#registry.all(), query, {
       container: (reference) => this.#registry.lookup(reference).container,
       imagesFrom: (reference) => {
         const image = this.parts.images.find(reference);
@@ -133,7 +132,7 @@ export class Containers {
   async prune(filters: Map<string, string[]>): Promise<{ deleted: string[]; reclaimed: number }> {
     const deleted: string[] = [];
     let reclaimed = 0;
-    for (const c of prunable(this.#registry.all(), filters)) {
+    for (const c of filterContainers(this.#registry.all(), { all: true, limit: 0, filters }, 'prune')) {
       const size = await this.parts.snapshots.sizeRw(c.id);
       await this.#remove(this.#registry.lookup(c.id), { force: false, volumes: false });
       deleted.push(c.id);
@@ -183,7 +182,7 @@ export class Containers {
   }
 
   /** One sample of its resources, in Docker's shape. */
-  async stats(reference: string): Promise<Record<string, unknown>> {
+  async stats(reference: string): Promise<Stats> {
     const { container: c } = await this.#find(reference);
     return readStats(c, this.parts.config.cgroupDriver, cgroupPath(c, this.parts.config.cgroupParent));
   }
