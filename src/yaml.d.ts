@@ -1,5 +1,5 @@
-/** YAML files are bundled as the document they hold. */
+/** openapi.yaml is bundled as an object. */
 declare module '*.yaml' {
-  const document: unknown;
+  const document: Record<string, unknown>;
   export default document;
 }

@@ -81,8 +81,8 @@ export class Containers {
   async list(query: ListQuery): Promise<Container[]> {
     await this.#registry.restoredEnough();
     return filterContainers(this.#registry.all(), query, {
-      container: (reference) => this.#registry.lookup(reference).container,
-      imagesFrom: (reference) => {
+      resolveContainer: (reference) => this.#registry.lookup(reference).container,
+      imageAncestry: (reference) => {
         const image = this.parts.images.find(reference);
         return image ? [image.id] : [];
       },

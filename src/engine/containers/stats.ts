@@ -8,7 +8,7 @@ import { cgroupDirectories } from './cgroups.ts';
 import type { Container } from './container.ts';
 import { isRunning } from './status.ts';
 
-type Stats = Record<string, unknown>;
+export type Stats = Record<string, unknown>;
 
 /** With zero precpu_stats, as the first of a stream; all zero (and from the year 1) for a container that does not run. */
 export function readStats(container: Container, _cgroupDriver: 'cgroupfs' | 'systemd', cgroupPath: string): Stats {

@@ -1,0 +1,137 @@
+/** One request as a handler sees it. */
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { IncomingMessage } from 'node:http';
+import type { Socket } from 'node:net';
+import type { Engine } from '../engine/engine.ts';
+import { InvalidParameter } from '../engine/errors.ts';
+import { messageOf, statusOf } from './errors.ts';
+import { bodies, type Operation } from './contract.ts';
+import { takeOver, takeUpgraded, type HijackedClient } from './hijack.ts';
+import { decodeFilters, decodeQuery, type Decoded } from './query.ts';
+import { atLeast } from './version.ts';
+
+/** What came with an upgrade request, which Node does not parse. */
+export interface Upgraded {
+  socket: Socket;
+  body: Buffer;
+  rest: Buffer;
+}
+
+/** By request; filled by the server's upgrade listener. */
+export const upgrades = new WeakMap<IncomingMessage, Upgraded>();
+
+const MAX_BODY = 64 * 1024 * 1024;
+
+export type Handler = (call: Call) => Promise<unknown> | unknown;
+
+export class Call {
+  readonly query: Record<string, Decoded>;
+
+  constructor(readonly engine: Engine, private readonly operation: Operation, readonly request: FastifyRequest, readonly reply: FastifyReply, readonly version: string) {
+    const at = request.raw.url!.indexOf('?');
+    this.query = decodeQuery(operation.query, at < 0 ? '' : request.raw.url!.slice(at + 1));
+  }
+
+  param = (name: string): string => (this.request.params as Record<string, string>)[name] ?? '';
+  text = (name: string): string => String(this.query[name] ?? '');
+  flag = (name: string): boolean => this.query[name] === true;
+  number = (name: string): number | undefined => this.query[name] as number | undefined;
+  filters = (): Map<string, string[]> => decodeFilters(this.text('filters'));
+  atLeast = (version: string): boolean => atLeast(this.version, version);
+
+  /** The JSON body by the contract's schema; an empty one is the zero value. @throws InvalidParameter */
+  async body<T>(): Promise<T> {
+    const bytes = await this.#bytes();
+    const type = this.request.headers['content-type'] ?? '';
+    if (bytes.length > 0 && !/^application\/json\s*(;|$)/i.test(type)) {
+      throw new InvalidParameter(type === '' ? 'malformed Content-Type header (): mime: no media type' : `unsupported Content-Type header (${type}): must be 'application/json'`);
+    }
+    return bodies.decode(bytes.length > 0 ? bytes.toString() : '{}', this.operation.body ?? {}) as T;
+  }
+
+  async isEmpty(): Promise<boolean> {
+    return (await this.#bytes()).length === 0;
+  }
+
+  json(value: unknown, status = 200): void {
+    void this.reply.code(status).header('content-type', 'application/json').send(Buffer.from(`${JSON.stringify(value)}\n`));
+  }
+
+  empty(status: number): void {
+    void this.reply.code(status).send();
+  }
+
+  /** Streams an answer: head flushed at once, `signal` aborts when the client leaves. */
+  async stream(contentType: string, work: (write: (bytes: Buffer | string) => Promise<void>, signal: AbortSignal) => Promise<void>): Promise<void> {
+    const { raw } = this.reply;
+    this.reply.hijack();
+    raw.writeHead(200, { ...(this.reply.getHeaders() as Record<string, string>), 'content-type': contentType });
+    raw.flushHeaders();
+    const gone = new AbortController();
+    raw.on('close', () => gone.abort());
+    raw.on('error', () => gone.abort());
+    const write = (bytes: Buffer | string): Promise<void> =>
+      new Promise((resolve) => {
+        if (gone.signal.aborted || raw.write(bytes)) return resolve();
+        const go = (): void => {
+          raw.off('drain', go);
+          gone.signal.removeEventListener('abort', go);
+          resolve();
+        };
+        raw.on('drain', go);
+        gone.signal.addEventListener('abort', go);
+      });
+    try {
+      await work(write, gone.signal);
+    } finally {
+      raw.end();
+    }
+  }
+
+  /** Takes the connection for a raw stream: 101 where the client asked for an upgrade, else 200 (api-wire 56, 57). */
+  hijack({ framed }: { framed: boolean }): HijackedClient {
+    const upgrade = this.request.headers.upgrade !== undefined;
+    const type = `application/vnd.docker.${upgrade && framed && this.atLeast('1.42') ? 'multiplexed' : 'raw'}-stream`;
+    return this.take(upgrade ? `HTTP/1.1 101 UPGRADED\r\nContent-Type: ${type}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n` : `HTTP/1.1 200 OK\r\nContent-Type: ${type}\r\n\r\n`);
+  }
+
+  /** Takes the connection; `head` is written by whoever answers. */
+  take(head: string): HijackedClient {
+    this.reply.hijack();
+    const upgraded = upgrades.get(this.request.raw);
+    return upgraded ? takeUpgraded(upgraded.socket, head, upgraded.rest) : takeOver(this.request.raw, this.reply.raw, head);
+  }
+
+  /** Hands the taken client to `work`; a refusal becomes an ordinary answer on the same connection. */
+  async handing(client: HijackedClient, work: (client: HijackedClient) => Promise<void>, options: { plain: boolean }): Promise<void> {
+    try {
+      await work(client);
+    } catch (error) {
+      const status = statusOf(error);
+      const body = options.plain ? `${messageOf(error)}\r\n` : `${JSON.stringify({ message: messageOf(error) })}\n`;
+      const type = options.plain ? 'application/vnd.docker.raw-stream' : 'application/json';
+      client.refuse(`HTTP/1.1 ${status} ${STATUS_TEXT[status] ?? 'Error'}\r\nContent-Type: ${type}\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n`, body);
+    }
+  }
+
+  #read: Promise<Buffer> | undefined;
+  #bytes(): Promise<Buffer> {
+    this.#read ??= this.#readAll();
+    return this.#read;
+  }
+
+  async #readAll(): Promise<Buffer> {
+    const upgraded = upgrades.get(this.request.raw);
+    if (upgraded) return upgraded.body;
+    const chunks: Buffer[] = [];
+    let size = 0;
+    for await (const chunk of this.request.raw as AsyncIterable<Buffer>) {
+      size += chunk.length;
+      if (size > MAX_BODY) throw new InvalidParameter('http: request body too large');
+      chunks.push(chunk);
+    }
+    return Buffer.concat(chunks);
+  }
+}
+
+const STATUS_TEXT: Record<number, string> = { 400: 'Bad Request', 404: 'Not Found', 409: 'Conflict', 500: 'Internal Server Error', 501: 'Not Implemented', 503: 'Service Unavailable' };

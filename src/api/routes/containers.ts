@@ -1,0 +1,174 @@
+/** /containers */
+import { parseDetachKeys } from '../../protocol/detach-keys.ts';
+import type { WaitCondition } from '../../protocol/messages.ts';
+import type { CreateRequest, HostConfig } from '../../engine/containers/config.ts';
+import type { Container } from '../../engine/containers/container.ts';
+import { isRunning } from '../../engine/containers/moves.ts';
+import { InvalidParameter, NotImplemented } from '../../engine/errors.ts';
+import { wallNow } from '../../engine/clock.ts';
+import { API_VERSION } from '../../version.ts';
+import type { Call, Handler } from '../call.ts';
+import { toNanoseconds } from '../query.ts';
+import { containerInspect, containerSummary } from '../wire/containers.ts';
+import { encodeLogError, encodeLogs } from '../wire/logs.ts';
+
+const STATS_INTERVAL_MS = 1000;
+const NEVER = '0001-01-01T00:00:00Z';
+const CONDITIONS = ['not-running', 'next-exit', 'removed'];
+
+const done = (call: Call): void => call.empty(204);
+const ending = (call: Call): { timeout?: number; signal?: string } => ({ timeout: call.number('t'), signal: call.atLeast('1.42') ? call.text('signal') : '' });
+
+export const containerHandlers: Record<string, Handler> = {
+  async ContainerList(call) {
+    const found = await call.engine.containers.list({ all: call.flag('all'), limit: call.number('limit') ?? 0, filters: call.filters() });
+    const now = BigInt(wallNow());
+    call.json(found.map((c) => containerSummary(c, imageName(call, c), now)));
+  },
+
+  async ContainerCreate(call) {
+    if (await call.isEmpty()) throw new InvalidParameter('invalid JSON: EOF');
+    const request = await call.body<CreateRequest>();
+    if (Object.keys(request).length === 0) throw new InvalidParameter('config cannot be empty in order to create a container');
+    const { id, warnings } = await call.engine.containers.create(call.text('name') || undefined, request, call.text('platform') || undefined);
+    call.json({ Id: id, Warnings: warnings }, 201);
+  },
+
+  async ContainerPrune(call) {
+    const { deleted, reclaimed } = await call.engine.containers.prune(call.filters());
+    call.json({ ContainersDeleted: deleted.length > 0 ? deleted : null, SpaceReclaimed: reclaimed });
+  },
+
+  async ContainerInspect(call) {
+    const { engine } = call;
+    const c = await engine.containers.resolve(call.param('id'));
+    const image = engine.images.find(c.imageId);
+    const rw = call.flag('size') ? await engine.snapshots.sizeRw(c.id) : 0;
+    call.json(containerInspect(c, {
+      execIds: engine.containers.execsOf(c.id), logPath: engine.containers.logPath(c), directory: engine.paths.container(c.id),
+      graphDriver: engine.snapshots.describe(c.id, image?.chains ?? []), ...(call.flag('size') ? { sizes: { rw, rootFs: rw + (image?.size ?? 0) } } : {}),
+    }));
+  },
+
+  async ContainerTop(call) {
+    call.json(await call.engine.containers.top(call.param('id'), call.text('ps_args')));
+  },
+
+  async ContainerLogs(call) {
+    const [stdout, stderr] = [call.flag('stdout'), call.flag('stderr')];
+    if (!stdout && !stderr) throw new InvalidParameter("Bad parameters: you must choose at least one stream");
+    const since = toNanoseconds('since', call.text('since'));
+    const until = toNanoseconds('until', call.text('until'));
+    const tail = /^\d+$/.test(call.text('tail')) ? Number(call.text('tail')) : undefined;
+    const query = { stdout, stderr, since, until: until === 0n ? undefined : until, tail, follow: call.flag('follow') };
+    const { config, hostConfig } = await call.engine.containers.resolve(call.param('id'));
+    if (hostConfig.LogConfig.Type === 'none') throw new NotImplemented('configured logging driver does not support reading');
+    const framed = !config.Tty;
+    await call.stream(`application/vnd.docker.${framed && call.atLeast('1.42') ? 'multiplexed' : 'raw'}-stream`, async (write, signal) => {
+      try {
+        const { batches } = await call.engine.containers.logs(call.param('id'), query, signal);
+        for await (const batch of batches) await write(encodeLogs(batch, { framed, timestamps: call.flag('timestamps'), details: call.flag('details') }));
+      } catch (error) {
+        await write(encodeLogError((error as Error).message, { framed }));
+      }
+    });
+  },
+
+  async ContainerStats(call) {
+    const { containers } = call.engine;
+    const c = await containers.resolve(call.param('id'));
+    const sample = async (previous?: Sample): Promise<Sample> => {
+      const running = isRunning(c);
+      const now = running ? await containers.stats(c.id) : {};
+      return { name: `/${c.name}`, id: c.id, ...now, read: running ? new Date().toISOString() : NEVER, preread: previous?.read ?? NEVER, precpu_stats: previous?.cpu_stats ?? emptyCpu, ...('cpu_stats' in now ? {} : { cpu_stats: emptyCpu, memory_stats: {}, pids_stats: {}, blkio_stats: {}, storage_stats: {}, num_procs: 0 }) } as Sample;
+    };
+    if (!call.flag('stream')) {
+      const first = await sample();
+      if (call.flag('one-shot') || !isRunning(c)) return call.json(first);
+      await pause(STATS_INTERVAL_MS);
+      return call.json(await sample(first));
+    }
+    return call.stream('application/json', async (write, signal) => {
+      for (let last: Sample | undefined; !signal.aborted && c.phase === 'ready'; await pause(STATS_INTERVAL_MS)) {
+        last = await sample(last);
+        await write(`${JSON.stringify(last)}\n`);
+      }
+    });
+  },
+
+  async ContainerResize(call) {
+    await call.engine.containers.resize(call.param('id'), call.number('h')!, call.number('w')!);
+    call.empty(200);
+  },
+  async ContainerStart(call) {
+    if (Number(call.request.headers['content-length'] ?? 0) > 7) throw new InvalidParameter('starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24');
+    await call.engine.containers.start(call.param('id'));
+    done(call);
+  },
+  async ContainerStop(call) {
+    await call.engine.containers.stop(call.param('id'), ending(call));
+    done(call);
+  },
+  async ContainerRestart(call) {
+    await call.engine.containers.restart(call.param('id'), ending(call));
+    done(call);
+  },
+  async ContainerKill(call) {
+    await call.engine.containers.kill(call.param('id'), call.text('signal'));
+    done(call);
+  },
+  async ContainerUpdate(call) {
+    call.json({ Warnings: nullable(await call.engine.containers.update(call.param('id'), await call.body<Partial<HostConfig>>())) });
+  },
+  async ContainerRename(call) {
+    await call.engine.containers.rename(call.param('id'), call.text('name'));
+    done(call);
+  },
+  async ContainerPause(call) {
+    await call.engine.containers.pause(call.param('id'));
+    done(call);
+  },
+  async ContainerUnpause(call) {
+    await call.engine.containers.unpause(call.param('id'));
+    done(call);
+  },
+
+  async ContainerAttach(call) {
+    const c = await call.engine.containers.resolve(call.param('id'));
+    const framed = !c.config.Tty;
+    const options = attachOptions(call, framed);
+    await call.handing(call.hijack({ framed }), (client) => call.engine.containers.attach(c.id, options, client), { plain: true });
+  },
+
+  async ContainerAttachWebsocket() {
+    throw new NotImplemented('attaching by WebSocket is not supported yet');
+  },
+
+  async ContainerWait(call) {
+    const condition = call.text('condition') || 'not-running';
+    if (!CONDITIONS.includes(condition)) throw new InvalidParameter(`invalid condition: ${JSON.stringify(condition)}`);
+    const c = await call.engine.containers.resolve(call.param('id'));
+    const head = `HTTP/1.1 200 OK\r\nApi-Version: ${API_VERSION}\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n`;
+    await call.handing(call.take(head), (client) => call.engine.containers.wait(c.id, condition as WaitCondition, client), { plain: false });
+  },
+
+  async ContainerDelete(call) {
+    await call.engine.containers.remove(call.param('id'), { force: call.flag('force'), volumes: call.flag('v'), link: call.flag('link') });
+    done(call);
+  },
+};
+
+interface Sample { read: string; cpu_stats: unknown; [key: string]: unknown }
+const emptyCpu = { cpu_usage: { total_usage: 0, usage_in_kernelmode: 0, usage_in_usermode: 0 }, throttling_data: { periods: 0, throttled_periods: 0, throttled_time: 0 } };
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+const nullable = <T>(list: T[]): T[] | null => (list.length > 0 ? list : null);
+
+function attachOptions(call: Call, framed: boolean) {
+  const keys = call.text('detachKeys');
+  return { stdin: call.flag('stdin'), stdout: call.flag('stdout'), stderr: call.flag('stderr'), stream: call.flag('stream'), logs: call.flag('logs'), framed, detachKeys: parseDetachKeys(keys) };
+}
+
+// The name as created, or the id once that name is another image's.
+function imageName(call: Call, c: Container): string {
+  return call.engine.images.find(c.config.Image)?.id === c.imageId ? c.config.Image : c.imageId;
+}

@@ -1,0 +1,44 @@
+/** Execs. */
+import type { ExecConfig } from '../../engine/containers/execs.ts';
+import type { Handler } from '../call.ts';
+
+export const execHandlers: Record<string, Handler> = {
+  async ContainerExec(call) {
+    const asked = await call.body<Partial<{ [K in keyof ExecConfig]: ExecConfig[K] | null }>>();
+    const id = await call.engine.containers.createExec(call.param('id'), {
+      AttachStdin: asked.AttachStdin ?? false, AttachStdout: asked.AttachStdout ?? false, AttachStderr: asked.AttachStderr ?? false, DetachKeys: asked.DetachKeys ?? '',
+      Tty: asked.Tty ?? false, Env: asked.Env ?? [], Cmd: asked.Cmd ?? [], Privileged: asked.Privileged ?? false, User: asked.User ?? '', WorkingDir: asked.WorkingDir ?? '',
+      ConsoleSize: asked.ConsoleSize ?? [0, 0],
+    });
+    call.json({ Id: id }, 201);
+  },
+
+  async ExecStart(call) {
+    const asked = await call.body<{ Detach?: boolean; Tty?: boolean; ConsoleSize?: [number, number] | null }>();
+    const { containers } = call.engine;
+    const exec = await containers.inspectExec(call.param('id'));
+    const framed = !asked.Tty;
+    const options = { detach: asked.Detach ?? false, tty: asked.Tty ?? false, consoleSize: asked.ConsoleSize ?? ([0, 0] as [number, number]), framed };
+    if (options.detach) {
+      await containers.startExec(exec.id, options);
+      return call.empty(200);
+    }
+    return call.handing(call.hijack({ framed }), (client) => containers.startExec(exec.id, options, client), { plain: false });
+  },
+
+  async ExecResize(call) {
+    await call.engine.containers.resizeExec(call.param('id'), call.number('h')!, call.number('w')!);
+    call.empty(200);
+  },
+
+  async ExecInspect(call) {
+    const exec = await call.engine.containers.inspectExec(call.param('id'));
+    const { config } = exec;
+    call.json({
+      ID: exec.id, Running: exec.running, ExitCode: exec.exitCode,
+      ProcessConfig: { tty: config.Tty, entrypoint: config.Cmd[0], arguments: config.Cmd.slice(1), privileged: config.Privileged, ...(config.User ? { user: config.User } : {}) },
+      OpenStdin: config.AttachStdin, OpenStderr: config.AttachStderr, OpenStdout: config.AttachStdout, CanRemove: exec.exitCode !== null, ContainerID: exec.containerId,
+      DetachKeys: '', Pid: exec.pid,
+    });
+  },
+};

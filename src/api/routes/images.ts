@@ -1,0 +1,82 @@
+/** /images */
+import type { Image } from '../../engine/images/image.ts';
+import { InvalidParameter, NotImplemented } from '../../engine/errors.ts';
+import { rfc3339, unixSeconds } from '../../engine/time.ts';
+import type { Handler } from '../call.ts';
+import { booleanFilter, checkFilterKeys } from '../query.ts';
+
+const FILTERS = ['dangling', 'label', 'before', 'since', 'until', 'reference'];
+
+export const imageHandlers: Record<string, Handler> = {
+  ImageList(call) {
+    const filters = call.filters();
+    checkFilterKeys(filters, FILTERS);
+    const dangling = booleanFilter(filters, 'dangling');
+    const found = call.engine.images.list({
+      ...(dangling === undefined ? {} : { dangling }), labels: filters.get('label') ?? [], references: filters.get('reference') ?? [],
+      ...(filters.get('before')?.[0] ? { before: filters.get('before')![0]! } : {}), ...(filters.get('since')?.[0] ? { since: filters.get('since')![0]! } : {}), until: filters.get('until') ?? [],
+    }, { all: call.flag('all') });
+    const users = call.engine.containers.all();
+    call.json(found.map((image) => ({
+      Id: image.id, ParentId: image.parent, RepoTags: image.repoTags, RepoDigests: image.repoDigests, Created: created(image), Size: image.size, SharedSize: -1,
+      Labels: image.config.config?.Labels ?? null, Containers: call.atLeast('1.51') ? users.filter((c) => c.imageId === image.id).length : -1,
+      ...(call.atLeast('1.44') ? {} : { VirtualSize: image.size }),
+    })));
+  },
+
+  async ImageCreate(call) {
+    const source = call.text('fromSrc');
+    if (call.text('fromImage') !== '') return pull(call, call.text('fromImage'), call.text('tag'));
+    if (source !== '-') throw source === '' ? new InvalidParameter('invalid reference format') : new NotImplemented('importing from a URL is not supported; send the archive (fromSrc=-)');
+    const changes = call.query['changes'];
+    const image = await call.engine.images.import(call.request.raw, {
+      repo: call.text('repo'), tag: call.text('tag'), message: call.text('message'), changes: Array.isArray(changes) ? changes : [], ...(call.text('platform') ? { platform: call.text('platform') } : {}),
+    });
+    return call.json({ status: image.id });
+  },
+
+  async ImageLoad(call) {
+    await call.stream('application/json', async (write) => {
+      try {
+        for await (const line of call.engine.images.load(call.request.raw)) await write(`${JSON.stringify({ stream: `${line}\n` })}\r\n`);
+      } catch (error) {
+        const { message } = error as Error;
+        await write(`${JSON.stringify({ errorDetail: { message }, error: message })}\r\n`);
+      }
+    });
+  },
+
+  ImageInspect(call) {
+    const image = call.engine.images.resolve(call.param('name'));
+    const { config } = image;
+    call.json({
+      Id: image.id, RepoTags: image.repoTags, RepoDigests: image.repoDigests, Parent: image.parent, Comment: config.comment ?? '', ...(config.created ? { Created: config.created } : {}),
+      DockerVersion: config.docker_version ?? '', Author: config.author ?? '', Config: config.config ?? {}, Architecture: config.architecture, ...(config.variant ? { Variant: config.variant } : {}), Os: config.os,
+      Size: image.size, ...(call.atLeast('1.44') ? {} : { VirtualSize: image.size }), GraphDriver: { Data: null, Name: 'overlay2' }, RootFS: { Type: 'layers', Layers: config.rootfs.diff_ids },
+      Metadata: { LastTagTime: rfc3339(image.tagged === '0' ? '' : image.tagged) },
+    });
+  },
+
+  ImageHistory(call) {
+    call.json(call.engine.images.history(call.param('name')));
+  },
+
+  async ImageTag(call) {
+    await call.engine.images.tag(call.param('name'), call.text('repo'), call.text('tag'));
+    call.empty(201);
+  },
+
+  async ImageDelete(call) {
+    call.json(await call.engine.images.remove(call.param('name'), { force: call.flag('force'), noprune: call.flag('noprune') }));
+  },
+};
+
+const created = (image: Image): number => (image.config.created ? Math.floor(Date.parse(image.config.created) / 1000) : unixSeconds(image.created));
+
+// Of a registry nothing is known yet; what is here already is up to date as far as can be told.
+async function pull(call: Parameters<Handler>[0], name: string, tag: string): Promise<void> {
+  const reference = tag === '' ? name : tag.includes(':') ? `${name}@${tag}` : `${name}:${tag}`;
+  const image = call.engine.images.find(reference);
+  if (!image) throw new NotImplemented(`pulling ${reference} from a registry is not supported yet: use docker load or docker import`);
+  await call.stream('application/json', (write) => write(`${JSON.stringify({ status: `Status: Image is up to date for ${reference}` })}\r\n`));
+}

@@ -1,0 +1,124 @@
+/** The HTTP server: versions, headers, errors, upgrades; routes are bound from the contract. */
+import Fastify from 'fastify';
+import { createServer as createHttpServer, ServerResponse, type IncomingMessage, type Server } from 'node:http';
+import type { Socket } from 'node:net';
+import type { Logger } from 'pino';
+import type { Engine } from '../engine/engine.ts';
+import { API_VERSION, VERSION } from '../version.ts';
+import { Call, upgrades, type Handler } from './call.ts';
+import { operations } from './contract.ts';
+import { errorBody, statusOf } from './errors.ts';
+import { readUpgradeBody } from './hijack.ts';
+import { containerHandlers } from './routes/containers.ts';
+import { execHandlers } from './routes/exec.ts';
+import { imageHandlers } from './routes/images.ts';
+import { networkHandlers } from './routes/networks.ts';
+import { systemHandlers } from './routes/system.ts';
+import { volumeHandlers } from './routes/volumes.ts';
+import { checkVersion } from './version.ts';
+
+/** Clients repeat large options in the URL (dockerode); Go allows 1 MiB of head. */
+const MAX_HEADER_BYTES = 1024 * 1024;
+const MAX_UPGRADE_BODY = 1024 * 1024;
+const HEADERS = { 'api-version': API_VERSION, 'docker-experimental': 'false', ostype: 'linux', server: `Docker/${VERSION} (linux)` };
+
+export interface ApiServer {
+  /** Serves on these listening descriptors. */
+  listen(fds: number[]): Promise<void>;
+  close(): Promise<void>;
+}
+
+const versions = new WeakMap<IncomingMessage, string>();
+
+/** @throws when an operation of the contract has no handler */
+export async function createServer(engine: Engine, log: Logger): Promise<ApiServer> {
+  const handlers: Record<string, Handler> = { ...systemHandlers, ...containerHandlers, ...execHandlers, ...imageHandlers, ...networkHandlers, ...volumeHandlers };
+  const servers: Server[] = [];
+  const make = (handler?: (request: IncomingMessage, response: ServerResponse) => void): Server => {
+    const server = createHttpServer({ maxHeaderSize: MAX_HEADER_BYTES, keepAliveTimeout: 0, requestTimeout: 0, headersTimeout: 300_000 }, handler);
+    server.setTimeout(0);
+    server.on('upgrade', (request: IncomingMessage, socket: Socket, head: Buffer) => void upgrade(request, socket, head));
+    server.on('clientError', (_error, socket) => socket.writable && socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n'));
+    servers.push(server);
+    return server;
+  };
+
+  const app = Fastify({
+    serverFactory: make,
+    exposeHeadRoutes: false,
+    rewriteUrl: (request) => rewrite(request as IncomingMessage),
+    routerOptions: { maxParamLength: 4096 },
+    genReqId: () => '',
+  });
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('*', (_request, payload, done) => done(null, payload));
+  app.setNotFoundHandler((_request, reply) => reply.code(404).header('content-type', 'application/json').send(Buffer.from('{"message":"page not found"}\n')));
+  app.setErrorHandler((error, request, reply) => {
+    const status = statusOf(error);
+    if (status >= 500) log.error({ method: request.method, url: request.raw.url, err: error }, 'request failed');
+    if (status === 304) return reply.code(304).send();
+    const { contentType, text } = errorBody(error, versions.get(request.raw) ?? API_VERSION);
+    return reply.code(status).header('content-type', contentType).send(Buffer.from(text));
+  });
+  for (const operation of operations) {
+    const handler = handlers[operation.id];
+    if (!handler) throw new Error(`openapi.yaml names ${operation.id}, and nothing handles it`);
+    app.route({
+      method: operation.method as 'GET', url: operation.url,
+      handler: async (request, reply) => {
+        void reply.headers(HEADERS);
+        const version = versions.get(request.raw) ?? API_VERSION;
+        checkVersion(version);
+        await handler(new Call(engine, operation, request, reply, version));
+        return reply;
+      },
+    });
+  }
+  await app.ready();
+
+  async function upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
+    socket.on('error', () => socket.destroy());
+    socket.setTimeout(0);
+    const length = Math.min(Number(request.headers['content-length'] ?? 0) || 0, MAX_UPGRADE_BODY);
+    try {
+      const { body, rest } = await readUpgradeBody(socket, head, length);
+      upgrades.set(request, { socket, body, rest });
+    } catch {
+      return;
+    }
+    // From here on an ordinary request; a handler that does not take the connection answers on it and closes.
+    const response = new ServerResponse(request);
+    response.shouldKeepAlive = false;
+    response.assignSocket(socket);
+    response.on('finish', () => socket.end());
+    app.routing(request, response);
+  }
+
+  return {
+    async listen(fds) {
+      const [, ...others] = fds;
+      const all = [servers[0]!, ...others.map(() => make((request, response) => app.routing(request, response)))];
+      await Promise.all(fds.map((fd, i) => new Promise<void>((resolve, reject) => {
+        all[i]!.once('error', reject);
+        all[i]!.listen({ fd }, resolve);
+      })));
+    },
+    async close() {
+      for (const server of servers) {
+        server.close();
+        server.closeAllConnections();
+      }
+    },
+  };
+}
+
+// `/v1.43/x` is `/x` of that version; image names keep their slashes as %2F, so that they are one parameter.
+function rewrite(request: IncomingMessage): string {
+  const found = /^\/v([0-9.]+)(\/.*)$/.exec(request.url!);
+  if (found) versions.set(request, found[1]!);
+  const url = found ? found[2]! : request.url!;
+  const named = /^\/images\/(.+?)\/(json|history|tag)(\?.*)?$/.exec(url) ?? /^\/images\/((?!json(?:\?|$)|create(?:\?|$)|load(?:\?|$)).+?)()(\?.*)?$/.exec(url);
+  if (!named) return url;
+  const [, name = '', verb = '', query = ''] = named;
+  return `/images/${name.replaceAll('/', '%2F')}${verb && `/${verb}`}${query}`;
+}
