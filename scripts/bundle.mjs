@@ -28,5 +28,14 @@ await build({
   define: { ...common.define, 'import.meta.url': '__moduleUrl' },
   banner: { js: "const __moduleUrl = require('node:url').pathToFileURL(__filename).href;" },
 });
+// Small processes of their own: the jailed unpacker, the port proxy.
+for (const [entry, name] of [['src/engine/images/unpacker.ts', 'unpacker'], ['src/engine/networks/proxy-main.ts', 'port-proxy']]) {
+  await build({
+    ...common, entryPoints: [`${root}${entry}`], outfile: `${dist}/${name}.cjs`, format: 'cjs',
+    define: { ...common.define, 'import.meta.url': '__moduleUrl' },
+    banner: { js: "const __moduleUrl = require('node:url').pathToFileURL(__filename).href;" },
+  });
+}
 const triplet = `linux_${process.arch}`;
 cpSync(require.resolve(`@koromix/koffi-linux-${process.arch}/${triplet}/koffi.node`), `${dist}/shim/koffi.node`);
+cpSync(require.resolve(`@koromix/koffi-linux-${process.arch}/${triplet}/koffi.node`), `${dist}/koffi.node`);

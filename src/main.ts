@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { pino } from 'pino';
 import { createServer } from './api/server.ts';
-import { runCheck } from './check/check.ts';
+import { check } from './check/check.ts';
 import { loadConfig } from './config/load.ts';
 import { openEngine } from './engine/engine.ts';
 import { Paths } from './engine/paths.ts';
@@ -15,9 +15,11 @@ import { VERSION } from './version.ts';
 const here = dirname(fileURLToPath(import.meta.url));
 
 async function main(): Promise<void> {
-  const { command, config, text } = loadConfig(process.argv.slice(2), process.env);
-  if (command === 'check') return void (process.exitCode = await runCheck(config));
-  if (command !== 'daemon') return void process.stdout.write(text);
+  const invocation = loadConfig(process.argv.slice(2), process.env);
+  if ('text' in invocation) return print(invocation.text);
+  const { command, config } = invocation;
+  if (command === 'check') return void (process.exitCode = await check(config, print));
+  if (command === 'validate') return print('configuration OK');
 
   const log = pino({ level: config.logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime }, pino.destination({ dest: 2, sync: true }));
   for (const warning of config.warnings) log.warn(warning);
@@ -25,8 +27,7 @@ async function main(): Promise<void> {
   for (const root of [config.dataRoot, config.execRoot]) mkdirSync(root, { recursive: true, mode: 0o710 });
   const locks = [paths.dataLock(), paths.execLock()].map((path) => tryLock(path) ?? refuse(`another holdfastd is running on ${dirname(path)}`));
 
-  const engine = openEngine(config, paths, { shimSource: join(here, 'shim'), unpacker: join(here, 'unpacker.cjs'), log });
-  await engine.start();
+  const engine = await openEngine(config, paths, { shim: join(here, 'shim'), unpacker: join(here, 'unpacker.cjs'), portProxy: join(here, 'port-proxy.cjs') }, log);
   const server = await createServer(engine, log);
   const listening = openListeners(config.hosts, config.execRoot, config.group);
   await server.listen(listening.fds);
@@ -41,7 +42,7 @@ async function main(): Promise<void> {
     log.info({ signal }, 'the daemon ends; containers go on');
     await server.close();
     listening.release();
-    engine.close();
+    await engine.close();
     if (config.pidfile) rmSync(config.pidfile, { force: true });
     for (const lock of locks) lock.release();
     process.exit(0);
@@ -50,6 +51,8 @@ async function main(): Promise<void> {
   process.on('SIGINT', () => void end('SIGINT'));
   process.on('SIGHUP', () => undefined);
 }
+
+const print = (text: string): void => void process.stdout.write(`${text}\n`);
 
 function refuse(why: string): never {
   throw new Error(why);

@@ -1,13 +1,39 @@
 /** The engine: the domain's parts, put together. */
+import { join } from 'node:path';
+import type { Logger } from 'pino';
 import type { Config } from '../config/config.ts';
-import type { Containers } from './containers/containers.ts';
-import type { EventLog } from './events/event-log.ts';
-import type { Images } from './images/images.ts';
-import type { Snapshots } from './images/snapshots.ts';
-import type { Networks } from './networks/networks.ts';
+import { ContainerRows } from '../store/containers.ts';
+import { openDatabase } from '../store/database.ts';
+import { EventStore } from '../store/events.ts';
+import { ExecRows } from '../store/execs.ts';
+import { ImageRows } from '../store/images.ts';
+import { LayerRows } from '../store/layers.ts';
+import { NetworkStore } from '../store/networks.ts';
+import { VolumeStore } from '../store/volumes.ts';
+import { wallNow } from './clock.ts';
+import { Containers } from './containers/containers.ts';
+import { Execs } from './containers/execs.ts';
+import { isRunning } from './containers/moves.ts';
+import { EventLog } from './events/event-log.ts';
+import { Images } from './images/images.ts';
+import { Layers } from './images/layers.ts';
+import { Snapshots } from './images/snapshots.ts';
+import { Unpacker } from './images/unpack.ts';
+import { Networks } from './networks/networks.ts';
 import type { Paths } from './paths.ts';
-import type { System } from './system.ts';
-import type { Volumes } from './volumes/volumes.ts';
+import { installShimBundle } from './shims/bundle.ts';
+import { ShimPool } from './shims/pool.ts';
+import { System } from './system.ts';
+import { Volumes } from './volumes/volumes.ts';
+
+/** Where the pieces that run as processes of their own lie, built. */
+export interface Built {
+  /** Directory of the shim's bundle. */
+  shim: string;
+  /** Scripts. */
+  unpacker: string;
+  portProxy: string;
+}
 
 export interface Engine {
   readonly config: Config;
@@ -19,4 +45,50 @@ export interface Engine {
   readonly volumes: Volumes;
   readonly events: EventLog;
   readonly system: System;
+  /** Sweeps up what a dead daemon left half done, and finds every shim again; resolves when all that answer are restored. */
+  restore(): Promise<void>;
+  /** Closes connections and the store; containers go on. */
+  close(): Promise<void>;
+}
+
+/** Opens the store and joins the parts. @throws SystemFault when the store is a newer release's */
+export async function openEngine(config: Config, paths: Paths, built: Built, log: Logger): Promise<Engine> {
+  const db = openDatabase(paths.database());
+  const events = new EventLog(new EventStore(db));
+  const execs = new Execs(new ExecRows(db));
+  const layers = new Layers(new LayerRows(db), paths.images(), new Unpacker(built.unpacker));
+  const snapshots = new Snapshots(paths, layers);
+  // The parts need each other's answers; the containers, made last, give them.
+  const late: { containers?: Containers } = {};
+  const all = () => late.containers?.all() ?? [];
+  const images = new Images({
+    rows: new ImageRows(db), layers, events, directory: paths.images(), claimed: () => snapshots.claimed(), now: wallNow,
+    usersOf: (imageId) => all().filter((c) => c.imageId === imageId).map((c) => ({ id: c.id, running: isRunning(c) })),
+  });
+  const volumes = new Volumes({
+    store: new VolumeStore(db), events, root: paths.volumes(), usersOf: (name) => all().filter((c) => c.mounts.some((m) => m.name === name)).map((c) => c.id),
+  });
+  const networks = new Networks({ store: new NetworkStore(db), config, paths, events, log, proxyBundle: built.portProxy });
+  await networks.start();
+  await volumes.start();
+  const pool = new ShimPool(installShimBundle(built.shim, paths.shimBundles()), config.warmShims, join(config.dataRoot, 'shims', 'log'));
+  const containers = new Containers({ config, paths, log, rows: new ContainerRows(db), execs, events, images, snapshots, networks, volumes, pool });
+  late.containers = containers;
+  const system = new System({ config, containers: all, images: () => images.list({ labels: [], references: [] }, { all: false }).length });
+  return {
+    config, paths, containers, images, snapshots, networks, volumes, events, system,
+    async restore() {
+      const restored = containers.restore();
+      await restored;
+      const ids = new Set(all().filter((c) => !c.state.final).map((c) => c.id));
+      await networks.sweep((id) => ids.has(id));
+      await images.sweep();
+    },
+    async close() {
+      pool.close();
+      containers.close();
+      await networks.close();
+      db.close();
+    },
+  };
 }

@@ -1,4 +1,5 @@
 /** Moments: wall-clock nanoseconds as decimal strings, and Go's RFC 3339 with nanoseconds. */
+import { formatLogTime } from '../protocol/log-format.ts';
 import { InvalidParameter } from './errors.ts';
 
 const NS = 1_000_000_000n;
@@ -8,12 +9,7 @@ const NS_PER_MS = 1_000_000n;
 export const ZERO_TIME = '0001-01-01T00:00:00Z';
 
 /** RFC 3339 as Go's RFC3339Nano prints it: UTC, trailing zeros dropped. '' (never) is Go's zero time. */
-export function rfc3339(ns: string | bigint): string {
-  if (ns === '') return ZERO_TIME;
-  const { seconds, fraction } = split(BigInt(ns));
-  const digits = fraction.replace(/0+$/, '');
-  return `${isoSeconds(seconds)}${digits && `.${digits}`}Z`;
-}
+export const rfc3339 = (ns: string | bigint): string => (ns === '' ? ZERO_TIME : formatLogTime(BigInt(ns)));
 
 /** The same with all nine digits. */
 export function rfc3339Fixed(ns: string | bigint): string {

@@ -125,7 +125,8 @@ export class AttachedClient {
     } else {
       this.#write(bytes);
     }
-    if (this.#inMemory() > MEMORY_BYTES) this.#stdio?.hold(this);
+    // What the log holds need not wait: with the next chunk the client falls behind, into it.
+    if (!faithful && this.#inMemory() > MEMORY_BYTES) this.#stdio?.hold(this);
   }
 
   /** Sends what is left, then ends the stream. A client that takes nothing of it is dropped as any slow one. */

@@ -80,6 +80,8 @@ export class Stdio {
   #stdin: Socket | null = null;
   #stdinPending = new Set<StdinWrite>();
   #stdinEnding = false;
+  /** Input from between the clients' binding and the start. */
+  #typedAhead: { chunk: Buffer; write: StdinWrite }[] = [];
   /** Who wants the output to wait. */
   #waiting = new Set<object>();
   #bytesRead = 0;
@@ -161,6 +163,10 @@ export class Stdio {
       this.#stdin = new Socket({ fd: duplicate(this.#stdinHeld), readable: false, writable: true });
       this.#watchStdin(this.#stdin);
     }
+    for (const { chunk, write } of this.#typedAhead.splice(0)) {
+      if (this.#stdin) this.#stdin.write(chunk, () => this.#stdinAccepted(write));
+      else this.#stdinAccepted(write);
+    }
     if (this.#readers.size === 0) this.#setDrained();
   }
 
@@ -205,11 +211,12 @@ export class Stdio {
 
   /** `accepted` is called once the kernel has taken all of it (or nobody will ever read it). The chunk is not copied. */
   writeStdin(chunk: Buffer, accepted: () => void): void {
-    const stdin = this.#stdin;
-    if (!stdin?.writable || this.#stdinEnding) return void setImmediate(accepted);
+    const ready = this.#started ? this.#stdin?.writable === true : this.hasStdin;
+    if (!ready || this.#stdinEnding || this.#closed) return void setImmediate(accepted);
     const write = { accepted };
     this.#stdinPending.add(write);
-    stdin.write(chunk, () => this.#stdinAccepted(write));
+    if (this.#started) this.#stdin!.write(chunk, () => this.#stdinAccepted(write));
+    else this.#typedAhead.push({ chunk, write });
   }
 
   /** EOF for the process, once what was written before has gone. Not of a terminal, whose EOF is a character. */

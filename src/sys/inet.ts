@@ -1,34 +1,41 @@
-/** Internet sockets that are bound and nothing more. */
+/** Internet sockets that no event loop watches: to find out whether a port is free, or to hold one. */
 import { closeSync } from 'node:fs';
 import { isIPv6 } from 'node:net';
-import { check, declare, type Fd } from './libc.ts';
+import { addressOf, check, declare, type Fd } from './libc.ts';
 
 const socketCall = declare('int socket(int domain, int type, int protocol)');
 const bindCall = declare('int bind(int fd, void *address, unsigned int length)');
+const listenCall = declare('int listen(int fd, int backlog)');
 const setsockoptCall = declare('int setsockopt(int fd, int level, int option, void *value, unsigned int length)');
+const inetPtonCall = declare('int inet_pton(int family, const char *text, void *address)');
 
 const AF_INET = 2;
 const AF_INET6 = 10;
 const SOCK_STREAM = 1;
 const SOCK_DGRAM = 2;
 const SOCK_CLOEXEC = 0o2000000;
-const SOL_SOCKET = 1;
-const SO_REUSEADDR = 2;
+const SOCK_NONBLOCK = 0o4000;
+const IPPROTO_SCTP = 132;
 const IPPROTO_IPV6 = 41;
 const IPV6_V6ONLY = 26;
+const SOL_SOCKET = 1;
+const SO_REUSEADDR = 2;
+const BACKLOG = 511;
 
-/** A bound socket that does not listen: the port is taken, and a connection to it is refused, not left hanging.
- *  @throws Errno EADDRINUSE when somebody has it */
-export function bindPort(protocol: 'tcp' | 'udp', address: string, port: number): Fd {
-  const v6 = isIPv6(address);
-  const fd = check(socketCall(v6 ? AF_INET6 : AF_INET, (protocol === 'tcp' ? SOCK_STREAM : SOCK_DGRAM) | SOCK_CLOEXEC, 0), 'socket');
+export type Transport = 'tcp' | 'udp' | 'sctp';
+
+/** A bound socket, close-on-exec, non-blocking; of IPv6 addresses only where the address is one. bind(2).
+ *  @throws Errno EADDRINUSE, EADDRNOTAVAIL, EACCES */
+export function bindPort(protocol: Transport, address: string, port: number): Fd {
+  const six = isIPv6(address);
+  const type = (protocol === 'udp' ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC | SOCK_NONBLOCK;
+  const fd = check(socketCall(six ? AF_INET6 : AF_INET, type, protocol === 'sctp' ? IPPROTO_SCTP : 0), 'socket', protocol);
   try {
-    if (v6) setOption(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
-    // Leftovers in TIME_WAIT must not refuse us, but nobody who asks for reuse may share the port afterwards.
-    if (protocol === 'tcp') setOption(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-    const bytes = socketAddress(address, port);
-    check(bindCall(fd, bytes, bytes.length), 'bind', `${address} ${port}/${protocol}`);
-    if (protocol === 'tcp') setOption(fd, SOL_SOCKET, SO_REUSEADDR, 0);
+    if (six) setOption(fd, IPPROTO_IPV6, IPV6_V6ONLY);
+    // Old connections in TIME_WAIT do not make a TCP port taken. With UDP it would let two share a port.
+    if (protocol === 'tcp') setOption(fd, SOL_SOCKET, SO_REUSEADDR);
+    const name = socketAddress(address, port, six);
+    check(bindCall(fd, addressOf(name), name.length), 'bind', `${address} ${port}/${protocol}`);
     return fd;
   } catch (error) {
     closeSync(fd);
@@ -36,31 +43,22 @@ export function bindPort(protocol: 'tcp' | 'udp', address: string, port: number)
   }
 }
 
-function setOption(fd: Fd, level: number, option: number, value: number): void {
-  const bytes = Buffer.alloc(4);
-  bytes.writeInt32LE(value);
-  check(setsockoptCall(fd, level, option, bytes, bytes.length), 'setsockopt');
+/** A bound TCP socket begins to queue connections. listen(2). */
+export const listen = (fd: Fd): void => void check(listenCall(fd, BACKLOG), 'listen');
+
+function setOption(fd: Fd, level: number, option: number): void {
+  const one = Buffer.allocUnsafeSlow(4);
+  one.writeInt32LE(1);
+  check(setsockoptCall(fd, level, option, addressOf(one), one.length), 'setsockopt');
 }
 
-// struct sockaddr_in and sockaddr_in6.
-function socketAddress(address: string, port: number): Buffer {
-  const v6 = isIPv6(address);
-  const bytes = Buffer.alloc(v6 ? 28 : 16);
-  bytes.writeUInt16LE(v6 ? AF_INET6 : AF_INET, 0);
-  bytes.writeUInt16BE(port, 2);
-  if (v6) ipv6Bytes(address).copy(bytes, 8);
-  else Buffer.from(address.split('.').map(Number)).copy(bytes, 4);
-  return bytes;
-}
-
-function ipv6Bytes(address: string): Buffer {
-  const words = new URL(`http://[${address.split('%')[0]}]/`).hostname.slice(1, -1);
-  const [head = '', tail] = words.split('::');
-  const parse = (text: string): number[] => (text === '' ? [] : text.split(':').map((word) => parseInt(word, 16)));
-  const front = parse(head);
-  const back = tail === undefined ? [] : parse(tail);
-  const middle = new Array<number>(8 - front.length - back.length).fill(0);
-  const bytes = Buffer.alloc(16);
-  [...front, ...middle, ...back].forEach((word, i) => bytes.writeUInt16BE(word, i * 2));
-  return bytes;
+// struct sockaddr_in, sockaddr_in6
+function socketAddress(address: string, port: number, six: boolean): Buffer {
+  const name = Buffer.alloc(six ? 28 : 16);
+  name.writeUInt16LE(six ? AF_INET6 : AF_INET, 0);
+  name.writeUInt16BE(port, 2);
+  const binary = Buffer.alloc(16);
+  if (inetPtonCall(six ? AF_INET6 : AF_INET, address, binary) !== 1) throw new TypeError(`${address} is no address`);
+  binary.copy(name, six ? 8 : 4, 0, six ? 16 : 4);
+  return name;
 }

@@ -418,11 +418,11 @@ describe('a slow client', () => {
   });
 
   test('that takes a little now and then is not', async () => {
-    const { sessions, attach } = rig({ slowClientMs: 150 });
+    const { sessions, attach } = rig({ slowClientMs: 1000 });
     const client = attach({ stdin: false }, { reading: false });
     const process = start(sessions, many);
     client.socket.pause();
-    for (let i = 0; i < 12; i++) {
+    for (let i = 0; i < 30; i++) {
       await pause(60);
       for (let k = 0; k < 8; k++) {
         const bytes = client.socket.read() as Buffer | null;
@@ -437,7 +437,7 @@ describe('a slow client', () => {
   });
 
   test('that is gone after the end does not keep the rest for ever', async () => {
-    const { sessions, attach } = rig({ slowClientMs: 200, log: true });
+    const { sessions, attach } = rig({ slowClientMs: 3000, log: true });
     attach({ stdin: false }, { reading: false });
     await start(sessions, many, { log: logWriter() }).end();
     expect(sessions.count).toBe(1);

@@ -5,7 +5,7 @@ import type { AttachOptions, WaitCondition } from '../../protocol/messages.ts';
 import type { ExecSpec } from '../../protocol/spec.ts';
 import { parseDetachKeys } from '../../protocol/detach-keys.ts';
 import type { Client } from '../client.ts';
-import { Conflict, EngineError, InvalidParameter, NotFound } from '../errors.ts';
+import { Conflict, InvalidParameter, NotFound, SystemFault } from '../errors.ts';
 import { execProcess } from '../spec/spec.ts';
 import { cgroupPids } from './cgroups.ts';
 import type { CreateRequest, HostConfig } from './config.ts';
@@ -15,14 +15,14 @@ import type { Exec, ExecConfig } from './execs.ts';
 import { filterContainers } from './filters.ts';
 import { containerEvent, Lifecycle, splitMode } from './lifecycle.ts';
 import { readLog, type LogEntry, type LogQuery } from './logs.ts';
-import { allow, isRunning, standing } from './moves.ts';
+import { allow, isRunning } from './moves.ts';
 import { randomName } from './names.ts';
 import type { Parts } from './parts.ts';
 import { Registry } from './registry.ts';
 import { relay } from './relay.ts';
 import { checkRemovable, markRemoving, removeContainer } from './removal.ts';
 import { cgroupPath, logPath } from './shim-spec.ts';
-import { readStats } from './stats.ts';
+import { readStats, type Stats } from './stats.ts';
 import type { Supervisor } from './supervisor.ts';
 import { top } from './top.ts';
 import { updateContainer } from './update.ts';
@@ -54,7 +54,7 @@ export class Containers {
   close = (): void => this.#registry.close();
 
   async create(name: string | undefined, request: CreateRequest, platform?: string): Promise<{ id: string; warnings: string[] }> {
-    const chosen = name ? checkName(name) : randomName((taken) => this.#registry.nameTaken(taken));
+    const chosen = name ? checkName(name) : this.#anyName();
     // The image is looked up before the name is (its 404 makes `docker run` pull), but the name is reserved before the first await.
     if (request.Image) this.parts.images.resolve(request.Image);
     const reservation = this.#registry.reserve(chosen);
@@ -81,8 +81,8 @@ export class Containers {
   async list(query: ListQuery): Promise<Container[]> {
     await this.#registry.restoredEnough();
     return filterContainers(this.#registry.all(), query, {
-      resolveContainer: (reference) => this.#registry.lookup(reference).container,
-      imageAncestry: (reference) => {
+      container: (reference) => this.#registry.lookup(reference).container,
+      imagesFrom: (reference) => {
         const image = this.parts.images.find(reference);
         return image ? [image.id] : [];
       },
@@ -133,7 +133,6 @@ export class Containers {
     const deleted: string[] = [];
     let reclaimed = 0;
     for (const c of filterContainers(this.#registry.all(), { all: true, limit: 0, filters }, 'prune')) {
-      if (isRunning(c) || c.phase !== 'ready' || c.state.status === 'starting') continue;
       const size = await this.parts.snapshots.sizeRw(c.id);
       await this.#remove(this.#registry.lookup(c.id), { force: false, volumes: false });
       deleted.push(c.id);
@@ -183,7 +182,7 @@ export class Containers {
   }
 
   /** One sample of its resources, in Docker's shape. */
-  async stats(reference: string): Promise<Record<string, unknown>> {
+  async stats(reference: string): Promise<Stats> {
     const { container: c } = await this.#find(reference);
     return readStats(c, this.parts.config.cgroupDriver, cgroupPath(c, this.parts.config.cgroupParent));
   }
@@ -248,6 +247,12 @@ export class Containers {
 
   execsOf = (containerId: string): string[] => this.parts.execs.liveIdsOf(containerId);
 
+  #anyName(): string {
+    const name = randomName((taken) => this.#registry.nameTaken(taken));
+    if (name === undefined) throw new SystemFault('could not find a name that is free');
+    return name;
+  }
+
   async #find(reference: string): Promise<Supervisor> {
     const s = this.#registry.lookup(reference);
     await s.restored;
@@ -288,6 +293,3 @@ export class Containers {
     s.serial.run(settle).catch((err: unknown) => this.parts.log.error({ container: s.container.id, err }, 'could not clean up after it'));
   }
 }
-
-/** For the API: Docker's words for the state. */
-export { standing, EngineError };

@@ -1,6 +1,7 @@
 /** `docker ps --filter`: which containers a client asked for. */
 import { InvalidParameter } from '../errors.ts';
 import { hasLabel } from '../events/filter.ts';
+import { pruneMatcher } from '../prune-filter.ts';
 import type { ListQuery } from './containers.ts';
 import type { Container } from './container.ts';
 import { portTable } from './ports.ts';
@@ -9,9 +10,9 @@ import { DOCKER_STATUSES, healthOf, isRunning, statusOf } from './status.ts';
 /** What is not known from the containers alone. */
 export interface Lookup {
   /** By id, name or id prefix. @throws NotFound */
-  container(reference: string): Pick<Container, 'id'>;
+  resolveContainer(reference: string): Pick<Container, 'id'>;
   /** Ids of the image and of all that descend from it; none when there is no such image. */
-  imagesFrom(reference: string): string[];
+  imageAncestry(reference: string): string[];
 }
 
 type Test = (container: Container) => boolean;
@@ -19,13 +20,17 @@ type Test = (container: Container) => boolean;
 const HEALTHS = ['starting', 'healthy', 'unhealthy', 'none'];
 
 /**
- * Newest first; without `all`, a limit or a status only those that run.
+ * Newest first; without `all`, a limit or a status only those that run. For a prune the filters are those of `docker container prune`.
  * @throws InvalidParameter for unknown keys and bad values, NotFound for before/since of none
  */
-export function selectContainers(containers: readonly Container[], { all, limit, filters }: ListQuery, look: Lookup): Container[] {
+export function filterContainers(containers: readonly Container[], { all, limit, filters }: ListQuery, look: Lookup | 'prune'): Container[] {
+  const newestFirst = [...containers].sort((a, b) => compareDecimals(b.created, a.created) || (a.id < b.id ? -1 : 1));
+  if (look === 'prune') {
+    const goes = pruneMatcher(filters);
+    return newestFirst.filter((c) => goes({ created: c.created, labels: c.config.Labels }));
+  }
   const tests = testsOf(filters, look);
   const stoppedToo = all || limit > 0 || filters.has('status');
-  const newestFirst = [...containers].sort((a, b) => compareDecimals(b.created, a.created) || (a.id < b.id ? -1 : 1));
   const found = between(newestFirst, filters, look).filter((c) => (stoppedToo || isRunning(c)) && tests.every((test) => test(c)));
   return limit > 0 ? found.slice(0, limit) : found;
 }
@@ -33,7 +38,7 @@ export function selectContainers(containers: readonly Container[], { all, limit,
 /** Older than `before`, newer than `since`; of several values the last counts. */
 function between(newestFirst: Container[], filters: ListQuery['filters'], look: Lookup): Container[] {
   const place = (key: string): number | undefined => {
-    const wanted = filters.get(key)?.map((reference) => look.container(reference).id).at(-1);
+    const wanted = filters.get(key)?.map((reference) => look.resolveContainer(reference).id).at(-1);
     return wanted === undefined ? undefined : newestFirst.findIndex((c) => c.id === wanted);
   };
   return newestFirst.slice((place('before') ?? -1) + 1, place('since') ?? Infinity);
@@ -73,7 +78,7 @@ function testsOf(filters: ListQuery['filters'], look: Lookup): Test[] {
         break;
       }
       case 'ancestor': {
-        const images = new Set(values.flatMap((value) => look.imagesFrom(value)));
+        const images = new Set(values.flatMap((value) => look.imageAncestry(value)));
         tests.push((c) => images.has(c.imageId));
         break;
       }

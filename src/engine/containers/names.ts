@@ -1,17 +1,19 @@
 /** Names for containers whose creator gave none: `steady_tasman`. */
 import { randomInt } from 'node:crypto';
 
-/** Plain names tried before a digit is added. */
+/** Plain names tried before digits are added. */
 const PLAIN_TRIES = 5;
-const TRIES = 100;
+/** Tries before there is one more digit: so it ends, however many names are taken. */
+const TRIES_PER_DIGIT = 10;
 
 /** A name that is free. `taken` is asked synchronously, so that the caller can reserve the result before anybody else does. */
-export function randomName(taken: (name: string) => boolean, pick: (below: number) => number = randomInt): string | undefined {
-  for (let i = 0; i < TRIES; i++) {
-    const name = `${ADJECTIVES[pick(ADJECTIVES.length)]}_${SURNAMES[pick(SURNAMES.length)]}${i < PLAIN_TRIES ? '' : pick(10)}`;
+export function randomName(taken: (name: string) => boolean, pick: (below: number) => number = randomInt): string {
+  for (let i = 0; ; i++) {
+    const digits = i < PLAIN_TRIES ? 0 : 1 + Math.floor((i - PLAIN_TRIES) / TRIES_PER_DIGIT);
+    const suffix = Array.from({ length: digits }, () => pick(10)).join('');
+    const name = `${ADJECTIVES[pick(ADJECTIVES.length)]}_${SURNAMES[pick(SURNAMES.length)]}${suffix}`;
     if (!taken(name)) return name;
   }
-  return undefined;
 }
 
 const words = (list: string): string[] => list.trim().split(/\s+/);

@@ -1,12 +1,147 @@
 /** A container's writable layer over its image's: overlayfs. */
+import { closeSync, constants, existsSync, fdatasyncSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, statSync, writeSync } from 'node:fs';
+import { lstat, readdir } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { mount, unmount } from '../../sys/mount.ts';
+import { SystemFault } from '../errors.ts';
+import type { Paths } from '../paths.ts';
+import type { Layers } from './layers.ts';
+
+/** The upper layer stays readable on its own (`docker diff`, commit), and a mount that leaked elsewhere does not block the next. */
+const OPTIONS = 'index=off,redirect_dir=off,metacopy=off';
+/** mount(2) takes one page of options, with its NUL. */
+const MAX_OPTIONS = 4095;
+const O_PATH = 0o10000000;
+const DRIVER = 'overlay2';
+
 export class Snapshots {
-  /** Makes upper and work in the container's directory. Repeatable. */
-  prepare(_containerId: string): void { throw new Error('unwritten'); }
-  /** Mounts the container's rootfs at `paths.rootfs(id)`. Repeatable: a mount that is there is left. */
-  mount(_containerId: string, _chains: string[]): void { throw new Error('unwritten'); }
-  unmount(_containerId: string): void { throw new Error('unwritten'); }
+  constructor(private readonly paths: Paths, private readonly layers: Layers) {}
+
+  /** Makes upper and work in the container's directory, and records which layers lie below: they outlive their image with it. Repeatable. */
+  prepare(containerId: string, chains?: string[]): void {
+    const home = this.paths.container(containerId);
+    mkdirSync(join(home, 'upper'), { recursive: true, mode: 0o755 });
+    mkdirSync(join(home, 'work'), { recursive: true, mode: 0o700 });
+    if (!chains || existsSync(this.#record(containerId))) return;
+    writeDurably(this.#record(containerId), JSON.stringify(chains));
+  }
+
+  /** Mounts the container's rootfs at `paths.rootfs(id)`. Repeatable: a mount that is there is left. `chains` are those recorded unless given. */
+  mount(containerId: string, chains = this.#recorded(containerId)): void {
+    if (!chains) throw new SystemFault(`it is not known which layers container ${containerId} is made of`);
+    this.prepare(containerId, chains);
+    const target = this.paths.rootfs(containerId);
+    mkdirSync(target, { recursive: true, mode: 0o755 });
+    if (isMountPoint(target)) return;
+    const home = this.paths.container(containerId);
+    overlay(this.#lower(chains), join(home, 'upper'), join(home, 'work'), target);
+  }
+
+  unmount(containerId: string): void {
+    // Once for each mount that lies upon another.
+    while (unmount(this.paths.rootfs(containerId)));
+  }
+
   /** Bytes in the writable layer. */
-  sizeRw(_containerId: string): Promise<number> { throw new Error('unwritten'); }
-  /** Docker's GraphDriver object. */
-  describe(_containerId: string, _chains: string[]): { Name: string; Data: Record<string, string> } { throw new Error('unwritten'); }
+  sizeRw(containerId: string): Promise<number> {
+    return sizeOf(Buffer.from(join(this.paths.container(containerId), 'upper')), new Set());
+  }
+
+  /** Docker's GraphDriver object of a container. */
+  describe(containerId: string, chains = this.#recorded(containerId) ?? []): { Name: string; Data: Record<string, string> } {
+    const home = this.paths.container(containerId);
+    const known = chains.filter((chain) => this.layers.get(chain));
+    return describe({ lower: this.#lower(known), merged: this.paths.rootfs(containerId), upper: join(home, 'upper'), work: join(home, 'work') });
+  }
+
+  /** Docker's GraphDriver object of an image. */
+  describeImage(chains: string[]): { Name: string; Data: Record<string, string> } {
+    const [upper, ...lower] = this.layers.lower(chains.filter((chain) => this.layers.get(chain)));
+    if (!upper) return { Name: DRIVER, Data: {} };
+    return describe({ lower, merged: join(dirname(upper), 'merged'), upper, work: join(dirname(upper), 'work') });
+  }
+
+  /** Chain IDs of all layers that containers lie upon, also where their image is gone. */
+  claimed(): Set<string> {
+    const claimed = new Set<string>();
+    for (const id of existsSync(this.paths.containers()) ? readdirSync(this.paths.containers()) : []) {
+      for (const chain of this.#recorded(id) ?? []) claimed.add(chain);
+    }
+    return claimed;
+  }
+
+  // overlayfs wants at least one.
+  #lower(chains: string[]): string[] {
+    if (chains.length > 0) return this.layers.lower(chains);
+    const empty = join(this.paths.images(), 'empty');
+    mkdirSync(empty, { recursive: true, mode: 0o755 });
+    return [empty];
+  }
+
+  #record = (containerId: string): string => join(this.paths.container(containerId), 'lower');
+
+  #recorded(containerId: string): string[] | undefined {
+    try {
+      return JSON.parse(readFileSync(this.#record(containerId), 'utf8')) as string[];
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT' || (error as NodeJS.ErrnoException).code === 'ENOTDIR') return undefined;
+      throw error;
+    }
+  }
 }
+
+function writeDurably(path: string, text: string): void {
+  const fd = openSync(`${path}.new`, 'w', 0o600);
+  try {
+    writeSync(fd, text);
+    fdatasyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+  renameSync(`${path}.new`, path);
+}
+
+const isMountPoint = (path: string): boolean => statSync(path).dev !== statSync(dirname(path)).dev;
+
+/** Mounts overlayfs. Where the names are too long for the options, or have what means something in them, descriptors stand for them. */
+export function overlay(lower: string[], upper: string, work: string, target: string): void {
+  const options = `${OPTIONS},lowerdir=${lower.join(':')},upperdir=${upper},workdir=${work}`;
+  if (Buffer.byteLength(options) <= MAX_OPTIONS && ![...lower, upper, work].some((path) => /[,:\\]/.test(path))) return mount('overlay', target, 'overlay', 0, options);
+  const open: number[] = [];
+  const stand = (path: string): string => {
+    open.push(openSync(path, O_PATH | constants.O_DIRECTORY));
+    return `/proc/self/fd/${open.at(-1)}`;
+  };
+  try {
+    const short = `${OPTIONS},lowerdir=${lower.map(stand).join(':')},upperdir=${stand(upper)},workdir=${stand(work)}`;
+    if (short.length > MAX_OPTIONS) throw new SystemFault(`an image of ${lower.length} layers cannot be mounted: too many layers`);
+    mount('overlay', target, 'overlay', 0, short);
+  } finally {
+    open.forEach((fd) => closeSync(fd));
+  }
+}
+
+function describe({ lower, merged, upper, work }: { lower: string[]; merged: string; upper: string; work: string }): { Name: string; Data: Record<string, string> } {
+  return { Name: DRIVER, Data: { ...(lower.length > 0 && { LowerDir: lower.join(':') }), MergedDir: merged, UpperDir: upper, WorkDir: work } };
+}
+
+// As Docker counts: everything but directories, hard links once. What disappears meanwhile is not counted.
+async function sizeOf(directory: Buffer, seen: Set<number>): Promise<number> {
+  let size = 0;
+  for (const name of await readdir(directory, { encoding: 'buffer' }).catch(gone([] as Buffer[]))) {
+    const path = Buffer.concat([directory, Buffer.from('/'), name]);
+    const found = await lstat(path).catch(gone(undefined));
+    if (!found) continue;
+    if (found.isDirectory()) size += await sizeOf(path, seen);
+    else if (found.nlink === 1 || !seen.has(found.ino)) {
+      if (found.nlink > 1) seen.add(found.ino);
+      size += found.size;
+    }
+  }
+  return size;
+}
+
+const gone = <T>(instead: T) => (error: NodeJS.ErrnoException): T => {
+  if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return instead;
+  throw error;
+};

@@ -127,9 +127,6 @@ const V1_FILES: readonly [Control, controller: string, file: string][] = [
   ['blkioWriteBps', 'blkio', 'blkio.throttle.write_bps_device'],
   ['blkioReadIOps', 'blkio', 'blkio.throttle.read_iops_device'],
   ['blkioWriteIOps', 'blkio', 'blkio.throttle.write_iops_device'],
-  // BFQ's weights are missing in the root cgroup, its statistics are not (bfq_blkcg_legacy_files).
-  ['blkioWeight', 'blkio', 'blkio.bfq.io_serviced'],
-  ['blkioWeightDevice', 'blkio', 'blkio.bfq.io_serviced'],
 ];
 
 function controlsOfV1(controllers: Map<string, string>): Set<Control> {

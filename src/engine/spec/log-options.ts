@@ -1,11 +1,9 @@
 /** Where a container's output is written, and what each line carries besides. */
-import { join } from 'node:path';
 import type { Config } from '../../config/config.ts';
 import type { LogSpec } from '../../protocol/spec.ts';
 import { InvalidParameter } from '../errors.ts';
 import type { Container } from '../containers/container.ts';
 import type { HostConfig } from '../containers/config.ts';
-import type { Paths } from '../paths.ts';
 import { nameOf } from './env.ts';
 import { parseSize } from './sizes.ts';
 
@@ -47,14 +45,11 @@ export function checkLogOptions({ Type, Config: options }: LogConfig): string[] 
   ];
 }
 
-/** The log file of a container; Docker's name for it. */
-export const logPath = (paths: Paths, containerId: string): string => join(paths.container(containerId), `${containerId}-json.log`);
-
 /** What the shim has to do with the output. */
-export function logSpec(container: Container, paths: Paths): LogSpec {
+export function logSpec(container: Container, path: string): LogSpec {
   const { Type, Config: options } = container.hostConfig.LogConfig;
   if (Type === 'none') return { driver: 'none' };
-  return { driver: 'json-file', path: logPath(paths, container.id), maxSize: maxSize(options), maxFile: maxFile(options), attrs: attributes(options, container) };
+  return { driver: 'json-file', path, maxSize: maxSize(options), maxFile: maxFile(options), attrs: attributes(options, container) };
 }
 
 type Options = LogConfig['Config'];

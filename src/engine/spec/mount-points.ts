@@ -1,14 +1,14 @@
 /** Where a create request mounts what: binds, mounts and the image's volumes become Docker's mount points. Touches nothing. */
 import { existsSync } from 'node:fs';
 import { isAbsolute, posix } from 'node:path';
-import { InvalidParameter } from '../errors.ts';
+import { InvalidParameter, NotFound } from '../errors.ts';
 import type { ContainerConfig, HostConfig, MountSpec } from '../containers/config.ts';
 import type { MountPoint } from '../containers/container.ts';
 import { tmpfsOptions, tmpfsText } from './tmpfs.ts';
 
 const PROPAGATIONS = new Set(['private', 'rprivate', 'slave', 'rslave', 'shared', 'rshared']);
 const DEFAULT_PROPAGATION = 'rprivate';
-export const LOCAL_DRIVER = 'local';
+const LOCAL_DRIVER = 'local';
 
 /** Words of a bind's third part by kind; at most one of each kind may be given. */
 const MODE_WORDS: Readonly<Record<string, string>> = {
@@ -16,15 +16,16 @@ const MODE_WORDS: Readonly<Record<string, string>> = {
   ...Object.fromEntries([...PROPAGATIONS].map((name) => [name, 'propagation'])),
 };
 
-/** A mount point as asked for. The engine makes the volumes: it fills in `name` where it is '' (anonymous), and `source`. */
 type Wanted = Pick<HostConfig, 'Binds' | 'Mounts' | 'Tmpfs' | 'VolumeDriver'>;
 
-/** @throws InvalidParameter `Duplicate mount point: /x`, `invalid volume specification: 'x'`, `invalid mode: x` … */
+/** Of volumes the engine fills in `source`, and `name` where it is '' (anonymous).
+ *  @throws InvalidParameter `Duplicate mount point: /x`, `invalid volume specification: 'x'`, `invalid mode: x` … */
 export function mountPoints(wanted: Wanted, config: Pick<ContainerConfig, 'Volumes'>, roots: readonly string[]): MountPoint[] {
   const points: MountPoint[] = [];
   const taken = new Set(Object.keys(wanted.Tmpfs ?? {}).map(cleaned));
   const add = (point: MountPoint): void => {
     if (taken.has(point.destination)) throw new InvalidParameter(`Duplicate mount point: ${point.destination}`);
+    if (point.type === 'volume') checkVolume(point);
     taken.add(point.destination);
     points.push(point);
   };
@@ -47,6 +48,12 @@ export function checkMounts(mounts: readonly MountSpec[]): void {
   }
 }
 
+/** @throws NotFound for any driver but the local one */
+export function checkVolumeDriver(driver: string, name = ''): void {
+  const what = name === '' ? '' : `create ${name}: `;
+  if (driver !== '' && driver !== LOCAL_DRIVER) throw new NotFound(`${what}error looking up volume plugin ${driver}: plugin ${JSON.stringify(driver)} not found`);
+}
+
 /** `HostConfig.Tmpfs`: destinations and options. */
 export function checkTmpfs(tmpfs: Readonly<Record<string, string>>): void {
   for (const [target, options] of Object.entries(tmpfs)) {
@@ -55,41 +62,12 @@ export function checkTmpfs(tmpfs: Readonly<Record<string, string>>): void {
   }
 }
 
-/** What a volume of this container was asked to be, for whoever makes it. */
-export interface VolumeRequest {
-  driver: string;
-  labels: Record<string, string>;
-  options: Record<string, string>;
-  /** Do not fill it from the image. */
-  noCopy: boolean;
-}
-
-export function volumeRequest(hostConfig: Pick<HostConfig, 'Mounts'>, point: MountPoint): VolumeRequest {
-  const options = hostConfig.Mounts?.find((mount) => mount.Type === 'volume' && cleaned(mount.Target) === point.destination)?.VolumeOptions;
-  return {
-    driver: point.driver,
-    labels: options?.Labels ?? {},
-    options: options?.DriverConfig?.Options ?? {},
-    noCopy: options?.NoCopy ?? point.mode.split(',').includes('nocopy'),
-  };
-}
-
 /** `name[:ro|rw]` of `VolumesFrom`. @throws InvalidParameter */
-export function parseVolumesFrom(text: string): { container: string; readOnly: boolean } {
+export function checkVolumesFrom(text: string): void {
   if (text === '') throw new InvalidParameter('volumes-from specification cannot be an empty string');
-  const [container = '', mode = ''] = cutOnce(text);
-  const words = mode === '' ? [] : mode.split(',');
-  const kinds = words.map((word) => MODE_WORDS[word]);
+  const mode = text.split(':').slice(1).join(':');
+  const kinds = mode.split(',').map((word) => MODE_WORDS[word]);
   if (!isMode(mode) || kinds.includes('propagation') || kinds.includes('copy')) throw new InvalidParameter(`invalid mode: ${mode}`);
-  return { container, readOnly: words.includes('ro') };
-}
-
-/** A container's own mount points with another's beneath: its own win, but its anonymous volumes give way. */
-export function withVolumesFrom(own: readonly MountPoint[], donor: readonly MountPoint[], readOnly: boolean): MountPoint[] {
-  const firm = new Set(own.filter((point) => point.type !== 'volume' || point.name !== '').map((point) => point.destination));
-  const inherited = donor.filter((point) => point.type !== 'tmpfs' && !firm.has(point.destination)).map((point) => ({ ...point, rw: point.rw && !readOnly }));
-  const covered = new Set(inherited.map((point) => point.destination));
-  return [...inherited, ...own.filter((point) => !covered.has(point.destination))];
 }
 
 /** Whether a read-only bind leaves what is mounted below its source writable, and whether that is taken along at all. */
@@ -162,7 +140,8 @@ function checkSpec(mount: MountSpec): void {
     if (name !== own && mount[name]) refuse(mount, `field ${name} must not be specified`);
   }
   if (mount.Type === 'bind') checkBind(mount);
-  if (mount.Type === 'volume') checkVolume(mount);
+  // The path below a volume could be swapped for a link by whoever has it mounted, before the runtime looks at it.
+  if (mount.VolumeOptions?.Subpath) refuse(mount, mount.Source ? 'option Subpath is not supported' : 'must not set Subpath when using anonymous volumes');
   if (mount.Type === 'tmpfs') {
     try {
       tmpfsText(mount);
@@ -183,15 +162,10 @@ function checkBind(mount: MountSpec): void {
 
 const VOLUME_NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/;
 
-function checkVolume(mount: MountSpec): void {
-  const { VolumeOptions: options, Source: name } = mount;
-  // The path below a volume could be swapped for a link by whoever has it mounted, before the runtime looks at it.
-  if (options?.Subpath) refuse(mount, name ? 'option Subpath is not supported' : 'must not set Subpath when using anonymous volumes');
-  const driver = options?.DriverConfig?.Name;
-  if (driver && driver !== LOCAL_DRIVER) throw new InvalidParameter(`error looking up volume plugin ${driver}: plugin ${JSON.stringify(driver)} not found`);
-  if (!name) return;
+function checkVolume({ name, driver }: MountPoint): void {
+  checkVolumeDriver(driver, name);
   if (name.length === 1) throw new InvalidParameter(`create ${name}: volume name is too short, names should be at least two alphanumeric characters`);
-  if (!VOLUME_NAME.test(name)) {
+  if (name !== '' && !VOLUME_NAME.test(name)) {
     throw new InvalidParameter(`create ${name}: ${JSON.stringify(name)} includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path`);
   }
 }
@@ -214,11 +188,6 @@ function isMode(mode: string): boolean {
   if (mode === '') return true;
   const kinds = mode.split(',').map((word) => MODE_WORDS[word]);
   return !kinds.includes(undefined) && new Set(kinds).size === kinds.length;
-}
-
-function cutOnce(text: string): [string, string?] {
-  const colon = text.indexOf(':');
-  return colon < 0 ? [text] : [text.slice(0, colon), text.slice(colon + 1)];
 }
 
 const refuse = (mount: MountSpec, reason: string): never => {

@@ -22,7 +22,7 @@ const VALID: readonly [keyof Modes, words: readonly string[], what: string, dono
   ['IpcMode', ['', 'none', 'private', 'host', 'shareable'], 'invalid IPC mode', 'any'],
   ['PidMode', ['', 'host'], 'invalid PID mode', 'named'],
   ['UTSMode', ['', 'host'], 'invalid UTS mode', 'none'],
-  ['UsernsMode', ['', 'host'], 'invalid user namespace mode', 'none'],
+  ['UsernsMode', ['', 'host'], 'invalid USER mode', 'none'],
   ['CgroupnsMode', ['', 'private', 'host'], 'invalid cgroup namespace mode', 'none'],
 ];
 
@@ -33,12 +33,6 @@ export function checkModes(modes: Modes): void {
     const shares = sharesContainer(mode) && (donor === 'any' || (donor === 'named' && donorOf(mode) !== ''));
     if (!words.includes(mode) && !shares) throw new InvalidParameter(`${what}: ${mode}`);
   }
-}
-
-/** Puts full ids where the modes name other containers: a rename of those must not matter (moby does so at create). */
-export function withDonorIds<T extends Modes>(modes: T, idOf: (reference: string) => string): T {
-  const resolved = (mode: string): string => (donorOf(mode) ? PREFIX + idOf(donorOf(mode)) : mode);
-  return { ...modes, NetworkMode: resolved(modes.NetworkMode), PidMode: resolved(modes.PidMode), IpcMode: resolved(modes.IpcMode) };
 }
 
 /** `netns`: path of the one to join, '' = the host's. */

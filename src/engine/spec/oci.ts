@@ -38,7 +38,7 @@ export interface OciResources {
   devices?: OciDeviceRule[];
   memory?: { limit?: number; reservation?: number; swap?: number; kernelTCP?: number; swappiness?: number; disableOOMKiller?: boolean };
   cpu?: {
-    shares?: number; quota?: number; period?: number; realtimeRuntime?: number; realtimePeriod?: number; cpus?: string; mems?: string;
+    shares?: number; quota?: number; period?: number; cpus?: string; mems?: string;
   };
   pids?: { limit: number };
   blockIO?: {

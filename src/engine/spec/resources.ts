@@ -1,4 +1,5 @@
 /** Limits of a container's cgroup: what of them makes sense, what this kernel can do, and how the runtime is told. cgroups(7) */
+import { existsSync } from 'node:fs';
 import { InvalidParameter } from '../errors.ts';
 import type { HostConfig, ThrottleDevice } from '../containers/config.ts';
 import { deviceNumbers } from './devices.ts';
@@ -111,6 +112,12 @@ function checkCpu(r: Resources, can: Can, warnings: string[], host: Host): void 
     throw new InvalidParameter('CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)');
   }
   if (r.CpuQuota > 0 && r.CpuQuota < 1000) throw new InvalidParameter('CPU cfs quota can not be less than 1ms (i.e. 1000)');
+  if (r.CpuRealtimePeriod !== 0 || r.CpuRealtimeRuntime !== 0) {
+    // The kernel gives real-time only out of what the parent cgroup was allotted, and nothing allots any there.
+    warnings.push('CpuRealtimePeriod and CpuRealtimeRuntime: real-time CPU limits are not supported. Limits discarded.');
+    r.CpuRealtimePeriod = 0;
+    r.CpuRealtimeRuntime = 0;
+  }
   if (r.CpuPercent > 0) {
     warnings.push('linux does not support CPU percent. Percent discarded. (CpuPercent)');
     r.CpuPercent = 0;
@@ -177,14 +184,22 @@ function checkBlockIo(r: Resources, can: Can, warnings: string[]): void {
   }
   for (const { Path, Weight } of r.BlkioWeightDevice ?? []) {
     if (!isWeight(Weight)) throw new InvalidParameter(`invalid weight for device: ${Path}:${Weight}`);
+    checkPath(Path);
   }
   for (const [field, control, warning] of THROTTLES) {
     if (r[field]?.length && !can(control)) {
       warnings.push(warning);
       r[field] = [];
     }
-    for (const { Path, Rate } of r[field] ?? []) if (Rate < 0) throw new InvalidParameter(`invalid rate for device: ${Path}:${Rate}`);
+    for (const { Path, Rate } of r[field] ?? []) {
+      if (Rate < 0) throw new InvalidParameter(`invalid rate for device: ${Path}:${Rate}`);
+      checkPath(Path);
+    }
   }
+}
+
+function checkPath(path: string): void {
+  if (!existsSync(path)) throw new InvalidParameter(`stat ${path}: no such file or directory`);
 }
 
 /** The limits in the runtime's terms; what is not set is left out. @throws SystemFault when a device is not there */
@@ -202,8 +217,6 @@ export function ociResources(r: Resources): OciResources {
       shares: positive(r.CpuShares),
       period: r.NanoCpus > 0 ? CFS_PERIOD : positive(r.CpuPeriod),
       quota: r.NanoCpus > 0 ? Math.floor((r.NanoCpus * CFS_PERIOD) / NANO) : r.CpuQuota || undefined,
-      realtimePeriod: positive(r.CpuRealtimePeriod),
-      realtimeRuntime: positive(r.CpuRealtimeRuntime),
       cpus: r.CpusetCpus || undefined,
       mems: r.CpusetMems || undefined,
     }),

@@ -4,7 +4,6 @@ import type { RestartPolicy } from '../../protocol/records.ts';
 import type { ShimSpec } from '../../protocol/spec.ts';
 import type { Container } from '../containers/container.ts';
 import type { HostConfig } from '../containers/config.ts';
-import { Paths } from '../paths.ts';
 import { healthSpec } from './health.ts';
 import { logSpec } from './log-options.ts';
 import { parseSignal } from './signals.ts';
@@ -16,10 +15,11 @@ const NEVER = -1;
 export type ShimSpecParts = Pick<ShimSpec,
   'log' | 'health' | 'stopSignal' | 'stopTimeout' | 'restart' | 'autoRemove' | 'tty' | 'openStdin' | 'stdinOnce' | 'consoleSize'>;
 
-export function shimSpecParts(container: Container, daemon: Config): ShimSpecParts {
+/** `logPath`: where the container's json-file log lies. */
+export function shimSpecParts(container: Container, _config: Config, logPath: string): ShimSpecParts {
   const { config, hostConfig } = container;
   return {
-    log: logSpec(container, new Paths(daemon.dataRoot, daemon.execRoot)),
+    log: logSpec(container, logPath),
     health: healthSpec(config),
     stopSignal: parseSignal(config.StopSignal || DEFAULT_STOP_SIGNAL),
     stopTimeout: stopTimeout(config.StopTimeout),

@@ -16,7 +16,6 @@ import { initProcess, processOfExec, wantsInit } from './process.ts';
 import { ociResources } from './resources.ts';
 import { seccompFilter } from './seccomp.ts';
 import { sysctls } from './sysctls.ts';
-import { updateOn, type Update } from './update.ts';
 
 /** What Debian 12's runtimes read. */
 const OCI_VERSION = '1.0.2';
@@ -29,7 +28,7 @@ export interface Prepared {
   hostConfig: HostConfig;
   path: string;
   args: string[];
-  /** Volumes have no source yet, and no name where they are anonymous: see volumeRequest in mount-points.ts. */
+  /** Volumes have no source yet, and no name where they are anonymous: the engine makes them. */
   mounts: MountPoint[];
   warnings: string[];
   appArmorProfile: string;
@@ -39,12 +38,6 @@ export interface Prepared {
  *  @throws InvalidParameter with Docker's texts */
 export function prepare(id: string, request: CreateRequest, image: Image, config: Config, paths: Paths): Prepared {
   return prepareOn(thisHost(), id, request, image, config, paths);
-}
-
-/** Validates a change of limits and restart policy, and applies it to a copy.
- *  @throws InvalidParameter, Conflict */
-export function validateUpdate(container: Pick<Container, 'id' | 'hostConfig'>, changes: Partial<HostConfig>, config: Config): Update {
-  return updateOn(thisHost(), container, changes, config);
 }
 
 export interface SpecInput {

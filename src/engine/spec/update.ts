@@ -4,28 +4,33 @@ import { Conflict, InvalidParameter } from '../errors.ts';
 import type { HostConfig } from '../containers/config.ts';
 import type { Container } from '../containers/container.ts';
 import { HOST_CONFIG_KEYS } from './defaults.ts';
-import type { Host } from './host.ts';
-import type { OciResources } from './oci.ts';
+import { thisHost, type Host } from './host.ts';
 import { checkResources, ociResources } from './resources.ts';
 import { checkRestartPolicy } from './validate.ts';
 
 export interface Update {
   hostConfig: HostConfig;
   /** For `runtime update --resources -`: all limits, so that the runtime's own record stays whole. */
-  resources: OciResources;
+  resources: Record<string, unknown>;
   warnings: string[];
 }
 
 /** What `docker update` can change; 0 and '' mean "leave it". */
 const CHANGEABLE = [
-  'BlkioWeight', 'CpuShares', 'NanoCpus', 'CpuPeriod', 'CpuQuota', 'CpuRealtimePeriod', 'CpuRealtimeRuntime', 'CpusetCpus', 'CpusetMems', 'Memory',
+  'BlkioWeight', 'CpuShares', 'NanoCpus', 'CpuPeriod', 'CpuQuota', 'CpusetCpus', 'CpusetMems', 'Memory',
   'MemorySwap', 'MemoryReservation',
 ] as const;
 
-/** Checked, but neither changed nor worth a word: the command line sends them always. */
-const SILENT = new Set<string>([...CHANGEABLE, 'PidsLimit', 'RestartPolicy']);
+/** Changed, or already named by a warning of their own. */
+const SILENT = new Set<string>([...CHANGEABLE, 'PidsLimit', 'RestartPolicy', 'CpuRealtimePeriod', 'CpuRealtimeRuntime', 'CpuPercent', 'CpuCount', 'OomKillDisable']);
 
-export function updateOn(host: Host, container: Pick<Container, 'id' | 'hostConfig'>, changes: Partial<HostConfig>, _daemon: Config): Update {
+/** Validates a change of limits and restart policy, and applies it to a copy. Touches nothing.
+ *  @throws InvalidParameter, Conflict */
+export function validateUpdate(container: Pick<Container, 'id' | 'hostConfig'>, changes: Partial<HostConfig>, _config: Config): Update {
+  return updateOn(thisHost(), container, changes);
+}
+
+export function updateOn(host: Host, container: Pick<Container, 'id' | 'hostConfig'>, changes: Partial<HostConfig>): Update {
   const present = container.hostConfig;
   const asked = { ...NOTHING, ...Object.fromEntries(Object.entries(changes).filter(([, value]) => value != null)) };
   if (asked.CpuShares < 0) throw new InvalidParameter(`invalid CPU shares (${asked.CpuShares}): value must be a positive integer`);
@@ -43,7 +48,7 @@ export function updateOn(host: Host, container: Pick<Container, 'id' | 'hostConf
     if (present.AutoRemove && changes.RestartPolicy.Name !== 'no') refused('Restart policy cannot be updated because AutoRemove is enabled for the container');
     hostConfig.RestartPolicy = { Name: changes.RestartPolicy.Name, MaximumRetryCount: changes.RestartPolicy.MaximumRetryCount ?? 0 };
   }
-  return { hostConfig, resources: ociResources(hostConfig), warnings: [...warnings, ...unchanged(changes)] };
+  return { hostConfig, resources: { ...ociResources(hostConfig) }, warnings: [...warnings, ...unchanged(changes)] };
 }
 
 function checkConflicts(wanted: typeof NOTHING, present: HostConfig, refused: (why: string) => never): void {

@@ -4,14 +4,14 @@ import { isIP } from 'node:net';
 import type { Config } from '../../config/config.ts';
 import { InvalidParameter } from '../errors.ts';
 import type { ContainerConfig, CreateRequest, HostConfig } from '../containers/config.ts';
-import { hostHasAppArmor } from './apparmor.ts';
+import { hostHasAppArmor, UNCONFINED } from './apparmor.ts';
 import { checkCapabilities } from './capabilities.ts';
 import { CONFIG_KEYS } from './defaults.ts';
 import { checkDevices } from './devices.ts';
 import { checkEnvironment } from './env.ts';
 import { checkHealthcheck } from './health.ts';
 import type { Host } from './host.ts';
-import { checkMounts, checkTmpfs, cleaned, LOCAL_DRIVER, parseVolumesFrom } from './mount-points.ts';
+import { checkMounts, checkTmpfs, checkVolumesFrom, cleaned } from './mount-points.ts';
 import { checkModes, donorOf, sharesContainer } from './namespaces.ts';
 import { checkResources } from './resources.ts';
 import { checkSeccomp } from './seccomp.ts';
@@ -135,12 +135,11 @@ function checkPlatform(hostConfig: HostConfig, daemon: Config, host: Host): void
   checkSysctls(hostConfig);
   checkUlimits(hostConfig.Ulimits ?? [], host);
   checkDevices(hostConfig);
-  for (const text of hostConfig.VolumesFrom ?? []) parseVolumesFrom(text);
+  for (const text of hostConfig.VolumesFrom ?? []) checkVolumesFrom(text);
   for (const address of hostConfig.Dns ?? []) if (isIP(address) === 0) throw new InvalidParameter(`IP address is not correctly formatted: ${address}`);
-  const driver = hostConfig.VolumeDriver;
-  if (driver && driver !== LOCAL_DRIVER) throw new InvalidParameter(`error looking up volume plugin ${driver}: plugin ${JSON.stringify(driver)} not found`);
   const [storage] = Object.keys(hostConfig.StorageOpt ?? {});
-  if (storage) throw new InvalidParameter(`--storage-opt is not supported: ${storage}`);
+  if (storage === 'size') throw new InvalidParameter("--storage-opt is supported only for overlay over xfs with 'pquota' mount option");
+  if (storage) throw new InvalidParameter(`Unknown option ${storage}`);
   // A container that counts on a link would not work without it: better no container than that one.
   if (hostConfig.Links?.length) throw new InvalidParameter(`Links are not supported (${hostConfig.Links.join(', ')}): put the containers on a network of their own and use their names`);
 }
@@ -170,7 +169,7 @@ function remarks(config: ContainerConfig, hostConfig: HostConfig, host: Host): s
     [hostConfig.NetworkMode === 'host' && Object.keys(hostConfig.PortBindings).length > 0, 'Published ports are discarded when using host network mode'],
     [config.ArgsEscaped === true, 'ArgsEscaped is for Windows containers only. ArgsEscaped discarded.'],
     [hostConfig.Cgroup !== '', `Cgroup: sharing another container's cgroup is not supported. Cgroup ${hostConfig.Cgroup} discarded.`],
-    [security.apparmor !== '' && !hostHasAppArmor(), `SecurityOpt: AppArmor is not enabled on this host. apparmor=${security.apparmor} discarded.`],
+    [security.apparmor !== '' && security.apparmor !== UNCONFINED && !hostHasAppArmor(), `SecurityOpt: AppArmor is not enabled on this host. apparmor=${security.apparmor} discarded.`],
     [security.labels.some((label) => label !== 'disable'), 'SecurityOpt: SELinux is not supported. label options discarded.'],
   ];
   return list.filter(([applies]) => applies).map(([, text]) => text);

@@ -1,0 +1,40 @@
+/** Errors become statuses here and nowhere else. */
+import { Conflict, Forbidden, InvalidParameter, NotFound, NotImplemented, NotModified, Unauthorized, Unavailable } from '../engine/errors.ts';
+import { atLeast } from './version.ts';
+
+/** The oldest API whose errors are JSON; before it they were text (moby daemon/server/server.go). */
+const FIRST_WITH_JSON_ERRORS = '1.24';
+
+// moby daemon/server/httpstatus/status.go. What is none of these is a 500, however much it looks like the user's fault.
+const statuses = [
+  [NotFound, 404], [InvalidParameter, 400], [Conflict, 409], [Unauthorized, 401], [Unavailable, 503], [Forbidden, 403], [NotModified, 304], [NotImplemented, 501],
+] as const;
+
+export function statusOf(error: unknown): number {
+  const known = statuses.find(([kind]) => error instanceof kind);
+  if (known) return known[1];
+  // Fastify's own refusals of a request. Docker never sends 413, 414 or 415.
+  const { statusCode } = error as { statusCode?: number };
+  return statusCode !== undefined && statusCode >= 400 && statusCode < 500 ? 400 : 500;
+}
+
+export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
+export interface ErrorBody {
+  contentType: string;
+  text: string;
+}
+
+/** An error as its client's API version has it. */
+export function errorBody(error: unknown, apiVersion: string): ErrorBody {
+  const message = messageOf(error);
+  // Exactly `application/json`: docker compares with == and prints the raw body when a charset follows.
+  if (atLeast(apiVersion, FIRST_WITH_JSON_ERRORS)) return { contentType: 'application/json', text: `${JSON.stringify({ message })}\n` };
+  return { contentType: 'text/plain; charset=utf-8', text: `${message}\n` };
+}
+
+/** The same kind of error with words put before its own. */
+export function prefixed(error: unknown, words: string): unknown {
+  if (error instanceof Error && !error.message.startsWith(words)) error.message = `${words}${error.message}`;
+  return error;
+}

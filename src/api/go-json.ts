@@ -1,0 +1,172 @@
+/**
+ * Request bodies as Go's encoding/json reads them, by the schemas of openapi.yaml: keys in any case, null leaves a
+ * field unset, unknown keys are ignored, a wrong type is refused in Go's words (clients and their tests know them).
+ */
+import { InvalidParameter } from '../engine/errors.ts';
+import { syntaxError } from './go-json-syntax.ts';
+
+/** The part of JSON Schema that openapi.yaml uses. */
+export interface Schema {
+  $ref?: string;
+  type?: string | string[];
+  format?: string;
+  items?: Schema;
+  properties?: Record<string, Schema>;
+  additionalProperties?: Schema | boolean;
+  allOf?: Schema[];
+  anyOf?: Schema[];
+  minItems?: number;
+  default?: unknown;
+  'x-go-type'?: string;
+  'x-called'?: string;
+}
+
+/** Where in the body we are, in Go's terms: the innermost struct, and the fields that led here. */
+interface Place {
+  struct: string;
+  path: string[];
+}
+
+/** A schema with its references followed. */
+interface Known {
+  schema: Schema;
+  /** Go's name of the type, for refusals. */
+  goType: string;
+}
+
+interface Field {
+  name: string;
+  schema: Schema;
+}
+
+const JSON_PREFIX = 'invalid JSON: ';
+/** The numbers of JSON are doubles here, so 64-bit limits are met only nearly. */
+const LIMITS: Record<string, [number, number]> = {
+  int: [-(2 ** 63), 2 ** 63], int64: [-(2 ** 63), 2 ** 63], uint: [0, 2 ** 64], uint64: [0, 2 ** 64], uint32: [0, 2 ** 32 - 1], uint16: [0, 2 ** 16 - 1],
+};
+
+export class GoJson {
+  readonly #schemas: Record<string, Schema>;
+  readonly #fields = new WeakMap<Schema, Map<string, Field>>();
+
+  constructor(schemas: Record<string, Schema>) {
+    this.#schemas = schemas;
+  }
+
+  /** @throws InvalidParameter with Go's words, as dockerd wraps them */
+  decode(text: string, schema: Schema): unknown {
+    const value = parse(text);
+    return this.#read(value ?? {}, schema, { struct: '', path: [] });
+  }
+
+  #read(value: unknown, schema: Schema, place: Place): unknown {
+    const known = this.#known(schema);
+    const types = typesOf(known.schema);
+    if (types.includes('object')) {
+      if (value === null || typeof value !== 'object' || Array.isArray(value)) refuse(value, known.goType, place);
+      return this.#readObject(value as Record<string, unknown>, known, place);
+    }
+    if (types.includes('array')) {
+      if (Array.isArray(value)) return this.#readArray(value, known, place);
+      // strslice.StrSlice: a string is a list of one.
+      if (types.includes('string')) return typeof value === 'string' ? [value] : refuse(value, 'string', place);
+      return refuse(value, known.goType, place);
+    }
+    if (types.includes('string')) return typeof value === 'string' ? value : refuse(value, known.goType, place);
+    if (types.includes('boolean')) return typeof value === 'boolean' ? value : refuse(value, known.goType, place);
+    if (types.includes('integer')) return readInteger(value, known, place);
+    return value;
+  }
+
+  #readObject(value: Record<string, unknown>, known: Known, place: Place): unknown {
+    const { additionalProperties } = known.schema;
+    if (typeof additionalProperties === 'object') {
+      // fromEntries: a key `__proto__` is a key like others.
+      return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, item === null ? this.#zero(additionalProperties) : this.#read(item, additionalProperties, place)]));
+    }
+    const fields = this.#fieldsOf(known.schema);
+    if (fields.size === 0) return value;
+    const struct = known.goType.replace(/^.*\./, '');
+    const read: Record<string, unknown> = {};
+    for (const [key, item] of Object.entries(value)) {
+      const field = fields.get(key.toLowerCase());
+      if (!field || item === null) continue;
+      read[field.name] = this.#read(item, field.schema, { struct, path: [...place.path, field.name] });
+    }
+    return read;
+  }
+
+  #readArray(value: unknown[], known: Known, place: Place): unknown[] {
+    const { items = {}, minItems } = known.schema;
+    const read = value.map((item) => (item === null ? this.#zero(items) : this.#read(item, items, place)));
+    // Go's arrays have one length: what is too much is dropped, what is missing is zero.
+    return minItems === undefined ? read : Array.from({ length: minItems }, (_, i) => read[i] ?? this.#zero(items));
+  }
+
+  /** What null becomes where it cannot be left out: in a list or a map. */
+  #zero(schema: Schema): unknown {
+    if (schema.anyOf || typesOf(schema).includes('null')) return null;
+    const { schema: known } = this.#known(schema);
+    const [type] = typesOf(known);
+    return { string: '', integer: 0, boolean: false, object: {} }[type ?? ''] ?? null;
+  }
+
+  #known(schema: Schema): Known {
+    const named = schema.anyOf?.find((s) => s.$ref) ?? schema;
+    if (!named.$ref) return { schema, goType: goTypeOf(schema) };
+    const name = named.$ref.replace(/^.*\//, '');
+    const found = this.#schemas[name];
+    if (!found) throw new Error(`openapi.yaml has no schema ${name}`);
+    return { schema: found, goType: found['x-go-type'] ?? `container.${name}` };
+  }
+
+  /** The fields of a struct and of those it embeds, by their names in lower case. */
+  #fieldsOf(schema: Schema): Map<string, Field> {
+    const cached = this.#fields.get(schema);
+    if (cached) return cached;
+    const fields = new Map<string, Field>();
+    for (const part of schema.allOf ?? []) for (const [key, field] of this.#fieldsOf(this.#known(part).schema)) fields.set(key, field);
+    for (const [name, property] of Object.entries(schema.properties ?? {})) fields.set(name.toLowerCase(), { name, schema: property });
+    this.#fields.set(schema, fields);
+    return fields;
+  }
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new InvalidParameter(syntaxError(text, JSON_PREFIX));
+  }
+}
+
+const typesOf = (schema: Schema): string[] => (schema.allOf ? ['object'] : [schema.type ?? []].flat());
+
+function goTypeOf(schema: Schema): string {
+  if (schema['x-go-type']) return schema['x-go-type'];
+  const [type] = typesOf(schema);
+  switch (type) {
+    case 'boolean': return 'bool';
+    case 'integer': return schema.format ?? 'int64';
+    case 'array': return `[]${goTypeOf(schema.items ?? {})}`;
+    case 'object': return typeof schema.additionalProperties === 'object' ? `map[string]${goTypeOf(schema.additionalProperties)}` : 'struct {}';
+    default: return type ?? 'interface {}';
+  }
+}
+
+function readInteger(value: unknown, { schema, goType }: Known, place: Place): number {
+  if (typeof value !== 'number') return refuse(value, goType, place);
+  const [least, most] = LIMITS[schema.format ?? 'int64'] ?? LIMITS['int64']!;
+  if (!Number.isInteger(value) || value < least || value > most) return refuse(value, goType, place, `number ${value}`);
+  return value;
+}
+
+function refuse(value: unknown, goType: string, { struct, path }: Place, what = kindOf(value)): never {
+  const where = path.length > 0 ? `Go struct field ${struct}.${path.join('.')}` : 'Go value';
+  throw new InvalidParameter(`${JSON_PREFIX}json: cannot unmarshal ${what} into ${where} of type ${goType}`);
+}
+
+function kindOf(value: unknown): string {
+  if (Array.isArray(value)) return 'array';
+  return typeof value === 'boolean' ? 'bool' : typeof value;
+}

@@ -1,0 +1,157 @@
+/** The layers that images share: directories that overlayfs lays over each other, each unpacked once. */
+import { randomBytes } from 'node:crypto';
+import { closeSync, mkdirSync, openSync, readSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Readable } from 'node:stream';
+import type { LayerRow, LayerRows } from '../../store/layers.ts';
+import { faultPoint } from '../../sys/fault.ts';
+import type { Fd } from '../../sys/libc.ts';
+import { InvalidParameter, SystemFault } from '../errors.ts';
+import { detectCompression, MAGIC_LENGTH, peek, type Compression } from './compression.ts';
+import { chainId } from './digest.ts';
+import { inheritDirectories } from './inherit.ts';
+import type { Unpacker } from './unpack.ts';
+
+export type Layer = LayerRow;
+
+/** Keeps layers that no image names yet: nobody takes them away before it is let go. */
+export interface Hold {
+  readonly chains: Set<string>;
+  release(): void;
+}
+
+/** Short, so that the mount options of many layers fit into a page. */
+const NAME_BYTES = 5;
+
+export class Layers {
+  readonly #root: string;
+  readonly #holds = new Set<Hold>();
+  /** Being unpacked, by the chain ID that they must get. */
+  readonly #coming = new Map<string, Promise<Layer>>();
+
+  /** `images` is the directory of all that belongs to images. */
+  constructor(private readonly rows: LayerRows, images: string, private readonly unpacker: Unpacker) {
+    this.#root = join(images, 'layers');
+    mkdirSync(this.#root, { recursive: true, mode: 0o710 });
+  }
+
+  get = (chain: string): Layer | undefined => this.rows.byChain(chain);
+
+  /** The layer's files. */
+  directory = (layer: Layer): string => join(this.#root, layer.directory, 'diff');
+
+  /** Directories for overlayfs, topmost first. @throws SystemFault when one is missing */
+  lower(chains: string[]): string[] {
+    return chains.map((chain) => this.directory(this.get(chain) ?? missing(chain))).reverse();
+  }
+
+  /** Bytes of all layers, each counted once. */
+  totalSize = (): number => this.rows.all().reduce((sum, { phase, size }) => sum + (phase === 'ready' ? size : 0), 0);
+
+  hold(): Hold {
+    const hold: Hold = { chains: new Set(), release: () => void this.#holds.delete(hold) };
+    this.#holds.add(hold);
+    return hold;
+  }
+
+  /** Unpacks the archive in a file onto the layers `below` (chain IDs, lowest first), unless that layer is there: then the file need not be. @throws DigestMismatch */
+  async addFile(hold: Hold, file: () => string, below: string[], expected: string): Promise<Layer> {
+    const chain = chainId(below.at(-1) ?? '', expected);
+    hold.chains.add(chain);
+    const known = this.get(chain) ?? (await this.#coming.get(chain)?.catch(() => undefined));
+    if (known) return known;
+    const fd = openSync(file(), 'r');
+    try {
+      const coming = this.#unpack(hold, fd, compressionOf(fd), below, expected);
+      this.#coming.set(chain, coming);
+      return await coming;
+    } finally {
+      this.#coming.delete(chain);
+      closeSync(fd);
+    }
+  }
+
+  /** Unpacks an archive that is being received. */
+  async add(hold: Hold, archive: Readable, below: string[]): Promise<Layer> {
+    const { head, all } = await peek(archive);
+    return this.#unpack(hold, all, detectCompression(head), below);
+  }
+
+  async #unpack(hold: Hold, archive: AsyncIterable<Buffer> | Fd, compression: Compression, below: string[], expected?: string): Promise<Layer> {
+    const directory = randomBytes(NAME_BYTES).toString('hex');
+    this.rows.intend(directory);
+    faultPoint('layer.intent');
+    try {
+      const home = join(this.#root, directory);
+      const files = join(home, 'diff');
+      mkdirSync(home, { mode: 0o710 });
+      mkdirSync(files, { mode: 0o755 });
+      faultPoint('layer.directory');
+      const { diffId, size, implicit, faithful } = await this.unpacker.unpack(archive, compression, files, join(home, 'recipe.gz'));
+      faultPoint('layer.unpacked');
+      if (expected !== undefined && diffId !== expected) throw new DigestMismatch(expected, diffId);
+      inheritDirectories(files, implicit, this.lower(below));
+      if (!faithful) await rm(join(home, 'recipe.gz'));
+      return this.#ready(hold, { chainId: chainId(below.at(-1) ?? '', diffId), diffId, parent: below.at(-1) ?? '', directory, size });
+    } catch (error) {
+      await this.#takeAway(directory);
+      throw error;
+    }
+  }
+
+  // The same layer may have come by another way meanwhile.
+  async #ready(hold: Hold, row: Omit<Layer, 'phase'>): Promise<Layer> {
+    hold.chains.add(row.chainId);
+    const known = this.get(row.chainId);
+    if (known) {
+      await this.#takeAway(row.directory);
+      return known;
+    }
+    this.rows.ready(row);
+    faultPoint('layer.ready');
+    return { ...row, phase: 'ready' };
+  }
+
+  /**
+   * Marks those of `chains` (default: of all layers) that nothing needs for removal, topmost first; `takeAway` is to follow, once that is committed.
+   * @param needed what images and containers are made of
+   */
+  retire(needed: (chain: string) => boolean, chains?: string[]): Layer[] {
+    const held = (chain: string): boolean => [...this.#holds].some((hold) => hold.chains.has(chain));
+    const candidates = (chains?.map(this.get) ?? this.rows.all()).filter((layer): layer is Layer => layer?.phase === 'ready');
+    const unneeded = candidates.filter(({ chainId: chain }) => !needed(chain) && !held(chain)).reverse();
+    for (const { directory } of unneeded) this.rows.setRemoving(directory);
+    return unneeded;
+  }
+
+  async takeAway(layers: Layer[]): Promise<void> {
+    for (const { directory } of layers) await this.#takeAway(directory);
+  }
+
+  /** At start: takes away what an earlier daemon left half made or half gone. */
+  sweep = (): Promise<void> => this.takeAway(this.rows.all().filter(({ phase }) => phase !== 'ready'));
+
+  async #takeAway(directory: string): Promise<void> {
+    this.rows.setRemoving(directory);
+    faultPoint('layer.removing');
+    await rm(join(this.#root, directory), { recursive: true, force: true, maxRetries: 3 });
+    faultPoint('layer.removed');
+    this.rows.delete(directory);
+  }
+}
+
+export class DigestMismatch extends InvalidParameter {
+  constructor(readonly expected: string, readonly actual: string) {
+    super(`invalid digest of a layer: expected ${expected}, got ${actual}`);
+  }
+}
+
+function missing(chain: string): never {
+  throw new SystemFault(`layer ${chain} is missing`);
+}
+
+function compressionOf(fd: Fd): Compression {
+  const head = Buffer.alloc(MAGIC_LENGTH);
+  return detectCompression(head.subarray(0, readSync(fd, head, 0, MAGIC_LENGTH, 0)));
+}

@@ -1,0 +1,101 @@
+/** Writes tar entries: ustar, with a pax header before it for what ustar cannot say (long or non-ASCII names, big numbers, fractions of seconds, xattrs). */
+import { BLOCK, checksums, FIELDS, padding, TarError, XATTR_PREFIX, type TarEntry, type TarType } from './tar.ts';
+
+const FLAGS: Record<TarType, string> = { file: '0', hardlink: '1', symlink: '2', character: '3', block: '4', directory: '5', fifo: '6' };
+const ZEROS = Buffer.alloc(BLOCK);
+const EMPTY = Buffer.alloc(0);
+
+/** Ends an archive. */
+export const TRAILER = Buffer.alloc(2 * BLOCK);
+
+/** The zeros behind a body of `size` bytes. */
+export const bodyPadding = (size: number): Buffer => ZEROS.subarray(0, padding(size));
+
+/** A new entry with the usual values. */
+export function newEntry(type: TarType, path: string | Buffer, rest: Partial<Omit<TarEntry, 'type' | 'path'>> = {}): TarEntry {
+  const mode = type === 'directory' ? 0o755 : type === 'symlink' ? 0o777 : 0o644;
+  return { type, path: Buffer.from(path as Buffer), link: EMPTY, mode, uid: 0, gid: 0, size: 0, mtime: 0n, major: 0, minor: 0, xattrs: new Map(), ...rest };
+}
+
+/** The blocks before an entry's body. @throws TarError for what no tar can hold */
+export function encodeHeader(entry: TarEntry): Buffer {
+  const path = entry.type === 'directory' && entry.path.at(-1) !== 0x2f ? Buffer.concat([entry.path, Buffer.from('/')]) : entry.path;
+  if (path.includes(0) || entry.link.includes(0)) throw new TarError('a NUL in a name');
+  const records: [string, Buffer][] = [];
+  const extend = (key: string, value: string | Buffer): void => void records.push([key, Buffer.from(value as Buffer)]);
+
+  const header = Buffer.alloc(BLOCK);
+  const split = splitPath(path);
+  if (split) {
+    put(header, 'prefix', split.prefix);
+    put(header, 'name', split.name);
+  } else {
+    put(header, 'name', path.subarray(0, FIELDS.name[1]));
+    extend('path', path);
+  }
+  if (entry.link.length > FIELDS.link[1] || !isAscii(entry.link)) extend('linkpath', entry.link);
+  put(header, 'link', entry.link.subarray(0, FIELDS.link[1]));
+  number(header, 'mode', entry.mode & 0o7777);
+  for (const key of ['uid', 'gid', 'size'] as const) if (!number(header, key, entry[key])) extend(key, String(entry[key]));
+  const seconds = floorSeconds(entry.mtime);
+  if (!number(header, 'mtime', seconds) || BigInt(seconds) * 1_000_000_000n !== entry.mtime) extend('mtime', timeText(entry.mtime));
+  if (entry.atime !== undefined) extend('atime', timeText(entry.atime));
+  if (!number(header, 'major', entry.major) || !number(header, 'minor', entry.minor)) throw new TarError(`device number ${entry.major}:${entry.minor} is out of range`);
+  for (const [name, value] of entry.xattrs) extend(XATTR_PREFIX + name, value);
+  seal(header, FLAGS[entry.type]);
+  return records.length === 0 ? header : Buffer.concat([...paxHeader(records), header]);
+}
+
+function paxHeader(records: [string, Buffer][]): Buffer[] {
+  const body = Buffer.concat(records.sort(([a], [b]) => (a < b ? -1 : 1)).map(([key, value]) => paxRecord(key, value)));
+  const header = Buffer.alloc(BLOCK);
+  put(header, 'name', Buffer.from('PaxHeaders/entry'));
+  number(header, 'mode', 0o644);
+  for (const key of ['uid', 'gid', 'mtime', 'major', 'minor'] as const) number(header, key, 0);
+  number(header, 'size', body.length);
+  seal(header, 'x');
+  return [header, body, bodyPadding(body.length)];
+}
+
+// The record's length counts its own digits.
+function paxRecord(key: string, value: Buffer): Buffer {
+  const rest = Buffer.byteLength(key) + value.length + 3;
+  let length = rest + String(rest).length;
+  if (rest + String(length).length > length) length++;
+  return Buffer.concat([Buffer.from(`${length} ${key}=`), value, Buffer.from('\n')]);
+}
+
+// At a slash: at most 155 bytes before it, 100 behind it. undefined where it cannot be.
+function splitPath(path: Buffer): { prefix: Buffer; name: Buffer } | undefined {
+  if (!isAscii(path)) return undefined;
+  if (path.length <= FIELDS.name[1]) return { prefix: EMPTY, name: path };
+  const slash = path.subarray(0, FIELDS.prefix[1] + 1).lastIndexOf(0x2f, path.length - 2);
+  if (slash <= 0 || path.length - slash - 1 > FIELDS.name[1]) return undefined;
+  return { prefix: path.subarray(0, slash), name: path.subarray(slash + 1) };
+}
+
+const isAscii = (bytes: Buffer): boolean => bytes.every((byte) => byte < 0x80);
+
+const put = (header: Buffer, name: keyof typeof FIELDS, bytes: Buffer): void => void bytes.copy(header, FIELDS[name][0]);
+
+// Octal and a NUL; false, and zero in the field, when it does not fit.
+function number(header: Buffer, name: keyof typeof FIELDS, value: number): boolean {
+  const [start, length] = FIELDS[name];
+  const fits = value >= 0 && value < 8 ** (length - 1);
+  header.write(`${(fits ? value : 0).toString(8).padStart(length - 1, '0')}\0`, start, 'latin1');
+  return fits;
+}
+
+function seal(header: Buffer, flag: string): void {
+  header.write(flag, FIELDS.type[0], 'latin1');
+  header.write('ustar\x0000', FIELDS.magic[0], 'latin1');
+  header.write(`${checksums(header).unsigned.toString(8).padStart(6, '0')}\0 `, FIELDS.checksum[0], 'latin1');
+}
+
+const floorSeconds = (ns: bigint): number => Number(ns >= 0n ? ns / 1_000_000_000n : -((-ns + 999_999_999n) / 1_000_000_000n));
+
+function timeText(ns: bigint): string {
+  const magnitude = ns < 0n ? -ns : ns;
+  const fraction = String(magnitude % 1_000_000_000n).padStart(9, '0').replace(/0+$/, '');
+  return `${ns < 0n ? '-' : ''}${magnitude / 1_000_000_000n}${fraction ? `.${fraction}` : ''}`;
+}

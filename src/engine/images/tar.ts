@@ -1,0 +1,66 @@
+/** What a tar archive holds, in both directions. Names and values are bytes: a layer's paths need not be UTF-8, and a capability's xattr never is. */
+
+export type TarType = 'file' | 'hardlink' | 'symlink' | 'character' | 'block' | 'directory' | 'fifo';
+
+export interface TarEntry {
+  type: TarType;
+  /** As in the archive: `./usr/bin/`, without a NUL. */
+  path: Buffer;
+  /** Target of a hard or symbolic link; empty for others. */
+  link: Buffer;
+  /** The low twelve bits of st_mode. */
+  mode: number;
+  uid: number;
+  gid: number;
+  /** Bytes of the body; 0 for all but files. */
+  size: number;
+  /** Nanoseconds since the epoch. */
+  mtime: bigint;
+  /** undefined unless the archive tells it. */
+  atime?: bigint;
+  /** Of a device. */
+  major: number;
+  minor: number;
+  /** By full name (`security.capability`). */
+  xattrs: Map<string, Buffer>;
+}
+
+export const BLOCK = 512;
+export const XATTR_PREFIX = 'SCHILY.xattr.';
+
+/** Bytes from a body's end to the next block. */
+export const padding = (size: number): number => (BLOCK - (size % BLOCK)) % BLOCK;
+
+/** Where the fields of a ustar header lie. */
+export const FIELDS = {
+  name: [0, 100], mode: [100, 8], uid: [108, 8], gid: [116, 8], size: [124, 12], mtime: [136, 12], checksum: [148, 8], type: [156, 1],
+  link: [157, 100], magic: [257, 8], major: [329, 8], minor: [337, 8], prefix: [345, 155],
+} as const;
+
+/** Sum of a header's bytes with the checksum field taken as spaces; some old tars summed signed bytes. */
+export function checksums(header: Buffer): { unsigned: number; signed: number } {
+  const [start, length] = FIELDS.checksum;
+  let unsigned = 0;
+  let signed = 0;
+  for (let i = 0; i < BLOCK; i++) {
+    const byte = i >= start && i < start + length ? 0x20 : header[i]!;
+    unsigned += byte;
+    signed += byte < 0x80 ? byte : byte - 0x100;
+  }
+  return { unsigned, signed };
+}
+
+/** An archive that is broken, hostile or of a kind that is not understood. */
+export class TarError extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = 'TarError';
+  }
+}
+
+/** A path for people: as UTF-8, quoted, not too long. */
+export function quote(path: Buffer): string {
+  const MAX_SHOWN = 200;
+  const text = path.toString();
+  return JSON.stringify(text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}…` : text);
+}

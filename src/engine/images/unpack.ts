@@ -1,0 +1,78 @@
+/** Unpacks a layer in a jailed process (unpacker.ts). */
+import { spawn, type ChildProcess, type StdioOptions } from 'node:child_process';
+import { closeSync, createReadStream, openSync } from 'node:fs';
+import type { Readable } from 'node:stream';
+import type { Fd } from '../../sys/libc.ts';
+import { InvalidParameter, SystemFault } from '../errors.ts';
+import { decodesHere, decompress, feed, type Compression } from './compression.ts';
+import type { Report } from './unpacker.ts';
+
+export type Unpacked = Extract<Report, { ok: true }>;
+
+const MAX_STDERR = 2000;
+
+export class Unpacker {
+  /** `script` is the bundled unpacker. */
+  constructor(private readonly script: string) {}
+
+  /**
+   * Unpacks `archive` into the empty directory `directory`; all of it is on disk afterwards.
+   * A stream that turns out bad is still read to its end, behind the caller's back: its sender may listen for the answer only then.
+   * @throws InvalidParameter when the archive is broken or tries to get out, SystemFault when the host fails
+   */
+  async unpack(archive: AsyncIterable<Buffer> | Fd, compression: Compression, directory: string, recipe: string): Promise<Unpacked> {
+    // What this Node cannot decode itself is decoded before the jail: its programs are outside.
+    const inside = compression === 'none' || decodesHere(compression);
+    if (typeof archive === 'number' && inside) return outcome(await this.#report(this.#spawn(archive, directory, compression, recipe)));
+    const stream = typeof archive === 'number' ? createReadStream('', { fd: archive, autoClose: false, start: 0 }) : archive;
+    const child = this.#spawn('pipe', directory, inside ? compression : 'none', recipe);
+    let fault: unknown;
+    feed(inside ? stream : decompress(stream, compression), child.stdin!).catch((error: unknown) => {
+      fault = error;
+      // Cut off, not complete: the unpacker must not take it for an archive that ends here.
+      child.kill('SIGKILL');
+    });
+    const report = await this.#report(child).catch((error: unknown) => {
+      throw fault ?? error;
+    });
+    return outcome(report);
+  }
+
+  #spawn(stdin: 'pipe' | Fd, directory: string, compression: Compression, recipe: string): ChildProcess {
+    const recipeFd = openSync(recipe, 'wx', 0o600);
+    try {
+      const stdio: StdioOptions = [stdin, 'ignore', 'pipe', 'pipe', recipeFd];
+      // A clean environment: NODE_OPTIONS and NODE_EXTRA_CA_CERTS are the daemon's, and the latter costs 50 ms.
+      return spawn(process.execPath, [this.script, directory, compression, String(process.pid)], { stdio, env: {} });
+    } finally {
+      closeSync(recipeFd);
+    }
+  }
+
+  async #report(child: ChildProcess): Promise<Report> {
+    const ended = new Promise<string>((resolve, reject) => {
+      child.once('error', (error) => reject(new SystemFault(`cannot start the unpacker: ${error.message}`)));
+      child.once('exit', (code, signal) => resolve(signal ?? `code ${code}`));
+    });
+    ended.catch(() => undefined);
+    const [words, text] = await Promise.all([collect(child.stderr!, MAX_STDERR), collect(child.stdio[3] as Readable)]);
+    const ending = await ended;
+    if (text === '') throw new SystemFault(`the unpacker died (${ending}) ${words.trim()}`.trim());
+    return JSON.parse(text) as Report;
+  }
+}
+
+function outcome(report: Report): Unpacked {
+  if (report.ok) return report;
+  throw report.fault === 'archive' ? new InvalidParameter(`invalid archive: ${report.message}`) : new SystemFault(`unpacking failed: ${report.message}`);
+}
+
+async function collect(stream: Readable, limit = Infinity): Promise<string> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of stream as AsyncIterable<Buffer>) {
+    if (length < limit) chunks.push(chunk);
+    length += chunk.length;
+  }
+  return Buffer.concat(chunks).toString();
+}

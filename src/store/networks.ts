@@ -1,0 +1,96 @@
+/** Networks, addresses in use, and what each container's network was set up with. */
+import type { Network } from '../engine/networks/network.ts';
+import { faultPoint } from '../sys/fault.ts';
+import type { Db } from './database.ts';
+
+export type AttachmentPhase = 'setting-up' | 'up' | 'tearing-down';
+
+export interface AttachmentRow {
+  containerId: string;
+  netns: string;
+  phase: AttachmentPhase;
+  /** JSON, byte for byte what the driver was given. */
+  setup: string;
+}
+
+export interface AddressRow {
+  networkId: string;
+  address: string;
+}
+
+export class NetworkStore {
+  readonly #all;
+  readonly #save;
+  readonly #isTaken;
+  readonly #take;
+  readonly #giveBack;
+  readonly #attachments;
+  readonly #attachment;
+  readonly #begin;
+  readonly #phase;
+  readonly #end;
+
+  constructor(private readonly db: Db) {
+    this.#all = db.prepare<[], { definition: string }>('SELECT definition FROM networks ORDER BY rowid');
+    this.#save = db.prepare(`INSERT INTO networks (id, name, phase, created, definition) VALUES (?, ?, 'ready', ?, ?)
+      ON CONFLICT (id) DO UPDATE SET name = excluded.name, definition = excluded.definition`);
+    this.#isTaken = db.prepare('SELECT 1 FROM addresses WHERE network_id = ? AND address = ?');
+    this.#take = db.prepare('INSERT INTO addresses (network_id, address, container_id) VALUES (?, ?, ?)');
+    this.#giveBack = db.prepare('DELETE FROM addresses WHERE container_id = ?');
+    const columns = 'container_id AS containerId, netns, phase, setup';
+    this.#attachments = db.prepare<[], AttachmentRow>(`SELECT ${columns} FROM attachments ORDER BY rowid`);
+    this.#attachment = db.prepare<[string], AttachmentRow>(`SELECT ${columns} FROM attachments WHERE container_id = ?`);
+    this.#begin = db.prepare("INSERT INTO attachments (container_id, netns, phase, setup) VALUES (?, ?, 'setting-up', ?)");
+    this.#phase = db.prepare('UPDATE attachments SET phase = ? WHERE container_id = ?');
+    this.#end = db.prepare('DELETE FROM attachments WHERE container_id = ?');
+  }
+
+  networks = (): Network[] => this.#all.all().map(({ definition }) => JSON.parse(definition) as Network);
+
+  save(network: Network): void {
+    this.#save.run(network.id, network.name, BigInt(network.created), JSON.stringify(network));
+  }
+
+  isTaken = (networkId: string, address: string): boolean => this.#isTaken.get(networkId, address) !== undefined;
+
+  attachments = (): AttachmentRow[] => this.#attachments.all();
+  attachment = (containerId: string): AttachmentRow | undefined => this.#attachment.get(containerId);
+
+  /** Records what will be set up, before anything is. @throws when an address is in use, or the container is attached */
+  begin(containerId: string, netns: string, setup: string, addresses: AddressRow[]): void {
+    this.#relaxed(() => {
+      this.#begin.run(containerId, netns, setup);
+      for (const { networkId, address } of addresses) this.#take.run(networkId, address, containerId);
+    });
+  }
+
+  /** Moves on, and does `also` (an event, say) in the same transaction. */
+  move(containerId: string, phase: AttachmentPhase, also?: () => void): void {
+    this.#relaxed(() => {
+      this.#phase.run(phase, containerId);
+      also?.();
+    });
+  }
+
+  /** The attachment is undone: its addresses are free. */
+  end(containerId: string, also?: () => void): void {
+    this.#relaxed(() => {
+      this.#giveBack.run(containerId);
+      this.#end.run(containerId);
+      also?.();
+    });
+  }
+
+  // No fsync: what is lost in a power cut tells of network namespaces that are lost as well. A killed daemon loses nothing.
+  #relaxed(work: () => void): void {
+    if (this.db.inTransaction) return this.db.transaction(work)();
+    faultPoint('attachment.before');
+    this.db.pragma('synchronous = NORMAL');
+    try {
+      this.db.transaction(work)();
+    } finally {
+      this.db.pragma('synchronous = FULL');
+    }
+    faultPoint('attachment.after');
+  }
+}

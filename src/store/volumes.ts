@@ -1,0 +1,60 @@
+/** Volumes at rest: one row each. */
+import type { Volume } from '../engine/volumes/volume.ts';
+import { faultPoint } from '../sys/fault.ts';
+import type { Db } from './database.ts';
+
+/** What is not `ready` was under way when the daemon died: the next start finishes or undoes it. */
+export type VolumePhase = 'creating' | 'ready' | 'removing';
+
+/** All but where it lies, which follows from its name. */
+export type StoredVolume = Omit<Volume, 'mountpoint'>;
+
+interface Row {
+  name: string;
+  created: bigint;
+  definition: string;
+}
+
+type Definition = Omit<StoredVolume, 'name' | 'created'>;
+
+export class VolumeStore {
+  readonly #insert;
+  readonly #get;
+  readonly #inPhase;
+  readonly #setPhase;
+  readonly #delete;
+
+  constructor(private readonly db: Db) {
+    this.#insert = db.prepare("INSERT INTO volumes (name, phase, created, definition) VALUES (?, 'creating', ?, ?)");
+    this.#get = db.prepare<[string]>("SELECT * FROM volumes WHERE name = ? AND phase = 'ready'").safeIntegers(true);
+    this.#inPhase = db.prepare<[VolumePhase]>('SELECT * FROM volumes WHERE phase = ? ORDER BY name').safeIntegers(true);
+    this.#setPhase = db.prepare<[VolumePhase, string]>('UPDATE volumes SET phase = ? WHERE name = ?');
+    this.#delete = db.prepare<[string]>('DELETE FROM volumes WHERE name = ?');
+  }
+
+  /** Runs `work` as one transaction: all of it is on disk when it returns, or none. */
+  transaction<T>(work: () => T): T {
+    faultPoint('commit.before');
+    const result = this.db.transaction(work)();
+    faultPoint('commit.after');
+    return result;
+  }
+
+  /** The intent to make it. */
+  insertCreating({ name, created, ...definition }: StoredVolume): void {
+    this.#insert.run(name, BigInt(created), JSON.stringify(definition satisfies Definition));
+  }
+
+  setPhase = (name: string, phase: VolumePhase): void => void this.#setPhase.run(phase, name);
+  delete = (name: string): void => void this.#delete.run(name);
+
+  /** One that is ready. */
+  get(name: string): StoredVolume | undefined {
+    const row = this.#get.get(name) as Row | undefined;
+    return row && fromRow(row);
+  }
+
+  inPhase = (phase: VolumePhase): StoredVolume[] => (this.#inPhase.all(phase) as Row[]).map(fromRow);
+}
+
+const fromRow = ({ name, created, definition }: Row): StoredVolume => ({ ...(JSON.parse(definition) as Definition), name, created: String(created) });

@@ -1,0 +1,75 @@
+/** Inodes under paths that are bytes, not text, and what node:fs cannot say of them: devices, xattrs, times to the nanosecond, final links untouched. */
+import { closeSync, openSync } from 'node:fs';
+import { check, declare, Errno, errno } from './libc.ts';
+
+const mknodCall = declare('int mknod(const char *path, unsigned int mode, unsigned long device)');
+const setxattrCall = declare('int lsetxattr(const char *path, const char *name, void *value, size_t size, int flags)');
+const getxattrCall = declare('long lgetxattr(const char *path, const char *name, void *value, size_t size)');
+const utimensatCall = declare('int utimensat(int directory, const char *path, void *times, int flags)');
+const syncfsCall = declare('int syncfs(int fd)');
+
+const AT_FDCWD = -100;
+const AT_SYMLINK_NOFOLLOW = 0x100;
+const NANOSECONDS = 1_000_000_000n;
+const ENODATA = 61;
+const EOPNOTSUPP = 95;
+
+export const S_IFIFO = 0o010000;
+export const S_IFCHR = 0o020000;
+export const S_IFBLK = 0o060000;
+
+/** What mknod(2) can be told: 12 bits of major, 20 of minor. */
+export const MAX_MAJOR = 0xfff;
+export const MAX_MINOR = 0xfffff;
+
+/** makedev(3). */
+const makedev = (major: number, minor: number): number => (major & MAX_MAJOR) * 256 + (minor & 0xff) + (minor >> 8) * 2 ** 20;
+
+/** `mode` includes the type. mknod(2). */
+export function makeNode(path: Buffer, mode: number, major: number, minor: number): void {
+  check(mknodCall(cString(path), mode, makedev(major, minor)), 'mknod', path.toString());
+}
+
+/** lsetxattr(2). */
+export function setXattrAt(path: Buffer, name: string, value: Buffer): void {
+  check(setxattrCall(cString(path), name, value, value.length, 0), 'lsetxattr', `${name} on ${path.toString()}`);
+}
+
+/** undefined where there is none of that name. lgetxattr(2). */
+export function getXattrAt(path: Buffer, name: string): Buffer | undefined {
+  const MAX_VALUE = 65_536;
+  const value = Buffer.allocUnsafe(MAX_VALUE);
+  const length = Number(getxattrCall(cString(path), name, value, value.length));
+  if (length >= 0) return Buffer.from(value.subarray(0, length));
+  if (errno() === ENODATA || errno() === EOPNOTSUPP) return undefined;
+  throw new Errno(errno(), 'lgetxattr', `${name} of ${path.toString()}`);
+}
+
+/** Access and modification time in nanoseconds since the epoch, of a link itself. utimensat(2). */
+export function setTimes(path: Buffer, atime: bigint, mtime: bigint): void {
+  const times = Buffer.alloc(32);
+  [atime, mtime].forEach((time, i) => {
+    // The nanoseconds count upwards, also before the epoch.
+    const rest = ((time % NANOSECONDS) + NANOSECONDS) % NANOSECONDS;
+    times.writeBigInt64LE((time - rest) / NANOSECONDS, i * 16);
+    times.writeBigInt64LE(rest, i * 16 + 8);
+  });
+  check(utimensatCall(AT_FDCWD, cString(path), times, AT_SYMLINK_NOFOLLOW), 'utimensat', path.toString());
+}
+
+/** Writes out everything of the filesystem that `path` is on. syncfs(2). */
+export function syncFilesystem(path: string): void {
+  const fd = openSync(path, 'r');
+  try {
+    check(syncfsCall(fd), 'syncfs', path);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function cString(path: Buffer): Buffer {
+  const text = Buffer.allocUnsafe(path.length + 1);
+  path.copy(text);
+  text[path.length] = 0;
+  return text;
+}

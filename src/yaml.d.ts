@@ -1,0 +1,5 @@
+/** YAML files are bundled as the document they hold. */
+declare module '*.yaml' {
+  const document: unknown;
+  export default document;
+}

@@ -1,0 +1,33 @@
+/** Bundles the unpacker (and whatever else runs as a process of its own) for tests, as scripts/bundle.mjs does for the daemon. */
+import { build } from 'esbuild';
+import { copyFileSync, mkdtempSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const require = createRequire(import.meta.url);
+
+export interface Bundles {
+  directory: string;
+  unpacker: string;
+  /** Bundles `source` (below the repository's root) as well; returns the script. */
+  add(source: string): Promise<string>;
+  [Symbol.dispose](): void;
+}
+
+export async function bundles(): Promise<Bundles> {
+  const directory = mkdtempSync(join(tmpdir(), 'holdfast-bundle-'));
+  copyFileSync(require.resolve(`@koromix/koffi-linux-${process.arch}/linux_${process.arch}/koffi.node`), join(directory, 'koffi.node'));
+  const add = async (source: string): Promise<string> => {
+    const outfile = join(directory, `${source.replace(/^.*\//, '').replace(/\.ts$/, '')}.cjs`);
+    await build({
+      entryPoints: [join(root, source)], outfile, bundle: true, platform: 'node', target: 'node20', format: 'cjs', logLevel: 'error', loader: { '.sql': 'text' },
+      define: { 'import.meta.url': '__moduleUrl' }, banner: { js: "const __moduleUrl = require('node:url').pathToFileURL(__filename).href;" },
+      external: ['better-sqlite3'],
+    });
+    return outfile;
+  };
+  return { directory, unpacker: await add('src/engine/images/unpacker.ts'), add, [Symbol.dispose]: () => rmSync(directory, { recursive: true, force: true }) };
+}

@@ -1,0 +1,278 @@
+import { chownSync, existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { Event } from '../../src/engine/events/event.ts';
+import { EventLog } from '../../src/engine/events/event-log.ts';
+import { Conflict, InvalidParameter, NotFound } from '../../src/engine/errors.ts';
+import { Volumes, type VolumeRequest } from '../../src/engine/volumes/volumes.ts';
+import { openDatabase, type Db } from '../../src/store/database.ts';
+import { EventStore } from '../../src/store/events.ts';
+import { VolumeStore } from '../../src/store/volumes.ts';
+import { wallClock } from '../../src/sys/clock.ts';
+import { mount, MS, unmount } from '../../src/sys/mount.ts';
+
+let directory: string;
+let root: string;
+let db: Db;
+let store: VolumeStore;
+let events: EventLog;
+let users: Record<string, string[]>;
+let volumes: Volumes;
+
+const restart = (): void => {
+  volumes = new Volumes({ store, events, root, usersOf: (name) => users[name] ?? [] });
+};
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'volumes-'));
+  root = join(directory, 'volumes');
+  db = openDatabase(join(directory, 'holdfast.db'));
+  store = new VolumeStore(db);
+  events = new EventLog(new EventStore(db));
+  users = {};
+  restart();
+});
+afterEach(() => {
+  db.close();
+  rmSync(directory, { recursive: true });
+});
+
+const request = (name: string, more: Partial<VolumeRequest> = {}): VolumeRequest => ({ name, driver: '', labels: {}, options: {}, ...more });
+const names = (filters: Record<string, string[]> = {}): string[] => volumes.list(new Map(Object.entries(filters))).map((v) => v.name);
+
+async function told(): Promise<string[]> {
+  const found: Event[] = [];
+  for await (const event of events.subscribe({ since: 0n, until: wallClock() - 1n, matches: () => true }, new AbortController().signal)) found.push(event);
+  return found.map((e) => `${e.action} ${e.actor} ${e.attributes['driver'] ?? ''}`.trim());
+}
+
+describe('create', () => {
+  test('makes a directory, a row and an event', async () => {
+    const volume = await volumes.create(request('data', { labels: { a: 'b' } }));
+    expect(volume).toMatchObject({ name: 'data', driver: 'local', mountpoint: join(root, 'data/_data'), labels: { a: 'b' }, options: {}, anonymous: false });
+    expect(lstatSync(volume.mountpoint).mode & 0o777).toBe(0o755);
+    expect(volumes.resolve('data')).toEqual(volume);
+    expect(await told()).toEqual(['create data local']);
+  });
+
+  test('without a name is anonymous', async () => {
+    const volume = await volumes.create(request(''));
+    expect(volume.name).toMatch(/^[0-9a-f]{64}$/);
+    expect(volume).toMatchObject({ anonymous: true, labels: { 'com.docker.volume.anonymous': '' } });
+  });
+
+  test('again returns the old one, also of many at once', async () => {
+    const first = await volumes.create(request('data', { labels: { old: '1' } }));
+    expect(await volumes.create(request('data', { labels: { new: '1' } }))).toEqual(first);
+    const many = await Promise.all([1, 2, 3].map(() => volumes.create(request('more'))));
+    expect(new Set(many.map((v) => v.created)).size).toBe(1);
+    expect(await told()).toEqual(['create data local', 'create more local']);
+  });
+
+  test.each<[string, VolumeRequest, string, typeof InvalidParameter | typeof NotFound]>([
+    ['a bad name', request('a/b'), 'create a/b: "a/b" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path', InvalidParameter],
+    ['dots', request('..'), 'create ..: ".." includes invalid characters', InvalidParameter],
+    ['a short name', request('a'), 'create a: volume name is too short, names should be at least two alphanumeric characters', InvalidParameter],
+    ['an unknown driver', request('data', { driver: 'nfs' }), 'create data: error looking up volume plugin nfs: plugin "nfs" not found', NotFound],
+    ['an unknown option', request('data', { options: { foo: '1' } }), 'create data: invalid option: "foo"', InvalidParameter],
+    ['half a device', request('data', { options: { type: 'tmpfs' } }), 'create data: missing required option: "device"', InvalidParameter],
+  ])('refuses %s', async (_, wrong, message, kind) => {
+    const failure = await volumes.create(wrong).catch((error: unknown) => error);
+    expect(failure).toBeInstanceOf(kind);
+    expect((failure as Error).message).toContain(message);
+    expect(names()).toEqual([]);
+  });
+});
+
+describe('remove', () => {
+  test('removes directory and row', async () => {
+    const volume = await volumes.create(request('data'));
+    writeFileSync(join(volume.mountpoint, 'file'), 'x');
+    await volumes.remove('data', { force: false });
+    expect(existsSync(join(root, 'data'))).toBe(false);
+    expect(() => volumes.resolve('data')).toThrow('get data: no such volume');
+    expect(await told()).toEqual(['create data local', 'destroy data local']);
+  });
+
+  test('refuses while a container has it, forced too', async () => {
+    await volumes.create(request('data'));
+    users = { data: ['c1', 'c2'] };
+    for (const force of [false, true]) {
+      await expect(volumes.remove('data', { force })).rejects.toThrow(new Conflict('remove data: volume is in use - [c1, c2]'));
+    }
+  });
+
+  test('of none is an error unless forced', async () => {
+    await expect(volumes.remove('data', { force: false })).rejects.toThrow(new NotFound('get data: no such volume'));
+    await volumes.remove('data', { force: true });
+  });
+
+  test('and create at once do not meet', async () => {
+    await volumes.create(request('data'));
+    const [, volume] = await Promise.all([volumes.remove('data', { force: false }), volumes.create(request('data'))]);
+    expect(existsSync(volume.mountpoint)).toBe(true);
+    expect(names()).toEqual(['data']);
+  });
+
+  test('never deletes what is mounted inside', async () => {
+    const volume = await volumes.create(request('data'));
+    const precious = join(directory, 'precious');
+    mkdirSync(precious);
+    writeFileSync(join(precious, 'file'), 'x');
+    mount(precious, volume.mountpoint, null, MS.BIND);
+    await volumes.remove('data', { force: false });
+    expect(readdirSync(precious)).toEqual(['file']);
+    expect(existsSync(join(root, 'data'))).toBe(false);
+  });
+});
+
+test('list filters', async () => {
+  await volumes.create(request('one', { labels: { tier: 'a' } }));
+  await volumes.create(request('two', { labels: { tier: 'b', x: '' } }));
+  users = { one: ['c1'] };
+  expect(names()).toEqual(['one', 'two']);
+  expect(names({ name: ['on'] })).toEqual(['one']);
+  expect(names({ label: ['tier'] })).toEqual(['one', 'two']);
+  expect(names({ label: ['tier=b', 'x'] })).toEqual(['two']);
+  expect(names({ driver: ['nfs'] })).toEqual([]);
+  expect(names({ dangling: ['true'] })).toEqual(['two']);
+  expect(names({ dangling: ['0'] })).toEqual(['one']);
+  expect(() => names({ nonsense: ['x'] })).toThrow("invalid filter 'nonsense'");
+  expect(() => names({ dangling: ['maybe'] })).toThrow("invalid filter 'dangling=[maybe]'");
+});
+
+test('prune takes unused anonymous volumes, and named ones only when asked', async () => {
+  const anonymous = await volumes.create(request(''));
+  await volumes.create(request('named'));
+  await volumes.create(request('kept', { labels: { keep: '' } }));
+  await volumes.create(request('used'));
+  users = { used: ['c1'] };
+  writeFileSync(join(anonymous.mountpoint, 'file'), '12345');
+  await expect(volumes.prune(new Map([['until', ['1h']]]))).rejects.toThrow("invalid filter 'until'");
+  expect(await volumes.prune(new Map())).toEqual({ deleted: [anonymous.name], reclaimed: 5 });
+  expect(await volumes.prune(new Map([['all', ['true']], ['label!', ['keep']]]))).toEqual({ deleted: ['named'], reclaimed: 0 });
+  expect(names()).toEqual(['kept', 'used']);
+});
+
+describe('copy-up', () => {
+  let rootfs: string;
+  beforeEach(() => {
+    rootfs = join(directory, 'rootfs');
+    mkdirSync(join(rootfs, 'srv/deep'), { recursive: true });
+    writeFileSync(join(rootfs, 'srv/file'), 'content', { mode: 0o640 });
+    chownSync(join(rootfs, 'srv'), 33, 34);
+    chownSync(join(rootfs, 'srv/file'), 1000, 1001);
+    symlinkSync('/etc/passwd', join(rootfs, 'srv/link'));
+    symlinkSync('/srv', join(rootfs, 'absolute'));
+    symlinkSync('../../../../../../etc', join(rootfs, 'escape'));
+  });
+  const fill = async (destination: string, name = 'data'): Promise<string> => {
+    const volume = await volumes.create(request(name));
+    await volumes.copyUp(volume, rootfs, destination);
+    return volume.mountpoint;
+  };
+
+  test('copies content, owners, modes and links as they are', async () => {
+    const data = await fill('/srv');
+    expect(readdirSync(data).sort()).toEqual(['deep', 'file', 'link']);
+    expect(readFileSync(join(data, 'file'), 'utf8')).toBe('content');
+    expect(lstatSync(join(data, 'file'))).toMatchObject({ uid: 1000, gid: 1001, mode: 0o100640 });
+    expect(readlinkSync(join(data, 'link'))).toBe('/etc/passwd');
+    expect(lstatSync(data)).toMatchObject({ uid: 33, gid: 34 });
+    expect(readdirSync(join(data, '..'))).toEqual(['_data']);
+  });
+
+  test('takes over owner and mode of an empty directory too', async () => {
+    mkdirSync(join(rootfs, 'empty'), { mode: 0o700 });
+    chownSync(join(rootfs, 'empty'), 5, 6);
+    expect(lstatSync(await fill('/empty'))).toMatchObject({ uid: 5, gid: 6, mode: 0o40700 });
+  });
+
+  test('follows links inside the image, and none out of it', async () => {
+    expect(readdirSync(await fill('/absolute', 'inside')).length).toBe(3);
+    expect(readdirSync(await fill('/escape', 'outside'))).toEqual([]);
+  });
+
+  test('leaves a volume alone that has content, or for which the image has nothing', async () => {
+    const volume = await volumes.create(request('data'));
+    writeFileSync(join(volume.mountpoint, 'mine'), '');
+    await fill('/srv');
+    expect(readdirSync(volume.mountpoint)).toEqual(['mine']);
+    expect(readdirSync(await fill('/missing', 'none'))).toEqual([]);
+    expect(readdirSync(await fill('/srv/file', 'file'))).toEqual([]);
+  });
+
+  test('keeps the data directory itself, as it may be mounted already', async () => {
+    const volume = await volumes.create(request('data'));
+    const before = lstatSync(volume.mountpoint).ino;
+    await fill('/srv');
+    expect(lstatSync(volume.mountpoint).ino).toBe(before);
+  });
+});
+
+describe('the next start', () => {
+  test('undoes a creation that was not finished', async () => {
+    store.insertCreating({ name: 'row', driver: 'local', created: '1', labels: {}, options: {}, anonymous: false });
+    store.insertCreating({ name: 'directory', driver: 'local', created: '1', labels: {}, options: {}, anonymous: false });
+    mkdirSync(join(root, 'directory/_data'), { recursive: true });
+    restart();
+    await volumes.start();
+    expect(names()).toEqual([]);
+    expect(readdirSync(root)).toEqual([]);
+    expect(await volumes.create(request('row'))).toMatchObject({ name: 'row' });
+  });
+
+  test('keeps data that lies in one, whatever its row says', async () => {
+    store.insertCreating({ name: 'data', driver: 'local', created: '1', labels: {}, options: {}, anonymous: false });
+    mkdirSync(join(root, 'data/_data'), { recursive: true });
+    writeFileSync(join(root, 'data/_data/file'), '');
+    restart();
+    await volumes.start();
+    expect(names()).toEqual(['data']);
+  });
+
+  test('finishes a removal, and tells of it', async () => {
+    await volumes.create(request('data'));
+    store.setPhase('data', 'removing');
+    restart();
+    expect(names()).toEqual([]);
+    await volumes.start();
+    expect(existsSync(join(root, 'data'))).toBe(false);
+    expect(await told()).toEqual(['create data local', 'destroy data local']);
+  });
+
+  test('throws away half a copy-up, and finishes a whole one', async () => {
+    const half = await volumes.create(request('half'));
+    mkdirSync(join(half.mountpoint, '../_filling'));
+    writeFileSync(join(half.mountpoint, '../_filling/a'), '');
+    const whole = await volumes.create(request('whole'));
+    mkdirSync(join(whole.mountpoint, '../_filled'), { mode: 0o711 });
+    for (const name of ['a', 'b']) writeFileSync(join(whole.mountpoint, '../_filled', name), '');
+    renameSync(join(whole.mountpoint, '../_filled/a'), join(whole.mountpoint, 'a'));
+    restart();
+    await volumes.start();
+    expect(readdirSync(half.mountpoint)).toEqual([]);
+    expect(readdirSync(whole.mountpoint)).toEqual(['a', 'b']);
+    expect(lstatSync(whole.mountpoint).mode & 0o777).toBe(0o711);
+    for (const { mountpoint } of [half, whole]) expect(readdirSync(join(mountpoint, '..'))).toEqual(['_data']);
+  });
+});
+
+test('a volume with a device is mounted once, and unmounted with its removal', async () => {
+  const source = join(directory, 'source');
+  mkdirSync(source);
+  writeFileSync(join(source, 'file'), '');
+  const volume = await volumes.create(request('data', { options: { type: 'none', o: 'bind', device: source } }));
+  await volumes.mount(volume);
+  await volumes.mount(volume);
+  expect(readdirSync(volume.mountpoint)).toEqual(['file']);
+  await volumes.remove('data', { force: false });
+  expect(readdirSync(source)).toEqual(['file']);
+  expect(unmount(volume.mountpoint)).toBe(false);
+});
+
+test('a device that cannot be mounted is an error with its reason', async () => {
+  const volume = await volumes.create(request('data', { options: { type: 'none', o: 'bind', device: '/no/such' } }));
+  await expect(volumes.mount(volume)).rejects.toThrow(/error while mounting volume 'data': failed to mount local volume: .*no\/such/);
+});
