@@ -85,9 +85,11 @@ export class Journal {
     this.state = applyRecord(this.state, record);
     this.carried = carry(this.carried, record);
     this.#recent.push(record);
-    if (this.#recent.length > 2 * RECENT) this.#recent.splice(0, RECENT);
     this.#unwritten.push(encodeRecord(record));
     this.#flush();
+    // What is in no file yet can be had from here only.
+    const kept = RECENT + this.#unwritten.length;
+    if (this.#recent.length > kept + RECENT) this.#recent.splice(0, this.#recent.length - kept);
     if (!UNSYNCED.has(body.type)) this.#wantSync();
     if (this.#size > this.#boundAt) void this.#compact();
     this.onAppend(this.seq);

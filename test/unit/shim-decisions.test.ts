@@ -1,0 +1,146 @@
+/** What a shim decides, without a container. */
+import { describe, expect, test } from 'vitest';
+import type { RecordBody, RestartPolicy } from '../../src/protocol/records.ts';
+import { applyRecord, initialRunState } from '../../src/protocol/runstate.ts';
+import { carry, initialCarried } from '../../src/shim/carried.ts';
+import { classify, startFailure } from '../../src/shim/failure.ts';
+import { goDuration, judge, nextProbeIn } from '../../src/shim/health.ts';
+import { isPassing, next, type Phase } from '../../src/shim/phase.ts';
+import { decide, nextBackoff, type Death } from '../../src/shim/restart.ts';
+import { parseRuntimeLog, RuntimeFailure } from '../../src/shim/runtime.ts';
+import { plan } from '../../src/shim/takeover.ts';
+import { body } from '../../src/shim/wait.ts';
+
+describe('the restart policy', () => {
+  const death = (more: Partial<Death> = {}): Death => ({ code: 1, ranMs: 50, stoppedByUser: false, shutdown: false, restartCount: 0, backoffMs: 0, ...more });
+  const policy = (name: RestartPolicy['name'], maximumRetryCount = 0): RestartPolicy => ({ name, maximumRetryCount });
+
+  test.each([
+    ['no, failed', policy('no'), death(), false],
+    ['always, failed', policy('always'), death(), true],
+    ['always, well', policy('always'), death({ code: 0 }), true],
+    ['always, stopped by a user', policy('always'), death({ stoppedByUser: true }), false],
+    ['always, the host goes down', policy('always'), death({ shutdown: true }), false],
+    ['unless-stopped, well', policy('unless-stopped'), death({ code: 0 }), true],
+    ['unless-stopped, stopped by a user', policy('unless-stopped'), death({ stoppedByUser: true }), false],
+    ['on-failure, well', policy('on-failure'), death({ code: 0 }), false],
+    ['on-failure, failed for the hundredth time', policy('on-failure'), death({ restartCount: 100 }), true],
+    ['on-failure:2, failed once', policy('on-failure', 2), death({ restartCount: 1 }), true],
+    ['on-failure:2, failed twice', policy('on-failure', 2), death({ restartCount: 2 }), false],
+  ])('%s', (_, p, d, restart) => expect(decide(p, d).restart).toBe(restart));
+
+  test('the back-off doubles up to a minute, and begins anew after ten seconds of running', () => {
+    const delays: number[] = [];
+    for (let ms = 0, n = 0; n < 12; n++) delays.push((ms = nextBackoff(ms, 0)));
+    expect(delays).toEqual([100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 51_200, 60_000, 60_000]);
+    expect(nextBackoff(60_000, 10_000)).toBe(100);
+    expect(nextBackoff(800, 9_999)).toBe(1600);
+  });
+});
+
+describe('health', () => {
+  const timing = { sinceStartMs: 60_000, startPeriodMs: 0, retries: 3 };
+  test.each([
+    [{ status: 'starting', streak: 0 }, 0, timing, { status: 'healthy', streak: 0 }],
+    [{ status: 'starting', streak: 0 }, 1, timing, { status: 'starting', streak: 1 }],
+    [{ status: 'starting', streak: 2 }, 1, timing, { status: 'unhealthy', streak: 3 }],
+    [{ status: 'healthy', streak: 0 }, -1, timing, { status: 'healthy', streak: 1 }],
+    [{ status: 'unhealthy', streak: 9 }, 2, timing, { status: 'unhealthy', streak: 10 }],
+    [{ status: 'unhealthy', streak: 9 }, 0, timing, { status: 'healthy', streak: 0 }],
+    [{ status: 'starting', streak: 0 }, 1, { ...timing, sinceStartMs: 5, startPeriodMs: 10 }, { status: 'starting', streak: 0 }],
+    [{ status: 'healthy', streak: 0 }, 1, { ...timing, sinceStartMs: 5, startPeriodMs: 10 }, { status: 'healthy', streak: 1 }],
+  ] as const)('%o and exit %i', (before, code, t, after) => expect(judge(before, code, t)).toEqual(after));
+
+  test('the start interval counts within the start period, until it is healthy', () => {
+    const spec = { argv: [], interval: 30_000, timeout: 0, startPeriod: 10_000, startInterval: 1_000, retries: 0 };
+    expect([nextProbeIn('starting', 5_000, spec), nextProbeIn('healthy', 5_000, spec), nextProbeIn('starting', 10_000, spec)]).toEqual([1_000, 30_000, 30_000]);
+  });
+
+  test.each([[0, '0s'], [300, '300ms'], [1500, '1.5s'], [30_000, '30s'], [90_000, '1m30s'], [3_600_000, '1h0m0s']])('%i ms is %s', (ms, text) => expect(goDuration(ms)).toBe(text));
+});
+
+describe('failures in dockerd\'s terms', () => {
+  test.each([
+    ['exec: "nope": executable file not found in $PATH', 127],
+    ['exec: "/x": stat /x: no such file or directory', 127],
+    ['mounting "/a" to rootfs: not a directory', 127],
+    ['exec: "/etc": permission denied', 126],
+    ['exec: "/etc": is a directory', 126],
+    ['something else', 128],
+  ])('%s is %i', (text, code) => expect(classify(text).code).toBe(code));
+
+  test('clients tell the code by words: the missing ones are added', () => {
+    expect(classify('exec: "/etc": is a directory').message).toMatch(/is a directory: permission denied$/);
+    expect(classify('x: not a directory').message).toContain('Are you trying to mount a directory onto a file');
+  });
+
+  test('an exec that fails for another reason is 126', () => expect(startFailure('exec', new RuntimeFailure('whatever'))).toEqual({ message: 'OCI runtime exec failed: whatever: unknown', code: 126 }));
+
+  test('the last error of the runtime\'s log', () => {
+    expect(parseRuntimeLog('{"level":"warning","msg":"w"}\n{"level":"error","msg":"e"}\nnot json\n')).toBe('e');
+    expect(parseRuntimeLog('')).toBeUndefined();
+  });
+});
+
+test('an error is in a wait\'s answer only when there is one', () => {
+  expect(body({ code: 3 })).toBe('{"StatusCode":3}\n');
+  expect(body({ code: 127, error: 'why' })).toBe('{"StatusCode":127,"Error":{"Message":"why"}}\n');
+});
+
+describe('phases', () => {
+  test('only what makes sense', () => {
+    expect(next('idle', 'create', 'c')).toBe('creating');
+    expect(() => next('running', 'create', 'c')).toThrow('container c is running');
+    expect(() => next('paused', 'pause', 'c')).toThrow('container c is already paused');
+    expect(() => next('running', 'resume', 'c')).toThrow('Container c is not paused');
+    expect(() => next('idle', 'pause', 'c')).toThrow('container c is not running');
+  });
+  test('what passes by itself is waited for', () => {
+    const phases: Phase[] = ['idle', 'creating', 'created', 'starting', 'running', 'paused', 'ending', 'backoff', 'between'];
+    expect(phases.filter(isPassing)).toEqual(['creating', 'created', 'starting', 'ending', 'between']);
+  });
+});
+
+describe('what a shim does with what a dead one left', () => {
+  const stopping: RecordBody = { type: 'stopping', operation: 's', signal: 15, deadlineMs: 10_000, restart: false };
+  const run: RecordBody[] = [{ type: 'creating', operation: 'a' }, { type: 'created', pid: 9, startTime: '1' }, { type: 'started', pid: 9, startTime: '1', operation: 'a' }];
+  const exited: RecordBody = { type: 'exited', code: 1, signal: 0, oomKilled: false };
+  const restarting: RecordBody = { type: 'restarting', count: 1, at: '5000000' };
+
+  const found = (bodies: RecordBody[], boot: string) => {
+    let [state, carried] = [initialRunState(), initialCarried()];
+    bodies.forEach((b, i) => {
+      const record = { seq: i + 1, gen: 1, boot: 'this', wall: '1', mono: '1', ...b };
+      state = applyRecord(state, record);
+      carried = carry(carried, record);
+    });
+    return { state, carried, boot };
+  };
+
+  test.each([
+    ['nothing ever', [], 'rest', 'rest'],
+    ['creating', run.slice(0, 1), 'clear fail', 'fail'],
+    ['created', run.slice(0, 2), 'clear fail', 'fail'],
+    ['running', run, 'adopt', 'lost'],
+    ['paused', [...run, { type: 'paused' }], 'adopt', 'lost'],
+    ['being stopped', [...run, stopping], 'adopt', 'lost'],
+    ['dead', [...run, exited], 'decide', 'finish'],
+    ['dead in a client\'s restart', [...run, { ...stopping, restart: true }, exited], 'await-restart client', 'finish'],
+    ['in the back-off', [...run, exited, restarting], 'await-restart policy', 'finish'],
+    ['being restarted by policy', [...run, exited, restarting, { type: 'creating', operation: '' }], 'clear retry', 'finish'],
+    ['being restarted by a client', [...run, { ...stopping, restart: true }, exited, { type: 'creating', operation: 's' }], 'clear retry', 'fail'],
+    ['failed', [...run.slice(0, 1), { type: 'failed', error: 'x', code: 127, operation: 'a' }], 'finish', 'finish'],
+    ['final', [...run, exited, { type: 'final', user: false }], 'rest', 'rest'],
+  ] as [string, RecordBody[], string, string][])('%s', (_, records, sameBoot, laterBoot) => {
+    const said = (boot: string): string => Object.values(plan(found(records, boot))).join(' ');
+    expect([said('this'), said('later')]).toEqual([sameBoot, laterBoot]);
+  });
+
+  test('a stop keeps its deadline; it ends with its record, a kill with the container', () => {
+    const kill: RecordBody = { type: 'stopping', operation: 'k', signal: 9, deadlineMs: -1, restart: false, kill: true };
+    expect(found([...run, stopping], 'this').carried.intents).toMatchObject([{ operation: 's', deadlineMs: 10_000, sent: false }]);
+    expect(found([...run, stopping, { type: 'killed', signal: 15 }], 'this').carried.intents).toMatchObject([{ sent: true }]);
+    expect(found([...run, stopping, kill, exited, { type: 'final', user: true }], 'this').carried.intents).toMatchObject([{ operation: 's' }]);
+    expect(found([...run, stopping, exited, { type: 'final', user: true }, { type: 'stopped', operation: 's' }], 'this').carried.intents).toEqual([]);
+  });
+});

@@ -1,0 +1,231 @@
+/** A shim killed with -9, and what the next one makes of it. */
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { encodeRecord } from '../../src/protocol/journal-format.ts';
+import { bundleShim, isGone, processesHolding, sleep, TestContainer, until, type ContainerOptions } from './shim-harness.ts';
+
+const bundles = mkdtempSync(join(tmpdir(), 'hb-'));
+let bundle: string;
+beforeAll(async () => void (bundle = await bundleShim(bundles)), 60_000);
+afterAll(() => rmSync(bundles, { recursive: true, force: true }));
+
+const container = (script: string, more: Partial<ContainerOptions> = {}): TestContainer => new TestContainer(bundle, { command: ['sh', '-c', script], ...more });
+const OBEDIENT = 'trap "exit 3" TERM; echo up; while :; do usleep 20000; done';
+const COUNTING = 'trap "exit 3" TERM; i=0; while :; do echo $i; i=$((i+1)); usleep 5000; done';
+const up = (c: TestContainer): Promise<unknown> => until(() => c.log.includes('up'));
+
+describe('a shim killed with -9', { timeout: 30_000 }, () => {
+  test('leaves a container that runs on, whose output, code and stop the next one sees to', async () => {
+    await using c = container(COUNTING);
+    const pid = await c.start(await c.adopt());
+    await until(() => c.log.length > 0);
+    await c.killShim();
+    await sleep(300);
+    expect(isGone(pid)).toBe(false);
+    const ctl = await c.adopt();
+    expect((await ctl.ask<'hello'>({ op: 'hello', protocol: 1, daemon: 't' })).state).toMatchObject({ status: 'running', pid });
+    const before = c.log.length;
+    await until(() => c.log.length > before + 200);
+    await ctl.ask<'stop'>({ op: 'stop', operation: 's', signal: 15, timeout: 5 });
+    expect(c.find('exited')[0]).toMatchObject({ code: 3, signal: 0 });
+    // At most the one chunk in flight is lost: nothing is doubled, nothing out of order.
+    const numbers = c.log.trim().split('\n').map(Number);
+    expect(numbers.every((n, i) => i === 0 || n === numbers[i - 1]! + 1)).toBe(true);
+    await c.shimEnds();
+    await until(() => processesHolding(c.base).length === 0);
+  });
+
+  test('an exit while no shim was there has its true code and its last words', async () => {
+    await using c = container('usleep 300000; echo last words; exit 42');
+    await c.start(await c.adopt());
+    await c.killShim();
+    await sleep(700);
+    await c.adopt();
+    await c.until('final');
+    expect(c.find('exited')[0]).toMatchObject({ code: 42, signal: 0 });
+    expect(c.log).toBe('last words\n');
+  });
+
+  test('the restart policy and health checks go on', async () => {
+    await using c = container('usleep 400000; exit 4', { spec: { restart: { name: 'on-failure', maximumRetryCount: 1 } } });
+    await c.start(await c.adopt());
+    await c.killShim();
+    const ctl = await c.adopt();
+    ctl.socket.destroy();
+    await c.until('final');
+    expect(c.find('exited').map((r) => [r.gen, r.code])).toEqual([[1, 4], [2, 4]]);
+  });
+
+  test('in the back-off: the next shim restarts when it is time', async () => {
+    await using c = container('exit 4', { spec: { restart: { name: 'on-failure', maximumRetryCount: 4 } } });
+    await c.start(await c.adopt());
+    await until(() => c.find('restarting').length === 3);
+    await c.killShim();
+    await c.adopt();
+    await c.until('final');
+    expect(c.find('restarting').map((r) => r.count)).toEqual([1, 2, 3, 4]);
+  });
+
+  test('in the middle of a stop: SIGKILL still comes on time', async () => {
+    await using c = container('trap "" TERM; echo up; while :; do usleep 20000; done');
+    const ctl = await c.adopt();
+    await c.start(ctl);
+    await up(c);
+    const before = Date.now();
+    ctl.ask<'stop'>({ op: 'stop', operation: 's', signal: 15, timeout: 2 }).catch(() => {});
+    await c.until('killed');
+    await c.killShim();
+    await c.adopt();
+    await c.until('stopped');
+    expect(Date.now() - before).toBeGreaterThan(1900);
+    expect(Date.now() - before).toBeLessThan(3500);
+    expect(c.find('final')[0]).toMatchObject({ user: true });
+  });
+
+  test('in the middle of a restart: the next shim finishes it', async () => {
+    await using c = container('trap "usleep 500000; exit 0" TERM; echo up; while :; do usleep 20000; done');
+    const ctl = await c.adopt();
+    await c.start(ctl);
+    await up(c);
+    ctl.ask<'restart'>({ op: 'restart', operation: 'r', signal: 15, timeout: 5 }).catch(() => {});
+    await c.until('killed');
+    await c.killShim();
+    await c.adopt();
+    await c.until('restarted');
+    expect(c.find('started').map((r) => r.gen)).toEqual([1, 2]);
+    expect(c.types).not.toContain('final');
+  });
+
+  test('between create and start: the init is killed, the start has failed', async () => {
+    await using c = container('echo never');
+    const { pid } = await (await c.adopt()).ask<'create'>({ op: 'create', operation: 'a' });
+    await c.killShim();
+    const ctl = await c.adopt();
+    await c.until('final');
+    expect(isGone(pid)).toBe(true);
+    expect(c.find('failed')[0]).toMatchObject({ operation: 'a', code: 128 });
+    await c.start(ctl, 'b');
+    await c.until('exited');
+  });
+
+  test('before `started` was written down: the container is found running', async () => {
+    await using c = container(OBEDIENT);
+    await c.start(await c.adopt());
+    await up(c);
+    await c.killShim();
+    const kept = c.journal.filter((r) => r.type !== 'started');
+    writeFileSync(join(c.dir, 'journal'), Buffer.concat(kept.map(encodeRecord)));
+    const ctl = await c.adopt();
+    await c.until('started');
+    await ctl.ask<'stop'>({ op: 'stop', operation: 's', signal: 15, timeout: 5 });
+    expect(c.find('exited')[0]).toMatchObject({ code: 3 });
+  });
+
+  test('a terminal lives on: no hang-up, and both ways', async () => {
+    await using c = container('trap "echo HUP" HUP; echo up; while read x; do echo got $x; done', { terminal: true, spec: { openStdin: true } });
+    await c.start(await c.adopt());
+    await up(c);
+    await c.killShim();
+    await sleep(200);
+    const ctl = await c.adopt();
+    const client = await c.attach(ctl, { stdin: true, framed: false });
+    client.socket.write('there\n');
+    await until(() => client.text.includes('got there'));
+    expect(c.log).not.toContain('HUP');
+    await ctl.ask<'signal'>({ op: 'signal', operation: 'k', signal: 9, asUser: true });
+    await c.until('final');
+  });
+
+  test('an open stdin lives on, and its end still comes', async () => {
+    await using c = container('cat; exit 5', { spec: { openStdin: true, stdinOnce: true } });
+    await c.start(await c.adopt());
+    await sleep(100);
+    await c.killShim();
+    await sleep(200);
+    const ctl = await c.adopt();
+    const client = await c.attach(ctl, { stdin: true });
+    client.socket.end('after\n');
+    await c.until('final');
+    expect(c.log).toBe('after\n');
+    expect(c.find('exited')[0]).toMatchObject({ code: 5 });
+  });
+
+  test('an exec lives on, and its code is known', async () => {
+    await using c = container(OBEDIENT);
+    const ctl = await c.adopt();
+    await c.start(ctl);
+    const exec = c.exec(['sh', '-c', 'usleep 900000; exit 8']);
+    await ctl.ask<'exec'>({ op: 'exec', exec });
+    await sleep(300);
+    await c.killShim();
+    await c.adopt();
+    expect(await c.until('exec-exited')).toMatchObject({ exec: exec.id, code: 8 });
+  });
+
+  test('its keeper killed too: the container runs on, and is stopped', async () => {
+    await using c = container(OBEDIENT);
+    await c.start(await c.adopt());
+    await up(c);
+    const keeper = JSON.parse(readFileSync(join(c.run, '1.keeper'), 'utf8')) as { pid: number };
+    await c.killShim();
+    process.kill(keeper.pid, 'SIGKILL');
+    const ctl = await c.adopt();
+    await ctl.ask<'stop'>({ op: 'stop', operation: 's', signal: 15, timeout: 5 });
+    expect(c.find('exited')).toHaveLength(1);
+  });
+});
+
+describe('a keeper killed with -9', { timeout: 30_000 }, () => {
+  test('is replaced', async () => {
+    await using c = container(OBEDIENT);
+    await c.start(await c.adopt());
+    const keeper = (): number => (JSON.parse(readFileSync(join(c.run, '1.keeper'), 'utf8')) as { pid: number }).pid;
+    const first = keeper();
+    process.kill(first, 'SIGKILL');
+    await until(() => keeper() !== first);
+  });
+});
+
+describe('after a boot', { timeout: 30_000 }, () => {
+  const rewriteBoot = (c: TestContainer): void =>
+    writeFileSync(join(c.dir, 'journal'), Buffer.concat(c.journal.map((r) => encodeRecord({ ...r, boot: 'an earlier one' }))));
+
+  test('what ran is exited with 255, and final; numbers are not used again', async () => {
+    await using c = container(OBEDIENT, { spec: { restart: { name: 'always', maximumRetryCount: 0 } } });
+    const pid = await c.start(await c.adopt());
+    await c.killShim();
+    process.kill(pid, 'SIGKILL');
+    rewriteBoot(c);
+    const last = c.journal.at(-1)!.seq;
+    await c.adopt();
+    await c.until('final');
+    expect(c.find('exited')[0]).toMatchObject({ code: 255, error: expect.stringContaining('host went down') as string });
+    expect(c.find('adopted')[1]!.seq).toBeGreaterThan(last + 100);
+    await c.shimEnds();
+  });
+});
+
+describe('the lock', { timeout: 30_000 }, () => {
+  test('one container, one shim', async () => {
+    await using c = container(OBEDIENT);
+    await c.start(await c.adopt());
+    const first = c.shim!;
+    await expect(c.adopt()).rejects.toThrow('another shim holds');
+    c.shim = first;
+    expect(c.find('adopted')).toHaveLength(1);
+  });
+
+  test('a torn journal is repaired before the next record', async () => {
+    await using c = container('exit 1');
+    const ctl = await c.adopt();
+    await c.start(ctl);
+    await c.until('final');
+    await c.shimEnds();
+    appendFileSync(join(c.dir, 'journal'), 'deadbeef {"seq":7,"ty');
+    await c.start(await c.adopt());
+    await until(() => c.find('final').length === 2);
+    expect(c.journal.map((r) => r.seq)).toEqual(c.journal.map((_, i) => i + 1));
+  });
+});
