@@ -195,7 +195,7 @@ export class Extractor {
     try {
       return make();
     } catch (error) {
-      if (codeOf(error) !== 'ENOENT' && codeOf(error) !== 'ENOTDIR') throw error;
+      if (!['ENOENT', 'ENOTDIR', 'ELOOP'].includes(codeOf(error))) throw error;
       this.#makeDirectories(parentOf(path));
       return make();
     }

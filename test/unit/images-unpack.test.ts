@@ -1,0 +1,288 @@
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { chmodSync, chownSync, existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, utimesSync, writeFileSync, linkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { gunzipSync, gzipSync } from 'node:zlib';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { InvalidParameter, SystemFault } from '../../src/engine/errors.ts';
+import type { Layer } from '../../src/engine/images/layers.ts';
+import { RECIPE_BYTES, RECIPE_HEAD } from '../../src/engine/images/recipe.ts';
+import { newEntry } from '../../src/engine/images/tar-writer.ts';
+import { getXattr, listXattrs, setXattr } from '../../src/sys/xattr.ts';
+import { archive, directory, hardlink, place, symlink, type Item, type Place } from '../support/images.ts';
+import { bundles, type Bundles } from '../support/unpacker.ts';
+
+let built: Bundles;
+let at: Place;
+beforeAll(async () => { built = await bundles(); });
+afterAll(() => built[Symbol.dispose]());
+beforeEach(() => { at = place(built.unpacker); });
+afterEach(() => at[Symbol.dispose]());
+
+const filesOf = (layer: Layer): string => at.layers.directory(layer);
+const sha256 = (bytes: Buffer): string => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+const capability = Buffer.from('0100000200040000000000000000000000000000', 'hex');
+
+/** Everything that rsync would compare. */
+function listing(root: string): Record<string, unknown> {
+  const found: Record<string, unknown> = {};
+  const walk = (path: string): void => {
+    const s = lstatSync(join(root, path), { bigint: true });
+    const xattrs = Object.fromEntries(listXattrs(join(root, path)).map((name) => [name, getXattr(join(root, path), name)?.toString('hex')]));
+    found[path] = { mode: s.mode.toString(8), uid: s.uid, gid: s.gid, rdev: s.rdev, nlink: s.isDirectory() ? 0n : s.nlink, size: s.isDirectory() ? 0n : s.size, mtime: s.mtimeNs, xattrs, text: s.isFile() ? readFileSync(join(root, path), 'latin1') : '' };
+    if (s.isDirectory()) for (const name of readdirSync(join(root, path))) walk(join(path, name));
+  };
+  walk('.');
+  return found;
+}
+
+/** The archive that a layer's recipe describes. */
+function rebuilt(layer: Layer): Buffer {
+  const records = gunzipSync(readFileSync(join(filesOf(layer), '../recipe.gz')));
+  const parts: Buffer[] = [];
+  for (let i = 0; i < records.length; ) {
+    const body = records.subarray(i + RECIPE_HEAD, i + RECIPE_HEAD + records.readUInt32LE(i + 1));
+    parts.push(records[i] === RECIPE_BYTES ? body : readFileSync(Buffer.concat([Buffer.from(filesOf(layer)), body.subarray(8)])));
+    i += RECIPE_HEAD + body.length;
+  }
+  return Buffer.concat(parts);
+}
+
+describe('what tar(1) packs comes out as it was', () => {
+  let tree: string;
+  beforeAll(() => {
+    tree = mkdtempSync(join(tmpdir(), 'holdfast-tree-'));
+    mkdirSync(join(tree, 'etc/deep/er'), { recursive: true });
+    writeFileSync(join(tree, 'etc/passwd'), 'root:x:0:0::/:/bin/sh\n');
+    writeFileSync(join(tree, 'big'), Buffer.alloc(3_000_001, 'abcdefg'));
+    writeFileSync(join(tree, 'suid'), 'x');
+    chownSync(join(tree, 'suid'), 300_000, 4_000_000);
+    chmodSync(join(tree, 'suid'), 0o6755);
+    writeFileSync(join(tree, 'able'), 'x');
+    setXattr(join(tree, 'able'), 'security.capability', capability);
+    setXattr(join(tree, 'etc'), 'user.name', Buffer.from([0, 255, 10, 61]));
+    linkSync(join(tree, 'etc/passwd'), join(tree, 'etc/deep/er/linked'));
+    symlinkSync('/absolute/../x', join(tree, 'soft'));
+    execFileSync('mknod', [join(tree, 'null'), 'c', '1', '3']);
+    execFileSync('mknod', [join(tree, 'disk'), 'b', '259', '300000']);
+    execFileSync('mkfifo', [join(tree, 'fifo')]);
+    execFileSync('chown', ['-h', '1:2', join(tree, 'soft')]);
+    execFileSync('touch', ['-h', '-d', '2001-02-03T04:05:06.789012345Z', join(tree, 'soft'), join(tree, 'able')]);
+    chmodSync(join(tree, 'etc'), 0o2710);
+    utimesSync(join(tree, 'etc'), 1_000_000_000, 1_000_000_001);
+    execFileSync('sh', ['-c', `touch "${tree}/name with
+newline"`]);
+  });
+  afterAll(() => rmSync(tree, { recursive: true, force: true }));
+
+  test('owners, modes, times, xattrs, devices, links; digest and size; and its recipe gives the archive again', async () => {
+    const bytes = execFileSync('tar', ['-C', tree, '--format=pax', '--xattrs', '--xattrs-include=*', '-c', '.'], { maxBuffer: 1 << 26 });
+    const layer = await at.unpack(bytes);
+    expect(listing(filesOf(layer))).toEqual(listing(tree));
+    expect(layer.diffId).toBe(sha256(bytes));
+    expect(layer.chainId).toBe(layer.diffId);
+    expect(layer.size).toBe(22 + 3_000_001 + 1 + 1 + '/absolute/../x'.length);
+    expect(rebuilt(layer).equals(bytes)).toBe(true);
+  });
+
+  test.each(['gzip', 'bzip2', 'xz', 'zstd'])('compressed with %s, received in pieces', async (program) => {
+    const bytes = execFileSync('tar', ['-C', tree, '--exclude=big', '-c', '.']);
+    const packed = execFileSync(program, ['-c'], { input: bytes });
+    const pieces = Array.from({ length: Math.ceil(packed.length / 3) }, (_, i) => packed.subarray(3 * i, 3 * i + 3));
+    const layer = await at.unpack(Readable.from(pieces));
+    expect(layer.diffId).toBe(sha256(bytes));
+    expect(readFileSync(join(filesOf(layer), 'etc/passwd'), 'utf8')).toContain('root');
+    // Cut off is not complete.
+    await expect(at.unpack(packed.subarray(0, -10))).rejects.toThrow(/data is broken|unexpected end/);
+    expect(at.layerRows.all()).toHaveLength(1);
+  });
+
+  test('names that are not UTF-8', async () => {
+    const odd = Buffer.from([0x64, 0xff, 0xfe]);
+    const entries: Item[] = [{ entry: newEntry('directory', odd) }, { entry: newEntry('file', Buffer.concat([odd, Buffer.from('/f\xe9', 'latin1')]), { size: 1, xattrs: new Map([['user.x', Buffer.from('y')]]), mtime: 5n }), body: Buffer.from('z') }];
+    const layer = await at.unpack(archive(...entries));
+    const path = Buffer.concat([Buffer.from(`${filesOf(layer)}/`), odd, Buffer.from('/f\xe9', 'latin1')]);
+    expect(lstatSync(path, { bigint: true }).mtimeNs).toBe(5n);
+    expect(rebuilt(layer).equals(archive(...entries))).toBe(true);
+  });
+});
+
+describe('whiteouts', () => {
+  const isWhiteout = (path: string): boolean => lstatSync(path).isCharacterDevice() && lstatSync(path).rdev === 0;
+  const isOpaque = (path: string): boolean => getXattr(path, 'trusted.overlay.opaque')?.toString() === 'y';
+
+  test('a file, a directory made opaque, and aufs\'s own files, which are left out', async () => {
+    const layer = await at.unpack(archive(directory('d'), ['d/.wh.gone', ''], directory('e'), ['e/.wh..wh..opq', ''], ['e/new', 'x'], ['.wh..wh.aufs', 'x'], directory('.wh..wh.plnk'), ['.wh..wh.plnk/1.2', 'x'], ['missing/.wh..wh..opq', '']));
+    expect(isWhiteout(join(filesOf(layer), 'd/gone'))).toBe(true);
+    expect(isOpaque(join(filesOf(layer), 'e')) && isOpaque(join(filesOf(layer), 'missing'))).toBe(true);
+    expect(isOpaque(join(filesOf(layer), 'd'))).toBe(false);
+    expect(readdirSync(filesOf(layer)).sort()).toEqual(['d', 'e', 'missing']);
+    expect(sha256(rebuilt(layer))).toBe(layer.diffId);
+  });
+
+  test('beside an entry of the same name, in either order: the entry is there, what was below it is not', async () => {
+    const before = filesOf(await at.unpack(archive(['.wh.d', ''], directory('d'), ['d/x', ''], ['.wh.f', ''], ['f', 'new'], ['.wh.p', ''], ['p/x', ''])));
+    const after = filesOf(await at.unpack(archive(directory('d'), ['d/x', ''], ['.wh.d', ''], ['f', 'new'], ['.wh.f', ''])));
+    for (const root of [before, after]) {
+      expect(isOpaque(join(root, 'd'))).toBe(true);
+      expect(readFileSync(join(root, 'f'), 'utf8')).toBe('new');
+    }
+    expect(isOpaque(join(before, 'p'))).toBe(true);
+  });
+
+  test.each(['.wh.', '.wh..', '.wh...', 'd/.wh...'])('%s is one of nothing', async (name) => {
+    await expect(at.unpack(archive(directory('d'), [name, '']))).rejects.toThrow(`invalid archive: ${JSON.stringify(name)}: a whiteout of nothing`);
+  });
+
+  test('an archive cannot set overlayfs\'s own marks', async () => {
+    const layer = await at.unpack(archive({ entry: newEntry('directory', 'd', { xattrs: new Map([['trusted.overlay.redirect', Buffer.from('/etc')], ['trusted.other', Buffer.from('1')]]) }) }));
+    expect(listXattrs(join(filesOf(layer), 'd'))).toEqual(['trusted.other']);
+  });
+});
+
+describe('entries that meet', () => {
+  test('the later one counts; directories are merged', async () => {
+    const layer = await at.unpack(archive(
+      ['f', 'old'], ['f', 'new!'], directory('d', { mode: 0o700 }), ['d/x', 'x'], directory('d', { mode: 0o711, mtime: 7_000_000_000n }), ['t', ''], directory('t'), ['t/y', 'y'], directory('gone'), ['gone/z', '12345'], ['gone', '1'], symlink('s', 'f'), ['s', 'own'],
+    ));
+    const root = filesOf(layer);
+    expect(readFileSync(join(root, 'f'), 'utf8')).toBe('new!');
+    expect(lstatSync(join(root, 'd')).mode & 0o7777).toBe(0o711);
+    expect(lstatSync(join(root, 'd')).mtimeMs).toBe(7000);
+    expect(readdirSync(join(root, 'd'))).toEqual(['x']);
+    expect(readFileSync(join(root, 't/y'), 'utf8')).toBe('y');
+    expect(lstatSync(join(root, 'gone')).isFile()).toBe(true);
+    // Not through the link.
+    expect(readFileSync(join(root, 's'), 'utf8')).toBe('own');
+    expect(layer.size).toBe(4 + 1 + 1 + 1 + 3);
+    // A replaced file's old bytes are gone: no recipe could bring them back.
+    expect(existsSync(join(root, '../recipe.gz'))).toBe(false);
+  });
+
+  test('a directory that no entry names has the attributes that it has below', async () => {
+    const base = await at.unpack(archive(directory('tmp', { mode: 0o1777, uid: 5 }), directory('a', { mode: 0o750 }), directory('a/b', { mode: 0o701, gid: 9 }), symlink('link', '/etc'), directory('hidden', { mode: 0o700 })));
+    const middle = await at.unpack(archive(['.wh.hidden', '']), [base.chainId]);
+    const top = await at.unpack(archive(['tmp/f', ''], ['a/b/c/f', ''], ['link/f', ''], ['hidden/f', '']), [base.chainId, middle.chainId]);
+    const mode = (name: string): string => (lstatSync(join(filesOf(top), name)).mode & 0o7777).toString(8);
+    expect([mode('tmp'), mode('a'), mode('a/b'), mode('a/b/c'), mode('link'), mode('hidden')]).toEqual(['1777', '750', '701', '755', '755', '755']);
+    expect(lstatSync(join(filesOf(top), 'tmp')).uid).toBe(5);
+    expect(lstatSync(join(filesOf(top), 'a/b')).gid).toBe(9);
+    expect(lstatSync(join(filesOf(top), 'hidden')).isDirectory()).toBe(true);
+  });
+});
+
+describe('hostile archives write nothing outside, and say why not', () => {
+  const secret = mkdtempSync(join(tmpdir(), 'holdfast-outside-'));
+  const depth = '../'.repeat(12);
+  const device = (path: string, major: number, minor: number): Item => ({ entry: newEntry('block', path, { major, minor }) });
+  beforeEach(() => {
+    rmSync(secret, { recursive: true, force: true });
+    mkdirSync(secret);
+    writeFileSync(join(secret, 'secret'), 'untouched');
+  });
+  afterAll(() => rmSync(secret, { recursive: true, force: true }));
+
+  const claim = (size: number): Buffer => Buffer.concat([archive({ entry: newEntry('file', 'huge', { size }) }).subarray(0, size >= 8 ** 11 ? 2048 : 512), Buffer.alloc(4096)]);
+  const largest = 8 * 2 ** 40;
+
+  test.each<[string, RegExp, () => Buffer]>([
+    ['a name with ..', /"\.\.\/evil" leads outside of the image/, () => archive(['../evil', 'x'])],
+    ['a name with many ..', /leads outside of the image/, () => archive([`${depth}${secret}/evil`, 'x'])],
+    ['.. in the middle', /"a\/\.\.\/\.\.\/evil" leads outside/, () => archive(['a/../../evil', 'x'])],
+    ['.. behind a slash', /leads outside/, () => archive(['/../evil', 'x'])],
+    ['a directory ..', /leads outside/, () => archive(directory('..', { mode: 0o777 }))],
+    ['a whiteout through ..', /leads outside/, () => archive(['../.wh.secret', ''])],
+    ['an absolute link, then through it', /its directory "link" is a symbolic link to "\/.*", which is no directory in this archive/, () => archive(symlink('link', secret), ['link/evil', 'x'])],
+    ['a relative link, then through it', /"link\/evil": its directory "link" is a symbolic link/, () => archive(symlink('link', `${depth}${secret}`), ['link/evil', 'x'])],
+    ['a chain of links', /is a symbolic link/, () => archive(symlink('a', 'b'), symlink('b', 'c'), symlink('c', `${depth}${secret}`), ['a/evil', 'x'])],
+    ['a chain of links and directories', /is a symbolic link/, () => archive(symlink('up', '..'), symlink('up2', 'up/..'), symlink('out', `up2/${depth}${secret}`), ['out/evil', 'x'])],
+    ['a loop of links', /which is no directory in this archive/, () => archive(symlink('a', 'b'), symlink('b', 'a'), ['a/evil', 'x'])],
+    ['a hard link to the outside', /"leak": .*leads outside of the image/, () => archive(hardlink('leak', `${depth}${secret}/secret`))],
+    ['a hard link to an absolute name', /"leak": a hard link to ".*\/secret", which is not in this archive/, () => archive(hardlink('leak', `${secret}/secret`))],
+    ['a hard link through a link', /"leak": .*which is not in this archive/, () => archive(symlink('link', secret), hardlink('leak', 'link/secret'))],
+    ['a hard link to a directory', /"leak"/, () => archive(directory('d'), hardlink('leak', 'd'))],
+    ['a file in a file', /its directory "f" is not one/, () => archive(['f', ''], ['f/x', ''])],
+    ['the root as a file', /the root can only be a directory/, () => archive(['.', 'x'])],
+    ['the root as a link', /the root can only be a directory/, () => archive(symlink('.', secret))],
+    ['device numbers that are none', /"d": device number 5000:1 is out of range/, () => archive(device('d', 5000, 1))],
+    ['a device bomb', /more than 16384 device nodes/, () => archive(...Array.from({ length: 16_400 }, (_, i) => device(`d${i}`, 8, i)))],
+    ['10 GB that are not there', /unexpected end of the archive within "huge": \d+ of its 10000000000 bytes are missing/, () => claim(10_000_000_000)],
+    ['more than the disk has', /"huge" is 8796093022208 bytes, and there is room for \d+/, () => claim(largest)],
+    ['a name that is too long', /ENAMETOOLONG/, () => archive(['x'.repeat(300), ''])],
+    ['a path that is too long', /ENAMETOOLONG/, () => archive([`${'d/'.repeat(2100)}x`, ''])],
+    ['a link to nothing', /a symbolic link to nothing/, () => archive(symlink('l', ''))],
+    ['no archive', /invalid tar header/, () => Buffer.from('#!/bin/sh\n'.repeat(100))],
+    ['half a gzip', /gzip data is broken|unexpected end/, () => gzipSync(archive(['f', 'x'.repeat(10_000)])).subarray(0, -20)],
+    ['a broken gzip', /gzip data is broken/, () => { const packed = gzipSync(archive(['f', 'x'.repeat(10_000)])); packed.fill(0x55, 20, 40); return packed; }],
+    ['a capability that is none', /"f": lsetxattr: EINVAL/, () => archive({ entry: newEntry('file', 'f', { xattrs: new Map([['security.capability', Buffer.from('nonsense')]]) }) })],
+  ])('%s', async (_name, message, make) => {
+    const before = listing(secret);
+    const error = await at.unpack(make()).catch((failure: unknown) => failure);
+    expect((error as Error).message).toMatch(message);
+    expect(error instanceof InvalidParameter || error instanceof SystemFault).toBe(true);
+    expect(listing(secret)).toEqual(before);
+    // Nothing is left of it either.
+    expect(at.layerRows.all()).toEqual([]);
+    expect(readdirSync(join(at.paths.images(), 'layers'))).toEqual([]);
+    expect(existsSync(join(at.root, 'evil')) || existsSync(join(at.paths.images(), 'evil')) || existsSync(join(at.paths.images(), 'layers/evil'))).toBe(false);
+  });
+
+  test('a file over a device is a new file: the device is not written to', async () => {
+    const layer = await at.unpack(archive({ entry: newEntry('character', 'zero', { major: 1, minor: 3 }) }, ['zero', 'data'], device('disk', 8, 0), ['disk', 'data']));
+    for (const name of ['zero', 'disk']) expect(lstatSync(join(filesOf(layer), name)).isFile()).toBe(true);
+  });
+
+  test('links that stay inside are followed inside', async () => {
+    const layer = await at.unpack(archive(directory('usr'), directory('usr/lib'), symlink('lib', '/usr/lib'), ['lib/x', 'x'], symlink('up', '../../../../usr'), ['up/y', 'y'], hardlink('h', 'lib/x')));
+    expect(readdirSync(join(filesOf(layer), 'usr')).sort()).toEqual(['lib', 'y']);
+    expect(readFileSync(join(filesOf(layer), 'usr/lib/x'), 'utf8')).toBe('x');
+    expect(lstatSync(join(filesOf(layer), 'h')).nlink).toBe(2);
+  });
+});
+
+test('a sender that breaks off leaves nothing, even at the end of an entry', async () => {
+  const whole = archive(['a', 'x'.repeat(100)], ['b', 'y']);
+  const source = Readable.from((async function* () {
+    yield whole.subarray(0, 1024);
+    throw new Error('connection lost');
+  })());
+  await expect(at.unpack(source)).rejects.toThrow('connection lost');
+  expect(at.layerRows.all()).toEqual([]);
+});
+
+test('a sender of a bad archive can finish sending', async () => {
+  let sent = 0;
+  const source = Readable.from((async function* () {
+    for (let i = 0; i < 100; i++) {
+      yield Buffer.alloc(65_536, 'no tar');
+      sent++;
+    }
+  })(), { objectMode: false });
+  await expect(at.unpack(source)).rejects.toThrow(InvalidParameter);
+  await expect.poll(() => sent).toBe(100);
+});
+
+test('the same archive twice is one layer', async () => {
+  const [one, two] = await Promise.all([at.unpack(archive(['f', 'x'])), at.unpack(archive(['f', 'x']))]);
+  expect(one).toEqual(two);
+  expect(at.layerRows.all()).toHaveLength(1);
+  expect(readdirSync(join(at.paths.images(), 'layers'))).toEqual([one.directory]);
+});
+
+test('a compression whose program this host lacks is named', async () => {
+  const path = process.env.PATH;
+  process.env.PATH = '/nonexistent';
+  try {
+    await expect(at.unpack(Buffer.from('BZh91AY&SY'))).rejects.toThrow('the archive is compressed with bzip2: install the program "bzip2" on this host to read it');
+  } finally {
+    process.env.PATH = path;
+  }
+});
+
+test('an unpacker that cannot start is the host\'s fault', async () => {
+  using elsewhere = place('/nonexistent/unpacker.cjs');
+  await expect(elsewhere.unpack(archive(['f', 'x']))).rejects.toThrow(SystemFault);
+  expect(elsewhere.layerRows.all()).toEqual([]);
+});
