@@ -98,10 +98,11 @@ export class NetlinkDriver implements Driver {
   stop(): void {
     clearInterval(this.#timer);
     this.#timer = undefined;
+    this.options.proxy.close();
   }
 
   async dismantle(): Promise<void> {
-    this.stop();
+    clearInterval(this.#timer);
     await this.#restoring?.catch(() => undefined);
     await this.settled();
     await this.options.proxy.update([]);

@@ -180,10 +180,15 @@ export class Networks {
   /** Nothing is on its way out any more: the links of all detached containers are gone. */
   settled = (): Promise<void> => this.#driver.settled();
 
+  /** Ends the looking after; all that is set up stays and works. */
+  letGo(): void {
+    this.#driver.stop();
+  }
+
   /** At the daemon's clean end. With nothing attached, bridge and rules go as well: the next start makes them in milliseconds. */
   async close(): Promise<void> {
     await Promise.allSettled(this.#turns.values());
-    this.#driver.stop();
+    this.letGo();
     if (this.parts.store.attachments().length === 0) await this.#driver.dismantle();
   }
 

@@ -3,7 +3,6 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, mkdirSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { dirname } from 'node:path';
-import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { bindPort, listen } from '../../sys/inet.ts';
 import type { Fd } from '../../sys/libc.ts';
@@ -153,20 +152,26 @@ function open(path: string): Promise<Socket | undefined> {
   });
 }
 
-function ask(socket: Socket, line: string): Promise<string[]> {
-  return new Promise((resolve, reject) => {
-    const reader = createInterface({ input: socket });
-    const fail = (): void => settle(() => reject(new Error('no answer')));
-    const timer = setTimeout(fail, ANSWER_MS);
-    const settle = (then: () => void): void => {
-      clearTimeout(timer);
-      socket.off('close', fail);
-      reader.close();
-      then();
-    };
-    socket.once('close', fail);
-    reader.once('line', (answer) => settle(() => resolve((JSON.parse(answer) as { failed: string[] }).failed)));
-    socket.ref();
-    socket.write(line);
-  }).finally(() => socket.unref()) as Promise<string[]>;
+/** Sends a line and waits for the line that answers it. */
+async function ask(socket: Socket, line: string): Promise<string[]> {
+  socket.ref();
+  try {
+    return await new Promise((resolve, reject) => {
+      let answer = '';
+      const timer = setTimeout(() => settle(() => reject(new Error('no answer'))), ANSWER_MS);
+      const take = (data: Buffer): void => {
+        answer += data.toString();
+        if (answer.endsWith('\n')) settle(() => resolve((JSON.parse(answer) as { failed: string[] }).failed));
+      };
+      const fail = (): void => settle(() => reject(new Error('it has ended')));
+      const settle = (then: () => void): void => {
+        clearTimeout(timer);
+        socket.off('data', take).off('close', fail);
+        then();
+      };
+      socket.on('data', take).once('close', fail).write(line);
+    });
+  } finally {
+    socket.unref();
+  }
 }

@@ -8,7 +8,6 @@
 import { createSocket, type Socket as DatagramSocket } from 'node:dgram';
 import { chmodSync, rmSync } from 'node:fs';
 import { connect, createServer, isIPv6, type Server, type Socket } from 'node:net';
-import { createInterface } from 'node:readline';
 
 interface ProxiedPort {
   protocol: 'tcp' | 'udp';
@@ -34,16 +33,18 @@ let idle: NodeJS.Timeout | undefined;
 
 process.title = `holdfast-ports ${path}`;
 for (const signal of ['SIGHUP', 'SIGINT', 'SIGPIPE'] as const) process.on(signal, () => undefined);
+let queue: Promise<unknown> = apply(JSON.parse(table) as ProxiedPort[], FIRST_INHERITED);
 serve();
-void apply(JSON.parse(table) as ProxiedPort[], FIRST_INHERITED);
 
 function serve(): void {
   rmSync(path, { force: true });
   const server = createServer((daemon) => {
     daemon.on('error', () => daemon.destroy());
-    createInterface({ input: daemon }).on('line', (line) => {
-      const { ports } = JSON.parse(line) as { ports: ProxiedPort[] };
-      void apply(ports).then((failed) => daemon.write(`${JSON.stringify({ failed })}\n`));
+    let text = '';
+    daemon.on('data', (data) => {
+      const lines = (text + data.toString()).split('\n');
+      text = lines.pop()!;
+      for (const line of lines) queue = queue.then(async () => void daemon.write(`${JSON.stringify({ failed: await apply((JSON.parse(line) as { ports: ProxiedPort[] }).ports) })}\n`));
     });
   });
   server.listen(path, () => chmodSync(path, 0o600));
@@ -70,7 +71,9 @@ async function apply(ports: ProxiedPort[], inherited?: number): Promise<string[]
   return failed;
 }
 
-const keyOf = (port: ProxiedPort): string => [port.protocol, port.hostIp, port.hostPort, port.address, port.port].join(' ');
+function keyOf({ protocol, hostIp, hostPort, address, port }: ProxiedPort): string {
+  return [protocol, hostIp, hostPort, address, port].join(' ');
+}
 
 function forwardStream(port: ProxiedPort, fd: number | undefined): Promise<Listener> {
   const open = new Set<Socket>();
