@@ -1,0 +1,216 @@
+/** The pieces of a spec by themselves: signals, environment, users, seccomp, devices, limits, tmpfs. */
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { capabilitiesFor, capabilitySet, DEFAULT_CAPABILITIES } from '../../src/engine/spec/capabilities.ts';
+import { containerDevices } from '../../src/engine/spec/devices.ts';
+import { environment, override } from '../../src/engine/spec/env.ts';
+import { CAPABILITIES, thisHost } from '../../src/engine/spec/host.ts';
+import { encodeSpec, UNLIMITED } from '../../src/engine/spec/oci.ts';
+import { convert, seccompFilter } from '../../src/engine/spec/seccomp.ts';
+import { parseSignal } from '../../src/engine/spec/signals.ts';
+import { parseSize } from '../../src/engine/spec/sizes.ts';
+import { tmpfsOptions } from '../../src/engine/spec/tmpfs.ts';
+import { rlimits } from '../../src/engine/spec/ulimits.ts';
+import { lookUpUser } from '../../src/engine/spec/user.ts';
+import { readInRoot } from '../../src/sys/inroot.ts';
+import { host, prepared } from './spec-fixtures.ts';
+
+describe('signals', () => {
+  test.each([['TERM', 15], ['SIGTERM', 15], ['sigkill', 9], ['15', 15], ['64', 64], ['RTMIN', 34], ['SIGRTMIN+3', 37], ['rtmax-1', 63], ['RTMAX', 64], ['CLD', 17], ['USR1', 10]])('%s', (text, number) => expect(parseSignal(text)).toBe(number));
+  test.each(['', '0', '65', '-9', 'SIG', 'NOPE', 'RTMIN+31', 'RTMAX-40', '1.5', '0x9'])('not %j', (text) => expect(() => parseSignal(text)).toThrow(`invalid signal: ${text}`));
+});
+
+test('sizes', () => {
+  expect(parseSize('10m', 1000)).toBe(10_000_000);
+  expect(parseSize('10m', 1024)).toBe(10 << 20);
+  expect(parseSize('1.5 GiB', 1024)).toBe(1.5 * 2 ** 30);
+  expect(parseSize('7', 1000)).toBe(7);
+  for (const text of ['', 'm', '-1', '1x', '1 2']) expect(parseSize(text, 1000)).toBeUndefined();
+});
+
+describe('environment', () => {
+  const { config } = prepared({ Env: ['A=1', 'PATH=/own', 'B'] });
+  test('defaults, own, home', () => {
+    expect(environment(config, { tty: true, home: '/root' })).toEqual(['PATH=/own', `HOSTNAME=${config.Hostname}`, 'TERM=xterm', 'A=1', 'HOME=/root']);
+  });
+  test('an exec\'s comes last and may remove', () => {
+    expect(environment(config, { tty: false, home: '/', extra: ['A=2', 'HOSTNAME', 'HOME=/else'] })).toEqual(['PATH=/own', 'A=2', 'HOME=/else']);
+  });
+  test('every name appears once, with its last value', () => {
+    const entry = fc.tuple(fc.constantFrom('A', 'B', 'C'), fc.option(fc.string(), { nil: undefined })).map(([name, value]) => (value === undefined ? name : `${name}=${value}`));
+    fc.assert(fc.property(fc.array(entry), (entries) => {
+      const result = override([], entries);
+      for (const name of ['A', 'B', 'C']) {
+        const last = entries.filter((each) => each === name || each.startsWith(`${name}=`)).at(-1);
+        expect(result.filter((each) => each.startsWith(`${name}=`))).toEqual(last?.includes('=') ? [last] : []);
+      }
+    }));
+  });
+});
+
+describe('capabilities', () => {
+  const set = (CapAdd: string[] | null, CapDrop: string[] | null, Privileged = false) => capabilitySet({ CapAdd, CapDrop, Privileged }, host());
+  test('default, added, dropped', () => {
+    expect(set(null, null)).toEqual(DEFAULT_CAPABILITIES);
+    expect(set(['net_admin'], ['CAP_CHOWN', 'mknod'])).toEqual([...DEFAULT_CAPABILITIES.filter((name) => name !== 'CAP_CHOWN' && name !== 'CAP_MKNOD'), 'CAP_NET_ADMIN']);
+    expect(set(['CHOWN'], ['all'])).toEqual(['CAP_CHOWN']);
+    expect(set(['ALL'], ['SYS_ADMIN'])).toEqual(CAPABILITIES.filter((name) => name !== 'CAP_SYS_ADMIN' && name !== 'CAP_SYS_RESOURCE'));
+  });
+  test('privileged gets what we have, not what we lack', () => expect(set(null, null, true)).toEqual(host().capabilities));
+  test('others than root keep only the bounding set', () => {
+    expect(capabilitiesFor(0, ['CAP_KILL'])).toEqual({ bounding: ['CAP_KILL'], effective: ['CAP_KILL'], permitted: ['CAP_KILL'] });
+    expect(capabilitiesFor(1, ['CAP_KILL'])).toEqual({ bounding: ['CAP_KILL'] });
+  });
+});
+
+describe('users of a rootfs', () => {
+  let root = '';
+  beforeAll(() => {
+    root = mkdtempSync(join(tmpdir(), 'hf-spec-user-'));
+    mkdirSync(join(root, 'etc'));
+    writeFileSync(join(root, 'etc/passwd'), 'root:x:0:0:root:/root:/bin/sh\n# web:x:1:1::/:\nweb:x:100:101:Web:/srv:/bin/sh\nbad line\nlost:x:200:200\n');
+    writeFileSync(join(root, 'etc/group'), 'root:x:0:\nweb:x:101:\naudio:x:29:web,other\nvideo:x:44:other, web\nnumbers:x:7:\n');
+  });
+  afterAll(() => rmSync(root, { recursive: true }));
+
+  test.each([
+    ['', [], { uid: 0, gid: 0, additionalGids: [0], home: '/root' }],
+    ['root', [], { uid: 0, gid: 0, additionalGids: [0], home: '/root' }],
+    ['web', [], { uid: 100, gid: 101, additionalGids: [101, 29, 44], home: '/srv' }],
+    ['100', [], { uid: 100, gid: 101, additionalGids: [101, 29, 44], home: '/srv' }],
+    ['web:audio', [], { uid: 100, gid: 29, additionalGids: [29], home: '/srv' }],
+    ['web:5', [], { uid: 100, gid: 5, additionalGids: [5], home: '/srv' }],
+    ['1234:5678', [], { uid: 1234, gid: 5678, additionalGids: [5678], home: '/' }],
+    ['1234', ['audio', '29', '4321'], { uid: 1234, gid: 0, additionalGids: [0, 29, 4321], home: '/' }],
+    ['lost', [], { uid: 200, gid: 200, additionalGids: [200], home: '/' }],
+    [':audio', [], { uid: 0, gid: 29, additionalGids: [29], home: '/root' }],
+  ])('%j + %j', (who, added, user) => expect(lookUpUser(root, who, added)).toEqual(user));
+
+  test.each([
+    ['nobody', [], 'unable to find user nobody: no matching entries in passwd file'],
+    ['root:nope', [], 'unable to find group nope: no matching entries in group file'],
+    ['root', ['nope'], 'unable to find group nope: no matching entries in group file'],
+    ['4294967295', [], 'uids and gids must be in range 0-2147483647'],
+  ])('not %j + %j', (who, added, text) => expect(() => lookUpUser(root, who, added)).toThrow(text));
+
+  test('links lead nowhere outside', () => {
+    const trap = mkdtempSync(join(tmpdir(), 'hf-spec-trap-'));
+    try {
+      for (const target of ['/etc', '../../../../../../etc', `${root}/etc`]) {
+        rmSync(join(trap, 'etc'), { force: true });
+        symlinkSync(target, join(trap, 'etc'));
+        // The host and the other rootfs have this file; inside the trap the link points at itself or at nothing.
+        expect(readInRoot(trap, '/etc/passwd', 100)).toBeUndefined();
+        expect(() => lookUpUser(trap, 'daemon', [])).toThrow('unable to find user daemon');
+      }
+      rmSync(join(trap, 'etc'));
+      mkdirSync(join(trap, 'etc'));
+      mkdirSync(join(trap, 'real'));
+      writeFileSync(join(trap, 'real/passwd'), 'inside:x:9:9::/:\n');
+      symlinkSync('/real/passwd', join(trap, 'etc/passwd'));
+      expect(lookUpUser(trap, 'inside', []).uid).toBe(9);
+    } finally {
+      rmSync(trap, { recursive: true });
+    }
+  });
+
+  test('what is no file is not opened', () => {
+    const trap = mkdtempSync(join(tmpdir(), 'hf-spec-fifo-'));
+    try {
+      mkdirSync(join(trap, 'etc'));
+      execFileSync('mkfifo', [join(trap, 'etc/passwd')]);
+      mkdirSync(join(trap, 'etc/group'));
+      expect(lookUpUser(trap, '5:6', [])).toMatchObject({ uid: 5, gid: 6 });
+    } finally {
+      rmSync(trap, { recursive: true });
+    }
+  });
+});
+
+describe('seccomp', () => {
+  const rule = (names: string[], rest: object = {}) => ({ names, action: 'SCMP_ACT_ALLOW', args: null, ...rest });
+  const profile = {
+    defaultAction: 'SCMP_ACT_ERRNO', defaultErrnoRet: 38, defaultErrno: 'ENOSYS',
+    archMap: [{ architecture: 'SCMP_ARCH_X86_64', subArchitectures: ['SCMP_ARCH_X86', 'SCMP_ARCH_X32'] }, { architecture: 'SCMP_ARCH_AARCH64', subArchitectures: ['SCMP_ARCH_ARM'] }],
+    syscalls: [
+      rule(['always'], { comment: 'x', includes: {}, excludes: {}, args: [] }),
+      rule(['one arch'], { includes: { arches: ['amd64', 'x32'] } }), rule(['other arch'], { includes: { arches: ['s390x'] } }),
+      rule(['both caps'], { includes: { caps: ['CAP_KILL', 'CAP_CHOWN'] } }), rule(['a cap too many'], { includes: { caps: ['CAP_KILL', 'CAP_SYS_ADMIN'] } }),
+      rule(['unless cap'], { excludes: { caps: ['CAP_SYS_ADMIN', 'CAP_KILL'] } }), rule(['unless absent cap'], { excludes: { caps: ['CAP_SYS_ADMIN'] } }),
+      rule(['new kernel'], { includes: { minKernel: '6.2' } }), rule(['old kernel'], { includes: { minKernel: '4.8' } }),
+      { name: 'single', action: 'SCMP_ACT_ERRNO', errno: 'EPERM' }, rule(['with args'], { args: [{ index: 0, value: 8, valueTwo: 0, op: 'SCMP_CMP_EQ' }], errnoRet: 1 }),
+    ],
+  };
+  test('what applies of a profile', () => {
+    const filter = convert(profile, ['CAP_KILL', 'CAP_CHOWN'], host());
+    expect(filter.syscalls.flatMap((entry) => entry.names)).toEqual(['always', 'one arch', 'both caps', 'unless absent cap', 'old kernel', 'single', 'with args']);
+    expect(filter).toMatchObject({ defaultAction: 'SCMP_ACT_ERRNO', defaultErrnoRet: 38, architectures: ['SCMP_ARCH_X86_64', 'SCMP_ARCH_X86', 'SCMP_ARCH_X32'] });
+    expect(Object.keys(filter)).not.toContain('defaultErrno');
+    expect(filter.syscalls[0]).toEqual({ names: ['always'], action: 'SCMP_ACT_ALLOW' });
+    expect(filter.syscalls[5]).toEqual({ names: ['single'], action: 'SCMP_ACT_ERRNO', errnoRet: 1 });
+  });
+
+  const of = (SecurityOpt: string[], Privileged = false, path = '/usr/share/containers/seccomp.json') => seccompFilter({ SecurityOpt, Privileged }, path, DEFAULT_CAPABILITIES, host());
+  test('which profile', () => {
+    expect(of([])!.syscalls.length).toBeGreaterThan(10);
+    expect(of(['seccomp=unconfined'])).toBeUndefined();
+    expect(of([], true)).toBeUndefined();
+    expect(of([], false, 'unconfined')).toBeUndefined();
+    expect(of(['seccomp={"defaultAction":"SCMP_ACT_ALLOW"}'], true)).toEqual({ defaultAction: 'SCMP_ACT_ALLOW', syscalls: [] });
+    expect(() => of([], false, '/not/there')).toThrow('the seccomp profile /not/there cannot be used');
+  });
+});
+
+describe('devices', () => {
+  const of = (wanted: Partial<Parameters<typeof containerDevices>[0]>) => containerDevices({ Devices: null, DeviceCgroupRules: null, DeviceRequests: null, Privileged: false, ...wanted });
+  test('Docker\'s rules, then a container\'s', () => {
+    const { devices, rules } = of({ Devices: [{ PathOnHost: '/dev/zero', PathInContainer: '/dev/nothing', CgroupPermissions: 'r' }], DeviceCgroupRules: ['c 10:* rw', 'a'] });
+    expect(rules[0]).toEqual({ allow: false, access: 'rwm' });
+    expect(rules.slice(-3)).toEqual([
+      { allow: true, type: 'c', major: 1, minor: 5, access: 'r' }, { allow: true, type: 'c', major: 10, minor: -1, access: 'rw' }, { allow: true, type: 'a', major: -1, minor: -1, access: 'rwm' },
+    ]);
+    expect(devices).toMatchObject([{ path: '/dev/nothing', type: 'c', major: 1, minor: 5, uid: 0, gid: 0 }]);
+  });
+  test('privileged: all of the host\'s', () => {
+    const { devices, rules } = of({ Privileged: true });
+    const paths = devices.map((device) => device.path);
+    expect(rules).toEqual([{ allow: true, access: 'rwm' }]);
+    expect(paths).toContain('/dev/null');
+    expect(paths.filter((path) => path === '/dev/console' || path.startsWith('/dev/pts/'))).toEqual([]);
+  });
+  test('what is no device', () => {
+    expect(() => of({ Devices: [{ PathOnHost: '/dev/nope', PathInContainer: '/dev/nope', CgroupPermissions: 'rwm' }] }))
+      .toThrow('error gathering device information while adding custom device "/dev/nope": no such file or directory');
+    expect(() => of({ Devices: [{ PathOnHost: '/etc/hostname', PathInContainer: '/x', CgroupPermissions: 'rwm' }] })).toThrow('not a device node');
+  });
+});
+
+test('limits: own ones as asked, defaults lowered to what is possible', () => {
+  expect(rlimits([{ Name: 'core', Soft: 0, Hard: -1 }], { core: { Name: 'core', Soft: 1, Hard: 1 }, nofile: { Name: 'nofile', Soft: 5, Hard: 1 << 30 } }, host())).toEqual([
+    { type: 'RLIMIT_CORE', soft: 0, hard: UNLIMITED }, { type: 'RLIMIT_NOFILE', soft: 5, hard: 20_000 },
+  ]);
+});
+
+test('unlimited is written as the kernel means it', () => {
+  expect(encodeSpec({ soft: UNLIMITED, text: `${UNLIMITED}` })).toBe(`{"soft":18446744073709551615,"text":"${UNLIMITED}"}`);
+  // And plain JSON stays below 2^64, which Go refuses.
+  expect(BigInt(JSON.stringify(UNLIMITED))).toBeLessThan(2n ** 64n);
+});
+
+test('tmpfs options: the last of a kind counts', () => {
+  expect(tmpfsOptions('')).toEqual(['noexec', 'nosuid', 'nodev', 'rprivate']);
+  expect(tmpfsOptions('size=1m,exec,suid,mode=1770,size=2m,rw')).toEqual(['nodev', 'rprivate', 'exec', 'suid', 'mode=1770', 'size=2m', 'rw']);
+});
+
+test('this host is known', () => {
+  const { cpus, controls, capabilities, limits, kernel } = thisHost();
+  expect(cpus).toBeGreaterThan(0);
+  expect(controls.size).toBeGreaterThan(3);
+  expect(capabilities).toContain('CAP_CHOWN');
+  expect(limits.get('nofile')!.hard).toBeGreaterThan(0);
+  expect(kernel[0]).toBeGreaterThanOrEqual(5);
+});
