@@ -1,0 +1,148 @@
+/** A daemon of its own for a test: own roots, own bridge, the real docker CLI in front of it. Everything it made is gone when it is disposed. */
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { existsSync, mkdtempSync, openSync, closeSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Writable } from 'node:stream';
+import { fileURLToPath } from 'node:url';
+import { busyboxTar } from './busybox.ts';
+import { request, type Answer } from './http.ts';
+import { until } from './until.ts';
+
+const holdfastd = fileURLToPath(new URL('../../bin/holdfastd', import.meta.url));
+const DOCKER = process.env.HOLDFAST_DOCKER || 'docker';
+const START_DEADLINE_MS = 15_000;
+/** Short: unix socket paths end at 107 bytes. */
+const TEMPORARY = '/tmp/hf-';
+let count = 0;
+
+/** A command that runs; `result` is what it came to. */
+export interface Command {
+  stdin: Writable;
+  stdout(): string;
+  stderr(): string;
+  exitCode: Promise<number>;
+  result: Promise<{ stdout: string; stderr: string; exitCode: number }>;
+}
+
+export class TestEngine implements AsyncDisposable {
+  readonly socket: string;
+  readonly execRoot: string;
+  #daemon: ChildProcess | undefined;
+
+  constructor(readonly root: string, private readonly bip: string) {
+    this.socket = join(root, 'h.sock');
+    this.execRoot = join(root, 'run');
+  }
+
+  async startAgain(): Promise<void> {
+    const log = openSync(join(this.root, 'log'), 'a');
+    this.#daemon = spawn(holdfastd, ['--host', `unix://${this.socket}`, '--data-root', join(this.root, 'data'), '--exec-root', this.execRoot, '--bip', this.bip], { stdio: ['ignore', log, log] });
+    closeSync(log);
+    await until(async () => {
+      if (this.#daemon!.exitCode !== null) throw new Error(`the daemon ended:\n${readFileSync(join(this.root, 'log'), 'utf8').slice(-2000)}`);
+      return existsSync(this.socket) && (await request(this.socket, 'GET', '/_ping').catch(() => undefined))?.status === 200;
+    }, START_DEADLINE_MS);
+  }
+
+  async kill9(): Promise<void> {
+    await this.#end('SIGKILL');
+  }
+
+  async stop(): Promise<void> {
+    await this.#end('SIGTERM');
+  }
+
+  api = (method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<Answer> => request(this.socket, method, path, body, headers);
+
+  docker = (...args: string[]): Command => this.#run(DOCKER, args);
+
+  /** The same behind a terminal, which the CLI wants for -t. */
+  terminal(...args: string[]): Command {
+    const quoted = [DOCKER, ...args].map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(' ');
+    return this.#run('script', ['-qefc', quoted, '/dev/null']);
+  }
+
+  curl = async (url: string): Promise<string> => {
+    const { stdout, exitCode } = await this.#run('curl', ['-sS', '-m', '3', url]).result;
+    if (exitCode !== 0) throw new Error(`curl ${url}: ${exitCode}`);
+    return stdout;
+  };
+
+  /** Writes a file into a running container's rootfs by way of the host: no daemon is needed for it. */
+  writeInto(id: string, file: string, text: string): void {
+    writeFileSync(join(this.execRoot, 'c', id.slice(0, 16), 'rootfs', file), text);
+  }
+
+  /** Pids of the living shims that hold a container of this engine. */
+  shims(): number[] {
+    const mine = join(this.root, 'data');
+    return readdirSync('/proc').filter((pid) => /^\d+$/.test(pid)).map(Number).filter((pid) => {
+      try {
+        // A warm one has no container yet, and none of its descriptors is a journal.
+        return readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('holdfast-shim') && readlinks(pid).some((path) => path.startsWith(join(mine, 'containers')));
+      } catch {
+        return false;
+      }
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#daemon === undefined || this.#daemon.exitCode !== null || this.#daemon.signalCode !== null) await this.startAgain();
+    const all = (await this.api('GET', '/containers/json?all=1')).json as { Id: string }[];
+    await Promise.all(all.map(({ Id }) => this.api('DELETE', `/containers/${Id}?force=1&v=1`)));
+    await until(() => this.shims().length === 0);
+    await this.stop();
+    this.#takeAwayNetwork();
+    rmSync(this.root, { recursive: true, force: true });
+  }
+
+  // The daemon leaves its bridge and rules for the next one; a test's daemon has no next.
+  #takeAwayNetwork(): void {
+    const quietly = (program: string, ...args: string[]): string => {
+      try {
+        return execFileSync(program, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+      } catch {
+        return '';
+      }
+    };
+    const address = this.bip.split('/')[0]!;
+    const link = /^\d+: (\S+)/m.exec(quietly('ip', '-o', '-4', 'addr', 'show', 'to', address))?.[1];
+    if (!link) return;
+    for (const table of quietly('nft', 'list', 'tables').matchAll(/table (\w+) (holdfast_\w+)/g)) if (table[2] === `holdfast_${link}`) quietly('nft', 'delete', 'table', table[1]!, table[2]!);
+    for (const rule of quietly('iptables', '-S').split('\n').filter((r) => r.startsWith('-A') && r.includes(link))) quietly('iptables', ...rule.replace('-A', '-D').split(' ').map((w) => w.replaceAll('"', '')));
+    quietly('ip', 'link', 'del', link);
+  }
+
+  async #end(signal: NodeJS.Signals): Promise<void> {
+    const daemon = this.#daemon!;
+    daemon.kill(signal);
+    await until(() => daemon.exitCode !== null || daemon.signalCode !== null);
+  }
+
+  #run(program: string, args: string[]): Command {
+    const child = spawn(program, args, { env: { ...process.env, DOCKER_HOST: `unix://${this.socket}` }, stdio: ['pipe', 'pipe', 'pipe'] });
+    let [stdout, stderr] = ['', ''];
+    child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
+    child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
+    child.stdin.on('error', () => undefined);
+    const exitCode = new Promise<number>((resolve, reject) => {
+      child.on('error', reject);
+      child.on('close', (code, signal) => resolve(code ?? (signal ? 255 : 0)));
+    });
+    return { stdin: child.stdin, stdout: () => stdout, stderr: () => stderr, exitCode, result: exitCode.then((code) => ({ stdout, stderr, exitCode: code })) };
+  }
+}
+
+function readlinks(pid: number): string[] {
+  return execFileSync('find', [`/proc/${pid}/fd`, '-type', 'l', '-printf', '%l\\n'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).split('\n');
+}
+
+/** Starts a daemon with `busybox:latest` in it. */
+export async function startEngine(): Promise<TestEngine> {
+  const subnet = (process.pid + count++) % 200;
+  const engine = new TestEngine(mkdtempSync(TEMPORARY), `10.213.${subnet}.1/24`);
+  await engine.startAgain();
+  const made = await engine.api('POST', '/images/create?fromSrc=-&repo=busybox&tag=latest', busyboxTar(), { 'Content-Type': 'application/x-tar' });
+  if (made.status !== 200) throw new Error(`busybox could not be imported: ${made.text}`);
+  return engine;
+}
