@@ -256,6 +256,8 @@ export class Containers {
   async #find(reference: string): Promise<Supervisor> {
     const s = this.#registry.lookup(reference);
     await s.restored;
+    // A client that was told of an exit by the shim (wait, the end of a stream) must find it here too.
+    if (s.link && !s.container.state.final) await s.pull().catch(() => undefined);
     return s;
   }
 
