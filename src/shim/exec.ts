@@ -176,6 +176,7 @@ class Exec {
 
   async #died({ code }: Death): Promise<void> {
     await this.#stdio?.finish(DRAIN_CAP_MS);
+    this.#keeper?.end();
     // First the code, then the client's EOF: `docker exec` inspects right after it (api-wire.md 62).
     this.o.journal.append({ type: 'exec-exited', exec: this.spec.id, code });
     this.#release();
@@ -193,7 +194,6 @@ class Exec {
   }
 
   #release(): void {
-    this.#keeper?.end();
     this.#sessions?.closeAll();
     this.#stdio?.close();
     this.#child?.release();

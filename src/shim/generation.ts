@@ -1,4 +1,5 @@
 /** One run of the container: its init, its stdio, its keeper, what the runtime and the kernel keep of it. */
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ShimSpec } from '../protocol/spec.ts';
 import type { Fd } from '../sys/libc.ts';
@@ -102,14 +103,15 @@ export class Generation {
   /** How many of its processes the kernel has killed for want of memory. Not after bury(): the cgroup is gone then. */
   oomKills = (): number => oomKills(this.#cgroups);
 
-  /** The init is dead: reads its last words and has the runtime forget it. */
+  /** The init is dead: reads its last words and has the runtime forget it. Its end is on record in a note, so the keeper has
+   *  nothing left to keep: it goes before the journal says that all is over, when nobody would look for it any more. */
   async bury(): Promise<void> {
     await Promise.all([this.stdio.finish(DRAIN_CAP_MS), this.#forget()]);
+    this.#keeper.end();
   }
 
   /** Its end is in the journal: lets go of everything. */
   release(): void {
-    this.#keeper.end();
     this.stdio.close();
     this.init.release();
   }
@@ -124,9 +126,12 @@ export class Generation {
   }
 }
 
-/** Ends what a shim left half made: an init that nobody started, or that nobody knows of. */
-export async function clearLeftovers(runtime: Runtime, known: { pid: number; startTime: string }): Promise<void> {
-  if (isAlive(known.pid, known.startTime)) kill(known.pid, SIGKILL);
+/** Ends what a shim left half made: an init that nobody started, or that nobody knows of, and its keeper. */
+export async function clearLeftovers(runtime: Runtime, run: string, left: { gen: number; pid: number; startTime: string }): Promise<void> {
+  const { keeper } = files({ run, gen: left.gen });
+  new Inheritance(keeper).release();
+  rmSync(keeper, { force: true });
+  if (isAlive(left.pid, left.startTime)) kill(left.pid, SIGKILL);
   await runtime.delete({ force: true }).catch(() => {});
 }
 

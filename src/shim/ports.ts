@@ -1,7 +1,7 @@
 /** The published ports' sockets: bound so that nobody else takes them, never listening. Held over restarts by policy. */
 import { closeSync } from 'node:fs';
 import type { HeldPort } from '../protocol/spec.ts';
-import { bindPort } from '../sys/inet.ts';
+import { holdPort } from '../sys/inet.ts';
 import { Errno, type Fd } from '../sys/libc.ts';
 
 export class PortTaken extends Error {}
@@ -17,7 +17,7 @@ export class Ports {
   hold(ports: HeldPort[], container: { id: string; name: string }): void {
     if (this.#fds.length > 0) return;
     try {
-      for (const { protocol, address, port } of ports) this.#fds.push(bindPort(protocol, address, port));
+      for (const { protocol, address, port } of ports) this.#fds.push(holdPort(protocol, address, port));
     } catch (error) {
       const { address, port } = ports[this.#fds.length]!;
       this.release();

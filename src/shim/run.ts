@@ -494,7 +494,7 @@ export class Run {
       journal.append({ type: 'started', ...known, operation: carried.operation });
       return this.#adoptStarted(known);
     }
-    await clearLeftovers(this.#runtime!, known ?? { pid: 0, startTime: '' });
+    await clearLeftovers(this.#runtime!, this.o.run, { gen: state.gen, pid: state.pid, startTime: state.pidStartTime });
     if (then === 'fail') {
       this.#failed(carried.operation, { message: 'the start was interrupted: the container\'s shim died', code: 128 });
       return;

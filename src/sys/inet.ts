@@ -1,7 +1,7 @@
 /** Internet sockets that no event loop watches: to find out whether a port is free, or to hold one. */
 import { closeSync } from 'node:fs';
 import { isIPv6 } from 'node:net';
-import { addressOf, check, declare, type Fd } from './libc.ts';
+import { addressOf, check, declare, Errno, type Fd } from './libc.ts';
 
 const socketCall = declare('int socket(int domain, int type, int protocol)');
 const bindCall = declare('int bind(int fd, void *address, unsigned int length)');
@@ -27,13 +27,29 @@ export type Transport = 'tcp' | 'udp' | 'sctp';
 /** A bound socket, close-on-exec, non-blocking; of IPv6 addresses only where the address is one. bind(2).
  *  @throws Errno EADDRINUSE, EADDRNOTAVAIL, EACCES */
 export function bindPort(protocol: Transport, address: string, port: number): Fd {
+  // Old connections in TIME_WAIT do not make a TCP port taken. With UDP it would let two share a port.
+  return bound(protocol, address, port, { reuse: protocol === 'tcp' });
+}
+
+/** As bindPort(), for a socket that will never listen and only keeps others away: nobody can share the port by asking for reuse.
+ *  @throws Errno EADDRINUSE when somebody has it */
+export function holdPort(protocol: Transport, address: string, port: number): Fd {
+  try {
+    // Whoever binds first with reuse lets everybody with reuse in who comes later, as long as nobody listens; so without it.
+    return bound(protocol, address, port, { reuse: false });
+  } catch (error) {
+    if (protocol !== 'tcp' || !(error instanceof Errno) || error.code !== 'EADDRINUSE') throw error;
+    return bound(protocol, address, port, { reuse: true });
+  }
+}
+
+function bound(protocol: Transport, address: string, port: number, { reuse }: { reuse: boolean }): Fd {
   const six = isIPv6(address);
   const type = (protocol === 'udp' ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC | SOCK_NONBLOCK;
   const fd = check(socketCall(six ? AF_INET6 : AF_INET, type, protocol === 'sctp' ? IPPROTO_SCTP : 0), 'socket', protocol);
   try {
     if (six) setOption(fd, IPPROTO_IPV6, IPV6_V6ONLY);
-    // Old connections in TIME_WAIT do not make a TCP port taken. With UDP it would let two share a port.
-    if (protocol === 'tcp') setOption(fd, SOL_SOCKET, SO_REUSEADDR);
+    if (reuse) setOption(fd, SOL_SOCKET, SO_REUSEADDR);
     const name = socketAddress(address, port, six);
     check(bindCall(fd, addressOf(name), name.length), 'bind', `${address} ${port}/${protocol}`);
     return fd;

@@ -276,12 +276,15 @@ export class TestContainer {
     await until(() => this.shim!.exitCode !== null || this.shim!.signalCode !== null, ms);
   }
 
+  #keepers = (): number[] =>
+    readdirSync(this.run).filter((name) => name.endsWith('.keeper')).map((name) => (JSON.parse(readFileSync(join(this.run, name), 'utf8')) as { pid: number }).pid);
+
   /** Whatever is left of it goes. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.shim && this.shim.exitCode === null) this.shim.kill('SIGKILL');
     for (const server of this.#relays) server.close();
     await new Promise((resolve) => spawn('runc', ['--root', join(this.base, 'oci'), 'delete', '--force', this.id], { stdio: 'ignore' }).on('exit', resolve));
-    for (const pid of processesHolding(this.base)) process.kill(pid, 'SIGKILL');
+    for (const pid of new Set([...processesHolding(this.base), ...this.#keepers()])) if (!isGone(pid)) process.kill(pid, 'SIGKILL');
     rmSync(this.base, { recursive: true, force: true });
   }
 }

@@ -116,10 +116,10 @@ describe('one run', { timeout: 30_000 }, () => {
     await new Promise((resolve) => free.close(resolve));
     await c.start(ctl);
     const second = createServer();
-    const code = await new Promise((resolve) => second.once('error', (e: NodeJS.ErrnoException) => resolve(e.code)).listen(port, '127.0.0.1'));
-    expect(code).toBe('EADDRINUSE');
+    const outcome = await new Promise((resolve) => second.once('error', (e: NodeJS.ErrnoException) => resolve(e.code)).listen(port, '127.0.0.1', () => resolve('taken')));
+    expect(outcome).toBe('EADDRINUSE');
     await ctl.ask<'stop'>({ op: 'stop', operation: 's', signal: 9, timeout: 0 });
-    await new Promise<void>((resolve) => second.once('listening', resolve).listen(port, '127.0.0.1'));
+    await new Promise<void>((resolve, reject) => second.once('error', reject).listen(port, '127.0.0.1', resolve));
     second.close();
   });
 });
