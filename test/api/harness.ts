@@ -1,0 +1,63 @@
+/** The HTTP layer on a socket of its own, over an engine made of the few methods that a test needs. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { connect, createServer as createListener, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pino } from 'pino';
+import { createServer } from '../../src/api/server.ts';
+import type { Engine } from '../../src/engine/engine.ts';
+
+export interface Api {
+  /** Sends bytes and returns what came until the server closed, or until it has been silent for a moment. */
+  raw(request: string | string[], options?: { halfClose?: boolean }): Promise<string>;
+  open(): Promise<Socket>;
+  close(): Promise<void>;
+}
+
+const SILENCE_MS = 150;
+
+export async function serve(engine: unknown): Promise<Api> {
+  const directory = mkdtempSync(join(tmpdir(), 'holdfast-api-'));
+  const path = join(directory, 'api.sock');
+  // The API serves on a descriptor that somebody else has opened.
+  const listener = createListener();
+  await new Promise<void>((resolve) => listener.listen(path, resolve));
+  const { fd } = (listener as unknown as { _handle: { fd: number } })._handle;
+  const api = await createServer({ config: { slowClientMs: 60_000 }, ...(engine as object) } as unknown as Engine, pino({ level: 'silent' }));
+  await api.listen([fd]);
+  // What is queued here is the API's: this listener only keeps the descriptor.
+  (listener as unknown as { _handle: { onconnection: unknown } })._handle.onconnection = () => undefined;
+  listener.unref();
+  const open = (): Promise<Socket> => new Promise((resolve, reject) => {
+    const socket = connect({ path, allowHalfOpen: true });
+    socket.once('error', reject).once('connect', () => resolve(socket));
+  });
+  return {
+    open,
+    async raw(request, { halfClose = false } = {}) {
+      const socket = await open();
+      let text = '';
+      const over = new Promise<void>((resolve) => {
+        let timer = setTimeout(resolve, 2_000);
+        socket.on('data', (chunk: Buffer) => {
+          text += chunk.toString('latin1');
+          clearTimeout(timer);
+          timer = setTimeout(resolve, SILENCE_MS);
+        });
+        socket.on('end', resolve).on('error', () => resolve());
+      });
+      for (const part of [request].flat()) {
+        socket.write(part);
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+      if (halfClose) socket.end();
+      await over;
+      socket.destroy();
+      return text;
+    },
+    async close() {
+      await api.close();
+      rmSync(directory, { recursive: true, force: true });
+    },
+  };
+}
