@@ -55,6 +55,7 @@ export async function createServer(engine: Engine, log: Logger): Promise<ApiServ
     rewriteUrl: (request) => rewrite(request as IncomingMessage),
     routerOptions: { maxParamLength: 4096 },
     genReqId: () => '',
+    clientErrorHandler: () => undefined, // Each server has its own listener (make).
     // A path that cannot be decoded: Go's server does not get as far as JSON either.
     frameworkErrors: (_error, _request, reply) => void (reply as unknown as FastifyReply).code(400).header('content-type', 'text/plain; charset=utf-8').send('400 Bad Request'),
   });

@@ -1,11 +1,12 @@
 /** The HTTP layer on a socket of its own, over an engine made of the few methods that a test needs. */
 import { mkdtempSync, rmSync } from 'node:fs';
-import { connect, createServer as createListener, type Socket } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { createServer } from '../../src/api/server.ts';
 import type { Engine } from '../../src/engine/engine.ts';
+import { listenUnix } from '../../src/sys/socket.ts';
 
 export interface Api {
   /** Sends bytes and returns what came until the server closed, or until it has been silent for a moment. */
@@ -19,15 +20,8 @@ const SILENCE_MS = 150;
 export async function serve(engine: unknown): Promise<Api> {
   const directory = mkdtempSync(join(tmpdir(), 'holdfast-api-'));
   const path = join(directory, 'api.sock');
-  // The API serves on a descriptor that somebody else has opened.
-  const listener = createListener();
-  await new Promise<void>((resolve) => listener.listen(path, resolve));
-  const { fd } = (listener as unknown as { _handle: { fd: number } })._handle;
   const api = await createServer({ config: { slowClientMs: 60_000 }, ...(engine as object) } as unknown as Engine, pino({ level: 'silent' }));
-  await api.listen([fd]);
-  // What is queued here is the API's: this listener only keeps the descriptor.
-  (listener as unknown as { _handle: { onconnection: unknown } })._handle.onconnection = () => undefined;
-  listener.unref();
+  await api.listen([listenUnix(path, 128)]);
   const open = (): Promise<Socket> => new Promise((resolve, reject) => {
     const socket = connect({ path, allowHalfOpen: true });
     socket.once('error', reject).once('connect', () => resolve(socket));
