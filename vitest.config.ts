@@ -14,6 +14,7 @@ export default defineConfig({
   test: {
     projects: [
       { extends: true, test: { name: 'unit', include: ['test/unit/**/*.test.ts'], exclude: unfinished, testTimeout: 60_000, hookTimeout: 60_000, retry: 2 } },
+      { extends: true, test: { name: 'api', include: ['test/api/**/*.test.ts'], ...serial } },
       { extends: true, test: { name: 'e2e', include: ['test/e2e/**/*.test.ts'], exclude: unfinished, ...serial } },
       { extends: true, test: { name: 'faults', include: ['test/faults/**/*.test.ts'], ...serial } },
     ],

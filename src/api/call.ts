@@ -9,6 +9,7 @@ import { bodies, type Operation } from './contract.ts';
 import { takeOver, takeUpgraded, type HijackedClient } from './hijack.ts';
 import { decodeFilters, decodeQuery, type Decoded } from './query.ts';
 import { atLeast } from './version.ts';
+import { API_VERSION, VERSION } from '../version.ts';
 
 /** What came with an upgrade request, which Node does not parse. */
 export interface Upgraded {
@@ -42,15 +43,21 @@ export class Call {
   /** The JSON body by the contract's schema; an empty one is the zero value. @throws InvalidParameter */
   async body<T>(): Promise<T> {
     const bytes = await this.#bytes();
-    const type = this.request.headers['content-type'] ?? '';
-    if (bytes.length > 0 && !/^application\/json\s*(;|$)/i.test(type)) {
-      throw new InvalidParameter(type === '' ? 'malformed Content-Type header (): mime: no media type' : `unsupported Content-Type header (${type}): must be 'application/json'`);
-    }
-    return bodies.decode(bytes.length > 0 ? bytes.toString() : '{}', this.operation.body ?? {}) as T;
+    const { headers } = this.request;
+    const type = headers['content-type'] ?? '';
+    const chunked = headers['transfer-encoding'] !== undefined;
+    const empty = bytes.length === 0 && !chunked;
+    if (type === '' && !empty) throw new InvalidParameter('malformed Content-Type header (): mime: no media type');
+    if (type !== '' && !/^\s*application\/json\s*(;|$)/i.test(type)) throw new InvalidParameter(`unsupported Content-Type header (${type}): must be 'application/json'`);
+    if (empty && this.operation.needsBody) throw new InvalidParameter('invalid JSON: EOF');
+    const text = bytes.toString();
+    if (!empty && text.trim() === '') throw new InvalidParameter('invalid JSON: got EOF while reading request body');
+    return bodies.decode(empty ? '{}' : text, this.operation.body ?? {}) as T;
   }
 
-  async isEmpty(): Promise<boolean> {
-    return (await this.#bytes()).length === 0;
+  /** Reads a body that means nothing away, so that it is not taken for a taken connection's input. */
+  async ignoreBody(): Promise<void> {
+    await this.#bytes();
   }
 
   json(value: unknown, status = 200): void {
@@ -62,18 +69,19 @@ export class Call {
   }
 
   /** Streams an answer: head flushed at once, `signal` aborts when the client leaves. */
-  async stream(contentType: string, work: (write: (bytes: Buffer | string) => Promise<void>, signal: AbortSignal) => Promise<void>): Promise<void> {
+  async stream(contentType: string, work: (write: (bytes: Buffer | string) => Promise<void>, signal: AbortSignal) => Promise<void>, gone = new AbortController()): Promise<void> {
     const { raw } = this.reply;
     this.reply.hijack();
     raw.writeHead(200, { ...(this.reply.getHeaders() as Record<string, string>), 'content-type': contentType });
     raw.flushHeaders();
-    const gone = new AbortController();
     raw.on('close', () => gone.abort());
     raw.on('error', () => gone.abort());
     const write = (bytes: Buffer | string): Promise<void> =>
       new Promise((resolve) => {
         if (gone.signal.aborted || raw.write(bytes)) return resolve();
+        const slow = setTimeout(() => raw.destroy(), this.engine.config.slowClientMs);
         const go = (): void => {
+          clearTimeout(slow);
           raw.off('drain', go);
           gone.signal.removeEventListener('abort', go);
           resolve();
@@ -89,10 +97,16 @@ export class Call {
   }
 
   /** Takes the connection for a raw stream: 101 where the client asked for an upgrade, else 200 (api-wire 56, 57). */
-  hijack({ framed }: { framed: boolean }): HijackedClient {
+  hijack({ framed, headers }: { framed: boolean; headers: boolean }): HijackedClient {
     const upgrade = this.request.headers.upgrade !== undefined;
     const type = `application/vnd.docker.${upgrade && framed && this.atLeast('1.42') ? 'multiplexed' : 'raw'}-stream`;
-    return this.take(upgrade ? `HTTP/1.1 101 UPGRADED\r\nContent-Type: ${type}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n` : `HTTP/1.1 200 OK\r\nContent-Type: ${type}\r\n\r\n`);
+    const more = headers ? this.headerLines() : '';
+    return this.take(upgrade ? `HTTP/1.1 101 UPGRADED\r\nContent-Type: ${type}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n${more}\r\n` : `HTTP/1.1 200 OK\r\nContent-Type: ${type}\r\n${more}\r\n`);
+  }
+
+  /** The headers that every answer has, as lines of a head that is written by hand. */
+  headerLines(): string {
+    return `Api-Version: ${API_VERSION}\r\nDocker-Experimental: false\r\nOstype: linux\r\nServer: Docker/${VERSION} (linux)\r\n`;
   }
 
   /** Takes the connection; `head` is written by whoever answers. */

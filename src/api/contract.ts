@@ -2,21 +2,29 @@
 import document from '../../openapi.yaml';
 import { GoJson, type Schema } from './go-json.ts';
 import type { Parameter } from './query.ts';
+import { MIN_API_VERSION } from '../version.ts';
 
 export interface Operation {
   id: string;
   method: string;
   /** As Fastify writes it: /containers/:id/json. */
   url: string;
+  /** As the contract writes it. */
+  path: string;
+  /** The oldest API version that has it. */
+  since: string;
   query: Parameter[];
   /** Schema of a JSON body; undefined where none is read. */
   body: Schema | undefined;
+  /** An empty body is refused. */
+  needsBody: boolean;
 }
 
 interface Described {
   operationId: string;
   parameters?: (Parameter & { in: string; $ref?: string })[];
-  requestBody?: { content?: Record<string, { schema?: Schema }> };
+  'x-since'?: string;
+  requestBody?: { required?: boolean; content?: Record<string, { schema?: Schema }> };
 }
 
 const { paths, components } = document as { paths: Record<string, Record<string, Described>>; components: { schemas: Record<string, Schema>; parameters?: Record<string, Parameter & { in: string }> } };
@@ -30,8 +38,11 @@ export const operations: Operation[] = Object.entries(paths).flatMap(([path, met
   return Object.entries(methods).filter(([method]) => METHODS.has(method)).map(([method, described]) => ({
     id: described.operationId,
     method: method.toUpperCase(),
+    path,
+    since: described['x-since'] ?? MIN_API_VERSION,
     url: path.replace(/\{(\w+)\}/g, ':$1'),
     query: [...shared, ...(described.parameters ?? [])].map((p) => (p.$ref ? components.parameters![p.$ref.split('/').at(-1)!]! : p)).filter((p) => p.in === 'query'),
     body: described.requestBody?.content?.['application/json']?.schema,
+    needsBody: described.requestBody?.required === true,
   }));
 });

@@ -1,5 +1,5 @@
 /** The HTTP server: versions, headers, errors, upgrades; routes are bound from the contract. */
-import Fastify from 'fastify';
+import Fastify, { type FastifyReply } from 'fastify';
 import { createServer as createHttpServer, ServerResponse, type IncomingMessage, type Server } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Logger } from 'pino';
@@ -8,18 +8,21 @@ import { API_VERSION, VERSION } from '../version.ts';
 import { Call, upgrades, type Handler } from './call.ts';
 import { operations } from './contract.ts';
 import { errorBody, statusOf } from './errors.ts';
-import { readUpgradeBody } from './hijack.ts';
+import { expectStrays, keepStray, readUpgradeBody } from './hijack.ts';
 import { containerHandlers } from './routes/containers.ts';
 import { execHandlers } from './routes/exec.ts';
 import { imageHandlers } from './routes/images.ts';
 import { networkHandlers } from './routes/networks.ts';
 import { systemHandlers } from './routes/system.ts';
 import { volumeHandlers } from './routes/volumes.ts';
-import { checkVersion } from './version.ts';
+import { atLeast, checkVersion } from './version.ts';
+import { InvalidParameter } from '../engine/errors.ts';
 
 /** Clients repeat large options in the URL (dockerode); Go allows 1 MiB of head. */
 const MAX_HEADER_BYTES = 1024 * 1024;
 const MAX_UPGRADE_BODY = 1024 * 1024;
+/** Operations that take their connection over: what a client sends behind such a request is its input. */
+const TAKES_OVER = new Set(['ContainerAttach', 'ContainerWait', 'ExecStart']);
 const HEADERS = { 'api-version': API_VERSION, 'docker-experimental': 'false', ostype: 'linux', server: `Docker/${VERSION} (linux)` };
 
 export interface ApiServer {
@@ -38,7 +41,10 @@ export async function createServer(engine: Engine, log: Logger): Promise<ApiServ
     const server = createHttpServer({ maxHeaderSize: MAX_HEADER_BYTES, keepAliveTimeout: 0, requestTimeout: 0, headersTimeout: 300_000 }, handler);
     server.setTimeout(0);
     server.on('upgrade', (request: IncomingMessage, socket: Socket, head: Buffer) => void upgrade(request, socket, head));
-    server.on('clientError', (_error, socket) => socket.writable && socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n'));
+    server.on('clientError', (error, socket) => {
+      if (keepStray(socket as Socket, error as Error & { rawPacket?: Buffer })) return;
+      if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n');
+    });
     servers.push(server);
     return server;
   };
@@ -49,6 +55,16 @@ export async function createServer(engine: Engine, log: Logger): Promise<ApiServ
     rewriteUrl: (request) => rewrite(request as IncomingMessage),
     routerOptions: { maxParamLength: 4096 },
     genReqId: () => '',
+    clientErrorHandler: () => undefined, // Each server has its own listener (make).
+    // A path that cannot be decoded: Go's server does not get as far as JSON either.
+    frameworkErrors: (_error, _request, reply) => void (reply as unknown as FastifyReply).code(400).header('content-type', 'text/plain; charset=utf-8').send('400 Bad Request'),
+  });
+  app.addHook('onRequest', (request, reply, done) => {
+    const path = request.raw.url!.replace(/\?.*$/, '');
+    if (request.method === 'OPTIONS') return void reply.code(200).send();
+    // gorilla/mux sends a client with an empty name in its path to the cleaned one.
+    if (path.includes('//')) return void reply.code(301).header('location', path.replace(/\/{2,}/g, '/')).send();
+    done();
   });
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', (_request, payload, done) => done(null, payload));
@@ -65,10 +81,16 @@ export async function createServer(engine: Engine, log: Logger): Promise<ApiServ
     if (!handler) throw new Error(`openapi.yaml names ${operation.id}, and nothing handles it`);
     app.route({
       method: operation.method as 'GET', url: operation.url,
+      onRequest: (request, _reply, done) => {
+        // In the tick of the request: what is behind it reaches Node's parser in the same.
+        if (TAKES_OVER.has(operation.id)) expectStrays(request.raw.socket);
+        done();
+      },
       handler: async (request, reply) => {
         void reply.headers(HEADERS);
         const version = versions.get(request.raw) ?? API_VERSION;
         checkVersion(version);
+        if (!atLeast(version, operation.since)) throw new InvalidParameter(`${operation.method} ${operation.path} requires minimum API version ${operation.since}`);
         await handler(new Call(engine, operation, request, reply, version));
         return reply;
       },
@@ -79,12 +101,12 @@ export async function createServer(engine: Engine, log: Logger): Promise<ApiServ
   async function upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
     socket.on('error', () => socket.destroy());
     socket.setTimeout(0);
-    const length = Math.min(Number(request.headers['content-length'] ?? 0) || 0, MAX_UPGRADE_BODY);
+    const framing = /chunked/i.test(request.headers['transfer-encoding'] ?? '') ? 'chunked' : Number(request.headers['content-length'] ?? 0) || 0;
     try {
-      const { body, rest } = await readUpgradeBody(socket, head, length);
+      const { body, rest } = await readUpgradeBody(socket, head, framing, MAX_UPGRADE_BODY);
       upgrades.set(request, { socket, body, rest });
     } catch {
-      return;
+      return void socket.destroy();
     }
     // From here on an ordinary request; a handler that does not take the connection answers on it and closes.
     const response = new ServerResponse(request);

@@ -6,8 +6,8 @@ import type { Container } from '../../engine/containers/container.ts';
 import { isRunning } from '../../engine/containers/moves.ts';
 import { InvalidParameter, NotImplemented } from '../../engine/errors.ts';
 import { wallNow } from '../../engine/clock.ts';
-import { API_VERSION } from '../../version.ts';
 import type { Call, Handler } from '../call.ts';
+import { prefixed } from '../errors.ts';
 import { toNanoseconds } from '../query.ts';
 import { containerInspect, containerSummary } from '../wire/containers.ts';
 import { encodeLogError, encodeLogs } from '../wire/logs.ts';
@@ -27,10 +27,9 @@ export const containerHandlers: Record<string, Handler> = {
   },
 
   async ContainerCreate(call) {
-    if (await call.isEmpty()) throw new InvalidParameter('invalid JSON: EOF');
     const request = await call.body<CreateRequest>();
-    if (Object.keys(request).length === 0) throw new InvalidParameter('config cannot be empty in order to create a container');
-    const { id, warnings } = await call.engine.containers.create(call.text('name') || undefined, request, call.text('platform') || undefined);
+    if (Object.keys(request).every((key) => key === 'HostConfig' || key === 'NetworkingConfig')) throw new InvalidParameter('config cannot be empty in order to create a container');
+    const { id, warnings } = await call.engine.containers.create(call.text('name') || undefined, request, (call.atLeast('1.41') && call.text('platform')) || undefined);
     call.json({ Id: id, Warnings: warnings }, 201);
   },
 
@@ -61,17 +60,19 @@ export const containerHandlers: Record<string, Handler> = {
     const until = toNanoseconds('until', call.text('until'));
     const tail = /^\d+$/.test(call.text('tail')) ? Number(call.text('tail')) : undefined;
     const query = { stdout, stderr, since, until: until === 0n ? undefined : until, tail, follow: call.flag('follow') };
-    const { config, hostConfig } = await call.engine.containers.resolve(call.param('id'));
+    const { hostConfig } = await call.engine.containers.resolve(call.param('id'));
     if (hostConfig.LogConfig.Type === 'none') throw new NotImplemented('configured logging driver does not support reading');
-    const framed = !config.Tty;
-    await call.stream(`application/vnd.docker.${framed && call.atLeast('1.42') ? 'multiplexed' : 'raw'}-stream`, async (write, signal) => {
+    // Refused here, it is an ordinary answer; after the head it could only be a frame.
+    const gone = new AbortController();
+    const { container, batches } = await call.engine.containers.logs(call.param('id'), query, gone.signal);
+    const framed = !container.config.Tty;
+    await call.stream(`application/vnd.docker.${framed && call.atLeast('1.42') ? 'multiplexed' : 'raw'}-stream`, async (write) => {
       try {
-        const { batches } = await call.engine.containers.logs(call.param('id'), query, signal);
         for await (const batch of batches) await write(encodeLogs(batch, { framed, timestamps: call.flag('timestamps'), details: call.flag('details') }));
       } catch (error) {
         await write(encodeLogError((error as Error).message, { framed }));
       }
-    });
+    }, gone);
   },
 
   async ContainerStats(call) {
@@ -84,7 +85,7 @@ export const containerHandlers: Record<string, Handler> = {
     };
     if (!call.flag('stream')) {
       const first = await sample();
-      if (call.flag('one-shot') || !isRunning(c)) return call.json(first);
+      if ((call.atLeast('1.41') && call.flag('one-shot')) || !isRunning(c)) return call.json(first);
       await pause(STATS_INTERVAL_MS);
       return call.json(await sample(first));
     }
@@ -101,7 +102,8 @@ export const containerHandlers: Record<string, Handler> = {
     call.empty(200);
   },
   async ContainerStart(call) {
-    if (Number(call.request.headers['content-length'] ?? 0) > 7) throw new InvalidParameter('starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24');
+    const { headers } = call.request;
+    if (Number(headers['content-length'] ?? 0) > 7 || headers['transfer-encoding'] !== undefined) throw new InvalidParameter('starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24');
     await call.engine.containers.start(call.param('id'));
     done(call);
   },
@@ -114,7 +116,9 @@ export const containerHandlers: Record<string, Handler> = {
     done(call);
   },
   async ContainerKill(call) {
-    await call.engine.containers.kill(call.param('id'), call.text('signal'));
+    await call.engine.containers.kill(call.param('id'), call.text('signal')).catch((error: unknown) => {
+      throw prefixed(error, `cannot kill container: ${call.param('id')}: `);
+    });
     done(call);
   },
   async ContainerUpdate(call) {
@@ -134,10 +138,16 @@ export const containerHandlers: Record<string, Handler> = {
   },
 
   async ContainerAttach(call) {
-    const c = await call.engine.containers.resolve(call.param('id'));
-    const framed = !c.config.Tty;
-    const options = attachOptions(call, framed);
-    await call.handing(call.hijack({ framed }), (client) => call.engine.containers.attach(c.id, options, client), { plain: true });
+    await call.ignoreBody(); // dockerode sends its options there once more.
+    let prepared;
+    try {
+      const { id, config } = await call.engine.containers.resolve(call.param('id'));
+      prepared = { id, options: attachOptions(call, !config.Tty) };
+    } catch (error) {
+      return call.handing(call.take(''), () => Promise.reject(error as Error), { plain: true });
+    }
+    const { id, options } = prepared;
+    await call.handing(call.hijack({ framed: options.framed, headers: false }), (client) => call.engine.containers.attach(id, options, client), { plain: true });
   },
 
   async ContainerAttachWebsocket() {
@@ -145,10 +155,11 @@ export const containerHandlers: Record<string, Handler> = {
   },
 
   async ContainerWait(call) {
-    const condition = call.text('condition') || 'not-running';
+    const condition = (call.atLeast('1.30') && call.text('condition')) || 'not-running';
     if (!CONDITIONS.includes(condition)) throw new InvalidParameter(`invalid condition: ${JSON.stringify(condition)}`);
     const c = await call.engine.containers.resolve(call.param('id'));
-    const head = `HTTP/1.1 200 OK\r\nApi-Version: ${API_VERSION}\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n`;
+    await call.ignoreBody();
+    const head = `HTTP/1.1 200 OK\r\n${call.headerLines()}Content-Type: application/json\r\nConnection: close\r\n\r\n`;
     await call.handing(call.take(head), (client) => call.engine.containers.wait(c.id, condition as WaitCondition, client), { plain: false });
   },
 
@@ -165,7 +176,15 @@ const nullable = <T>(list: T[]): T[] | null => (list.length > 0 ? list : null);
 
 function attachOptions(call: Call, framed: boolean) {
   const keys = call.text('detachKeys');
-  return { stdin: call.flag('stdin'), stdout: call.flag('stdout'), stderr: call.flag('stderr'), stream: call.flag('stream'), logs: call.flag('logs'), framed, detachKeys: parseDetachKeys(keys) };
+  return { stdin: call.flag('stdin'), stdout: call.flag('stdout'), stderr: call.flag('stderr'), stream: call.flag('stream'), logs: call.flag('logs'), framed, detachKeys: detachKeys(keys) };
+}
+
+function detachKeys(text: string): number[] {
+  try {
+    return parseDetachKeys(text);
+  } catch (error) {
+    throw new InvalidParameter((error as Error).message);
+  }
 }
 
 // The name as created, or the id once that name is another image's.

@@ -23,7 +23,7 @@ export const execHandlers: Record<string, Handler> = {
       await containers.startExec(exec.id, options);
       return call.empty(200);
     }
-    return call.handing(call.hijack({ framed }), (client) => containers.startExec(exec.id, options, client), { plain: false });
+    return call.handing(call.hijack({ framed, headers: true }), (client) => containers.startExec(exec.id, options, client), { plain: false });
   },
 
   async ExecResize(call) {

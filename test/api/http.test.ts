@@ -1,0 +1,247 @@
+import { readFileSync } from 'node:fs';
+import { Validator } from '@seriousme/openapi-schema-validator';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import YAML from 'yaml';
+import { operations } from '../../src/api/contract.ts';
+import type { Client } from '../../src/engine/client.ts';
+import { Conflict, NotFound, NotModified } from '../../src/engine/errors.ts';
+import { serve, type Api } from './harness.ts';
+
+const ID = 'a'.repeat(64);
+let api: Api;
+let created: unknown;
+let listed: { limit: number; all: boolean; filters: Map<string, string[]> } | undefined;
+let execStarted: Record<string, unknown> | undefined;
+let stopped: Record<string, unknown> | undefined;
+let gone = 0;
+let taken: Client | undefined;
+let images: string[] = [];
+
+/** A shim in its stead: says what it got as input. */
+const echo = (client: Client): void => client.answer(`early=${client.early.toString()}`);
+
+beforeAll(async () => {
+  const container = { id: ID, name: 'c', config: { Tty: false, OpenStdin: true }, hostConfig: { LogConfig: { Type: 'json-file' } }, phase: 'ready', state: {} };
+  const resolve = (reference: string) => (reference === 'c' || reference === ID ? Promise.resolve(container) : Promise.reject(new NotFound(`No such container: ${reference}`)));
+  api = await serve({
+    containers: {
+      resolve,
+      all: () => [],
+      list: (query: typeof listed) => ((listed = query), Promise.resolve([])),
+      create: (_name: unknown, request: unknown) => ((created = request), Promise.resolve({ id: ID, warnings: [] })),
+      start: () => Promise.reject(new NotModified('')),
+      stop: async (reference: string, options: Record<string, unknown>) => void (await resolve(reference), (stopped = options)),
+      kill: (reference: string) => resolve(reference).then(() => undefined),
+      resize: () => Promise.resolve(),
+      prune: () => Promise.resolve({ deleted: [], reclaimed: 0 }),
+      pause: () => Promise.reject(new Error('boom')),
+      logs: (reference: string) => resolve(reference).then(() => Promise.reject(new Conflict('can not get logs from container which is dead or marked for removal'))),
+      attach: (_id: string, _options: unknown, client: Client) => Promise.resolve(echo(client)),
+      wait: (_id: string, condition: string, client: Client) => {
+        if (condition === 'removed') {
+          taken = client;
+          client.onGone(() => gone++);
+          client.sendHead();
+        } else client.answer('{"StatusCode":0}\n');
+        return Promise.resolve();
+      },
+      inspectExec: (id: string) => (id === 'e' ? Promise.resolve({ id, containerId: ID }) : Promise.reject(new NotFound(`No such exec instance: ${id}`))),
+      startExec: (_id: string, options: Record<string, unknown>, client?: Client) => {
+        execStarted = options;
+        if (client) echo(client);
+        return Promise.resolve();
+      },
+    },
+    images: { history: (name: string) => (images.push(name), []), find: () => undefined },
+    events: { subscribe: () => ({ async *[Symbol.asyncIterator]() { await new Promise((r) => setTimeout(r, 60_000).unref()); } }) },
+    system: { version: () => ({ ApiVersion: '1.51', label: '<&>' }) },
+  });
+});
+afterAll(() => api.close());
+
+const get = (path: string, method = 'GET'): Promise<string> => api.raw(`${method} ${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`);
+const post = (path: string, body = '', headers = ''): Promise<string> => api.raw(`POST ${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: ${body.length}\r\n${headers}\r\n${body}`);
+const JSON_TYPE = 'Content-Type: application/json\r\n';
+const create = (body: string, type = JSON_TYPE): Promise<string> => post('/containers/create', body, type);
+const status = (answer: string): number => Number(answer.split(' ')[1]);
+const bodyOf = (answer: string): string => answer.slice(answer.indexOf('\r\n\r\n') + 4);
+const messageOf = (answer: string): string => (JSON.parse(bodyOf(answer)) as { message: string }).message;
+
+test('the document is valid, and each operation is served as it says', async () => {
+  const document = YAML.parse(readFileSync('openapi.yaml', 'utf8')) as Record<string, unknown>;
+  expect(await new Validator().validate(structuredClone(document))).toMatchObject({ valid: true });
+  const described = Object.entries(document['paths'] as Record<string, Record<string, { operationId: string }>>)
+    .flatMap(([path, methods]) => Object.entries(methods).map(([method, { operationId }]) => `${operationId} ${method.toUpperCase()} ${path}`));
+  expect(operations.map((o) => `${o.id} ${o.method} ${o.path}`).sort()).toEqual(described.sort());
+  expect(new Set(operations.map((o) => o.id)).size).toBe(operations.length);
+});
+
+test('JSON has exactly its type, ends with a newline, escapes nothing for HTML; every answer has the headers', async () => {
+  const answer = await get('/version');
+  expect(answer).toMatch(/^content-type: application\/json\r$/im);
+  expect(bodyOf(answer)).toBe('{"ApiVersion":"1.51","label":"<&>"}\n');
+  for (const header of ['api-version: 1.51', 'ostype: linux', 'docker-experimental: false', 'server: Docker/']) expect(answer.toLowerCase()).toContain(header.toLowerCase());
+  expect((await get('/containers/nope/json')).toLowerCase()).toContain('api-version: 1.51');
+});
+
+test('ping: text without newline, and by HEAD without body', async () => {
+  const answer = await get('/_ping');
+  expect(answer).toMatch(/content-type: text\/plain; charset=utf-8/i);
+  expect(bodyOf(answer)).toBe('OK');
+  const head = await get('/_ping', 'HEAD');
+  expect(status(head)).toBe(200);
+  expect(head).toMatch(/content-length: 0/i);
+  expect(bodyOf(head)).toBe('');
+});
+
+test('versions: in range, too new, too old (as text), and too old for one operation', async () => {
+  expect(status(await get('/v1.24/version'))).toBe(200);
+  const tooNew = await get('/v1.99/version');
+  expect([status(tooNew), messageOf(tooNew)]).toEqual([400, 'client version 1.99 is too new. Maximum supported API version is 1.51']);
+  expect(tooNew).toMatch(/api-version: 1\.51/i);
+  const tooOld = await get('/v1.12/version');
+  expect(tooOld).toMatch(/content-type: text\/plain/i);
+  expect(bodyOf(tooOld)).toBe('client version 1.12 is too old. Minimum supported API version is 1.24, please upgrade your client to a newer version\n');
+  expect(messageOf(await post('/v1.24/containers/prune'))).toBe('POST /containers/prune requires minimum API version 1.25');
+});
+
+test('an unknown path and a wrong method are 404, OPTIONS 200, an empty name leads elsewhere', async () => {
+  for (const answer of [await get('/nope'), await get('/info', 'DELETE'), await get('/v1.99/nope'), await get('/containers/json/'), await get('/containers/json', 'HEAD')]) expect(status(answer)).toBe(404);
+  expect(bodyOf(await get('/nope'))).toBe('{"message":"page not found"}\n');
+  expect(status(await get('/anything', 'OPTIONS'))).toBe(200);
+  const moved = await get('/containers//json');
+  expect([status(moved), /location: (.*)\r/i.exec(moved)?.[1]]).toEqual([301, '/containers/json']);
+  expect(status(await get('/containers/%zz/json'))).toBe(400);
+});
+
+test('errors: by kind, 500 for what has none, 304 without a body', async () => {
+  expect(await get('/containers/x/json')).toContain('{"message":"No such container: x"}\n');
+  const failed = await post('/containers/c/pause');
+  expect([status(failed), messageOf(failed)]).toEqual([500, 'boom']);
+  const unmodified = await post('/containers/c/start');
+  expect([status(unmodified), bodyOf(unmodified)]).toEqual([304, '']);
+  expect(unmodified).not.toMatch(/content-(type|length)/i);
+  expect(messageOf(await post('/containers/x/kill'))).toBe('cannot kill container: x: No such container: x');
+});
+
+test('booleans, integers and filters are Docker\'s', async () => {
+  await get('/containers/json?all=True&limit=-1&filters=%7B%22label%22%3A%7B%22a%3Db%22%3Atrue%7D%7D');
+  expect(listed).toMatchObject({ all: true, limit: -1 });
+  expect(listed!.filters.get('label')).toEqual(['a=b']);
+  await get('/containers/json?all=None&all=1&limit=&filters=%7B%22label%22%3A%5B%22x%22%5D%7D');
+  expect(listed).toMatchObject({ all: false, limit: 0 });
+  expect(listed!.filters.get('label')).toEqual(['x']);
+  expect(messageOf(await get('/containers/json?filters=nonsense'))).toBe('invalid filter');
+  expect(messageOf(await get('/containers/json?limit=abc'))).toBe('strconv.Atoi: parsing "abc": invalid syntax');
+  expect(messageOf(await post('/containers/x/resize?h=abc&w=1'))).toBe('invalid resize height "abc": invalid syntax');
+  expect(messageOf(await post('/containers/x/resize?h=-100&w=1'))).toBe('invalid resize height "-100": value out of range');
+  expect(status(await get('/containers/json?a;b'))).toBe(400);
+  expect(status(await get('/containers/json?all=%zz'))).toBe(400);
+  await post('/v1.41/containers/c/stop?signal=SIGINT&t=0');
+  expect(stopped).toMatchObject({ timeout: 0, signal: '' });
+});
+
+test('a query of 17 kB passes', async () => {
+  expect(status(await get(`/containers/json?x=${'y'.repeat(17_000)}`))).toBe(200);
+});
+
+test('bodies are read as Go reads them', async () => {
+  expect(status(await create('{"iMaGe":"busybox","Cmd":"ls","Tty":null,"Nonsense":1,"Labels":{"__proto__":"x","KeepCase":"y"},"HostConfig":{"portbindings":{"80/tcp":null},"Memory":null}}'))).toBe(201);
+  expect(created).toEqual({ Image: 'busybox', Cmd: ['ls'], Labels: Object.fromEntries([['__proto__', 'x'], ['KeepCase', 'y']]), HostConfig: { PortBindings: { '80/tcp': null } } });
+  const refusals: [string, string, string?][] = [
+    ['', 'invalid JSON: EOF'], ['null', 'config cannot be empty in order to create a container'], ['{}', 'config cannot be empty in order to create a container'],
+    ['{"HostConfig":{}}', 'config cannot be empty in order to create a container'],
+    ['{', 'invalid JSON: unexpected EOF'], ['nonsense', "invalid JSON: invalid character 'o' in literal null (expecting 'u')"], ['{"Image":"a"}{"Image":"b"}', 'unexpected content after JSON'],
+    ['{"Image":"a","Tty":"yes"}', 'invalid JSON: json: cannot unmarshal string into Go struct field CreateRequest.Tty of type bool'],
+    ['{"Image":5}', 'invalid JSON: json: cannot unmarshal number into Go struct field CreateRequest.Image of type string'],
+    ['{"Image":"a","Env":{}}', 'invalid JSON: json: cannot unmarshal object into Go struct field CreateRequest.Env of type []string'],
+    ['{"HostConfig":{"Memory":"1g"}}', 'invalid JSON: json: cannot unmarshal string into Go struct field HostConfig.HostConfig.Memory of type int64'],
+    ['{"Image":"a"}', "unsupported Content-Type header (text/plain): must be 'application/json'", 'Content-Type: text/plain\r\n'],
+    ['{"Image":"a"}', 'malformed Content-Type header (): mime: no media type', ''],
+  ];
+  for (const [body, message, type] of refusals) {
+    const answer = await create(body, type);
+    expect([status(answer), messageOf(answer)]).toEqual([400, message]);
+  }
+  expect(status(await create('{"Image":"a"}', 'Content-Type: application/json; charset=utf-8\r\n'))).toBe(201);
+  const chunked = await api.raw('POST /containers/create HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n');
+  expect(messageOf(chunked)).toBe('invalid JSON: got EOF while reading request body');
+  // What reads no JSON minds no type.
+  expect(status(await post('/containers/c/resize?h=1&w=1', 'x', 'Content-Type: text/plain\r\n'))).toBe(200);
+});
+
+test('image names keep their slashes, raw and escaped', async () => {
+  images = [];
+  for (const name of ['a/b/c', 'a%2Fb%2Fc', 'localhost:5000/x:1', `x@sha256:${'0'.repeat(64)}`]) await get(`/v1.43/images/${name}/history`);
+  expect(images).toEqual(['a/b/c', 'a/b/c', 'localhost:5000/x:1', `x@sha256:${'0'.repeat(64)}`]);
+});
+
+test('logs: refused before the head, with the right status', async () => {
+  expect(messageOf(await get('/containers/c/logs'))).toBe('Bad parameters: you must choose at least one stream');
+  expect(status(await get('/containers/c/logs?stdout=1'))).toBe(409);
+  expect(status(await get('/containers/x/logs?stdout=1'))).toBe(404);
+});
+
+test('events: the head comes before the first event, chunked', async () => {
+  const answer = await api.raw('GET /events HTTP/1.1\r\nHost: x\r\n\r\n');
+  expect(answer).toMatch(/transfer-encoding: chunked/i);
+  expect(answer).toMatch(/content-type: application\/json\r/i);
+});
+
+const MUX = 'application/vnd.docker.multiplexed-stream';
+const RAW = 'application/vnd.docker.raw-stream';
+
+test('attach: 101 with Upgrade, with and without Connection; 200 raw without', async () => {
+  const path = '/containers/c/attach?stream=1&stdout=1';
+  for (const connection of ['Connection: Upgrade\r\n', '']) {
+    const answer = await api.raw(`POST ${path} HTTP/1.1\r\nHost: x\r\n${connection}Upgrade: tcp\r\nContent-Length: 0\r\n\r\n`);
+    expect(answer).toBe(`HTTP/1.1 101 UPGRADED\r\nContent-Type: ${MUX}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\nearly=`);
+  }
+  expect(await api.raw(`POST /v1.41${path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n`)).toContain(`Content-Type: ${RAW}`);
+  expect(await api.raw(`POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n`)).toBe(`HTTP/1.1 200 OK\r\nContent-Type: ${RAW}\r\n\r\nearly=`);
+});
+
+test('attach: a body is not input, what follows it is; in one packet, in two, chunked, without Upgrade', async () => {
+  const start = 'POST /containers/c/attach?stream=1&stdin=1 HTTP/1.1\r\nHost: x\r\n';
+  const upgrade = `${start}Connection: Upgrade\r\nUpgrade: tcp\r\n`;
+  const cases: (string | string[])[] = [
+    `${upgrade}Content-Length: 13\r\n\r\n{"stdin":true}`.replace('13', '14') + 'hello', [`${upgrade}Content-Length: 14\r\n\r\n{"std`, 'in":true}hello'],
+    [`${upgrade}Transfer-Encoding: chunked\r\n\r\n2\r\n{`, '}\r\n0\r\n\r\nhello'], `${start}Content-Length: 14\r\n\r\n{"stdin":true}hello`, `${start}Content-Length: 0\r\n\r\nhello`,
+  ];
+  for (const request of cases) expect(bodyOf(await api.raw(request))).toBe('early=hello');
+});
+
+test('attach: errors are text on the taken connection', async () => {
+  const answer = await api.raw('POST /containers/x/attach?stream=1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n');
+  expect(answer).toMatch(/^HTTP\/1\.1 404 Not Found\r\nContent-Type: application\/vnd\.docker\.raw-stream\r\n/);
+  expect(bodyOf(answer)).toBe('No such container: x\r\n');
+  expect(bodyOf(await api.raw('POST /containers/c/attach?detachKeys=nonsense HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n'))).toBe('Invalid detach keys (nonsense) provided\r\n');
+});
+
+test('exec start: its body decides; detached it is an ordinary answer, and so is its 404', async () => {
+  const start = (id: string, body: string): Promise<string> => api.raw(`POST /exec/${id}/start HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n${JSON_TYPE}Content-Length: ${body.length}\r\n\r\n${body}in`);
+  const attached = await start('e', '{"detach":false,"Tty":true}');
+  expect(attached).toMatch(/^HTTP\/1\.1 101 UPGRADED\r\nContent-Type: application\/vnd\.docker\.raw-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nApi-Version: 1\.51\r\n/);
+  expect(bodyOf(attached)).toBe('early=in');
+  expect(execStarted).toMatchObject({ tty: true, framed: false });
+  expect(status(await start('e', '{"Detach":true}'))).toBe(200);
+  const missing = await start('x', '{}');
+  expect([status(missing), messageOf(missing)]).toEqual([404, 'No such exec instance: x']);
+});
+
+test('wait: the head at once, a client that leaves is noticed, and the connection is answered while it is there', async () => {
+  const answer = await post('/containers/c/wait');
+  expect(answer).toMatch(/^HTTP\/1\.1 200 OK\r\n/);
+  expect(answer).toMatch(/Connection: close\r\n/);
+  expect(bodyOf(answer)).toBe('{"StatusCode":0}\n');
+  expect(messageOf(await post('/containers/c/wait?condition=never'))).toBe('invalid condition: "never"');
+  expect(status(await post('/containers/x/wait'))).toBe(404);
+
+  const before = gone;
+  const socket = await api.open();
+  socket.write('POST /containers/c/wait?condition=removed HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n');
+  expect(String(await new Promise((resolve) => socket.once('data', resolve)))).toMatch(/^HTTP\/1\.1 200 OK/);
+  expect(taken!.head.length).toBe(0);
+  socket.end();
+  await expect.poll(() => gone).toBe(before + 1);
+});
