@@ -25,7 +25,7 @@ describe('the default network', () => {
   });
 
   test('a container reaches another', async () => {
-    const { stdout } = await docker('run', '--rm', 'busybox', 'wget', '-qO-', '-T', '5', `http://${await address('web')}/`);
+    const { stdout } = await docker('run', '--rm', 'busybox', 'timeout', '5', 'wget', '-qO-', `http://${await address('web')}/`);
     expect(stdout).toBe('served');
   });
 
@@ -35,7 +35,7 @@ describe('the default network', () => {
 
   test('hairpin: the container reaches itself through its published port', async () => {
     const gateway = (await docker('inspect', '-f', '{{.NetworkSettings.Gateway}}', 'web')).stdout.trim();
-    const { stdout, stderr } = await docker('exec', 'web', 'wget', '-qO-', '-T', '5', `http://${gateway}:${PORT}/`);
+    const { stdout, stderr } = await docker('exec', 'web', 'timeout', '5', 'wget', '-qO-', `http://${gateway}:${PORT}/`);
     expect(stdout, stderr).toBe('served');
   });
 

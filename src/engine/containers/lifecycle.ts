@@ -155,6 +155,8 @@ export class Lifecycle {
       await link.request({ op: 'start', operation });
       await s.pull();
     } catch (error) {
+      // A shim that is still on its way must not arrive after what it is for was taken away.
+      await reached.catch(() => undefined);
       if (created && link && !(error instanceof StartFailed)) {
         await link.request({ op: 'abandon', operation, error: (error as Error).message, code: 128 }).catch(() => undefined);
       }

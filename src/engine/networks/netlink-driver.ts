@@ -233,13 +233,15 @@ export class NetlinkDriver implements Driver {
     if (always) await this.options.proxy.update(this.#proxied());
     const firewall = this.#firewall;
     if (!firewall) return;
+    // Read before the look, not after: what somebody changes meanwhile is seen in the next round.
+    const generation = firewall.generation();
     if (always || !firewall.isIntact()) {
       if (!always) this.options.log.warn(`the rules of table ${firewall.table} were changed by somebody: putting them back`);
       await firewall.declare(this.options.bridges);
     }
     firewall.sync(this.#ports());
     await acceptForwarding(this.#links());
-    this.#generation = firewall.generation();
+    this.#generation = generation;
   }
 
   #bridge({ link: name, address, mtu }: Bridge): void {
