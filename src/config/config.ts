@@ -1,6 +1,9 @@
 /** The daemon's configuration, read once at start from flags, environment and daemon.json. */
 import type { Ulimit } from '../engine/containers/config.ts';
 
+/** Docker's own profile in effect: the data of containers-common under its guards (engine/spec/seccomp-guards.ts). */
+export const DEFAULT_SECCOMP_PROFILE = '/usr/share/containers/seccomp.json';
+
 export interface RuntimeConfig {
   path: string;
   args: string[];

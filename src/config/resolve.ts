@@ -5,13 +5,11 @@ import { delimiter, isAbsolute, join, normalize } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import type { Ulimit } from '../engine/containers/config.ts';
 import { formatAddress, parseSubnet } from './addresses.ts';
-import type { AddressPool, Config, RuntimeConfig } from './config.ts';
+import { DEFAULT_SECCOMP_PROFILE, type AddressPool, type Config, type RuntimeConfig } from './config.ts';
 import { ConfigError } from './error.ts';
 import type { Raw } from './flags.ts';
 import { DEFAULT_DATA_ROOT, DEFAULT_EXEC_ROOT, namesFor, type Names } from './names.ts';
 import { options } from './options.ts';
-
-export const DEFAULT_SECCOMP_PROFILE = '/usr/share/containers/seccomp.json';
 
 /** One driver, by the names that Docker has given it. */
 const STORAGE_DRIVERS = ['overlay2', 'overlay', 'overlayfs'];

@@ -11,6 +11,7 @@ import { environment, override } from '../../src/engine/spec/env.ts';
 import { CAPABILITIES, thisHost } from '../../src/engine/spec/host.ts';
 import { encodeSpec, UNLIMITED } from '../../src/engine/spec/oci.ts';
 import { convert, seccompFilter } from '../../src/engine/spec/seccomp.ts';
+import { withDockersGuards } from '../../src/engine/spec/seccomp-guards.ts';
 import { parseSignal } from '../../src/engine/spec/signals.ts';
 import { parseSize } from '../../src/engine/spec/sizes.ts';
 import { tmpfsOptions } from '../../src/engine/spec/tmpfs.ts';
@@ -162,6 +163,25 @@ describe('seccomp', () => {
     expect(of([], false, 'unconfined')).toBeUndefined();
     expect(of(['seccomp={"defaultAction":"SCMP_ACT_ALLOW"}'], true)).toEqual({ defaultAction: 'SCMP_ACT_ALLOW', syscalls: [] });
     expect(() => of([], false, '/not/there')).toThrow('the seccomp profile /not/there cannot be used');
+    expect(of(['seccomp=builtin'], false, 'unconfined')).toEqual(of([]));
+  });
+
+  test('Docker\'s guards replace what the data says of their calls', () => {
+    const data = (names: string[], action = 'SCMP_ACT_ALLOW') => ({ names, action });
+    const base = { defaultAction: 'SCMP_ACT_ERRNO', defaultErrnoRet: 38, syscalls: [data(['read', 'unshare', 'mount', 'keyctl', 'clone', 'socket', 'bpf']), data(['vmsplice'], 'SCMP_ACT_ERRNO')] };
+    const verdicts = (caps: string[], name: string) => withDockersGuards(base, caps, 'amd64').syscalls.filter((entry) => entry.names.includes(name)).map(({ action, errnoRet, args }) => (args ? { action, errnoRet, args } : { action, errnoRet }));
+    const [allowed, refused] = [[{ action: 'SCMP_ACT_ALLOW', errnoRet: undefined }], [{ action: 'SCMP_ACT_ERRNO', errnoRet: 1 }]];
+    for (const name of ['read', 'vmsplice']) expect(verdicts([], name)).toEqual(allowed);
+    for (const name of ['unshare', 'mount', 'keyctl', 'bpf', 'reboot']) expect(verdicts(['CAP_CHOWN'], name)).toEqual(refused);
+    for (const name of ['unshare', 'mount', 'clone', 'clone3', 'bpf']) expect(verdicts(['CAP_SYS_ADMIN'], name)).toEqual(allowed);
+    for (const [cap, name] of [['CAP_BPF', 'bpf'], ['CAP_SYS_BOOT', 'reboot'], ['CAP_SYSLOG', 'syslog']] as const) expect(verdicts([cap], name)).toEqual(allowed);
+    expect(verdicts(['CAP_SYS_ADMIN'], 'keyctl')).toEqual(refused);
+    expect(verdicts([], 'clone3')).toEqual([{ action: 'SCMP_ACT_ERRNO', errnoRet: 38 }]);
+    expect(verdicts([], 'clone')[0]).toEqual({ action: 'SCMP_ACT_ALLOW', errnoRet: undefined, args: [{ index: 0, value: 0x7e02_0000, valueTwo: 0, op: 'SCMP_CMP_MASKED_EQ' }] });
+    expect(verdicts([], 'clone').slice(1).map((entry) => entry.action)).toEqual(Array(7).fill('SCMP_ACT_ERRNO'));
+    expect(verdicts([], 'socket').map((entry) => entry.action)).toEqual(['SCMP_ACT_ALLOW', 'SCMP_ACT_ERRNO']);
+    // A profile that somebody chose for the daemon is left as it is.
+    expect(seccompFilter({ SecurityOpt: [`seccomp=${JSON.stringify(base)}`], Privileged: false }, '', [], host())!.syscalls).toHaveLength(2);
   });
 });
 

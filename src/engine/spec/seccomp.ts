@@ -1,10 +1,12 @@
 /** System call filters: profiles of Docker's and containers-common's form become what the runtime takes. seccomp(2) */
 import { readFileSync, statSync } from 'node:fs';
 import { constants } from 'node:os';
+import { DEFAULT_SECCOMP_PROFILE } from '../../config/config.ts';
 import { InvalidParameter, SystemFault } from '../errors.ts';
 import type { HostConfig } from '../containers/config.ts';
 import type { Host } from './host.ts';
 import type { OciSeccomp, OciSyscall } from './oci.ts';
+import { withDockersGuards } from './seccomp-guards.ts';
 import { securityOptions } from './security-options.ts';
 
 const UNCONFINED = 'unconfined';
@@ -62,7 +64,10 @@ export function seccompFilter(hostConfig: Pick<HostConfig, 'SecurityOpt' | 'Priv
   if (!host.seccomp || seccomp === UNCONFINED) return undefined;
   if (seccomp !== '' && seccomp !== BUILTIN) return convert(parseProfile(seccomp), capabilities, host);
   if (hostConfig.Privileged || (seccomp === '' && defaultProfile === UNCONFINED)) return undefined;
-  return convert(readProfile(defaultProfile), capabilities, host);
+  const path = seccomp === BUILTIN ? DEFAULT_SECCOMP_PROFILE : defaultProfile;
+  const filter = convert(readProfile(path), capabilities, host);
+  // A profile that somebody chose for this daemon is what they say it is.
+  return path === DEFAULT_SECCOMP_PROFILE ? withDockersGuards(filter, capabilities, host.architecture) : filter;
 }
 
 /** What of a profile applies to these capabilities, this kernel and machine. */
