@@ -72,7 +72,8 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
   await networks.start();
   await volumes.start();
   const pool = new ShimPool(installShimBundle(built.shim, paths.shimBundles()), config.warmShims, join(config.dataRoot, 'shims', 'log'));
-  const containers = new Containers({ config, paths, log, rows: new ContainerRows(db), execs, events, images, snapshots, networks, volumes, pool });
+  const rows = new ContainerRows(db);
+  const containers = new Containers({ config, paths, log, rows, execs, events, images, snapshots, networks, volumes, pool });
   late.containers = containers;
   const system = new System({ config, containers: all, images: () => images.list({ labels: [], references: [] }, { all: false }).length });
   return {
@@ -88,6 +89,7 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
       pool.close();
       containers.close();
       await networks.close();
+      rows.close();
       db.close();
     },
   };

@@ -2,7 +2,7 @@
 import type { Container, Phase } from '../engine/containers/container.ts';
 import type { RunState } from '../protocol/runstate.ts';
 import { faultPoint } from '../sys/fault.ts';
-import type { Db } from './database.ts';
+import { Flush, relaxed, type Db } from './database.ts';
 
 interface Row {
   id: string;
@@ -35,8 +35,10 @@ export class ContainerRows {
   readonly #network;
   readonly #state;
   readonly #delete;
+  readonly #flush: Flush;
 
   constructor(private readonly db: Db) {
+    this.#flush = new Flush(db);
     this.#insert = db.prepare(
       `INSERT INTO containers (id, name, phase, created, image_id, definition, network, state, cursor)
        VALUES (@id, @name, @phase, @created, @image_id, @definition, @network, @state, @cursor)`,
@@ -57,6 +59,18 @@ export class ContainerRows {
     faultPoint('commit.after');
     return result;
   }
+
+  /** The same without waiting for the disk: for what the journals tell again, and what is void after a boot. */
+  relaxed<T>(work: () => T): T {
+    faultPoint('relaxed.before');
+    const result = relaxed(this.db, work);
+    faultPoint('relaxed.after');
+    return result;
+  }
+
+  /** Resolves when what was committed until now is on disk. */
+  flushed = (): Promise<void> => this.#flush.done();
+  close = (): void => this.#flush.close();
 
   insert(c: Container): void {
     this.#insert.run({
@@ -82,7 +96,8 @@ export class ContainerRows {
   setPhase = (id: string, phase: Phase): void => void this.#phase.run(phase, id);
   setName = (id: string, name: string): void => void this.#name.run(name, id);
   setDefinition = (c: Container): void => void this.#definition.run(definitionOf(c), c.id);
-  setNetwork = (c: Container): void => void this.#network.run(networkOf(c), c.id);
+  /** Void after a boot, as the network itself is. */
+  setNetwork = (c: Container): void => this.relaxed(() => void this.#network.run(networkOf(c), c.id));
   /** State and cursor move together: the cursor says which journal records the state holds. */
   setState = (id: string, state: RunState, cursor: number): void => void this.#state.run(JSON.stringify(state), cursor, id);
   delete = (id: string): void => void this.#delete.run(id);

@@ -1,4 +1,5 @@
 /** The SQLite database: opening, durability, migrations. */
+import { closeSync, fdatasync, openSync } from 'node:fs';
 import Database from 'better-sqlite3';
 import { SystemFault } from '../engine/errors.ts';
 import initial from './migrations/0001-initial.sql';
@@ -17,7 +18,7 @@ const LATEST = migrations.at(-1)!.version;
 
 /**
  * Opens the store and migrates it forward.
- * WAL with synchronous=FULL: what was answered is on disk. `relaxed` transactions are for what the journals can tell again.
+ * WAL with synchronous=FULL: what was answered is on disk. `relaxed` is for what the journals can tell again.
  * @throws SystemFault when the database was written by a release too new for this one
  */
 export function openDatabase(path: string): Db {
@@ -39,4 +40,47 @@ export function openDatabase(path: string): Db {
     })();
   }
   return db;
+}
+
+/**
+ * One transaction that does not wait for the disk. A killed daemon loses nothing by it; a power cut may undo it (and whatever
+ * followed it), so it is for what a journal tells again or what is void after a boot. The next durable commit, or `Flush`,
+ * brings it to disk. sqlite.org/pragma.html#pragma_synchronous
+ */
+export function relaxed<T>(db: Db, work: () => T): T {
+  if (db.inTransaction) return db.transaction(work)();
+  db.pragma('synchronous = NORMAL');
+  try {
+    return db.transaction(work)();
+  } finally {
+    db.pragma('synchronous = FULL');
+  }
+}
+
+/** Brings relaxed transactions to disk, off the main thread. One sync runs at a time; whoever comes meanwhile shares the next. */
+export class Flush {
+  #wal: number | undefined;
+  #running: Promise<void> = Promise.resolve();
+  #next: Promise<void> | undefined;
+
+  constructor(private readonly db: Db) {}
+
+  /** Resolves when all that was committed before this call is on disk. */
+  done(): Promise<void> {
+    this.#next ??= this.#running.catch(() => undefined).then(() => {
+      this.#next = undefined;
+      return (this.#running = this.#sync());
+    });
+    return this.#next;
+  }
+
+  close(): void {
+    if (this.#wal !== undefined) closeSync(this.#wal);
+  }
+
+  #sync(): Promise<void> {
+    // SQLite locks the database and its index, never the log: closing this descriptor drops no lock of its (fcntl(2)).
+    const wal = (this.#wal ??= openSync(`${this.db.name}-wal`, 'r+'));
+    return new Promise((resolve, reject) => fdatasync(wal, (error) => (error ? reject(error) : resolve())));
+  }
 }

@@ -1,6 +1,6 @@
-/** Execs at rest: what was asked for, and how it ended. */
+/** Execs at rest: what was asked for, and how it ended. None outlives its container's run, so nothing here waits for the disk. */
 import type { Exec, ExecConfig } from '../engine/containers/execs.ts';
-import type { Db } from './database.ts';
+import { relaxed, type Db } from './database.ts';
 
 interface Row {
   id: string;
@@ -18,16 +18,16 @@ export class ExecRows {
   readonly #state;
   readonly #delete;
 
-  constructor(db: Db) {
+  constructor(private readonly db: Db) {
     this.#insert = db.prepare('INSERT INTO execs (id, container_id, created, definition, state) VALUES (?, ?, ?, ?, ?)');
     this.#all = db.prepare('SELECT * FROM execs ORDER BY created');
     this.#state = db.prepare('UPDATE execs SET state = ? WHERE id = ?');
     this.#delete = db.prepare('DELETE FROM execs WHERE id = ?');
   }
 
-  insert = (exec: Exec): void => void this.#insert.run(exec.id, exec.containerId, Date.now(), JSON.stringify(exec.config), stateOf(exec));
-  setState = (exec: Exec): void => void this.#state.run(stateOf(exec), exec.id);
-  delete = (id: string): void => void this.#delete.run(id);
+  insert = (exec: Exec): void => relaxed(this.db, () => void this.#insert.run(exec.id, exec.containerId, Date.now(), JSON.stringify(exec.config), stateOf(exec)));
+  setState = (exec: Exec): void => relaxed(this.db, () => void this.#state.run(stateOf(exec), exec.id));
+  delete = (id: string): void => relaxed(this.db, () => void this.#delete.run(id));
 
   load(): Exec[] {
     return (this.#all.all() as Row[]).map((row) => ({

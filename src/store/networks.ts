@@ -1,7 +1,7 @@
 /** Networks, addresses in use, and what each container's network was set up with. */
 import type { Network } from '../engine/networks/network.ts';
 import { faultPoint } from '../sys/fault.ts';
-import type { Db } from './database.ts';
+import { relaxed, type Db } from './database.ts';
 
 export type AttachmentPhase = 'setting-up' | 'up' | 'tearing-down';
 
@@ -81,16 +81,10 @@ export class NetworkStore {
     });
   }
 
-  // No fsync: what is lost in a power cut tells of network namespaces that are lost as well. A killed daemon loses nothing.
+  // What is lost in a power cut tells of network namespaces that are lost as well.
   #relaxed(work: () => void): void {
-    if (this.db.inTransaction) return this.db.transaction(work)();
     faultPoint('attachment.before');
-    this.db.pragma('synchronous = NORMAL');
-    try {
-      this.db.transaction(work)();
-    } finally {
-      this.db.pragma('synchronous = FULL');
-    }
+    relaxed(this.db, work);
     faultPoint('attachment.after');
   }
 }

@@ -196,7 +196,7 @@ export class Containers {
     parseDetachKeys(config.DetachKeys);
     execProcess(await this.#specInput(c), config); // An unknown user is refused here, as dockerd does.
     const id = randomBytes(32).toString('hex');
-    this.parts.rows.transaction(() => {
+    this.parts.rows.relaxed(() => {
       this.parts.execs.add({ id, containerId: c.id, config, running: false, exitCode: null, pid: 0, started: false, ended: 0 });
       this.parts.events.record(containerEvent(c, `exec_create: ${config.Cmd.join(' ')}`, { execID: id }));
     });
@@ -241,7 +241,7 @@ export class Containers {
       throw new NotFound(`No such exec instance: ${id}`);
     });
     // `docker exec` asks right after its stream has ended: what the shim has journalled by then must be seen.
-    if (exec.started && exec.exitCode === null) await s.pull().catch(() => undefined);
+    if (exec.started && exec.exitCode === null) await s.refresh().catch(() => undefined);
     return exec;
   }
 
@@ -257,7 +257,7 @@ export class Containers {
     const s = this.#registry.lookup(reference);
     await s.restored;
     // A client that was told of an exit by the shim (wait, the end of a stream) must find it here too.
-    if (s.link && !s.container.state.final) await s.pull().catch(() => undefined);
+    if (s.link && !s.container.state.final) await s.refresh().catch(() => undefined);
     return s;
   }
 

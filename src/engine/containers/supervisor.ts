@@ -2,7 +2,7 @@
  * What the daemon holds of one container: its row, the link to its shim if one lives, and the clients that wait for it.
  * The shim is the only writer of the run state; here it is read (pulled from the journal) and kept.
  */
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseJournal } from '../../protocol/journal-format.ts';
 import { JOURNAL_FILE, LOCK_FILE } from '../../protocol/paths.ts';
@@ -38,6 +38,8 @@ export class Supervisor {
   #reaching: Promise<ShimLink> | undefined;
   #pulling: Promise<void> | undefined;
   #pullAgain = false;
+  /** Of the journal at the last refresh; a compacted one is another file. */
+  #length = '';
   #changed = new Set<() => void>();
   #gone = false;
 
@@ -94,6 +96,17 @@ export class Supervisor {
     }
     this.#pulling = this.#pullAll().finally(() => (this.#pulling = undefined));
     return this.#pulling;
+  }
+
+  /**
+   * The same where the journal has changed since the last look. What the shim tells a client (a wait's answer, the end of a
+   * stream) is in its journal before it is told, so that the file's length says whether there is anything to ask for.
+   */
+  async refresh(): Promise<void> {
+    const length = this.#journalLength();
+    if (length === this.#length) return;
+    await this.pull();
+    this.#length = length;
   }
 
   /** Resolves when `condition` holds of the state; checked at every change. */
@@ -202,8 +215,14 @@ export class Supervisor {
         this.#merge(records);
         if (this.container.cursor >= last || records.length === 0) break;
       }
-      link.request({ op: 'committed', seq: this.container.cursor }).catch(() => undefined);
+      const seq = this.container.cursor;
+      this.parts.rows.flushed().then(() => link.request({ op: 'committed', seq })).catch(() => undefined);
     } while (this.#pullAgain);
+  }
+
+  #journalLength(): string {
+    const file = statSync(join(this.parts.paths.container(this.container.id), JOURNAL_FILE), { throwIfNoEntry: false });
+    return file ? `${file.ino}:${file.size}` : '';
   }
 
   #mergeFromDisk(): void {
@@ -235,7 +254,8 @@ export class Supervisor {
   #store(state: RunState, cursor: number, records: JournalRecord[], alongside: () => void = () => undefined): void {
     const c = this.container;
     const wasFinal = c.state.final;
-    this.parts.rows.transaction(() => {
+    // The journal tells it again: nobody waits for the disk here, only the journal's compaction does (#pullAll).
+    this.parts.rows.relaxed(() => {
       alongside();
       for (const record of records) this.parts.execs.apply(record);
       this.parts.rows.setState(c.id, state, cursor);
