@@ -189,7 +189,7 @@ export class Run {
 
   wait(client: Client, condition: WaitCondition): void {
     this.waiters.add(client, condition);
-    if (condition === 'not-running' && this.#phase === 'idle') this.waiters.exited({ code: this.o.journal.state.exitCode });
+    if (condition === 'not-running' && this.#phase === 'idle') this.waiters.exited(this.o.journal.state.exitCode);
   }
 
   async exec(spec: ExecSpec, attached: { client: Client; options: AttachOptions } | null): Promise<number> {
@@ -206,7 +206,7 @@ export class Run {
 
   /** The container is gone. */
   removed(): void {
-    this.waiters.all({ code: this.o.journal.state.exitCode });
+    this.waiters.all(this.o.journal.state.exitCode);
     this.#sessions?.closeAll();
   }
 
@@ -342,7 +342,7 @@ export class Run {
     // On disk before anybody hears of it; and clients' streams end after the code is on record (api-wire.md 62).
     await journal.durable();
     this.#clearAway(generation);
-    this.waiters.exited({ code });
+    this.waiters.exited(code);
   }
 
   /** The container is dead: what next? */
@@ -389,7 +389,7 @@ export class Run {
       journal.append({ type: 'final', user: journal.state.stoppedByUser });
       this.#rest();
       await journal.durable();
-      this.waiters.exited({ code: journal.state.exitCode });
+      this.waiters.exited(journal.state.exitCode);
     });
   }
 
@@ -432,7 +432,7 @@ export class Run {
     this.#settleIntents();
     this.#ports.release();
     this.#sessions?.closeAll();
-    this.waiters.all({ code, error: message });
+    this.waiters.all(code);
     return new Refused('failed', message, code);
   }
 
@@ -453,7 +453,7 @@ export class Run {
   #considerRemoval(): void {
     clearTimeout(this.#removal);
     if (this.#phase !== 'idle' || !this.o.journal.state.final || !this.#spec?.autoRemove || this.o.daemonConnected()) return;
-    this.#removal = setTimeout(() => this.waiters.all({ code: this.o.journal.state.exitCode }), REMOVAL_GRACE_MS);
+    this.#removal = setTimeout(() => this.waiters.all(this.o.journal.state.exitCode), REMOVAL_GRACE_MS);
   }
 
   async #resume(): Promise<void> {

@@ -3,12 +3,6 @@ import { Socket } from 'node:net';
 import type { WaitCondition } from '../protocol/messages.ts';
 import type { Client } from './clients.ts';
 
-/** The body of the answer. An error only where the container did not start. */
-export interface WaitResult {
-  code: number;
-  error?: string;
-}
-
 export class Waiters {
   #waiting = new Map<Socket, WaitCondition>();
 
@@ -37,26 +31,25 @@ export class Waiters {
   }
 
   /** The container is dead: whoever waits for that, or for anything, hears it; who waits for its removal waits on. */
-  exited(result: WaitResult): void {
-    this.#answer(result, (condition) => condition !== 'removed');
+  exited(code: number): void {
+    this.#answer(code, (condition) => condition !== 'removed');
   }
 
   /** The container is gone, or did not start: nobody waits on. */
-  all(result: WaitResult): void {
-    this.#answer(result, () => true);
+  all(code: number): void {
+    this.#answer(code, () => true);
   }
 
-  #answer(result: WaitResult, concerns: (condition: WaitCondition) => boolean): void {
+  #answer(code: number, concerns: (condition: WaitCondition) => boolean): void {
     for (const [socket, condition] of this.#waiting) {
       if (!concerns(condition)) continue;
       this.#waiting.delete(socket);
       socket.removeAllListeners('end');
-      socket.end(body(result), () => socket.destroySoon());
+      socket.end(body(code), () => socket.destroySoon());
       socket.on('end', () => socket.destroy());
     }
   }
 }
 
-export function body({ code, error }: WaitResult): string {
-  return `${JSON.stringify(error === undefined ? { StatusCode: code } : { StatusCode: code, Error: { Message: error } })}\n`;
-}
+/** Why a container did not start is told by the start's answer alone, as in dockerd: the CLI would print it twice. */
+const body = (code: number): string => `${JSON.stringify({ StatusCode: code })}\n`;

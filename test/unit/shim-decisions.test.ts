@@ -9,7 +9,6 @@ import { isPassing, next, type Phase } from '../../src/shim/phase.ts';
 import { decide, nextBackoff, type Death } from '../../src/shim/restart.ts';
 import { parseRuntimeLog, RuntimeFailure } from '../../src/shim/runtime.ts';
 import { plan } from '../../src/shim/takeover.ts';
-import { body } from '../../src/shim/wait.ts';
 
 describe('the restart policy', () => {
   const death = (more: Partial<Death> = {}): Death => ({ code: 1, ranMs: 50, stoppedByUser: false, shutdown: false, restartCount: 0, backoffMs: 0, ...more });
@@ -80,11 +79,6 @@ describe('failures in dockerd\'s terms', () => {
     expect(parseRuntimeLog('{"level":"warning","msg":"w"}\n{"level":"error","msg":"e"}\nnot json\n')).toBe('e');
     expect(parseRuntimeLog('')).toBeUndefined();
   });
-});
-
-test('an error is in a wait\'s answer only when there is one', () => {
-  expect(body({ code: 3 })).toBe('{"StatusCode":3}\n');
-  expect(body({ code: 127, error: 'why' })).toBe('{"StatusCode":127,"Error":{"Message":"why"}}\n');
 });
 
 describe('phases', () => {

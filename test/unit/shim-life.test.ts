@@ -305,13 +305,13 @@ describe('clients', { timeout: 30_000 }, () => {
     await c.shimEnds();
   });
 
-  test('a failed start tells its waiters why', async () => {
+  test('a failed start tells its waiters the code', async () => {
     await using c = new TestContainer(bundle, { command: ['nope'] });
     const ctl = await c.adopt();
     const [next, attached] = [await c.wait(ctl, 'next-exit'), await c.attach(ctl)];
     await c.start(ctl).catch(() => {});
     await until(() => next.ended && attached.ended);
-    expect(JSON.parse(next.text.slice(HEAD.length))).toMatchObject({ StatusCode: 127, Error: { Message: expect.stringContaining('"nope": executable file not found') as string } });
+    expect(JSON.parse(next.text.slice(HEAD.length))).toEqual({ StatusCode: 127 });
   });
 
   test('a wait whose client leaves is forgotten; an unclaimed one is closed', async () => {

@@ -208,7 +208,7 @@ export class Lifecycle {
     else c.state = { ...c.state, error: error.message, exitCode: error.code };
     c.state = { ...c.state, final: true };
     this.parts.rows.setState(c.id, c.state, c.cursor);
-    s.waits.answer(c.state.exitCode, c.state.error);
+    s.waits.answer(c.state.exitCode);
     await this.tearDown(s);
   }
 }

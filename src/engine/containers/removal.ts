@@ -50,7 +50,7 @@ export async function finishRemoval(s: Supervisor, parts: Parts, lifecycle: Life
   const c = s.container;
   await lifecycle.tearDown(s);
   await s.link?.request({ op: 'removed' }).catch(() => undefined);
-  s.waits.answer(c.state.exitCode, c.state.error);
+  s.waits.answer(c.state.exitCode);
   parts.snapshots.unmount(c.id);
   faultPoint('remove.unmounted');
   rmSync(parts.paths.run(c.id), { recursive: true, force: true });

@@ -22,10 +22,10 @@ export class Waits {
   take = (): Parked[] => this.#parked.splice(0);
 
   /** Answers all, when the container is gone and no shim knows them. */
-  answer(code: number, error: string): void {
-    for (const { client } of this.take()) client.answer(waitAnswer(code, error));
+  answer(code: number): void {
+    for (const { client } of this.take()) client.answer(waitAnswer(code));
   }
 }
 
 /** `Error` only when there is one: an empty one counts as a failure for some clients (api-wire 85). */
-export const waitAnswer = (code: number, error: string): string => `${JSON.stringify({ StatusCode: code, ...(error ? { Error: { Message: error } } : {}) })}\n`;
+export const waitAnswer = (code: number, error = ''): string => `${JSON.stringify({ StatusCode: code, ...(error ? { Error: { Message: error } } : {}) })}\n`;
