@@ -158,7 +158,8 @@ function readInteger(value: unknown, { schema, goType }: Known, place: Place): n
   if (typeof value !== 'number') return refuse(value, goType, place);
   const [least, most] = LIMITS[schema.format ?? 'int64'] ?? LIMITS['int64']!;
   if (!Number.isInteger(value) || value < least || value > most) return refuse(value, goType, place, `number ${value}`);
-  return value;
+  // The end of 64 bits was rounded up when it was read; written again it would not fit into 64 bits.
+  return value === most && !Number.isSafeInteger(most) ? most - most / 2 ** 53 : value;
 }
 
 function refuse(value: unknown, goType: string, { struct, path }: Place, what = kindOf(value)): never {

@@ -2,6 +2,7 @@
 import { closeSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { AttachOptions } from '../protocol/messages.ts';
+import { ociJson } from '../protocol/oci-json.ts';
 import type { RunExec } from '../protocol/runstate.ts';
 import type { ExecSpec, ShimSpec } from '../protocol/spec.ts';
 import { Child } from './child.ts';
@@ -113,7 +114,7 @@ class Exec {
     if (attached) this.#sessions!.add(attached.client, attached.options);
     const json = join(o.run, `${this.#key}.json`);
     try {
-      writeFileSync(json, JSON.stringify({ ...spec.process, terminal: spec.tty }), { mode: 0o600 });
+      writeFileSync(json, ociJson({ ...spec.process, terminal: spec.tty }), { mode: 0o600 });
       this.#stdio?.prepare();
       const stdio = this.#stdio?.childStdio() ?? ['ignore', 'ignore', 'ignore'];
       const pid = await o.runtime.exec({ stdio, consoleSocket: this.#stdio?.consoleSocket ?? '' }, { key: this.#key, json });

@@ -1,6 +1,8 @@
 /** A create request becomes a definition: defaults, the image, mount points, changes by update, what the shim is told. */
 import { describe, expect, test } from 'vitest';
 import type { CreateRequest, HostConfig } from '../../src/engine/containers/config.ts';
+import { cgroupDirectory, sliceDirectory } from '../../src/engine/containers/cgroups.ts';
+import type { MountPoint } from '../../src/engine/containers/container.ts';
 import { shimSpecParts } from '../../src/engine/spec/shim-parts.ts';
 import { cgroupsPath } from '../../src/engine/spec/spec.ts';
 import { updateOn } from '../../src/engine/spec/update.ts';
@@ -132,6 +134,22 @@ describe('mount points', () => {
     expect(points({ Binds: ['/etc:/a'], Tmpfs: { '/b': '' } }, { Volumes: { '/a/': {}, '/b': {}, '/c': {} } }).map((point) => [point.type, point.destination]))
       .toEqual([['bind', '/a'], ['volume', '/c']]);
   });
+
+  const volume = (destination: string, changes: Partial<MountPoint> = {}): MountPoint => ({ type: 'volume', name: 'donated', source: '/volumes/donated', destination, driver: 'local', mode: 'z', rw: true, propagation: '', ...changes });
+  const donors: Record<string, MountPoint[]> = { one: [volume('/a'), volume('/b', { rw: false })], two: [volume('/a', { name: 'second', source: '/volumes/second' })] };
+  const from = (VolumesFrom: string[], HostConfig: Partial<HostConfig> = {}) =>
+    prepared({ Volumes: { '/a': {} }, HostConfig: { VolumesFrom, ...HostConfig } }, { mountsOf: (reference) => donors[reference]! }).mounts.map(({ name, source, destination, rw, mode }) => ({ name, source, destination, rw, mode }));
+  test('a donor\'s mounts go before the volumes of image and request', () => {
+    expect(from(['one'])).toEqual([
+      { name: 'donated', source: '/volumes/donated', destination: '/a', rw: true, mode: '' }, { name: 'donated', source: '/volumes/donated', destination: '/b', rw: false, mode: '' },
+    ]);
+    expect(from(['one:ro']).map(({ rw }) => rw)).toEqual([false, false]);
+    // What the donor may not write, nobody may through it.
+    for (const mode of ['rw', 'z', 'rw,Z']) expect(from([`one:${mode}`]).map(({ rw }) => rw)).toEqual([true, false]);
+    expect(from(['one', 'two']).find(({ destination }) => destination === '/a')).toMatchObject({ name: 'second' });
+    expect(from(['one'], { Binds: ['/etc:/a'] })).toMatchObject([{ source: '/etc', destination: '/a' }, { destination: '/b' }]);
+    for (const mode of ['rprivate', 'nocopy', 'x', 'ro,rw']) expect(() => from([`one:${mode}`])).toThrow(`invalid mode: ${mode}`);
+  });
 });
 
 describe('update', () => {
@@ -206,4 +224,9 @@ test('where the cgroup is', () => {
   expect(of('mine', {})).toBe(`/mine/${ID}`);
   expect(of('', { cgroupDriver: 'systemd' })).toBe(`system.slice:holdfast:${ID}`);
   expect(of('my.slice', { cgroupDriver: 'systemd' })).toBe(`my.slice:holdfast:${ID}`);
+  // And its directory below each hierarchy's mount point.
+  expect(cgroupDirectory(of('', {}))).toBe(`/holdfast-test/${ID}`);
+  expect(cgroupDirectory(of('my.slice', { cgroupDriver: 'systemd' }))).toBe(`/my.slice/holdfast-${ID}.scope`);
+  expect(cgroupDirectory(of('my-own-one.slice', { cgroupDriver: 'systemd' }))).toBe(`/my.slice/my-own.slice/my-own-one.slice/holdfast-${ID}.scope`);
+  expect(['-.slice', 'a.slice', '/a/b', 'a/b.slice'].map(sliceDirectory)).toEqual(['/', '/a.slice', '/a/b', '/a/b.slice']);
 });

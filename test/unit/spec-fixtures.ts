@@ -1,6 +1,6 @@
 /** A daemon's configuration, a host and an image for the tests of engine/spec. */
 import type { Config } from '../../src/config/config.ts';
-import type { Container } from '../../src/engine/containers/container.ts';
+import type { Container, MountPoint } from '../../src/engine/containers/container.ts';
 import type { CreateRequest } from '../../src/engine/containers/config.ts';
 import type { Image, ImageConfig } from '../../src/engine/images/image.ts';
 import { Paths } from '../../src/engine/paths.ts';
@@ -39,11 +39,13 @@ export const image = (config: ImageConfig['config'] = {}, changes: Partial<Image
   config: { architecture: 'amd64', os: 'linux', config, rootfs: { type: 'layers', diff_ids: [] }, ...changes },
 });
 
-export interface Options { host?: Host; image?: Image; daemon?: Config }
+export interface Options { host?: Host; image?: Image; daemon?: Config; mountsOf?: (reference: string) => MountPoint[] }
 
 export function prepared(request: CreateRequest, options: Options = {}): Prepared {
   const config = options.daemon ?? daemon();
-  return prepareOn(options.host ?? host(), ID, { Image: 'busybox', Cmd: ['true'], ...request }, options.image ?? image(), config, new Paths(config.dataRoot, config.execRoot));
+  return prepareOn(options.host ?? host(), ID, { Image: 'busybox', Cmd: ['true'], ...request }, options.image ?? image(), {
+    config, paths: new Paths(config.dataRoot, config.execRoot), mountsOf: options.mountsOf ?? (() => []),
+  });
 }
 
 /** A container as the engine makes it of a request. */

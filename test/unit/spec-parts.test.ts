@@ -9,7 +9,7 @@ import { capabilitiesFor, capabilitySet, DEFAULT_CAPABILITIES } from '../../src/
 import { containerDevices } from '../../src/engine/spec/devices.ts';
 import { environment, override } from '../../src/engine/spec/env.ts';
 import { CAPABILITIES, thisHost } from '../../src/engine/spec/host.ts';
-import { encodeSpec, UNLIMITED } from '../../src/engine/spec/oci.ts';
+import { ociJson, UNLIMITED } from '../../src/protocol/oci-json.ts';
 import { convert, seccompFilter } from '../../src/engine/spec/seccomp.ts';
 import { withDockersGuards } from '../../src/engine/spec/seccomp-guards.ts';
 import { parseSignal } from '../../src/engine/spec/signals.ts';
@@ -216,10 +216,15 @@ test('limits: own ones as asked, defaults lowered to what is possible', () => {
 });
 
 test('unlimited is written as the kernel means it', () => {
-  expect(encodeSpec({ soft: UNLIMITED, text: `${UNLIMITED}` })).toBe(`{"soft":18446744073709551615,"text":"${UNLIMITED}"}`);
-  // And plain JSON stays below 2^64, which Go refuses.
-  expect(BigInt(JSON.stringify(UNLIMITED))).toBeLessThan(2n ** 64n);
+  expect(ociJson({ soft: UNLIMITED, text: `${UNLIMITED}` })).toBe(`{"soft":18446744073709551615,"text":"${UNLIMITED}"}`);
+  // It goes from the daemon to the shim as plain JSON.
+  expect(ociJson(JSON.parse(JSON.stringify([UNLIMITED])))).toBe('[18446744073709551615]');
 });
+
+test.each([
+  ['9223372036854775807', '9223372036854775807'], ['18446744073709551615', '18446744073709551615'], ['-9223372036854775808', '-9223372036854775808'],
+  ['9007199254740993', '9007199254740992'], ['1152921504606846976', '1152921504606846976'], ['-1', '-1'], ['0.5', '0.5'], ['4294967295', '4294967295'],
+])('%s reaches the runtime as %s', (given, written) => expect(ociJson({ limit: JSON.parse(given) as number })).toBe(`{"limit":${written}}`));
 
 test('tmpfs options: the last of a kind counts', () => {
   expect(tmpfsOptions('')).toEqual(['noexec', 'nosuid', 'nodev', 'rprivate']);

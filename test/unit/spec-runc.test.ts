@@ -12,10 +12,10 @@ import { Paths } from '../../src/engine/paths.ts';
 import { maskedPaths } from '../../src/engine/spec/defaults.ts';
 import { CAPABILITIES, thisHost } from '../../src/engine/spec/host.ts';
 import { createBindSources } from '../../src/engine/spec/mounts.ts';
-import { encodeSpec } from '../../src/engine/spec/oci.ts';
 import { mountShareableShm } from '../../src/engine/spec/shm.ts';
 import { cgroupsPath, execProcess, ociSpec, type ExecRequest, type SpecInput } from '../../src/engine/spec/spec.ts';
 import { validateUpdate } from '../../src/engine/spec/update.ts';
+import { ociJson } from '../../src/protocol/oci-json.ts';
 import { mountsUnder, unmount } from '../../src/sys/mount.ts';
 import { createNetns, removeNetns } from '../../src/sys/netns.ts';
 import { container as containerOf, daemon } from './spec-fixtures.ts';
@@ -69,7 +69,7 @@ function make(request: CreateRequest, id = randomBytes(32).toString('hex')): Mad
   createBindSources(made);
   mountShareableShm(made.hostConfig, id, paths);
   const input: SpecInput = { container: made, config, paths, netns: made.hostConfig.NetworkMode === 'host' ? '' : netns, pidOf: (other) => pids.get(other) ?? 0 };
-  writeFileSync(join(paths.run(id), 'config.json'), encodeSpec(ociSpec(input)));
+  writeFileSync(join(paths.run(id), 'config.json'), ociJson(ociSpec(input)));
   return { container: made, input, bundle: paths.run(id) };
 }
 
@@ -102,7 +102,7 @@ async function living(request: CreateRequest, work: (made: Made & { pid: number;
   pids.set(id, pid);
   const exec = (request: Partial<ExecRequest>): string => {
     const file = join(made.bundle, 'process.json');
-    writeFileSync(file, JSON.stringify(execProcess(made.input, { Cmd: [], Env: [], User: '', WorkingDir: '', Tty: false, Privileged: false, ...request })));
+    writeFileSync(file, ociJson(execProcess(made.input, { Cmd: [], Env: [], User: '', WorkingDir: '', Tty: false, Privileged: false, ...request })));
     const { stdout, stderr } = runc('exec', '--process', file, id);
     return stdout + stderr;
   };

@@ -201,7 +201,7 @@ describe('Config is refused', () => {
     const config = daemon();
     const paths = new Paths(config.dataRoot, config.execRoot);
     for (const request of [{}, { HostConfig: {} }]) {
-      expect(() => prepareOn(host(), ID, request, image(), config, paths)).toThrow('config cannot be empty in order to create a container');
+      expect(() => prepareOn(host(), ID, request, image(), { config, paths, mountsOf: () => [] })).toThrow('config cannot be empty in order to create a container');
     }
   });
 

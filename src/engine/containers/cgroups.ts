@@ -2,6 +2,19 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
+/** A cgroup as the runtime is told (slice:prefix:name under systemd, a path otherwise) as a path in the hierarchies. */
+export function cgroupDirectory(named: string): string {
+  const [slice = '', prefix, name] = named.split(':');
+  return name === undefined ? named : join(sliceDirectory(slice), `${prefix ? `${prefix}-` : ''}${name}.scope`);
+}
+
+/** Where systemd has a slice: a-b.slice lies in a.slice, and -.slice is the root. systemd.slice(5). Other paths are as they are. */
+export function sliceDirectory(slice: string): string {
+  if (!slice.endsWith('.slice') || slice.includes('/')) return join('/', slice);
+  const parts = slice.slice(0, -'.slice'.length).split('-').filter((part) => part !== '');
+  return join('/', ...parts.map((_, i) => `${parts.slice(0, i + 1).join('-')}.slice`));
+}
+
 /** Mount points of the cgroup hierarchies, by controller list; '' is the unified one. */
 function hierarchies(): string[] {
   return readFileSync('/proc/self/mountinfo', 'latin1').split('\n').flatMap((line) => {

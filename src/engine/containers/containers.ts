@@ -178,13 +178,13 @@ export class Containers {
   async top(reference: string, psArgs: string): Promise<{ Titles: string[]; Processes: string[][] }> {
     const { container: c } = await this.#find(reference);
     allow('top', c);
-    return top(cgroupPids(cgroupPath(c, this.parts.config.cgroupParent)), psArgs);
+    return top(cgroupPids(cgroupPath(c, this.parts.config)), psArgs);
   }
 
   /** One sample of its resources, in Docker's shape. */
   async stats(reference: string): Promise<Stats> {
     const { container: c } = await this.#find(reference);
-    return readStats(c, this.parts.config.cgroupDriver, cgroupPath(c, this.parts.config.cgroupParent));
+    return readStats(c, cgroupPath(c, this.parts.config));
   }
 
   logPath = (c: Container): string => (c.hostConfig.LogConfig.Type === 'json-file' ? logPath(c, this.parts.paths) : '');

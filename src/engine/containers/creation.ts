@@ -32,7 +32,7 @@ export interface Peers {
 export async function createContainer(parts: Parts, name: string, request: CreateRequest, platform: string | undefined, peers: Peers): Promise<{ container: Container; warnings: string[] }> {
   const image = imageFor(parts, request.Image ?? '', platform);
   const id = randomBytes(32).toString('hex');
-  const prepared = prepare(id, request, image, parts.config, parts.paths);
+  const prepared = prepare(id, request, image, { config: parts.config, paths: parts.paths, mountsOf: peers.mountsOf });
   const { config, hostConfig } = prepared;
   for (const key of ['NetworkMode', 'PidMode', 'IpcMode'] as const) {
     const [kind, other] = splitMode(hostConfig[key]);
@@ -43,7 +43,6 @@ export async function createContainer(parts: Parts, name: string, request: Creat
     mounts: prepared.mounts, endpoints: {}, ports: [], netns: '', state: initialRunState(), cursor: 0, appArmorProfile: prepared.appArmorProfile, platform: 'linux',
   };
   container.endpoints = parts.networks.plan(hostConfig.NetworkMode, endpointRequests(request), { id, name, hostname: config.Hostname });
-  inheritVolumes(container, peers);
   const directory = parts.paths.container(id);
   try {
     mkdirSync(directory, { recursive: true, mode: 0o710 });
@@ -83,18 +82,6 @@ function endpointRequests(request: CreateRequest): Record<string, EndpointReques
 
 /** An anonymous volume's name is 64 hex digits. */
 export const isAnonymous = (name: string): boolean => /^[0-9a-f]{64}$/.test(name);
-
-// --volumes-from container[:ro|rw]: its mount points, unless this container has its own at the same place.
-function inheritVolumes(c: Container, peers: Peers): void {
-  for (const entry of c.hostConfig.VolumesFrom ?? []) {
-    const [reference = '', mode = 'rw'] = entry.split(':');
-    if (!['ro', 'rw', 'z', 'Z'].includes(mode)) throw new InvalidParameter(`invalid mode: ${mode}`);
-    for (const mount of peers.mountsOf(reference)) {
-      if (c.mounts.some((m) => m.destination === mount.destination)) continue;
-      c.mounts.push({ ...mount, rw: mount.rw && mode !== 'ro', mode: mode === 'ro' ? 'ro' : mount.mode });
-    }
-  }
-}
 
 async function makeVolumes(parts: Parts, c: Container, image: Image): Promise<void> {
   const empty: [MountPoint, boolean][] = [];

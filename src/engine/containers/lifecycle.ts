@@ -2,11 +2,15 @@
 import { randomUUID } from 'node:crypto';
 import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { ociJson } from '../../protocol/oci-json.ts';
 import { SPEC_FILE } from '../../protocol/paths.ts';
 import { faultPoint } from '../../sys/fault.ts';
 import { Conflict, EngineError, InvalidParameter, NotModified, SystemFault } from '../errors.ts';
 import { StartFailed, type ShimLink } from '../shims/link.ts';
 import { attributesOf } from '../events/from-journal.ts';
+import { createBindSources } from '../spec/mounts.ts';
+import { donorOf } from '../spec/namespaces.ts';
+import { mountShareableShm, sharesShm, unmountShareableShm } from '../spec/shm.ts';
 import { ociSpec } from '../spec/spec.ts';
 import { parseSignal } from '../spec/signals.ts';
 import type { Container } from './container.ts';
@@ -118,6 +122,7 @@ export class Lifecycle {
     if (!c.state.final) return;
     await this.parts.networks.detach(c);
     this.parts.snapshots.unmount(c.id);
+    unmountShareableShm(c.id, this.parts.paths);
     c.netns = '';
     c.ports = [];
     for (const endpoint of Object.values(c.endpoints)) {
@@ -187,17 +192,30 @@ export class Lifecycle {
     const run = parts.paths.run(c.id);
     mkdirSync(run, { recursive: true, mode: 0o700 });
     const pids = new Map<string, number>();
-    for (const mode of [c.hostConfig.PidMode, c.hostConfig.IpcMode, c.hostConfig.UTSMode]) {
-      const [kind, other] = splitMode(mode);
-      if (kind !== 'container') continue;
-      const peer = (await this.peer(other)).container;
-      if (!isRunning(peer)) throw new Conflict(`cannot join namespace of a non running container: container ${peer.id} is not running`);
-      pids.set(other, peer.state.pid);
-      pids.set(peer.id, peer.state.pid);
-    }
+    for (const donor of await this.#namespaceDonors(c)) pids.set(donor.id, donor.state.pid);
+    createBindSources(c);
+    faultPoint('start.bind-sources');
+    mountShareableShm(c.hostConfig, c.id, parts.paths);
     const spec = ociSpec({ container: c, config: parts.config, paths: parts.paths, netns, pidOf: (id) => pids.get(id) ?? 0 });
-    writeFileSync(join(run, 'config.json'), JSON.stringify(spec), { mode: 0o600 });
+    writeFileSync(join(run, 'config.json'), ociJson(spec), { mode: 0o600 });
     replaceFile(join(parts.paths.container(c.id), SPEC_FILE), JSON.stringify(shimSpec(c, parts, consoleSize)));
+  }
+
+  /** The containers whose pid or ipc namespace this one joins. They run. @throws in dockerd's words (daemon/container_operations_unix.go) */
+  async #namespaceDonors(c: Container): Promise<Container[]> {
+    const donors: Container[] = [];
+    const { IpcMode, PidMode } = c.hostConfig;
+    for (const [kind, donorId] of [['IPC', donorOf(IpcMode)], ['PID', donorOf(PidMode)]] as const) {
+      if (donorId === '') continue;
+      const donor = (await this.peer(donorId)).container;
+      if (!isRunning(donor)) throw new Conflict(`failed to join ${kind} namespace: container ${donorId} is not running`);
+      if (donor.state.status === 'restarting') throw new Conflict(`failed to join ${kind} namespace: Container ${donorId} is restarting, wait until the container is running`);
+      if (kind === 'IPC' && !sharesShm(donor.hostConfig)) {
+        throw new InvalidParameter(`failed to join IPC namespace: container ${donorId}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)`);
+      }
+      donors.push(donor);
+    }
+    return donors;
   }
 
   async #undo(s: Supervisor, error: Error): Promise<void> {

@@ -118,7 +118,7 @@ export class Registry {
           await s.pull();
         }
         if (!c.state.final) return;
-        if (c.netns !== '' || c.ports.length > 0 || mountsUnder(this.parts.paths.rootfs(c.id)).length > 0) await this.lifecycle.tearDown(s);
+        if (c.netns !== '' || c.ports.length > 0 || mountsUnder(this.parts.paths.run(c.id)).length > 0) await this.lifecycle.tearDown(s);
         if (c.hostConfig.AutoRemove && c.state.gen > 0 && !isOfEarlierBoot(c.state)) {
           await removeContainer(s, this.parts, this.lifecycle, { force: true, volumes: true });
           this.drop(s);

@@ -7,6 +7,7 @@ import { isAnonymous } from './creation.ts';
 import { containerEvent, type Lifecycle } from './lifecycle.ts';
 import { isRunning, standing } from './moves.ts';
 import type { Parts } from './parts.ts';
+import { shimCgroup } from './shim-spec.ts';
 import type { Supervisor } from './supervisor.ts';
 
 export interface RemoveOptions {
@@ -55,7 +56,7 @@ export async function finishRemoval(s: Supervisor, parts: Parts, lifecycle: Life
   faultPoint('remove.unmounted');
   rmSync(parts.paths.run(c.id), { recursive: true, force: true });
   rmSync(parts.paths.container(c.id), { recursive: true, force: true });
-  for (const directory of cgroupDirectories(`${parts.config.cgroupParent}/shims/${c.id.slice(0, 16)}`)) {
+  for (const directory of cgroupDirectories(shimCgroup(c, parts.config))) {
     try {
       rmdirSync(directory);
     } catch {
@@ -69,8 +70,11 @@ export async function finishRemoval(s: Supervisor, parts: Parts, lifecycle: Life
     parts.events.record(containerEvent(c, 'destroy'));
   });
   s.retire();
+  const anonymous = c.mounts.filter((m) => m.type === 'volume' && isAnonymous(m.name));
+  // Nobody's any more: it must not count among a volume's users.
+  c.mounts = [];
   if (options.volumes) {
-    for (const mount of c.mounts.filter((m) => m.type === 'volume' && isAnonymous(m.name))) {
+    for (const mount of anonymous) {
       await parts.volumes.remove(mount.name, { force: true }).catch((err: unknown) => parts.log.debug({ volume: mount.name, err }, 'anonymous volume stays'));
     }
   }

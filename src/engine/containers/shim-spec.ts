@@ -1,8 +1,11 @@
 /** What the container's shim must know of it (protocol/spec.ts), from its configuration. */
 import { basename, join } from 'node:path';
+import type { Config } from '../../config/config.ts';
 import type { ShimSpec } from '../../protocol/spec.ts';
 import { heldPorts } from '../networks/ports.ts';
 import { shimSpecParts } from '../spec/shim-parts.ts';
+import { cgroupsPath } from '../spec/spec.ts';
+import { cgroupDirectory, sliceDirectory } from './cgroups.ts';
 import type { Container } from './container.ts';
 import type { Parts } from './parts.ts';
 
@@ -17,8 +20,8 @@ export function shimSpec(c: Container, { config, paths }: Pick<Parts, 'config' |
       path: runtime.path, args: runtime.args, root: paths.runtimeRoot(basename(c.hostConfig.Runtime)), systemdCgroup: config.cgroupDriver === 'systemd',
     },
     bundle: paths.run(c.id),
-    cgroup: cgroupPath(c, config.cgroupParent),
-    shimCgroup: `${config.cgroupParent}/shims/${c.id.slice(0, 16)}`,
+    cgroup: cgroupsPath(c, config),
+    shimCgroup: shimCgroup(c, config),
     ...parts,
     ...(consoleSize && consoleSize[0] > 0 ? { consoleSize } : {}),
     autoRemove: c.hostConfig.AutoRemove,
@@ -30,5 +33,8 @@ export function shimSpec(c: Container, { config, paths }: Pick<Parts, 'config' |
 /** The container's json-file log. */
 export const logPath = (c: Container, paths: Parts['paths']): string => join(paths.container(c.id), `${c.id}-json.log`);
 
-/** The container's cgroup, as named to the runtime. */
-export const cgroupPath = (c: Container, parent: string): string => `${c.hostConfig.CgroupParent || parent}/${c.id}`;
+/** The shim's own cgroup, in the hierarchies' file systems. */
+export const shimCgroup = (c: Container, { cgroupParent }: Pick<Config, 'cgroupParent'>): string => join(sliceDirectory(cgroupParent), 'shims', c.id.slice(0, 16));
+
+/** Where the container's cgroup lies in the hierarchies' file systems. */
+export const cgroupPath = (c: Container, config: Pick<Config, 'cgroupDriver' | 'cgroupParent'>): string => cgroupDirectory(cgroupsPath(c, config));

@@ -11,8 +11,8 @@ import { isRunning } from './status.ts';
 export type Stats = Record<string, unknown>;
 
 /** With zero precpu_stats, as the first of a stream; all zero (and from the year 1) for a container that does not run. */
-export function readStats(container: Container, _cgroupDriver: 'cgroupfs' | 'systemd', cgroupPath: string): Stats {
-  const sample = isRunning(container) ? sampleOf(cgroupDirectories(cgroupfsPath(cgroupPath))) : {};
+export function readStats(container: Container, cgroup: string): Stats {
+  const sample = isRunning(container) ? sampleOf(cgroupDirectories(cgroup)) : {};
   const cpu = sample['cpu_stats'] as Stats | undefined;
   const networks = cpu && container.hostConfig.NetworkMode !== 'host' ? networksOf(container.state.pid) : undefined;
   return {
@@ -30,15 +30,6 @@ export function readStats(container: Container, _cgroupDriver: 'cgroupfs' | 'sys
     id: container.id,
     ...(networks && { networks }),
   };
-}
-
-/** A systemd path (slice:prefix:name) as a path of the file system; others are one already. systemd.slice(5). */
-export function cgroupfsPath(path: string): string {
-  const [slice = '', prefix, name] = path.split(':');
-  if (name === undefined) return path;
-  const parts = slice.replace(/\.slice$/, '').split('-').filter((part) => part !== '');
-  const slices = parts.map((_, i) => `${parts.slice(0, i + 1).join('-')}.slice`);
-  return join('/', ...slices, `${prefix ? `${prefix}-` : ''}${name}.scope`);
 }
 
 /** What the cgroup's directories tell: one for each v1 controller, or one for all. {} when they are gone. */

@@ -1,5 +1,6 @@
 /** `docker update`: limits go to the cgroup through the runtime, the restart policy to the shim, both to the row. */
 import { spawn } from 'node:child_process';
+import { ociJson } from '../../protocol/oci-json.ts';
 import type { RestartPolicy } from '../../protocol/records.ts';
 import { NotFound, SystemFault } from '../errors.ts';
 import { validateUpdate } from '../spec/update.ts';
@@ -34,12 +35,12 @@ export async function updateContainer(s: Supervisor, changes: Partial<HostConfig
 function updateCgroup(s: Supervisor, parts: Parts, resources: Record<string, unknown>): Promise<void> {
   const { runtime } = shimSpec(s.container, parts);
   return new Promise((resolve, reject) => {
-    const child = spawn(runtime.path, [...runtime.args, '--root', runtime.root, 'update', '--resources', '-', s.container.id], { stdio: ['pipe', 'ignore', 'pipe'] });
+    const child = spawn(runtime.path, [...runtime.args, '--root', runtime.root, ...(runtime.systemdCgroup ? ['--systemd-cgroup'] : []), 'update', '--resources', '-', s.container.id], { stdio: ['pipe', 'ignore', 'pipe'] });
     let text = '';
     child.stderr.on('data', (chunk: Buffer) => (text += chunk.toString()));
     child.on('error', reject);
     child.on('exit', (code) => (code === 0 ? resolve() : reject(new SystemFault(`Cannot update container ${s.container.id}: ${text.trim()}`))));
     child.stdin.on('error', () => undefined);
-    child.stdin.end(JSON.stringify(resources));
+    child.stdin.end(ociJson(resources));
   });
 }

@@ -18,9 +18,10 @@ const MODE_WORDS: Readonly<Record<string, string>> = {
 
 type Wanted = Pick<HostConfig, 'Binds' | 'Mounts' | 'Tmpfs' | 'VolumeDriver'>;
 
-/** Of volumes the engine fills in `source`, and `name` where it is '' (anonymous).
+/** A container's own mounts, then those it inherits, then its image's volumes: of one destination the first has it. Of volumes the
+ *  engine fills in `source`, and `name` where it is '' (anonymous).
  *  @throws InvalidParameter `Duplicate mount point: /x`, `invalid volume specification: 'x'`, `invalid mode: x` … */
-export function mountPoints(wanted: Wanted, config: Pick<ContainerConfig, 'Volumes'>, roots: readonly string[]): MountPoint[] {
+export function mountPoints(wanted: Wanted, config: Pick<ContainerConfig, 'Volumes'>, roots: readonly string[], inherited: readonly MountPoint[] = []): MountPoint[] {
   const points: MountPoint[] = [];
   const taken = new Set(Object.keys(wanted.Tmpfs ?? {}).map(cleaned));
   const add = (point: MountPoint): void => {
@@ -31,6 +32,7 @@ export function mountPoints(wanted: Wanted, config: Pick<ContainerConfig, 'Volum
   };
   for (const bind of wanted.Binds ?? []) add(withinRoots(fromBind(bind, wanted.VolumeDriver), roots));
   for (const mount of wanted.Mounts ?? []) add(withinRoots(fromSpec(mount), roots));
+  for (const point of inherited.filter(({ destination }) => !taken.has(destination))) add(point);
   for (const path of Object.keys(config.Volumes ?? {})) {
     const target = cleaned(path);
     checkTarget(target);
@@ -62,12 +64,24 @@ export function checkTmpfs(tmpfs: Readonly<Record<string, string>>): void {
   }
 }
 
-/** `name[:ro|rw]` of `VolumesFrom`. @throws InvalidParameter */
-export function checkVolumesFrom(text: string): void {
+/** `container[:mode]` of `VolumesFrom`. @throws InvalidParameter */
+export function parseVolumesFrom(text: string): { donor: string; readOnly: boolean } {
   if (text === '') throw new InvalidParameter('volumes-from specification cannot be an empty string');
-  const mode = text.split(':').slice(1).join(':');
-  const kinds = mode.split(',').map((word) => MODE_WORDS[word]);
+  const [donor = '', ...rest] = text.split(':');
+  const mode = rest.join(':');
+  const words = mode.split(',');
+  const kinds = words.map((word) => MODE_WORDS[word]);
   if (!isMode(mode) || kinds.includes('propagation') || kinds.includes('copy')) throw new InvalidParameter(`invalid mode: ${mode}`);
+  return { donor, readOnly: words.includes('ro') };
+}
+
+/** What `VolumesFrom` brings, as the donors have it; of several donors with the same destination the last counts. */
+export function inheritedMounts(volumesFrom: readonly string[], mountsOf: (donor: string) => readonly MountPoint[]): MountPoint[] {
+  const points = new Map<string, MountPoint>();
+  for (const { donor, readOnly } of volumesFrom.map(parseVolumesFrom)) {
+    for (const point of mountsOf(donor)) points.set(point.destination, { ...point, rw: point.rw && !readOnly, mode: '' });
+  }
+  return [...points.values()];
 }
 
 /** Whether a read-only bind leaves what is mounted below its source writable, and whether that is taken along at all. */

@@ -66,12 +66,26 @@ export function initMount(path: string): OciMount {
   return { destination: INIT_PATH, type: 'bind', source: path, options: ['bind', 'ro'] };
 }
 
-/** Makes the directories that binds name and that do not exist, as Docker does. To be called before the container is created. */
+/** Makes the directories that binds name and that do not exist, as Docker does at each start; a mount of type bind must ask for it.
+ *  @throws SystemFault `error while creating mount source path '/x': …` */
 export function createBindSources(container: Pick<Container, 'hostConfig' | 'mounts'>): void {
-  for (const point of container.mounts) {
-    if (point.type === 'bind' && !existsSync(point.source)) mkdirSync(point.source, { recursive: true, mode: 0o755 });
+  const { hostConfig } = container;
+  const specified = new Set((hostConfig.Mounts ?? []).filter((mount) => mount.Type === 'bind' && !mount.BindOptions?.CreateMountpoint).map((mount) => cleaned(mount.Target)));
+  for (const { type, source, destination } of container.mounts) {
+    if (type !== 'bind' || specified.has(destination) || existsSync(source)) continue;
+    try {
+      mkdirSync(source, { recursive: true, mode: 0o755 });
+    } catch (error) {
+      // A part of the path is a file: the runtime tells what it cannot mount.
+      if ((error as NodeJS.ErrnoException).code === 'ENOTDIR') continue;
+      throw new SystemFault(`error while creating mount source path '${source}': ${goReason(error as NodeJS.ErrnoException)}`);
+    }
   }
 }
+
+const GO_REASONS: Readonly<Record<string, string>> = { EROFS: 'read-only file system', EACCES: 'permission denied', EPERM: 'operation not permitted', ENOSPC: 'no space left on device', EEXIST: 'file exists' };
+
+const goReason = ({ code = '', path = '', message }: NodeJS.ErrnoException): string => (GO_REASONS[code] ? `mkdir ${path}: ${GO_REASONS[code]}` : message);
 
 function adapted(mount: OciMount, hostConfig: HostConfig): OciMount {
   let options = [...mount.options];

@@ -1,5 +1,4 @@
 /** The part of the OCI runtime specification that we write. github.com/opencontainers/runtime-spec */
-import { randomBytes } from 'node:crypto';
 
 export interface OciMount {
   destination: string;
@@ -108,16 +107,4 @@ export interface OciSpec {
     maskedPaths?: string[];
     readonlyPaths?: string[];
   };
-}
-
-/**
- * RLIM_INFINITY is 2^64-1, which no JavaScript number holds: JSON.stringify makes 18446744073709552000 of it, and Go refuses
- * that. This is the number next below, whose JSON Go accepts; `encodeSpec` writes the true one in its place.
- */
-export const UNLIMITED = 18446744073709549568;
-
-/** config.json's text. Plain JSON.stringify works too, but "unlimited" then shows as a huge number. */
-export function encodeSpec(spec: unknown): string {
-  const mark = randomBytes(12).toString('hex');
-  return JSON.stringify(spec, (_key, value: unknown) => (value === UNLIMITED ? mark : value)).replaceAll(`"${mark}"`, '18446744073709551615');
 }

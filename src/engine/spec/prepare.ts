@@ -1,23 +1,21 @@
 /** A create request becomes a container's definition. */
-import type { Config } from '../../config/config.ts';
 import { InvalidParameter } from '../errors.ts';
 import type { ContainerConfig, CreateRequest, HostConfig } from '../containers/config.ts';
 import type { Image } from '../images/image.ts';
-import type { Paths } from '../paths.ts';
 import { profileOf } from './apparmor.ts';
 import { complete, withHostDefaults } from './defaults.ts';
 import type { Host } from './host.ts';
 import { checkLogOptions, withDefaultLog } from './log-options.ts';
 import { mergeWithImage } from './merge.ts';
-import { mountPoints } from './mount-points.ts';
+import { inheritedMounts, mountPoints } from './mount-points.ts';
 import { parseSignal } from './signals.ts';
-import type { Prepared } from './spec.ts';
+import type { Prepared, Surroundings } from './spec.ts';
 import { checkPresence, checkRequest } from './validate.ts';
 
 /** Docker's short form of an id. */
 const SHORT_ID = 12;
 
-export function prepareOn(host: Host, id: string, request: CreateRequest, image: Image, daemon: Config, paths: Paths): Prepared {
+export function prepareOn(host: Host, id: string, request: CreateRequest, image: Image, { config: daemon, paths, mountsOf }: Surroundings): Prepared {
   checkPresence(request);
   const asked = complete(request);
   const checked = checkRequest(asked, daemon, host);
@@ -27,7 +25,8 @@ export function prepareOn(host: Host, id: string, request: CreateRequest, image:
   const hostConfig = withHostDefaults(withoutNetwork(config, checked.hostConfig), daemon, host);
   hostConfig.LogConfig = withDefaultLog(hostConfig.LogConfig, daemon);
   const logWarnings = checkLogOptions(hostConfig.LogConfig);
-  const mounts = mountPoints(hostConfig, config, [paths.dataRoot, paths.execRoot]);
+  const inherited = inheritedMounts(hostConfig.VolumesFrom ?? [], mountsOf);
+  const mounts = mountPoints(hostConfig, config, [paths.dataRoot, paths.execRoot], inherited);
   const [path = '', ...args] = [...(config.Entrypoint ?? []), ...(config.Cmd ?? [])];
   return { config, hostConfig, path, args, mounts, warnings: [...checked.warnings, ...foreign, ...logWarnings], appArmorProfile: profileOf(hostConfig) };
 }

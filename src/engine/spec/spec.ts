@@ -34,10 +34,18 @@ export interface Prepared {
   appArmorProfile: string;
 }
 
+/** What a definition depends on beside the request, the image and the host. */
+export interface Surroundings {
+  config: Config;
+  paths: Paths;
+  /** The mounts of a container that `VolumesFrom` names. @throws NotFound */
+  mountsOf(reference: string): readonly MountPoint[];
+}
+
 /** Validates a create request, merges it with its image and fills in Docker's defaults. Touches nothing.
- *  @throws InvalidParameter with Docker's texts */
-export function prepare(id: string, request: CreateRequest, image: Image, config: Config, paths: Paths): Prepared {
-  return prepareOn(thisHost(), id, request, image, config, paths);
+ *  @throws InvalidParameter with Docker's texts, NotFound for a donor of volumes */
+export function prepare(id: string, request: CreateRequest, image: Image, surroundings: Surroundings): Prepared {
+  return prepareOn(thisHost(), id, request, image, surroundings);
 }
 
 export interface SpecInput {
@@ -50,7 +58,7 @@ export interface SpecInput {
   pidOf(containerId: string): number;
 }
 
-/** The OCI runtime configuration (config.json) of a container whose rootfs is mounted. `encodeSpec` turns it into text.
+/** The OCI runtime configuration (config.json) of a container whose rootfs is mounted. `ociJson` turns it into text.
  *  @throws SystemFault when the host does not have what the container asks for */
 export function ociSpec(input: SpecInput): Record<string, unknown> {
   const host = thisHost();

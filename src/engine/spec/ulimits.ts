@@ -1,8 +1,9 @@
 /** Resource limits of processes. getrlimit(2) */
+import { UNLIMITED } from '../../protocol/oci-json.ts';
 import { InvalidParameter } from '../errors.ts';
 import type { Ulimit } from '../containers/config.ts';
 import type { Host } from './host.ts';
-import { UNLIMITED, type OciRlimit } from './oci.ts';
+import type { OciRlimit } from './oci.ts';
 
 const RESOURCE = 'CAP_SYS_RESOURCE';
 

@@ -48,7 +48,10 @@ export function updateOn(host: Host, container: Pick<Container, 'id' | 'hostConf
     if (present.AutoRemove && changes.RestartPolicy.Name !== 'no') refused('Restart policy cannot be updated because AutoRemove is enabled for the container');
     hostConfig.RestartPolicy = { Name: changes.RestartPolicy.Name, MaximumRetryCount: changes.RestartPolicy.MaximumRetryCount ?? 0 };
   }
-  return { hostConfig, resources: { ...ociResources(hostConfig) }, warnings: [...warnings, ...unchanged(changes)] };
+  const resources = ociResources(hostConfig);
+  // Else the runtime leaves the limit that is there.
+  if (changes.MemorySwap === -1 && host.controls.has('swap')) resources.memory = { ...resources.memory, swap: -1 };
+  return { hostConfig, resources: { ...resources }, warnings: [...warnings, ...unchanged(changes)] };
 }
 
 function checkConflicts(wanted: typeof NOTHING, present: HostConfig, refused: (why: string) => never): void {

@@ -11,7 +11,7 @@ import { checkDevices } from './devices.ts';
 import { checkEnvironment } from './env.ts';
 import { checkHealthcheck } from './health.ts';
 import type { Host } from './host.ts';
-import { checkMounts, checkTmpfs, checkVolumesFrom, cleaned } from './mount-points.ts';
+import { checkMounts, checkTmpfs, cleaned, parseVolumesFrom } from './mount-points.ts';
 import { checkModes, donorOf, sharesContainer } from './namespaces.ts';
 import { checkResources } from './resources.ts';
 import { checkSeccomp } from './seccomp.ts';
@@ -135,7 +135,7 @@ function checkPlatform(hostConfig: HostConfig, daemon: Config, host: Host): void
   checkSysctls(hostConfig);
   checkUlimits(hostConfig.Ulimits ?? [], host);
   checkDevices(hostConfig);
-  for (const text of hostConfig.VolumesFrom ?? []) checkVolumesFrom(text);
+  for (const text of hostConfig.VolumesFrom ?? []) parseVolumesFrom(text);
   for (const address of hostConfig.Dns ?? []) if (isIP(address) === 0) throw new InvalidParameter(`IP address is not correctly formatted: ${address}`);
   const [storage] = Object.keys(hostConfig.StorageOpt ?? {});
   if (storage === 'size') throw new InvalidParameter("--storage-opt is supported only for overlay over xfs with 'pquota' mount option");

@@ -1,0 +1,160 @@
+/** What of a HostConfig shows only between containers, at a second start, or on the host: binds' sources, donors, shared memory, limits. */
+import { execFileSync } from 'node:child_process';
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { startEngine, type TestEngine } from './engine.ts';
+import { until } from './until.ts';
+
+let engine: TestEngine;
+let scratch: string;
+beforeAll(async () => {
+  engine = await startEngine();
+  scratch = mkdtempSync('/tmp/hf-host-');
+  chmodSync(scratch, 0o755);
+});
+afterAll(async () => {
+  await engine?.[Symbol.asyncDispose]();
+  rmSync(scratch, { recursive: true, force: true });
+});
+
+const docker = (...args: string[]) => engine.docker(...args).result;
+const sh = (script: string, ...options: string[]) => docker('run', '--rm', ...options, 'busybox', 'sh', '-c', script);
+const inspect = async (name: string, format: string): Promise<string> => (await docker('inspect', '-f', format, name)).stdout.trim();
+const background = async (...options: string[]): Promise<string> => {
+  const { stdout, stderr, exitCode } = await docker('run', '-d', ...options, 'busybox', 'sleep', '1000');
+  expect({ stderr, exitCode }).toEqual({ stderr: '', exitCode: 0 });
+  return stdout.trim();
+};
+
+describe('the source of a bind that does not exist', () => {
+  test('is made by -v, at each start', async () => {
+    const source = join(scratch, 'made/by/bind');
+    await docker('create', '--name', 'bound', '-v', `${source}:/data`, 'busybox', 'sh', '-c', 'ls /data; touch /data/x');
+    expect(existsSync(source)).toBe(false);
+    expect((await docker('start', '-a', 'bound')).exitCode).toBe(0);
+    expect(statSync(source).mode & 0o777).toBe(0o755);
+    rmSync(join(scratch, 'made'), { recursive: true });
+    expect(await docker('start', '-a', 'bound')).toEqual({ stdout: '', stderr: '', exitCode: 0 });
+    expect(existsSync(join(source, 'x'))).toBe(true);
+  });
+
+  test('refuses a --mount at create', async () => {
+    const source = join(scratch, 'nowhere');
+    const { exitCode, stderr } = await docker('create', '--mount', `type=bind,source=${source},target=/data`, 'busybox', 'true');
+    expect(exitCode).toBe(1);
+    expect(stderr).toBe(`Error response from daemon: invalid mount config for type "bind": bind source path does not exist: ${source}\n`);
+    expect(existsSync(source)).toBe(false);
+  });
+
+  test('is not made where a --mount has lost it', async () => {
+    const source = mkdtempSync(join(scratch, 'lost-'));
+    await docker('create', '--name', 'lost', '--mount', `type=bind,source=${source},target=/data`, 'busybox', 'true');
+    rmSync(source, { recursive: true });
+    expect((await docker('start', 'lost')).exitCode).toBe(1);
+    expect(existsSync(source)).toBe(false);
+  });
+
+  test('is made by a mount that asks for it', async () => {
+    const source = join(scratch, 'made/by/mount');
+    const created = await engine.api('POST', '/containers/create', { Image: 'busybox', Cmd: ['true'], HostConfig: { Mounts: [{ Type: 'bind', Source: source, Target: '/data', BindOptions: { CreateMountpoint: true } }] } });
+    expect(created.status, created.text).toBe(201);
+    expect((await engine.api('POST', `/containers/${(created.json as { Id: string }).Id}/start`)).status).toBe(204);
+    expect(existsSync(source)).toBe(true);
+  });
+
+  test('and cannot be made: Docker’s words', async () => {
+    writeFileSync(join(scratch, 'file'), '');
+    const { exitCode, stderr } = await sh('true', '-v', `${join(scratch, 'file')}/below:/data`);
+    expect(exitCode).toBe(125);
+    expect(stderr).toContain('Are you trying to mount a directory onto a file (or vice-versa)?');
+  });
+});
+
+describe('--volumes-from', () => {
+  test('brings volumes and binds, and goes before an anonymous volume of the container’s own', async () => {
+    writeFileSync(join(scratch, 'note'), 'bound');
+    await docker('run', '--name', 'donor', '-v', '/data', '-v', 'named:/named', '-v', `${join(scratch, 'note')}:/note:ro`, 'busybox', 'sh', '-c', 'echo given > /data/x; echo given > /named/x');
+    const volume = await inspect('donor', '{{range .Mounts}}{{if eq .Destination "/data"}}{{.Name}}{{end}}{{end}}');
+    await docker('create', '--name', 'heir', '--volumes-from', 'donor', '-v', '/data', 'busybox', 'sh', '-c', 'cat /data/x /named/x /note; echo more >> /data/x; echo no > /note');
+    expect(await inspect('heir', '{{range .Mounts}}{{if eq .Destination "/data"}}{{.Name}}{{end}}{{end}}')).toBe(volume);
+    const { stdout, stderr } = await docker('start', '-a', 'heir');
+    expect(stdout).toBe('given\ngiven\nbound');
+    expect(stderr).toContain('/note: Read-only file system');
+    expect((await sh('cat /data/x; touch /data/y', '--volumes-from', 'donor:ro')).stdout).toBe('given\nmore\n');
+    expect((await sh('touch /data/y', '--volumes-from', 'donor:ro')).stderr).toContain('Read-only file system');
+    expect((await sh('touch /data/y', '--volumes-from', 'donor:z')).exitCode).toBe(0);
+    expect((await sh('true', '--volumes-from', 'nobody')).stderr).toContain('No such container: nobody');
+    expect((await sh('true', '--volumes-from', 'donor:loud')).stderr).toContain('invalid mode: loud');
+  });
+
+  test('a volume stays as long as somebody has it', async () => {
+    await docker('run', '--name', 'first', '-v', '/data', 'busybox', 'true');
+    await docker('create', '--name', 'second', '--volumes-from', 'first', 'busybox', 'true');
+    const volume = await inspect('first', '{{(index .Mounts 0).Name}}');
+    await docker('rm', '-v', 'first');
+    expect((await docker('volume', 'inspect', volume)).exitCode).toBe(0);
+    await docker('rm', '-v', 'second');
+    expect((await docker('volume', 'inspect', volume)).exitCode).toBe(1);
+    await docker('run', '--rm', '-v', '/data', 'busybox', 'true');
+    expect((await docker('volume', 'ls', '-q', '--filter', 'dangling=true')).stdout.split('\n').filter((name) => /^[0-9a-f]{64}$/.test(name))).toEqual([]);
+  });
+});
+
+describe('shared memory', () => {
+  const isMounted = (id: string): boolean => readFileSync('/proc/self/mountinfo', 'utf8').includes(join(engine.execRoot, 'c', id.slice(0, 16), 'shm'));
+
+  test('of a shareable container is there for another one, and goes with its owner', async () => {
+    const id = await background('--ipc', 'shareable', '--shm-size', '2m', '--name', 'memory');
+    await docker('exec', 'memory', 'sh', '-c', 'echo kept > /dev/shm/x');
+    const { stdout } = await sh('cat /dev/shm/x; grep " /dev/shm " /proc/mounts; readlink /proc/self/ns/ipc', '--ipc', 'container:memory');
+    expect(stdout).toMatch(/^kept\nshm .*size=2048k/);
+    expect(stdout).toContain((await docker('exec', 'memory', 'readlink', '/proc/self/ns/ipc')).stdout);
+    expect(isMounted(id)).toBe(true);
+    await docker('kill', 'memory');
+    await until(() => !isMounted(id));
+    await docker('start', 'memory');
+    expect((await docker('exec', 'memory', 'ls', '/dev/shm')).stdout).toBe('');
+    await docker('rm', '-f', 'memory');
+    expect(isMounted(id)).toBe(false);
+  });
+
+  test('of a private one is not', async () => {
+    const id = await background('--ipc', 'private');
+    const { exitCode, stderr } = await sh('true', '--ipc', `container:${id}`);
+    expect(exitCode).toBe(125);
+    expect(stderr).toContain(`failed to join IPC namespace: container ${id}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)`);
+  });
+
+  test('of one that does not run is not, nor are its processes', async () => {
+    const id = (await docker('create', '--ipc', 'shareable', 'busybox', 'true')).stdout.trim();
+    expect((await sh('true', '--ipc', `container:${id}`)).stderr).toContain(`failed to join IPC namespace: container ${id} is not running`);
+    expect((await sh('true', '--pid', `container:${id}`)).stderr).toContain(`failed to join PID namespace: container ${id} is not running`);
+  });
+});
+
+describe('limits at the end of 64 bits', () => {
+  test('no limit on core files is none, in the container and in an exec', async () => {
+    const id = await background('--ulimit', 'core=-1');
+    expect((await docker('exec', id, 'sh', '-c', 'ulimit -c; ulimit -Hc')).stdout).toBe('unlimited\nunlimited\n');
+    expect((await sh('ulimit -c', '--ulimit', 'core=-1')).stdout).toBe('unlimited\n');
+  });
+
+  test('the most memory that can be asked for', async () => {
+    const created = await engine.api('POST', '/containers/create', '{"Image":"busybox","Cmd":["echo","runs"],"HostConfig":{"Memory":9223372036854775807,"MemorySwap":-1,"MemoryReservation":9007199254740993}}');
+    expect(created.status, created.text).toBe(201);
+    const { Id } = created.json as { Id: string };
+    expect(await docker('start', '-a', Id)).toEqual({ stdout: 'runs\n', stderr: '', exitCode: 0 });
+  });
+
+  test('swap without limit again, by update', async () => {
+    const id = await background('--memory', '32m', '--memory-swap', '64m');
+    const swap = (): string => execFileSync('sh', ['-c', `cat /sys/fs/cgroup/memory/*/${id}/memory.memsw.limit_in_bytes /sys/fs/cgroup/*/${id}/memory.swap.max 2>/dev/null; true`], { encoding: 'utf8' }).trim();
+    if (swap() === '') return expect((await docker('info', '-f', '{{.SwapLimit}}')).stdout.trim()).toBe('false');
+    expect(['67108864', '33554432']).toContain(swap());
+    const { exitCode, stderr } = await docker('update', '--memory-swap', '-1', id);
+    expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
+    expect(swap()).toMatch(/^(max|9223372036854771712)$/);
+    expect(await inspect(id, '{{.HostConfig.MemorySwap}}')).toBe('-1');
+  });
+});
