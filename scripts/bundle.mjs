@@ -28,8 +28,8 @@ await build({
   define: { ...common.define, 'import.meta.url': '__moduleUrl' },
   banner: { js: "const __moduleUrl = require('node:url').pathToFileURL(__filename).href;" },
 });
-// Small processes of their own: the jailed unpacker, the port proxy.
-for (const [entry, name] of [['src/engine/images/unpacker.ts', 'unpacker'], ['src/engine/networks/proxy-main.ts', 'port-proxy']]) {
+// Small processes of their own: the jailed unpacker and packer, the port proxy.
+for (const [entry, name] of [['src/engine/images/unpacker.ts', 'unpacker'], ['src/engine/images/packer.ts', 'packer'], ['src/engine/networks/proxy-main.ts', 'port-proxy']]) {
   await build({
     ...common, entryPoints: [`${root}${entry}`], outfile: `${dist}/${name}.cjs`, format: 'cjs',
     define: { ...common.define, 'import.meta.url': '__moduleUrl' },

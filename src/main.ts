@@ -27,7 +27,7 @@ async function main(): Promise<void> {
   for (const root of [config.dataRoot, config.execRoot]) mkdirSync(root, { recursive: true, mode: 0o710 });
   const locks = [paths.dataLock(), paths.execLock()].map((path) => tryLock(path) ?? refuse(`another holdfastd is running on ${dirname(path)}`));
 
-  const engine = await openEngine(config, paths, { shim: join(here, 'shim'), unpacker: join(here, 'unpacker.cjs'), portProxy: join(here, 'port-proxy.cjs') }, log);
+  const engine = await openEngine(config, paths, { shim: join(here, 'shim'), unpacker: join(here, 'unpacker.cjs'), packer: join(here, 'packer.cjs'), portProxy: join(here, 'port-proxy.cjs') }, log);
   const server = await createServer(engine, log);
   const listening = openListeners(config.hosts, config.execRoot, config.group);
   await server.listen(listening.fds);

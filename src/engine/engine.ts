@@ -15,6 +15,7 @@ import { Containers } from './containers/containers.ts';
 import { Execs } from './containers/execs.ts';
 import { isRunning } from './containers/moves.ts';
 import { EventLog } from './events/event-log.ts';
+import { Archives } from './images/archive.ts';
 import { Images } from './images/images.ts';
 import { Layers } from './images/layers.ts';
 import { Snapshots } from './images/snapshots.ts';
@@ -32,6 +33,7 @@ export interface Built {
   shim: string;
   /** Scripts. */
   unpacker: string;
+  packer: string;
   portProxy: string;
 }
 
@@ -56,7 +58,8 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
   const db = openDatabase(paths.database());
   const events = new EventLog(new EventStore(db));
   const execs = new Execs(new ExecRows(db));
-  const layers = new Layers(new LayerRows(db), paths.images(), new Unpacker(built.unpacker));
+  const archives = new Archives(built.packer, paths.images());
+  const layers = new Layers(new LayerRows(db), paths.images(), new Unpacker(built.unpacker), archives);
   const snapshots = new Snapshots(paths, layers);
   // The parts need each other's answers; the containers, made last, give them.
   const late: { containers?: Containers } = {};

@@ -5,6 +5,7 @@ import { check, declare, Errno, errno } from './libc.ts';
 const mknodCall = declare('int mknod(const char *path, unsigned int mode, unsigned long device)');
 const setxattrCall = declare('int lsetxattr(const char *path, const char *name, void *value, size_t size, int flags)');
 const getxattrCall = declare('long lgetxattr(const char *path, const char *name, void *value, size_t size)');
+const listxattrCall = declare('long llistxattr(const char *path, void *list, size_t size)');
 const utimensatCall = declare('int utimensat(int directory, const char *path, void *times, int flags)');
 const syncfsCall = declare('int syncfs(int fd)');
 
@@ -25,6 +26,10 @@ export const MAX_MINOR = 0xfffff;
 /** makedev(3). */
 const makedev = (major: number, minor: number): number => (major & MAX_MAJOR) * 256 + (minor & 0xff) + (minor >> 8) * 2 ** 20;
 
+/** Major and minor number of a device, from st_rdev. major(3). */
+export const deviceNumbers = (rdev: number): { major: number; minor: number } =>
+  ({ major: Math.floor(rdev / 256) & MAX_MAJOR, minor: (rdev & 0xff) | (Math.floor(rdev / 2 ** 12) & 0xfff00) });
+
 /** `mode` includes the type. mknod(2). */
 export function makeNode(path: Buffer, mode: number, major: number, minor: number): void {
   check(mknodCall(cString(path), mode, makedev(major, minor)), 'mknod', path.toString());
@@ -43,6 +48,16 @@ export function getXattrAt(path: Buffer, name: string): Buffer | undefined {
   if (length >= 0) return Buffer.from(value.subarray(0, length));
   if (errno() === ENODATA || errno() === EOPNOTSUPP) return undefined;
   throw new Errno(errno(), 'lgetxattr', `${name} of ${path.toString()}`);
+}
+
+const NAMES = Buffer.allocUnsafe(65_536);
+
+/** Names of the extended attributes. llistxattr(2). */
+export function listXattrsAt(path: Buffer): string[] {
+  const length = Number(listxattrCall(cString(path), NAMES, NAMES.length));
+  if (length > 0) return NAMES.toString('latin1', 0, length - 1).split('\0');
+  if (length === 0 || errno() === EOPNOTSUPP) return [];
+  throw new Errno(errno(), 'llistxattr', path.toString());
 }
 
 /** Access and modification time in nanoseconds since the epoch, of a link itself. utimensat(2). */

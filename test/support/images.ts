@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import type { NewEvent } from '../../src/engine/events/event.ts';
+import { Archives } from '../../src/engine/images/archive.ts';
 import { Images } from '../../src/engine/images/images.ts';
 import { Layers, type Layer } from '../../src/engine/images/layers.ts';
 import type { User } from '../../src/engine/images/removal.ts';
@@ -16,6 +17,7 @@ import { openDatabase } from '../../src/store/database.ts';
 import { ImageRows } from '../../src/store/images.ts';
 import { LayerRows } from '../../src/store/layers.ts';
 import { mountsUnder, unmount } from '../../src/sys/mount.ts';
+import type { Bundles } from './unpacker.ts';
 
 export interface Place {
   root: string;
@@ -23,6 +25,7 @@ export interface Place {
   rows: ImageRows;
   layerRows: LayerRows;
   layers: Layers;
+  archives: Archives;
   snapshots: Snapshots;
   images: Images;
   events: NewEvent[];
@@ -33,7 +36,7 @@ export interface Place {
   [Symbol.dispose](): void;
 }
 
-export function place(unpacker: string, root = mkdtempSync(join(tmpdir(), 'holdfast-images-'))): Place {
+export function place({ unpacker, packer }: Pick<Bundles, 'unpacker' | 'packer'>, root = mkdtempSync(join(tmpdir(), 'holdfast-images-'))): Place {
   const paths = new Paths(join(root, 'data'), join(root, 'run'));
   mkdirSync(paths.dataRoot, { recursive: true });
   const events: NewEvent[] = [];
@@ -41,14 +44,15 @@ export function place(unpacker: string, root = mkdtempSync(join(tmpdir(), 'holdf
   let clock = 1_700_000_000_000_000_000n;
   const db = openDatabase(paths.database());
   const layerRows = new LayerRows(db);
-  const layers = new Layers(layerRows, paths.images(), new Unpacker(unpacker));
+  const archives = new Archives(packer, paths.images());
+  const layers = new Layers(layerRows, paths.images(), new Unpacker(unpacker), archives);
   const rows = new ImageRows(db);
   const snapshots = new Snapshots(paths, layers);
   const images = new Images({
     rows, layers, directory: paths.images(), events: { record: (...each) => void events.push(...each) }, usersOf: (id) => users.get(id) ?? [], claimed: () => snapshots.claimed(), now: () => String((clock += 1_000_000_001n)),
   });
   return {
-    root, paths, rows, layerRows, layers, snapshots, images, events, users,
+    root, paths, rows, layerRows, layers, archives, snapshots, images, events, users,
     unpack: async (archive, below = []) => {
       const hold = layers.hold();
       try {

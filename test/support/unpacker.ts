@@ -12,6 +12,7 @@ const require = createRequire(import.meta.url);
 export interface Bundles {
   directory: string;
   unpacker: string;
+  packer: string;
   /** Bundles `source` (below the repository's root) as well; returns the script. */
   add(source: string): Promise<string>;
   [Symbol.dispose](): void;
@@ -29,5 +30,5 @@ export async function bundles(): Promise<Bundles> {
     });
     return outfile;
   };
-  return { directory, unpacker: await add('src/engine/images/unpacker.ts'), add, [Symbol.dispose]: () => rmSync(directory, { recursive: true, force: true }) };
+  return { directory, unpacker: await add('src/engine/images/unpacker.ts'), packer: await add('src/engine/images/packer.ts'), add, [Symbol.dispose]: () => rmSync(directory, { recursive: true, force: true }) };
 }

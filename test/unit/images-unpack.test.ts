@@ -4,11 +4,10 @@ import { chmodSync, chownSync, existsSync, lstatSync, mkdirSync, mkdtempSync, re
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
-import { gunzipSync, gzipSync } from 'node:zlib';
+import { gzipSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { InvalidParameter, SystemFault } from '../../src/engine/errors.ts';
 import type { Layer } from '../../src/engine/images/layers.ts';
-import { RECIPE_BYTES, RECIPE_HEAD } from '../../src/engine/images/recipe.ts';
 import { newEntry } from '../../src/engine/images/tar-writer.ts';
 import { getXattr, listXattrs, setXattr } from '../../src/sys/xattr.ts';
 import { archive, directory, hardlink, place, symlink, type Item, type Place } from '../support/images.ts';
@@ -18,7 +17,7 @@ let built: Bundles;
 let at: Place;
 beforeAll(async () => { built = await bundles(); });
 afterAll(() => built[Symbol.dispose]());
-beforeEach(() => { at = place(built.unpacker); });
+beforeEach(() => { at = place(built); });
 afterEach(() => at[Symbol.dispose]());
 
 const filesOf = (layer: Layer): string => at.layers.directory(layer);
@@ -39,14 +38,9 @@ function listing(root: string): Record<string, unknown> {
 }
 
 /** The archive that a layer's recipe describes. */
-function rebuilt(layer: Layer): Buffer {
-  const records = gunzipSync(readFileSync(join(filesOf(layer), '../recipe.gz')));
+async function rebuilt(layer: Layer): Promise<Buffer> {
   const parts: Buffer[] = [];
-  for (let i = 0; i < records.length; ) {
-    const body = records.subarray(i + RECIPE_HEAD, i + RECIPE_HEAD + records.readUInt32LE(i + 1));
-    parts.push(records[i] === RECIPE_BYTES ? body : readFileSync(Buffer.concat([Buffer.from(filesOf(layer)), body.subarray(8)])));
-    i += RECIPE_HEAD + body.length;
-  }
+  for await (const part of at.layers.archive(layer)) parts.push(Buffer.from(part));
   return Buffer.concat(parts);
 }
 
@@ -84,7 +78,7 @@ newline"`]);
     expect(layer.diffId).toBe(sha256(bytes));
     expect(layer.chainId).toBe(layer.diffId);
     expect(layer.size).toBe(22 + 3_000_001 + 1 + 1 + '/absolute/../x'.length);
-    expect(rebuilt(layer).equals(bytes)).toBe(true);
+    expect((await rebuilt(layer)).equals(bytes)).toBe(true);
   });
 
   test.each(['gzip', 'bzip2', 'xz', 'zstd'])('compressed with %s, received in pieces', async (program) => {
@@ -105,7 +99,7 @@ newline"`]);
     const layer = await at.unpack(archive(...entries));
     const path = Buffer.concat([Buffer.from(`${filesOf(layer)}/`), odd, Buffer.from('/f\xe9', 'latin1')]);
     expect(lstatSync(path, { bigint: true }).mtimeNs).toBe(5n);
-    expect(rebuilt(layer).equals(archive(...entries))).toBe(true);
+    expect((await rebuilt(layer)).equals(archive(...entries))).toBe(true);
   });
 });
 
@@ -119,7 +113,7 @@ describe('whiteouts', () => {
     expect(isOpaque(join(filesOf(layer), 'e')) && isOpaque(join(filesOf(layer), 'missing'))).toBe(true);
     expect(isOpaque(join(filesOf(layer), 'd'))).toBe(false);
     expect(readdirSync(filesOf(layer)).sort()).toEqual(['d', 'e', 'missing']);
-    expect(sha256(rebuilt(layer))).toBe(layer.diffId);
+    expect(sha256(await rebuilt(layer))).toBe(layer.diffId);
   });
 
   test('beside an entry of the same name, in either order: the entry is there, what was below it is not', async () => {
@@ -282,7 +276,7 @@ test('a compression whose program this host lacks is named', async () => {
 });
 
 test('an unpacker that cannot start is the host\'s fault', async () => {
-  using elsewhere = place('/nonexistent/unpacker.cjs');
+  using elsewhere = place({ unpacker: '/nonexistent/unpacker.cjs', packer: '/nonexistent/packer.cjs' });
   await expect(elsewhere.unpack(archive(['f', 'x']))).rejects.toThrow(SystemFault);
   expect(elsewhere.layerRows.all()).toEqual([]);
 });

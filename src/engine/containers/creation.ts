@@ -46,7 +46,7 @@ export async function createContainer(parts: Parts, name: string, request: Creat
   const directory = parts.paths.container(id);
   try {
     mkdirSync(directory, { recursive: true, mode: 0o710 });
-    parts.snapshots.prepare(id);
+    parts.snapshots.prepare(id, image.chains);
     faultPoint('create.directories');
     await makeVolumes(parts, container, image);
     parts.rows.transaction(() => {

@@ -147,7 +147,8 @@ export class Lifecycle {
     let link: ShimLink | undefined;
     try {
       const netns = await this.#network(c);
-      parts.snapshots.mount(c.id, parts.images.resolve(c.imageId).chains);
+      // By what was recorded when it was made: its image may be gone by now.
+      parts.snapshots.mount(c.id);
       await this.#writeBundle(c, netns, consoleSize);
       link = await reached;
       for (const { client, condition } of s.waits.take()) {

@@ -12,7 +12,7 @@ export function inheritDirectories(layer: string, paths: string[], below: string
   for (const path of paths) {
     const target = walk(layer, path).found;
     const model = target && inLayers(below, path);
-    if (!model) continue;
+    if (!target?.isDirectory() || !model?.isDirectory()) continue;
     const name = under(layer, path);
     lchownSync(name, model.uid, model.gid);
     chmodSync(name, model.mode & 0o7777);
@@ -23,8 +23,8 @@ export function inheritDirectories(layer: string, paths: string[], below: string
   }
 }
 
-// As overlayfs looks a name up: from the top, until something is no directory, or opaque.
-function inLayers(layers: string[], path: string): Stats | undefined {
+/** As overlayfs looks a name up: from the top, until something is no directory, or opaque. */
+export function inLayers(layers: string[], path: string): Stats | undefined {
   for (const layer of layers) {
     const { found, hidden } = walk(layer, path);
     if (found || hidden) return found;
@@ -40,10 +40,11 @@ function walk(layer: string, path: string): { found?: Stats; hidden: boolean } {
     const name = under(layer, end < 0 ? path : path.slice(0, end));
     found = lstatSync(name, { throwIfNoEntry: false });
     if (!found) return { hidden };
-    if (!found.isDirectory()) return { hidden: true };
+    if (!found.isDirectory()) return end < 0 && !isWhiteout(found) ? { found, hidden: true } : { hidden: true };
     hidden ||= getXattrAt(name, 'trusted.overlay.opaque')?.toString() === 'y';
     if (end < 0) return { found, hidden };
   }
 }
 
+const isWhiteout = (found: Stats): boolean => found.isCharacterDevice() && found.rdev === 0;
 const under = (layer: string, path: string): Buffer => Buffer.concat([Buffer.from(layer), Buffer.from(path, 'latin1')]);

@@ -1,6 +1,6 @@
 /** The layers that images share: directories that overlayfs lays over each other, each unpacked once. */
 import { randomBytes } from 'node:crypto';
-import { closeSync, mkdirSync, openSync, readSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
@@ -8,6 +8,7 @@ import type { LayerRow, LayerRows } from '../../store/layers.ts';
 import { faultPoint } from '../../sys/fault.ts';
 import type { Fd } from '../../sys/libc.ts';
 import { InvalidParameter, SystemFault } from '../errors.ts';
+import type { Archives } from './archive.ts';
 import { detectCompression, MAGIC_LENGTH, peek, type Compression } from './compression.ts';
 import { chainId } from './digest.ts';
 import { inheritDirectories } from './inherit.ts';
@@ -23,6 +24,7 @@ export interface Hold {
 
 /** Short, so that the mount options of many layers fit into a page. */
 const NAME_BYTES = 5;
+const RECIPE = 'recipe.gz';
 
 export class Layers {
   readonly #root: string;
@@ -31,7 +33,7 @@ export class Layers {
   readonly #coming = new Map<string, Promise<Layer>>();
 
   /** `images` is the directory of all that belongs to images. */
-  constructor(private readonly rows: LayerRows, images: string, private readonly unpacker: Unpacker) {
+  constructor(private readonly rows: LayerRows, images: string, private readonly unpacker: Unpacker, private readonly archives: Archives) {
     this.#root = join(images, 'layers');
     mkdirSync(this.#root, { recursive: true, mode: 0o710 });
   }
@@ -44,6 +46,13 @@ export class Layers {
   /** Directories for overlayfs, topmost first. @throws SystemFault when one is missing */
   lower(chains: string[]): string[] {
     return chains.map((chain) => this.directory(this.get(chain) ?? missing(chain))).reverse();
+  }
+
+  /** The layer's archive, byte for byte as it came; not compressed. Returns its digest (the diff ID) and length. @throws SystemFault when that cannot be had */
+  archive(layer: Layer): ReturnType<Archives['layer']> {
+    const recipe = join(this.#root, layer.directory, RECIPE);
+    if (!existsSync(recipe)) throw new SystemFault(`layer ${layer.diffId} cannot be written as it came: its archive had several entries of one name`);
+    return this.archives.layer(this.directory(layer), recipe, layer.diffId);
   }
 
   /** Bytes of all layers, each counted once. */
@@ -88,11 +97,11 @@ export class Layers {
       mkdirSync(home, { mode: 0o710 });
       mkdirSync(files, { mode: 0o755 });
       faultPoint('layer.directory');
-      const { diffId, size, implicit, faithful } = await this.unpacker.unpack(archive, compression, files, join(home, 'recipe.gz'));
+      const { diffId, size, implicit, faithful } = await this.unpacker.unpack(archive, compression, files, join(home, RECIPE));
       faultPoint('layer.unpacked');
       if (expected !== undefined && diffId !== expected) throw new DigestMismatch(expected, diffId);
       inheritDirectories(files, implicit, this.lower(below));
-      if (!faithful) await rm(join(home, 'recipe.gz'));
+      if (!faithful) await rm(join(home, RECIPE));
       return this.#ready(hold, { chainId: chainId(below.at(-1) ?? '', diffId), diffId, parent: below.at(-1) ?? '', directory, size });
     } catch (error) {
       await this.#takeAway(directory);

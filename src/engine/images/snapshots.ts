@@ -1,17 +1,14 @@
 /** A container's writable layer over its image's: overlayfs. */
-import { closeSync, constants, existsSync, fdatasyncSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, statSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, fdatasyncSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, statSync, writeSync } from 'node:fs';
 import { lstat, readdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { mount, unmount } from '../../sys/mount.ts';
+import { unmount } from '../../sys/mount.ts';
 import { SystemFault } from '../errors.ts';
 import type { Paths } from '../paths.ts';
+import { initLayer } from './init-layer.ts';
 import type { Layers } from './layers.ts';
+import { overlay } from './overlay.ts';
 
-/** The upper layer stays readable on its own (`docker diff`, commit), and a mount that leaked elsewhere does not block the next. */
-const OPTIONS = 'index=off,redirect_dir=off,metacopy=off';
-/** mount(2) takes one page of options, with its NUL. */
-const MAX_OPTIONS = 4095;
-const O_PATH = 0o10000000;
 const DRIVER = 'overlay2';
 
 export class Snapshots {
@@ -34,7 +31,7 @@ export class Snapshots {
     mkdirSync(target, { recursive: true, mode: 0o755 });
     if (isMountPoint(target)) return;
     const home = this.paths.container(containerId);
-    overlay(this.#lower(chains), join(home, 'upper'), join(home, 'work'), target);
+    overlay(target, this.#lower(chains), { upper: join(home, 'upper'), work: join(home, 'work') });
   }
 
   unmount(containerId: string): void {
@@ -70,12 +67,34 @@ export class Snapshots {
     return claimed;
   }
 
-  // overlayfs wants at least one.
+  /** What `docker diff` compares: a container's writable layer, and what lies below it (topmost first). */
+  parts(containerId: string): { upper: string; lower: string[] } {
+    return { upper: join(this.paths.container(containerId), 'upper'), lower: [...this.#lower(this.#known(containerId)), this.#empty()] };
+  }
+
+  /** Directories that make up a container's root, topmost first; of a mounted one `paths.rootfs(id)` is the same. */
+  stack(containerId: string): string[] {
+    const { upper, lower } = this.parts(containerId);
+    return [upper, ...lower];
+  }
+
+  #known(containerId: string): string[] {
+    const chains = this.#recorded(containerId);
+    if (!chains) throw new SystemFault(`it is not known which layers container ${containerId} is made of`);
+    return chains;
+  }
+
+  // The image's layers, and above them what every container has at the places where the engine mounts something.
   #lower(chains: string[]): string[] {
-    if (chains.length > 0) return this.layers.lower(chains);
+    const top = chains.at(-1);
+    const layers = top === undefined ? [this.#empty()] : this.layers.lower(chains);
+    return [initLayer(join(dirname(layers[0]!), top === undefined ? 'empty-init' : 'init'), layers), ...layers];
+  }
+
+  #empty(): string {
     const empty = join(this.paths.images(), 'empty');
     mkdirSync(empty, { recursive: true, mode: 0o755 });
-    return [empty];
+    return empty;
   }
 
   #record = (containerId: string): string => join(this.paths.container(containerId), 'lower');
@@ -102,24 +121,6 @@ function writeDurably(path: string, text: string): void {
 }
 
 const isMountPoint = (path: string): boolean => statSync(path).dev !== statSync(dirname(path)).dev;
-
-/** Mounts overlayfs. Where the names are too long for the options, or have what means something in them, descriptors stand for them. */
-export function overlay(lower: string[], upper: string, work: string, target: string): void {
-  const options = `${OPTIONS},lowerdir=${lower.join(':')},upperdir=${upper},workdir=${work}`;
-  if (Buffer.byteLength(options) <= MAX_OPTIONS && ![...lower, upper, work].some((path) => /[,:\\]/.test(path))) return mount('overlay', target, 'overlay', 0, options);
-  const open: number[] = [];
-  const stand = (path: string): string => {
-    open.push(openSync(path, O_PATH | constants.O_DIRECTORY));
-    return `/proc/self/fd/${open.at(-1)}`;
-  };
-  try {
-    const short = `${OPTIONS},lowerdir=${lower.map(stand).join(':')},upperdir=${stand(upper)},workdir=${stand(work)}`;
-    if (short.length > MAX_OPTIONS) throw new SystemFault(`an image of ${lower.length} layers cannot be mounted: too many layers`);
-    mount('overlay', target, 'overlay', 0, short);
-  } finally {
-    open.forEach((fd) => closeSync(fd));
-  }
-}
 
 function describe({ lower, merged, upper, work }: { lower: string[]; merged: string; upper: string; work: string }): { Name: string; Data: Record<string, string> } {
   return { Name: DRIVER, Data: { ...(lower.length > 0 && { LowerDir: lower.join(':') }), MergedDir: merged, UpperDir: upper, WorkDir: work } };
