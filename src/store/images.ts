@@ -44,6 +44,9 @@ export class ImageRows {
   readonly #names;
   readonly #allNames;
 
+  /** Changes with every image that comes or goes and every name that moves. */
+  revision = 0;
+
   constructor(private readonly db: Db) {
     this.#insert = db.prepare('INSERT INTO images (id, config, created, size, chains) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING');
     this.#byId = db.prepare('SELECT * FROM images WHERE id = ?').safeIntegers();
@@ -70,8 +73,10 @@ export class ImageRows {
   }
 
   /** False when it is there already. */
-  insert = (row: Pick<ImageRow, 'id' | 'config' | 'created' | 'size' | 'chains'>): boolean =>
-    this.#insert.run(row.id, row.config, BigInt(row.created), row.size, JSON.stringify(row.chains)).changes > 0;
+  insert(row: Pick<ImageRow, 'id' | 'config' | 'created' | 'size' | 'chains'>): boolean {
+    this.revision++;
+    return this.#insert.run(row.id, row.config, BigInt(row.created), row.size, JSON.stringify(row.chains)).changes > 0;
+  }
 
   byId(id: string): ImageRow | undefined {
     const row = this.#byId.get(id) as Row | undefined;
@@ -86,11 +91,22 @@ export class ImageRows {
   setParent = (id: string, parent: string): void => void this.#parent.run(parent, id);
   setTagged = (id: string, time: string): void => void this.#tagged.run(BigInt(time), id);
   /** And its names. */
-  delete = (id: string): void => void this.#delete.run(id);
+  delete(id: string): void {
+    this.revision++;
+    this.#delete.run(id);
+  }
 
   /** Moves the name here if another image has it. */
-  setName = (name: string, id: string): void => void this.#setName.run(name, id);
-  removeName = (name: string): void => void this.#removeName.run(name);
+  setName(name: string, id: string): void {
+    this.revision++;
+    this.#setName.run(name, id);
+  }
+
+  removeName(name: string): void {
+    this.revision++;
+    this.#removeName.run(name);
+  }
+
   idByName = (name: string): string | undefined => this.#byName.get(name) as string | undefined;
   /** Sorted. */
   namesOf = (id: string): string[] => this.#names.all(id) as string[];

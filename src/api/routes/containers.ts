@@ -189,5 +189,5 @@ function detachKeys(text: string): number[] {
 
 // The name as created, or the id once that name is another image's.
 function imageName(call: Call, c: Container): string {
-  return call.engine.images.find(c.config.Image)?.id === c.imageId ? c.config.Image : c.imageId;
+  return call.engine.images.idOf(c.config.Image) === c.imageId ? c.config.Image : c.imageId;
 }

@@ -59,6 +59,9 @@ const MACHINES: Record<string, string> = { x86_64: 'amd64', 'x86-64': 'amd64', a
 const NS_PER_S = 1_000_000_000n;
 
 export class Images {
+  /** Answers of `idOf` as of a revision of the store. */
+  readonly #ids = { revision: -1, byReference: new Map<string, string | undefined>() };
+
   constructor(private readonly parts: ImageParts) {}
 
   /** By digest, name or id prefix, in this order. @throws NotFound `No such image: NAME:TAG`, InvalidParameter `invalid reference format` */
@@ -73,6 +76,18 @@ export class Images {
   find(reference: string): Image | undefined {
     const row = this.#find(reference);
     return row && this.#image(row);
+  }
+
+  /** The id alone, remembered until an image or a name changes: a list of containers asks for each of them. */
+  idOf(reference: string): string | undefined {
+    const ids = this.#ids;
+    const { revision } = this.parts.rows;
+    if (ids.revision !== revision) {
+      ids.byReference.clear();
+      ids.revision = revision;
+    }
+    if (!ids.byReference.has(reference)) ids.byReference.set(reference, this.#find(reference)?.id);
+    return ids.byReference.get(reference);
   }
 
   /** The configuration's bytes, as hashed. */
