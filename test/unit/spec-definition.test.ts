@@ -40,7 +40,7 @@ describe('defaults that inspect shows', () => {
   });
 
   test('on cgroup v2', () => {
-    const { hostConfig } = prepared({}, { host: { ...without('oomKillDisable', 'swappiness', 'kernelTcp', 'cpuRealtime'), cgroup: 'v2' } });
+    const { hostConfig } = prepared({}, { host: { ...without('oomKillDisable', 'swappiness', 'cpuRealtime'), cgroup: 'v2' } });
     expect(hostConfig).toMatchObject({ CgroupnsMode: 'private', OomKillDisable: null });
   });
 

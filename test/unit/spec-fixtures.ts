@@ -20,7 +20,7 @@ export const daemon = (changes: Partial<Config> = {}): Config => ({
 } as Config);
 
 const CONTROLS: readonly Control[] = [
-  'memory', 'swap', 'reservation', 'swappiness', 'oomKillDisable', 'kernelTcp', 'cpuShares', 'cpuCfs', 'cpuRealtime', 'cpuset', 'pids', 'blkioWeight',
+  'memory', 'swap', 'reservation', 'swappiness', 'oomKillDisable', 'cpuShares', 'cpuCfs', 'cpuRealtime', 'cpuset', 'pids', 'blkioWeight',
   'blkioWeightDevice', 'blkioReadBps', 'blkioWriteBps', 'blkioReadIOps', 'blkioWriteIOps',
 ];
 

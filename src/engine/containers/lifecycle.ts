@@ -209,8 +209,10 @@ export class Lifecycle {
     for (const [kind, donorId] of [['IPC', donorOf(IpcMode)], ['PID', donorOf(PidMode)]] as const) {
       if (donorId === '') continue;
       const donor = (await this.peer(donorId)).container;
-      if (!isRunning(donor)) throw new Conflict(`failed to join ${kind} namespace: container ${donorId} is not running`);
-      if (donor.state.status === 'restarting') throw new Conflict(`failed to join ${kind} namespace: Container ${donorId} is restarting, wait until the container is running`);
+      // The process's namespaces are looked up when the runtime's configuration is made: what fails there is the host's fault.
+      const Refusal = kind === 'IPC' ? Conflict : SystemFault;
+      if (!isRunning(donor)) throw new Refusal(`failed to join ${kind} namespace: container ${donorId} is not running`);
+      if (donor.state.status === 'restarting') throw new Refusal(`failed to join ${kind} namespace: Container ${donorId} is restarting, wait until the container is running`);
       if (kind === 'IPC' && !sharesShm(donor.hostConfig)) {
         throw new InvalidParameter(`failed to join IPC namespace: container ${donorId}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)`);
       }

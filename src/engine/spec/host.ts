@@ -7,7 +7,7 @@ export type CgroupLayout = 'v1' | 'hybrid' | 'v2';
 
 /** A control that a cgroup hierarchy may lack. */
 export type Control =
-  | 'memory' | 'swap' | 'reservation' | 'swappiness' | 'oomKillDisable' | 'kernelTcp'
+  | 'memory' | 'swap' | 'reservation' | 'swappiness' | 'oomKillDisable'
   | 'cpuShares' | 'cpuCfs' | 'cpuRealtime' | 'cpuset' | 'pids'
   | 'blkioWeight' | 'blkioWeightDevice' | 'blkioReadBps' | 'blkioWriteBps' | 'blkioReadIOps' | 'blkioWriteIOps';
 
@@ -115,7 +115,6 @@ const V1_FILES: readonly [Control, controller: string, file: string][] = [
   ['reservation', 'memory', 'memory.soft_limit_in_bytes'],
   ['swappiness', 'memory', 'memory.swappiness'],
   ['oomKillDisable', 'memory', 'memory.oom_control'],
-  ['kernelTcp', 'memory', 'memory.kmem.tcp.limit_in_bytes'],
   ['cpuShares', 'cpu', 'cpu.shares'],
   ['cpuCfs', 'cpu', 'cpu.cfs_quota_us'],
   ['cpuRealtime', 'cpu', 'cpu.rt_runtime_us'],

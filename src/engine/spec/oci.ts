@@ -35,7 +35,7 @@ interface OciThrottle { major: number; minor: number; rate: number }
 /** Also what `runtime update --resources -` reads. */
 export interface OciResources {
   devices?: OciDeviceRule[];
-  memory?: { limit?: number; reservation?: number; swap?: number; kernelTCP?: number; swappiness?: number; disableOOMKiller?: boolean };
+  memory?: { limit?: number; reservation?: number; swap?: number; swappiness?: number; disableOOMKiller?: boolean };
   cpu?: {
     shares?: number; quota?: number; period?: number; cpus?: string; mems?: string;
   };

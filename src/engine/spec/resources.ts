@@ -70,8 +70,9 @@ function checkMemory(r: Resources, can: Can, warnings: string[], purpose: 'creat
     warnings.push('KernelMemory: kernel memory limits are deprecated by the kernel and not supported. Limitation discarded.');
     delete r.KernelMemory;
   }
-  if (r.KernelMemoryTCP && !can('kernelTcp')) {
-    warnings.push('KernelMemoryTCP: Your kernel does not support kernel memory TCP limit capabilities or the cgroup is not mounted. Limitation discarded.');
+  // runc since 1.0 ignores it, whatever the kernel can do.
+  if (r.KernelMemoryTCP) {
+    warnings.push('KernelMemoryTCP: kernel memory TCP limits are not supported by the runtime. Limitation discarded.');
     delete r.KernelMemoryTCP;
   }
 }
@@ -209,7 +210,6 @@ export function ociResources(r: Resources): OciResources {
       limit: positive(r.Memory),
       reservation: positive(r.MemoryReservation),
       swap: positive(r.MemorySwap),
-      kernelTCP: positive(r.KernelMemoryTCP ?? 0),
       swappiness: r.MemorySwappiness ?? undefined,
       disableOOMKiller: r.OomKillDisable || undefined,
     }),
