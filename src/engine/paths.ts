@@ -23,5 +23,6 @@ export class Paths {
   readonly rootfs = (id: string): string => join(this.run(id), 'rootfs');
   readonly netns = (id: string): string => join(this.execRoot, 'netns', id.slice(0, SHORT));
   readonly runtimeRoot = (runtime: string): string => join(this.execRoot, 'oci', runtime);
-  readonly netavark = (): string => join(this.execRoot, 'netavark');
+  /** What aardvark-dns answers from. */
+  readonly names = (): string => join(this.execRoot, 'names');
 }

@@ -13,6 +13,8 @@ export interface AttachmentRow {
   setup: string;
 }
 
+export type NetworkPhase = 'creating' | 'ready' | 'removing';
+
 export interface AddressRow {
   networkId: string;
   address: string;
@@ -21,6 +23,11 @@ export interface AddressRow {
 export class NetworkStore {
   readonly #all;
   readonly #save;
+  readonly #insert;
+  readonly #setPhase;
+  readonly #delete;
+  readonly #setup;
+  readonly #giveBackOne;
   readonly #isTaken;
   readonly #take;
   readonly #giveBack;
@@ -31,7 +38,12 @@ export class NetworkStore {
   readonly #end;
 
   constructor(private readonly db: Db) {
-    this.#all = db.prepare<[], { definition: string }>('SELECT definition FROM networks ORDER BY rowid');
+    this.#all = db.prepare<[], { definition: string; phase: NetworkPhase }>('SELECT definition, phase FROM networks ORDER BY rowid');
+    this.#insert = db.prepare("INSERT INTO networks (id, name, phase, created, definition) VALUES (?, ?, 'creating', ?, ?)");
+    this.#setPhase = db.prepare('UPDATE networks SET phase = ? WHERE id = ?');
+    this.#delete = db.prepare('DELETE FROM networks WHERE id = ?');
+    this.#setup = db.prepare('UPDATE attachments SET setup = ? WHERE container_id = ?');
+    this.#giveBackOne = db.prepare('DELETE FROM addresses WHERE container_id = ? AND network_id = ?');
     this.#save = db.prepare(`INSERT INTO networks (id, name, phase, created, definition) VALUES (?, ?, 'ready', ?, ?)
       ON CONFLICT (id) DO UPDATE SET name = excluded.name, definition = excluded.definition`);
     this.#isTaken = db.prepare('SELECT 1 FROM addresses WHERE network_id = ? AND address = ?');
@@ -45,7 +57,28 @@ export class NetworkStore {
     this.#end = db.prepare('DELETE FROM attachments WHERE container_id = ?');
   }
 
-  networks = (): Network[] => this.#all.all().map(({ definition }) => JSON.parse(definition) as Network);
+  networks = (): { network: Network; phase: NetworkPhase }[] => this.#all.all().map(({ definition, phase }) => ({ network: JSON.parse(definition) as Network, phase }));
+
+  /** Records a network that is about to be made. @throws when the name is another's */
+  insertCreating(network: Network): void {
+    faultPoint('network.before');
+    this.#insert.run(network.id, network.name, BigInt(network.created), JSON.stringify(network));
+    faultPoint('network.recorded');
+  }
+
+  setPhase(id: string, phase: NetworkPhase, also?: () => void): void {
+    this.db.transaction(() => {
+      this.#setPhase.run(phase, id);
+      also?.();
+    })();
+  }
+
+  delete(id: string, also?: () => void): void {
+    this.db.transaction(() => {
+      this.#delete.run(id);
+      also?.();
+    })();
+  }
 
   save(network: Network): void {
     this.#save.run(network.id, network.name, BigInt(network.created), JSON.stringify(network));
@@ -68,6 +101,16 @@ export class NetworkStore {
   move(containerId: string, phase: AttachmentPhase, also?: () => void): void {
     this.#relaxed(() => {
       this.#phase.run(phase, containerId);
+      also?.();
+    });
+  }
+
+  /** Changes what is set up for a container, with the addresses that it takes and the network whose addresses it gives back. */
+  change(containerId: string, setup: string, { take = [], leave }: { take?: AddressRow[]; leave?: string } = {}, also?: () => void): void {
+    this.#relaxed(() => {
+      this.#setup.run(setup, containerId);
+      for (const { networkId, address } of take) this.#take.run(networkId, address, containerId);
+      if (leave !== undefined) this.#giveBackOne.run(containerId, leave);
       also?.();
     });
   }

@@ -68,13 +68,26 @@ function setOption(fd: Fd, level: number, option: number): void {
   check(setsockoptCall(fd, level, option, addressOf(one), one.length), 'setsockopt');
 }
 
+/** An address as its 4 or 16 bytes. inet_pton(3). */
+export function addressBytes(address: string): Buffer {
+  const six = isIPv6(address);
+  const binary = Buffer.alloc(16);
+  if (inetPtonCall(six ? AF_INET6 : AF_INET, address, binary) !== 1) throw new TypeError(`${address} is no address`);
+  return binary.subarray(0, six ? 16 : 4);
+}
+
+/** 4 or 16 bytes as text; IPv6 in its shortest form (RFC 5952). */
+export function addressText(bytes: Buffer): string {
+  if (bytes.length === 4) return [...bytes].join('.');
+  const groups = Array.from({ length: 8 }, (_, i) => bytes.readUInt16BE(2 * i).toString(16));
+  return new URL(`http://[${groups.join(':')}]`).hostname.slice(1, -1);
+}
+
 // struct sockaddr_in, sockaddr_in6
 function socketAddress(address: string, port: number, six: boolean): Buffer {
   const name = Buffer.alloc(six ? 28 : 16);
   name.writeUInt16LE(six ? AF_INET6 : AF_INET, 0);
   name.writeUInt16BE(port, 2);
-  const binary = Buffer.alloc(16);
-  if (inetPtonCall(six ? AF_INET6 : AF_INET, address, binary) !== 1) throw new TypeError(`${address} is no address`);
-  binary.copy(name, six ? 8 : 4, 0, six ? 16 : 4);
+  addressBytes(address).copy(name, six ? 8 : 4);
   return name;
 }

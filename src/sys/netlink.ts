@@ -21,7 +21,7 @@ const EAGAIN = 11;
 export const NETLINK_ROUTE = 0;
 export const NETLINK_NETFILTER = 12;
 
-export const NLM = { REQUEST: 1, ACK: 4, EXCL: 0x200, CREATE: 0x400, APPEND: 0x800, DUMP: 0x300 } as const;
+export const NLM = { REQUEST: 1, ACK: 4, REPLACE: 0x100, EXCL: 0x200, CREATE: 0x400, APPEND: 0x800, DUMP: 0x300 } as const;
 
 const NLMSG_ERROR = 2;
 const NLMSG_DONE = 3;
@@ -108,6 +108,7 @@ export class Netlink {
   /** Sends the requests in one go and reads the acknowledgement of each. The kernel works them off in order.
    *  @throws Errno of the first that failed; the others were tried nevertheless */
   run(requests: Request[]): void {
+    if (requests.length === 0) return;
     const { bytes, waiting } = this.#encode(requests);
     faultPoint('netlink.before');
     check(sendCall(this.fd, bytes, bytes.length, 0), 'send', 'netlink');

@@ -16,6 +16,12 @@ const NFTA_SET_ELEM_KEY = 1;
 const NFTA_SET_ELEM_DATA = 2;
 const NFTA_DATA_VALUE = 1;
 const NFPROTO_IPV4 = 2;
+const NFPROTO_IPV6 = 10;
+const FAMILIES = { ip: NFPROTO_IPV4, ip6: NFPROTO_IPV6 } as const;
+
+/** Of a table: what packets it sees. */
+export type Family = keyof typeof FAMILIES;
+
 const NFPROTO_UNSPEC = 0;
 
 /** An entry of a map: key and value as the kernel holds them, each field of a concatenation padded to 4 bytes. */
@@ -30,10 +36,10 @@ export function generation(socket: Netlink): number {
   return reply ? attributes(reply.body.subarray(4)).get(NFTA_GEN_ID)!.readUInt32BE() : 0;
 }
 
-/** Identity of an `ip` table, new each time that one of this name is made; undefined when there is none. */
-export function tableHandle(socket: Netlink, table: string): string | undefined {
+/** Identity of a table, new each time that one of this name is made; undefined when there is none. */
+export function tableHandle(socket: Netlink, table: string, family: Family = 'ip'): string | undefined {
   try {
-    const [reply] = socket.ask(message(NFT.GETTABLE, NLM.ACK, `find table ${table}`, NFPROTO_IPV4, attribute(NFTA_TABLE_NAME, table)));
+    const [reply] = socket.ask(message(NFT.GETTABLE, NLM.ACK, `find table ${table}`, FAMILIES[family], attribute(NFTA_TABLE_NAME, table)));
     return reply && attributes(reply.body.subarray(4)).get(NFTA_TABLE_HANDLE)?.toString('hex');
   } catch (error) {
     if (error instanceof Errno && error.code === 'ENOENT') return undefined;
@@ -41,9 +47,9 @@ export function tableHandle(socket: Netlink, table: string): string | undefined 
   }
 }
 
-/** Number of rules in an `ip` table. */
-export const countRules = (socket: Netlink, table: string): number =>
-  socket.ask(message(NFT.GETRULE, NLM.DUMP, `list rules of ${table}`, NFPROTO_IPV4, attribute(NFTA_RULE_TABLE, table))).length;
+/** Number of rules in a table. */
+export const countRules = (socket: Netlink, table: string, family: Family = 'ip'): number =>
+  socket.ask(message(NFT.GETRULE, NLM.DUMP, `list rules of ${table}`, FAMILIES[family], attribute(NFTA_RULE_TABLE, table))).length;
 
 /** The entries of a map in an `ip` table. @throws Errno ENOENT */
 export function mapElements(socket: Netlink, table: string, map: string): MapElement[] {

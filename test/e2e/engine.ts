@@ -34,9 +34,10 @@ export class TestEngine implements AsyncDisposable {
     this.execRoot = join(root, 'run');
   }
 
-  async startAgain(): Promise<void> {
+  /** @param variables for its environment: a fault, say */
+  async startAgain(variables: Record<string, string> = {}): Promise<void> {
     const log = openSync(join(this.root, 'log'), 'a');
-    this.#daemon = spawn(holdfastd, ['--host', `unix://${this.socket}`, '--data-root', join(this.root, 'data'), '--exec-root', this.execRoot, '--bip', this.bip], { stdio: ['ignore', log, log] });
+    this.#daemon = spawn(holdfastd, ['--host', `unix://${this.socket}`, '--data-root', join(this.root, 'data'), '--exec-root', this.execRoot, '--bip', this.bip], { stdio: ['ignore', log, log], env: { ...process.env, ...variables } });
     closeSync(log);
     await until(async () => {
       if (this.#daemon!.exitCode !== null) throw new Error(`the daemon ended:\n${readFileSync(join(this.root, 'log'), 'utf8').slice(-2000)}`);

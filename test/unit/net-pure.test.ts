@@ -4,60 +4,109 @@ import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { cidrOf, contains, macOf, nextAddress, subnetOf, toAddress, toNumber } from '../../src/engine/networks/addresses.ts';
+import { macOf, namesOf } from '../../src/engine/networks/endpoints.ts';
 import { hosts, parseResolvConf, resolvConf, writeNetworkFiles, type FileInput, type HostFiles } from '../../src/engine/networks/files.ts';
 import { script } from '../../src/engine/networks/firewall.ts';
+import { define, type NetworkRequest } from '../../src/engine/networks/definition.ts';
+import { wayOut, type Bridge, type EndpointSetup, type Setup } from '../../src/engine/networks/driver.ts';
+import { nameTables } from '../../src/engine/networks/names.ts';
+import type { Network } from '../../src/engine/networks/network.ts';
 import { planEndpoints } from '../../src/engine/networks/plan.ts';
+import { cidr, contains, familyOf, freeSubnet, masked, nextAddress, overlap, parseCidr, textOf, valueOf, type Cidr } from '../../src/engine/networks/subnets.ts';
 import { groupRequests, heldPorts, portRequests, PortTable, PortTaken, type PortGroup } from '../../src/engine/networks/ports.ts';
 
 describe('addresses', () => {
-  const subnets = fc.tuple(fc.integer({ min: toNumber('10.0.0.0'), max: toNumber('10.255.255.255') }), fc.integer({ min: 16, max: 30 })).map(([address, prefix]) => subnetOf(`${toAddress(address)}/${prefix}`));
-  const small = fc.tuple(fc.integer({ min: toNumber('10.0.0.0'), max: toNumber('10.255.255.255') }), fc.integer({ min: 26, max: 30 })).map(([address, prefix]) => subnetOf(`${toAddress(address)}/${prefix}`));
+  const family = fc.constantFrom<4 | 6>(4, 6);
+  const value = (of: 4 | 6) => fc.bigInt({ min: 0n, max: 2n ** (of === 4 ? 32n : 128n) - 1n });
+  const subnet = (least: number) => family.chain((of) => fc.tuple(value(of), fc.integer({ min: least, max: 30 })).map(([address, length]) => cidr(masked(cidr(`${textOf(address, of)}/${of === 4 ? length : length + 96}`)))));
+  const small = subnet(26);
+  const inside = (of: Cidr, offset: number): string => textOf(of.first + (BigInt(offset) % (of.last - of.first + 1n)), of.family);
 
   test('text and number are the same address', () => {
-    fc.assert(fc.property(fc.integer({ min: 0, max: 2 ** 32 - 1 }), (value) => toNumber(toAddress(value)) === value));
+    fc.assert(fc.property(family.chain((of) => fc.tuple(fc.constant(of), value(of))), ([of, number]) => {
+      const text = textOf(number, of);
+      expect(familyOf(text)).toBe(of);
+      expect(valueOf(text)).toBe(number);
+    }));
+    expect([valueOf('::'), valueOf('::1'), valueOf('fd00::'), valueOf('::ffff:1.2.3.4')]).toEqual([0n, 1n, 0xfdn << 120n, 0xffff01020304n]);
   });
 
-  test('one that is given lies in the subnet, and is neither its network, its broadcast, its gateway nor taken', () => {
-    fc.assert(fc.property(subnets, fc.array(fc.nat(40)), fc.nat(), (subnet, offsets, last) => {
-      const gateway = toAddress(subnet.network + 1);
-      const taken = new Set(offsets.map((offset) => toAddress(subnet.network + offset)));
-      const previous = toAddress(subnet.network + (last % (subnet.broadcast - subnet.network + 1)));
-      const address = nextAddress(subnet, new Set([gateway]), previous, (candidate) => taken.has(candidate));
+  test('what is written in CIDR notation lies in what it names', () => {
+    fc.assert(fc.property(subnet(8), (found) => {
+      expect(contains(found, textOf(found.address, found.family))).toBe(true);
+      expect(masked(cidr(masked(found)))).toBe(masked(found));
+    }));
+    for (const text of ['10.0.0.0', '10.0.0.0/33', '10.0.0/8', 'fd00::/129', 'x/8', '/8', '10.0.0.0/8/8', '10.0.0.0/-1', '10.0.0.0/ 8']) expect(parseCidr(text)).toBeUndefined();
+  });
+
+  test('one that is given lies in the subnet and the range, and is neither its network, its broadcast, reserved nor taken', () => {
+    fc.assert(fc.property(subnet(16), fc.array(fc.nat(40)), fc.nat(), fc.option(fc.tuple(fc.nat(), fc.integer({ min: 0, max: 4 }))), (found, offsets, last, part) => {
+      const gateway = textOf(found.first + 1n, found.family);
+      const taken = new Set(offsets.map((offset) => inside(found, offset)));
+      const longest = found.family === 4 ? 32 : 128;
+      const range = part === null ? undefined : cidr(masked(cidr(`${inside(found, part[0])}/${Math.min(found.prefix + part[1], longest)}`)));
+      const address = nextAddress(found, range, new Set([gateway]), inside(found, last), (candidate) => taken.has(candidate));
       if (address === undefined) return;
-      expect(contains(subnet, address)).toBe(true);
-      expect([toAddress(subnet.network), toAddress(subnet.broadcast), gateway, ...taken]).not.toContain(address);
+      expect(contains(range ?? found, address)).toBe(true);
+      expect([textOf(found.first, found.family), gateway, ...taken]).not.toContain(address);
+      if (found.family === 4) expect(valueOf(address)).not.toBe(found.last);
     }));
   });
 
   test('all of a subnet are given, each once, and then none', () => {
-    fc.assert(fc.property(small, (subnet) => {
-      const gateway = toAddress(subnet.network + 1);
+    fc.assert(fc.property(small, (found) => {
+      const gateway = textOf(found.first + 1n, found.family);
       const given = new Set<string>();
-      let last: string | undefined;
-      for (;;) {
-        const address = nextAddress(subnet, new Set([gateway]), last, (candidate) => given.has(candidate));
+      for (let last: string | undefined; ; ) {
+        const address = nextAddress(found, undefined, new Set([gateway]), last, (candidate) => given.has(candidate));
         if (address === undefined) break;
         expect(given.has(address)).toBe(false);
         given.add(address);
         last = address;
       }
-      expect(given.size).toBe(2 ** (32 - subnet.prefix) - 3);
+      const size = Number(found.last - found.first) + 1;
+      expect(given.size).toBe(found.family === 4 ? size - 3 : size - 2);
+    }), { numRuns: 40 });
+  });
+
+  test('whatever is given and given back, no two have the same', () => {
+    fc.assert(fc.property(small, fc.array(fc.oneof(fc.constant(-1), fc.nat(70)), { maxLength: 200 }), (found, steps) => {
+      const held: string[] = [];
+      let last: string | undefined;
+      for (const step of steps) {
+        if (step >= 0 && held.length > 0) {
+          held.splice(step % held.length, 1);
+          continue;
+        }
+        const address = nextAddress(found, undefined, new Set(), last, (candidate) => held.includes(candidate));
+        if (address === undefined) continue;
+        expect(held).not.toContain(address);
+        held.push(address);
+        last = address;
+      }
     }));
   });
 
   test('the next is behind the last, though a lower one was given back', () => {
-    const subnet = subnetOf('10.1.2.1/24');
+    const found = cidr('10.1.2.0/24');
     const taken = new Set(['10.1.2.3']);
-    expect(nextAddress(subnet, new Set(['10.1.2.1']), '10.1.2.3', (a) => taken.has(a))).toBe('10.1.2.4');
-    expect(nextAddress(subnet, new Set(['10.1.2.1']), '10.1.2.254', (a) => taken.has(a))).toBe('10.1.2.2');
-    expect(nextAddress(subnet, new Set(['10.1.2.1']), undefined, (a) => taken.has(a))).toBe('10.1.2.2');
+    const after = (last: string | undefined): string | undefined => nextAddress(found, undefined, new Set(['10.1.2.1']), last, (a) => taken.has(a));
+    expect([after('10.1.2.3'), after('10.1.2.254'), after(undefined)]).toEqual(['10.1.2.4', '10.1.2.2', '10.1.2.2']);
   });
 
-  test('subnet and hardware address', () => {
-    expect(cidrOf(subnetOf('172.20.5.1/16'))).toBe('172.20.0.0/16');
-    expect(macOf('10.77.0.255')).toBe('02:42:0a:4d:00:ff');
+  test('a subnet from the pools overlaps with nothing, and none is left out', () => {
+    const pools = [{ base: '10.0.0.0/20', size: 24 }, { base: '10.1.0.0/22', size: 26 }];
+    const taken = fc.array(fc.tuple(fc.constantFrom('10.0', '10.1'), fc.nat(20), fc.nat(255), fc.integer({ min: 16, max: 32 })).map(([head, a, b, length]) => cidr(masked(cidr(`${head}.${a}.${b}/${length}`)))), { maxLength: 12 });
+    fc.assert(fc.property(taken, (others) => {
+      const found = freeSubnet(pools, others);
+      const all = pools.flatMap(({ base, size }) => Array.from({ length: 2 ** (size - cidr(base).prefix) }, (_, i) => cidr(`${textOf(cidr(base).first + (BigInt(i) << BigInt(32 - size)), 4)}/${size}`)));
+      const free = all.filter((each) => !others.some((other) => overlap(each, other)));
+      expect(found).toBe(free[0] && masked(free[0]));
+    }));
+    expect(freeSubnet([{ base: 'fd00:1::/48', size: 64 }], [cidr('fd00:1::/64'), cidr('fd00:1:0:1::/64')])).toBe('fd00:1:0:2::/64');
   });
+
+  test('hardware address', () => expect([macOf('10.77.0.255', ''), macOf('', 'a1b2c3d4e5')]).toEqual(['02:42:0a:4d:00:ff', '02:42:a1:b2:c3:d4']));
 });
 
 describe('port requests', () => {
@@ -193,7 +242,7 @@ describe('files', () => {
   });
   afterAll(() => rmSync(directory, { recursive: true }));
   const input = (changes: Partial<FileInput> = {}): FileInput => ({
-    hostname: 'box', domainname: '', addresses: ['10.77.0.2'], extraHosts: [], hostGateway: '10.77.0.1', hostNetwork: false, ipv6: true, dns: { servers: [], search: [], options: [] }, ...changes,
+    hostname: 'box', domainname: '', addresses: ['10.77.0.2'], extraHosts: [], hostGateway: '10.77.0.1', hostNetwork: false, ipv6: true, dns: { servers: [], search: [], options: [] }, resolvers: [], ...changes,
   });
   const LOCAL = '127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n';
   const directives = (text: string): string[] => text.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
@@ -247,9 +296,81 @@ describe('files', () => {
   });
 });
 
-test('the table names each bridge in every chain that knows bridges', () => {
-  const text = script('t', [{ link: 'br1', address: '10.1.0.1/24', mtu: 1500 }, { link: 'br2', address: '10.2.0.1/24', mtu: 1500 }]);
-  for (const [chain, bridge] of ['guard', 'postrouting', 'forward'].flatMap((name) => ['br1', 'br2'].map((link) => [name, link] as const))) {
-    expect(text).toMatch(new RegExp(`add rule ip t ${chain} .*"${bridge}"`));
-  }
+describe('rules', () => {
+  const bridge = (link: string, ...addresses: string[]): Bridge => ({ link, addresses, mtu: 1500, internal: false, icc: true, masquerade: true });
+  const rules = (text: string, chain: string): string[] => text.split('\n').filter((line) => line.startsWith('add rule') && line.includes(` t ${chain} `)).map((line) => line.replace(/^.* t \w+ /, ''));
+
+  test('each bridge is named in every chain that knows bridges', () => {
+    const text = script('t', [bridge('br1', '10.1.0.1/24'), bridge('br2', '10.2.0.1/24')]);
+    for (const [chain, link] of ['guard', 'postrouting', 'forward'].flatMap((name) => ['br1', 'br2'].map((each) => [name, each] as const))) expect(rules(text, chain).join('\n')).toContain(`"${link}"`);
+  });
+
+  test('a bridge is in the table of its own family', () => {
+    const bridges = [bridge('br1', '10.1.0.1/24'), bridge('br2', 'fd00::1/64'), bridge('br3', '10.3.0.1/24', 'fd03::1/64')];
+    const [four, six] = [script('t', bridges), script('t', bridges, 'ip6')];
+    expect(['br1', 'br2', 'br3'].map((link) => [four.includes(`"${link}"`), six.includes(`"${link}"`)])).toEqual([[true, false], [false, true], [true, true]]);
+    expect(six).toContain('ip6 saddr fd03::/64 oifname != "br3" masquerade');
+    expect(six).not.toContain('dnat ip to');
+  });
+
+  test('internal: nothing in or out; no icc: no one to another; no masquerade', () => {
+    const inside = script('t', [{ ...bridge('br1', '10.1.0.1/24'), internal: true }]);
+    expect(rules(inside, 'forward').slice(0, 2)).toEqual(['iifname "br1" oifname != "br1" drop', 'iifname != "br1" oifname "br1" drop']);
+    expect(rules(inside, 'postrouting').join()).not.toContain('!=');
+    expect(rules(script('t', [{ ...bridge('br1', '10.1.0.1/24'), icc: false }]), 'forward')).not.toContain('iifname "br1" oifname "br1" accept');
+    expect(rules(script('t', [{ ...bridge('br1', '10.1.0.1/24'), masquerade: false }]), 'postrouting').join()).not.toContain('oifname != "br1"');
+  });
+});
+
+describe('what is asked for a network', () => {
+  const defaults = { mtu: 1500, hostIp: '' };
+  test('nothing but a name', () => expect(define({ Name: 'n' }, defaults)).toMatchObject({ name: 'n', enableIPv4: true, enableIPv6: false, internal: false, subnets: {}, settings: { icc: true, masquerade: true, mtu: 1500, hostIp: '', linkPrefix: 'eth' } }));
+  test('options', () => expect(define({
+    Name: 'n', Options: {
+      'com.docker.network.bridge.enable_icc': 'false', 'com.docker.network.bridge.enable_ip_masquerade': '0', 'com.docker.network.driver.mtu': '1400',
+      'com.docker.network.bridge.host_binding_ipv4': '127.0.0.1', 'com.docker.network.bridge.name': 'mybr',
+    },
+  }, defaults)).toMatchObject({ bridge: 'mybr', settings: { icc: false, masquerade: false, mtu: 1400, hostIp: '127.0.0.1' } }));
+  test.each<[string, NetworkRequest, string]>([
+    ['predefined', { Name: 'bridge' }, 'operation is not permitted on predefined bridge network '],
+    ['no name', { Name: ' ' }, 'invalid name: name is empty'],
+    ['host bits', { Name: 'n', IPAM: { Config: [{ Subnet: '10.1.2.3/24' }] } }, 'invalid network config:\ninvalid subnet 10.1.2.3/24: it should be 10.1.2.0/24'],
+    ['no CIDR', { Name: 'n', IPAM: { Config: [{ Subnet: 'x' }] } }, 'invalid network config:\ninvalid subnet x: invalid CIDR block notation'],
+    ['gateway elsewhere', { Name: 'n', IPAM: { Config: [{ Subnet: '10.1.2.0/24', Gateway: '10.1.3.1' }] } }, "invalid network config:\ninvalid gateway 10.1.3.1: parent subnet 10.1.2.0/24 doesn't contain this address"],
+    ['range of the other family', { Name: 'n', IPAM: { Config: [{ Subnet: '10.1.2.0/24', IPRange: 'fd00::/64' }] } }, 'invalid network config:\ninvalid ip-range fd00::/64: parent subnet is an IPv4 block'],
+    ['several faults', { Name: 'n', IPAM: { Config: [{ Subnet: '10.1.2.0/24', IPRange: '10.1.2.1/25', AuxiliaryAddresses: { a: 'y' } }] } }, 'invalid network config:\n* invalid ip-range 10.1.2.1/25: it should be 10.1.2.0/25\n* invalid auxiliary address a: invalid address'],
+    ['two subnets', { Name: 'n', IPAM: { Config: [{ Subnet: '10.1.2.0/24' }, { Subnet: '10.1.3.0/24' }] } }, "bridge driver doesn't support multiple subnets"],
+    ['no family', { Name: 'n', EnableIPv4: false }, 'IPv4 or IPv6 must be enabled'],
+    ['a driver of others', { Name: 'n', Driver: 'weave' }, 'could not find plugin weave in v1 plugin registry: plugin "weave" not found'],
+    ['a second host', { Name: 'n', Driver: 'host' }, 'only one instance of "host" network is allowed'],
+    ['icc', { Name: 'n', Options: { 'com.docker.network.bridge.enable_icc': 'x' } }, 'failed to parse com.docker.network.bridge.enable_icc value: "x" (strconv.ParseBool: parsing "x": invalid syntax)'],
+  ])('refused: %s', (_, request, message) => expect(() => define(request, defaults)).toThrow(message));
+});
+
+describe('names', () => {
+  const network = (id: string, name: string): Network => ({ id, name, driver: 'bridge', ipv4: { subnet: '10.1.0.0/24', gateway: `10.1.0.${id}`, range: '', reserved: [], static: false } }) as unknown as Network;
+  const setup = (container: string, endpoints: [networkId: string, address: string, names: string[], changing?: 'leaving'][], dnsServers: string[] = []): Setup =>
+    ({ container, dnsServers, endpoints: endpoints.map(([networkId, address, names, changing]) => ({ networkId, address, address6: '', names, changing })) }) as unknown as Setup;
+
+  test('one table a network, one line a container, none for the default ones', () => {
+    const tables = nameTables([network('1', 'bridge'), network('2', 'mine'), network('3', 'idle')], [setup('c1', [['1', '10.0.0.2', []], ['2', '10.1.0.2', ['web', 'w']]]), setup('c2', [['2', '10.1.0.3', ['db']]], ['9.9.9.9'])]);
+    expect([...tables]).toEqual([['2', '10.1.0.2\nc1 10.1.0.2  web,w\nc2 10.1.0.3  db 9.9.9.9\n']]);
+  });
+  test('who is on the way out is not told of', () => expect(nameTables([network('2', 'mine')], [setup('c1', [['2', '10.1.0.2', ['web'], 'leaving']])]).size).toBe(0));
+  test('what would break a line is no name', () => {
+    const of = (Aliases: string[]): string[] => namesOf({ id: 'f'.repeat(64), name: 'Web', config: { Hostname: 'h' } as never }, { Aliases });
+    expect(of(['a b', 'x,y', 'A\nb', '', 'db'])).toEqual(['web', 'db', 'ffffffffffff', 'h']);
+  });
+});
+
+describe('the way out', () => {
+  const end = (network: string, changes: Partial<EndpointSetup> = {}): EndpointSetup => ({ network, gateway: `gw-${network}`, gateway6: '', internal: false, priority: 0, ...changes }) as EndpointSetup;
+  test.each<[string, EndpointSetup[], string | undefined]>([
+    ['the only one', [end('a')], 'a'],
+    ['the first by name', [end('b'), end('a')], 'a'],
+    ['the highest priority', [end('a'), end('b', { priority: 1 })], 'b'],
+    ['not an internal one', [end('a', { internal: true, gateway: '', priority: 5 }), end('b')], 'b'],
+    ['not one that is leaving', [end('a', { changing: 'leaving' }), end('b')], 'b'],
+    ['none', [end('a', { gateway: '' })], undefined],
+  ])('%s', (_, endpoints, expected) => expect(wayOut({ endpoints }, 4)?.network).toBe(expected));
 });

@@ -86,7 +86,7 @@ beforeAll(async () => {
   const db = openDatabase(join(root, 'db'));
   parts = {
     store: new NetworkStore(db), paths: new Paths(join(root, 'data'), join(root, 'run')), proxyBundle: bundle, events: { record: () => undefined },
-    config: { bridge: BRIDGE, bip: BIP, mtu: 1500, ip: '', iptables: true, dns: [], dnsOptions: [], dnsSearch: [] },
+    config: { bridge: BRIDGE, bip: BIP, mtu: 1500, ip: '', iptables: true, dns: [], dnsOptions: [], dnsSearch: [], defaultAddressPools: [{ base: '10.78.0.0/15', size: 24 }] },
     log: { info: () => undefined, warn: (message) => void warnings.push(message) },
   };
   sh(`ip netns add ${FAR}; ip link add ${FAR}h type veth peer name eth0 netns ${FAR}; ip addr add ${HERE}/24 dev ${FAR}h; ip link set ${FAR}h up
@@ -136,7 +136,7 @@ describe('a container on the bridge', () => {
     events.length = 0;
     const a = await networks.attach(container(IDS[0]!));
     const { id } = networks.resolve('bridge');
-    expect(networks.members(id)).toEqual([{ container: IDS[0], name: 'c-a', endpointId: a.endpoints['bridge']!.endpointId, macAddress: a.endpoints['bridge']!.macAddress, ipv4Address: `${a.endpoints['bridge']!.ipAddress}/24` }]);
+    expect(networks.members(id)).toEqual([{ container: IDS[0], name: 'c-a', endpointId: a.endpoints['bridge']!.endpointId, macAddress: a.endpoints['bridge']!.macAddress, ipv4Address: `${a.endpoints['bridge']!.ipAddress}/24`, ipv6Address: '' }]);
     await networks.detach({ id: IDS[0]! });
     expect(networks.members(id)).toEqual([]);
     expect(events.map(({ action, actor, attributes }) => [action, actor, attributes])).toEqual(['connect', 'disconnect'].map((action) => [action, id, { container: IDS[0], name: 'bridge', type: 'bridge' }]));

@@ -29,6 +29,8 @@ export const containerHandlers: Record<string, Handler> = {
   async ContainerCreate(call) {
     const request = await call.body<CreateRequest>();
     if (Object.keys(request).every((key) => key === 'HostConfig' || key === 'NetworkingConfig')) throw new InvalidParameter('config cannot be empty in order to create a container');
+    const places = Object.keys(request.NetworkingConfig?.EndpointsConfig ?? {});
+    if (places.length > 1 && !call.atLeast('1.44')) throw new InvalidParameter(`Container cannot be created with multiple network endpoints: ${places.sort().join(', ')}`);
     const { id, warnings } = await call.engine.containers.create(call.text('name') || undefined, request, (call.atLeast('1.41') && call.text('platform')) || undefined);
     call.json({ Id: id, Warnings: warnings }, 201);
   },

@@ -1,34 +1,61 @@
 /** /networks */
-import type { Network } from '../../engine/networks/network.ts';
-import { rfc3339 } from '../../engine/time.ts';
-import type { Call, Handler } from '../call.ts';
-import { checkFilterKeys } from '../query.ts';
+import type { EndpointRequest } from '../../engine/containers/config.ts';
+import { InvalidParameter } from '../../engine/errors.ts';
+import { goBoolean, type NetworkRequest } from '../../engine/networks/definition.ts';
+import type { Handler } from '../call.ts';
+import { networkInspect } from '../wire/networks.ts';
 
-const FILTERS = ['dangling', 'driver', 'id', 'label', 'name', 'scope', 'type'];
-const PREDEFINED = new Set(['bridge', 'host', 'none']);
+interface ConnectRequest {
+  Container?: string;
+  EndpointConfig?: EndpointRequest | null;
+}
+
+interface DisconnectRequest {
+  Container?: string;
+  Force?: boolean;
+}
 
 export const networkHandlers: Record<string, Handler> = {
   NetworkList(call) {
-    const filters = call.filters();
-    checkFilterKeys(filters, FILTERS);
-    const passes = (key: string, test: (value: string) => boolean): boolean => (filters.get(key) ?? []).length === 0 || filters.get(key)!.some(test);
-    call.json(call.engine.networks.list().filter((n) =>
-      passes('name', (v) => n.name.includes(v)) && passes('id', (v) => n.id.startsWith(v)) && passes('driver', (v) => n.driver === v) && passes('scope', (v) => v === 'local')
-      && passes('type', (v) => (v === 'builtin') === PREDEFINED.has(n.name)) && (filters.get('label') ?? []).every((l) => { const [k = '', v] = l.split('='); return k in n.labels && (v === undefined || n.labels[k] === v); }),
-    ).map((n) => inspect(call, n)));
+    const { networks } = call.engine;
+    // As dockerd: who is on a network is told by inspect alone, but for the oldest clients.
+    const members = (id: string) => (call.atLeast('1.28') ? [] : networks.members(id));
+    call.json(networks.list(call.filters()).map((network) => networkInspect(network, members(network.id))));
   },
+
   NetworkInspect(call) {
-    call.json(inspect(call, call.engine.networks.resolve(call.param('id'))));
+    const verbose = call.text('verbose');
+    if (verbose !== '' && goBoolean(verbose) === undefined) throw new InvalidParameter(`invalid value for verbose: ${verbose}: strconv.ParseBool: parsing ${JSON.stringify(verbose)}: invalid syntax`);
+    const network = call.engine.networks.resolve(call.param('id'));
+    call.json(networkInspect(network, call.engine.networks.members(network.id)));
+  },
+
+  async NetworkCreate(call) {
+    const asked = await call.body<NetworkRequest>();
+    // Older clients know no networks without IPv4.
+    const { id } = await call.engine.networks.create(call.atLeast('1.48') ? asked : { ...asked, EnableIPv4: null });
+    call.json({ Id: id, Warning: '' }, 201);
+  },
+
+  async NetworkConnect(call) {
+    const { Container = '', EndpointConfig } = await call.body<ConnectRequest>();
+    await call.engine.containers.connect(Container, call.param('id'), EndpointConfig ?? {});
+    call.empty(200);
+  },
+
+  async NetworkDisconnect(call) {
+    const { Container = '', Force = false } = await call.body<DisconnectRequest>();
+    await call.engine.containers.disconnect(Container, call.param('id'), { force: Force });
+    call.empty(200);
+  },
+
+  async NetworkDelete(call) {
+    await call.engine.networks.remove(call.param('id'));
+    call.empty(204);
+  },
+
+  async NetworkPrune(call) {
+    const gone = await call.engine.networks.prune(call.filters());
+    call.json({ NetworksDeleted: gone.length > 0 ? gone : null });
   },
 };
-
-function inspect(call: Call, n: Network): Record<string, unknown> {
-  const members = call.engine.containers.all().flatMap((c) => Object.values(c.endpoints).filter((e) => e.networkId === n.id && e.endpointId !== '').map((e) => [c.id, {
-    Name: c.name, EndpointID: e.endpointId, MacAddress: e.macAddress, IPv4Address: e.ipAddress && `${e.ipAddress}/${e.ipPrefixLen}`, IPv6Address: '',
-  }] as const));
-  return {
-    Name: n.name, Id: n.id, Created: rfc3339(n.created), Scope: 'local', Driver: n.driver, EnableIPv4: n.enableIPv4, EnableIPv6: n.enableIPv6,
-    IPAM: { Driver: n.ipam.driver, Options: n.ipam.options, Config: n.ipam.config }, Internal: n.internal, Attachable: n.attachable, Ingress: n.ingress, ConfigFrom: { Network: '' }, ConfigOnly: false,
-    Containers: Object.fromEntries(members), Options: n.options, Labels: n.labels,
-  };
-}

@@ -44,7 +44,7 @@ export function containerInspect(c: Container, extra: InspectExtra): Record<stri
     Mounts: mounts(c), Config: c.config,
     NetworkSettings: {
       Bridge: '', SandboxID: '', HairpinMode: false, LinkLocalIPv6Address: '', LinkLocalIPv6PrefixLen: 0, Ports: running ? ports(c) : {}, SandboxKey: c.netns,
-      SecondaryIPAddresses: null, SecondaryIPv6Addresses: null, EndpointID: bridge?.endpointId ?? '', Gateway: bridge?.gateway ?? '', GlobalIPv6Address: '', GlobalIPv6PrefixLen: 0,
+      SecondaryIPAddresses: null, SecondaryIPv6Addresses: null, EndpointID: bridge?.endpointId ?? '', Gateway: bridge?.gateway ?? '', GlobalIPv6Address: bridge?.globalIPv6Address ?? '', GlobalIPv6PrefixLen: bridge?.globalIPv6PrefixLen ?? 0,
       IPAddress: bridge?.ipAddress ?? '', IPPrefixLen: bridge?.ipPrefixLen ?? 0, IPv6Gateway: '', MacAddress: bridge?.macAddress ?? '',
       Networks: Object.fromEntries(Object.entries(c.endpoints).map(([name, e]) => [name, endpoint(e)])),
     },

@@ -6,10 +6,12 @@ import type { ExecSpec } from '../../protocol/spec.ts';
 import { parseDetachKeys } from '../../protocol/detach-keys.ts';
 import type { Client } from '../client.ts';
 import { Conflict, InvalidParameter, NotFound, SystemFault } from '../errors.ts';
+import { dnsNames } from '../networks/plan.ts';
 import { execProcess } from '../spec/spec.ts';
 import { cgroupPids } from './cgroups.ts';
-import type { CreateRequest, HostConfig } from './config.ts';
+import type { CreateRequest, EndpointRequest, HostConfig } from './config.ts';
 import type { Container } from './container.ts';
+import { connect, disconnect } from './connection.ts';
 import { checkName, createContainer } from './creation.ts';
 import type { Exec, ExecConfig } from './execs.ts';
 import { filterContainers } from './filters.ts';
@@ -116,10 +118,14 @@ export class Containers {
         this.parts.events.record(containerEvent({ ...c, name: chosen }, 'rename', { oldName: `/${old}` }));
       });
       this.#registry.renamed(s, chosen);
+      await this.#namesChanged(s);
     } finally {
       reservation.release();
     }
   }
+
+  connect = async (reference: string, network: string, request: EndpointRequest): Promise<void> => connect(await this.#find(reference), network, request, this.parts);
+  disconnect = async (reference: string, network: string, options: { force: boolean }): Promise<void> => disconnect(await this.#find(reference), network, options, this.parts);
 
   async update(reference: string, changes: Partial<HostConfig>): Promise<string[]> {
     return updateContainer(await this.#find(reference), changes, this.parts);
@@ -259,6 +265,18 @@ export class Containers {
     // A client that was told of an exit by the shim (wait, the end of a stream) must find it here too.
     if (s.link && !s.container.state.final) await s.refresh().catch(() => undefined);
     return s;
+  }
+
+  // On networks of users' making it is known by its name.
+  #namesChanged(s: Supervisor): Promise<void> {
+    return s.serial.run(async () => {
+      const c = s.container;
+      for (const endpoint of Object.values(c.endpoints).filter(({ dnsNames: names }) => names.length > 0)) {
+        endpoint.dnsNames = dnsNames({ id: c.id, name: c.name, hostname: c.config.Hostname }, endpoint.request.Aliases ?? []);
+      }
+      this.parts.rows.setNetwork(c);
+      await this.parts.networks.renamed(c);
+    });
   }
 
   // stdin counts only where the container has it open (api-wire 64).

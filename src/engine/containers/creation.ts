@@ -38,6 +38,9 @@ export async function createContainer(parts: Parts, name: string, request: Creat
     const [kind, other] = splitMode(hostConfig[key]);
     if (kind === 'container') hostConfig[key] = `container:${peers.idOf(other)}`;
   }
+  // Part of an id would become another network's one day.
+  const network = parts.networks.find(hostConfig.NetworkMode);
+  if (network && ![network.id, network.name].includes(hostConfig.NetworkMode)) hostConfig.NetworkMode = network.id;
   const container: Container = {
     id, name, phase: 'ready', created: wallNow(), imageId: image.id, config, hostConfig, path: prepared.path, args: prepared.args,
     mounts: prepared.mounts, endpoints: {}, ports: [], netns: '', state: initialRunState(), cursor: 0, appArmorProfile: prepared.appArmorProfile, platform: 'linux',

@@ -5,11 +5,11 @@
 import { isIPv4 } from 'node:net';
 import { Errno } from '../../sys/libc.ts';
 import { Netlink, NETLINK_NETFILTER } from '../../sys/netlink.ts';
-import { countRules, dropElements, generation, mapElements, putElements, tableHandle, transaction, type MapElement } from '../../sys/nftables.ts';
+import { countRules, dropElements, generation, mapElements, putElements, tableHandle, transaction, type Family, type MapElement } from '../../sys/nftables.ts';
 import { ipv4Bytes } from '../../sys/rtnetlink.ts';
-import { cidrOf, subnetOf } from './addresses.ts';
 import { run } from './command.ts';
 import type { Bridge, PortSetup } from './driver.ts';
+import { cidr, masked } from './subnets.ts';
 
 /** Ports published on every IPv4 address of the host, and on one of them. */
 const MAPS = { any: 'ports', one: 'addressed_ports' } as const;
@@ -19,19 +19,22 @@ const PROTOCOL_NUMBERS = { tcp: 6, udp: 17, sctp: 132 } as const;
 
 export class Firewall {
   readonly #socket = Netlink.open(NETLINK_NETFILTER);
-  /** What `declare` made: while both are the same, nobody has wiped it. */
-  #made: { handle: string; rules: number } | undefined;
+  /** What `declare` made: while it is the same, nobody has wiped it. */
+  #made: string | undefined;
+  #families: Family[] = ['ip'];
 
   constructor(readonly table: string) {}
 
-  /** Makes the table, or brings its chains up to date in one transaction: at no moment is there a gap. Elements stay. */
+  /** Makes the tables, or brings their chains up to date in one transaction: at no moment is there a gap. Elements stay. */
   async declare(bridges: Bridge[]): Promise<void> {
-    await run('nft', ['-f', '-'], script(this.table, bridges));
-    this.#made = { handle: tableHandle(this.#socket, this.table)!, rules: countRules(this.#socket, this.table) };
+    this.#families = bridges.some((bridge) => subnetsOf(bridge, 'ip6').length > 0) ? ['ip', 'ip6'] : ['ip'];
+    const stale = !this.#families.includes('ip6') && tableHandle(this.#socket, this.table, 'ip6') !== undefined ? `delete table ip6 ${this.table}\n` : '';
+    await run('nft', ['-f', '-'], `${this.#families.map((family) => script(this.table, bridges, family)).join('')}${stale}`);
+    this.#made = this.#look();
   }
 
   isIntact(): boolean {
-    return this.#made !== undefined && tableHandle(this.#socket, this.table) === this.#made.handle && countRules(this.#socket, this.table) === this.#made.rules;
+    return this.#made !== undefined && this.#look() === this.#made;
   }
 
   /** Counts up with every change of rules on this host. */
@@ -65,11 +68,19 @@ export class Firewall {
   async remove(): Promise<void> {
     this.#made = undefined;
     // Made empty first: then its removal cannot fail for want of it.
-    await run('nft', ['-f', '-'], `table ip ${this.table}\ndelete table ip ${this.table}\n`);
+    await run('nft', ['-f', '-'], this.#families.map((family) => `table ${family} ${this.table}\ndelete table ${family} ${this.table}\n`).join(''));
   }
 
   close(): void {
     this.#socket.close();
+  }
+
+  // Identity of each table and the number of its rules.
+  #look(): string {
+    return this.#families.map((family) => {
+      const handle = tableHandle(this.#socket, this.table, family);
+      return handle === undefined ? '' : `${handle} ${countRules(this.#socket, this.table, family)}`;
+    }).join();
   }
 
   #dropOne(map: MapName, element: MapElement): void {
@@ -95,40 +106,55 @@ function byMap(ports: PortSetup[]): [MapName, MapElement[]][] {
 const portKey = ({ protocol, hostPort }: PortSetup): Buffer => Buffer.from([PROTOCOL_NUMBERS[protocol], 0, 0, 0, hostPort >> 8, hostPort & 0xff, 0, 0]);
 const target = ({ address, port }: PortSetup): Buffer => Buffer.concat([ipv4Bytes(address), Buffer.from([port >> 8, port & 0xff, 0, 0])]);
 
-/** The table for nft -f: one transaction that leaves the maps' elements alone. */
-export function script(table: string, bridges: Bridge[]): string {
+/** What a bridge's containers have addresses in. */
+const subnetsOf = ({ addresses }: Bridge, family: Family): string[] =>
+  addresses.map((address) => cidr(address)).filter((subnet) => subnet.family === (family === 'ip' ? 4 : 6)).map(masked);
+
+/** A table for nft -f: one transaction that leaves the maps' elements alone. */
+export function script(table: string, bridges: Bridge[], family: Family = 'ip'): string {
+  const carried = bridges.filter((bridge) => subnetsOf(bridge, family).length > 0);
   const dnat = [
     `dnat ip to ip daddr . meta l4proto . th dport map @${MAPS.one}`,
     `fib daddr type local dnat ip to meta l4proto . th dport map @${MAPS.any}`,
   ];
-  const each = (rules: (link: string, subnet: string) => string[]): string[] => bridges.flatMap(({ link, address }) => rules(`"${link}"`, cidrOf(subnetOf(address))));
-  const chains: [name: string, hook: string, rules: string[]][] = [
+  const each = (rules: (link: string, subnet: string, bridge: Bridge) => string[]): string[] => carried.flatMap((bridge) => rules(`"${bridge.link}"`, subnetsOf(bridge, family)[0]!, bridge));
+  const four: Chain[] = [
     // route_localnet lets replies to 127.0.0.1 in by the bridge; a container must not come in the same way by itself.
     ['guard', 'type filter hook prerouting priority -300', each((link) => [`iifname ${link} ip daddr 127.0.0.0/8 drop`])],
     // What comes from outside for 127.0.0.1 is no business of a port published there: it goes on, and the kernel drops it as martian.
     ['prerouting', 'type nat hook prerouting priority -105', ['ip daddr 127.0.0.0/8 return', ...dnat]],
     ['output', 'type nat hook output priority -105', dnat],
+  ];
+  const chains: Chain[] = [
+    ...(family === 'ip' ? four : []),
     // The second: a container that comes back to the bridge by a published port must see the answer come from there (hairpin).
-    ['postrouting', 'type nat hook postrouting priority 95', each((link, subnet) => [
-      `ip saddr 127.0.0.0/8 oifname ${link} masquerade`,
-      `ip saddr ${subnet} oifname ${link} ct status dnat masquerade`,
-      `ip saddr ${subnet} oifname != ${link} masquerade`,
+    ['postrouting', 'type nat hook postrouting priority 95', each((link, subnet, { internal, masquerade }) => [
+      ...(family === 'ip' ? [`ip saddr 127.0.0.0/8 oifname ${link} masquerade`] : []),
+      `${family} saddr ${subnet} oifname ${link} ct status dnat masquerade`,
+      ...(masquerade && !internal ? [`${family} saddr ${subnet} oifname != ${link} masquerade`] : []),
     ])],
     // From outside only published ports and answers get in; other bridges are outside.
-    ['forward', 'type filter hook forward priority -5', each((link) => [
-      `oifname ${link} ct state established,related accept`,
-      `oifname ${link} ct status dnat accept`,
-      `iifname ${link} oifname ${link} accept`,
-      `oifname ${link} drop`,
-    ])],
+    ['forward', 'type filter hook forward priority -5', [
+      ...each((link, _, { internal }) => (internal ? [`iifname ${link} oifname != ${link} drop`, `iifname != ${link} oifname ${link} drop`] : [])),
+      ...each((link, _, { icc }) => [
+        `oifname ${link} ct state established,related accept`,
+        `oifname ${link} ct status dnat accept`,
+        ...(icc ? [`iifname ${link} oifname ${link} accept`] : []),
+        `oifname ${link} drop`,
+      ]),
+    ]],
   ];
   return [
-    `table ip ${table} {`,
-    `  map ${MAPS.any} { type inet_proto . inet_service : ipv4_addr . inet_service; }`,
-    `  map ${MAPS.one} { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }`,
+    `table ${family} ${table} {`,
+    ...(family === 'ip' ? [
+      `  map ${MAPS.any} { type inet_proto . inet_service : ipv4_addr . inet_service; }`,
+      `  map ${MAPS.one} { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }`,
+    ] : []),
     ...chains.map(([name, hook]) => `  chain ${name} { ${hook}; policy accept; }`),
     '}',
-    ...chains.flatMap(([name, , rules]) => [`flush chain ip ${table} ${name}`, ...rules.map((rule) => `add rule ip ${table} ${name} ${rule}`)]),
+    ...chains.flatMap(([name, , rules]) => [`flush chain ${family} ${table} ${name}`, ...rules.map((rule) => `add rule ${family} ${table} ${name} ${rule}`)]),
     '',
   ].join('\n');
 }
+
+type Chain = [name: string, hook: string, rules: string[]];

@@ -10,18 +10,32 @@ const LEGACY_TABLES = '/proc/net/ip_tables_names';
 
 const rulesFor = (links: string[]): string[] => links.flatMap((link) => [`FORWARD -i ${link} -j ACCEPT`, `FORWARD -o ${link} -j ACCEPT`]);
 
-/** Puts the accepts for these bridges first in FORWARD, unless they are in it. A host without iptables needs none. */
-export async function acceptForwarding(links: string[]): Promise<void> {
-  for (const command of await commands()) {
-    const present = await list(command);
-    for (const rule of rulesFor(links).filter((wanted) => !present.includes(`-A ${wanted}`))) await run(command, [...WAIT, '-I', ...rule.split(' ')]);
+/** Puts the accepts for these bridges first in FORWARD, unless they are in it. A host without iptables needs none.
+ *  @param links6 those of them that carry IPv6 */
+export async function acceptForwarding(links: string[], links6: string[] = []): Promise<void> {
+  for (const command of await commands()) await accept(command, links);
+  if (links6.length > 0 && (await has('ip6tables'))) await accept('ip6tables', links6);
+}
+
+async function accept(command: string, links: string[]): Promise<void> {
+  const present = await list(command);
+  for (const rule of rulesFor(links).filter((wanted) => !present.includes(`-A ${wanted}`))) await run(command, [...WAIT, '-I', ...rule.split(' ')]);
+}
+
+async function has(command: string): Promise<boolean> {
+  try {
+    await run(command, ['--version']);
+    return true;
+  } catch (error) {
+    if (isMissing(error)) return false;
+    throw error;
   }
 }
 
 /** Takes the accepts for these bridges out again. */
-export async function withdrawForwarding(links: string[]): Promise<void> {
+export async function withdrawForwarding(links: string[], links6: string[] = []): Promise<void> {
   const wanted = rulesFor(links);
-  for (const command of await commands()) {
+  for (const command of [...(await commands()), ...(links6.length > 0 && (await has('ip6tables')) ? ['ip6tables'] : [])]) {
     for (const rule of (await list(command)).filter((line) => wanted.includes(line.replace(/^-A /, '')))) await run(command, [...WAIT, ...rule.replace(/^-A /, '-D ').split(' ')]);
   }
   await tidy();

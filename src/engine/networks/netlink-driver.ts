@@ -5,18 +5,21 @@ import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Errno } from '../../sys/libc.ts';
 import { Netlink, NETLINK_ROUTE } from '../../sys/netlink.ts';
+import { faultPoint } from '../../sys/fault.ts';
 import { createNetns, inNetns, removeNetns } from '../../sys/netns.ts';
 import {
-  addAddress, addBridge, addDefaultRoute, addressesOf, addVeth, allLinks, deleteAddress, deleteLink, findLink, setAlias, setHairpin, setMaster, setUp, type Link,
+  addAddress, addBridge, addressesOf, addVeth, allLinks, deleteAddress, deleteDefaultRoute, deleteLink, destinations, findLink, setAlias, setDefaultRoute, setHairpin, setIsolated,
+  setMaster, setUp, type Link,
 } from '../../sys/rtnetlink.ts';
 import { forgetFlows } from '../../sys/conntrack.ts';
-import type { Bridge, Driver, EndpointSetup, PortSetup, Setup } from './driver.ts';
+import { wayOut, type Bridge, type Driver, type EndpointSetup, type PortSetup, type Setup } from './driver.ts';
 import { Firewall } from './firewall.ts';
 import { acceptForwarding, withdrawForwarding } from './iptables.ts';
 import type { PortProxy } from './port-proxy.ts';
 
 export interface NetlinkDriverOptions {
-  bridges: Bridge[];
+  /** What this daemon's table is named after: the default bridge. Two daemons never share either. */
+  name: string;
   /** Whether rules are ours to make; without them every port goes by the proxy, and nothing is masqueraded. */
   firewall: boolean;
   proxy: PortProxy;
@@ -28,6 +31,7 @@ const LOOPBACK_INDEX = 1;
 const NSFS_MAGIC = 0x6e736673;
 const IP_FORWARD = '/proc/sys/net/ipv4/ip_forward';
 /** There when bridged packets pass the IP filter: then a packet that comes back to its own port needs hairpin. */
+const IPV6_FORWARD = '/proc/sys/net/ipv6/conf/all/forwarding';
 const BRIDGE_NETFILTER = '/proc/sys/net/bridge';
 const WATCH_MS = 1_000;
 /** How often at most the rules are looked through on a host whose rules change all the time. */
@@ -43,6 +47,7 @@ export class NetlinkDriver implements Driver {
   readonly #socket = Netlink.open(NETLINK_ROUTE);
   readonly #firewall: Firewall | undefined;
   readonly #setups = new Map<string, Setup>();
+  readonly #bridges = new Map<string, Bridge>();
   readonly #lingering = new Set<Promise<void>>();
   #timer: NodeJS.Timeout | undefined;
   #generation = 0;
@@ -50,10 +55,11 @@ export class NetlinkDriver implements Driver {
   #restoring: Promise<void> | undefined;
 
   constructor(private readonly options: NetlinkDriverOptions) {
-    if (options.firewall) this.#firewall = new Firewall(tableName(options.bridges[0]!.link));
+    if (options.firewall) this.#firewall = new Firewall(tableName(options.name));
   }
 
-  async start(setups: Setup[]): Promise<void> {
+  async start(bridges: Bridge[], setups: Setup[]): Promise<void> {
+    for (const bridge of bridges) this.#bridges.set(bridge.link, bridge);
     for (const setup of setups) this.#setups.set(setup.container, setup);
     try {
       this.#forwarding();
@@ -66,16 +72,59 @@ export class NetlinkDriver implements Driver {
     this.#timer = setInterval(() => void this.#watch(), WATCH_MS).unref();
   }
 
+  routes = (): string[] => destinations(this.#socket);
+  hasLink = (name: string): boolean => findLink(this.#socket, name) !== undefined;
+
+  async addBridge(bridge: Bridge): Promise<void> {
+    this.#bridges.set(bridge.link, bridge);
+    try {
+      await this.#restore({ always: true });
+    } catch (error) {
+      await this.removeBridge(bridge.link).catch((reason: Error) => this.options.log.warn(`bridge ${bridge.link} stays: ${reason.message}`));
+      throw error;
+    }
+  }
+
+  async removeBridge(link: string): Promise<void> {
+    const six = this.#links(6);
+    this.#bridges.delete(link);
+    await this.settled();
+    await this.#restoring?.catch(() => undefined);
+    await this.#deleteBridge(link);
+    if (!this.#firewall) return;
+    await withdrawForwarding([link], six.includes(link) ? [link] : []);
+    await this.#restore({ always: true });
+  }
+
   async setUp(setup: Setup): Promise<void> {
     this.#setups.set(setup.container, setup);
     try {
       this.#namespace(setup);
-      for (const endpoint of setup.endpoints) if (endpoint.link) await this.#connect(setup.netns, endpoint);
+      for (const endpoint of setup.endpoints) if (endpoint.link) await this.#connect(setup, endpoint);
       await this.#publish(setup.ports);
     } catch (error) {
       await this.tearDown(setup);
       throw error;
     }
+  }
+
+  async join(setup: Setup, endpoint: EndpointSetup): Promise<void> {
+    const before = this.#setups.get(setup.container);
+    this.#setups.set(setup.container, setup);
+    if (endpoint.link) await this.#connect(setup, endpoint);
+    faultPoint('network.joined');
+    this.#route(setup);
+    await this.#republish(before?.ports ?? [], setup.ports);
+  }
+
+  async leave(setup: Setup, endpoint: EndpointSetup): Promise<void> {
+    const before = this.#setups.get(setup.container);
+    this.#setups.set(setup.container, setup);
+    await this.#republish(before?.ports ?? [], setup.ports);
+    const link = endpoint.link && findLink(this.#socket, endpoint.link.host);
+    if (link) await this.#delete(link.index);
+    faultPoint('network.left');
+    this.#route(setup);
   }
 
   async tearDown(setup: Setup): Promise<void> {
@@ -109,15 +158,12 @@ export class NetlinkDriver implements Driver {
     this.options.proxy.close();
     if (this.#firewall) {
       await this.#firewall.remove();
-      await withdrawForwarding(this.#links());
+      await withdrawForwarding(this.#links(), this.#links(6));
     }
-    for (const { link: name } of this.options.bridges) {
-      const link = findLink(this.#socket, name);
-      if (link?.alias === ours(name)) this.#socket.run([deleteLink(link.index)]);
-    }
+    for (const name of this.#bridges.keys()) await this.#deleteBridge(name);
   }
 
-  #links = (): string[] => this.options.bridges.map(({ link }) => link);
+  #links = (family?: 6): string[] => [...this.#bridges.values()].filter(({ addresses }) => family === undefined || addresses.some((address) => address.includes(':'))).map(({ link }) => link);
   #ports = (): PortSetup[] => [...this.#setups.values()].flatMap((setup) => setup.ports);
   #proxied = (): PortSetup[] => this.#ports().filter((port) => port.via === 'proxy');
 
@@ -132,23 +178,55 @@ export class NetlinkDriver implements Driver {
     withSocketIn(netns, (inside) => inside.run([setUp(LOOPBACK_INDEX)]));
   }
 
-  async #connect(netns: string, { link, mac, address, prefix, gateway }: EndpointSetup): Promise<void> {
-    const { bridge, host, name, mtu } = link!;
+  async #connect(setup: Setup, endpoint: EndpointSetup): Promise<void> {
+    const { bridge, host, name, mtu, isolated } = endpoint.link!;
     const master = findLink(this.#socket, bridge) ?? (await this.#restore({ always: true }), findLink(this.#socket, bridge));
     if (!master) throw new Error(`bridge ${bridge} is missing`);
     const old = findLink(this.#socket, host);
     if (old) await this.#delete(old.index);
-    const namespace = openSync(netns, 'r');
+    const namespace = openSync(setup.netns, 'r');
     try {
-      this.#socket.run([addVeth({ host, peer: { name, mac, netns: namespace }, bridge: master.index, mtu })]);
+      this.#socket.run([addVeth({ host, peer: { name, mac: endpoint.mac, netns: namespace }, bridge: master.index, mtu })]);
     } finally {
       closeSync(namespace);
     }
-    if (needsHairpin()) this.#socket.run([setHairpin(findLink(this.#socket, host)!.index)]);
-    withSocketIn(netns, (inside) => {
+    const hairpin = needsHairpin();
+    if (hairpin || isolated) {
+      const { index } = findLink(this.#socket, host)!;
+      this.#socket.run([...(hairpin ? [setHairpin(index)] : []), ...(isolated ? [setIsolated(index)] : [])]);
+    }
+    const addresses = [[endpoint.address, endpoint.prefix], [endpoint.address6, endpoint.prefix6]].filter(([address]) => address !== '').map((pair) => pair.join('/'));
+    const gateways = ([4, 6] as const).flatMap((family) => (wayOut(setup, family) === endpoint ? [family === 4 ? endpoint.gateway : endpoint.gateway6] : []));
+    withSocketIn(setup.netns, (inside) => {
       const { index } = findLink(inside, name)!;
-      inside.run([addAddress(index, `${address}/${prefix}`), setUp(index), ...(gateway ? [addDefaultRoute(gateway)] : [])]);
-    }, () => withoutIPv6(name));
+      inside.run([...addresses.map((address) => addAddress(index, address)), setUp(index), ...gateways.map(setDefaultRoute)]);
+    }, () => configure(endpoint));
+  }
+
+  // The default routes go by the way out, and by nothing else.
+  #route(setup: Setup): void {
+    if (setup.netns === '' || !isPinned(setup.netns)) return;
+    withSocketIn(setup.netns, (inside) => {
+      for (const family of [4, 6] as const) {
+        const gateway = wayOut(setup, family)?.[family === 4 ? 'gateway' : 'gateway6'];
+        if (gateway) inside.run([setDefaultRoute(gateway)]);
+        const others = setup.endpoints.map((endpoint) => (family === 4 ? endpoint.gateway : endpoint.gateway6)).filter((other) => other !== '' && other !== gateway);
+        for (const other of others) quietly(() => inside.run([deleteDefaultRoute(other)]), 'ESRCH', 'ENETUNREACH', 'EHOSTUNREACH', 'ENODEV');
+      }
+    });
+  }
+
+  // Ports move with the way out; what stays as it was is not touched.
+  async #republish(before: PortSetup[], after: PortSetup[]): Promise<void> {
+    const key = (port: PortSetup): string => JSON.stringify(port);
+    const [old, wanted] = [new Set(before.map(key)), new Set(after.map(key))];
+    const gone = before.filter((port) => !wanted.has(key(port)));
+    if (gone.length > 0) {
+      this.#firewall?.drop(gone);
+      this.#forgetFlows(gone);
+      if (gone.some((port) => port.via === 'proxy')) await this.options.proxy.update(this.#proxied());
+    }
+    await this.#publish(after.filter((port) => !old.has(key(port))));
   }
 
   async #publish(ports: PortSetup[]): Promise<void> {
@@ -201,10 +279,10 @@ export class NetlinkDriver implements Driver {
     }
   }
 
-  #forwarding(): void {
-    if (readFileSync(IP_FORWARD, 'latin1').trim() === '1') return;
-    writeFileSync(IP_FORWARD, '1');
-    this.options.log.info('turned on net.ipv4.ip_forward');
+  #forwarding(path = IP_FORWARD): void {
+    if (!existsSync(path) || readFileSync(path, 'latin1').trim() === '1') return;
+    writeFileSync(path, '1');
+    this.options.log.info(`turned on ${path.replace('/proc/sys/', '')}`);
   }
 
   async #watch(): Promise<void> {
@@ -228,7 +306,8 @@ export class NetlinkDriver implements Driver {
 
   async #bringAbout({ always }: { always: boolean }): Promise<void> {
     this.#checked = Date.now();
-    for (const bridge of this.options.bridges) this.#bridge(bridge);
+    for (const bridge of this.#bridges.values()) this.#bridge(bridge);
+    if (this.#links(6).length > 0) this.#forwarding(IPV6_FORWARD);
     this.#ends();
     if (always) await this.options.proxy.update(this.#proxied());
     const firewall = this.#firewall;
@@ -237,26 +316,32 @@ export class NetlinkDriver implements Driver {
     const generation = firewall.generation();
     if (always || !firewall.isIntact()) {
       if (!always) this.options.log.warn(`the rules of table ${firewall.table} were changed by somebody: putting them back`);
-      await firewall.declare(this.options.bridges);
+      await firewall.declare([...this.#bridges.values()]);
     }
     firewall.sync(this.#ports());
-    await acceptForwarding(this.#links());
+    await acceptForwarding(this.#links(), this.#links(6));
     this.#generation = generation;
   }
 
-  #bridge({ link: name, address, mtu }: Bridge): void {
+  #bridge({ link: name, addresses, mtu }: Bridge): void {
     let link = findLink(this.#socket, name);
     if (!link) {
       this.#socket.run([addBridge(name, bridgeMac(name), mtu)]);
       link = findLink(this.#socket, name)!;
       this.#socket.run([setAlias(link.index, ours(name))]);
     }
-    const present = addressesOf(this.#socket, link.index);
-    if (!present.includes(address)) this.#socket.run([addAddress(link.index, address)]);
+    const { index, alias } = link;
+    const present = addressesOf(this.#socket, index);
+    this.#socket.run(addresses.filter((address) => !present.includes(address)).map((address) => addAddress(index, address)));
     // An address of an earlier configuration; on a bridge that is not of our making it is the maker's business.
-    const stale = link.alias === ours(name) && this.#setups.size === 0 ? present.filter((other) => other !== address) : [];
-    this.#socket.run([...stale.map((other) => deleteAddress(link.index, other)), setUp(link.index)]);
+    const stale = alias === ours(name) && this.#setups.size === 0 ? present.filter((other) => !addresses.includes(other)) : [];
+    this.#socket.run([...stale.map((other) => deleteAddress(index, other)), setUp(index)]);
     if (this.#firewall) writeSysctl(`/proc/sys/net/ipv4/conf/${name}/route_localnet`, '1');
+  }
+
+  async #deleteBridge(name: string): Promise<void> {
+    const link = findLink(this.#socket, name);
+    if (link?.alias === ours(name)) await this.#delete(link.index);
   }
 
   // A bridge that was deleted and made anew has lost its ports.
@@ -265,12 +350,13 @@ export class NetlinkDriver implements Driver {
     if (wanted.length === 0) return;
     const links = new Map(allLinks(this.#socket).map((link) => [link.name, link]));
     const hairpin = needsHairpin();
-    for (const { host, bridge } of wanted) {
+    for (const { host, bridge, isolated } of wanted) {
       const end = links.get(host);
       const master = links.get(bridge);
       if (!end || !master) continue;
       if (end.master !== master.index) this.#socket.run([setMaster(end.index, master.index), setUp(end.index)]);
-      if (hairpin && !hasHairpin(end)) this.#socket.run([setHairpin(end.index)]);
+      if (hairpin && !hasFlag(end, 'hairpin_mode')) this.#socket.run([setHairpin(end.index)]);
+      if (isolated && !hasFlag(end, 'isolated')) this.#socket.run([setIsolated(end.index)]);
     }
   }
 
@@ -291,8 +377,8 @@ const bridgeMac = (name: string): string => ['02', '42', ...(createHash('sha256'
 
 const needsHairpin = (): boolean => existsSync(BRIDGE_NETFILTER);
 
-const hasHairpin = ({ name }: Link): boolean => {
-  const path = `/sys/class/net/${name}/brport/hairpin_mode`;
+const hasFlag = ({ name }: Link, flag: 'hairpin_mode' | 'isolated'): boolean => {
+  const path = `/sys/class/net/${name}/brport/${flag}`;
   return existsSync(path) && readFileSync(path, 'latin1').trim() === '1';
 };
 
@@ -310,8 +396,20 @@ function withSocketIn(netns: string, work: (inside: Netlink) => void, first?: ()
   }
 }
 
-// As Docker: on a network without IPv6 a link has no link-local address either.
-const withoutIPv6 = (link: string): void => writeSysctl(`/proc/sys/net/ipv6/conf/${link}/disable_ipv6`, '1');
+// Before it comes up. As Docker: on a network without IPv6 a link has no link-local address either.
+function configure({ link, address6 }: EndpointSetup): void {
+  const { name, sysctls } = link!;
+  writeSysctl(`/proc/sys/net/ipv6/conf/${name}/disable_ipv6`, address6 === '' ? '1' : '0');
+  for (const [path, value] of Object.entries(sysctls)) writeSysctl(`/proc/sys/net/${path.replace('IFNAME', name)}`, value);
+}
+
+function quietly(work: () => void, ...codes: string[]): void {
+  try {
+    work();
+  } catch (error) {
+    if (!(error instanceof Errno && codes.includes(error.code))) throw error;
+  }
+}
 
 function writeSysctl(path: string, value: string): void {
   if (existsSync(path)) writeFileSync(path, value);

@@ -1,49 +1,49 @@
-/** Networks and what containers are attached to. */
-import { randomBytes } from 'node:crypto';
-import { closeSync, existsSync, readFileSync } from 'node:fs';
+/** Networks: what there are, and who is on them. */
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
+import { isIPv4 } from 'node:net';
 import { join } from 'node:path';
 import type { Config } from '../../config/config.ts';
-import type { AttachmentRow, NetworkStore } from '../../store/networks.ts';
-import { bindPort } from '../../sys/inet.ts';
-import { Errno } from '../../sys/libc.ts';
-import { bootId } from '../../sys/process.ts';
+import type { NetworkStore } from '../../store/networks.ts';
+import { faultPoint } from '../../sys/fault.ts';
 import { wallNow } from '../clock.ts';
 import type { EndpointRequest } from '../containers/config.ts';
 import type { Container, Endpoint } from '../containers/container.ts';
-import { InvalidParameter, NotFound, SystemFault } from '../errors.ts';
+import { anyPattern } from '../containers/filters.ts';
+import { Conflict, Forbidden, InvalidParameter, NotFound, SystemFault } from '../errors.ts';
 import type { NewEvent } from '../events/event.ts';
+import { hasLabel } from '../events/filter.ts';
 import type { Paths } from '../paths.ts';
-import { cidrOf, macOf, nextAddress, subnetOf } from './addresses.ts';
-import type { Driver, EndpointSetup, PortSetup, Setup } from './driver.ts';
-import { writeNetworkFiles } from './files.ts';
-import type { Network } from './network.ts';
+import { pruneMatcher } from '../prune-filter.ts';
+import { Attachments, type Attachment } from './attachments.ts';
+import { define, type Definition, type NetworkRequest } from './definition.ts';
+import type { Driver } from './driver.ts';
+import { newId } from './endpoints.ts';
+import { addOwnAddresses, dropOwnAddresses, HOST_FILES, parseResolvConf, writeNetworkFiles, writeResolvConf, type FileInput } from './files.ts';
+import { hasNames, NameService, nameTables, resolversOf } from './names.ts';
 import { NetlinkDriver } from './netlink-driver.ts';
-import { networkOf, planEndpoints, type Planned } from './plan.ts';
-import { groupRequests, portRequests, PortTable, PortTaken, type Protocol, type PublishedPort } from './ports.ts';
+import { bridgeOf, isPredefined, type AddressSpace, type IpamConfig, type Network } from './network.ts';
+import { faultOf, networkOf, planEndpoint, planEndpoints, type Planned } from './plan.ts';
 import { PortProxy } from './port-proxy.ts';
+import { cidr, freeSubnet, hostAddresses, masked, overlap, textOf, type Cidr } from './subnets.ts';
 
-/** What a running container has: its endpoints with addresses, its published ports, its network namespace. */
-export interface Attachment {
-  endpoints: Record<string, Endpoint>;
-  ports: PublishedPort[];
-  /** Where its network namespace is pinned; '' = it uses the host's. */
-  netns: string;
-}
+export type { Attachment } from './attachments.ts';
 
 /** A container on a network, as the network's inspect lists it. */
 export interface Member {
   container: string;
-  /** Of the container, when it was attached. */
+  /** Of the container. */
   name: string;
   endpointId: string;
   macAddress: string;
   /** With prefix length; '' without an address. */
   ipv4Address: string;
+  ipv6Address: string;
 }
 
 export interface NetworkParts {
   store: NetworkStore;
-  config: Pick<Config, 'bridge' | 'bip' | 'mtu' | 'ip' | 'iptables' | 'dns' | 'dnsOptions' | 'dnsSearch'>;
+  config: Pick<Config, 'bridge' | 'bip' | 'mtu' | 'ip' | 'iptables' | 'dns' | 'dnsOptions' | 'dnsSearch' | 'defaultAddressPools'>;
   paths: Paths;
   events: { record(...events: NewEvent[]): void };
   log: { info(message: string): void; warn(message: string): void };
@@ -53,58 +53,60 @@ export interface NetworkParts {
   driver?: Driver;
 }
 
-const FAILED = 'failed to set up container networking';
-const ID_BYTES = 32;
-/** Linux cuts names of links at 15 characters. */
-const LINK_PREFIX = 'vh';
-const LINK_LENGTH = 13;
-const PORT_RANGE = '/proc/sys/net/ipv4/ip_local_port_range';
-const DEFAULT_PORT_RANGE = [49_153, 65_535] as const;
-
-/** Why a port cannot be had, in Go's words: clients know them. */
-const REFUSALS: Record<string, string> = {
-  EADDRINUSE: 'address already in use', EADDRNOTAVAIL: 'cannot assign requested address', EACCES: 'permission denied', EPROTONOSUPPORT: 'protocol not supported',
-};
+/** dev names: br- and the first 12 digits of the id, as Docker's. */
+const BRIDGE_PREFIX = 'br-';
+const SHORT_ID = 12;
+const IPV6_SIZE = 64;
+const FILTERS = ['dangling', 'driver', 'id', 'label', 'name', 'scope', 'type'];
 
 export class Networks {
   readonly #driver: Driver;
-  readonly #ports = new PortTable({ ephemeral: portRange(), probe });
-  readonly #boot = bootId();
-  readonly #last = new Map<string, string>();
-  /** The end of the queue of each container's attaching and detaching. */
-  readonly #turns = new Map<string, Promise<unknown>>();
+  readonly #names: NameService;
+  readonly #attachments: Attachments;
   #networks: Network[] = [];
+  #pruning = false;
 
   constructor(private readonly parts: NetworkParts) {
-    const { config, paths, log, proxyBundle } = parts;
+    const { config, paths, log, proxyBundle, store, events } = parts;
     this.#driver = parts.driver ?? new NetlinkDriver({
-      bridges: [{ link: config.bridge, address: config.bip, mtu: config.mtu }],
-      firewall: config.iptables,
-      proxy: new PortProxy({ socket: join(paths.execRoot, 'ports.sock'), bundle: proxyBundle, log }),
-      log,
+      name: config.bridge, firewall: config.iptables, proxy: new PortProxy({ socket: join(paths.execRoot, 'ports.sock'), bundle: proxyBundle, log }), log,
+    });
+    this.#names = new NameService({ directory: paths.names(), log });
+    this.#attachments = new Attachments({
+      store, config, paths, events, driver: this.#driver, network: (reference) => this.resolve(reference), namesChanged: () => this.#names.publish(this.#nameTables()),
     });
   }
 
-  /** Makes the default networks' rows, re-adds links and rules that were wiped, undoes what was half done. A container that is attached is not disturbed. */
+  /** Makes the default networks' rows, re-adds links, rules and names that were wiped, undoes what was half done. A container that is attached is not disturbed. */
   async start(): Promise<void> {
-    this.#networks = this.parts.store.networks();
+    const { store } = this.parts;
+    const rows = store.networks();
+    this.#networks = rows.filter(({ phase }) => phase === 'ready').map(({ network }) => network);
     for (const network of this.#defaults()) {
-      this.parts.store.save(network);
+      store.save(network);
+      store.setPhase(network.id, 'ready');
       this.#networks = [...this.#networks.filter(({ id }) => id !== network.id), network];
     }
-    const rows = this.parts.store.attachments().map((row) => ({ row, setup: JSON.parse(row.setup) as Setup }));
-    const live = rows.filter(({ row, setup }) => row.phase === 'up' && setup.boot === this.#boot).map(({ setup }) => setup);
-    for (const setup of live) {
-      this.#ports.hold(setup.container, setup.ports.map(({ protocol, hostIp, hostPort }) => ({ protocol, address: hostIp, port: hostPort })));
-      for (const { networkId, address } of setup.endpoints) if (address) this.#last.set(networkId, address);
-    }
-    await this.#driver.start(live);
-    // Half up: `attach` never returned, so no process was given it. Of another boot: nothing of it exists.
-    for (const { row, setup } of rows) if (!live.includes(setup)) await this.#undo(row);
+    await this.#attachments.start((live) => this.#driver.start(this.#networks.filter(({ driver }) => driver === 'bridge').map(bridgeOf), live));
+    for (const { network, phase } of rows) if (phase !== 'ready' && !isPredefined(network.name)) await this.#takeAway(network, { told: phase === 'removing' });
+    await this.#names.start(this.#nameTables());
   }
 
-  list(): Network[] {
-    return this.#networks;
+  /** All of them, or those that pass filters. @throws InvalidParameter for unknown filters and bad values */
+  list(filters: ReadonlyMap<string, readonly string[]> = new Map()): Network[] {
+    for (const key of filters.keys()) if (!FILTERS.includes(key)) throw new InvalidParameter(`invalid filter '${key}'`);
+    const values = (key: string): readonly string[] => filters.get(key) ?? [];
+    const passes = (key: string, test: (value: string) => boolean): boolean => values(key).length === 0 || values(key).some(test);
+    const [names, ids] = [anyPattern(values('name')), anyPattern(values('id'))];
+    const dangling = danglingOf(values('dangling'));
+    for (const type of values('type')) if (type !== 'builtin' && type !== 'custom') throw new InvalidParameter(`invalid filter: 'type'='${type}'`);
+    return this.#networks.filter((network) =>
+      (values('name').length === 0 || values('name').includes(network.name) || names(network.name)) &&
+      (values('id').length === 0 || values('id').includes(network.id) || ids(network.id)) &&
+      passes('driver', (driver) => network.driver === driver) && passes('scope', (scope) => scope === 'local') &&
+      passes('type', (type) => (type === 'builtin') === isPredefined(network.name)) &&
+      values('label').every((label) => hasLabel(network.labels, label)) &&
+      (dangling === undefined || dangling === (!isPredefined(network.name) && this.members(network.id).length === 0)));
   }
 
   /** By id, name or id prefix. @throws NotFound `network X not found`, InvalidParameter */
@@ -117,61 +119,122 @@ export class Networks {
     return matches[0];
   }
 
+  find(reference: string): Network | undefined {
+    try {
+      return this.resolve(reference === 'default' ? 'bridge' : reference);
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** @throws InvalidParameter, Forbidden, Conflict `network with name X already exists`, NotFound with Docker's texts */
+  async create(request: NetworkRequest): Promise<Network> {
+    const { store, config, events } = this.parts;
+    const definition = define(request, { mtu: config.mtu, hostIp: config.ip });
+    if (store.networks().some(({ network }) => network.name === definition.name)) throw new Conflict(`network with name ${definition.name} already exists`);
+    if (this.#driver.unavailable !== undefined) throw new SystemFault(this.#driver.unavailable);
+    // From here to the row nothing is awaited: no two networks get one subnet.
+    const network = this.#networkFor(definition);
+    store.insertCreating(network);
+    try {
+      await this.#driver.addBridge(bridgeOf(network));
+    } catch (error) {
+      store.delete(network.id);
+      throw new SystemFault(`failed to create network ${network.name}: ${(error as Error).message}`, { cause: error });
+    }
+    faultPoint('network.made');
+    store.setPhase(network.id, 'ready', () => events.record(eventOf(network, 'create')));
+    this.#networks.push(network);
+    return network;
+  }
+
+  /** @throws NotFound, Forbidden when it is predefined or somebody is on it */
+  async remove(reference: string): Promise<void> {
+    const network = this.resolve(reference);
+    if (isPredefined(network.name)) throw new Forbidden(`${network.name} is a pre-defined network and cannot be removed`);
+    if (this.#attachments.on(network.id).length > 0) throw new Forbidden(`error while removing network: network ${network.name} id ${network.id} has active endpoints`);
+    this.parts.store.setPhase(network.id, 'removing');
+    // Nobody finds it from here on.
+    this.#networks = this.#networks.filter((each) => each !== network);
+    faultPoint('network.removing');
+    await this.#takeAway(network, { told: true });
+  }
+
+  /** Names of those that went: all of users' making that nobody is on. @throws Conflict while another prune runs */
+  async prune(filters: ReadonlyMap<string, readonly string[]>): Promise<string[]> {
+    const matches = pruneMatcher(filters);
+    if (this.#pruning) throw new Conflict('a prune operation is already running');
+    this.#pruning = true;
+    try {
+      const gone: string[] = [];
+      for (const network of this.#networks.filter((each) => !isPredefined(each.name) && this.#attachments.on(each.id).length === 0 && matches(each))) {
+        await this.remove(network.id).then(() => gone.push(network.name), (error: Error) => this.parts.log.warn(`could not remove network ${network.name}: ${error.message}`));
+      }
+      this.parts.events.record({ type: 'network', action: 'prune', actor: '', attributes: { reclaimed: '0' }, time: wallNow() });
+      return gone;
+    } finally {
+      this.#pruning = false;
+    }
+  }
+
   /** Containers that are on a network now. */
   members(networkId: string): Member[] {
-    return this.parts.store.attachments().filter(({ phase }) => phase === 'up').flatMap(({ setup }) => {
-      const { container, name, endpoints } = JSON.parse(setup) as Setup;
-      return endpoints.filter((endpoint) => endpoint.networkId === networkId)
-        .map(({ endpointId, mac, address, prefix }) => ({ container, name, endpointId, macAddress: mac, ipv4Address: address && `${address}/${prefix}` }));
-    });
+    return this.#attachments.on(networkId).filter(({ endpoint }) => endpoint.changing === undefined).map(({ setup: { container, name }, endpoint: e }) => ({
+      container, name, endpointId: e.endpointId, macAddress: e.mac, ipv4Address: e.address && `${e.address}/${e.prefix}`, ipv6Address: e.address6 && `${e.address6}/${e.prefix6}`,
+    }));
   }
 
   /** Endpoints of a container at create, without addresses. @throws InvalidParameter */
   plan(mode: string, requests: Record<string, EndpointRequest | null>, container: Planned): Record<string, Endpoint> {
-    return planEndpoints(mode, requests, container);
+    return planEndpoints(mode, requests, container, (reference) => this.find(reference));
   }
 
-  /**
-   * Makes the container's netns, gives it addresses and ports. Intent first; repeatable after a crash.
-   * To be awaited before the runtime is asked for anything: an attach that never returned is undone at the next start.
-   * @throws SystemFault `driver failed programming external connectivity …` when a port is taken, NotFound for a network
-   */
-  attach(container: Container): Promise<Attachment> {
-    return this.#inTurn(container.id, async () => {
-      if (networkOf(container.hostConfig.NetworkMode) === undefined) return { endpoints: {}, ports: [], netns: '' };
-      const left = this.parts.store.attachment(container.id);
-      if (left) await this.#undo(left);
-      return this.#attach(container);
-    });
+  /** One more endpoint of a container, without addresses. @throws InvalidParameter for what cannot be had together, Docker's texts */
+  planOne(container: Container, network: Network, request: EndpointRequest): Endpoint {
+    const fault = faultOf(network.name, request, network);
+    if (fault) throw new InvalidParameter(fault);
+    if (container.hostConfig.NetworkMode !== 'host' && network.driver === 'host') throw new InvalidParameter('cannot connect container to host network - container must be created in host network mode');
+    for (const [key, { networkId }] of Object.entries(container.endpoints)) {
+      const other = this.find(networkId || key);
+      if (!other || other === network) continue;
+      if (other.driver === 'host') throw new InvalidParameter('container sharing network namespace with another container or host cannot be connected to any other network');
+      if (other.name === 'none' || network.name === 'none') throw new InvalidParameter('container cannot be connected to multiple networks with one of the networks in private (none) mode');
+    }
+    return { ...planEndpoint(network.name, request, { id: container.id, name: container.name, hostname: container.config.Hostname }), networkId: network.id };
   }
 
-  /** Undoes attach; called only for a container whose run is final. Repeatable. When it returns, addresses and ports are free; links go in the background. */
-  detach(container: Pick<Container, 'id'>): Promise<void> {
-    return this.#inTurn(container.id, async () => {
-      const row = this.parts.store.attachment(container.id);
-      if (row) await this.#undo(row);
-    });
+  attach = (container: Container): Promise<Attachment> => this.#attachments.attach(container);
+  detach = (container: Pick<Container, 'id'>): Promise<void> => this.#attachments.detach(container);
+  sweep = (holds: (containerId: string) => boolean): Promise<void> => this.#attachments.sweep(holds);
+  renamed = (container: Container): Promise<void> => this.#attachments.renamed(container);
+
+  /** Connects a container that runs; `commit` keeps the container's record in the same transaction. @throws Forbidden, SystemFault */
+  async connect(container: Container, network: Network, planned: Endpoint, commit: (attachment: Attachment) => void): Promise<void> {
+    await this.#attachments.join(container, network, planned, commit);
+    const { ipAddress, globalIPv6Address } = container.endpoints[network.name] ?? planned;
+    const directory = this.parts.paths.container(container.id);
+    addOwnAddresses(directory, [ipAddress, globalIPv6Address].filter(Boolean), { hostname: container.config.Hostname, domainname: container.config.Domainname });
+    writeResolvConf(directory, this.#files(container));
   }
 
-  /** Detaches whatever is attached for a container that does not hold its network (any more): what a daemon left that died in between. */
-  async sweep(holds: (containerId: string) => boolean): Promise<void> {
-    for (const { containerId } of this.parts.store.attachments()) if (!holds(containerId)) await this.detach({ id: containerId });
+  /** Disconnects a container that runs. @throws SystemFault */
+  async disconnect(container: Container, network: Network, commit: (attachment: Attachment) => void): Promise<void> {
+    const before = container.endpoints[network.name];
+    await this.#attachments.leave(container, network, commit);
+    const directory = this.parts.paths.container(container.id);
+    dropOwnAddresses(directory, [before?.ipAddress ?? '', before?.globalIPv6Address ?? ''].filter(Boolean));
+    writeResolvConf(directory, this.#files(container));
+  }
+
+  /** Tells of what was done to a container that does not run. */
+  told(container: Container, network: Network, action: 'disconnect'): void {
+    this.parts.events.record({ type: 'network', action, actor: network.id, attributes: { container: container.id, name: network.name, type: network.driver }, time: wallNow() });
   }
 
   /** Writes hosts, resolv.conf and hostname into the container's directory. */
   writeFiles(container: Container, attachment: Attachment): void {
-    const { config, hostConfig } = container;
-    const mode = networkOf(hostConfig.NetworkMode);
-    if (mode === undefined) return;
-    const daemon = this.parts.config;
-    const first = (...lists: (readonly string[] | null)[]): string[] => [...(lists.find((list) => list !== null && list.length > 0) ?? [])];
-    writeNetworkFiles(this.parts.paths.container(container.id), {
-      hostname: config.Hostname, domainname: config.Domainname, hostNetwork: mode === 'host',
-      addresses: Object.values(attachment.endpoints).map(({ ipAddress }) => ipAddress).filter(Boolean),
-      extraHosts: hostConfig.ExtraHosts ?? [], hostGateway: addressOf(daemon.bip),
-      ipv6: existsSync('/proc/sys/net/ipv6') && hostConfig.Sysctls?.['net.ipv6.conf.all.disable_ipv6'] !== '1',
-      dns: { servers: first(hostConfig.Dns, daemon.dns), search: first(hostConfig.DnsSearch, daemon.dnsSearch), options: first(hostConfig.DnsOptions, daemon.dnsOptions) },
-    });
+    if (networkOf(container.hostConfig.NetworkMode) === undefined) return;
+    writeNetworkFiles(this.parts.paths.container(container.id), this.#files({ ...container, endpoints: attachment.endpoints }));
   }
 
   /** Looks at once whether rules or links were wiped, and puts them back. It is done by itself within seconds. */
@@ -182,118 +245,84 @@ export class Networks {
 
   /** Ends the looking after; all that is set up stays and works. */
   letGo(): void {
+    this.#names.close();
     this.#driver.stop();
   }
 
-  /** At the daemon's clean end. With nothing attached, bridge and rules go as well: the next start makes them in milliseconds. */
+  /** At the daemon's clean end. With nothing attached, bridges and rules go as well: the next start makes them in milliseconds. */
   async close(): Promise<void> {
-    await Promise.allSettled(this.#turns.values());
+    await this.#attachments.idle();
+    await this.#names.publish(this.#nameTables());
     this.letGo();
     if (this.parts.store.attachments().length === 0) await this.#driver.dismantle();
   }
 
-  async #attach(container: Container): Promise<Attachment> {
-    const setup = this.#setupFor(container);
-    try {
-      this.parts.store.begin(container.id, setup.netns, JSON.stringify(setup), setup.endpoints.flatMap(({ networkId, address }) => (address ? [{ networkId, address }] : [])));
-    } catch (error) {
-      this.#ports.release(container.id);
-      throw error;
-    }
-    try {
-      await this.#driver.setUp(setup);
-    } catch (error) {
-      this.parts.store.end(container.id);
-      this.#ports.release(container.id);
-      throw new SystemFault(`${FAILED}: ${(error as Error).message}`, { cause: error });
-    }
-    this.parts.store.move(container.id, 'up', () => this.parts.events.record(...eventsOf(setup, 'connect')));
-    return attachmentOf(container, setup);
-  }
+  #nameTables = (): Map<string, string> => nameTables(this.#networks, this.#attachments.setups());
 
-  // From here to the row's insert nothing is awaited: no two containers get one address or one port.
-  #setupFor(container: Container): Setup {
-    const networks = Object.entries(container.endpoints).map(([name, endpoint]) => ({ endpoint, network: this.#networkFor(endpoint.networkId || name) }));
-    const hasHost = networks.some(({ network }) => network.driver === 'host');
-    if (networks.some(({ network }) => network.driver === 'bridge') && this.#driver.unavailable !== undefined) throw new SystemFault(`${FAILED}: ${this.#driver.unavailable}`);
-    const endpoints = networks.map(({ network, endpoint }, i) => this.#endpointFor(network, endpoint, container, i));
-    const reachable = endpoints.find((endpoint, i) => endpoint.address !== '' && !networks[i]!.network.internal);
+  #files({ config, hostConfig, endpoints }: Container): FileInput {
+    const daemon = this.parts.config;
+    const first = (...lists: (readonly string[] | null)[]): string[] => [...(lists.find((list) => list !== null && list.length > 0) ?? [])];
+    const named = Object.values(endpoints).flatMap(({ networkId }) => this.find(networkId) ?? []).filter(hasNames);
+    // The one that does not go away with an internal network's bridge is as good as any.
+    const server = (named.find(({ internal }) => !internal) ?? named[0]);
     return {
-      version: 1, boot: this.#boot, container: container.id, name: container.name, netns: hasHost ? '' : this.parts.paths.netns(container.id),
-      endpoints, ports: reachable ? this.#portsFor(container, reachable) : [],
+      hostname: config.Hostname, domainname: config.Domainname, hostNetwork: networkOf(hostConfig.NetworkMode) === 'host',
+      addresses: Object.values(endpoints).flatMap(({ ipAddress, globalIPv6Address }) => [ipAddress, globalIPv6Address]).filter(Boolean),
+      extraHosts: hostConfig.ExtraHosts ?? [], hostGateway: addressOf(daemon.bip),
+      ipv6: existsSync('/proc/sys/net/ipv6') && hostConfig.Sysctls?.['net.ipv6.conf.all.disable_ipv6'] !== '1',
+      dns: { servers: first(hostConfig.Dns, daemon.dns), search: first(hostConfig.DnsSearch, daemon.dnsSearch), options: first(hostConfig.DnsOptions, daemon.dnsOptions) },
+      resolvers: server && this.#names.available ? resolversOf(server).slice(0, 1) : [],
     };
   }
 
-  #networkFor(reference: string): Network {
-    try {
-      return this.resolve(reference);
-    } catch (error) {
-      if (error instanceof NotFound) throw new NotFound(`${FAILED}: ${error.message}`);
-      throw error;
+  #networkFor(definition: Definition): Network {
+    const { subnets, bridge: asked, ...rest } = definition;
+    const others = this.parts.store.networks().map(({ network }) => network);
+    const taken = others.flatMap(({ ipv4, ipv6 }) => [ipv4, ipv6].flatMap((space) => (space ? [cidr(space.subnet)] : [])));
+    for (const config of Object.values(subnets)) {
+      if (taken.some((other) => overlap(other, cidr(config.Subnet!)))) throw new Forbidden('invalid pool request: Pool overlaps with other one on this address space');
     }
+    const same = asked === '' ? undefined : others.find(({ bridge }) => bridge === asked);
+    let id = newId();
+    // Never a link that is somebody else's: its name may be chosen, but not met by chance.
+    while (asked === '' && this.#driver.hasLink(`${BRIDGE_PREFIX}${id.slice(0, SHORT_ID)}`)) id = newId();
+    const bridge = asked || `${BRIDGE_PREFIX}${id.slice(0, SHORT_ID)}`;
+    if (same) throw new Forbidden(`cannot create network ${id} (${bridge}): conflicts with network ${same.id} (${bridge}): networks have same bridge name`);
+    const avoided = (): Cidr[] => [...taken, ...this.#driver.routes().map(cidr), ...hostResolvers()];
+    const space = (config: IpamConfig | undefined, choose: () => string | undefined): AddressSpace => {
+      const subnet = config?.Subnet ?? choose();
+      if (subnet === undefined) throw new SystemFault('all predefined address pools have been fully subnetted');
+      return spaceOf(cidr(subnet), config);
+    };
+    const { enableIPv4, enableIPv6 } = definition;
+    const ipv4 = enableIPv4 ? space(subnets[4], () => freeSubnet(this.parts.config.defaultAddressPools.filter(({ base }) => isIPv4(addressOf(base))), avoided())) : undefined;
+    const ipv6 = enableIPv6 ? space(subnets[6], () => freeSubnet([{ base: localPrefix(this.parts.paths.dataRoot), size: IPV6_SIZE }], avoided())) : undefined;
+    const shown = (config: IpamConfig | undefined, made: AddressSpace | undefined): IpamConfig[] => (made ? [config ? compact(config) : { Subnet: made.subnet, Gateway: made.gateway }] : []);
+    return {
+      ...rest, id, created: wallNow(), driver: 'bridge', bridge, ingress: false, ...(ipv4 && { ipv4 }), ...(ipv6 && { ipv6 }),
+      ipam: { ...definition.ipam, config: [...shown(subnets[4], ipv4), ...shown(subnets[6], ipv6)] },
+    };
   }
 
-  #endpointFor(network: Network, { request }: Endpoint, container: Container, place: number): EndpointSetup {
-    const endpointId = randomBytes(ID_BYTES).toString('hex');
-    const base = { network: network.name, networkId: network.id, type: network.driver, endpointId };
-    if (network.driver !== 'bridge') return { ...base, address: '', prefix: 0, gateway: '', mac: '' };
-    const { Subnet = '', Gateway = '' } = network.ipam.config[0] ?? {};
-    const subnet = subnetOf(Subnet);
-    const address = nextAddress(subnet, new Set([Gateway]), this.#last.get(network.id), (candidate) => this.parts.store.isTaken(network.id, candidate));
-    if (address === undefined) throw new SystemFault(`${FAILED}: no available IPv4 addresses on this network's address pools: ${network.name} (${network.id})`);
-    this.#last.set(network.id, address);
-    const mac = (request.MacAddress || (place === 0 && container.config.MacAddress) || macOf(address)).toLowerCase().replaceAll('-', ':');
-    const link = { bridge: network.bridge, host: `${LINK_PREFIX}${endpointId}`.slice(0, LINK_LENGTH), name: `eth${place}`, mtu: this.parts.config.mtu };
-    return { ...base, address, prefix: subnet.prefix, gateway: Gateway, mac, link };
-  }
-
-  #portsFor(container: Container, { address, endpointId }: EndpointSetup): PortSetup[] {
-    const { config } = this.parts;
-    const groups = groupRequests(portRequests(container.config, container.hostConfig), { hostIp: config.ip, ipv6: hasIPv6() });
-    try {
-      return groups.flatMap((group) => {
-        const via = (hostIp: string): PortSetup['via'] => (config.iptables && !hostIp.includes(':') ? 'kernel' : 'proxy');
-        if (group.protocol === 'sctp' && group.hostIps.some((hostIp) => via(hostIp) === 'proxy')) throw new PortTaken(`port ${group.containerPort}/sctp can only be published by the kernel's rules, and over IPv4`);
-        const hostPort = this.#ports.allocate(container.id, group, address);
-        return group.hostIps.map((hostIp): PortSetup => ({ protocol: group.protocol, hostIp, hostPort, address, port: group.containerPort, via: via(hostIp) }));
-      });
-    } catch (error) {
-      this.#ports.release(container.id);
-      if (error instanceof PortTaken) throw new SystemFault(`${FAILED}: driver failed programming external connectivity on endpoint ${container.name} (${endpointId}): ${error.message}`);
-      throw error;
-    }
-  }
-
-  async #undo({ containerId, phase, setup: text }: AttachmentRow): Promise<void> {
-    const setup = JSON.parse(text) as Setup;
-    if (phase !== 'tearing-down') this.parts.store.move(containerId, 'tearing-down');
-    await this.#driver.tearDown(setup);
-    // Told of as left only what was told of as connected, and not in another boot's name.
-    const told = phase !== 'setting-up' && setup.boot === this.#boot;
-    this.parts.store.end(containerId, () => told && this.parts.events.record(...eventsOf(setup, 'disconnect')));
-    this.#ports.release(containerId);
-  }
-
-  #inTurn<T>(id: string, work: () => Promise<T>): Promise<T> {
-    const before = this.#turns.get(id) ?? Promise.resolve();
-    const turn = before.then(work, work);
-    this.#turns.set(id, turn);
-    const leave = (): void => void (this.#turns.get(id) === turn && this.#turns.delete(id));
-    turn.then(leave, leave);
-    return turn;
+  async #takeAway(network: Network, { told }: { told: boolean }): Promise<void> {
+    await this.#driver.removeBridge(network.bridge);
+    this.parts.store.delete(network.id, () => told && this.parts.events.record(eventOf(network, 'destroy')));
   }
 
   // Their rows keep id and time of creation; the rest follows the configuration.
   #defaults(): Network[] {
     const { bridge, bip, mtu, ip } = this.parts.config;
     const known = new Map(this.#networks.map((network) => [network.name, network]));
-    const base = (name: string): Pick<Network, 'id' | 'name' | 'created'> =>
-      ({ id: known.get(name)?.id ?? randomBytes(ID_BYTES).toString('hex'), name, created: known.get(name)?.created ?? wallNow() });
-    const plain = { bridge: '', enableIPv4: true, enableIPv6: false, internal: false, attachable: false, ingress: false, ipam: { driver: 'default', options: null, config: [] }, options: {}, labels: {} };
+    const base = (name: string): Pick<Network, 'id' | 'name' | 'created'> => ({ id: known.get(name)?.id ?? newId(), name, created: known.get(name)?.created ?? wallNow() });
+    const plain = {
+      bridge: '', enableIPv4: true, enableIPv6: false, internal: false, attachable: false, ingress: false, ipam: { driver: 'default', options: null, config: [] }, options: {}, labels: {},
+      settings: { icc: true, masquerade: true, mtu, hostIp: ip, linkPrefix: 'eth' },
+    };
+    const subnet = masked(cidr(bip));
     return [
       {
-        ...plain, ...base('bridge'), driver: 'bridge', bridge,
-        ipam: { driver: 'default', options: null, config: [{ Subnet: cidrOf(subnetOf(bip)), Gateway: addressOf(bip) }] },
+        ...plain, ...base('bridge'), driver: 'bridge', bridge, ipv4: { subnet, gateway: addressOf(bip), range: '', reserved: [], static: false },
+        ipam: { driver: 'default', options: null, config: [{ Subnet: subnet, Gateway: addressOf(bip) }] },
         options: {
           'com.docker.network.bridge.default_bridge': 'true', 'com.docker.network.bridge.enable_icc': 'true', 'com.docker.network.bridge.enable_ip_masquerade': 'true',
           'com.docker.network.bridge.host_binding_ipv4': ip || '0.0.0.0', 'com.docker.network.bridge.name': bridge, 'com.docker.network.driver.mtu': String(mtu),
@@ -305,39 +334,41 @@ export class Networks {
   }
 }
 
-function attachmentOf(container: Container, setup: Setup): Attachment {
-  const endpoints = setup.endpoints.map((made): [string, Endpoint] => {
-    const planned = container.endpoints[made.network] ?? Object.values(container.endpoints).find(({ networkId }) => networkId === made.networkId)!;
-    return [made.network, {
-      ...planned, network: made.network, networkId: made.networkId, endpointId: made.endpointId, gateway: made.gateway, ipAddress: made.address, ipPrefixLen: made.prefix, macAddress: made.mac,
-    }];
-  });
-  const ports = setup.ports.map(({ port, protocol, hostIp, hostPort, via }): PublishedPort => ({ containerPort: port, protocol, hostIp, hostPort, ...(via === 'proxy' && { proxied: true }) }));
-  return { endpoints: Object.fromEntries(endpoints), ports, netns: setup.netns };
+/** Without a gateway of one's choice it is the first address that is not reserved. */
+function spaceOf(subnet: Cidr, config: IpamConfig | undefined): AddressSpace {
+  const reserved = Object.values(config?.AuxiliaryAddresses ?? {});
+  const { lowest, highest } = hostAddresses(subnet);
+  let gateway = config?.Gateway ?? '';
+  for (let value = lowest; gateway === '' && value <= highest; value++) if (!reserved.includes(textOf(value, subnet.family))) gateway = textOf(value, subnet.family);
+  if (gateway === '') throw new InvalidParameter(`no address for a gateway in ${masked(subnet)}`);
+  return { subnet: masked(subnet), gateway, range: config?.IPRange ?? '', reserved, static: config !== undefined };
 }
 
-const eventsOf = (setup: Setup, action: 'connect' | 'disconnect'): NewEvent[] =>
-  setup.endpoints.map(({ network, networkId, type }) => ({ type: 'network', action, actor: networkId, attributes: { container: setup.container, name: network, type }, time: wallNow() }));
+const compact = (config: IpamConfig): IpamConfig => Object.fromEntries(Object.entries(config).filter(([, value]) => typeof value === 'string' ? value !== '' : value && Object.keys(value).length > 0)) as IpamConfig;
 
-const addressOf = (cidr: string): string => cidr.split('/')[0]!;
+/** A daemon's own part of the unique local addresses: RFC 4193, 40 bits that are nobody else's. */
+const localPrefix = (dataRoot: string): string => {
+  const hash = createHash('sha256').update(dataRoot).digest('hex');
+  return `fd${hash.slice(0, 2)}:${hash.slice(2, 6)}:${hash.slice(6, 10)}::/48`;
+};
 
-function portRange(): readonly [number, number] {
+/** A subnet that holds the host's own name servers would hide them. */
+function hostResolvers(): Cidr[] {
   try {
-    const [first, last] = readFileSync(PORT_RANGE, 'latin1').trim().split(/\s+/).map(Number);
-    return first && last ? [first, last] : DEFAULT_PORT_RANGE;
+    return parseResolvConf(readFileSync(HOST_FILES.resolvConf, 'utf8')).servers.filter(isIPv4).map((server) => cidr(`${server}/32`));
   } catch {
-    return DEFAULT_PORT_RANGE;
+    return [];
   }
 }
 
-function probe(protocol: Protocol, address: string, port: number): string | undefined {
-  try {
-    closeSync(bindPort(protocol, address, port));
-    return undefined;
-  } catch (error) {
-    if (error instanceof Errno) return REFUSALS[error.code] ?? error.message;
-    throw error;
-  }
+function danglingOf(values: readonly string[]): boolean | undefined {
+  if (values.length > 1) throw new InvalidParameter('got more than one value for filter key "dangling"');
+  if (values[0] === undefined) return undefined;
+  if (!['0', '1', 'true', 'false'].includes(values[0])) throw new InvalidParameter('invalid value for filter \'dangling\', must be "true" (or "1"), or "false" (or "0")');
+  return values[0] === '1' || values[0] === 'true';
 }
 
-const hasIPv6 = (): boolean => probe('udp', '::', 0) === undefined;
+const eventOf = (network: Network, action: 'create' | 'destroy'): NewEvent =>
+  ({ type: 'network', action, actor: network.id, attributes: { name: network.name, type: network.driver }, time: wallNow() });
+
+const addressOf = (text: string): string => text.split('/')[0]!;

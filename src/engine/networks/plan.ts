@@ -3,6 +3,9 @@ import { isIPv4, isIPv6 } from 'node:net';
 import type { EndpointRequest } from '../containers/config.ts';
 import type { Endpoint } from '../containers/container.ts';
 import { InvalidParameter } from '../errors.ts';
+import { listed } from './definition.ts';
+import { isPredefined, type AddressSpace, type Network } from './network.ts';
+import { cidr, contains } from './subnets.ts';
 
 export interface Planned {
   id: string;
@@ -13,38 +16,43 @@ export interface Planned {
 const MAC = /^[0-9a-f]{2}([:-][0-9a-f]{2}){5}$/i;
 const SHORT_ID = 12;
 
-/** Networks that are always there; what users make behaves otherwise (own addresses, names). */
-export const isPredefined = (name: string): boolean => ['bridge', 'host', 'none', 'default'].includes(name);
-
 /** The network that a mode names; undefined when the container shares another's. */
 export function networkOf(mode: string): string | undefined {
   if (mode.startsWith('container:')) return undefined;
   return mode === '' || mode === 'default' ? 'bridge' : mode;
 }
 
-/** Endpoints without addresses. A network that does not exist is no fault before the start, as in Docker. @throws InvalidParameter with Docker's texts */
-export function planEndpoints(mode: string, requests: Record<string, EndpointRequest | null>, container: Planned): Record<string, Endpoint> {
+/** Endpoints without addresses. A network that does not exist (`find` knows none) is no fault before the start, as in Docker. @throws InvalidParameter with Docker's texts */
+export function planEndpoints(mode: string, requests: Record<string, EndpointRequest | null>, container: Planned, find: (reference: string) => Network | undefined = () => undefined): Record<string, Endpoint> {
   const faults = Object.entries(requests).flatMap(([name, request]) => {
-    const fault = request === null ? 'EndpointsConfig is nil' : faultOf(name, request);
+    const fault = request === null ? 'EndpointsConfig is nil' : faultOf(name, request, find(name));
     return fault === undefined ? [] : [`invalid config for network ${name}: ${fault}`];
   });
-  if (faults.length > 0) throw new InvalidParameter(joined(faults));
+  if (faults.length > 0) throw new InvalidParameter(listed(faults));
   const network = networkOf(mode);
   if (network === undefined) return {};
   const names = Object.keys(requests);
-  const wanted = names.length > 0 ? names.map((name) => [name === 'default' ? 'bridge' : name, requests[name]!] as const) : [[network, {}] as const];
-  return Object.fromEntries(wanted.map(([name, request]) => [name, endpoint(name, request, container)]));
+  const nameOf = (reference: string): string => find(reference)?.name ?? (reference === 'default' ? 'bridge' : reference);
+  const wanted = names.length > 0 ? names.map((name) => [nameOf(name), requests[name]!] as const) : [[nameOf(network), {}] as const];
+  // The network that the mode names comes first: it is eth0.
+  wanted.sort(([a], [b]) => Number(b === nameOf(network)) - Number(a === nameOf(network)));
+  return Object.fromEntries(wanted.map(([name, request]) => [name, planEndpoint(name, request, container)]));
 }
 
-function endpoint(network: string, request: EndpointRequest, { id, name, hostname }: Planned): Endpoint {
-  const dnsNames = isPredefined(network) ? [] : [...new Set([name, ...(request.Aliases ?? []), id.slice(0, SHORT_ID), hostname].filter(Boolean))];
+/** A place on a network, not yet taken. */
+export function planEndpoint(network: string, request: EndpointRequest, container: Planned): Endpoint {
   return {
     network, networkId: request.NetworkID ?? '', request, endpointId: '', gateway: '', ipAddress: '', ipPrefixLen: 0,
-    ipv6Gateway: '', globalIPv6Address: '', globalIPv6PrefixLen: 0, macAddress: '', dnsNames,
+    ipv6Gateway: '', globalIPv6Address: '', globalIPv6PrefixLen: 0, macAddress: '', dnsNames: isPredefined(network) ? [] : dnsNames(container, request.Aliases ?? []),
   };
 }
 
-function faultOf(network: string, { IPAMConfig, Aliases, MacAddress }: EndpointRequest): string | undefined {
+/** The names by which a container is known on a network of users' making, Docker's order. */
+export const dnsNames = ({ id, name, hostname }: Planned, aliases: readonly string[]): string[] =>
+  [...new Set([name, ...aliases, id.slice(0, SHORT_ID), hostname].filter(Boolean))];
+
+/** What is wrong with a request for a place; undefined when nothing is. */
+export function faultOf(network: string, { IPAMConfig, Aliases, MacAddress }: EndpointRequest, known: Network | undefined): string | undefined {
   const faults: string[] = [];
   const ipv4 = IPAMConfig?.IPv4Address ?? '';
   const ipv6 = IPAMConfig?.IPv6Address ?? '';
@@ -52,12 +60,20 @@ function faultOf(network: string, { IPAMConfig, Aliases, MacAddress }: EndpointR
     if (ipv4 !== '' || ipv6 !== '') faults.push('user-specified IP address is supported on user-defined networks only');
     if ((Aliases ?? []).length > 0) faults.push('network-scoped aliases are only supported for user-defined networks');
   }
-  if (ipv4 !== '' && (!isIPv4(ipv4) || ipv4 === '0.0.0.0')) faults.push(`invalid IPv4 address: ${ipv4}`);
-  if (ipv6 !== '' && (!isIPv6(ipv6) || ipv6 === '::')) faults.push(`invalid IPv6 address: ${ipv6}`);
+  const bad4 = ipv4 !== '' && (!isIPv4(ipv4) || ipv4 === '0.0.0.0');
+  const bad6 = ipv6 !== '' && (!isIPv6(ipv6) || ipv6 === '::');
+  if (bad4) faults.push(`invalid IPv4 address: ${ipv4}`);
+  if (bad6) faults.push(`invalid IPv6 address: ${ipv6}`);
   for (const address of IPAMConfig?.LinkLocalIPs ?? []) if (!isIPv4(address) && !isIPv6(address)) faults.push(`invalid link-local IP address: ${address}`);
+  if (known && !isPredefined(network)) {
+    if (ipv4 !== '' && !bad4) faults.push(...outside(ipv4, known.ipv4));
+    if (ipv6 !== '' && !bad6) faults.push(...outside(ipv6, known.ipv6));
+  }
   if (MacAddress && !MAC.test(MacAddress)) return `invalid MAC address ${MacAddress}`;
-  return faults.length > 0 ? `invalid endpoint settings:\n${joined(faults)}` : undefined;
+  return faults.length > 0 ? `invalid endpoint settings:\n${listed(faults)}` : undefined;
 }
 
-/** Several faults as moby lists them. */
-const joined = (faults: string[]): string => (faults.length === 1 ? faults[0]! : faults.map((fault) => `* ${fault.replaceAll('\n', '\n\t')}`).join('\n'));
+function outside(address: string, space: AddressSpace | undefined): string[] {
+  if (!space?.static) return ['user-specified IP address is supported only when connecting to networks with user-configured subnets'];
+  return contains(cidr(space.subnet), address) ? [] : [`no configured subnet contains IP address ${address}`];
+}

@@ -117,7 +117,7 @@ function forwardDatagrams(port: ProxiedPort, fd: number | undefined): Promise<Li
     const key = `${address} ${from}`;
     let client = clients.get(key);
     if (!client) {
-      const inside = createSocket('udp4');
+      const inside = createSocket(isIPv6(port.address) ? 'udp6' : 'udp4');
       inside.on('error', () => forget(key));
       inside.on('message', (answer) => {
         clients.get(key)?.silence.refresh();

@@ -1,0 +1,464 @@
+/** Networks of users' making: made, connected, named, kept apart, given back. */
+import { execFileSync } from 'node:child_process';
+import { createSocket } from 'node:dgram';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { startEngine, type TestEngine } from './engine.ts';
+import { until } from './until.ts';
+
+interface Net { Id: string; Name: string; IPAM: { Config: { Subnet: string; Gateway: string }[] }; Containers: Record<string, { Name: string; IPv4Address: string; IPv6Address: string; EndpointID: string }> }
+interface Place { IPAddress: string; Gateway: string; EndpointID: string; NetworkID: string; DNSNames: string[]; Aliases: string[] | null; MacAddress: string; GlobalIPv6Address: string }
+
+let engine: TestEngine;
+let subnet: string;
+const docker = (...args: string[]) => engine.docker(...args).result;
+/** What must work. */
+const done = async (...args: string[]): Promise<string> => {
+  const { stdout, stderr, exitCode } = await docker(...args);
+  expect(exitCode, `docker ${args.join(' ')}: ${stderr}`).toBe(0);
+  return stdout.trim();
+};
+const inspect = async (name: string): Promise<Net> => (await engine.api('GET', `/networks/${name}`)).json as Net;
+const places = async (name: string): Promise<Record<string, Place>> => ((await engine.api('GET', `/containers/${name}/json`)).json as { NetworkSettings: { Networks: Record<string, Place> } }).NetworkSettings.Networks;
+const place = async (name: string, network: string): Promise<Place> => (await places(name))[network]!;
+const message = async (method: string, path: string, body?: unknown): Promise<[number, string]> => {
+  const { status, json } = await engine.api(method, path, body);
+  return [status, (json as { message?: string } | undefined)?.message ?? ''];
+};
+const sleeper = (name: string, ...options: string[]): Promise<string> => done('run', '-d', '--name', name, ...options, 'busybox', 'sleep', '1000');
+const web = (name: string, ...options: string[]): Promise<string> =>
+  done('run', '-d', '--name', name, ...options, 'busybox', 'sh', '-c', `mkdir -p /w; echo ${name} > /w/index.html; exec httpd -f -h /w -p 80`);
+const get = async (from: string, host: string): Promise<string> => (await docker('exec', from, 'timeout', '5', 'wget', '-qO-', `http://${host}/`)).stdout.trim();
+/** Addresses that a name has for a container; none when it is unknown. */
+const resolved = async (from: string, name: string): Promise<string[]> =>
+  [...(await docker('exec', from, 'nslookup', name)).stdout.matchAll(/^Name:\s+\S+\nAddress(?: \d+)?: (\S+)/gm)].map(([, address]) => address!).sort();
+const inNetns = (c: string, ...args: string[]): Promise<string> => done('exec', c, ...args);
+const names = (): string => join(engine.execRoot, 'names');
+const servers = (): string[] => readdirSync('/proc').filter((pid) => /^\d+$/.test(pid) && tried(`cat /proc/${pid}/cmdline`).includes(`--config\0${names()}\0`));
+const dnsPid = (): number => Number(readFileSync(join(names(), 'aardvark.pid'), 'utf8'));
+const tried = (command: string): string => {
+  try {
+    return execFileSync('sh', ['-c', command], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+  } catch {
+    return '';
+  }
+};
+
+beforeAll(async () => {
+  engine = await startEngine();
+  subnet = `10.217.${process.pid % 250}`;
+});
+afterAll(async () => {
+  await engine?.[Symbol.asyncDispose]();
+  // A server without names ends; nothing of the networks stays.
+  await until(() => servers().length === 0);
+});
+afterEach(async () => {
+  const all = (await engine.api('GET', '/containers/json?all=1')).json as { Id: string }[];
+  await Promise.all(all.map(({ Id }) => engine.api('DELETE', `/containers/${Id}?force=1&v=1`)));
+  const mine = ((await engine.api('GET', '/networks')).json as Net[]).filter(({ Name }) => !['bridge', 'host', 'none'].includes(Name));
+  for (const { Id } of mine) expect((await engine.api('DELETE', `/networks/${Id}`)).status).toBe(204);
+});
+
+describe('making and taking away', () => {
+  test('create, inspect, list, rm', async () => {
+    const made = await engine.api('POST', '/networks/create', {
+      Name: 'n1', Labels: { a: 'b' }, Attachable: true, Options: { 'com.docker.network.driver.mtu': '1400' },
+      IPAM: { Config: [{ Subnet: `${subnet}.0/24`, Gateway: `${subnet}.9`, IPRange: `${subnet}.128/25`, AuxiliaryAddresses: { router: `${subnet}.128` } }] },
+    });
+    expect([made.status, made.json]).toEqual([201, { Id: expect.stringMatching(/^[0-9a-f]{64}$/) as string, Warning: '' }]);
+    expect(await inspect('n1')).toEqual({
+      Name: 'n1', Id: (made.json as Net).Id, Created: expect.any(String) as string, Scope: 'local', Driver: 'bridge', EnableIPv4: true, EnableIPv6: false,
+      IPAM: { Driver: 'default', Options: null, Config: [{ Subnet: `${subnet}.0/24`, Gateway: `${subnet}.9`, IPRange: `${subnet}.128/25`, AuxiliaryAddresses: { router: `${subnet}.128` } }] },
+      Internal: false, Attachable: true, Ingress: false, ConfigFrom: { Network: '' }, ConfigOnly: false, Containers: {},
+      Options: { 'com.docker.network.driver.mtu': '1400' }, Labels: { a: 'b' },
+    });
+    await sleeper('c1', '--network', 'n1');
+    expect(await place('c1', 'n1')).toMatchObject({ IPAddress: `${subnet}.129`, Gateway: `${subnet}.9` });
+    expect(await inNetns('c1', 'cat', '/sys/class/net/eth0/mtu')).toBe('1400');
+    const { Containers } = await inspect('n1');
+    expect(Object.values(Containers)).toEqual([{ Name: 'c1', EndpointID: (await place('c1', 'n1')).EndpointID, MacAddress: (await place('c1', 'n1')).MacAddress, IPv4Address: `${subnet}.129/24`, IPv6Address: '' }]);
+    expect(await message('DELETE', '/networks/n1')).toEqual([403, `error while removing network: network n1 id ${(made.json as Net).Id} has active endpoints`]);
+    await done('rm', '-f', 'c1');
+    expect(await done('network', 'rm', 'n1')).toBe('n1');
+    expect(await message('GET', '/networks/n1')).toEqual([404, 'network n1 not found']);
+    expect(tried('ip -br link')).not.toContain(`br-${(made.json as Net).Id.slice(0, 12)}`);
+  });
+
+  test('refusals in Docker’s words', async () => {
+    await done('network', 'create', '--subnet', `${subnet}.0/24`, 'n1');
+    const create = (body: unknown): Promise<[number, string]> => message('POST', '/networks/create', body);
+    expect(await create({ Name: 'n1' })).toEqual([409, 'network with name n1 already exists']);
+    expect(await create({ Name: 'bridge' })).toEqual([403, 'operation is not permitted on predefined bridge network ']);
+    expect(await create({ Name: 'n2', IPAM: { Config: [{ Subnet: `${subnet}.128/25` }] } })).toEqual([403, 'invalid pool request: Pool overlaps with other one on this address space']);
+    expect((await create({ Name: 'n2', Driver: 'overlay' }))[0]).toBe(403);
+    expect((await create({ Name: 'n2', Driver: 'nonesuch' }))[0]).toBe(404);
+    expect(await message('DELETE', '/networks/host')).toEqual([403, 'host is a pre-defined network and cannot be removed']);
+    expect(await message('DELETE', '/networks/nope')).toEqual([404, 'network nope not found']);
+    expect(await message('GET', '/networks?filters={"foo":["x"]}')).toEqual([400, "invalid filter 'foo'"]);
+  });
+
+  test('filters and prune', async () => {
+    await done('network', 'create', '--label', 'who=me', 'idle');
+    const id = await done('network', 'create', 'busy');
+    await sleeper('c1', '--network', 'busy');
+    const listed = async (...filters: string[]): Promise<string[]> => (await done('network', 'ls', '--format', '{{.Name}}', ...filters.flatMap((f) => ['-f', f]))).split('\n').filter(Boolean).sort();
+    expect(await listed()).toEqual(['bridge', 'busy', 'host', 'idle', 'none']);
+    expect(await listed('type=custom')).toEqual(['busy', 'idle']);
+    expect(await listed('type=builtin')).toEqual(['bridge', 'host', 'none']);
+    expect(await listed('dangling=true')).toEqual(['idle']);
+    expect(await listed('dangling=false')).toEqual(['bridge', 'busy', 'host', 'none']);
+    expect(await listed('label=who=me')).toEqual(['idle']);
+    expect(await listed('label=who=you')).toEqual([]);
+    expect(await listed(`id=${id.slice(0, 8)}`)).toEqual(['busy']);
+    expect(await listed('name=us')).toEqual(['busy']);
+    expect(await listed('driver=null', 'driver=host')).toEqual(['host', 'none']);
+    expect(await listed('scope=swarm')).toEqual([]);
+    expect((await engine.api('POST', '/networks/prune')).json).toEqual({ NetworksDeleted: ['idle'] });
+    expect((await engine.api('POST', '/networks/prune')).json).toEqual({ NetworksDeleted: null });
+  });
+
+  test('subnets come from the pools, none twice, none that the host has a route to', async () => {
+    const all = await Promise.all(Array.from({ length: 4 }, (_, i) => done('network', 'create', `p${i}`).then(() => inspect(`p${i}`))));
+    const subnets = all.map(({ IPAM }) => IPAM.Config[0]!.Subnet);
+    expect(new Set(subnets).size).toBe(4);
+    for (const each of subnets) expect(tried(`ip -o route show ${each}`).trim().split('\n')).toHaveLength(1);
+  });
+
+  test('events', async () => {
+    const since = String(Date.now() / 1000 - 1);
+    await done('network', 'create', 'n1');
+    await sleeper('c1');
+    const id = (await engine.api('GET', '/containers/c1/json')).json as { Id: string };
+    await done('network', 'connect', 'n1', 'c1');
+    await done('network', 'disconnect', 'n1', 'c1');
+    await done('network', 'rm', 'n1');
+    const lines = (await done('events', '--since', since, '--until', String(Date.now() / 1000), '--filter', 'type=network', '--filter', 'network=n1', '--format', '{{json .}}')).split('\n').map((line) => JSON.parse(line) as { Action: string; Actor: { Attributes: Record<string, string> } });
+    expect(lines.map(({ Action, Actor: { Attributes } }) => [Action, Attributes])).toEqual([
+      ['create', { name: 'n1', type: 'bridge' }], ['connect', { name: 'n1', type: 'bridge', container: id.Id }],
+      ['disconnect', { name: 'n1', type: 'bridge', container: id.Id }], ['destroy', { name: 'n1', type: 'bridge' }],
+    ]);
+  });
+});
+
+describe('options', () => {
+  test('internal: members reach each other, and nothing else', async () => {
+    await done('network', 'create', '--internal', 'inner');
+    await web('aa', '--network', 'inner', '-p', '80');
+    await sleeper('bb', '--network', 'inner');
+    expect(await get('bb', 'aa')).toBe('aa');
+    expect(await inNetns('bb', 'ip', 'route')).not.toContain('default');
+    expect(await done('port', 'aa')).toBe('');
+  });
+
+  test('no icc: they reach the host, and not each other', async () => {
+    await done('network', 'create', '-o', 'com.docker.network.bridge.enable_icc=false', 'apart');
+    await web('aa', '--network', 'apart');
+    await sleeper('bb', '--network', 'apart');
+    const { IPAddress, Gateway } = await place('aa', 'apart');
+    await inNetns('bb', 'ping', '-c1', '-W2', Gateway);
+    expect((await docker('exec', 'bb', 'ping', '-c1', '-W1', IPAddress)).exitCode).toBe(1);
+    await until(async () => (await engine.curl(`http://${IPAddress}/`).catch(() => '')).trim() === 'aa');
+  });
+
+  test('the bridge’s name, the host address of ports, no masquerade', async () => {
+    const link = `hfn${process.pid}`;
+    await done('network', 'create', '-o', `com.docker.network.bridge.name=${link}`, '-o', 'com.docker.network.bridge.host_binding_ipv4=127.0.0.1', '-o', 'com.docker.network.bridge.enable_ip_masquerade=false', 'named');
+    expect(tried(`ip -br link show ${link}`)).toContain(link);
+    await web('aa', '--network', 'named', '-p', '80');
+    expect(await done('port', 'aa')).toMatch(/^80\/tcp -> 127\.0\.0\.1:\d+$/);
+    expect(tried('nft list ruleset')).not.toContain(`oifname != "${link}" masquerade`);
+    expect(await message('POST', '/networks/create', { Name: 'other', Options: { 'com.docker.network.bridge.name': link } })).toEqual([403, expect.stringContaining('networks have same bridge name') as string]);
+  });
+
+  test('IPv6: addresses, routes, names, ports; IPv6 alone', async () => {
+    await done('network', 'create', '--ipv6', 'both');
+    await done('network', 'create', '--ipv6', '--ipv4=false', 'six');
+    await web('aa', '--network', 'both', '-p', '80');
+    await web('ss', '--network', 'six', '-p', '80');
+    await sleeper('bb', '--network', 'both', '--network', 'six');
+    const { GlobalIPv6Address } = await place('aa', 'both');
+    expect(GlobalIPv6Address).toMatch(/^fd/);
+    expect((await inspect('both')).IPAM.Config).toHaveLength(2);
+    expect(await resolved('bb', 'aa')).toEqual([(await place('aa', 'both')).IPAddress, GlobalIPv6Address].sort());
+    expect(await get('bb', `[${GlobalIPv6Address}]`)).toBe('aa');
+    expect(await get('bb', `[${(await place('ss', 'six')).GlobalIPv6Address}]`)).toBe('ss');
+    expect(await place('ss', 'six')).toMatchObject({ IPAddress: '', Gateway: '' });
+    for (const name of ['aa', 'ss']) {
+      const port = /:(\d+)$/m.exec(await done('port', name))![1]!;
+      for (const host of ['127.0.0.1', '[::1]']) await until(async () => (await engine.curl(`http://${host}:${port}/`).catch(() => '')).trim() === name);
+    }
+  });
+
+  test('several at create, with aliases and addresses of one’s choice; priority of the way out', async () => {
+    await done('network', 'create', '--subnet', `${subnet}.0/25`, 'n1');
+    await done('network', 'create', '--subnet', `${subnet}.128/25`, 'n2');
+    const body = { Image: 'busybox', Cmd: ['sleep', '1000'], HostConfig: { NetworkMode: 'n1' }, NetworkingConfig: { EndpointsConfig: { n2: { GwPriority: 1, Aliases: ['two'] }, n1: { IPAMConfig: { IPv4Address: `${subnet}.77` }, Aliases: ['one'] } } } };
+    expect(await message('POST', '/v1.43/containers/create?name=old', body)).toEqual([400, 'Container cannot be created with multiple network endpoints: n1, n2']);
+    expect((await engine.api('POST', '/containers/create?name=c1', body)).status).toBe(201);
+    await done('start', 'c1');
+    const both = await places('c1');
+    expect(Object.keys(both).sort()).toEqual(['n1', 'n2']);
+    expect(both['n1']).toMatchObject({ IPAddress: `${subnet}.77`, Aliases: ['one'] });
+    const id = ((await engine.api('GET', '/containers/c1/json')).json as { Id: string }).Id.slice(0, 12);
+    expect(both['n1']!.DNSNames).toEqual(['c1', 'one', id]);
+    expect(await inNetns('c1', 'ip', 'route')).toContain(`default via ${both['n2']!.Gateway}`);
+    expect(await inNetns('c1', 'ip', '-4', 'addr', 'show', 'eth0')).toContain(`${subnet}.77/25`);
+  });
+});
+
+describe('connect and disconnect', () => {
+  test('a running container: links, routes, names, ports go along', async () => {
+    await done('network', 'create', 'n1');
+    await done('network', 'create', 'n2');
+    await web('aa', '--network', 'n1', '-p', '80');
+    await sleeper('bb', '--network', 'n2');
+    const port = /:(\d+)$/m.exec(await done('port', 'aa'))![1]!;
+    expect(await resolved('bb', 'aa')).toEqual([]);
+    await done('network', 'connect', '--alias', 'other', 'n2', 'aa');
+    const second = await place('aa', 'n2');
+    expect(await inNetns('aa', 'ip', '-4', 'addr', 'show', 'eth1')).toContain(second.IPAddress);
+    expect(await resolved('bb', 'other')).toEqual([second.IPAddress]);
+    expect(await get('bb', 'aa')).toBe('aa');
+    expect(await inNetns('aa', 'cat', '/etc/hosts')).toContain(second.IPAddress);
+    await done('network', 'disconnect', 'n1', 'aa');
+    expect(Object.keys(await places('aa'))).toEqual(['n2']);
+    expect(await inNetns('aa', 'ls', '/sys/class/net')).toBe('eth1\nlo');
+    expect(await inNetns('aa', 'ip', 'route')).toContain(`default via ${second.Gateway} dev eth1`);
+    expect(await get('bb', 'aa')).toBe('aa');
+    await until(async () => (await engine.curl(`http://127.0.0.1:${port}/`).catch(() => '')).trim() === 'aa');
+    await done('network', 'disconnect', 'n2', 'aa');
+    expect(await inNetns('aa', 'ls', '/sys/class/net')).toBe('lo');
+    expect(await resolved('bb', 'aa')).toEqual([]);
+    await done('network', 'connect', 'n1', 'aa');
+    expect(await inNetns('aa', 'ip', 'route')).toContain('default via');
+    await until(async () => (await engine.curl(`http://127.0.0.1:${/:(\d+)$/m.exec(await done('port', 'aa'))![1]!}/`).catch(() => '')).trim() === 'aa');
+  });
+
+  test('a stopped container: from its next start on', async () => {
+    await done('network', 'create', 'n1');
+    await done('create', '--name', 'c1', 'busybox', 'sleep', '1000');
+    await done('network', 'connect', '--alias', 'x', 'n1', 'c1');
+    expect(Object.keys(await places('c1')).sort()).toEqual(['bridge', 'n1']);
+    await done('network', 'connect', 'n1', 'c1');
+    await done('start', 'c1');
+    expect((await place('c1', 'n1')).IPAddress).not.toBe('');
+    expect(await resolved('c1', 'x')).toEqual([(await place('c1', 'n1')).IPAddress]);
+    await done('stop', '-t', '0', 'c1');
+    await done('network', 'disconnect', 'n1', 'c1');
+    expect(Object.keys(await places('c1'))).toEqual(['bridge']);
+    expect(await message('POST', '/networks/n1/disconnect', { Container: 'c1' })).toEqual([500, expect.stringMatching(/^container \w{64} is not connected to the network n1$/) as string]);
+  });
+
+  test('addresses of one’s choice: taken, outside, not on the default network', async () => {
+    await done('network', 'create', '--subnet', `${subnet}.0/24`, 'n1');
+    await done('network', 'create', 'auto');
+    await sleeper('c1', '--network', 'n1', '--ip', `${subnet}.50`);
+    await sleeper('c2');
+    const connect = (network: string, IPv4Address: string): Promise<[number, string]> => message('POST', `/networks/${network}/connect`, { Container: 'c2', EndpointConfig: { IPAMConfig: { IPv4Address } } });
+    expect(await connect('n1', `${subnet}.50`)).toEqual([403, 'Address already in use']);
+    expect(await connect('n1', '192.0.2.1')).toEqual([400, 'invalid endpoint settings:\nno configured subnet contains IP address 192.0.2.1']);
+    expect((await connect('auto', '10.78.0.99'))[0]).toBe(400);
+    const late = await docker('run', '--rm', '--network', 'n1', '--ip', `${subnet}.50`, 'busybox', 'true');
+    expect([late.exitCode, late.stderr]).toEqual([125, expect.stringContaining('Address already in use') as string]);
+    expect(await connect('n1', `${subnet}.51`)).toEqual([200, '']);
+    expect((await place('c2', 'n1')).IPAddress).toBe(`${subnet}.51`);
+  });
+
+  test('refusals in Docker’s words', async () => {
+    await done('network', 'create', 'n1');
+    await sleeper('c1', '--network', 'n1');
+    await sleeper('hh', '--network', 'host');
+    await sleeper('nn', '--network', 'none');
+    await sleeper('ss', '--network', 'container:c1');
+    const connect = (network: string, Container: string): Promise<[number, string]> => message('POST', `/networks/${network}/connect`, { Container });
+    const shared = 'container sharing network namespace with another container or host cannot be connected to any other network';
+    expect(await connect('n1', 'c1')).toEqual([403, 'endpoint with name c1 already exists in network n1']);
+    expect(await connect('nope', 'c1')).toEqual([404, 'network nope not found']);
+    expect(await connect('n1', 'nope')).toEqual([404, 'No such container: nope']);
+    expect(await connect('host', 'c1')).toEqual([400, 'cannot connect container to host network - container must be created in host network mode']);
+    expect(await connect('n1', 'hh')).toEqual([400, shared]);
+    expect(await connect('n1', 'ss')).toEqual([400, shared]);
+    expect(await connect('n1', 'nn')).toEqual([400, 'container cannot be connected to multiple networks with one of the networks in private (none) mode']);
+    expect(await message('POST', '/networks/bridge/disconnect', { Container: 'c1' })).toEqual([500, expect.stringMatching(/^container \w{64} is not connected to network bridge$/) as string]);
+    expect(await message('POST', '/networks/host/disconnect', { Container: 'hh' })).toEqual([400, 'container cannot be disconnected from host network or connected to host network']);
+  });
+
+  test('a network that is gone: the start fails and says so', async () => {
+    await done('network', 'create', 'n1');
+    await done('run', '--name', 'c1', '--network', 'n1', 'busybox', 'true');
+    await done('network', 'rm', 'n1');
+    const { exitCode, stderr } = await docker('start', 'c1');
+    expect([exitCode, stderr]).toEqual([1, expect.stringMatching(/failed to set up container networking: network \w+ not found/) as string]);
+  });
+});
+
+describe('names', () => {
+  test('by container name, alias, short id and service name; each network its own; the rest from the host’s servers', async () => {
+    await done('network', 'create', 'n1');
+    await done('network', 'create', 'n2');
+    const id = await web('aa', '--network', 'n1', '--network-alias', 'service');
+    await sleeper('a2', '--network', 'n1', '--network-alias', 'service');
+    await sleeper('bb', '--network', 'n1');
+    await sleeper('cc', '--network', 'n2');
+    const [a, a2] = [(await place('aa', 'n1')).IPAddress, (await place('a2', 'n1')).IPAddress];
+    for (const name of ['aa', 'AA', id.slice(0, 12)]) expect(await resolved('bb', name)).toEqual([a]);
+    expect(await resolved('bb', 'service')).toEqual([a, a2].sort());
+    expect(await resolved('cc', 'aa')).toEqual([]);
+    expect(await inNetns('bb', 'cat', '/etc/resolv.conf')).toContain(`nameserver ${(await place('bb', 'n1')).Gateway}\noptions ndots:0`);
+    await done('rename', 'aa', 'anew');
+    expect([await resolved('bb', 'anew'), await resolved('bb', 'aa')]).toEqual([[a], []]);
+    await done('rm', '-f', 'anew');
+    expect(await resolved('bb', 'service')).toEqual([a2]);
+  });
+
+  test('what no container is called is asked of the servers that it was given; on an internal network of none', async () => {
+    const server = `127.77.${process.pid % 250}.1`;
+    const asked: string[] = [];
+    const stub = createSocket('udp4').on('message', (query, from) => {
+      asked.push(query.toString('latin1', 12));
+      // The question again, and one A record of 192.0.2.7 for it (RFC 1035).
+      const answer = query.readUInt16BE(query.length - 4) === 1 || !query.includes(Buffer.from([0, 28, 0, 1]));
+      const head = Buffer.from(query.subarray(0, 12));
+      head.writeUInt16BE(0x8180, 2);
+      head.writeUInt32BE(answer ? 0x00010001 : 0x00010000, 4);
+      head.writeUInt32BE(0, 8);
+      const end = query.indexOf(0, 12) + 5;
+      stub.send(Buffer.concat([head, query.subarray(12, end), answer ? Buffer.from([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 192, 0, 2, 7]) : Buffer.alloc(0)]), from.port, from.address);
+    });
+    await new Promise<void>((resolve) => stub.bind(53, server, resolve));
+    try {
+      await done('network', 'create', 'n1');
+      await done('network', 'create', '--internal', 'inner');
+      await sleeper('aa', '--network', 'n1', '--dns', server);
+      await sleeper('bb', '--network', 'inner', '--dns', server);
+      expect(await resolved('aa', 'outside.example')).toEqual(['192.0.2.7']);
+      expect(await resolved('aa', 'aa')).toEqual([(await place('aa', 'n1')).IPAddress]);
+      asked.length = 0;
+      expect(await resolved('bb', 'outside.example')).toEqual([]);
+      expect(asked).toEqual([]);
+    } finally {
+      stub.close();
+    }
+  });
+
+  test('they go on without the daemon, and through a restart of a container', async () => {
+    await done('network', 'create', 'n1');
+    await web('aa', '--network', 'n1', '--restart', 'always');
+    const b = await sleeper('bb', '--network', 'n1');
+    const { IPAddress } = await place('aa', 'n1');
+    const inside = ((await engine.api('GET', `/containers/${b}/json`)).json as { State: { Pid: number } }).State.Pid;
+    const looked = (): string => tried(`nsenter -t ${inside} -n -m -r -w nslookup aa`);
+    await engine.kill9();
+    expect(looked()).toContain(IPAddress);
+    expect(tried(`nsenter -t ${inside} -n -m -r -w timeout 5 wget -qO- http://aa/`).trim()).toBe('aa');
+    await engine.startAgain();
+    expect(await resolved('bb', 'aa')).toEqual([IPAddress]);
+    await done('restart', '-t', '0', 'aa');
+    expect((await place('aa', 'n1')).IPAddress).toBe(IPAddress);
+    expect(await resolved('bb', 'aa')).toEqual([IPAddress]);
+  });
+
+  test('a server that dies comes back, with the daemon and at its start', async () => {
+    await done('network', 'create', 'n1');
+    await sleeper('aa', '--network', 'n1');
+    const { IPAddress } = await place('aa', 'n1');
+    const old = dnsPid();
+    process.kill(old, 'SIGKILL');
+    await until(() => existsSync(join(names(), 'aardvark.pid')) && dnsPid() !== old);
+    expect(await resolved('aa', 'aa')).toEqual([IPAddress]);
+    await engine.kill9();
+    process.kill(dnsPid(), 'SIGKILL');
+    await engine.startAgain();
+    expect(await resolved('aa', 'aa')).toEqual([IPAddress]);
+  });
+});
+
+describe('apart', () => {
+  test('a container of another network is not reached: not by address, not through its gateway', async () => {
+    await done('network', 'create', 'n1');
+    await done('network', 'create', 'n2');
+    await web('aa', '--network', 'n1');
+    await sleeper('bb', '--network', 'n2');
+    await sleeper('dd');
+    const { IPAddress } = await place('aa', 'n1');
+    for (const from of ['bb', 'dd']) expect((await docker('exec', from, 'timeout', '2', 'nc', '-w', '1', IPAddress, '80')).exitCode).not.toBe(0);
+    await sleeper('ee', '--network', 'n1');
+    expect(await get('ee', IPAddress)).toBe('aa');
+  });
+});
+
+describe('the daemon dies', () => {
+  test('addresses are given back, also of what ended meanwhile', async () => {
+    await done('network', 'create', '--subnet', `${subnet}.0/30`, 'tiny');
+    await sleeper('aa', '--network', 'tiny');
+    expect((await place('aa', 'tiny')).IPAddress).toBe(`${subnet}.2`);
+    const full = await docker('run', '--rm', '--network', 'tiny', 'busybox', 'true');
+    expect(full.stderr).toContain("no available IPv4 addresses on this network's address pools: tiny");
+    const { State: { Pid } } = (await engine.api('GET', '/containers/aa/json')).json as { State: { Pid: number } };
+    await engine.kill9();
+    process.kill(Pid, 'SIGKILL');
+    await engine.startAgain();
+    await until(async () => (await docker('run', '--rm', '--network', 'tiny', 'busybox', 'true')).exitCode === 0);
+  });
+
+  test('rules that a reload wiped come back, with the daemon and at its start', async () => {
+    await done('network', 'create', 'n1');
+    await done('network', 'create', 'n2');
+    await web('aa', '--network', 'n1', '-p', '80');
+    await sleeper('bb', '--network', 'n2');
+    const { IPAddress } = await place('aa', 'n1');
+    const url = `http://127.0.0.1:${/:(\d+)$/m.exec(await done('port', 'aa'))![1]!}/`;
+    const table = tableOf((await inspect('n1')).Id);
+    const works = async (): Promise<boolean> => (await engine.curl(url).catch(() => '')).trim() === 'aa' && (await docker('exec', 'bb', 'timeout', '2', 'nc', '-w', '1', IPAddress, '80')).exitCode !== 0;
+    expect(await works()).toBe(true);
+    // Only what is this daemon's own: `nft flush ruleset` would take everybody's.
+    execFileSync('nft', ['delete', 'table', 'ip', table]);
+    await until(works);
+    await engine.kill9();
+    execFileSync('nft', ['delete', 'table', 'ip', table]);
+    await engine.startAgain();
+    expect(await works()).toBe(true);
+  });
+
+  test.each([
+    ['before a network is on record', 'network.before'], ['once it is on record', 'network.recorded'], ['when its bridge is made', 'network.made'],
+  ])('at a create, %s: nothing is left', async (_, point) => {
+    await engine.stop();
+    const before = readdirSync('/sys/class/net');
+    await engine.startAgain({ HOLDFAST_FAULT: point });
+    expect((await docker('network', 'create', 'half')).exitCode).not.toBe(0);
+    await engine.startAgain();
+    expect(await message('GET', '/networks/half')).toEqual([404, 'network half not found']);
+    const known = ((await engine.api('GET', '/networks')).json as Net[]).map(({ Id }) => `br-${Id.slice(0, 12)}`);
+    expect(readdirSync('/sys/class/net').filter((link) => link.startsWith('br-') && !known.includes(link) && !before.includes(link))).toEqual([]);
+    await done('network', 'create', 'half');
+  });
+
+  test.each([
+    ['a connect, on record', 'network.joining', 'connect'], ['a connect, made', 'network.joined', 'connect'],
+    ['a disconnect, on record', 'network.leaving', 'disconnect'], ['a disconnect, done', 'network.left', 'disconnect'],
+  ])('at %s: the container runs on, and is on it wholly or not at all', async (_, point, action) => {
+    await done('network', 'create', 'n1');
+    await web('aa', '-p', '80');
+    if (action === 'disconnect') await done('network', 'connect', 'n1', 'aa');
+    const url = `http://127.0.0.1:${/:(\d+)$/m.exec(await done('port', 'aa'))![1]!}/`;
+    await engine.stop();
+    await engine.startAgain({ HOLDFAST_FAULT: point });
+    expect((await docker('network', action, 'n1', 'aa')).exitCode).not.toBe(0);
+    await engine.startAgain();
+    expect(Object.keys(await places('aa'))).toEqual(['bridge']);
+    expect((await inspect('n1')).Containers).toEqual({});
+    expect(await inNetns('aa', 'ls', '/sys/class/net')).toBe('eth0\nlo');
+    await until(async () => (await engine.curl(url).catch(() => '')).trim() === 'aa');
+    await done('network', 'connect', 'n1', 'aa');
+    expect((await place('aa', 'n1')).IPAddress).not.toBe('');
+  });
+});
+
+/** The daemon's own nf_tables table: the one that names this network's bridge. */
+function tableOf(id: string): string {
+  const tables = [...execFileSync('nft', ['list', 'tables', 'ip'], { encoding: 'utf8' }).matchAll(/table ip (holdfast_\w+)/g)].map(([, name]) => name!);
+  return tables.find((name) => tried(`nft list table ip ${name}`).includes(`"br-${id.slice(0, 12)}"`))!;
+}
