@@ -297,7 +297,7 @@ describe('files', () => {
 });
 
 describe('rules', () => {
-  const bridge = (link: string, ...addresses: string[]): Bridge => ({ link, addresses, mtu: 1500, internal: false, icc: true, masquerade: true });
+  const bridge = (link: string, ...addresses: string[]): Bridge => ({ link, addresses, mtu: 1500, internal: false, icc: true, masquerade: true, names: true });
   const rules = (text: string, chain: string): string[] => text.split('\n').filter((line) => line.startsWith('add rule') && line.includes(` t ${chain} `)).map((line) => line.replace(/^.* t \w+ /, ''));
 
   test('each bridge is named in every chain that knows bridges', () => {

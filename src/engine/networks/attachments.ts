@@ -11,7 +11,7 @@ import type { Container, Endpoint } from '../containers/container.ts';
 import { EngineError, Forbidden, SystemFault } from '../errors.ts';
 import type { NewEvent } from '../events/event.ts';
 import type { Paths } from '../paths.ts';
-import { Addresses, endpointsOf, makeEndpoint, namesOf, portRange, portsEnd, publishedPorts, retarget, viaOf } from './endpoints.ts';
+import { Addresses, aimed, endpointsOf, makeEndpoint, namesOf, portRange, portsEnd, publishedPorts, viaOf } from './endpoints.ts';
 import type { Driver, EndpointSetup, PortSetup, Setup } from './driver.ts';
 import type { Network } from './network.ts';
 import { networkOf } from './plan.ts';
@@ -69,7 +69,7 @@ export class Attachments {
     const live = rows.filter(({ row, setup }) => row.phase === 'up' && setup.boot === this.#boot);
     for (const { setup } of live) {
       this.#setups.set(setup.container, setup);
-      this.#ports.hold(setup.container, setup.ports.map(({ protocol, hostIp, hostPort }) => ({ protocol, address: hostIp, port: hostPort })));
+      this.#ports.hold(setup.container, [...setup.ports, ...setup.idlePorts].map(({ protocol, hostIp, hostPort }) => ({ protocol, address: hostIp, port: hostPort })));
       for (const { networkId, address, address6 } of setup.endpoints) for (const each of [address, address6]) this.#addresses.used(networkId, each);
     }
     await begin(live.map(({ setup }) => setup));
@@ -114,10 +114,9 @@ export class Attachments {
       // From here to the record nothing is awaited: no two containers get one address or one port.
       const used = before.endpoints.flatMap(({ link }) => (link ? [link.name] : []));
       const made: EndpointSetup = { ...makeEndpoint(network, planned, container, used, this.#addresses), changing: 'joining' };
-      const endpoints = [...before.endpoints, made];
-      const end = portsEnd({ endpoints });
-      const ports = before.ports.length > 0 || !end ? retarget(before.ports, { endpoints }, { rules: this.parts.config.iptables }) : this.#portsFor(container, end);
-      const setup: Setup = { ...before, endpoints, ports };
+      const joined = aimed({ ...before, endpoints: [...before.endpoints, made] }, { rules: this.parts.config.iptables });
+      const first = joined.ports.length === 0 ? portsEnd(joined) : undefined;
+      const setup: Setup = first ? { ...joined, ports: this.#portsFor(container, first) } : joined;
       this.#change(setup, { take: addressesOf(made) });
       faultPoint('network.joining');
       try {
@@ -206,7 +205,7 @@ export class Attachments {
     const end = portsEnd({ endpoints });
     return {
       version: 1, boot: this.#boot, container: container.id, name: container.name, netns: hasHost ? '' : this.parts.paths.netns(container.id),
-      endpoints, ports: end ? this.#portsFor(container, end) : [], dnsServers: this.#dnsServers(container, networks.map(({ network }) => network)),
+      endpoints, ports: end ? this.#portsFor(container, end) : [], idlePorts: [], dnsServers: this.#dnsServers(container, networks.map(({ network }) => network)),
     };
   }
 
@@ -253,7 +252,7 @@ export class Attachments {
 
   #without(setup: Setup, endpoint: EndpointSetup): Setup {
     const endpoints = setup.endpoints.map((each): EndpointSetup => (each.networkId === endpoint.networkId ? { ...each, changing: 'leaving' } : each));
-    return { ...setup, endpoints, ports: retarget(setup.ports, { endpoints }, { rules: this.parts.config.iptables }) };
+    return aimed({ ...setup, endpoints }, { rules: this.parts.config.iptables });
   }
 
   // Told of as left only what was told of as connected.
@@ -263,7 +262,6 @@ export class Attachments {
     const done = { ...leaving, endpoints: leaving.endpoints.filter(({ networkId }) => networkId !== endpoint.networkId) };
     const told = endpoint.changing !== 'joining';
     this.#change(done, { leave: endpoint.networkId }, () => told && this.parts.events.record(...eventsOf(done, [endpoint], 'disconnect')));
-    if (done.ports.length === 0) this.#ports.release(done.container);
   }
 
   #change(setup: Setup, changes: Parameters<NetworkStore['change']>[2] = {}, also?: () => void): void {

@@ -50,6 +50,8 @@ export interface Setup {
   netns: string;
   endpoints: EndpointSetup[];
   ports: PortSetup[];
+  /** Published, and held for it, while it has no network by which they could lead to it. */
+  idlePorts: PortSetup[];
   /** Where its names are asked for elsewhere, if not where the host asks. */
   dnsServers: string[];
 }
@@ -65,6 +67,8 @@ export interface Bridge {
   /** Its containers may talk to each other. */
   icc: boolean;
   masquerade: boolean;
+  /** Names are asked for on its own address. */
+  names: boolean;
 }
 
 /** The endpoint by which a container goes out, for one family: highest priority, then first by its network's name. */

@@ -99,10 +99,12 @@ function sysctlsOf({ DriverOpts }: EndpointRequest): Record<string, string> {
 /** The endpoint that published ports lead to; undefined when nothing from outside gets to the container. */
 export const portsEnd = (setup: Pick<Setup, 'endpoints'>): EndpointSetup | undefined => wayOut(setup, 4) ?? wayOut(setup, 6);
 
-/** The same ports, led to where the container is reached now. */
-export function retarget(ports: PortSetup[], setup: Pick<Setup, 'endpoints'>, { rules }: { rules: boolean }): PortSetup[] {
+/** The same with its published ports led to where the container is reached now; held idle where it is not. */
+export function aimed(setup: Setup, { rules }: { rules: boolean }): Setup {
+  const all = [...setup.ports, ...setup.idlePorts];
   const end = portsEnd(setup);
-  return end ? ports.map((port) => ({ ...port, address: end.address || end.address6, via: viaOf(port.hostIp, end, { rules }) })) : [];
+  if (!end) return { ...setup, ports: [], idlePorts: all };
+  return { ...setup, ports: all.map((port) => ({ ...port, address: end.address || end.address6, via: viaOf(port.hostIp, end, { rules }) })), idlePorts: [] };
 }
 
 /** Who forwards: the kernel translates within IPv4 only, and only where rules are ours to make. */

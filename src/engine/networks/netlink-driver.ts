@@ -14,7 +14,7 @@ import {
 import { forgetFlows } from '../../sys/conntrack.ts';
 import { wayOut, type Bridge, type Driver, type EndpointSetup, type PortSetup, type Setup } from './driver.ts';
 import { Firewall } from './firewall.ts';
-import { acceptForwarding, withdrawForwarding } from './iptables.ts';
+import { acceptTraffic, withdrawTraffic, type Accepted } from './iptables.ts';
 import type { PortProxy } from './port-proxy.ts';
 
 export interface NetlinkDriverOptions {
@@ -86,13 +86,13 @@ export class NetlinkDriver implements Driver {
   }
 
   async removeBridge(link: string): Promise<void> {
-    const six = this.#links(6);
+    const bridge = this.#bridges.get(link);
     this.#bridges.delete(link);
     await this.settled();
     await this.#restoring?.catch(() => undefined);
     await this.#deleteBridge(link);
     if (!this.#firewall) return;
-    await withdrawForwarding([link], six.includes(link) ? [link] : []);
+    if (bridge) await withdrawTraffic([accepted(bridge)]);
     await this.#restore({ always: true });
   }
 
@@ -158,12 +158,11 @@ export class NetlinkDriver implements Driver {
     this.options.proxy.close();
     if (this.#firewall) {
       await this.#firewall.remove();
-      await withdrawForwarding(this.#links(), this.#links(6));
+      await withdrawTraffic([...this.#bridges.values()].map(accepted));
     }
     for (const name of this.#bridges.keys()) await this.#deleteBridge(name);
   }
 
-  #links = (family?: 6): string[] => [...this.#bridges.values()].filter(({ addresses }) => family === undefined || addresses.some((address) => address.includes(':'))).map(({ link }) => link);
   #ports = (): PortSetup[] => [...this.#setups.values()].flatMap((setup) => setup.ports);
   #proxied = (): PortSetup[] => this.#ports().filter((port) => port.via === 'proxy');
 
@@ -307,7 +306,7 @@ export class NetlinkDriver implements Driver {
   async #bringAbout({ always }: { always: boolean }): Promise<void> {
     this.#checked = Date.now();
     for (const bridge of this.#bridges.values()) this.#bridge(bridge);
-    if (this.#links(6).length > 0) this.#forwarding(IPV6_FORWARD);
+    if ([...this.#bridges.values()].some(carriesIPv6)) this.#forwarding(IPV6_FORWARD);
     this.#ends();
     if (always) await this.options.proxy.update(this.#proxied());
     const firewall = this.#firewall;
@@ -319,7 +318,7 @@ export class NetlinkDriver implements Driver {
       await firewall.declare([...this.#bridges.values()]);
     }
     firewall.sync(this.#ports());
-    await acceptForwarding(this.#links(), this.#links(6));
+    await acceptTraffic([...this.#bridges.values()].map(accepted));
     this.#generation = generation;
   }
 
@@ -368,6 +367,10 @@ export class NetlinkDriver implements Driver {
 
 /** Names this daemon's table after its bridge: two daemons never share either. */
 export const tableName = (bridge: string): string => `holdfast_${bridge.replace(/[^A-Za-z0-9]/g, '_')}`;
+
+const carriesIPv6 = ({ addresses }: Bridge): boolean => addresses.some((address) => address.includes(':'));
+
+const accepted = (bridge: Bridge): Accepted => ({ link: bridge.link, ipv6: carriesIPv6(bridge), names: bridge.names });
 
 // What tells a bridge that we made from one that an administrator gave us.
 const ours = (bridge: string): string => `holdfast ${bridge}`;

@@ -60,7 +60,7 @@ export interface BridgeSettings {
 export const isPredefined = (name: string): boolean => ['bridge', 'host', 'none', 'default'].includes(name);
 
 /** The bridge that carries a network. */
-export function bridgeOf({ bridge, ipv4, ipv6, internal, settings }: Network): Bridge {
+export function bridgeOf({ name, bridge, ipv4, ipv6, internal, settings }: Network): Bridge {
   const addresses = [ipv4, ipv6].flatMap((space) => (space ? [`${space.gateway}/${cidr(space.subnet).prefix}`] : []));
-  return { link: bridge, addresses, mtu: settings.mtu, internal, icc: settings.icc, masquerade: settings.masquerade };
+  return { link: bridge, addresses, mtu: settings.mtu, internal, icc: settings.icc, masquerade: settings.masquerade, names: !isPredefined(name) };
 }

@@ -1,7 +1,5 @@
 /** Networks: what there are, and who is on them. */
-import { createHash } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
-import { isIPv4 } from 'node:net';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Config } from '../../config/config.ts';
 import type { NetworkStore } from '../../store/networks.ts';
@@ -9,23 +7,21 @@ import { faultPoint } from '../../sys/fault.ts';
 import { wallNow } from '../clock.ts';
 import type { EndpointRequest } from '../containers/config.ts';
 import type { Container, Endpoint } from '../containers/container.ts';
-import { anyPattern } from '../containers/filters.ts';
 import { Conflict, Forbidden, InvalidParameter, NotFound, SystemFault } from '../errors.ts';
 import type { NewEvent } from '../events/event.ts';
-import { hasLabel } from '../events/filter.ts';
 import type { Paths } from '../paths.ts';
 import { pruneMatcher } from '../prune-filter.ts';
 import { Attachments, type Attachment } from './attachments.ts';
-import { define, type Definition, type NetworkRequest } from './definition.ts';
+import { define, type NetworkRequest } from './definition.ts';
 import type { Driver } from './driver.ts';
-import { newId } from './endpoints.ts';
-import { addOwnAddresses, dropOwnAddresses, HOST_FILES, parseResolvConf, writeNetworkFiles, writeResolvConf, type FileInput } from './files.ts';
+import { addOwnAddresses, dropOwnAddresses, writeNetworkFiles, writeResolvConf, type FileInput } from './files.ts';
+import { networkFilter } from './filter.ts';
+import { defaultNetworks, localPrefix, networkFrom } from './making.ts';
 import { hasNames, NameService, nameTables, resolversOf } from './names.ts';
 import { NetlinkDriver } from './netlink-driver.ts';
-import { bridgeOf, isPredefined, type AddressSpace, type IpamConfig, type Network } from './network.ts';
+import { bridgeOf, isPredefined, type Network } from './network.ts';
 import { faultOf, networkOf, planEndpoint, planEndpoints, type Planned } from './plan.ts';
 import { PortProxy } from './port-proxy.ts';
-import { cidr, freeSubnet, hostAddresses, masked, overlap, textOf, type Cidr } from './subnets.ts';
 
 export type { Attachment } from './attachments.ts';
 
@@ -53,12 +49,6 @@ export interface NetworkParts {
   driver?: Driver;
 }
 
-/** dev names: br- and the first 12 digits of the id, as Docker's. */
-const BRIDGE_PREFIX = 'br-';
-const SHORT_ID = 12;
-const IPV6_SIZE = 64;
-const FILTERS = ['dangling', 'driver', 'id', 'label', 'name', 'scope', 'type'];
-
 export class Networks {
   readonly #driver: Driver;
   readonly #names: NameService;
@@ -82,7 +72,7 @@ export class Networks {
     const { store } = this.parts;
     const rows = store.networks();
     this.#networks = rows.filter(({ phase }) => phase === 'ready').map(({ network }) => network);
-    for (const network of this.#defaults()) {
+    for (const network of defaultNetworks(this.parts.config, this.#networks)) {
       store.save(network);
       store.setPhase(network.id, 'ready');
       this.#networks = [...this.#networks.filter(({ id }) => id !== network.id), network];
@@ -94,19 +84,7 @@ export class Networks {
 
   /** All of them, or those that pass filters. @throws InvalidParameter for unknown filters and bad values */
   list(filters: ReadonlyMap<string, readonly string[]> = new Map()): Network[] {
-    for (const key of filters.keys()) if (!FILTERS.includes(key)) throw new InvalidParameter(`invalid filter '${key}'`);
-    const values = (key: string): readonly string[] => filters.get(key) ?? [];
-    const passes = (key: string, test: (value: string) => boolean): boolean => values(key).length === 0 || values(key).some(test);
-    const [names, ids] = [anyPattern(values('name')), anyPattern(values('id'))];
-    const dangling = danglingOf(values('dangling'));
-    for (const type of values('type')) if (type !== 'builtin' && type !== 'custom') throw new InvalidParameter(`invalid filter: 'type'='${type}'`);
-    return this.#networks.filter((network) =>
-      (values('name').length === 0 || values('name').includes(network.name) || names(network.name)) &&
-      (values('id').length === 0 || values('id').includes(network.id) || ids(network.id)) &&
-      passes('driver', (driver) => network.driver === driver) && passes('scope', (scope) => scope === 'local') &&
-      passes('type', (type) => (type === 'builtin') === isPredefined(network.name)) &&
-      values('label').every((label) => hasLabel(network.labels, label)) &&
-      (dangling === undefined || dangling === (!isPredefined(network.name) && this.members(network.id).length === 0)));
+    return this.#networks.filter(networkFilter(filters, (network) => this.members(network.id).length > 0));
   }
 
   /** By id, name or id prefix. @throws NotFound `network X not found`, InvalidParameter */
@@ -134,7 +112,10 @@ export class Networks {
     if (store.networks().some(({ network }) => network.name === definition.name)) throw new Conflict(`network with name ${definition.name} already exists`);
     if (this.#driver.unavailable !== undefined) throw new SystemFault(this.#driver.unavailable);
     // From here to the row nothing is awaited: no two networks get one subnet.
-    const network = this.#networkFor(definition);
+    const others = store.networks().map(({ network }) => network);
+    const network = networkFrom(definition, {
+      others, pools: config.defaultAddressPools, localPrefix: localPrefix(this.parts.paths.dataRoot), routes: this.#driver.routes, hasLink: this.#driver.hasLink, now: wallNow(),
+    });
     store.insertCreating(network);
     try {
       await this.#driver.addBridge(bridgeOf(network));
@@ -275,97 +256,10 @@ export class Networks {
     };
   }
 
-  #networkFor(definition: Definition): Network {
-    const { subnets, bridge: asked, ...rest } = definition;
-    const others = this.parts.store.networks().map(({ network }) => network);
-    const taken = others.flatMap(({ ipv4, ipv6 }) => [ipv4, ipv6].flatMap((space) => (space ? [cidr(space.subnet)] : [])));
-    for (const config of Object.values(subnets)) {
-      if (taken.some((other) => overlap(other, cidr(config.Subnet!)))) throw new Forbidden('invalid pool request: Pool overlaps with other one on this address space');
-    }
-    const same = asked === '' ? undefined : others.find(({ bridge }) => bridge === asked);
-    let id = newId();
-    // Never a link that is somebody else's: its name may be chosen, but not met by chance.
-    while (asked === '' && this.#driver.hasLink(`${BRIDGE_PREFIX}${id.slice(0, SHORT_ID)}`)) id = newId();
-    const bridge = asked || `${BRIDGE_PREFIX}${id.slice(0, SHORT_ID)}`;
-    if (same) throw new Forbidden(`cannot create network ${id} (${bridge}): conflicts with network ${same.id} (${bridge}): networks have same bridge name`);
-    const avoided = (): Cidr[] => [...taken, ...this.#driver.routes().map(cidr), ...hostResolvers()];
-    const space = (config: IpamConfig | undefined, choose: () => string | undefined): AddressSpace => {
-      const subnet = config?.Subnet ?? choose();
-      if (subnet === undefined) throw new SystemFault('all predefined address pools have been fully subnetted');
-      return spaceOf(cidr(subnet), config);
-    };
-    const { enableIPv4, enableIPv6 } = definition;
-    const ipv4 = enableIPv4 ? space(subnets[4], () => freeSubnet(this.parts.config.defaultAddressPools.filter(({ base }) => isIPv4(addressOf(base))), avoided())) : undefined;
-    const ipv6 = enableIPv6 ? space(subnets[6], () => freeSubnet([{ base: localPrefix(this.parts.paths.dataRoot), size: IPV6_SIZE }], avoided())) : undefined;
-    const shown = (config: IpamConfig | undefined, made: AddressSpace | undefined): IpamConfig[] => (made ? [config ? compact(config) : { Subnet: made.subnet, Gateway: made.gateway }] : []);
-    return {
-      ...rest, id, created: wallNow(), driver: 'bridge', bridge, ingress: false, ...(ipv4 && { ipv4 }), ...(ipv6 && { ipv6 }),
-      ipam: { ...definition.ipam, config: [...shown(subnets[4], ipv4), ...shown(subnets[6], ipv6)] },
-    };
-  }
-
   async #takeAway(network: Network, { told }: { told: boolean }): Promise<void> {
     await this.#driver.removeBridge(network.bridge);
     this.parts.store.delete(network.id, () => told && this.parts.events.record(eventOf(network, 'destroy')));
   }
-
-  // Their rows keep id and time of creation; the rest follows the configuration.
-  #defaults(): Network[] {
-    const { bridge, bip, mtu, ip } = this.parts.config;
-    const known = new Map(this.#networks.map((network) => [network.name, network]));
-    const base = (name: string): Pick<Network, 'id' | 'name' | 'created'> => ({ id: known.get(name)?.id ?? newId(), name, created: known.get(name)?.created ?? wallNow() });
-    const plain = {
-      bridge: '', enableIPv4: true, enableIPv6: false, internal: false, attachable: false, ingress: false, ipam: { driver: 'default', options: null, config: [] }, options: {}, labels: {},
-      settings: { icc: true, masquerade: true, mtu, hostIp: ip, linkPrefix: 'eth' },
-    };
-    const subnet = masked(cidr(bip));
-    return [
-      {
-        ...plain, ...base('bridge'), driver: 'bridge', bridge, ipv4: { subnet, gateway: addressOf(bip), range: '', reserved: [], static: false },
-        ipam: { driver: 'default', options: null, config: [{ Subnet: subnet, Gateway: addressOf(bip) }] },
-        options: {
-          'com.docker.network.bridge.default_bridge': 'true', 'com.docker.network.bridge.enable_icc': 'true', 'com.docker.network.bridge.enable_ip_masquerade': 'true',
-          'com.docker.network.bridge.host_binding_ipv4': ip || '0.0.0.0', 'com.docker.network.bridge.name': bridge, 'com.docker.network.driver.mtu': String(mtu),
-        },
-      },
-      { ...plain, ...base('host'), driver: 'host' },
-      { ...plain, ...base('none'), driver: 'null' },
-    ];
-  }
-}
-
-/** Without a gateway of one's choice it is the first address that is not reserved. */
-function spaceOf(subnet: Cidr, config: IpamConfig | undefined): AddressSpace {
-  const reserved = Object.values(config?.AuxiliaryAddresses ?? {});
-  const { lowest, highest } = hostAddresses(subnet);
-  let gateway = config?.Gateway ?? '';
-  for (let value = lowest; gateway === '' && value <= highest; value++) if (!reserved.includes(textOf(value, subnet.family))) gateway = textOf(value, subnet.family);
-  if (gateway === '') throw new InvalidParameter(`no address for a gateway in ${masked(subnet)}`);
-  return { subnet: masked(subnet), gateway, range: config?.IPRange ?? '', reserved, static: config !== undefined };
-}
-
-const compact = (config: IpamConfig): IpamConfig => Object.fromEntries(Object.entries(config).filter(([, value]) => typeof value === 'string' ? value !== '' : value && Object.keys(value).length > 0)) as IpamConfig;
-
-/** A daemon's own part of the unique local addresses: RFC 4193, 40 bits that are nobody else's. */
-const localPrefix = (dataRoot: string): string => {
-  const hash = createHash('sha256').update(dataRoot).digest('hex');
-  return `fd${hash.slice(0, 2)}:${hash.slice(2, 6)}:${hash.slice(6, 10)}::/48`;
-};
-
-/** A subnet that holds the host's own name servers would hide them. */
-function hostResolvers(): Cidr[] {
-  try {
-    return parseResolvConf(readFileSync(HOST_FILES.resolvConf, 'utf8')).servers.filter(isIPv4).map((server) => cidr(`${server}/32`));
-  } catch {
-    return [];
-  }
-}
-
-function danglingOf(values: readonly string[]): boolean | undefined {
-  if (values.length > 1) throw new InvalidParameter('got more than one value for filter key "dangling"');
-  if (values[0] === undefined) return undefined;
-  if (!['0', '1', 'true', 'false'].includes(values[0])) throw new InvalidParameter('invalid value for filter \'dangling\', must be "true" (or "1"), or "false" (or "0")');
-  return values[0] === '1' || values[0] === 'true';
 }
 
 const eventOf = (network: Network, action: 'create' | 'destroy'): NewEvent =>
