@@ -96,6 +96,21 @@ export class Call {
     }
   }
 
+  /** Streams an archive. What fails before its first byte is an ordinary answer; later the connection breaks off, so that a part does not pass for all of it. */
+  async archive(contentType: string, chunks: AsyncIterable<Buffer>): Promise<void> {
+    const iterator = chunks[Symbol.asyncIterator]();
+    const first = await iterator.next();
+    await this.stream(contentType, async (write, signal) => {
+      try {
+        for (let next = first; !next.done && !signal.aborted; next = await iterator.next()) await write(next.value);
+      } catch (error) {
+        this.reply.raw.destroy(error as Error);
+      } finally {
+        await iterator.return?.();
+      }
+    });
+  }
+
   /** Takes the connection for a raw stream: 101 where the client asked for an upgrade, else 200 (api-wire 56, 57). */
   hijack({ framed, headers }: { framed: boolean; headers: boolean }): HijackedClient {
     const upgrade = this.request.headers.upgrade !== undefined;

@@ -10,6 +10,7 @@ import { operations } from './contract.ts';
 import { errorBody, statusOf } from './errors.ts';
 import { expectStrays, keepStray, readUpgradeBody } from './hijack.ts';
 import { containerHandlers } from './routes/containers.ts';
+import { archiveHandlers } from './routes/archives.ts';
 import { execHandlers } from './routes/exec.ts';
 import { imageHandlers } from './routes/images.ts';
 import { networkHandlers } from './routes/networks.ts';
@@ -35,7 +36,7 @@ const versions = new WeakMap<IncomingMessage, string>();
 
 /** @throws when an operation of the contract has no handler */
 export async function createServer(engine: Engine, log: Logger): Promise<ApiServer> {
-  const handlers: Record<string, Handler> = { ...systemHandlers, ...containerHandlers, ...execHandlers, ...imageHandlers, ...networkHandlers, ...volumeHandlers };
+  const handlers: Record<string, Handler> = { ...systemHandlers, ...containerHandlers, ...archiveHandlers, ...execHandlers, ...imageHandlers, ...networkHandlers, ...volumeHandlers };
   const servers: Server[] = [];
   const make = (handler?: (request: IncomingMessage, response: ServerResponse) => void): Server => {
     const server = createHttpServer({ maxHeaderSize: MAX_HEADER_BYTES, keepAliveTimeout: 0, requestTimeout: 0, headersTimeout: 300_000 }, handler);
@@ -139,7 +140,7 @@ function rewrite(request: IncomingMessage): string {
   const found = /^\/v([0-9.]+)(\/.*)$/.exec(request.url!);
   if (found) versions.set(request, found[1]!);
   const url = found ? found[2]! : request.url!;
-  const named = /^\/images\/(.+?)\/(json|history|tag)(\?.*)?$/.exec(url) ?? /^\/images\/((?!json(?:\?|$)|create(?:\?|$)|load(?:\?|$)).+?)()(\?.*)?$/.exec(url);
+  const named = /^\/images\/(.+?)\/(json|history|tag|get)(\?.*)?$/.exec(url) ?? /^\/images\/((?!(?:json|create|load|get|prune)(?:\?|$)).+?)()(\?.*)?$/.exec(url);
   if (!named) return url;
   const [, name = '', verb = '', query = ''] = named;
   return `/images/${name.replaceAll('/', '%2F')}${verb && `/${verb}`}${query}`;

@@ -76,7 +76,7 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
   await volumes.start();
   const pool = new ShimPool(installShimBundle(built.shim, paths.shimBundles()), config.warmShims, join(config.dataRoot, 'shims', 'log'));
   const rows = new ContainerRows(db);
-  const containers = new Containers({ config, paths, log, rows, execs, events, images, snapshots, networks, volumes, pool });
+  const containers = new Containers({ config, paths, log, rows, execs, events, images, archives, snapshots, networks, volumes, pool });
   late.containers = containers;
   const system = new System({ config, containers: all, images: () => images.list({ labels: [], references: [] }, { all: false }).length });
   return {

@@ -10,8 +10,10 @@ export interface LayerRow {
   /** Its directory's name. */
   directory: string;
   phase: 'unpacking' | 'ready' | 'removing';
-  /** Bytes. */
+  /** Bytes of its files. */
   size: number;
+  /** Bytes of the archive that it came as, not compressed. */
+  archiveSize: number;
 }
 
 interface Row {
@@ -21,6 +23,7 @@ interface Row {
   directory: string;
   phase: string;
   size: number;
+  archive_size: number;
 }
 
 const placeholder = (directory: string): string => `~${directory}`;
@@ -35,7 +38,7 @@ export class LayerRows {
 
   constructor(db: Db) {
     this.#intend = db.prepare("INSERT INTO layers (chain_id, diff_id, directory, phase) VALUES (?, '', ?, 'unpacking')");
-    this.#ready = db.prepare("UPDATE layers SET chain_id = ?, diff_id = ?, parent = ?, size = ?, phase = 'ready' WHERE directory = ?");
+    this.#ready = db.prepare("UPDATE layers SET chain_id = ?, diff_id = ?, parent = ?, size = ?, archive_size = ?, phase = 'ready' WHERE directory = ?");
     this.#removing = db.prepare("UPDATE layers SET chain_id = ?, phase = 'removing' WHERE directory = ?");
     this.#delete = db.prepare('DELETE FROM layers WHERE directory = ?');
     this.#byChain = db.prepare("SELECT * FROM layers WHERE chain_id = ? AND phase = 'ready'");
@@ -44,7 +47,7 @@ export class LayerRows {
 
   /** Recorded before the directory is made. */
   intend = (directory: string): void => void this.#intend.run(placeholder(directory), directory);
-  ready = ({ chainId, diffId, parent, size, directory }: Omit<LayerRow, 'phase'>): void => void this.#ready.run(chainId, diffId, parent, size, directory);
+  ready = ({ chainId, diffId, parent, size, archiveSize, directory }: Omit<LayerRow, 'phase'>): void => void this.#ready.run(chainId, diffId, parent, size, archiveSize, directory);
   /** Recorded before the directory is taken away. */
   setRemoving = (directory: string): void => void this.#removing.run(placeholder(directory), directory);
   delete = (directory: string): void => void this.#delete.run(directory);
@@ -59,5 +62,5 @@ export class LayerRows {
 }
 
 const fromRow = (row: Row): LayerRow => ({
-  chainId: row.chain_id, diffId: row.diff_id, parent: row.parent, directory: row.directory, phase: row.phase as LayerRow['phase'], size: row.size,
+  chainId: row.chain_id, diffId: row.diff_id, parent: row.parent, directory: row.directory, phase: row.phase as LayerRow['phase'], size: row.size, archiveSize: row.archive_size,
 });

@@ -7,11 +7,13 @@ import { parseDetachKeys } from '../../protocol/detach-keys.ts';
 import type { Client } from '../client.ts';
 import { Conflict, InvalidParameter, NotFound, SystemFault } from '../errors.ts';
 import { dnsNames } from '../networks/plan.ts';
+import type { Change } from '../images/compare.ts';
 import { execProcess } from '../spec/spec.ts';
 import { cgroupPids } from './cgroups.ts';
 import type { CreateRequest, EndpointRequest, HostConfig } from './config.ts';
 import type { Container } from './container.ts';
 import { connect, disconnect } from './connection.ts';
+import { commitContainer, exportContainer, type CommitRequest } from './commit.ts';
 import { checkName, createContainer } from './creation.ts';
 import type { Exec, ExecConfig } from './execs.ts';
 import { filterContainers } from './filters.ts';
@@ -146,6 +148,19 @@ export class Containers {
     }
     return { deleted, reclaimed };
   }
+
+  /** What it changed of its image's files. */
+  async changes(reference: string): Promise<Change[]> {
+    const { container: c } = await this.#find(reference);
+    const { upper, lower } = this.parts.snapshots.parts(c.id);
+    return this.parts.archives.changes(upper, lower);
+  }
+
+  /** All its files as a tar archive. @throws Conflict when it is going */
+  export = async (reference: string): Promise<AsyncIterable<Buffer>> => exportContainer((await this.#find(reference)).container, this.parts);
+
+  /** Makes an image of it; returns the image's id. */
+  commit = async (reference: string, request: CommitRequest): Promise<string> => commitContainer(await this.#find(reference), request, this.parts, this.#lifecycle);
 
   /** The client's connection goes to the shim. @throws before any byte was written */
   async attach(reference: string, options: AttachOptions, client: Client): Promise<void> {

@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import type { Config } from '../../config/config.ts';
 import type { ContainerRows } from '../../store/containers.ts';
 import type { EventLog } from '../events/event-log.ts';
+import type { Archives } from '../images/archive.ts';
 import type { Images } from '../images/images.ts';
 import type { Snapshots } from '../images/snapshots.ts';
 import type { Networks } from '../networks/networks.ts';
@@ -19,6 +20,7 @@ export interface Parts {
   execs: Execs;
   events: EventLog;
   images: Images;
+  archives: Archives;
   snapshots: Snapshots;
   networks: Networks;
   volumes: Volumes;

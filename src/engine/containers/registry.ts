@@ -6,6 +6,7 @@ import { tryLock } from '../../sys/file.ts';
 import { mountsUnder, unmount } from '../../sys/mount.ts';
 import { Conflict, InvalidParameter, NotFound } from '../errors.ts';
 import { startsAfterBoot } from './after-boot.ts';
+import { resumeAfterCommit } from './commit.ts';
 import type { Container } from './container.ts';
 import type { Lifecycle } from './lifecycle.ts';
 import type { Parts } from './parts.ts';
@@ -117,6 +118,7 @@ export class Registry {
           await s.link.request({ op: 'abandon', operation: 'restore', error: 'the daemon ended during the start', code: 128 });
           await s.pull();
         }
+        await resumeAfterCommit(s, this.parts, this.lifecycle);
         if (!c.state.final) return;
         if (c.netns !== '' || c.ports.length > 0 || mountsUnder(this.parts.paths.run(c.id)).length > 0) await this.lifecycle.tearDown(s);
         if (c.hostConfig.AutoRemove && c.state.gen > 0 && !isOfEarlierBoot(c.state)) {

@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
+import type { Fd } from '../../sys/libc.ts';
 import { SystemFault } from '../errors.ts';
 import type { Change } from './compare.ts';
 import type { Job, Report } from './packer.ts';
@@ -15,6 +16,8 @@ export interface Packed {
 
 type Chunks = AsyncGenerator<Buffer, Packed>;
 
+/** The descriptor by which the packer gets what it is to read. */
+const INPUT = 4;
 const MAX_WORDS = 2000;
 
 export class Archives {
@@ -25,8 +28,10 @@ export class Archives {
     this.#scratch = join(images, 'scratch');
   }
 
-  /** All files below `root`, a mounted container's say. */
-  tree = (root: string): Chunks => this.#run({ kind: 'tree', root });
+  /** All files below a directory, that of a mounted container say. A descriptor is closed, and keeps a mount that is taken away meanwhile. */
+  tree(root: string | Fd): Chunks {
+    return typeof root === 'string' ? this.#run({ kind: 'tree', root }) : this.#run({ kind: 'tree', root: `/proc/self/fd/${INPUT}` }, root);
+  }
 
   /** All files of layers over each other, topmost first. */
   stack = (layers: string[]): Chunks => this.#run({ kind: 'stack', layers, scratch: this.#place() });
@@ -36,7 +41,7 @@ export class Archives {
 
   /** A layer's own archive again. @throws SystemFault when its files are not what they were */
   async *layer(root: string, recipe: string, diffId: string): Chunks {
-    const packed = yield* this.#run({ kind: 'recipe', root }, recipe);
+    const packed = yield* this.#run({ kind: 'recipe', root }, openSync(recipe, 'r'));
     if (packed.digest !== diffId) throw new SystemFault(`the files of layer ${diffId} have changed on disk`);
     return packed;
   }
@@ -55,11 +60,10 @@ export class Archives {
   }
 
   // Ends the process when its reader stops early.
-  async *#run(job: Job, recipe?: string): Chunks {
-    const recipeFd = recipe === undefined ? undefined : openSync(recipe, 'r');
+  async *#run(job: Job, input?: Fd): Chunks {
     // A clean environment: NODE_OPTIONS and NODE_EXTRA_CA_CERTS are the daemon's.
-    const child = spawn(process.execPath, [this.script, String(process.pid), JSON.stringify(job)], { stdio: ['ignore', 'pipe', 'pipe', 'pipe', recipeFd ?? 'ignore'], env: {} });
-    if (recipeFd !== undefined) closeSync(recipeFd);
+    const child = spawn(process.execPath, [this.script, String(process.pid), JSON.stringify(job)], { stdio: ['ignore', 'pipe', 'pipe', 'pipe', input ?? 'ignore'], env: {} });
+    if (input !== undefined) closeSync(input);
     const ended = new Promise<string>((resolve) => {
       child.once('error', (error) => resolve(error.message));
       child.once('exit', (code, signal) => resolve(signal ?? `code ${code}`));

@@ -7,6 +7,7 @@ export interface ImageConfig {
   os: string;
   variant?: string;
   'os.version'?: string;
+  'os.features'?: string[];
   created?: string;
   author?: string;
   comment?: string;

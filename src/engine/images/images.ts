@@ -4,17 +4,20 @@ import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import type { ImageRow, ImageRows } from '../../store/images.ts';
 import { faultPoint } from '../../sys/fault.ts';
-import { InvalidParameter, NotFound } from '../errors.ts';
+import { Conflict, InvalidParameter, NotFound, SystemFault } from '../errors.ts';
 import type { NewEvent } from '../events/event.ts';
+import { pruneMatcher, type Prunable } from '../prune-filter.ts';
 import { bundledImages, type Bundled } from './bundle.ts';
-import { applyChanges } from './changes.ts';
+import { applyChanges, type ImageSettings } from './changes.ts';
+import { childConfig, EMPTY_LAYER } from './child.ts';
 import { decompress, detectCompression, peek } from './compression.ts';
 import { chainIds, sha256 } from './digest.ts';
 import { formatRfc3339, parseMoment, parseRfc3339 } from './go-time.ts';
 import type { Image, ImageConfig } from './image.ts';
 import { DigestMismatch, type Hold, type Layers } from './layers.ts';
-import { canonicalString, familiarMatch, familiarString, parseAnyReference, parseReference, tagNameOnly, targetReference, type Reference } from './reference.ts';
+import { canonicalString, familiarMatch, familiarName, familiarString, parseAnyReference, parseReference, repositoryOf, tagNameOnly, targetReference, type Reference } from './reference.ts';
 import { planRemoval, untaggedLine, withoutTagIfDigest, type Known, type Step, type User } from './removal.ts';
+import { saveImages, type Saved } from './save.ts';
 import { Staging } from './staging.ts';
 
 export interface ImageFilters {
@@ -35,6 +38,17 @@ export interface HistoryItem {
   Tags: string[] | null;
   Size: number;
   Comment: string;
+}
+
+export interface Commit {
+  /** Id of the image that the container is made from. */
+  parent: string;
+  container: string;
+  containerConfig: ImageSettings;
+  config: ImageSettings;
+  author: string;
+  comment: string;
+  target?: Reference;
 }
 
 export interface ImageParts {
@@ -59,6 +73,8 @@ const MACHINES: Record<string, string> = { x86_64: 'amd64', 'x86-64': 'amd64', a
 const NS_PER_S = 1_000_000_000n;
 
 export class Images {
+  #pruning = false;
+
   /** Answers of `idOf` as of a revision of the store. */
   readonly #ids = { revision: -1, byReference: new Map<string, string | undefined>() };
 
@@ -205,6 +221,30 @@ export class Images {
     }
   }
 
+  /** A layer upon an image becomes an image. `done` is called with its id when it is made, within the same transaction. */
+  async commit(layer: AsyncIterable<Buffer>, commit: Commit, done: (id: string) => void): Promise<string> {
+    const parent = this.resolve(commit.parent);
+    const hold = this.parts.layers.hold();
+    for (const chain of parent.chains) hold.chains.add(chain);
+    try {
+      const { chainId, diffId } = await this.parts.layers.addTar(hold, layer, parent.chains);
+      faultPoint('image-commit.unpacked');
+      const isEmpty = diffId === EMPTY_LAYER;
+      const bytes = childConfig(JSON.parse(this.configOf(parent.id)!.toString()) as ImageConfig, { ...commit, ...(isEmpty ? {} : { diffId }), created: formatRfc3339(BigInt(this.parts.now())) });
+      const id = sha256(bytes);
+      this.parts.rows.transaction(() => {
+        this.#insert(id, bytes, isEmpty ? parent.chains : [...parent.chains, chainId]);
+        this.parts.rows.setParent(id, parent.id);
+        if (commit.target) this.#tag(id, commit.target);
+        done(id);
+      });
+      return id;
+    } finally {
+      hold.release();
+      await this.collect();
+    }
+  }
+
   /** A docker-archive or OCI layout (any compression, several images). Yields Docker's lines, without a newline: `Loaded image: x:1`. */
   async *load(archive: Readable): AsyncGenerator<string> {
     const { head, all } = await peek(archive);
@@ -229,6 +269,89 @@ export class Images {
       await staging.discard();
       await this.collect();
     }
+  }
+
+  /** The archive of some images, with the names that were asked for: all tags of a repository where no tag is given. @throws NotFound */
+  save(references: string[]): AsyncGenerator<Buffer> {
+    const asked = new Map<string, Reference[]>();
+    for (const text of references) for (const [id, name] of this.#asked(text)) {
+      const names = asked.get(id) ?? [];
+      asked.set(id, name && !names.some((known) => canonicalString(known) === canonicalString(name)) ? [...names, name] : names);
+    }
+    const images = [...asked].map(([id, names]): Saved => {
+      const { config, parent, created, chains } = this.resolve(id);
+      if (config.rootfs.diff_ids.length === 0) throw new SystemFault('empty export - not implemented');
+      return { id, configBytes: this.configOf(id)!, names, created: BigInt(created), parent: asked.has(parent) ? parent : '', layers: chains.map((chain) => this.parts.layers.get(chain) ?? missing(chain)) };
+    });
+    return this.#save(images);
+  }
+
+  async *#save(images: Saved[]): AsyncGenerator<Buffer> {
+    const hold = this.parts.layers.hold();
+    for (const { layers } of images) for (const { chainId } of layers) hold.chains.add(chainId);
+    try {
+      yield* saveImages(images, (layer) => this.parts.layers.archive(layer));
+      this.parts.rows.transaction(() => images.forEach(({ id }) => this.#record(id, 'save')));
+    } finally {
+      hold.release();
+      await this.collect();
+    }
+  }
+
+  // By repository all its tags; else what it names, with its name if that is a tag.
+  #asked(text: string): [string, Reference?][] {
+    const reference = parseAnyReference(text);
+    const absent = (): never => {
+      throw new NotFound('reference does not exist');
+    };
+    if ('id' in reference) return [[this.parts.rows.byId(reference.id)?.id ?? absent()]];
+    if (!reference.tag && !reference.digest) {
+      const repository = repositoryOf(reference);
+      const named = [...this.parts.rows.allNames()].flatMap(([id, names]) => names.map(parseReference).filter((name) => repositoryOf(name) === repository).map((name): [string, Reference?] => [id, name.digest ? undefined : name]));
+      if (named.length > 0) return named;
+      const found = this.#find(text);
+      if (!found) throw new NotFound(`No such image: ${text}`);
+      return [[found.id]];
+    }
+    const id = this.parts.rows.idByName(storedName(reference)) ?? (reference.digest || familiarName(reference) !== 'sha256' ? absent() : this.resolve(text).id);
+    return [[id, reference.digest ? undefined : reference]];
+  }
+
+  /** Removes images that nothing needs: those without a name, or all that no container uses. @throws InvalidParameter for bad filters, Conflict when it is being done */
+  async prune(filters: ReadonlyMap<string, readonly string[]>, { dangling }: { dangling: boolean }, signal?: AbortSignal): Promise<{ deleted: Deletion[]; reclaimed: number }> {
+    const matches = pruneMatcher(filters, ['until', 'label', 'label!', 'dangling']);
+    if (this.#pruning) throw new Conflict('a prune operation is already running');
+    this.#pruning = true;
+    try {
+      const sizes = this.parts.layers.sizes();
+      const deleted: Deletion[] = [];
+      for (const id of this.#prunable(matches, { dangling, dated: filters.has('until') })) {
+        if (signal?.aborted) break;
+        const names = this.#references(id);
+        if (dangling && names.some((name) => !name.digest)) continue;
+        for (const each of names.length > 0 ? names.map(familiarString) : [id.slice('sha256:'.length)]) {
+          deleted.push(...(await this.remove(each, { force: false, noprune: false }).catch((error: unknown) => refused(error))));
+        }
+      }
+      const reclaimed = deleted.reduce((sum, line) => sum + ('Deleted' in line ? sizes.get(line.Deleted) ?? 0 : 0), 0);
+      this.parts.events.record({ type: 'image', action: 'prune', actor: '', attributes: { reclaimed: String(reclaimed) }, time: this.parts.now() });
+      return { deleted, reclaimed };
+    } finally {
+      this.#pruning = false;
+    }
+  }
+
+  // Of images that others are made of, only those with a name, and never when the nameless alone are meant.
+  #prunable(matches: (thing: Prunable) => boolean, { dangling, dated }: { dangling: boolean; dated: boolean }): string[] {
+    const { rows } = this.parts;
+    return rows.all().filter((row) => {
+      const isParent = rows.childrenOf(row.id).length > 0;
+      if (isParent && (dangling || rows.namesOf(row.id).length === 0)) return false;
+      const { created, config } = this.#image(row);
+      // Of one without a date nobody can tell whether it is old enough.
+      if (dated && config.created === undefined) return false;
+      return matches({ created, labels: config.config?.Labels ?? {} });
+    }).map((row) => row.id);
   }
 
   async #loadLayers(staging: Staging, image: Bundled, hold: Hold): Promise<void> {
@@ -367,6 +490,16 @@ export class Images {
 }
 
 const storedName = (reference: Reference): string => canonicalString(tagNameOnly(withoutTagIfDigest(reference)));
+
+// An image that is in use stays, whatever it was that wanted it gone.
+function refused(error: unknown): Deletion[] {
+  if (error instanceof Conflict || error instanceof NotFound) return [];
+  throw error;
+}
+
+function missing(chain: string): never {
+  throw new SystemFault(`layer ${chain} is missing`);
+}
 
 function hasLabels({ config }: Image, wanted: string[]): boolean {
   const labels = config.config?.Labels ?? {};

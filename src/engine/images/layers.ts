@@ -58,6 +58,9 @@ export class Layers {
   /** Bytes of all layers, each counted once. */
   totalSize = (): number => this.rows.all().reduce((sum, { phase, size }) => sum + (phase === 'ready' ? size : 0), 0);
 
+  /** Bytes of each layer that is there, by chain ID. */
+  sizes = (): Map<string, number> => new Map(this.rows.all().filter(({ phase }) => phase === 'ready').map(({ chainId, size }) => [chainId, size]));
+
   hold(): Hold {
     const hold: Hold = { chains: new Set(), release: () => void this.#holds.delete(hold) };
     this.#holds.add(hold);
@@ -87,6 +90,9 @@ export class Layers {
     return this.#unpack(hold, all, detectCompression(head), below);
   }
 
+  /** Unpacks an archive of our own making: whatever its first bytes are, it is not compressed. */
+  addTar = (hold: Hold, archive: AsyncIterable<Buffer>, below: string[]): Promise<Layer> => this.#unpack(hold, archive, 'none', below);
+
   async #unpack(hold: Hold, archive: AsyncIterable<Buffer> | Fd, compression: Compression, below: string[], expected?: string): Promise<Layer> {
     const directory = randomBytes(NAME_BYTES).toString('hex');
     this.rows.intend(directory);
@@ -97,12 +103,12 @@ export class Layers {
       mkdirSync(home, { mode: 0o710 });
       mkdirSync(files, { mode: 0o755 });
       faultPoint('layer.directory');
-      const { diffId, size, implicit, faithful } = await this.unpacker.unpack(archive, compression, files, join(home, RECIPE));
+      const { diffId, size, archiveSize, implicit, faithful } = await this.unpacker.unpack(archive, compression, files, join(home, RECIPE));
       faultPoint('layer.unpacked');
       if (expected !== undefined && diffId !== expected) throw new DigestMismatch(expected, diffId);
       inheritDirectories(files, implicit, this.lower(below));
       if (!faithful) await rm(join(home, RECIPE));
-      return this.#ready(hold, { chainId: chainId(below.at(-1) ?? '', diffId), diffId, parent: below.at(-1) ?? '', directory, size });
+      return this.#ready(hold, { chainId: chainId(below.at(-1) ?? '', diffId), diffId, parent: below.at(-1) ?? '', directory, size, archiveSize });
     } catch (error) {
       await this.#takeAway(directory);
       throw error;

@@ -2,7 +2,7 @@
  * The packer, a process of its own (bundled to dist/packer.cjs): the unpacker's other direction. It jails itself in the files that it is to read,
  * writes an archive (or the changes, as JSON lines) to stdout, and tells on descriptor 3, as one JSON document, whether that is all of it.
  *
- *   node packer.cjs PARENT-PID JOB  >archive  3>report  4<recipe
+ *   node packer.cjs PARENT-PID JOB  >archive  3>report  4<what the job reads by a descriptor: a recipe, a directory
  *
  * Mounts that a job needs are its own (mount_namespaces(7)): they go with it, however it ends. Writing blocks: who reads slowly slows it.
  */

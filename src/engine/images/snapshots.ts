@@ -1,8 +1,9 @@
 /** A container's writable layer over its image's: overlayfs. */
-import { closeSync, existsSync, fdatasyncSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, statSync, writeSync } from 'node:fs';
+import { closeSync, constants, existsSync, fdatasyncSync, fstatSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, statSync, writeSync } from 'node:fs';
 import { lstat, readdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { unmount } from '../../sys/mount.ts';
+import type { Fd } from '../../sys/libc.ts';
 import { SystemFault } from '../errors.ts';
 import type { Paths } from '../paths.ts';
 import { initLayer } from './init-layer.ts';
@@ -70,6 +71,16 @@ export class Snapshots {
   /** What `docker diff` compares: a container's writable layer, and what lies below it (topmost first). */
   parts(containerId: string): { upper: string; lower: string[] } {
     return { upper: join(this.paths.container(containerId), 'upper'), lower: [...this.#lower(this.#known(containerId)), this.#empty()] };
+  }
+
+  /** A descriptor of the mounted rootfs; undefined when it is not mounted. */
+  openMounted(containerId: string): Fd | undefined {
+    const target = this.paths.rootfs(containerId);
+    if (!existsSync(target)) return undefined;
+    const fd = openSync(target, constants.O_RDONLY | constants.O_DIRECTORY);
+    if (fstatSync(fd).dev !== statSync(dirname(target)).dev) return fd;
+    closeSync(fd);
+    return undefined;
   }
 
   /** Directories that make up a container's root, topmost first; of a mounted one `paths.rootfs(id)` is the same. */

@@ -17,7 +17,7 @@ import { TarReader, type TarEvent } from './tar-reader.ts';
 import { TarError } from './tar.ts';
 
 export type Report =
-  | { ok: true; diffId: string; size: number; /** Directories that no entry named, one character a byte. */ implicit: string[]; /** The recipe gives the same archive again. */ faithful: boolean }
+  | { ok: true; diffId: string; size: number; /** Bytes of the archive, not compressed. */ archiveSize: number; /** Directories that no entry named, one character a byte. */ implicit: string[]; /** The recipe gives the same archive again. */ faithful: boolean }
   | { ok: false; fault: 'archive' | 'host'; message: string };
 
 const STDIN = 0;
@@ -48,6 +48,7 @@ async function unpack(hash: ReturnType<typeof createHash>, compression: Compress
   const extractor = new Extractor();
   const recipe = new RecipeWriter(RECIPE);
   let kept = false;
+  let archiveSize = 0;
   const take = (event: TarEvent): void => {
     switch (event.kind) {
       case 'entry': {
@@ -64,6 +65,7 @@ async function unpack(hash: ReturnType<typeof createHash>, compression: Compress
   const input = createReadStream('', { fd: STDIN, highWaterMark: READ_SIZE, autoClose: false });
   for await (const chunk of decompress(input, compression)) {
     hash.update(chunk);
+    archiveSize += chunk.length;
     for (const event of reader.push(chunk)) take(event);
   }
   reader.end();
@@ -71,7 +73,7 @@ async function unpack(hash: ReturnType<typeof createHash>, compression: Compress
   recipe.finish();
   fsyncSync(RECIPE);
   syncFilesystem('/');
-  return { ok: true, diffId: `sha256:${hash.digest('hex')}`, size: extractor.size, implicit, faithful: extractor.faithful };
+  return { ok: true, diffId: `sha256:${hash.digest('hex')}`, size: extractor.size, archiveSize, implicit, faithful: extractor.faithful };
 }
 
 main(process.argv.slice(2)).catch((error: unknown) => {

@@ -7,7 +7,7 @@ import { mergedHealthcheck } from './health.ts';
 import { exposedPorts } from './ports.ts';
 
 /** What the request leaves open comes from the image. @throws InvalidParameter `no command specified` */
-export function mergeWithImage(own: ContainerConfig, imageConfig: ImageConfig): ContainerConfig {
+export function mergeWithImage(own: ContainerConfig, imageConfig: Pick<ImageConfig, 'config'>): ContainerConfig {
   const image = imageConfig.config ?? {};
   const command = commandOf(own, image);
   if (!command.Entrypoint?.length && !command.Cmd?.length) throw new InvalidParameter('no command specified');

@@ -57,7 +57,8 @@ CREATE TABLE layers (
   parent TEXT NOT NULL DEFAULT '',
   directory TEXT NOT NULL UNIQUE,      -- short name under images/layers
   phase TEXT NOT NULL,                 -- unpacking | ready | removing
-  size INTEGER NOT NULL DEFAULT 0
+  size INTEGER NOT NULL DEFAULT 0,     -- bytes of its files
+  archive_size INTEGER NOT NULL DEFAULT 0 -- bytes of the archive it came as, not compressed
 ) STRICT;
 
 CREATE TABLE networks (

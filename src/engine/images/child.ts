@@ -1,0 +1,33 @@
+/** The configuration of an image that is made from another and one more layer (moby image/image.go, NewChildImage). */
+import { VERSION } from '../../version.ts';
+import type { ImageSettings } from './changes.ts';
+import type { ImageConfig } from './image.ts';
+
+/** Digest of an archive without entries: a layer that changes nothing is none. */
+export const EMPTY_LAYER = 'sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef';
+
+export interface Child {
+  /** undefined when nothing was changed. */
+  diffId?: string;
+  container: string;
+  containerConfig: ImageSettings;
+  config: ImageSettings;
+  author: string;
+  comment: string;
+  /** RFC 3339. */
+  created: string;
+}
+
+/** The configuration's bytes, keys in order as Docker writes them. */
+export function childConfig(parent: ImageConfig, { diffId, container, containerConfig, config, author, comment, created }: Child): Buffer {
+  const entry = {
+    created, ...(author && { author }), ...(containerConfig.Cmd?.length && { created_by: containerConfig.Cmd.join(' ') }), ...(comment && { comment }), ...(diffId === undefined && { empty_layer: true }),
+  };
+  const child: Record<string, unknown> = {
+    architecture: parent.architecture, ...(author && { author }), config, container, container_config: containerConfig, created, docker_version: VERSION,
+    history: [...(parent.history ?? []), entry], os: parent.os,
+    ...(parent['os.features'] && { 'os.features': parent['os.features'] }), ...(parent['os.version'] && { 'os.version': parent['os.version'] }),
+    rootfs: { type: 'layers', diff_ids: [...parent.rootfs.diff_ids, ...(diffId === undefined ? [] : [diffId])] }, ...(parent.variant && { variant: parent.variant }),
+  };
+  return Buffer.from(JSON.stringify(child));
+}
