@@ -167,7 +167,7 @@ export const hostFields: Record<string, FieldCase> = {
   GroupAdd: host({ GroupAdd: ['4321'] }, { probe: 'id -G', sees: /\b4321\b/ }),
   IpcMode: host({ IpcMode: 'none' }, { probe: 'grep -c " /dev/shm " /proc/mounts; true', sees: /^0$/m }),
   Cgroup: host({ Cgroup: 'x' }, { warns: /Cgroup/ }),
-  Links: host({ Links: ['missing:alias'] }, { refused: { status: 400, message: /missing/ } }),
+  Links: host({ Links: ['missing:alias'] }, { refused: { status: 400, message: /^could not get container for missing: No such container: missing$/ } }),
   OomScoreAdj: host({ OomScoreAdj: 500 }, { probe: 'cat /proc/self/oom_score_adj', sees: /^500$/m }),
   PidMode: host({ PidMode: 'host' }, { probe: 'cat /proc/1/comm; echo $$', sees: /^(?!sh\n)[\s\S]*^\d{2,}$/m }),
   Privileged: host({ Privileged: true }, { probe: 'grep Seccomp: /proc/self/status; ls /dev', sees: /Seccomp:\s+0\n[\s\S]*^kmsg$/m }),

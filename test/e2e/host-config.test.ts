@@ -133,6 +133,34 @@ describe('shared memory', () => {
   });
 });
 
+describe('--link on the default bridge', () => {
+  test('brings names and environment of the linked container', async () => {
+    const id = await background('--name', 'linked-db', '--hostname', 'dbhost', '--expose', '5432', '--expose', '5433', '--expose', '53/udp', '-e', 'SECRET=open');
+    const address = await inspect(id, '{{.NetworkSettings.IPAddress}}');
+    const { stdout, stderr, exitCode } = await sh('cat /etc/hosts; env', '--name', 'linking', '--link', 'linked-db:the-db');
+    expect({ stderr, exitCode }).toEqual({ stderr: '', exitCode: 0 });
+    expect(stdout).toContain(`${address}\tthe-db dbhost linked-db\n`);
+    expect(stdout.split('\n')).toEqual(expect.arrayContaining([
+      `THE_DB_PORT=tcp://${address}:5432`, `THE_DB_PORT_5433_TCP_ADDR=${address}`, 'THE_DB_PORT_5432_TCP_PORT=5432', 'THE_DB_PORT_53_UDP_PROTO=udp',
+      `THE_DB_PORT_5432_TCP_START=tcp://${address}:5432`, 'THE_DB_PORT_5432_TCP_PORT_END=5433', 'THE_DB_NAME=/linking/the-db', 'THE_DB_ENV_SECRET=open',
+    ]));
+    expect((await sh('ping -c 1 -W 3 linked-db >/dev/null && echo reached', '--link', 'linked-db')).stdout).toBe('reached\n');
+  });
+
+  test('is shown by inspect, is in an exec, and refuses what does not run', async () => {
+    await background('--name', 'linked-a');
+    const id = await background('--name', 'linked-b', '--link', 'linked-a:one');
+    expect(await inspect(id, '{{json .HostConfig.Links}}')).toBe('["/linked-a:/linked-b/one"]');
+    expect((await docker('exec', id, 'env')).stdout).toContain('ONE_NAME=/linked-b/one\n');
+    await docker('kill', 'linked-a', 'linked-b');
+    const started = await docker('start', 'linked-b');
+    expect(started.stderr).toContain('Cannot link to a non running container: /linked-a AS /linked-b/one');
+    await docker('start', 'linked-a');
+    expect((await docker('start', 'linked-b')).exitCode).toBe(0);
+    expect((await docker('create', '--link', 'nobody', 'busybox', 'true')).stderr).toContain('could not get container for nobody: No such container: nobody');
+  });
+});
+
 describe('limits at the end of 64 bits', () => {
   test('no limit on core files is none, in the container and in an exec', async () => {
     const id = await background('--ulimit', 'core=-1');

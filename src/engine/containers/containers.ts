@@ -18,6 +18,7 @@ import { checkName, createContainer } from './creation.ts';
 import type { Exec, ExecConfig } from './execs.ts';
 import { filterContainers } from './filters.ts';
 import { containerEvent, Lifecycle, splitMode } from './lifecycle.ts';
+import { linked, NO_LINKS } from './links.ts';
 import { readLog, type LogEntry, type LogQuery } from './logs.ts';
 import { allow, isRunning } from './moves.ts';
 import { randomName } from './names.ts';
@@ -64,8 +65,7 @@ export class Containers {
     const reservation = this.#registry.reserve(chosen);
     try {
       const { container, warnings } = await createContainer(this.parts, chosen, request, platform, {
-        idOf: (reference) => this.#registry.lookup(reference).container.id,
-        mountsOf: (reference) => this.#registry.lookup(reference).container.mounts,
+        find: (reference) => this.#registry.lookup(reference).container,
       });
       this.#registry.add(container);
       return { id: container.id, warnings };
@@ -303,7 +303,9 @@ export class Containers {
     const pids = new Map<string, number>();
     const [kind, other] = splitMode(c.hostConfig.PidMode);
     if (kind === 'container') pids.set(other, (await this.#find(other)).container.state.pid);
-    return { container: c, config: this.parts.config, paths: this.parts.paths, netns: c.netns, pidOf: (id: string) => pids.get(id) ?? 0 };
+    // A linked container that has gone meanwhile does not keep anybody from looking at this one.
+    const { env } = await linked(c, async (name) => (await this.#find(name)).container).catch(() => NO_LINKS);
+    return { container: c, config: this.parts.config, paths: this.parts.paths, netns: c.netns, linkEnv: env, pidOf: (id: string) => pids.get(id) ?? 0 };
   }
 
   // Marked at once, so that a second removal is refused; done when it is this container's turn.

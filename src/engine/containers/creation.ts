@@ -11,6 +11,7 @@ import { prepare } from '../spec/spec.ts';
 import type { CreateRequest, EndpointRequest } from './config.ts';
 import type { Container, MountPoint } from './container.ts';
 import { containerEvent, splitMode } from './lifecycle.ts';
+import { resolvedLinks } from './links.ts';
 import type { Parts } from './parts.ts';
 
 /** Docker's rule for names (moby daemon/names). */
@@ -23,21 +24,21 @@ export function checkName(name: string): string {
 }
 
 export interface Peers {
-  /** Full id of a container that exists. @throws NotFound */
-  idOf(reference: string): string;
-  mountsOf(reference: string): MountPoint[];
+  /** A container that exists. @throws NotFound */
+  find(reference: string): Container;
 }
 
 /** @throws NotFound `No such image: …`, InvalidParameter. Nothing is left when it throws. */
 export async function createContainer(parts: Parts, name: string, request: CreateRequest, platform: string | undefined, peers: Peers): Promise<{ container: Container; warnings: string[] }> {
   const image = imageFor(parts, request.Image ?? '', platform);
   const id = randomBytes(32).toString('hex');
-  const prepared = prepare(id, request, image, { config: parts.config, paths: parts.paths, mountsOf: peers.mountsOf });
+  const prepared = prepare(id, request, image, { config: parts.config, paths: parts.paths, mountsOf: (reference) => peers.find(reference).mounts });
   const { config, hostConfig } = prepared;
   for (const key of ['NetworkMode', 'PidMode', 'IpcMode'] as const) {
     const [kind, other] = splitMode(hostConfig[key]);
-    if (kind === 'container') hostConfig[key] = `container:${peers.idOf(other)}`;
+    if (kind === 'container') hostConfig[key] = `container:${peers.find(other).id}`;
   }
+  if (hostConfig.Links) hostConfig.Links = resolvedLinks(hostConfig.Links, name, (reference) => peers.find(reference));
   // Part of an id would become another network's one day.
   const network = parts.networks.find(hostConfig.NetworkMode);
   if (network && ![network.id, network.name].includes(hostConfig.NetworkMode)) hostConfig.NetworkMode = network.id;

@@ -15,6 +15,7 @@ import { ociSpec } from '../spec/spec.ts';
 import { parseSignal } from '../spec/signals.ts';
 import type { Container } from './container.ts';
 import { wallNow } from '../clock.ts';
+import { linked, type Linked } from './links.ts';
 import { allow, isRunning } from './moves.ts';
 import type { Parts } from './parts.ts';
 import { shimSpec } from './shim-spec.ts';
@@ -184,7 +185,8 @@ export class Lifecycle {
     c.ports = attachment.ports;
     c.netns = attachment.netns;
     this.parts.rows.setNetwork(c);
-    this.parts.networks.writeFiles(c, attachment);
+    const { hosts } = await this.#linked(c);
+    this.parts.networks.writeFiles(hosts.length > 0 ? { ...c, hostConfig: { ...c.hostConfig, ExtraHosts: [...(c.hostConfig.ExtraHosts ?? []), ...hosts] } } : c, attachment);
     return attachment.netns;
   }
 
@@ -197,10 +199,13 @@ export class Lifecycle {
     createBindSources(c);
     faultPoint('start.bind-sources');
     mountShareableShm(c.hostConfig, c.id, parts.paths);
-    const spec = ociSpec({ container: c, config: parts.config, paths: parts.paths, netns, pidOf: (id) => pids.get(id) ?? 0 });
+    const { env } = await this.#linked(c);
+    const spec = ociSpec({ container: c, config: parts.config, paths: parts.paths, netns, linkEnv: env, pidOf: (id) => pids.get(id) ?? 0 });
     writeFileSync(join(run, 'config.json'), ociJson(spec), { mode: 0o600 });
     replaceFile(join(parts.paths.container(c.id), SPEC_FILE), JSON.stringify(shimSpec(c, parts, consoleSize)));
   }
+
+  #linked = (c: Container): Promise<Linked> => linked(c, async (name) => (await this.peer(name)).container);
 
   /** The containers whose pid or ipc namespace this one joins. They run. @throws in dockerd's words (daemon/container_operations_unix.go) */
   async #namespaceDonors(c: Container): Promise<Container[]> {

@@ -54,6 +54,8 @@ export interface SpecInput {
   paths: Paths;
   /** Path of the network namespace to join; '' = the host's. */
   netns: string;
+  /** Variables that tell of linked containers. */
+  linkEnv?: readonly string[];
   /** Of containers that this one shares namespaces with (PidMode/IpcMode container:x), by full id. */
   pidOf(containerId: string): number;
 }

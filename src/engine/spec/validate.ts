@@ -11,6 +11,7 @@ import { checkDevices } from './devices.ts';
 import { checkEnvironment } from './env.ts';
 import { checkHealthcheck } from './health.ts';
 import type { Host } from './host.ts';
+import { parseLink } from './links.ts';
 import { checkMounts, checkTmpfs, cleaned, parseVolumesFrom } from './mount-points.ts';
 import { checkModes, donorOf, sharesContainer } from './namespaces.ts';
 import { checkResources } from './resources.ts';
@@ -140,8 +141,11 @@ function checkPlatform(hostConfig: HostConfig, daemon: Config, host: Host): void
   const [storage] = Object.keys(hostConfig.StorageOpt ?? {});
   if (storage === 'size') throw new InvalidParameter("--storage-opt is supported only for overlay over xfs with 'pquota' mount option");
   if (storage) throw new InvalidParameter(`Unknown option ${storage}`);
-  // A container that counts on a link would not work without it: better no container than that one.
-  if (hostConfig.Links?.length) throw new InvalidParameter(`Links are not supported (${hostConfig.Links.join(', ')}): put the containers on a network of their own and use their names`);
+  for (const link of hostConfig.Links ?? []) parseLink(link);
+  // On networks of users' making a link is an endpoint's. A container that counts on it would not work without it.
+  if (hostConfig.Links?.length && !['', 'default', 'bridge'].includes(hostConfig.NetworkMode)) {
+    throw new InvalidParameter(`Links are not supported on network ${hostConfig.NetworkMode} (${hostConfig.Links.join(', ')}): containers on it find each other by name`);
+  }
 }
 
 function checkExtraHost(entry: string): void {

@@ -1,0 +1,16 @@
+/** `--link` as it is written. */
+import { InvalidParameter } from '../errors.ts';
+
+export interface Link {
+  name: string;
+  alias: string;
+}
+
+/** `name`, `name:alias`, or `/name:/parent/alias` as inspect shows it. @throws InvalidParameter */
+export function parseLink(text: string): Link {
+  if (text === '') throw new InvalidParameter('empty string specified for links');
+  const [name = '', alias, ...rest] = text.split(':');
+  if (rest.length > 0) throw new InvalidParameter(`bad format for links: ${text}`);
+  if (alias === undefined) return { name, alias: name };
+  return name.startsWith('/') ? { name: name.slice(1), alias: alias.slice(alias.lastIndexOf('/') + 1) } : { name, alias };
+}
