@@ -13,11 +13,12 @@ export interface Dockerd extends AsyncDisposable {
   socket: string;
 }
 
-/** @throws when it cannot be had or does not come up */
-export async function startDockerd(): Promise<Dockerd> {
+/** @param hostNetwork without a network namespace of its own: right beside us
+ *  @throws when it cannot be had or does not come up */
+export async function startDockerd({ hostNetwork = false } = {}): Promise<Dockerd> {
   const directory = mkdtempSync(join(tmpdir(), 'hf-dockerd-'));
   const env = { ...process.env, PEER_DIR: directory };
-  const { stdout } = await run(script, ['start'], { env });
+  const { stdout } = await run(script, ['start', ...(hostNetwork ? ['--host-network'] : [])], { env });
   return {
     socket: stdout.trim().split('\n').at(-1)!,
     async [Symbol.asyncDispose]() {

@@ -427,12 +427,15 @@ describe('the daemon dies', () => {
   ])('at a create, %s: nothing is left', async (_, point) => {
     await engine.stop();
     const before = readdirSync('/sys/class/net');
+    const rules = (): string[] => [...tried('iptables -S; ip6tables -S').matchAll(/br-[0-9a-f]{12}/g)].map(([link]) => link);
+    const ruled = rules();
     await engine.startAgain({ HOLDFAST_FAULT: point });
     expect((await docker('network', 'create', 'half')).exitCode).not.toBe(0);
     await engine.startAgain();
     expect(await message('GET', '/networks/half')).toEqual([404, 'network half not found']);
     const known = ((await engine.api('GET', '/networks')).json as Net[]).map(({ Id }) => `br-${Id.slice(0, 12)}`);
     expect(readdirSync('/sys/class/net').filter((link) => link.startsWith('br-') && !known.includes(link) && !before.includes(link))).toEqual([]);
+    expect(rules().filter((link) => !known.includes(link) && !ruled.includes(link))).toEqual([]);
     await done('network', 'create', 'half');
   });
 

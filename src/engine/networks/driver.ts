@@ -86,7 +86,7 @@ export interface Driver {
   /** Makes a bridge. On failure nothing of it is left. */
   addBridge(bridge: Bridge): Promise<void>;
   /** Takes a bridge away on which nothing is left. Repeatable. */
-  removeBridge(link: string): Promise<void>;
+  removeBridge(bridge: Bridge): Promise<void>;
   /** What this host has routes to, in CIDR notation. */
   routes(): string[];
   hasLink(name: string): boolean;

@@ -80,19 +80,19 @@ export class NetlinkDriver implements Driver {
     try {
       await this.#restore({ always: true });
     } catch (error) {
-      await this.removeBridge(bridge.link).catch((reason: Error) => this.options.log.warn(`bridge ${bridge.link} stays: ${reason.message}`));
+      await this.removeBridge(bridge).catch((reason: Error) => this.options.log.warn(`bridge ${bridge.link} stays: ${reason.message}`));
       throw error;
     }
   }
 
-  async removeBridge(link: string): Promise<void> {
-    const bridge = this.#bridges.get(link);
+  async removeBridge(bridge: Bridge): Promise<void> {
+    const { link } = bridge;
     this.#bridges.delete(link);
     await this.settled();
     await this.#restoring?.catch(() => undefined);
     await this.#deleteBridge(link);
     if (!this.#firewall) return;
-    if (bridge) await withdrawTraffic([accepted(bridge)]);
+    await withdrawTraffic([accepted(bridge)]);
     await this.#restore({ always: true });
   }
 

@@ -257,7 +257,7 @@ export class Networks {
   }
 
   async #takeAway(network: Network, { told }: { told: boolean }): Promise<void> {
-    await this.#driver.removeBridge(network.bridge);
+    await this.#driver.removeBridge(bridgeOf(network));
     this.parts.store.delete(network.id, () => told && this.parts.events.record(eventOf(network, 'destroy')));
   }
 }

@@ -1,0 +1,156 @@
+/** Published ports: ranges, addresses, protocols, and what is taken. */
+import { execFileSync, spawn } from 'node:child_process';
+import { createSocket } from 'node:dgram';
+import { readdirSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { startEngine, type TestEngine } from './engine.ts';
+import { until } from './until.ts';
+
+let engine: TestEngine;
+/** Ports of this test process's own. */
+const BASE = 23_000 + 40 * (process.pid % 200);
+const docker = (...args: string[]) => engine.docker(...args).result;
+const done = async (...args: string[]): Promise<string> => {
+  const { stdout, stderr, exitCode } = await docker(...args);
+  expect(exitCode, `docker ${args.join(' ')}: ${stderr}`).toBe(0);
+  return stdout.trim();
+};
+const web = (name: string, ...options: string[]): Promise<string> =>
+  done('run', '-d', '--name', name, ...options, 'busybox', 'sh', '-c', `mkdir -p /w; echo ${name} > /w/index.html; for p in 80 81 82; do httpd -h /w -p $p; done; exec sleep 1000`);
+const served = async (url: string, by: string): Promise<void> => until(async () => (await engine.curl(url).catch(() => '')).trim() === by);
+const refused = async (url: string): Promise<boolean> => engine.curl(url).then(() => false, () => true);
+const links = (): string[] => readdirSync('/sys/class/net').filter((name) => name.startsWith('vh'));
+const state = async (name: string) => (await engine.api('GET', `/containers/${name}/json`)).json as {
+  State: { Status: string; Error: string; ExitCode: number }; NetworkSettings: { Ports: Record<string, { HostIp: string; HostPort: string }[] | null>; Networks: Record<string, { IPAddress: string; Gateway: string }> };
+};
+
+beforeAll(async () => {
+  engine = await startEngine();
+});
+afterAll(async () => engine?.[Symbol.asyncDispose]());
+afterEach(async () => {
+  const all = (await engine.api('GET', '/containers/json?all=1')).json as { Id: string }[];
+  await Promise.all(all.map(({ Id }) => engine.api('DELETE', `/containers/${Id}?force=1&v=1`)));
+});
+
+test('a range of host ports: the first that is free', async () => {
+  const range = `${BASE}-${BASE + 2}:80`;
+  for (const i of [0, 1, 2]) {
+    await web(`w${i}`, '-p', range);
+    expect((await state(`w${i}`)).NetworkSettings.Ports).toEqual({ '80/tcp': [{ HostIp: '0.0.0.0', HostPort: String(BASE + i) }, { HostIp: '::', HostPort: String(BASE + i) }] });
+  }
+  const { exitCode, stderr } = await docker('run', '-d', '--name', 'w3', '-p', range, 'busybox', 'true');
+  expect([exitCode, stderr]).toEqual([125, expect.stringContaining('all ports are allocated') as string]);
+  for (const i of [0, 1, 2]) await served(`http://127.0.0.1:${BASE + i}/`, `w${i}`);
+});
+
+test('a range to a range: one to one', async () => {
+  await web('w0', '-p', `${BASE}-${BASE + 2}:80-82`);
+  for (const i of [0, 1, 2]) await served(`http://127.0.0.1:${BASE + i}/`, 'w0');
+  expect((await done('port', 'w0')).split('\n').sort()).toEqual([0, 1, 2].flatMap((i) => [`${80 + i}/tcp -> 0.0.0.0:${BASE + i}`, `${80 + i}/tcp -> [::]:${BASE + i}`]).sort());
+});
+
+test('one host address: only there', async () => {
+  await web('w0', '-p', `127.0.0.1:${BASE}:80`, '-p', `[::1]:${BASE + 1}:80`);
+  const { Gateway } = (await state('w0')).NetworkSettings.Networks['bridge']!;
+  await served(`http://127.0.0.1:${BASE}/`, 'w0');
+  await served(`http://[::1]:${BASE + 1}/`, 'w0');
+  expect(await refused(`http://${Gateway}:${BASE}/`)).toBe(true);
+  expect(await refused(`http://[::1]:${BASE}/`)).toBe(true);
+  expect(await refused(`http://127.0.0.1:${BASE + 1}/`)).toBe(true);
+});
+
+test('the same port on two addresses is two', async () => {
+  await web('w1', '-p', `127.0.0.1:${BASE}:80`);
+  await web('w2', '-p', `127.0.0.2:${BASE}:80`);
+  await served(`http://127.0.0.1:${BASE}/`, 'w1');
+  await served(`http://127.0.0.2:${BASE}/`, 'w2');
+});
+
+test.each([['udp4', '127.0.0.1'], ['udp6', '::1']] as const)('udp, %s', async (family, address) => {
+  await done('run', '-d', '--name', 'echo', '-p', `${BASE}:7/udp`, 'busybox', 'sleep', '1000');
+  // The busybox at hand has nothing that listens for datagrams: one from here, in the container's network.
+  const { State: { Pid } } = (await engine.api('GET', '/containers/echo/json')).json as { State: { Pid: number } };
+  const script = "const s = require('dgram').createSocket('udp4'); s.on('message', (m, r) => s.send(m, r.port, r.address)).bind(7)";
+  const server = spawn('nsenter', ['-t', String(Pid), '-n', process.execPath, '-e', script], { stdio: 'ignore' });
+  const client = createSocket(family);
+  try {
+    let answer = '';
+    client.on('message', (data) => (answer = data.toString()));
+    await until(() => {
+      client.send('ping', BASE, address);
+      return answer === 'ping';
+    });
+  } finally {
+    client.close();
+    server.kill('SIGKILL');
+  }
+});
+
+test('-P: all that is exposed, at ports of the host’s choice', async () => {
+  await web('w0', '-P', '--expose', '80', '--expose', '81-82', '--expose', '53/udp');
+  const { Ports } = (await state('w0')).NetworkSettings;
+  expect(Object.keys(Ports).sort()).toEqual(['53/udp', '80/tcp', '81/tcp', '82/tcp']);
+  for (const key of ['80/tcp', '81/tcp', '82/tcp']) await served(`http://127.0.0.1:${Ports[key]![0]!.HostPort}/`, 'w0');
+  expect(new Set(['80/tcp', '81/tcp', '82/tcp'].map((key) => Ports[key]![0]!.HostPort)).size).toBe(3);
+});
+
+test('exposed only: shown, and not reached', async () => {
+  await web('w0', '--expose', '80');
+  expect((await state('w0')).NetworkSettings.Ports).toEqual({ '80/tcp': null });
+});
+
+describe('a port that is taken', () => {
+  test('by a container: refused before anything is made, in Docker’s words', async () => {
+    await web('w0', '-p', `${BASE}:80`);
+    const before = links();
+    const { exitCode, stderr } = await docker('run', '-d', '--name', 'late', '-p', `${BASE}:80`, 'busybox', 'sleep', '100');
+    const words = new RegExp(`failed to set up container networking: driver failed programming external connectivity on endpoint late \\([0-9a-f]{64}\\): Bind for 0\\.0\\.0\\.0:${BASE} failed: port is already allocated`);
+    expect([exitCode, stderr]).toEqual([125, expect.stringMatching(words) as string]);
+    expect((await state('late')).State).toMatchObject({ Status: 'created', ExitCode: 128, Error: expect.stringMatching(words) as string });
+    expect(links()).toEqual(before);
+    expect(readdirSync(join(engine.execRoot, 'netns'))).toHaveLength(1);
+    await done('rm', '-f', 'w0');
+    await done('start', 'late');
+  });
+
+  test('by another process: refused, in Docker’s words', async () => {
+    const other = createServer().listen(BASE, '0.0.0.0');
+    try {
+      const { exitCode, stderr } = await docker('run', '-d', '--name', 'late', '-p', `${BASE}:80`, 'busybox', 'sleep', '100');
+      expect([exitCode, stderr]).toEqual([125, expect.stringMatching(new RegExp(`failed to bind host port for 0\\.0\\.0\\.0:${BASE}:[0-9.]+:80/tcp: address already in use`)) as string]);
+    } finally {
+      await new Promise((resolve) => other.close(resolve));
+    }
+    await done('start', 'late');
+  });
+
+  test('nobody else gets a published one, and it is free again once its container is gone', async () => {
+    await web('w0', '-p', `${BASE}:80`);
+    const listens = (): boolean => {
+      try {
+        execFileSync(process.execPath, ['-e', `require('net').createServer().listen(${BASE},'0.0.0.0',()=>process.exit(0)).on('error',()=>process.exit(1))`], { stdio: 'ignore' });
+        return true;
+      } catch {
+        return false;
+      }
+    };
+    expect(listens()).toBe(false);
+    await engine.kill9();
+    expect(listens()).toBe(false);
+    await engine.startAgain();
+    await done('rm', '-f', 'w0');
+    await until(listens);
+  });
+
+  test('and so it is after the daemon’s death', async () => {
+    await web('w0', '-p', `${BASE}:80`);
+    await engine.kill9();
+    await served(`http://127.0.0.1:${BASE}/`, 'w0');
+    await served(`http://[::1]:${BASE}/`, 'w0');
+    await engine.startAgain();
+    expect((await docker('run', '--rm', '-p', `${BASE}:80`, 'busybox', 'true')).stderr).toContain(`Bind for 0.0.0.0:${BASE} failed: port is already allocated`);
+  });
+});
