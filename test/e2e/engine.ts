@@ -4,6 +4,7 @@ import { existsSync, mkdtempSync, openSync, closeSync, readdirSync, readFileSync
 import { join } from 'node:path';
 import type { Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
+import { namesFor } from '../../src/config/names.ts';
 import { busyboxTar } from './busybox.ts';
 import { request, type Answer } from './http.ts';
 import { until } from './until.ts';
@@ -94,6 +95,7 @@ export class TestEngine implements AsyncDisposable {
     await until(() => this.shims().length === 0);
     await this.stop();
     this.#takeAwayNetwork();
+    removeCgroup(namesFor(join(this.root, 'data'), this.execRoot).cgroupParent.cgroupfs);
     rmSync(this.root, { recursive: true, force: true });
   }
 
@@ -136,6 +138,13 @@ export class TestEngine implements AsyncDisposable {
 
 function readlinks(pid: number): string[] {
   return execFileSync('find', [`/proc/${pid}/fd`, '-type', 'l', '-printf', '%l\\n'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).split('\n');
+}
+
+/** Removes a cgroup and the empty ones below it, from every hierarchy. */
+export function removeCgroup(path: string): void {
+  const mounted = '/sys/fs/cgroup';
+  const places = ['.', ...readdirSync(mounted)].map((hierarchy) => join(mounted, hierarchy, path)).filter((place) => existsSync(place));
+  for (const place of places) execFileSync('find', [place, '-depth', '-type', 'd', '-exec', 'rmdir', '{}', ';'], { stdio: 'ignore' });
 }
 
 /** Starts a daemon with `busybox:latest` in it. */

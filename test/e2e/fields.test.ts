@@ -2,14 +2,18 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import YAML from 'yaml';
-import { startEngine, type TestEngine } from './engine.ts';
+import { removeCgroup, startEngine, type TestEngine } from './engine.ts';
 import { configFields, hostFields, type FieldCase } from './fields.ts';
 
 let engine: TestEngine;
 beforeAll(async () => {
   engine = await startEngine();
 });
-afterAll(async () => engine?.[Symbol.asyncDispose]());
+afterAll(async () => {
+  await engine?.[Symbol.asyncDispose]();
+  // What CgroupParent named is nobody's to remove but whoever named it.
+  removeCgroup('/holdfast-fields');
+});
 
 interface Schema { properties?: Record<string, unknown>; allOf?: Schema[]; $ref?: string }
 const document = YAML.parse(readFileSync(new URL('../../openapi.yaml', import.meta.url), 'utf8')) as { components: { schemas: Record<string, Schema> } };
