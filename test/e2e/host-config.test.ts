@@ -133,6 +133,23 @@ describe('shared memory', () => {
   });
 });
 
+test('--link on a network of one’s own is an alias that nobody else has', async () => {
+  await docker('network', 'create', 'linked-net');
+  try {
+    const id = await background('--name', 'net-db', '--network', 'linked-net');
+    const address = await inspect(id, '{{(index .NetworkSettings.Networks "linked-net").IPAddress}}');
+    const linking = await sh('cat /etc/hosts; env; ping -c 1 -W 3 database >/dev/null && echo reached', '--network', 'linked-net', '--link', 'net-db:database');
+    expect(linking).toMatchObject({ stderr: '', exitCode: 0 });
+    expect(linking.stdout).toContain(`${address}\tdatabase\n`);
+    expect(linking.stdout).not.toContain('DATABASE_NAME');
+    expect(linking.stdout).toMatch(/^reached$/m);
+    expect((await sh('grep -c database /etc/hosts; true', '--network', 'linked-net')).stdout).toBe('0\n');
+  } finally {
+    await docker('rm', '-f', 'net-db');
+    await docker('network', 'rm', 'linked-net');
+  }
+});
+
 describe('--link on the default bridge', () => {
   test('brings names and environment of the linked container', async () => {
     const id = await background('--name', 'linked-db', '--hostname', 'dbhost', '--expose', '5432', '--expose', '5433', '--expose', '53/udp', '-e', 'SECRET=open');

@@ -126,7 +126,7 @@ describe('HostConfig is refused', () => {
     ['dns of another', { NetworkMode: 'container:x', Dns: ['1.1.1.1'] }, 'conflicting options: dns and the network mode'],
     ['hosts of another', { NetworkMode: 'container:x', ExtraHosts: ['a:1.1.1.1'] }, 'conflicting options: custom host-to-IP mapping and the network mode'],
     ['links of the host', { NetworkMode: 'host', Links: ['a:b'] }, "conflicting options: host type networking can't be used with links. This would result in undefined behavior"],
-    ['links on another network', { NetworkMode: 'mine', Links: ['a:b'] }, 'Links are not supported on network mine (a:b): containers on it find each other by name'],
+    ['links without a network', { NetworkMode: 'none', Links: ['a:b'] }, 'Links need a network (a:b)'],
     ['an empty link', { Links: [''] }, 'empty string specified for links'],
     ['a link of three parts', { Links: ['a:b:c'] }, 'bad format for links: a:b:c'],
     ['port', { PortBindings: { 'x/tcp': [] } }, 'invalid port specification: "x"'],

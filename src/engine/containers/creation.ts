@@ -38,7 +38,7 @@ export async function createContainer(parts: Parts, name: string, request: Creat
     const [kind, other] = splitMode(hostConfig[key]);
     if (kind === 'container') hostConfig[key] = `container:${peers.find(other).id}`;
   }
-  if (hostConfig.Links) hostConfig.Links = resolvedLinks(hostConfig.Links, name, (reference) => peers.find(reference));
+  hostConfig.Links = resolvedLinks(hostConfig, name, (reference) => peers.find(reference));
   // Part of an id would become another network's one day.
   const network = parts.networks.find(hostConfig.NetworkMode);
   if (network && ![network.id, network.name].includes(hostConfig.NetworkMode)) hostConfig.NetworkMode = network.id;

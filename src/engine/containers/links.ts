@@ -1,20 +1,25 @@
 /**
- * Docker's legacy links, of containers on the default bridge: the linked container's address under an alias in /etc/hosts, and
- * what it exposes in the environment, both as they are when the linking one starts (moby daemon/links).
+ * Docker's legacy links. On the default bridge: the linked container's address under an alias in /etc/hosts, and what it exposes
+ * in the environment, both as they are when the linking one starts (moby daemon/links). On networks of users' making, where
+ * containers find each other by name: an alias that is this container's alone.
  */
 import { Conflict, InvalidParameter, NotFound, SystemFault } from '../errors.ts';
+import { isPredefined } from '../networks/network.ts';
 import { networkOf } from '../networks/plan.ts';
 import { donorOf } from '../spec/namespaces.ts';
 import { parseLink } from '../spec/links.ts';
+import type { HostConfig } from './config.ts';
 import type { Container } from './container.ts';
 import { isRunning } from './moves.ts';
 
-/** The network whose containers links are for; others have names. */
 const BRIDGE = 'bridge';
+const isOnBridge = ({ NetworkMode }: Pick<HostConfig, 'NetworkMode'>): boolean => networkOf(NetworkMode) === BRIDGE;
 
-/** Links as inspect shows and the start reads them: `/child:/parent/alias`. @throws InvalidParameter for a container that is not there */
-export function resolvedLinks(links: readonly string[], parent: string, find: (reference: string) => Container): string[] {
-  return links.map((text) => {
+/** Links as inspect shows and the start reads them: `/child:/parent/alias` on the default bridge.
+ *  @throws InvalidParameter there for a container that does not exist */
+export function resolvedLinks(hostConfig: Pick<HostConfig, 'Links' | 'NetworkMode'>, parent: string, find: (reference: string) => Container): string[] | null {
+  if (!hostConfig.Links || !isOnBridge(hostConfig)) return hostConfig.Links;
+  return hostConfig.Links.map((text) => {
     const { name, alias } = parseLink(text);
     let child: Container;
     try {
@@ -40,9 +45,8 @@ export const NO_LINKS: Linked = { hosts: [], env: [] };
 
 /** What a container sees of those that it links to. @throws SystemFault, Conflict when one of them cannot be reached */
 export async function linked(c: Container, peer: (name: string) => Promise<Container>): Promise<Linked> {
-  const { Links: links } = c.hostConfig;
-  if (!links?.length || networkOf(c.hostConfig.NetworkMode) !== BRIDGE) return NO_LINKS;
-  const all = await Promise.all(links.map(async (text) => {
+  if (!isOnBridge(c.hostConfig)) return { hosts: await aliases(c, peer), env: [] };
+  const all = await Promise.all((c.hostConfig.Links ?? []).map(async (text) => {
     const { name, alias } = parseLink(text);
     const child = await peer(name).catch((error: unknown) => {
       throw error instanceof NotFound ? new Conflict(`could not get container for ${name}: ${error.message}`) : error;
@@ -54,6 +58,21 @@ export async function linked(c: Container, peer: (name: string) => Promise<Conta
     return { hosts: `${names.join(' ')}:${address}`, env: linkEnvironment(child, address, `/${c.name}/${alias}`) };
   }));
   return { hosts: all.map(({ hosts }) => hosts), env: all.flatMap(({ env }) => env) };
+}
+
+/** Aliases that a network's names do not have anyway: those follow a container to its next address, a line in a file does not. */
+async function aliases(c: Container, peer: (name: string) => Promise<Container>): Promise<string[]> {
+  const lines: string[] = [];
+  for (const { network, networkId, request } of Object.values(c.endpoints).filter((endpoint) => !isPredefined(endpoint.network))) {
+    // The command line says it twice: of the endpoint and of the host.
+    const ofMode = [network, networkId].includes(c.hostConfig.NetworkMode) ? c.hostConfig.Links ?? [] : [];
+    for (const { name, alias } of [...new Set([...(request.Links ?? []), ...ofMode])].map(parseLink)) {
+      const child = await peer(name).catch(() => undefined);
+      const there = child && isRunning(child) ? child.endpoints[network] : undefined;
+      if (there?.ipAddress && !there.dnsNames.includes(alias)) lines.push(`${alias}:${there.ipAddress}`);
+    }
+  }
+  return lines;
 }
 
 interface Port { number: number; protocol: string }

@@ -142,10 +142,7 @@ function checkPlatform(hostConfig: HostConfig, daemon: Config, host: Host): void
   if (storage === 'size') throw new InvalidParameter("--storage-opt is supported only for overlay over xfs with 'pquota' mount option");
   if (storage) throw new InvalidParameter(`Unknown option ${storage}`);
   for (const link of hostConfig.Links ?? []) parseLink(link);
-  // On networks of users' making a link is an endpoint's. A container that counts on it would not work without it.
-  if (hostConfig.Links?.length && !['', 'default', 'bridge'].includes(hostConfig.NetworkMode)) {
-    throw new InvalidParameter(`Links are not supported on network ${hostConfig.NetworkMode} (${hostConfig.Links.join(', ')}): containers on it find each other by name`);
-  }
+  if (hostConfig.Links?.length && hostConfig.NetworkMode === 'none') throw new InvalidParameter(`Links need a network (${hostConfig.Links.join(', ')})`);
 }
 
 function checkExtraHost(entry: string): void {
