@@ -1,4 +1,5 @@
-// Bundles the daemon (dist/holdfastd.mjs, packages external) and the shim (dist/shim/: one file and koffi's native part).
+// Bundles the daemon (dist/daemon.cjs, with all packages but the native ones, and its code cache) and the shim (dist/shim/: one file and koffi's native part).
+import { execFileSync } from 'node:child_process';
 import { build } from 'esbuild';
 import { cpSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -17,25 +18,23 @@ const common = { bundle: true, platform: 'node', target: 'node20', define: { HOL
 // openapi.yaml becomes JSON here: parsing YAML at start costs 0.4 s (parts.md).
 const yaml = { name: 'yaml', setup: (b) => b.onLoad({ filter: /\.yaml$/ }, ({ path }) => ({ contents: JSON.stringify(YAML.parse(readFileSync(path, 'utf8'))), loader: 'json' })) };
 
-await build({ ...common, entryPoints: [`${root}src/main.ts`], outfile: `${dist}/holdfastd.mjs`, format: 'esm', packages: 'external', sourcemap: true, plugins: [yaml] });
+const cjs = {
+  ...common, format: 'cjs', minifySyntax: true, define: { ...common.define, 'import.meta.url': '__moduleUrl' },
+  banner: { js: "const __moduleUrl = require('node:url').pathToFileURL(__filename).href;" },
+};
+await build({ ...cjs, entryPoints: [`${root}src/main.ts`], outfile: `${dist}/daemon.cjs`, external: ['better-sqlite3', 'koffi'], minifyWhitespace: true, sourcemap: true, plugins: [yaml] });
+await build({ ...cjs, entryPoints: [`${root}src/loader.ts`], outfile: `${dist}/holdfastd.cjs` });
 // Split, so that a native module that does not load is a finding of `holdfastd check` and not its end.
 await build({
   ...common, entryPoints: { check: `${root}src/check/main.ts` }, outdir: `${dist}/check`, outExtension: { '.js': '.mjs' }, format: 'esm', splitting: true, external: ['better-sqlite3', 'koffi'],
   banner: { js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);" },
 });
-await build({
-  ...common, entryPoints: [`${root}src/shim/main.ts`], outfile: `${dist}/shim/shim.cjs`, format: 'cjs', minifySyntax: true, treeShaking: true,
-  define: { ...common.define, 'import.meta.url': '__moduleUrl' },
-  banner: { js: "const __moduleUrl = require('node:url').pathToFileURL(__filename).href;" },
-});
+await build({ ...cjs, entryPoints: [`${root}src/shim/main.ts`], outfile: `${dist}/shim/shim.cjs`, treeShaking: true });
 // Small processes of their own: the jailed unpacker and packer, the port proxy.
 for (const [entry, name] of [['src/engine/images/unpacker.ts', 'unpacker'], ['src/engine/images/packer.ts', 'packer'], ['src/engine/networks/proxy-main.ts', 'port-proxy']]) {
-  await build({
-    ...common, entryPoints: [`${root}${entry}`], outfile: `${dist}/${name}.cjs`, format: 'cjs',
-    define: { ...common.define, 'import.meta.url': '__moduleUrl' },
-    banner: { js: "const __moduleUrl = require('node:url').pathToFileURL(__filename).href;" },
-  });
+  await build({ ...cjs, entryPoints: [`${root}${entry}`], outfile: `${dist}/${name}.cjs` });
 }
 const triplet = `linux_${process.arch}`;
 cpSync(require.resolve(`@koromix/koffi-linux-${process.arch}/${triplet}/koffi.node`), `${dist}/shim/koffi.node`);
 cpSync(require.resolve(`@koromix/koffi-linux-${process.arch}/${triplet}/koffi.node`), `${dist}/koffi.node`);
+execFileSync(process.execPath, [`${dist}/holdfastd.cjs`, '--version'], { env: { HOLDFAST_CODE_CACHE: 'build' }, stdio: ['ignore', 'ignore', 'inherit'] });

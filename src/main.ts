@@ -30,10 +30,13 @@ async function main(): Promise<void> {
   const engine = await openEngine(config, paths, { shim: join(here, 'shim'), unpacker: join(here, 'unpacker.cjs'), packer: join(here, 'packer.cjs'), portProxy: join(here, 'port-proxy.cjs') }, log);
   const server = await createServer(engine, log);
   const listening = openListeners(config.hosts, config.execRoot, config.group);
+  // Begun first: nobody may be told that a container, only just to be read from the store, does not exist.
+  const restored = engine.restore();
+  restored.catch(() => undefined); // told below
   await server.listen(listening.fds);
   if (config.pidfile) writeFileSync(config.pidfile, `${process.pid}\n`);
   log.info({ version: VERSION, hosts: config.hosts, pid: process.pid }, 'serving');
-  engine.restore().then(() => log.info('all containers are restored'), (err: unknown) => log.error({ err }, 'restoring failed'));
+  restored.then(() => log.info('all containers are restored'), (err: unknown) => log.error({ err }, 'restoring failed'));
 
   let ending = false;
   const end = async (signal: string): Promise<void> => {

@@ -47,7 +47,8 @@ export interface Engine {
   readonly volumes: Volumes;
   readonly events: EventLog;
   readonly system: System;
-  /** Sweeps up what a dead daemon left half done, and finds every shim again; resolves when all that answer are restored. */
+  /** Sweeps up what a dead daemon left half done, and finds every shim again; resolves when all that answer are restored.
+   *  When it returns, everything that the store knows can be asked for: what is not restored yet makes its askers wait. */
   restore(): Promise<void>;
   /** Closes connections and the store; containers go on. */
   close(): Promise<void>;
@@ -72,7 +73,6 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
     store: new VolumeStore(db), events, root: paths.volumes(), usersOf: (name) => all().filter((c) => c.mounts.some((m) => m.name === name)).map((c) => c.id),
   });
   const networks = new Networks({ store: new NetworkStore(db), config, paths, events, log, proxyBundle: built.portProxy });
-  await networks.start();
   await volumes.start();
   const pool = new ShimPool(installShimBundle(built.shim, paths.shimBundles()), config.warmShims, join(config.dataRoot, 'shims', 'log'));
   const rows = new ContainerRows(db);
@@ -83,7 +83,10 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
     config, paths, containers, images, snapshots, networks, volumes, events, system,
     async restore() {
       const restored = containers.restore();
-      await restored;
+      const connected = networks.start();
+      await Promise.all([restored, connected]);
+      // Not before: on a busy host their start would take the CPU time that somebody's list is waiting for.
+      pool.fill();
       const ids = new Set(all().filter((c) => !c.state.final).map((c) => c.id));
       await networks.sweep((id) => ids.has(id));
       await images.sweep();

@@ -58,13 +58,18 @@ export function processesIn(cgroups: Map<string, string>): number[] {
   return directory === undefined ? [] : (read(join(directory, 'cgroup.procs')) ?? '').split('\n').filter(Boolean).map(Number).filter((pid) => pid > 1);
 }
 
-/** Moves processes into the cgroup `path` of every hierarchy that lets them (v1's cpuset wants to be set up first: left alone). */
+/**
+ * Moves processes into the cgroup `path` of every hierarchy that lets them (v1's cpuset wants to be set up first: left alone).
+ * Of v1's cpu into the root: below the containers' common group the shim would share that group's weight with them, and the
+ * busier they are, the later their lines would be read.
+ */
 export function joinCgroup(path: string, pids: number[]): void {
   for (const { mount, controllers } of hierarchies()) {
     if (controllers.includes('cpuset')) continue;
+    const directory = controllers.includes('cpu') ? mount : join(mount, path);
     try {
-      mkdirSync(join(mount, path), { recursive: true });
-      for (const pid of pids) writeFileSync(join(mount, path, 'cgroup.procs'), String(pid));
+      mkdirSync(directory, { recursive: true });
+      for (const pid of pids) writeFileSync(join(directory, 'cgroup.procs'), String(pid));
     } catch {
       continue;
     }

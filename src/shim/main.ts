@@ -5,10 +5,12 @@
 import { Socket } from 'node:net';
 import { basename, dirname } from 'node:path';
 import type { Adopt } from '../protocol/messages.ts';
-import { becomeSubreaper } from '../sys/process.ts';
+import { becomeSubreaper, favour } from '../sys/process.ts';
 import { Shim } from './shim.ts';
 
 const DAEMON_FD = 3;
+/** A line of output is stamped when it is read: on a busy host its reader must not wait behind those who compute. */
+const NICE = -5;
 
 let shim: Shim | undefined;
 let hostGoesDown = false;
@@ -48,6 +50,8 @@ daemon.on('close', () => {
 });
 
 async function adopt(given: Adopt): Promise<void> {
+  // Only now: that it is kept ready is nothing urgent.
+  favour(NICE);
   try {
     shim = await Shim.adopt(given, process.env.HOLDFAST_SHIM_BUNDLE ?? basename(dirname(process.argv[1] ?? '')));
   } catch (error) {

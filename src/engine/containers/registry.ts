@@ -46,8 +46,9 @@ export class Registry {
     const all = [...this.#byId.values()];
     const limit = new Semaphore(RESTORE_CONCURRENCY);
     for (const s of all) s.restored = limit.run(() => s.restore());
-    this.#restored = Promise.all(all.map((s) => s.restored));
-    return Promise.all(all.map((s) => s.restored.then(() => this.#finish(s)))).then(() => undefined);
+    const finished = all.map((s) => s.restored.then(() => this.#finish(s)));
+    this.#restored = Promise.all(finished);
+    return Promise.all(all.map((s, i) => finished[i]!.then(() => this.#startAfterBoot(s)))).then(() => undefined);
   }
 
   close(): void {
@@ -57,7 +58,7 @@ export class Registry {
 
   all = (): Container[] => [...this.#byId.values()].map((s) => s.container);
 
-  /** Resolves when all are restored, or when a list has waited long enough. */
+  /** Resolves when all are restored and what was to go is gone, or when a list has waited long enough. */
   restoredEnough = async (): Promise<void> => {
     let timer: NodeJS.Timeout | undefined;
     await Promise.race([this.#restored, new Promise((resolve) => (timer = setTimeout(resolve, LIST_PATIENCE_MS)))]);
@@ -104,7 +105,7 @@ export class Registry {
     return matches[0];
   }
 
-  // What was left half done is finished: a removal, a teardown, an --rm, a restart policy after a boot.
+  // What was left half done is finished: a removal, a teardown, an --rm.
   async #finish(s: Supervisor): Promise<void> {
     const c = s.container;
     try {
@@ -126,9 +127,18 @@ export class Registry {
           this.drop(s);
         }
       });
-      if (isOfEarlierBoot(c.state) && startsAfterBoot(c.hostConfig.RestartPolicy, c.state)) await this.lifecycle.start(s);
     } catch (err) {
       this.parts.log.error({ container: c.id, err }, 'could not finish what was left of it');
+    }
+  }
+
+  async #startAfterBoot(s: Supervisor): Promise<void> {
+    const c = s.container;
+    if (!isOfEarlierBoot(c.state) || !startsAfterBoot(c.hostConfig.RestartPolicy, c.state)) return;
+    try {
+      await this.lifecycle.start(s);
+    } catch (err) {
+      this.parts.log.error({ container: c.id, err }, 'could not start it after the boot');
     }
   }
 

@@ -33,6 +33,8 @@ export interface AttachmentParts {
   driver: Driver;
   /** By id, name or id prefix. @throws NotFound */
   network: (reference: string) => Network;
+  /** Resolves when what the last daemon left is taken up: nothing is changed before. */
+  ready: () => Promise<void>;
   /** What the setups say of names has changed. */
   namesChanged: () => Promise<void>;
 }
@@ -282,7 +284,7 @@ export class Attachments {
   }
 
   #inTurn<T>(id: string, work: () => Promise<T>): Promise<T> {
-    const before = this.#turns.get(id) ?? Promise.resolve();
+    const before = this.#turns.get(id) ?? this.parts.ready();
     const turn = before.then(work, work);
     this.#turns.set(id, turn);
     const leave = (): void => void (this.#turns.get(id) === turn && this.#turns.delete(id));

@@ -54,6 +54,8 @@ export class Networks {
   readonly #names: NameService;
   readonly #attachments: Attachments;
   #networks: Network[] = [];
+  /** Resolves when start() is done: until then nothing is attached, made or removed. */
+  #started: Promise<void> = Promise.resolve();
   #pruning = false;
 
   constructor(private readonly parts: NetworkParts) {
@@ -63,12 +65,19 @@ export class Networks {
     });
     this.#names = new NameService({ directory: paths.names(), log });
     this.#attachments = new Attachments({
-      store, config, paths, events, driver: this.#driver, network: (reference) => this.resolve(reference), namesChanged: () => this.#names.publish(this.#nameTables()),
+      store, config, paths, events, driver: this.#driver, network: (reference) => this.resolve(reference), ready: () => this.#started, namesChanged: () => this.#names.publish(this.#nameTables()),
     });
   }
 
   /** Makes the default networks' rows, re-adds links, rules and names that were wiped, undoes what was half done. A container that is attached is not disturbed. */
-  async start(): Promise<void> {
+  start(): Promise<void> {
+    const started = this.#start();
+    this.#started = started.catch(() => undefined);
+    return started;
+  }
+
+  // What can be asked for is there at once; links, rules and names follow.
+  async #start(): Promise<void> {
     const { store } = this.parts;
     const rows = store.networks();
     this.#networks = rows.filter(({ phase }) => phase === 'ready').map(({ network }) => network);
@@ -107,6 +116,7 @@ export class Networks {
 
   /** @throws InvalidParameter, Forbidden, Conflict `network with name X already exists`, NotFound with Docker's texts */
   async create(request: NetworkRequest): Promise<Network> {
+    await this.#started;
     const { store, config, events } = this.parts;
     const definition = define(request, { mtu: config.mtu, hostIp: config.ip });
     if (store.networks().some(({ network }) => network.name === definition.name)) throw new Conflict(`network with name ${definition.name} already exists`);
@@ -131,6 +141,7 @@ export class Networks {
 
   /** @throws NotFound, Forbidden when it is predefined or somebody is on it */
   async remove(reference: string): Promise<void> {
+    await this.#started;
     const network = this.resolve(reference);
     if (isPredefined(network.name)) throw new Forbidden(`${network.name} is a pre-defined network and cannot be removed`);
     if (this.#attachments.on(network.id).length > 0) throw new Forbidden(`error while removing network: network ${network.name} id ${network.id} has active endpoints`);
@@ -232,6 +243,7 @@ export class Networks {
 
   /** At the daemon's clean end. With nothing attached, bridges and rules go as well: the next start makes them in milliseconds. */
   async close(): Promise<void> {
+    await this.#started;
     await this.#attachments.idle();
     await this.#names.publish(this.#nameTables());
     this.letGo();

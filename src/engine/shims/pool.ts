@@ -26,7 +26,6 @@ export class ShimPool {
 
   constructor(private readonly bundle: ShimBundle, private readonly size: number, private readonly log: string) {
     mkdirSync(dirname(log), { recursive: true, mode: 0o700 });
-    this.#fill();
   }
 
   /**
@@ -57,16 +56,18 @@ export class ShimPool {
       const shim = this.#idle.shift() ?? this.#spawn();
       if (shim.process.exitCode !== null || shim.line.destroyed) continue;
       if (!this.#closed && this.#refill === undefined) {
-        this.#refill = setTimeout(() => this.#fill(), REFILL_DELAY_MS);
+        this.#refill = setTimeout(() => this.fill(), REFILL_DELAY_MS);
         this.#refill.unref();
       }
       return shim;
     }
   }
 
-  #fill(): void {
+  /** Starts as many as are to be ready. */
+  fill(): void {
+    clearTimeout(this.#refill);
     this.#refill = undefined;
-    while (this.#idle.length < this.size) this.#idle.push(this.#spawn());
+    while (!this.#closed && this.#idle.length < this.size) this.#idle.push(this.#spawn());
   }
 
   #spawn(): Anonymous {
