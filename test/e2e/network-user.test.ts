@@ -93,7 +93,9 @@ describe('making and taking away', () => {
     expect(await create({ Name: 'bridge' })).toEqual([403, 'operation is not permitted on predefined bridge network ']);
     expect(await create({ Name: 'n2', IPAM: { Config: [{ Subnet: `${subnet}.128/25` }] } })).toEqual([403, 'invalid pool request: Pool overlaps with other one on this address space']);
     expect((await create({ Name: 'n2', Driver: 'overlay' }))[0]).toBe(403);
-    expect((await create({ Name: 'n2', Driver: 'nonesuch' }))[0]).toBe(404);
+    expect(await create({ Name: 'n2', Driver: 'nonesuch' })).toEqual([404, 'plugin "nonesuch" not found']);
+    expect(await message('GET', '/networks/n1?scope=swarm')).toEqual([404, 'network n1 not found']);
+    expect(await message('POST', '/networks/n1/disconnect', { Container: 'gone', Force: true })).toEqual([404, 'endpoint gone not found']);
     expect(await message('DELETE', '/networks/host')).toEqual([403, 'host is a pre-defined network and cannot be removed']);
     expect(await message('DELETE', '/networks/nope')).toEqual([404, 'network nope not found']);
     expect(await message('GET', '/networks?filters={"foo":["x"]}')).toEqual([400, "invalid filter 'foo'"]);
@@ -373,6 +375,25 @@ describe('names', () => {
     await engine.startAgain();
     expect(await resolved('aa', 'aa')).toEqual([IPAddress]);
   });
+});
+
+test('many at once: each its own address, all by name, nothing left', async () => {
+  await Promise.all([0, 1, 2, 3].map((n) => done('network', 'create', `m${n}`)));
+  const containers = Array.from({ length: 12 }, (_, i) => ({ name: `c${i}`, network: `m${i % 4}` }));
+  await Promise.all(containers.map(({ name, network }) => sleeper(name, '--network', network, '--network-alias', 'all')));
+  await Promise.all(containers.map(({ name }, i) => done('network', 'connect', `m${(i + 1) % 4}`, name)));
+  const members = await Promise.all([0, 1, 2, 3].map((n) => inspect(`m${n}`)));
+  for (const { Containers } of members) expect(new Set(Object.values(Containers).map(({ IPv4Address }) => IPv4Address)).size).toBe(6);
+  for (const { name, network } of containers.slice(0, 4)) {
+    expect(await resolved('c0', name)).toEqual(network === 'm0' || network === 'm1' || network === 'm3' ? expect.arrayContaining([expect.stringMatching(/^10\./)]) : []);
+  }
+  expect(await resolved('c0', 'all')).toHaveLength(6);
+  const links = (): string[] => readdirSync('/sys/class/net').filter((link) => link.startsWith('vh'));
+  const before = links().length;
+  await Promise.all(containers.map(({ name }) => done('rm', '-f', name)));
+  await until(() => links().length <= before - 24);
+  for (const n of [0, 1, 2, 3]) expect((await inspect(`m${n}`)).Containers).toEqual({});
+  expect(readdirSync(join(engine.execRoot, 'netns'))).toEqual([]);
 });
 
 describe('apart', () => {

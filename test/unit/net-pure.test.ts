@@ -341,9 +341,9 @@ describe('what is asked for a network', () => {
     ['several faults', { Name: 'n', IPAM: { Config: [{ Subnet: '10.1.2.0/24', IPRange: '10.1.2.1/25', AuxiliaryAddresses: { a: 'y' } }] } }, 'invalid network config:\n* invalid ip-range 10.1.2.1/25: it should be 10.1.2.0/25\n* invalid auxiliary address a: invalid address'],
     ['two subnets', { Name: 'n', IPAM: { Config: [{ Subnet: '10.1.2.0/24' }, { Subnet: '10.1.3.0/24' }] } }, "bridge driver doesn't support multiple subnets"],
     ['no family', { Name: 'n', EnableIPv4: false }, 'IPv4 or IPv6 must be enabled'],
-    ['a driver of others', { Name: 'n', Driver: 'weave' }, 'could not find plugin weave in v1 plugin registry: plugin "weave" not found'],
+    ['a driver of others', { Name: 'n', Driver: 'weave' }, 'plugin "weave" not found'],
     ['a second host', { Name: 'n', Driver: 'host' }, 'only one instance of "host" network is allowed'],
-    ['icc', { Name: 'n', Options: { 'com.docker.network.bridge.enable_icc': 'x' } }, 'failed to parse com.docker.network.bridge.enable_icc value: "x" (strconv.ParseBool: parsing "x": invalid syntax)'],
+    ['icc', { Name: 'n', Options: { 'com.docker.network.bridge.enable_icc': 'x' } }, 'failed to parse com.docker.network.bridge.enable_icc value: x (strconv.ParseBool: parsing "x": invalid syntax)'],
   ])('refused: %s', (_, request, message) => expect(() => define(request, defaults)).toThrow(message));
 });
 

@@ -1,6 +1,6 @@
 /** /networks */
 import type { EndpointRequest } from '../../engine/containers/config.ts';
-import { InvalidParameter } from '../../engine/errors.ts';
+import { InvalidParameter, NotFound } from '../../engine/errors.ts';
 import { goBoolean, type NetworkRequest } from '../../engine/networks/definition.ts';
 import type { Handler } from '../call.ts';
 import { networkInspect } from '../wire/networks.ts';
@@ -27,6 +27,7 @@ export const networkHandlers: Record<string, Handler> = {
     const verbose = call.text('verbose');
     if (verbose !== '' && goBoolean(verbose) === undefined) throw new InvalidParameter(`invalid value for verbose: ${verbose}: strconv.ParseBool: parsing ${JSON.stringify(verbose)}: invalid syntax`);
     const network = call.engine.networks.resolve(call.param('id'));
+    if (!['', 'local'].includes(call.text('scope'))) throw new NotFound(`network ${call.param('id')} not found`);
     call.json(networkInspect(network, call.engine.networks.members(network.id)));
   },
 

@@ -127,7 +127,15 @@ export class Containers {
   }
 
   connect = async (reference: string, network: string, request: EndpointRequest): Promise<void> => connect(await this.#find(reference), network, request, this.parts);
-  disconnect = async (reference: string, network: string, options: { force: boolean }): Promise<void> => disconnect(await this.#find(reference), network, options, this.parts);
+
+  async disconnect(reference: string, network: string, options: { force: boolean }): Promise<void> {
+    const s = await this.#find(reference).catch((error: unknown) => {
+      // By force an endpoint can be taken away whose container is gone: here none outlives its container.
+      if (options.force && error instanceof NotFound) throw new NotFound(`endpoint ${reference} not found`);
+      throw error;
+    });
+    await disconnect(s, network, options, this.parts);
+  }
 
   async update(reference: string, changes: Partial<HostConfig>): Promise<string[]> {
     return updateContainer(await this.#find(reference), changes, this.parts);

@@ -73,10 +73,13 @@ export function define(request: NetworkRequest, defaults: { mtu: number; hostIp:
 }
 
 function checkDriver({ Driver: driver = '', Scope: scope = '', Ingress, ConfigOnly, ConfigFrom }: NetworkRequest): void {
-  if (driver === 'overlay' || scope === 'swarm' || Ingress) throw new Forbidden(NO_MANAGER);
+  if (Ingress) throw new Forbidden('Ingress network can only be global scope network');
+  if (driver === 'overlay') throw new Forbidden(NO_MANAGER);
+  if (scope === 'swarm') throw new Forbidden('cannot create a swarm scoped network when swarm is not active');
   if (driver === 'host' || driver === 'null') throw new Forbidden(`only one instance of "${driver}" network is allowed`);
-  if (driver !== '' && driver !== 'bridge') throw new NotFound(`could not find plugin ${driver} in v1 plugin registry: plugin "${driver}" not found`);
-  if (ConfigOnly || ConfigFrom?.Network) throw new NotImplemented('configuration-only networks are not supported');
+  if (driver !== '' && driver !== 'bridge') throw new NotFound(`plugin "${driver}" not found`);
+  if (ConfigOnly) throw new NotImplemented('configuration-only networks are not supported');
+  if (ConfigFrom?.Network) throw new NotFound(`configuration network ${JSON.stringify(ConfigFrom.Network)} does not exist`);
 }
 
 function enabled(asked: boolean | null | undefined, options: Record<string, string>, key: string, fallback: boolean): boolean {
@@ -99,7 +102,7 @@ export function goBoolean(text: string): boolean | undefined {
 
 function settingsOf(options: Record<string, string>, defaults: { mtu: number; hostIp: string }): BridgeSettings {
   const refuse = (key: string, why: string): never => {
-    throw new InvalidParameter(`failed to parse ${key} value: ${JSON.stringify(options[key])} (${why})`);
+    throw new InvalidParameter(`failed to parse ${key} value: ${options[key]} (${why})`);
   };
   const flag = (key: string, fallback: boolean): boolean => {
     const text = options[key];
