@@ -44,7 +44,6 @@ unmount_below() {
 # What each package is needed for stands before it: a command, or a file by its path.
 runtime_packages='
 runc runc
-/usr/lib/podman/netavark netavark
 /usr/lib/podman/aardvark-dns aardvark-dns
 /usr/share/containers/seccomp.json golang-github-containers-common
 iptables iptables

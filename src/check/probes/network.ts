@@ -13,10 +13,9 @@ const HELPER_DIRECTORIES = ['/usr/lib/podman', '/usr/libexec/podman', '/usr/loca
 interface Need { program: string; verdict: 'lacking' | 'advice'; without: string; versionFlag?: string; also?: readonly string[] }
 
 const needs: readonly Need[] = [
-  { program: 'netavark', verdict: 'lacking', without: 'containers get no network', also: HELPER_DIRECTORIES },
+  { program: 'nft', verdict: 'lacking', without: 'no ports are published, and networks are not kept apart' },
   { program: 'aardvark-dns', verdict: 'advice', without: 'containers do not find each other by name', also: HELPER_DIRECTORIES },
-  { program: 'iptables', verdict: 'lacking', without: 'netavark cannot publish ports' },
-  { program: 'nft', verdict: 'lacking', without: 'published ports cannot be kept open beside another firewall' },
+  { program: 'iptables', verdict: 'advice', without: 'where a firewall drops what it forwards, containers are not reached' },
   { program: 'ip', verdict: 'advice', without: 'you cannot look at what Holdfast made', versionFlag: '-V' },
 ];
 
