@@ -1,74 +1,139 @@
-/** What /info and /version tell of this host. */
-import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
-import { arch, cpus, hostname, release, totalmem } from 'node:os';
-import type { Config } from '../config/config.ts';
-import { API_VERSION, MIN_API_VERSION, VERSION } from '../version.ts';
+/** What there is to tell of this daemon and its host. */
+import { randomUUID } from 'node:crypto';
+import { readdirSync, readFileSync } from 'node:fs';
+import { arch, hostname, release, totalmem } from 'node:os';
+import { join } from 'node:path';
+import { DEFAULT_SECCOMP_PROFILE, type Config } from '../config/config.ts';
+import { replaceFile } from '../sys/file.ts';
+import { wallNow } from './clock.ts';
 import type { Container } from './containers/container.ts';
 import { standing } from './containers/moves.ts';
-import { wallNow } from './clock.ts';
-import { thisHost } from './spec/host.ts';
-import { rfc3339 } from './time.ts';
+import { versionOf, type Program } from './programs.ts';
+import { hostHasAppArmor } from './spec/apparmor.ts';
+import { thisHost, type Control } from './spec/host.ts';
+import { storageFacts, type StorageFacts } from './storage.ts';
 
 export interface SystemParts {
   config: Config;
   containers: () => Container[];
   /** How many images there are. */
   images: () => number;
+  /** How many clients listen to events. */
+  listeners: () => number;
 }
 
-const GO_ARCHITECTURE: Record<string, string> = { x64: 'amd64', ia32: '386' };
-const MACHINE: Record<string, string> = { x64: 'x86_64', arm64: 'aarch64' };
+export interface SystemFacts {
+  /** The daemon's, for as long as its data root lives. */
+  id: string;
+  hostname: string;
+  /** Wall ns. */
+  time: string;
+  containers: { all: number; running: number; paused: number; stopped: number };
+  images: number;
+  storage: StorageFacts;
+  controls: ReadonlySet<Control>;
+  cgroupVersion: '1' | '2';
+  ipv4Forwarding: boolean;
+  /** Whether bridged packets pass the firewall. */
+  bridgeNetfilter: { ipv4: boolean; ipv6: boolean };
+  openFiles: number;
+  listeners: number;
+  kernel: string;
+  operatingSystem: string;
+  osVersion: string;
+  /** As uname has it: x86_64. */
+  machine: string;
+  cpus: number;
+  memory: number;
+  proxies: { http: string; https: string; no: string };
+  /** Docker's: name=apparmor, name=seccomp,profile=builtin … */
+  securityOptions: string[];
+  runtime: Program;
+  init: Program;
+}
+
+export interface VersionFacts {
+  kernel: string;
+  /** Go's name of it: amd64. */
+  architecture: string;
+  /** The default runtime by its configured name. */
+  runtime: Program & { name: string };
+  init: Program;
+}
+
+const MACHINE: Record<string, string> = { x64: 'x86_64', arm64: 'aarch64', ia32: 'i686' };
+const ID_FILE = 'engine-id';
 
 export class System {
-  constructor(private readonly parts: SystemParts) {}
+  readonly #id: string;
 
-  info(): Record<string, unknown> {
+  constructor(private readonly parts: SystemParts) {
+    this.#id = stableId(join(parts.config.dataRoot, ID_FILE));
+  }
+
+  async facts(): Promise<SystemFacts> {
     const { config } = this.parts;
+    const host = thisHost();
     const containers = this.parts.containers();
     const count = (status: string): number => containers.filter((c) => standing(c) === status).length;
     const running = count('running') + count('restarting');
     const paused = count('paused');
-    const images = this.parts.images();
+    const [runtime, init] = await this.#programs();
     return {
-      ID: hostname(), Containers: containers.length, ContainersRunning: running, ContainersPaused: paused, ContainersStopped: containers.length - running - paused, Images: images,
-      Driver: 'overlay2', DriverStatus: [['Backing Filesystem', 'extfs'], ['Supports d_type', 'true'], ['Native Overlay Diff', 'true']],
-      Plugins: { Volume: ['local'], Network: ['bridge', 'host', 'null'], Authorization: null, Log: ['json-file', 'none'] },
-      MemoryLimit: true, SwapLimit: true, CpuCfsPeriod: true, CpuCfsQuota: true, CPUShares: true, CPUSet: true, PidsLimit: true, IPv4Forwarding: true,
-      Debug: config.debug, NFd: 0, OomKillDisable: thisHost().cgroup !== 'v2', NGoroutines: 0, SystemTime: rfc3339(wallNow()),
-      LoggingDriver: config.logDriver, CgroupDriver: config.cgroupDriver, CgroupVersion: thisHost().cgroup === 'v2' ? '2' : '1', NEventsListener: 0,
-      KernelVersion: release(), OperatingSystem: operatingSystem(), OSVersion: '', OSType: 'linux', Architecture: MACHINE[arch()] ?? arch(),
-      IndexServerAddress: 'https://index.docker.io/v1/', RegistryConfig: { InsecureRegistryCIDRs: ['127.0.0.0/8'], IndexConfigs: {}, Mirrors: [...config.registryMirrors] },
-      NCPU: cpus().length, MemTotal: totalmem(), GenericResources: null, DockerRootDir: config.dataRoot, HttpProxy: '', HttpsProxy: '', NoProxy: '',
-      Name: hostname(), Labels: [...config.labels], ExperimentalBuild: false, ServerVersion: VERSION,
-      Runtimes: Object.fromEntries(Object.entries(config.runtimes).map(([name, { path, args }]) => [name, { path, ...(args.length > 0 ? { runtimeArgs: args } : {}) }])),
-      DefaultRuntime: config.defaultRuntime, Swarm: { NodeID: '', NodeAddr: '', LocalNodeState: 'inactive', ControlAvailable: false, Error: '', RemoteManagers: null },
-      LiveRestoreEnabled: true, Isolation: '', InitBinary: config.initPath, ContainerdCommit: { ID: '' }, RuncCommit: { ID: '' }, InitCommit: { ID: '' },
-      SecurityOptions: ['name=seccomp,profile=builtin'], Warnings: [...config.warnings],
+      id: this.#id, hostname: hostname(), time: wallNow(),
+      containers: { all: containers.length, running, paused, stopped: containers.length - running - paused }, images: this.parts.images(),
+      storage: storageFacts(config.dataRoot), controls: host.controls, cgroupVersion: host.cgroup === 'v2' ? '2' : '1', ipv4Forwarding: host.ipv4Forwarding,
+      bridgeNetfilter: { ipv4: isOn('/proc/sys/net/bridge/bridge-nf-call-iptables'), ipv6: isOn('/proc/sys/net/bridge/bridge-nf-call-ip6tables') },
+      openFiles: readdirSync('/proc/self/fd').length, listeners: this.parts.listeners(), kernel: release(), operatingSystem: osRelease('PRETTY_NAME') || 'Linux', osVersion: osRelease('VERSION_ID'),
+      machine: MACHINE[arch()] ?? arch(), cpus: host.cpus, memory: totalmem(), proxies: { http: proxy('HTTP_PROXY'), https: proxy('HTTPS_PROXY'), no: environment('NO_PROXY') },
+      securityOptions: securityOptions(config, host.seccomp), runtime, init,
     };
   }
 
-  version(): Record<string, unknown> {
-    const details = { ApiVersion: API_VERSION, MinAPIVersion: MIN_API_VERSION, Arch: GO_ARCHITECTURE[arch()] ?? arch(), Os: 'linux', KernelVersion: release(), Experimental: 'false', GitCommit: '', GoVersion: '', BuildTime: '' };
-    return {
-      Platform: { Name: 'Holdfast' }, Components: [{ Name: 'Engine', Version: VERSION, Details: details }, { Name: 'runc', Version: runtimeVersion(this.parts.config), Details: { GitCommit: '' } }],
-      Version: VERSION, ApiVersion: API_VERSION, MinAPIVersion: MIN_API_VERSION, GitCommit: '', GoVersion: '', Os: 'linux', Arch: details.Arch, KernelVersion: release(), BuildTime: '',
-    };
+  async versions(): Promise<VersionFacts> {
+    const [runtime, init] = await this.#programs();
+    return { kernel: release(), architecture: thisHost().architecture, runtime: { ...runtime, name: this.parts.config.defaultRuntime }, init };
+  }
+
+  #programs(): Promise<[Program, Program]> {
+    const { runtimes, defaultRuntime, initPath } = this.parts.config;
+    return Promise.all([versionOf(runtimes[defaultRuntime]?.path ?? ''), versionOf(initPath)]);
   }
 }
 
-function runtimeVersion(config: Config): string {
+// A file, so that it outlives restarts, upgrades and a new host name.
+function stableId(path: string): string {
+  const known = text(path).trim();
+  if (known) return known;
+  const id = randomUUID();
+  replaceFile(path, `${id}\n`);
+  return id;
+}
+
+function securityOptions(config: Config, seccomp: boolean): string[] {
+  const profile = config.seccompProfile === DEFAULT_SECCOMP_PROFILE ? 'builtin' : config.seccompProfile;
+  return [
+    ...(hostHasAppArmor() ? ['name=apparmor'] : []), ...(seccomp ? [`name=seccomp,profile=${profile}`] : []),
+    ...(config.noNewPrivileges ? ['name=no-new-privileges'] : []), ...(hasCgroupNamespaces() ? ['name=cgroupns'] : []),
+  ];
+}
+
+const hasCgroupNamespaces = (): boolean => readdirSync('/proc/self/ns').includes('cgroup');
+
+/** os-release(5) */
+const osRelease = (key: string): string => new RegExp(`^${key}="?([^"\n]*)`, 'm').exec(text('/etc/os-release') || text('/usr/lib/os-release'))?.[1] ?? '';
+
+const environment = (name: string): string => process.env[name] || process.env[name.toLowerCase()] || '';
+
+/** Without its password. */
+const proxy = (name: string): string => environment(name).replace(/\/\/[^@/]*@/, '//xxxxx:xxxxx@');
+
+const isOn = (path: string): boolean => text(path).trim() === '1';
+
+function text(path: string): string {
   try {
-    return /version (\S+)/.exec(execFileSync(config.runtimes[config.defaultRuntime]!.path, ['--version'], { encoding: 'utf8' }))?.[1] ?? '';
+    return readFileSync(path, 'utf8');
   } catch {
     return '';
-  }
-}
-
-function operatingSystem(): string {
-  try {
-    return /^PRETTY_NAME="?([^"\n]*)/m.exec(readFileSync('/etc/os-release', 'utf8'))?.[1] ?? 'Linux';
-  } catch {
-    return 'Linux';
   }
 }

@@ -1,5 +1,6 @@
 /** Files and descriptors beyond node:fs: locks, FIFOs, pipes, flags. */
-import { closeSync, fsyncSync, openSync } from 'node:fs';
+import { closeSync, fsyncSync, openSync, renameSync, writeSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { check, declare, Errno, errno, type Fd } from './libc.ts';
 
 const flockCall = declare('int flock(int fd, int operation)');
@@ -9,6 +10,7 @@ const fcntlCall = declare('int fcntl(int fd, int command, long argument)');
 const fallocateCall = declare('int fallocate(int fd, int mode, long offset, long length)');
 const chrootCall = declare('int chroot(const char *path)');
 const chdirCall = declare('int chdir(const char *path)');
+const getdentsCall = declare('long getdents64(int fd, void *entries, size_t size)');
 const unshareCall = declare('int unshare(int flags)');
 
 const LOCK_EX = 2;
@@ -20,6 +22,7 @@ const F_DUPFD_CLOEXEC = 1030;
 const F_SETPIPE_SZ = 1031;
 const O_NONBLOCK = 0o4000;
 const CLONE_FS = 0x200;
+const DT_UNKNOWN = 0;
 
 /** An exclusive lock that dies with its holder. flock(2). */
 export interface Lock {
@@ -72,6 +75,32 @@ export function syncDirectory(path: string): void {
   } finally {
     closeSync(fd);
   }
+}
+
+/** Whether a directory's entries tell their types. Each begins with an inode and an offset (8 bytes each), its length (2) and its type (1). getdents64(2) */
+export function tellsTypes(path: string): boolean {
+  const fd = openSync(path, 'r');
+  try {
+    const entries = Buffer.alloc(4096);
+    check(getdentsCall(fd, entries, entries.length), 'getdents64', path);
+    return entries[18] !== DT_UNKNOWN;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Replaces a file whole: after a crash it is the old one or the new one. */
+export function replaceFile(path: string, text: string): void {
+  const draft = `${path}.new`;
+  const fd = openSync(draft, 'w', 0o600);
+  try {
+    writeSync(fd, text);
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+  renameSync(draft, path);
+  syncDirectory(dirname(path));
 }
 
 /** Jails the calling thread alone under `root`. For worker threads: only synchronous fs calls obey the jail. unshare(2) CLONE_FS, chroot(2). */

@@ -4,6 +4,7 @@ import { InvalidParameter } from '../../engine/errors.ts';
 import type { Call, Handler } from '../call.ts';
 import { booleanFilter, toBoolean } from '../query.ts';
 import { filesystemChanges } from '../wire/changes.ts';
+import { imagesPruned } from '../wire/images.ts';
 
 const list = (call: Call, name: string): string[] => call.query[name] as string[];
 
@@ -32,7 +33,6 @@ export const archiveHandlers: Record<string, Handler> = {
   async ImagePrune(call) {
     const filters = call.filters();
     const dangling = booleanFilter(filters, 'dangling') ?? true;
-    const { deleted, reclaimed } = await call.engine.images.prune(filters, { dangling });
-    call.json({ ImagesDeleted: deleted.length > 0 ? deleted : null, SpaceReclaimed: reclaimed });
+    call.json(imagesPruned(await call.engine.images.prune(filters, { dangling })));
   },
 };

@@ -4,16 +4,17 @@ import type { WaitCondition } from '../../protocol/messages.ts';
 import type { CreateRequest, HostConfig } from '../../engine/containers/config.ts';
 import type { Container } from '../../engine/containers/container.ts';
 import { isRunning } from '../../engine/containers/moves.ts';
+import type { Stats } from '../../engine/containers/stats.ts';
 import { InvalidParameter, NotImplemented } from '../../engine/errors.ts';
 import { wallNow } from '../../engine/clock.ts';
 import type { Call, Handler } from '../call.ts';
 import { prefixed } from '../errors.ts';
 import { toNanoseconds } from '../query.ts';
-import { containerInspect, containerSummary } from '../wire/containers.ts';
+import { containerCreated, containerInspect, containersPruned, containerSummary, containerUpdated, type Sizes } from '../wire/containers.ts';
 import { encodeLogError, encodeLogs } from '../wire/logs.ts';
+import { containerStats } from '../wire/stats.ts';
 
 const STATS_INTERVAL_MS = 1000;
-const NEVER = '0001-01-01T00:00:00Z';
 const CONDITIONS = ['not-running', 'next-exit', 'removed'];
 
 const done = (call: Call): void => call.empty(204);
@@ -23,7 +24,7 @@ export const containerHandlers: Record<string, Handler> = {
   async ContainerList(call) {
     const found = await call.engine.containers.list({ all: call.flag('all'), limit: call.number('limit') ?? 0, filters: call.filters() });
     const now = BigInt(wallNow());
-    call.json(found.map((c) => containerSummary(c, imageName(call, c), now)));
+    call.json(await Promise.all(found.map(async (c) => containerSummary(c, { imageName: imageName(call, c), now, ...(call.flag('size') ? { sizes: await sizesOf(call, c) } : {}) }))));
   },
 
   async ContainerCreate(call) {
@@ -31,23 +32,20 @@ export const containerHandlers: Record<string, Handler> = {
     if (Object.keys(request).every((key) => key === 'HostConfig' || key === 'NetworkingConfig')) throw new InvalidParameter('config cannot be empty in order to create a container');
     const places = Object.keys(request.NetworkingConfig?.EndpointsConfig ?? {});
     if (places.length > 1 && !call.atLeast('1.44')) throw new InvalidParameter(`Container cannot be created with multiple network endpoints: ${places.sort().join(', ')}`);
-    const { id, warnings } = await call.engine.containers.create(call.text('name') || undefined, request, (call.atLeast('1.41') && call.text('platform')) || undefined);
-    call.json({ Id: id, Warnings: warnings }, 201);
+    call.json(containerCreated(await call.engine.containers.create(call.text('name') || undefined, request, (call.atLeast('1.41') && call.text('platform')) || undefined)), 201);
   },
 
   async ContainerPrune(call) {
-    const { deleted, reclaimed } = await call.engine.containers.prune(call.filters());
-    call.json({ ContainersDeleted: deleted.length > 0 ? deleted : null, SpaceReclaimed: reclaimed });
+    call.json(containersPruned(await call.engine.containers.prune(call.filters())));
   },
 
   async ContainerInspect(call) {
     const { engine } = call;
     const c = await engine.containers.resolve(call.param('id'));
     const image = engine.images.find(c.imageId);
-    const rw = call.flag('size') ? await engine.snapshots.sizeRw(c.id) : 0;
     call.json(containerInspect(c, {
       execIds: engine.containers.execsOf(c.id), logPath: engine.containers.logPath(c), directory: engine.paths.container(c.id),
-      graphDriver: engine.snapshots.describe(c.id, image?.chains ?? []), ...(call.flag('size') ? { sizes: { rw, rootFs: rw + (image?.size ?? 0) } } : {}),
+      graphDriver: engine.snapshots.describe(c.id, image?.chains ?? []), ...(call.flag('size') ? { sizes: await sizesOf(call, c) } : {}),
     }));
   },
 
@@ -80,21 +78,17 @@ export const containerHandlers: Record<string, Handler> = {
   async ContainerStats(call) {
     const { containers } = call.engine;
     const c = await containers.resolve(call.param('id'));
-    const sample = async (previous?: Sample): Promise<Sample> => {
-      const running = isRunning(c);
-      const now = running ? await containers.stats(c.id) : {};
-      return { name: `/${c.name}`, id: c.id, ...now, read: running ? new Date().toISOString() : NEVER, preread: previous?.read ?? NEVER, precpu_stats: previous?.cpu_stats ?? emptyCpu, ...('cpu_stats' in now ? {} : { cpu_stats: emptyCpu, memory_stats: {}, pids_stats: {}, blkio_stats: {}, storage_stats: {}, num_procs: 0 }) } as Sample;
-    };
     if (!call.flag('stream')) {
-      const first = await sample();
-      if ((call.atLeast('1.41') && call.flag('one-shot')) || !isRunning(c)) return call.json(first);
+      const first = await containers.stats(c.id);
+      if ((call.atLeast('1.41') && call.flag('one-shot')) || !isRunning(c)) return call.json(containerStats(c, first));
       await pause(STATS_INTERVAL_MS);
-      return call.json(await sample(first));
+      return call.json(containerStats(c, await containers.stats(c.id), first));
     }
     return call.stream('application/json', async (write, signal) => {
-      for (let last: Sample | undefined; !signal.aborted && c.phase === 'ready'; await pause(STATS_INTERVAL_MS)) {
-        last = await sample(last);
-        await write(`${JSON.stringify(last)}\n`);
+      for (let last: Stats | undefined; !signal.aborted && c.phase === 'ready'; await pause(STATS_INTERVAL_MS)) {
+        const now = await containers.stats(c.id);
+        await write(`${JSON.stringify(containerStats(c, now, last))}\n`);
+        last = now;
       }
     });
   },
@@ -124,7 +118,7 @@ export const containerHandlers: Record<string, Handler> = {
     done(call);
   },
   async ContainerUpdate(call) {
-    call.json({ Warnings: nullable(await call.engine.containers.update(call.param('id'), await call.body<Partial<HostConfig>>())) });
+    call.json(containerUpdated(await call.engine.containers.update(call.param('id'), await call.body<Partial<HostConfig>>())));
   },
   async ContainerRename(call) {
     await call.engine.containers.rename(call.param('id'), call.text('name'));
@@ -171,10 +165,7 @@ export const containerHandlers: Record<string, Handler> = {
   },
 };
 
-interface Sample { read: string; cpu_stats: unknown; [key: string]: unknown }
-const emptyCpu = { cpu_usage: { total_usage: 0, usage_in_kernelmode: 0, usage_in_usermode: 0 }, throttling_data: { periods: 0, throttled_periods: 0, throttled_time: 0 } };
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
-const nullable = <T>(list: T[]): T[] | null => (list.length > 0 ? list : null);
 
 function attachOptions(call: Call, framed: boolean) {
   const keys = call.text('detachKeys');
@@ -189,7 +180,10 @@ function detachKeys(text: string): number[] {
   }
 }
 
-// The name as created, or the id once that name is another image's.
-function imageName(call: Call, c: Container): string {
-  return call.engine.images.idOf(c.config.Image) === c.imageId ? c.config.Image : c.imageId;
+/** The name as created, or the id once that name is another image's. */
+export const imageName = (call: Call, c: Container): string => (call.engine.images.idOf(c.config.Image) === c.imageId ? c.config.Image : c.imageId);
+
+export async function sizesOf({ engine }: Call, c: Container): Promise<Sizes> {
+  const rw = await engine.snapshots.sizeRw(c.id);
+  return { rw, rootFs: rw + (engine.images.find(c.imageId)?.size ?? 0) };
 }

@@ -1,6 +1,7 @@
 /** Execs. */
 import type { ExecConfig } from '../../engine/containers/execs.ts';
 import type { Handler } from '../call.ts';
+import { execInspect } from '../wire/exec.ts';
 
 export const execHandlers: Record<string, Handler> = {
   async ContainerExec(call) {
@@ -32,13 +33,6 @@ export const execHandlers: Record<string, Handler> = {
   },
 
   async ExecInspect(call) {
-    const exec = await call.engine.containers.inspectExec(call.param('id'));
-    const { config } = exec;
-    call.json({
-      ID: exec.id, Running: exec.running, ExitCode: exec.exitCode,
-      ProcessConfig: { tty: config.Tty, entrypoint: config.Cmd[0], arguments: config.Cmd.slice(1), privileged: config.Privileged, ...(config.User ? { user: config.User } : {}) },
-      OpenStdin: config.AttachStdin, OpenStderr: config.AttachStderr, OpenStdout: config.AttachStdout, CanRemove: exec.exitCode !== null, ContainerID: exec.containerId,
-      DetachKeys: '', Pid: exec.pid,
-    });
+    call.json(execInspect(await call.engine.containers.inspectExec(call.param('id'))));
   },
 };

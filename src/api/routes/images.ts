@@ -1,9 +1,8 @@
 /** /images */
-import type { Image } from '../../engine/images/image.ts';
 import { InvalidParameter, NotImplemented } from '../../engine/errors.ts';
-import { rfc3339, unixSeconds } from '../../engine/time.ts';
 import type { Handler } from '../call.ts';
 import { booleanFilter, checkFilterKeys } from '../query.ts';
+import { imageDeleted, imageHistory, imageInspect, imageSummary } from '../wire/images.ts';
 
 const FILTERS = ['dangling', 'label', 'before', 'since', 'until', 'reference'];
 
@@ -17,11 +16,9 @@ export const imageHandlers: Record<string, Handler> = {
       ...(filters.get('before')?.[0] ? { before: filters.get('before')![0]! } : {}), ...(filters.get('since')?.[0] ? { since: filters.get('since')![0]! } : {}), until: filters.get('until') ?? [],
     }, { all: call.flag('all') });
     const users = call.engine.containers.all();
-    call.json(found.map((image) => ({
-      Id: image.id, ParentId: image.parent, RepoTags: image.repoTags, RepoDigests: image.repoDigests, Created: created(image), Size: image.size, SharedSize: -1,
-      Labels: image.config.config?.Labels ?? null, Containers: call.atLeast('1.51') ? users.filter((c) => c.imageId === image.id).length : -1,
-      ...(call.atLeast('1.44') ? {} : { VirtualSize: image.size }),
-    })));
+    const shared = call.flag('shared-size') ? call.engine.images.sharedSizes() : undefined;
+    const containers = (id: string): number => (call.atLeast('1.51') ? users.filter((c) => c.imageId === id).length : -1);
+    call.json(found.map((image) => imageSummary(image, { containers: containers(image.id), sharedSize: shared?.get(image.id) ?? -1 }, call.atLeast)));
   },
 
   async ImageCreate(call) {
@@ -48,17 +45,11 @@ export const imageHandlers: Record<string, Handler> = {
 
   ImageInspect(call) {
     const image = call.engine.images.resolve(call.param('name'));
-    const { config } = image;
-    call.json({
-      Id: image.id, RepoTags: image.repoTags, RepoDigests: image.repoDigests, Parent: image.parent, Comment: config.comment ?? '', ...(config.created ? { Created: config.created } : {}),
-      DockerVersion: config.docker_version ?? '', Author: config.author ?? '', Config: config.config ?? {}, Architecture: config.architecture, ...(config.variant ? { Variant: config.variant } : {}), Os: config.os,
-      Size: image.size, ...(call.atLeast('1.44') ? {} : { VirtualSize: image.size }), GraphDriver: { Data: null, Name: 'overlay2' }, RootFS: { Type: 'layers', Layers: config.rootfs.diff_ids },
-      Metadata: { LastTagTime: rfc3339(image.tagged === '0' ? '' : image.tagged) },
-    });
+    call.json(imageInspect(image, call.engine.snapshots.describeImage(image.chains), call.atLeast));
   },
 
   ImageHistory(call) {
-    call.json(call.engine.images.history(call.param('name')));
+    call.json(imageHistory(call.engine.images.history(call.param('name'))));
   },
 
   async ImageTag(call) {
@@ -67,11 +58,9 @@ export const imageHandlers: Record<string, Handler> = {
   },
 
   async ImageDelete(call) {
-    call.json(await call.engine.images.remove(call.param('name'), { force: call.flag('force'), noprune: call.flag('noprune') }));
+    call.json(imageDeleted(await call.engine.images.remove(call.param('name'), { force: call.flag('force'), noprune: call.flag('noprune') })));
   },
 };
-
-const created = (image: Image): number => (image.config.created ? Math.floor(Date.parse(image.config.created) / 1000) : unixSeconds(image.created));
 
 // Of a registry nothing is known yet; what is here already is up to date as far as can be told.
 async function pull(call: Parameters<Handler>[0], name: string, tag: string): Promise<void> {

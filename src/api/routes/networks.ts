@@ -3,7 +3,7 @@ import type { EndpointRequest } from '../../engine/containers/config.ts';
 import { InvalidParameter, NotFound } from '../../engine/errors.ts';
 import { goBoolean, type NetworkRequest } from '../../engine/networks/definition.ts';
 import type { Handler } from '../call.ts';
-import { networkInspect } from '../wire/networks.ts';
+import { networkCreated, networkInspect, networksPruned } from '../wire/networks.ts';
 
 interface ConnectRequest {
   Container?: string;
@@ -35,7 +35,7 @@ export const networkHandlers: Record<string, Handler> = {
     const asked = await call.body<NetworkRequest>();
     // Older clients know no networks without IPv4.
     const { id } = await call.engine.networks.create(call.atLeast('1.48') ? asked : { ...asked, EnableIPv4: null });
-    call.json({ Id: id, Warning: '' }, 201);
+    call.json(networkCreated(id), 201);
   },
 
   async NetworkConnect(call) {
@@ -56,7 +56,6 @@ export const networkHandlers: Record<string, Handler> = {
   },
 
   async NetworkPrune(call) {
-    const gone = await call.engine.networks.prune(call.filters());
-    call.json({ NetworksDeleted: gone.length > 0 ? gone : null });
+    call.json(networksPruned(await call.engine.networks.prune(call.filters())));
   },
 };

@@ -1,20 +1,23 @@
 /** _ping, version, info, events, disk usage. */
-import type { Event } from '../../engine/events/event.ts';
+import { wallNow } from '../../engine/clock.ts';
 import { matcher } from '../../engine/events/filter.ts';
 import { InvalidParameter } from '../../engine/errors.ts';
-import { unixSeconds } from '../../engine/time.ts';
 import type { Handler } from '../call.ts';
 import { toNanoseconds } from '../query.ts';
 import { containerSummary } from '../wire/containers.ts';
-import { wallNow } from '../../engine/clock.ts';
+import { eventLine } from '../wire/events.ts';
+import { imageSummary } from '../wire/images.ts';
+import { diskUsage, systemInfo, systemVersion } from '../wire/system.ts';
+import { volumeInspect } from '../wire/volumes.ts';
+import { imageName, sizesOf } from './containers.ts';
 
 const PING = { 'cache-control': 'no-cache, no-store, must-revalidate', pragma: 'no-cache', 'builder-version': '1', swarm: 'inactive', 'content-type': 'text/plain; charset=utf-8' };
 
 export const systemHandlers: Record<string, Handler> = {
   SystemPing: (call) => void call.reply.headers(PING).send(Buffer.from('OK')),
   SystemPingHead: (call) => void call.reply.headers({ ...PING, 'content-length': '0' }).send(),
-  SystemVersion: (call) => call.json(call.engine.system.version()),
-  SystemInfo: (call) => call.json(call.engine.system.info()),
+  SystemVersion: async (call) => call.json(systemVersion(await call.engine.system.versions())),
+  SystemInfo: async (call) => call.json(systemInfo(await call.engine.system.facts(), call.engine.config, call.atLeast)),
 
   async SystemEvents(call) {
     const since = toNanoseconds('since', call.text('since'));
@@ -32,22 +35,14 @@ export const systemHandlers: Record<string, Handler> = {
     const { engine } = call;
     const images = engine.images.list({ labels: [], references: [] }, { all: true });
     const containers = engine.containers.all();
+    const shared = engine.images.sharedSizes();
     const now = BigInt(wallNow());
-    call.json({
-      LayersSize: images.reduce((sum, image) => sum + image.size, 0),
-      Images: images.map((i) => ({ Id: i.id, ParentId: i.parent, RepoTags: i.repoTags, RepoDigests: i.repoDigests, Created: unixSeconds(i.created), Size: i.size, SharedSize: 0, Labels: i.config.config?.Labels ?? null, Containers: containers.filter((c) => c.imageId === i.id).length })),
-      Containers: await Promise.all(containers.map(async (c) => ({ ...containerSummary(c, c.config.Image, now), SizeRw: await engine.snapshots.sizeRw(c.id) }))),
-      Volumes: engine.volumes.list().map((v) => ({ Name: v.name, Driver: v.driver, Mountpoint: v.mountpoint, Labels: v.labels, Options: v.options, Scope: 'local', UsageData: { Size: -1, RefCount: containers.filter((c) => c.mounts.some((m) => m.name === v.name)).length } })),
-      BuildCache: [],
-    });
+    const speaks = call.atLeast;
+    call.json(diskUsage({
+      layersSize: engine.images.layersSize(),
+      images: images.map((i) => imageSummary(i, { containers: containers.filter((c) => c.imageId === i.id).length, sharedSize: shared.get(i.id) ?? 0 }, speaks)),
+      containers: await Promise.all(containers.map(async (c) => containerSummary(c, { imageName: imageName(call, c), now, sizes: await sizesOf(call, c) }))),
+      volumes: await Promise.all(engine.volumes.list().map(async (v) => volumeInspect(v, { size: await engine.volumes.sizeOf(v), containers: engine.volumes.usageOf(v.name) }))),
+    }));
   },
 };
-
-// Numbers of nanoseconds do not fit into a double: the digits are put in as text.
-function eventLine(event: Event): string {
-  const { type, action, actor, attributes, time } = event;
-  const legacy = type === 'container' ? { status: action, id: actor, from: attributes['image'] ?? '' } : type === 'image' ? { status: action, id: actor } : {};
-  const text = JSON.stringify({ ...legacy, Type: type, Action: action, Actor: { ID: actor, Attributes: attributes }, scope: 'local', time: unixSeconds(time) });
-  return `${text.slice(0, -1)},"timeNano":${time}}\n`;
-}
-

@@ -8,32 +8,56 @@ import { cgroupDirectories } from './cgroups.ts';
 import type { Container } from './container.ts';
 import { isRunning } from './status.ts';
 
-export type Stats = Record<string, unknown>;
+export interface CpuStats {
+  cpu_usage: { total_usage: number; percpu_usage?: number[]; usage_in_kernelmode: number; usage_in_usermode: number };
+  system_cpu_usage?: number;
+  online_cpus?: number;
+  throttling_data: { periods: number; throttled_periods: number; throttled_time: number };
+}
 
-/** With zero precpu_stats, as the first of a stream; all zero (and from the year 1) for a container that does not run. */
+interface BlkioEntry { major: number; minor: number; op: string; value: number }
+type BlkioTable = 'io_service_bytes_recursive' | 'io_serviced_recursive' | 'io_queue_recursive' | 'io_service_time_recursive' | 'io_wait_time_recursive' | 'io_merged_recursive' | 'io_time_recursive' | 'sectors_recursive';
+type BlkioStats = Record<BlkioTable, BlkioEntry[] | null>;
+
+/** What the cgroup tells. */
+interface Sample {
+  pids_stats: { current?: number; limit?: number };
+  blkio_stats: BlkioStats;
+  cpu_stats: CpuStats;
+  memory_stats: { usage?: number; max_usage?: number; stats?: Record<string, number>; failcnt?: number; limit?: number };
+}
+
+/** In Docker's terms (api/wire/stats.ts makes its JSON of it). */
+export interface Stats extends Sample {
+  /** RFC 3339; Go's zero time when it does not run. */
+  read: string;
+  /** Interfaces by their names in the container; undefined without any. */
+  networks?: Record<string, InterfaceStats>;
+}
+
+export interface InterfaceStats {
+  rx_bytes: number; rx_packets: number; rx_errors: number; rx_dropped: number;
+  tx_bytes: number; tx_packets: number; tx_errors: number; tx_dropped: number;
+}
+
+/** All zero (and from the year 1) for a container that does not run. */
 export function readStats(container: Container, cgroup: string): Stats {
-  const sample = isRunning(container) ? sampleOf(cgroupDirectories(cgroup)) : {};
-  const cpu = sample['cpu_stats'] as Stats | undefined;
+  const sample: Partial<Sample> = isRunning(container) ? sampleOf(cgroupDirectories(cgroup)) : {};
+  const cpu = sample.cpu_stats;
   const networks = cpu && container.hostConfig.NetworkMode !== 'host' ? networksOf(container.state.pid) : undefined;
   return {
     read: cpu ? rfc3339(wallClock()) : ZERO_TIME,
-    preread: ZERO_TIME,
     pids_stats: {},
     blkio_stats: NO_BLKIO,
-    num_procs: 0,
-    storage_stats: {},
     memory_stats: {},
     ...sample,
     cpu_stats: cpu ? { ...cpu, system_cpu_usage: systemCpu(), online_cpus: onlineCpus() } : NO_CPU,
-    precpu_stats: NO_CPU,
-    name: `/${container.name}`,
-    id: container.id,
     ...(networks && { networks }),
   };
 }
 
 /** What the cgroup's directories tell: one for each v1 controller, or one for all. {} when they are gone. */
-export function sampleOf(directories: string[]): Stats {
+export function sampleOf(directories: string[]): Partial<Sample> {
   const having = (file: string): string | undefined => directories.find((directory) => existsSync(join(directory, file)));
   const accounting = having('cpuacct.usage');
   if (accounting) return sampleV1(accounting, having);
@@ -41,11 +65,11 @@ export function sampleOf(directories: string[]): Stats {
   return unified ? sampleV2(unified) : {};
 }
 
-const NO_BLKIO = {
+const NO_BLKIO: BlkioStats = {
   io_service_bytes_recursive: null, io_serviced_recursive: null, io_queue_recursive: null, io_service_time_recursive: null,
   io_wait_time_recursive: null, io_merged_recursive: null, io_time_recursive: null, sectors_recursive: null,
 };
-const NO_CPU = {
+export const NO_CPU: CpuStats = {
   cpu_usage: { total_usage: 0, usage_in_kernelmode: 0, usage_in_usermode: 0 },
   throttling_data: { periods: 0, throttled_periods: 0, throttled_time: 0 },
 };
@@ -54,7 +78,7 @@ const NO_CPU = {
 const NS_PER_TICK = 10_000_000;
 const NS_PER_US = 1_000;
 
-function sampleV1(cpuacct: string, having: (file: string) => string | undefined): Stats {
+function sampleV1(cpuacct: string, having: (file: string) => string | undefined): Sample {
   const memory = having('memory.usage_in_bytes');
   const pids = having('pids.current');
   const blkio = having('blkio.throttle.io_service_bytes');
@@ -82,19 +106,19 @@ function sampleV1(cpuacct: string, having: (file: string) => string | undefined)
   };
 }
 
-function blkioV1(directory: string): Stats {
-  const entries = (file: string): unknown[] => text(directory, file).split('\n').flatMap((line) => {
+function blkioV1(directory: string): BlkioStats {
+  const entries = (file: string): BlkioEntry[] => text(directory, file).split('\n').flatMap((line) => {
     const [, major, minor, op, count] = /^(\d+):(\d+) (\w+) (\d+)$/.exec(line) ?? [];
-    return count === undefined ? [] : [{ major: Number(major), minor: Number(minor), op, value: Number(count) }];
+    return count === undefined ? [] : [{ major: Number(major), minor: Number(minor), op: op!, value: Number(count) }];
   });
   return {
-    ...Object.fromEntries(Object.keys(NO_BLKIO).map((key) => [key, []])),
+    ...(Object.fromEntries(Object.keys(NO_BLKIO).map((key) => [key, []])) as unknown as BlkioStats),
     io_service_bytes_recursive: entries('blkio.throttle.io_service_bytes_recursive'),
     io_serviced_recursive: entries('blkio.throttle.io_serviced_recursive'),
   };
 }
 
-function sampleV2(directory: string): Stats {
+function sampleV2(directory: string): Sample {
   const cpu = table(directory, 'cpu.stat');
   return {
     pids_stats: withoutZeros({ current: value(directory, 'pids.current'), limit: limitOf(directory, 'pids.max') ?? MAX_UINT64 }),
@@ -116,7 +140,7 @@ function sampleV2(directory: string): Stats {
   };
 }
 
-function ioV2(stat: string): unknown[] | null {
+function ioV2(stat: string): BlkioEntry[] | null {
   const entries = stat.split('\n').flatMap((line) => {
     const [, major, minor, fields = ''] = /^(\d+):(\d+) (.*)$/.exec(line) ?? [];
     if (minor === undefined) return [];
@@ -128,12 +152,12 @@ function ioV2(stat: string): unknown[] | null {
 }
 
 /** Counters of the interfaces in the process's network namespace, by their names there; undefined when it has but its loopback. proc_pid_net(5). */
-export function networksOf(pid: number): Record<string, Record<string, number>> | undefined {
+export function networksOf(pid: number): Record<string, InterfaceStats> | undefined {
   return parseNetDev(pid > 0 ? text(`/proc/${pid}/net`, 'dev') : '');
 }
 
-export function parseNetDev(dev: string): Record<string, Record<string, number>> | undefined {
-  const networks: Record<string, Record<string, number>> = {};
+export function parseNetDev(dev: string): Record<string, InterfaceStats> | undefined {
+  const networks: Record<string, InterfaceStats> = {};
   for (const line of dev.split('\n').slice(2)) {
     const [, name, counters] = /^\s*(\S+?):\s*(.*)$/.exec(line) ?? [];
     if (!name || name === 'lo') continue;

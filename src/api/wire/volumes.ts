@@ -1,0 +1,24 @@
+/** Volumes as Docker's JSON. */
+import type { Volume } from '../../engine/volumes/volume.ts';
+import { rfc3339 } from '../../engine/time.ts';
+import type { Schemas } from './schemas.ts';
+
+/** Known for GET /system/df alone; -1 is not computed. */
+export interface VolumeUse {
+  size: number;
+  containers: number;
+}
+
+export function volumeInspect(v: Volume, use?: VolumeUse): Schemas['Volume'] {
+  return {
+    // Whole seconds, as dockerd has it.
+    CreatedAt: rfc3339(v.created).replace(/\.\d+Z$/, 'Z'), Driver: v.driver, Labels: orNull(v.labels), Mountpoint: v.mountpoint, Name: v.name, Options: orNull(v.options), Scope: 'local',
+    ...(use ? { UsageData: { Size: use.size, RefCount: use.containers } } : {}),
+  };
+}
+
+export const volumeList = (volumes: Volume[]): Schemas['VolumeListResponse'] => ({ Volumes: volumes.map((v) => volumeInspect(v)), Warnings: null });
+
+export const volumesPruned = ({ deleted, reclaimed }: { deleted: string[]; reclaimed: number }): Schemas['VolumePruneResponse'] => ({ VolumesDeleted: deleted, SpaceReclaimed: reclaimed });
+
+const orNull = (map: Record<string, string>): Record<string, string> | null => (Object.keys(map).length > 0 ? map : null);
