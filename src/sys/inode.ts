@@ -62,14 +62,20 @@ export function listXattrsAt(path: Buffer): string[] {
 
 /** Access and modification time in nanoseconds since the epoch, of a link itself. utimensat(2). */
 export function setTimes(path: Buffer, atime: bigint, mtime: bigint): void {
-  const times = Buffer.alloc(32);
-  [atime, mtime].forEach((time, i) => {
-    // The nanoseconds count upwards, also before the epoch.
-    const rest = ((time % NANOSECONDS) + NANOSECONDS) % NANOSECONDS;
-    times.writeBigInt64LE((time - rest) / NANOSECONDS, i * 16);
-    times.writeBigInt64LE(rest, i * 16 + 8);
-  });
-  check(utimensatCall(AT_FDCWD, cString(path), times, AT_SYMLINK_NOFOLLOW), 'utimensat', path.toString());
+  putTime(0, atime);
+  putTime(2, mtime);
+  if (utimensatCall(AT_FDCWD, cString(path), TIMES, AT_SYMLINK_NOFOLLOW) < 0) throw new Errno(errno(), 'utimensat', path.toString());
+}
+
+/** struct timespec[2], little-endian as the machines are that this runs on. */
+const TIMES = new BigInt64Array(4);
+
+// The nanoseconds count upwards, also before the epoch.
+function putTime(at: number, time: bigint): void {
+  const rest = time % NANOSECONDS;
+  const nanoseconds = rest < 0n ? rest + NANOSECONDS : rest;
+  TIMES[at] = (time - nanoseconds) / NANOSECONDS;
+  TIMES[at + 1] = nanoseconds;
 }
 
 /** Writes out everything of the filesystem that `path` is on. syncfs(2). */

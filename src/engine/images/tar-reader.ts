@@ -219,6 +219,14 @@ function numeric(bytes: Buffer, what: string): number {
 }
 
 function octal(bytes: Buffer, what: string): number {
+  // Nearly all: digits up to a NUL or a space.
+  let value = 0;
+  for (let i = 0; i < bytes.length; i++) {
+    const digit = bytes[i]! - 0x30;
+    if (digit >= 0 && digit < 8) value = value * 8 + digit;
+    else if (i > 0 && (bytes[i] === 0 || bytes[i] === 0x20)) return value;
+    else break;
+  }
   const text = bytes.toString('latin1').replace(/^[ \0]+/, '').replace(/[ \0].*$/s, '');
   if (text === '') return 0;
   if (!/^[0-7]+$/.test(text)) throw new TarError(`invalid tar header: ${what} ${JSON.stringify(text)} is no octal number`);
