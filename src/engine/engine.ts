@@ -89,6 +89,7 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
       pool.fill();
       const ids = new Set(all().filter((c) => !c.state.final).map((c) => c.id));
       await networks.sweep((id) => ids.has(id));
+      await volumes.sweep();
       await images.sweep();
     },
     async close() {

@@ -4,6 +4,7 @@ import { addressOf, check, errno, Errno, syscall, type Fd } from './libc.ts';
 
 const SYS_OPENAT2 = 437;
 const RESOLVE_NO_MAGICLINKS = 0x02;
+const RESOLVE_BENEATH = 0x08;
 const RESOLVE_IN_ROOT = 0x10;
 const OPEN_HOW_SIZE = 24;
 const O_PATH = 0o10000000;
@@ -14,13 +15,19 @@ const TRIES = 16;
 
 /** A descriptor (O_PATH) for `path` as a process chrooted to `root` would find it.
  *  @throws Errno ENOENT, ENOTDIR, ELOOP … as open(2) */
-export function pathInRoot(root: string, path: string): Fd {
+export const pathInRoot = (root: string, path: string): Fd => open(root, path, RESOLVE_IN_ROOT);
+
+/** A descriptor (O_PATH) for `path` below `root`. What leads out of it, a link say, is refused and not bent back.
+ *  @throws Errno EXDEV for that; ENOENT … as open(2) */
+export const pathBeneath = (root: string, path: string): Fd => open(root, path, RESOLVE_BENEATH);
+
+function open(root: string, path: string, resolve: number): Fd {
   const directory = openSync(root, constants.O_RDONLY | constants.O_DIRECTORY);
   try {
     const name = Buffer.from(`${path}\0`);
     const how = Buffer.alloc(OPEN_HOW_SIZE);
     how.writeBigUInt64LE(BigInt(O_PATH | O_CLOEXEC), 0);
-    how.writeBigUInt64LE(BigInt(RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS), 16);
+    how.writeBigUInt64LE(BigInt(resolve | RESOLVE_NO_MAGICLINKS), 16);
     for (let left = TRIES; ; left--) {
       const fd = syscall(SYS_OPENAT2, directory, Number(addressOf(name)), Number(addressOf(how)), OPEN_HOW_SIZE);
       if (fd >= 0) return fd;

@@ -42,7 +42,7 @@ export const systemHandlers: Record<string, Handler> = {
       layersSize: engine.images.layersSize(),
       images: images.map((i) => imageSummary(i, { containers: containers.filter((c) => c.imageId === i.id).length, sharedSize: shared.get(i.id) ?? 0 }, speaks)),
       containers: await Promise.all(containers.map(async (c) => containerSummary(c, { imageName: imageName(call, c), now, sizes: await sizesOf(call, c) }))),
-      volumes: await Promise.all(engine.volumes.list().map(async (v) => volumeInspect(v, { size: await engine.volumes.sizeOf(v), containers: engine.volumes.usageOf(v.name) }))),
+      volumes: (await engine.volumes.usage()).map(({ volume, size, users }) => volumeInspect(volume, { size, containers: users })),
     }));
   },
 };

@@ -1,6 +1,10 @@
 /** /volumes */
+import { Unavailable } from '../../engine/errors.ts';
 import type { Handler } from '../call.ts';
 import { volumeInspect, volumeList, volumesPruned } from '../wire/volumes.ts';
+
+/** Before it, `prune` took named volumes too. */
+const ONLY_ANONYMOUS_SINCE = '1.42';
 
 export const volumeHandlers: Record<string, Handler> = {
   VolumeList(call) {
@@ -14,7 +18,12 @@ export const volumeHandlers: Record<string, Handler> = {
     call.json(volumeInspect(call.engine.volumes.resolve(call.param('name'))));
   },
   async VolumePrune(call) {
-    call.json(volumesPruned(await call.engine.volumes.prune(call.filters())));
+    const filters = call.filters();
+    if (!call.atLeast(ONLY_ANONYMOUS_SINCE)) filters.set('all', ['true']);
+    call.json(volumesPruned(await call.engine.volumes.prune(filters)));
+  },
+  VolumeUpdate() {
+    throw new Unavailable('volume update only valid for cluster volumes, but swarm is unavailable');
   },
   async VolumeDelete(call) {
     await call.engine.volumes.remove(call.param('name'), { force: call.flag('force') });

@@ -17,6 +17,10 @@ export interface MountPoint {
   mode: string;
   rw: boolean;
   propagation: string;
+  /** A volume that was made for this container, without a name: `rm -v` takes it along. */
+  anonymous?: true;
+  /** What of the volume is mounted; all of it when absent. */
+  subpath?: string;
 }
 
 /** A container's place on one network. Addresses are '' while it is not running. */

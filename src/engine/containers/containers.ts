@@ -66,8 +66,8 @@ export class Containers {
     try {
       const { container, warnings } = await createContainer(this.parts, chosen, request, platform, {
         find: (reference) => this.#registry.lookup(reference).container,
+        add: (made) => this.#registry.add(made),
       });
-      this.#registry.add(container);
       return { id: container.id, warnings };
     } finally {
       reservation.release();

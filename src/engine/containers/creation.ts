@@ -1,7 +1,6 @@
 /** Makes a container: checked and merged first, then its directory, then its row. A directory without a row is nobody's. */
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
 import { initialRunState } from '../../protocol/runstate.ts';
 import { faultPoint } from '../../sys/fault.ts';
 import { wallNow } from '../clock.ts';
@@ -9,10 +8,11 @@ import { InvalidParameter, NotFound } from '../errors.ts';
 import type { Image } from '../images/image.ts';
 import { prepare } from '../spec/spec.ts';
 import type { CreateRequest, EndpointRequest } from './config.ts';
-import type { Container, MountPoint } from './container.ts';
+import type { Container } from './container.ts';
 import { containerEvent, splitMode } from './lifecycle.ts';
 import { resolvedLinks } from './links.ts';
 import type { Parts } from './parts.ts';
+import { makeVolumes } from './volumes.ts';
 
 /** Docker's rule for names (moby daemon/names). */
 const NAME = /^\/?[a-zA-Z0-9][a-zA-Z0-9_.-]+$/;
@@ -26,6 +26,8 @@ export function checkName(name: string): string {
 export interface Peers {
   /** A container that exists. @throws NotFound */
   find(reference: string): Container;
+  /** The new one is among them from now on. */
+  add(container: Container): void;
 }
 
 /** @throws NotFound `No such image: …`, InvalidParameter. Nothing is left when it throws. */
@@ -48,21 +50,24 @@ export async function createContainer(parts: Parts, name: string, request: Creat
   };
   container.endpoints = parts.networks.plan(hostConfig.NetworkMode, endpointRequests(request), { id, name, hostname: config.Hostname });
   const directory = parts.paths.container(id);
+  const hold = parts.volumes.hold(id);
   try {
     mkdirSync(directory, { recursive: true, mode: 0o710 });
     parts.snapshots.prepare(id, image.chains);
     faultPoint('create.directories');
-    await makeVolumes(parts, container, image);
+    await makeVolumes(parts, container, hold);
     parts.rows.transaction(() => {
       parts.rows.insert(container);
       parts.events.record(containerEvent(container, 'create'));
     });
+    peers.add(container);
   } catch (error) {
+    hold.release();
     rmSync(directory, { recursive: true, force: true });
-    for (const mount of container.mounts.filter((m) => m.type === 'volume' && isAnonymous(m.name))) {
-      await parts.volumes.remove(mount.name, { force: true }).catch(() => undefined);
-    }
+    for (const mount of container.mounts.filter((m) => m.anonymous)) await parts.volumes.remove(mount.name, { force: true }).catch(() => undefined);
     throw error;
+  } finally {
+    hold.release();
   }
   return { container, warnings: prepared.warnings };
 }
@@ -82,27 +87,4 @@ function imageFor(parts: Parts, reference: string, platform: string | undefined)
 
 function endpointRequests(request: CreateRequest): Record<string, EndpointRequest | null> {
   return request.NetworkingConfig?.EndpointsConfig ?? {};
-}
-
-/** An anonymous volume's name is 64 hex digits. */
-export const isAnonymous = (name: string): boolean => /^[0-9a-f]{64}$/.test(name);
-
-async function makeVolumes(parts: Parts, c: Container, image: Image): Promise<void> {
-  const empty: [MountPoint, boolean][] = [];
-  for (const mount of c.mounts.filter((m) => m.type === 'volume' && m.source === '')) {
-    const request = c.hostConfig.Mounts?.find((m) => m.Type === 'volume' && join('/', m.Target) === mount.destination)?.VolumeOptions;
-    const volume = await parts.volumes.create({
-      name: mount.name, driver: mount.driver || 'local', labels: request?.Labels ?? {}, options: request?.DriverConfig?.Options ?? {},
-    });
-    Object.assign(mount, { name: volume.name, source: request?.Subpath ? join(volume.mountpoint, request.Subpath) : volume.mountpoint, driver: volume.driver });
-    if (!request?.NoCopy && mount.mode !== 'nocopy' && !request?.Subpath) empty.push([mount, true]);
-  }
-  if (empty.length === 0) return;
-  // Copy-up needs the image's files: the rootfs is mounted for a moment.
-  parts.snapshots.mount(c.id, image.chains);
-  try {
-    for (const [mount] of empty) await parts.volumes.copyUp(parts.volumes.resolve(mount.name), parts.paths.rootfs(c.id), mount.destination);
-  } finally {
-    parts.snapshots.unmount(c.id);
-  }
 }

@@ -20,6 +20,7 @@ import { allow, isRunning } from './moves.ts';
 import type { Parts } from './parts.ts';
 import { shimSpec } from './shim-spec.ts';
 import type { Supervisor } from './supervisor.ts';
+import { mountVolumes, unmountVolumes } from './volumes.ts';
 import { waitAnswer } from './waits.ts';
 
 const SIGKILL = 9;
@@ -123,6 +124,7 @@ export class Lifecycle {
     if (!c.state.final) return;
     await this.parts.networks.detach(c);
     this.parts.snapshots.unmount(c.id);
+    await unmountVolumes(this.parts, c);
     unmountShareableShm(c.id, this.parts.paths);
     c.netns = '';
     c.ports = [];
@@ -150,6 +152,8 @@ export class Lifecycle {
       const netns = await this.#network(c);
       // By what was recorded when it was made: its image may be gone by now.
       parts.snapshots.mount(c.id);
+      await mountVolumes(parts, c);
+      faultPoint('start.volumes');
       await this.#writeBundle(c, netns, consoleSize);
       link = await reached;
       for (const { client, condition } of s.waits.take()) {

@@ -12,6 +12,7 @@ import type { Lifecycle } from './lifecycle.ts';
 import type { Parts } from './parts.ts';
 import { removeContainer } from './removal.ts';
 import { isOfEarlierBoot, Supervisor } from './supervisor.ts';
+import { foundMounted } from './volumes.ts';
 
 /** How many shims are asked at once. */
 const RESTORE_CONCURRENCY = 32;
@@ -41,7 +42,10 @@ export class Registry {
       this.#reserved.add(name);
       this.parts.log.error({ container: id, name, reason }, 'its row cannot be read: nothing of it is touched');
     }
-    for (const c of containers) this.add(c);
+    for (const c of containers) {
+      this.add(c);
+      if (!c.state.final) foundMounted(this.parts, c);
+    }
     this.#sweepDirectories();
     const all = [...this.#byId.values()];
     const limit = new Semaphore(RESTORE_CONCURRENCY);

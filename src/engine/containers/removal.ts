@@ -1,9 +1,9 @@
 /** Removes a container: the intent is recorded, everything it holds is given back, its row goes last. Each step is repeatable. */
 import { rmdirSync, rmSync } from 'node:fs';
 import { faultPoint } from '../../sys/fault.ts';
+import { mountsUnder, unmount } from '../../sys/mount.ts';
 import { Conflict, SystemFault } from '../errors.ts';
 import { cgroupDirectories } from './cgroups.ts';
-import { isAnonymous } from './creation.ts';
 import { containerEvent, type Lifecycle } from './lifecycle.ts';
 import { isRunning, standing } from './moves.ts';
 import type { Parts } from './parts.ts';
@@ -53,6 +53,8 @@ export async function finishRemoval(s: Supervisor, parts: Parts, lifecycle: Life
   await s.link?.request({ op: 'removed' }).catch(() => undefined);
   s.waits.answer(c.state.exitCode);
   parts.snapshots.unmount(c.id);
+  // A volume's subpath, say: what is still mounted there must not be deleted along.
+  for (const point of mountsUnder(parts.paths.run(c.id))) unmount(point);
   faultPoint('remove.unmounted');
   rmSync(parts.paths.run(c.id), { recursive: true, force: true });
   rmSync(parts.paths.container(c.id), { recursive: true, force: true });
@@ -70,7 +72,7 @@ export async function finishRemoval(s: Supervisor, parts: Parts, lifecycle: Life
     parts.events.record(containerEvent(c, 'destroy'));
   });
   s.retire();
-  const anonymous = c.mounts.filter((m) => m.type === 'volume' && isAnonymous(m.name));
+  const anonymous = c.mounts.filter((m) => m.anonymous);
   // Nobody's any more: it must not count among a volume's users.
   c.mounts = [];
   if (options.volumes) {

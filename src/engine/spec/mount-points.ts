@@ -129,7 +129,10 @@ function fromSpec(mount: MountSpec): MountPoint {
       return { ...point, type: 'bind', source: cleaned(mount.Source!), propagation: mount.BindOptions?.Propagation || DEFAULT_PROPAGATION };
     case 'volume':
       // Docker marks volumes of the local driver so, whether or not the host has SELinux.
-      return { ...point, type: 'volume', name: mount.Source ?? '', driver: mount.VolumeOptions?.DriverConfig?.Name || LOCAL_DRIVER, mode: 'z' };
+      return {
+        ...point, type: 'volume', name: mount.Source ?? '', driver: mount.VolumeOptions?.DriverConfig?.Name || LOCAL_DRIVER, mode: 'z',
+        ...(mount.VolumeOptions?.Subpath ? { subpath: mount.VolumeOptions.Subpath } : {}),
+      };
     default:
       return { ...point, type: 'tmpfs' };
   }
@@ -154,8 +157,9 @@ function checkSpec(mount: MountSpec): void {
     if (name !== own && mount[name]) refuse(mount, `field ${name} must not be specified`);
   }
   if (mount.Type === 'bind') checkBind(mount);
-  // The path below a volume could be swapped for a link by whoever has it mounted, before the runtime looks at it.
-  if (mount.VolumeOptions?.Subpath) refuse(mount, mount.Source ? 'option Subpath is not supported' : 'must not set Subpath when using anonymous volumes');
+  const subpath = mount.VolumeOptions?.Subpath;
+  if (subpath && !mount.Source) refuse(mount, 'must not set Subpath when using anonymous volumes');
+  if (subpath && !isLocal(subpath)) refuse(mount, 'subpath must be a relative path within the volume');
   if (mount.Type === 'tmpfs') {
     try {
       tmpfsText(mount);
@@ -173,6 +177,9 @@ function checkBind(mount: MountSpec): void {
   if (options.ReadOnlyForceRecursive && options.NonRecursive) refuse(mount, 'mount options conflict: "ReadOnlyForceRecursive" && "NonRecursive"');
   if (options.ReadOnlyForceRecursive && !mount.ReadOnly) refuse(mount, 'option ReadOnlyForceRecursive needs ReadOnly');
 }
+
+/** Relative, and never above where it begins (Go's filepath.IsLocal). */
+const isLocal = (path: string): boolean => !isAbsolute(path) && posix.normalize(path).split('/')[0] !== '..';
 
 const VOLUME_NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/;
 

@@ -101,8 +101,8 @@ const writable = (options: string[]): string[] => ['rw', ...options.filter((opti
 
 function pointMounts(input: MountInput): OciMount[] {
   const { mounts, hostConfig } = input.container;
-  return mounts.map((point) => {
-    if (point.type !== 'tmpfs') return bindMount(point, input);
+  return mounts.map((point, index) => {
+    if (point.type !== 'tmpfs') return bindMount(point.subpath === undefined ? point : { ...point, source: input.paths.subpath(input.container.id, index) }, input);
     const spec = hostConfig.Mounts?.find((mount) => mount.Type === 'tmpfs' && cleaned(mount.Target) === point.destination);
     return tmpfsMount(point.destination, spec ? tmpfsText(spec) : '');
   });

@@ -1,10 +1,8 @@
 /** Volumes of the local driver: directories that outlive containers. */
-import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { chmodSync, mkdirSync, rmdirSync } from 'node:fs';
 import { lstat, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import type { StoredVolume, VolumeStore } from '../../store/volumes.ts';
 import { faultPoint } from '../../sys/fault.ts';
 import { syncDirectory } from '../../sys/file.ts';
@@ -17,6 +15,7 @@ import { hasLabel } from '../events/filter.ts';
 import type { NewEvent } from '../events/event.ts';
 import { pruneMatcher } from '../prune-filter.ts';
 import { copyUp, finishCopyUp } from './copy-up.ts';
+import { mountDevice } from './device.ts';
 import type { Volume } from './volume.ts';
 
 export type { Volume } from './volume.ts';
@@ -28,6 +27,12 @@ export interface VolumeRequest {
   driver: string;
   labels: Record<string, string>;
   options: Record<string, string>;
+}
+
+/** Keeps volumes for a container that is being made: nobody removes them before it is there, or given up. */
+export interface VolumeHold {
+  keep(name: string): void;
+  release(): void;
 }
 
 export interface VolumeParts {
@@ -55,11 +60,14 @@ const OPTIONS: Record<string, string[]> = { type: ['device'], device: ['type'], 
 
 const FILTERS = new Set(['dangling', 'driver', 'label', 'name']);
 
-const run = promisify(execFile);
-
 export class Volumes {
   /** Work on one volume is done one after the other: the end of the last that was asked for. */
   readonly #turns = new Map<string, Promise<unknown>>();
+  /** Names kept for containers that are being made, by the container's id. */
+  readonly #held = new Map<string, Set<string>>();
+  /** Who has it mounted, by name: containers that run or are about to. */
+  readonly #mountedBy = new Map<string, Set<string>>();
+  #pruning = false;
 
   constructor(private readonly parts: VolumeParts) {
     mkdirSync(parts.root, { recursive: true, mode: DIRECTORY_MODE });
@@ -74,7 +82,7 @@ export class Volumes {
   }
 
   /** One that exists already is returned as it is, whatever labels and options are asked for. @throws InvalidParameter, NotFound for an unknown driver */
-  async create(request: VolumeRequest): Promise<Volume> {
+  async create(request: VolumeRequest, hold?: VolumeHold): Promise<Volume> {
     const anonymous = request.name === '';
     const name = anonymous ? randomBytes(32).toString('hex') : request.name;
     try {
@@ -84,6 +92,7 @@ export class Volumes {
       throw new InvalidParameter(`create ${name}: ${(error as Error).message}`);
     }
     return this.#inTurn(name, () => {
+      hold?.keep(name);
       const existing = this.parts.store.get(name);
       if (existing) return this.#whole(existing);
       const labels = anonymous ? { ...request.labels, [ANONYMOUS_LABEL]: '' } : request.labels;
@@ -98,6 +107,13 @@ export class Volumes {
       });
       return this.#whole(volume);
     });
+  }
+
+  /** For the container of this id. */
+  hold(container: string): VolumeHold {
+    const names = new Set<string>();
+    this.#held.set(container, names);
+    return { keep: (name) => void names.add(name), release: () => void this.#held.delete(container) };
   }
 
   /** @throws NotFound `get x: no such volume` */
@@ -119,15 +135,18 @@ export class Volumes {
       (!names?.length || names.includes(v.name) || matches(v.name)) &&
       (!drivers?.length || drivers.includes(v.driver)) &&
       labels.every((label) => hasLabel(v.labels, label)) &&
-      (dangling === undefined || dangling === (this.parts.usersOf(v.name).length === 0)),
+      (dangling === undefined || dangling === (this.#usersOf(v.name).length === 0)),
     ).map((v) => this.#whole(v));
   }
 
   /** How many containers have it. */
-  usageOf = (name: string): number => this.parts.usersOf(name).length;
+  usageOf = (name: string): number => this.#usersOf(name).length;
 
-  /** Bytes that it takes on disk. */
-  sizeOf = (volume: Volume): Promise<number> => bytesIn(volume.mountpoint);
+  /** What they take on disk; those with options are left out, as what they mount lies elsewhere. */
+  usage(): Promise<{ volume: Volume; size: number; users: number }[]> {
+    const own = this.list().filter(({ options }) => Object.keys(options).length === 0);
+    return Promise.all(own.map(async (volume) => ({ volume, size: await bytesIn(volume.mountpoint), users: this.usageOf(volume.name) })));
+  }
 
   /** @throws Conflict while any container has it, NotFound unless forced */
   async remove(name: string, { force }: { force: boolean }): Promise<void> {
@@ -137,7 +156,7 @@ export class Volumes {
         if (force) return;
         throw new NotFound(`get ${name}: no such volume`);
       }
-      const users = this.parts.usersOf(name);
+      const users = this.#usersOf(name);
       if (users.length > 0) throw new Conflict(`remove ${name}: volume is in use - [${users.join(', ')}]`);
       // From here on nobody finds it any more.
       this.parts.store.setPhase(name, 'removing');
@@ -146,15 +165,25 @@ export class Volumes {
     });
   }
 
-  /** Anonymous volumes that no container has; with the filter all=true named ones too. @throws InvalidParameter, and then nothing was removed */
+  /** Anonymous volumes that no container has; with the filter all=true named ones too. Those with options stay, as in Docker. @throws InvalidParameter, and then nothing was removed */
   async prune(filters: ReadonlyMap<string, readonly string[]>): Promise<{ deleted: string[]; reclaimed: number }> {
     const goes = pruneMatcher(filters, ['label', 'label!', 'all']);
     const named = filters.has('all') && booleanOf('all', filters.get('all')!);
+    if (this.#pruning) throw new Conflict('a prune operation is already running');
+    this.#pruning = true;
+    try {
+      return await this.#prune((volume) => (named || volume.anonymous) && goes(volume));
+    } finally {
+      this.#pruning = false;
+    }
+  }
+
+  async #prune(goes: (volume: Volume) => boolean): Promise<{ deleted: string[]; reclaimed: number }> {
     const deleted: string[] = [];
     let reclaimed = 0;
     for (const volume of this.list()) {
-      if (!(named || volume.anonymous) || !goes(volume) || this.parts.usersOf(volume.name).length > 0) continue;
-      const size = await this.sizeOf(volume);
+      if (Object.keys(volume.options).length > 0 || !goes(volume) || this.usageOf(volume.name) > 0) continue;
+      const size = await bytesIn(volume.mountpoint);
       try {
         await this.remove(volume.name, { force: true });
       } catch (error) {
@@ -169,28 +198,61 @@ export class Volumes {
     return { deleted, reclaimed };
   }
 
-  /** Fills an empty volume with what the image has at `destination` (copy-up). */
-  async copyUp(volume: Volume, rootfs: string, destination: string): Promise<void> {
+  /** Fills an empty volume with what the image has at `destination` (copy-up). `user` is the container that it is for. */
+  async copyUp(volume: Volume, rootfs: string, destination: string, user = ''): Promise<void> {
+    await this.mount(volume, user);
+    try {
+      await this.#inTurn(volume.name, () => copyUp(this.#directory(volume.name), volume.mountpoint, rootfs, destination));
+    } finally {
+      await this.unmount(volume.name, user);
+    }
+  }
+
+  /** Mounts what the volume's options name, for `user`, which is a container that is about to start. Repeatable. */
+  async mount(volume: Volume, user: string): Promise<void> {
     await this.#inTurn(volume.name, async () => {
       await this.#mountDevice(volume);
-      await copyUp(this.#directory(volume.name), volume.mountpoint, rootfs, destination);
+      this.foundMounted(volume.name, user);
     });
   }
 
-  /** Mounts what the volume's options name (a device, a share, a tmpfs); to be called before a container that has it starts. Repeatable. */
-  async mount(volume: Volume): Promise<void> {
-    await this.#inTurn(volume.name, () => this.#mountDevice(volume));
+  /** After a restart of the daemon: a container that runs has it. */
+  foundMounted(name: string, user: string): void {
+    const users = this.#mountedBy.get(name);
+    if (users) users.add(user);
+    else this.#mountedBy.set(name, new Set([user]));
   }
 
-  async #mountDevice({ name, mountpoint, options }: Volume): Promise<void> {
-    const { type, device, o } = options;
-    if (!type || !device || mountsUnder(mountpoint).includes(mountpoint)) return;
-    try {
-      await run('mount', ['-t', type, ...(o ? ['-o', o] : []), '--', device, mountpoint]);
-    } catch (error) {
-      const reason = (error as { stderr?: string }).stderr?.trim() || (error as Error).message;
-      throw new SystemFault(`error while mounting volume '${name}': failed to mount local volume: ${reason}`);
+  /** `user` needs it no more: after the last one it is unmounted. Returns whether `user` had it. Repeatable. */
+  unmount(name: string, user: string): Promise<boolean> {
+    return this.#inTurn(name, () => {
+      const users = this.#mountedBy.get(name);
+      const had = users?.delete(user) ?? false;
+      if (users?.size === 0) {
+        this.#mountedBy.delete(name);
+        const volume = this.parts.store.get(name);
+        if (volume && isDevice(volume)) unmount(this.#whole(volume).mountpoint);
+      }
+      return had;
+    });
+  }
+
+  /** Once all that run are known: what a dead daemon left mounted for nobody is unmounted. */
+  async sweep(): Promise<void> {
+    for (const volume of this.parts.store.inPhase('ready').filter(isDevice)) {
+      await this.#inTurn(volume.name, () => this.#mountedBy.has(volume.name) || unmount(this.#whole(volume).mountpoint));
     }
+  }
+
+  async #mountDevice({ mountpoint, options }: Volume): Promise<void> {
+    const { type, device, o = '' } = options;
+    if (!type || !device || mountsUnder(mountpoint).includes(mountpoint)) return;
+    await mountDevice({ type, device, o }, mountpoint);
+  }
+
+  #usersOf(name: string): string[] {
+    const holders = [...this.#held].filter(([, names]) => names.has(name)).map(([container]) => container);
+    return [...new Set([...this.parts.usersOf(name), ...holders])];
   }
 
   #makeDirectories(name: string): void {
@@ -239,6 +301,8 @@ export class Volumes {
     return turn;
   }
 }
+
+const isDevice = ({ options }: StoredVolume): boolean => Boolean(options.type && options.device);
 
 /** Its events carry its driver; those of mounts more. */
 export const volumeEvent = (volume: Pick<Volume, 'name' | 'driver'>, action: 'create' | 'destroy' | 'mount' | 'unmount', own: Record<string, string> = {}): NewEvent =>

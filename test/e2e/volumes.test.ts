@@ -1,0 +1,262 @@
+/** Volumes and everything else that is mounted, by the real CLI. */
+import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { mount, unmount } from '../../src/sys/mount.ts';
+import { startEngine, type TestEngine } from './engine.ts';
+import { until } from './until.ts';
+
+let engine: TestEngine;
+beforeAll(async () => {
+  engine = await startEngine();
+});
+afterAll(async () => engine?.[Symbol.asyncDispose]());
+
+const docker = (...args: string[]) => engine.docker(...args).result;
+async function ok(...args: string[]): Promise<string> {
+  const { stdout, stderr, exitCode } = await docker(...args);
+  if (exitCode !== 0) throw new Error(`docker ${args.join(' ')}: ${exitCode} ${stderr}`);
+  return stdout.trim();
+}
+const sh = (script: string, ...options: string[]): Promise<string> => ok('run', '--rm', ...options, 'busybox', 'sh', '-c', script);
+const names = async (...filters: string[]): Promise<string[]> => (await ok('volume', 'ls', '-q', ...filters.flatMap((f) => ['--filter', f]))).split('\n').filter((n) => n !== '');
+const mountpoint = (name: string): string => join(engine.root, 'data/volumes', name, '_data');
+const mounted = (path: string): boolean => readFileSync('/proc/self/mountinfo', 'utf8').includes(` ${path} `);
+const events = async (name: string): Promise<{ Action: string; Actor: { Attributes: Record<string, string> } }[]> => {
+  const now = (Date.now() / 1000 + 1).toFixed(3);
+  const { text } = await engine.api('GET', `/events?since=1&until=${now}&filters=${encodeURIComponent(JSON.stringify({ volume: [name] }))}`);
+  return text.split('\n').filter((line) => line !== '').map((line) => JSON.parse(line) as { Action: string; Actor: { Attributes: Record<string, string> } });
+};
+
+describe('docker volume', () => {
+  test('create, inspect, ls and rm', async () => {
+    expect(await ok('volume', 'create', '--label', 'tier=a', '--label', 'x', 'first')).toBe('first');
+    expect(JSON.parse(await ok('volume', 'inspect', 'first'))).toEqual([{
+      CreatedAt: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/), Driver: 'local', Labels: { tier: 'a', x: '' }, Mountpoint: mountpoint('first'), Name: 'first', Options: null, Scope: 'local',
+    }]);
+    await ok('volume', 'create', 'second');
+    expect(await names('label=tier=a')).toEqual(['first']);
+    expect(await names('name=sec')).toEqual(['second']);
+    expect(await names('driver=other')).toEqual([]);
+    expect(await names('dangling=true', 'name=first')).toEqual(['first']);
+    expect(await ok('volume', 'rm', 'first', 'second')).toBe('first\nsecond');
+    expect(existsSync(join(engine.root, 'data/volumes/first'))).toBe(false);
+    expect((await docker('volume', 'rm', 'first')).stderr).toMatch(/get first: no such volume/);
+    expect((await docker('volume', 'rm', '-f', 'first')).exitCode).toBe(0);
+    expect((await events('first')).map((e) => e.Action)).toEqual(['create', 'destroy']);
+  });
+
+  test.each(['../../etc', '..', 'a/b', '.hidden', 'a b', 'x'])('the name %j is refused', async (name) => {
+    const { status, json } = await engine.api('POST', '/volumes/create', { Name: name });
+    expect([status, (json as { message: string }).message]).toEqual([400, expect.stringMatching(/^create .*(includes invalid characters|too short)/)]);
+  });
+
+  test('no name reaches what lies beside the volumes', async () => {
+    for (const name of ['..', '%2e%2e', '..%2fcontainers', '%2fetc']) {
+      const { status } = await engine.api('DELETE', `/volumes/${name}?force=1`);
+      expect([204, 301, 404]).toContain(status);
+    }
+    expect(existsSync(join(engine.root, 'data/containers'))).toBe(true);
+  });
+
+  test('one in use stays, and says by whom', async () => {
+    const id = await ok('create', '-v', 'used:/data', 'busybox', 'true');
+    expect((await engine.api('DELETE', '/volumes/used')).json).toEqual({ message: `remove used: volume is in use - [${id}]` });
+    expect((await engine.api('DELETE', '/volumes/used?force=1')).status).toBe(409);
+    expect(await names('dangling=false')).toContain('used');
+    await ok('rm', id);
+    await ok('volume', 'rm', 'used');
+  });
+
+  test('prune takes anonymous ones, all=1 named ones too, and an old client all', async () => {
+    const held = await ok('create', '-v', '/data', 'busybox', 'true');
+    const anonymous = await ok('volume', 'create');
+    await ok('volume', 'create', 'named');
+    await ok('volume', 'create', '-o', 'type=tmpfs', '-o', 'device=tmpfs', 'optioned');
+    writeFileSync(join(mountpoint(anonymous), 'file'), '12345');
+    expect((await engine.api('POST', '/v1.43/volumes/prune')).json).toEqual({ VolumesDeleted: [anonymous], SpaceReclaimed: 5 });
+    expect((await engine.api('POST', `/v1.43/volumes/prune?filters=${encodeURIComponent('{"all":["1"]}')}`)).json).toEqual({ VolumesDeleted: ['named'], SpaceReclaimed: 0 });
+    await ok('volume', 'create', 'again');
+    expect((await engine.api('POST', '/v1.41/volumes/prune')).json).toEqual({ VolumesDeleted: ['again'], SpaceReclaimed: 0 });
+    expect((await engine.api('POST', `/volumes/prune?filters=${encodeURIComponent('{"until":["1h"]}')}`)).status).toBe(400);
+    expect(await names('name=optioned')).toEqual(['optioned']);
+    await ok('volume', 'rm', 'optioned');
+    await ok('rm', '-v', held);
+    expect(await names()).toEqual([]);
+  });
+
+  test('a prune at the same time takes no volume from a container that is being made', async () => {
+    const made = await Promise.all(Array.from({ length: 8 }, async (_, i) => {
+      const { json } = await engine.api('POST', `/containers/create?name=p${i}`, { Image: 'busybox', Cmd: ['true'], Volumes: { '/bin': {} } });
+      return (json as { Id: string }).Id;
+    }).concat(Array.from({ length: 20 }, () => engine.api('POST', '/volumes/prune').then(() => ''))));
+    for (const id of made.filter((each) => each !== '')) {
+      const { json } = await engine.api('GET', `/containers/${id}/json`);
+      const [{ Name, Source }] = (json as { Mounts: [{ Name: string; Source: string }] }).Mounts;
+      expect([(await engine.api('GET', `/volumes/${Name}`)).status, readdirSync(Source).includes('busybox')]).toEqual([200, true]);
+      await ok('rm', '-v', id);
+    }
+  });
+
+  test('PUT is for swarms', async () => {
+    expect(await engine.api('PUT', '/volumes/x?version=1', {})).toMatchObject({ status: 503, json: { message: 'volume update only valid for cluster volumes, but swarm is unavailable' } });
+  });
+
+  test('df tells size and users', async () => {
+    const id = await ok('run', '-d', '-v', 'sized:/data', 'busybox', 'sh', '-c', 'echo 1234567 > /data/f; sleep 100');
+    await until(() => existsSync(join(mountpoint('sized'), 'f')));
+    const { Volumes } = (await engine.api('GET', '/system/df')).json as { Volumes: { Name: string; UsageData: unknown }[] };
+    expect(Volumes.find((v) => v.Name === 'sized')!.UsageData).toEqual({ RefCount: 1, Size: 8 });
+    await ok('rm', '-f', id);
+    await ok('volume', 'rm', 'sized');
+  });
+});
+
+describe('in a container', () => {
+  test('what one writes another reads, and it stays', async () => {
+    await sh('echo kept > /data/file', '-v', 'shared:/data');
+    expect(await sh('cat /data/file; touch /data/x', '-v', 'shared:/data:ro').catch((e: Error) => e.message)).toMatch(/Read-only file system/);
+    expect(await sh('cat /data/file', '--mount', 'type=volume,src=shared,dst=/data')).toBe('kept');
+    const actions = (await events('shared')).map((e) => e.Action);
+    expect(actions.slice(0, 3)).toEqual(['create', 'mount', 'unmount']);
+    await ok('volume', 'rm', 'shared');
+  });
+
+  test('mount and unmount events say where', async () => {
+    const id = await ok('run', '-d', '-v', 'told:/data:ro', 'busybox', 'true');
+    await until(async () => (await events('told')).length === 3);
+    const [, mount, unmount] = await events('told');
+    expect(mount).toMatchObject({ Action: 'mount', Actor: { Attributes: { driver: 'local', container: id, destination: '/data', 'read/write': 'false', propagation: '' } } });
+    expect(unmount).toMatchObject({ Action: 'unmount', Actor: { Attributes: { driver: 'local', container: id } } });
+    await ok('rm', id);
+    await ok('volume', 'rm', 'told');
+  });
+
+  test('an empty volume begins with the image’s content, unless it is told not to', async () => {
+    expect(await sh('ls /bin/busybox', '-v', 'filled:/bin')).toBe('/bin/busybox');
+    expect(await sh('ls -a /srv | wc -l', '-v', 'filled:/srv:nocopy')).not.toBe('2');
+    expect(await sh('ls -a /x | wc -l', '--mount', 'type=volume,src=empty,dst=/x,volume-nocopy')).toBe('2');
+    expect(await sh('ls -a /etc/ssl | wc -l', '-v', 'empty:/etc/ssl:nocopy')).toBe('2');
+    await ok('volume', 'rm', 'filled', 'empty');
+  });
+
+  test('rm -v takes the anonymous ones, whatever named ones are called', async () => {
+    const name = 'f'.repeat(64);
+    const id = await ok('create', '-v', '/anonymous', '-v', `${name}:/named`, 'busybox', 'true');
+    await ok('rm', '-v', id);
+    expect(await names()).toEqual([name]);
+    await ok('volume', 'rm', name);
+  });
+
+  test('--rm takes anonymous ones too', async () => {
+    await sh('true', '-v', '/anonymous');
+    await until(async () => (await names()).length === 0);
+  });
+
+  test('--volumes-from, also of one that is gone later, and read-only', async () => {
+    await ok('create', '--name', 'giver', '-v', 'given:/data', '-v', '/anonymous', 'busybox', 'true');
+    await ok('create', '--name', 'taker', '--volumes-from', 'giver:ro', 'busybox', 'sh', '-c', 'touch /data/x || grep -c anonymous /proc/mounts');
+    await ok('rm', '-v', 'giver');
+    expect((await docker('start', '-a', 'taker')).stdout.trim()).toBe('1');
+    await ok('rm', '-v', 'taker');
+    expect(await names()).toEqual(['given']);
+    await ok('volume', 'rm', 'given');
+  });
+
+  test('--tmpfs and --mount type=tmpfs', async () => {
+    expect(await sh('grep " /scratch " /proc/mounts', '--tmpfs', '/scratch:size=1m,mode=700')).toMatch(/tmpfs .*rw,nosuid,nodev,noexec.*size=1024k.*mode=700/);
+    expect(await sh('grep " /scratch " /proc/mounts', '--mount', 'type=tmpfs,dst=/scratch,tmpfs-size=2m')).toMatch(/size=2048k/);
+  });
+
+  test('a read-only bind is so all the way down', async () => {
+    const source = join(engine.root, 'bound');
+    mkdirSync(join(source, 'deep'), { recursive: true });
+    mount('none', join(source, 'deep'), 'tmpfs');
+    try {
+      expect(await sh('touch /b/deep/x 2>&1 || true', '-v', `${source}:/b:ro`)).toMatch(/Read-only file system/);
+      expect(await sh('touch /b/deep/x; ls /b/deep', '--mount', `type=bind,src=${source},dst=/b,readonly,bind-recursive=writable`)).toBe('x');
+    } finally {
+      unmount(join(source, 'deep'));
+    }
+  });
+});
+
+describe('options of the local driver', () => {
+  test('are mounted at first use and unmounted after the last', async () => {
+    await ok('volume', 'create', '-o', 'type=tmpfs', '-o', 'device=tmpfs', '-o', 'o=size=1m,uid=5', 'memory');
+    expect(JSON.parse(await ok('volume', 'inspect', '-f', '{{json .Options}}', 'memory'))).toEqual({ device: 'tmpfs', o: 'size=1m,uid=5', type: 'tmpfs' });
+    expect(mounted(mountpoint('memory'))).toBe(false);
+    const first = await ok('run', '-d', '-v', 'memory:/m', 'busybox', 'sleep', '100');
+    const second = await ok('run', '-d', '-v', 'memory:/m', 'busybox', 'sleep', '100');
+    expect(await ok('exec', second, 'sh', '-c', 'grep -o "/m tmpfs.*size=1024k.*uid=5" /proc/mounts | wc -l')).toBe('1');
+    await ok('rm', '-f', first);
+    expect(mounted(mountpoint('memory'))).toBe(true);
+    await ok('rm', '-f', second);
+    expect(mounted(mountpoint('memory'))).toBe(false);
+    await ok('volume', 'rm', 'memory');
+  });
+
+  test('a directory, and one that is not there', async () => {
+    const source = join(engine.root, 'device');
+    mkdirSync(source, { recursive: true });
+    writeFileSync(join(source, 'file'), 'on the host\n');
+    await ok('volume', 'create', '-o', 'type=none', '-o', `device=${source}`, '-o', 'o=bind,ro', 'bound');
+    expect(await sh('cat /b/file; touch /b/x 2>&1 || true', '-v', 'bound:/b')).toMatch(/^on the host\n.*Read-only/);
+    await ok('volume', 'rm', 'bound');
+    expect(existsSync(join(source, 'file'))).toBe(true);
+    await ok('volume', 'create', '-o', 'type=none', '-o', 'device=/no/such', '-o', 'o=bind', 'absent');
+    const { stderr } = await docker('run', '--rm', '-v', 'absent:/b', 'busybox', 'true');
+    expect(stderr).toContain(`error while mounting volume '${mountpoint('absent')}': failed to mount local volume: mount /no/such:${mountpoint('absent')}, flags: 0x1000: no such file or directory`);
+    await ok('volume', 'rm', 'absent');
+  });
+
+  test('nfs’s are taken', async () => {
+    await ok('volume', 'create', '-o', 'type=nfs', '-o', 'device=:/export', '-o', 'o=addr=192.0.2.1,rw,nfsvers=4', 'share');
+    await ok('volume', 'rm', 'share');
+    expect((await docker('volume', 'create', '-o', 'size=1g', 'limited')).stderr).toMatch(/quota size requested but no quota support/);
+    expect((await docker('volume', 'create', '-o', 'nonsense=1', 'odd')).stderr).toMatch(/invalid option: "nonsense"/);
+  });
+
+  test('outlive a daemon that is killed', async () => {
+    await ok('volume', 'create', '-o', 'type=tmpfs', '-o', 'device=tmpfs', 'lasting');
+    const stays = await ok('run', '-d', '-v', 'lasting:/m', 'busybox', 'sh', '-c', 'echo here > /m/file; sleep 100');
+    await ok('exec', stays, 'sh', '-c', 'until [ -e /m/file ]; do sleep 0.1; done');
+    await engine.kill9();
+    await engine.startAgain();
+    expect(await ok('exec', stays, 'cat', '/m/file')).toBe('here');
+    expect(await sh('cat /m/file', '-v', 'lasting:/m')).toBe('here');
+    await engine.kill9();
+    expect(mounted(mountpoint('lasting'))).toBe(true);
+    await engine.startAgain();
+    await ok('rm', '-f', stays);
+    await until(() => !mounted(mountpoint('lasting')));
+    await ok('volume', 'rm', 'lasting');
+  });
+});
+
+describe('subpath', () => {
+  test('shows a part of the volume', async () => {
+    await sh('mkdir -p /v/a/b; echo deep > /v/a/b/file', '-v', 'parts:/v');
+    expect(await sh('cat /s/file', '--mount', 'type=volume,src=parts,dst=/s,volume-subpath=a/b')).toBe('deep');
+    expect(await sh('cat /s', '--mount', 'type=volume,src=parts,dst=/s,volume-subpath=a/b/file')).toBe('deep');
+    expect(await sh('touch /s/x 2>&1 || true', '--mount', 'type=volume,src=parts,dst=/s,volume-subpath=a/b,readonly')).toMatch(/Read-only/);
+  });
+
+  test('never leads out of it', async () => {
+    symlinkSync('/etc', join(mountpoint('parts'), 'absolute'));
+    symlinkSync('../../../../../../../../etc', join(mountpoint('parts'), 'relative'));
+    for (const link of ['absolute', 'relative']) {
+      const { exitCode, stderr } = await docker('run', '--rm', '--mount', `type=volume,src=parts,dst=/s,volume-subpath=${link}`, 'busybox', 'ls', '/s');
+      expect([exitCode, stderr]).toEqual([125, expect.stringMatching(/path concatenation escapes the base directory/)]);
+    }
+    const { stderr } = await docker('run', '--rm', '--mount', 'type=volume,src=parts,dst=/s,volume-subpath=../x', 'busybox', 'true');
+    expect(stderr).toMatch(/subpath must be a relative path within the volume/);
+  });
+
+  test('that is not there is an error; an anonymous volume has none', async () => {
+    const missing = await docker('run', '--rm', '--mount', 'type=volume,src=parts,dst=/s,volume-subpath=missing', 'busybox', 'true');
+    expect([missing.exitCode, missing.stderr]).toEqual([127, expect.stringMatching(/cannot access path .*no such file or directory/)]);
+    expect((await docker('create', '--mount', 'type=volume,dst=/s,volume-subpath=a', 'busybox', 'true')).stderr).toMatch(/must not set Subpath when using anonymous volumes/);
+    await ok('volume', 'rm', 'parts');
+  });
+});
