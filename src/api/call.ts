@@ -25,10 +25,13 @@ const MAX_BODY = 64 * 1024 * 1024;
 
 export type Handler = (call: Call) => Promise<unknown> | unknown;
 
+/** @throws when an answer does not fit the contract */
+export type AnswerCheck = (operation: string, status: number, answer: unknown) => void;
+
 export class Call {
   readonly query: Record<string, Decoded>;
 
-  constructor(readonly engine: Engine, private readonly operation: Operation, readonly request: FastifyRequest, readonly reply: FastifyReply, readonly version: string) {
+  constructor(readonly engine: Engine, private readonly operation: Operation, readonly request: FastifyRequest, readonly reply: FastifyReply, readonly version: string, private readonly check?: AnswerCheck) {
     const at = request.raw.url!.indexOf('?');
     this.query = decodeQuery(operation.query, at < 0 ? '' : request.raw.url!.slice(at + 1));
   }
@@ -61,6 +64,7 @@ export class Call {
   }
 
   json(value: unknown, status = 200): void {
+    this.check?.(this.operation.id, status, value);
     void this.reply.code(status).header('content-type', 'application/json').send(Buffer.from(`${JSON.stringify(value)}\n`));
   }
 
@@ -78,6 +82,7 @@ export class Call {
     raw.on('error', () => gone.abort());
     const write = (bytes: Buffer | string): Promise<void> =>
       new Promise((resolve) => {
+        if (this.check && contentType === 'application/json') this.check(this.operation.id, 200, JSON.parse(bytes.toString()));
         if (gone.signal.aborted || raw.write(bytes)) return resolve();
         const slow = setTimeout(() => raw.destroy(), this.engine.config.slowClientMs);
         const go = (): void => {

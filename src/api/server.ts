@@ -1,15 +1,18 @@
 /** The HTTP server: versions, headers, errors, upgrades; routes are bound from the contract. */
-import Fastify, { type FastifyReply } from 'fastify';
+import websocket, { type WebSocket } from '@fastify/websocket';
+import Fastify, { type FastifyReply, type FastifyRequest } from 'fastify';
 import { createServer as createHttpServer, ServerResponse, type IncomingMessage, type Server } from 'node:http';
 import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { randomUUID } from 'node:crypto';
 import type { Logger } from 'pino';
 import type { Engine } from '../engine/engine.ts';
 import { API_VERSION, VERSION } from '../version.ts';
 import { Call, upgrades, type Handler } from './call.ts';
-import { operations } from './contract.ts';
-import { errorBody, statusOf } from './errors.ts';
+import { operations, type Operation } from './contract.ts';
+import { errorBody, messageOf, statusOf } from './errors.ts';
 import { expectStrays, keepStray, readUpgradeBody } from './hijack.ts';
-import { containerHandlers } from './routes/containers.ts';
+import { containerHandlers, openWebSocket } from './routes/containers.ts';
 import { archiveHandlers } from './routes/archives.ts';
 import { execHandlers } from './routes/exec.ts';
 import { imageHandlers } from './routes/images.ts';
@@ -18,6 +21,7 @@ import { systemHandlers } from './routes/system.ts';
 import { volumeHandlers } from './routes/volumes.ts';
 import { atLeast, checkVersion } from './version.ts';
 import { InvalidParameter } from '../engine/errors.ts';
+import { relayWebSocket } from './websocket.ts';
 
 /** Clients repeat large options in the URL (dockerode); Go allows 1 MiB of head. */
 const MAX_HEADER_BYTES = 1024 * 1024;
@@ -34,8 +38,21 @@ export interface ApiServer {
 
 const versions = new WeakMap<IncomingMessage, string>();
 
+export interface ServerOptions {
+  /** Every JSON answer is held against the contract; one that does not fit becomes a 500 and an error in the log. For tests. */
+  checkAnswers: boolean;
+}
+
 /** @throws when an operation of the contract has no handler */
-export async function createServer(engine: Engine, log: Logger): Promise<ApiServer> {
+export async function createServer(engine: Engine, log: Logger, { checkAnswers }: ServerOptions = { checkAnswers: false }): Promise<ApiServer> {
+  // Not loaded for nothing: the validator costs time at start.
+  const answers = checkAnswers ? await import('./answers.ts') : undefined;
+  const check = answers && ((operation: string, status: number, answer: unknown): void => {
+    const misfit = answers.misfit(operation, status, answer);
+    if (misfit === undefined) return;
+    log.error({ misfit }, answers.MISFIT);
+    throw new Error(`${answers.MISFIT}: ${misfit}`);
+  });
   const handlers: Record<string, Handler> = { ...systemHandlers, ...containerHandlers, ...archiveHandlers, ...execHandlers, ...imageHandlers, ...networkHandlers, ...volumeHandlers };
   const servers: Server[] = [];
   const make = (handler?: (request: IncomingMessage, response: ServerResponse) => void): Server => {
@@ -55,7 +72,7 @@ export async function createServer(engine: Engine, log: Logger): Promise<ApiServ
     exposeHeadRoutes: false,
     rewriteUrl: (request) => rewrite(request as IncomingMessage),
     routerOptions: { maxParamLength: 4096 },
-    genReqId: () => '',
+    genReqId: () => randomUUID(),
     clientErrorHandler: () => undefined, // Each server has its own listener (make).
     // A path that cannot be decoded: Go's server does not get as far as JSON either.
     frameworkErrors: (_error, _request, reply) => void (reply as unknown as FastifyReply).code(400).header('content-type', 'text/plain; charset=utf-8').send('400 Bad Request'),
@@ -67,12 +84,16 @@ export async function createServer(engine: Engine, log: Logger): Promise<ApiServ
     if (path.includes('//')) return void reply.code(301).header('location', path.replace(/\/{2,}/g, '/')).send();
     done();
   });
+  // On a server that never listens: on its own it would close every `Upgrade: tcp` (parts.md).
+  const webSockets = createHttpServer();
+  await app.register(websocket, { options: { server: webSockets } });
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', (_request, payload, done) => done(null, payload));
   app.setNotFoundHandler((_request, reply) => reply.code(404).header('content-type', 'application/json').send(Buffer.from('{"message":"page not found"}\n')));
   app.setErrorHandler((error, request, reply) => {
     const status = statusOf(error);
-    if (status >= 500) log.error({ method: request.method, url: request.raw.url, err: error }, 'request failed');
+    if (status >= 500) log.error({ reqId: request.id, method: request.method, url: pathOf(request), status, err: error }, 'request failed');
+    else log.debug({ reqId: request.id, status, reason: messageOf(error) }, 'request refused');
     if (status === 304) return reply.code(304).send();
     const { contentType, text } = errorBody(error, versions.get(request.raw) ?? API_VERSION);
     return reply.code(status).header('content-type', contentType).send(Buffer.from(text));
@@ -87,21 +108,46 @@ export async function createServer(engine: Engine, log: Logger): Promise<ApiServ
         if (TAKES_OVER.has(operation.id)) expectStrays(request.raw.socket);
         done();
       },
+      ...(operation.id === 'ContainerAttachWebsocket' ? webSocketRoute(operation) : {}),
       handler: async (request, reply) => {
-        void reply.headers(HEADERS);
-        const version = versions.get(request.raw) ?? API_VERSION;
-        checkVersion(version);
-        if (!atLeast(version, operation.since)) throw new InvalidParameter(`${operation.method} ${operation.path} requires minimum API version ${operation.since}`);
-        await handler(new Call(engine, operation, request, reply, version));
+        await handler(callOf(operation, request, reply));
         return reply;
       },
     });
   }
   await app.ready();
 
+  function callOf(operation: Operation, request: FastifyRequest, reply: FastifyReply): Call {
+    void reply.headers(HEADERS);
+    const version = versions.get(request.raw) ?? API_VERSION;
+    log.debug({ reqId: request.id, operation: operation.id, method: request.method, url: pathOf(request), version }, 'request');
+    checkVersion(version);
+    if (!atLeast(version, operation.since)) throw new InvalidParameter(`${operation.method} ${operation.path} requires minimum API version ${operation.since}`);
+    return new Call(engine, operation, request, reply, version, check);
+  }
+
+  /** Refused while it still is HTTP, so that a refusal is an ordinary answer; opened only then. */
+  function webSocketRoute(operation: Operation) {
+    const opened = new WeakMap<IncomingMessage, { stream: Duplex; binary: boolean }>();
+    return {
+      preValidation: async (request: FastifyRequest, reply: FastifyReply): Promise<void> => {
+        if (request.headers.upgrade?.toLowerCase() !== 'websocket') return;
+        const call = callOf(operation, request, reply);
+        const stream = await openWebSocket(call);
+        request.raw.socket.once('close', () => stream.destroy());
+        opened.set(request.raw, { stream, binary: call.atLeast('1.28') });
+      },
+      wsHandler: (socket: WebSocket, request: FastifyRequest): void => {
+        const { stream, binary } = opened.get(request.raw)!;
+        relayWebSocket(socket, stream, { binary });
+      },
+    };
+  }
+
   async function upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
     socket.on('error', () => socket.destroy());
     socket.setTimeout(0);
+    if (request.method === 'GET' && request.headers.upgrade?.toLowerCase() === 'websocket' && /\/attach\/ws(\?|$)/.test(request.url!)) return void webSockets.emit('upgrade', request, socket, head);
     const framing = /chunked/i.test(request.headers['transfer-encoding'] ?? '') ? 'chunked' : Number(request.headers['content-length'] ?? 0) || 0;
     try {
       const { body, rest } = await readUpgradeBody(socket, head, framing, MAX_UPGRADE_BODY);
@@ -134,6 +180,9 @@ export async function createServer(engine: Engine, log: Logger): Promise<ApiServ
     },
   };
 }
+
+/** What was asked for, without its query: that may hold what a log should not. */
+const pathOf = (request: FastifyRequest): string => request.raw.url!.replace(/\?.*$/, '');
 
 // `/v1.43/x` is `/x` of that version; image names keep their slashes as %2F, so that they are one parameter.
 function rewrite(request: IncomingMessage): string {

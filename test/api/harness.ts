@@ -20,7 +20,7 @@ const SILENCE_MS = 150;
 export async function serve(engine: unknown): Promise<Api> {
   const directory = mkdtempSync(join(tmpdir(), 'holdfast-api-'));
   const path = join(directory, 'api.sock');
-  const api = await createServer({ config: { slowClientMs: 60_000 }, ...(engine as object) } as unknown as Engine, pino({ level: 'silent' }));
+  const api = await createServer({ config: { slowClientMs: 60_000 }, ...(engine as object) } as unknown as Engine, pino({ level: 'silent' }), { checkAnswers: true });
   await api.listen([listenUnix(path, 128)]);
   const open = (): Promise<Socket> => new Promise((resolve, reject) => {
     const socket = connect({ path, allowHalfOpen: true });

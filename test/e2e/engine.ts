@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import type { Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { namesFor } from '../../src/config/names.ts';
+import { MISFIT, misfit, operationOf } from '../../src/api/answers.ts';
 import { busyboxTar } from './busybox.ts';
 import { request, type Answer } from './http.ts';
 import { until } from './until.ts';
@@ -38,7 +39,7 @@ export class TestEngine implements AsyncDisposable {
   /** @param variables for its environment: a fault, say */
   async startAgain(variables: Record<string, string> = {}): Promise<void> {
     const log = openSync(join(this.root, 'log'), 'a');
-    this.#daemon = spawn(holdfastd, ['--host', `unix://${this.socket}`, '--data-root', join(this.root, 'data'), '--exec-root', this.execRoot, '--bip', this.bip], { stdio: ['ignore', log, log], env: { ...process.env, ...variables } });
+    this.#daemon = spawn(holdfastd, ['--host', `unix://${this.socket}`, '--data-root', join(this.root, 'data'), '--exec-root', this.execRoot, '--bip', this.bip], { stdio: ['ignore', log, log], env: { ...process.env, HOLDFAST_CHECK_ANSWERS: '1', ...variables } });
     closeSync(log);
     await until(async () => {
       if (this.#daemon!.exitCode !== null) throw new Error(`the daemon ended:\n${readFileSync(join(this.root, 'log'), 'utf8').slice(-2000)}`);
@@ -54,7 +55,14 @@ export class TestEngine implements AsyncDisposable {
     await this.#end('SIGTERM');
   }
 
-  api = (method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<Answer> => request(this.socket, method, path, body, headers);
+  /** One request. A JSON answer that does not fit the contract is thrown; what other clients get, the daemon checks itself. */
+  async api(method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<Answer> {
+    const answer = await request(this.socket, method, path, body, headers);
+    const operation = operationOf(method, path);
+    const wrong = operation && answer.headers['content-type'] === 'application/json' && answer.json !== undefined ? misfit(operation, answer.status, answer.json) : undefined;
+    if (wrong) throw new Error(`${MISFIT}: ${wrong}`);
+    return answer;
+  }
 
   docker = (...args: string[]): Command => this.#run(DOCKER, args);
 
@@ -94,9 +102,11 @@ export class TestEngine implements AsyncDisposable {
     await Promise.all(all.map(({ Id }) => this.api('DELETE', `/containers/${Id}?force=1&v=1`)));
     await until(() => this.shims().length === 0);
     await this.stop();
+    const misfits = readFileSync(join(this.root, 'log'), 'utf8').split('\n').filter((line) => line.includes(MISFIT));
     this.#takeAwayNetwork();
     removeCgroup(namesFor(join(this.root, 'data'), this.execRoot).cgroupParent.cgroupfs);
     rmSync(this.root, { recursive: true, force: true });
+    if (misfits.length > 0) throw new Error(misfits.join('\n'));
   }
 
   // The daemon leaves its bridge and rules for the next one; a test's daemon has no next.

@@ -1,4 +1,5 @@
 /** /containers */
+import type { Duplex } from 'node:stream';
 import { parseDetachKeys } from '../../protocol/detach-keys.ts';
 import type { WaitCondition } from '../../protocol/messages.ts';
 import type { CreateRequest, HostConfig } from '../../engine/containers/config.ts';
@@ -146,8 +147,9 @@ export const containerHandlers: Record<string, Handler> = {
     await call.handing(call.hijack({ framed: options.framed, headers: false }), (client) => call.engine.containers.attach(id, options, client), { plain: true });
   },
 
-  async ContainerAttachWebsocket() {
-    throw new NotImplemented('attaching by WebSocket is not supported yet');
+  ContainerAttachWebsocket() {
+    // By an upgrade it comes to openWebSocket.
+    throw new InvalidParameter('not a WebSocket handshake');
   },
 
   async ContainerWait(call) {
@@ -166,6 +168,13 @@ export const containerHandlers: Record<string, Handler> = {
 };
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** The streams of GET /containers/{id}/attach/ws. Which of them is asked for only since API 1.42. */
+export async function openWebSocket(call: Call): Promise<Duplex> {
+  const { id } = await call.engine.containers.resolve(call.param('id'));
+  const options = attachOptions(call, false);
+  return call.engine.containers.attachRelay(id, call.atLeast('1.42') ? options : { ...options, stdin: true, stdout: true, stderr: true });
+}
 
 function attachOptions(call: Call, framed: boolean) {
   const keys = call.text('detachKeys');
