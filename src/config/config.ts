@@ -38,6 +38,11 @@ export interface Config {
   readonly defaultShmSize: number;
   readonly registryMirrors: readonly string[];
   readonly insecureRegistries: readonly string[];
+  /** Has a directory for each registry that has certificates of its own. */
+  readonly registryCerts: string;
+  readonly maxConcurrentDownloads: number;
+  readonly maxConcurrentUploads: number;
+  readonly maxDownloadAttempts: number;
   /** Address and prefix of the default bridge, e.g. 10.77.0.1/16. */
   readonly bip: string;
   /** Name of the default bridge's link; derived from the roots where they are not the default. */

@@ -153,6 +153,10 @@ export const options: readonly Option[] = [
 
   { key: 'registry-mirrors', flag: 'registry-mirror', kind: 'list', value: 'URL', help: 'Mirror of Docker Hub, asked first' },
   { key: 'insecure-registries', flag: 'insecure-registry', kind: 'list', value: 'HOST[:PORT]', help: 'Registry, or CIDR of registries, that may be spoken to without verified TLS' },
+  { key: 'registry-certs', kind: 'string', value: 'DIR', help: 'Has a directory HOST[:PORT] for each registry: its CAs (*.crt), our certificate for it (*.cert, *.key) (default /etc/holdfast/certs.d)' },
+  { key: 'max-concurrent-downloads', kind: 'integer', value: 'N', help: 'Layers that come at a time (default 3)' },
+  { key: 'max-concurrent-uploads', kind: 'integer', value: 'N', help: 'Layers that go at a time (default 5)' },
+  { key: 'max-download-attempts', kind: 'integer', value: 'N', help: 'How often a download is tried again that brings nothing (default 5)' },
   { key: 'storage-driver', short: 's', kind: 'string', value: 'NAME', help: 'overlay2 is the only one' },
 
   // Docker's, without effect here. A protection that would be silently lost is refused instead.
@@ -195,9 +199,6 @@ export const options: readonly Option[] = [
   { key: 'cpu-rt-period', kind: 'integer', inert: notYet, same: 0 },
   { key: 'cpu-rt-runtime', kind: 'integer', inert: notYet, same: 0 },
   { key: 'storage-opts', flag: 'storage-opt', kind: 'list', inert: notYet },
-  { key: 'max-concurrent-downloads', kind: 'integer', inert: notYet },
-  { key: 'max-concurrent-uploads', kind: 'integer', inert: notYet },
-  { key: 'max-download-attempts', kind: 'integer', inert: notYet },
   { key: 'allow-nondistributable-artifacts', kind: 'list', inert: 'Docker has dropped it too' },
   { key: 'http-proxy', kind: 'string', inert: notYet },
   { key: 'https-proxy', kind: 'string', inert: notYet },

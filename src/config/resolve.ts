@@ -23,6 +23,10 @@ const DEFAULT_SHM_SIZE = 64 * 1024 * 1024;
 const DEFAULT_MTU = 1500;
 const DEFAULT_SHUTDOWN_TIMEOUT = 15;
 const DEFAULT_SLOW_CLIENT_SECONDS = 600;
+const DEFAULT_REGISTRY_CERTS = '/etc/holdfast/certs.d';
+const DEFAULT_DOWNLOADS = 3;
+const DEFAULT_UPLOADS = 5;
+const DEFAULT_ATTEMPTS = 5;
 const DEFAULT_WARM_SHIMS = 2;
 const DEFAULT_POOLS: AddressPool[] = [{ base: '10.78.0.0/15', size: 24 }];
 
@@ -72,6 +76,10 @@ export function resolveConfig(raw: Raw, env: NodeJS.ProcessEnv): Config {
     defaultShmSize: checkBytes('default-shm-size', (raw['default-shm-size'] as string | number | undefined) ?? DEFAULT_SHM_SIZE),
     registryMirrors: list('registry-mirrors').map(checkMirror),
     insecureRegistries: list('insecure-registries').map(checkInsecureRegistry),
+    registryCerts: raw['registry-certs'] ? absolute('registry-certs', string('registry-certs')) : DEFAULT_REGISTRY_CERTS,
+    maxConcurrentDownloads: atLeast('max-concurrent-downloads', 0, DEFAULT_DOWNLOADS) || DEFAULT_DOWNLOADS,
+    maxConcurrentUploads: atLeast('max-concurrent-uploads', 0, DEFAULT_UPLOADS) || DEFAULT_UPLOADS,
+    maxDownloadAttempts: atLeast('max-download-attempts', 1, DEFAULT_ATTEMPTS),
     bip: checkBip(string('bip', names.bip)),
     bridge: checkBridge(string('bridge', names.bridge)),
     defaultAddressPools: checkPools((raw['default-address-pools'] as AddressPool[] | undefined) ?? DEFAULT_POOLS),

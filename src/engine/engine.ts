@@ -4,6 +4,7 @@ import type { Logger } from 'pino';
 import type { Config } from '../config/config.ts';
 import { ContainerRows } from '../store/containers.ts';
 import { openDatabase } from '../store/database.ts';
+import { DistributionRows } from '../store/distribution.ts';
 import { EventStore } from '../store/events.ts';
 import { ExecRows } from '../store/execs.ts';
 import { ImageRows } from '../store/images.ts';
@@ -16,8 +17,11 @@ import { Execs } from './containers/execs.ts';
 import { isRunning } from './containers/moves.ts';
 import { EventLog } from './events/event-log.ts';
 import { Archives } from './images/archive.ts';
+import { Downloads } from './images/downloads.ts';
 import { Images } from './images/images.ts';
 import { Layers } from './images/layers.ts';
+import { Puller } from './images/pull.ts';
+import { Endpoints } from './images/registry/endpoints.ts';
 import { Snapshots } from './images/snapshots.ts';
 import { Unpacker } from './images/unpack.ts';
 import { Networks } from './networks/networks.ts';
@@ -42,6 +46,7 @@ export interface Engine {
   readonly paths: Paths;
   readonly containers: Containers;
   readonly images: Images;
+  readonly puller: Puller;
   readonly snapshots: Snapshots;
   readonly networks: Networks;
   readonly volumes: Volumes;
@@ -69,6 +74,10 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
     rows: new ImageRows(db), layers, events, directory: paths.images(), claimed: () => snapshots.claimed(), now: wallNow,
     usersOf: (imageId) => all().filter((c) => c.imageId === imageId).map((c) => ({ id: c.id, running: isRunning(c) })),
   });
+  const distribution = new DistributionRows(db);
+  const endpoints = new Endpoints({ mirrors: config.registryMirrors, insecure: config.insecureRegistries, certificates: config.registryCerts });
+  const downloads = new Downloads(join(paths.images(), 'downloads'), { concurrent: config.maxConcurrentDownloads, attempts: config.maxDownloadAttempts });
+  const puller = new Puller({ endpoints, downloads, layers, images, rows: distribution });
   const volumes = new Volumes({
     store: new VolumeStore(db), events, root: paths.volumes(), usersOf: (name) => all().filter((c) => c.mounts.some((m) => m.name === name)).map((c) => c.id),
   });
@@ -80,7 +89,7 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
   late.containers = containers;
   const system = new System({ config, containers: all, images: () => images.list({ labels: [], references: [] }, { all: false }).length, listeners: () => events.subscribers });
   return {
-    config, paths, containers, images, snapshots, networks, volumes, events, system,
+    config, paths, containers, images, puller, snapshots, networks, volumes, events, system,
     async restore() {
       const restored = containers.restore();
       const connected = networks.start();
@@ -91,8 +100,11 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
       await networks.sweep((id) => ids.has(id));
       await volumes.sweep();
       await images.sweep();
+      distribution.sweep();
+      await downloads.sweep();
     },
     async close() {
+      endpoints.close();
       pool.close();
       containers.close();
       await networks.close();

@@ -3,6 +3,7 @@ import { InvalidParameter, NotImplemented } from '../../engine/errors.ts';
 import type { Handler } from '../call.ts';
 import { booleanFilter, checkFilterKeys } from '../query.ts';
 import { imageDeleted, imageHistory, imageInspect, imageSummary } from '../wire/images.ts';
+import { pull } from './registry.ts';
 
 const FILTERS = ['dangling', 'label', 'before', 'since', 'until', 'reference'];
 
@@ -23,7 +24,7 @@ export const imageHandlers: Record<string, Handler> = {
 
   async ImageCreate(call) {
     const source = call.text('fromSrc');
-    if (call.text('fromImage') !== '') return pull(call, call.text('fromImage'), call.text('tag'));
+    if (call.text('fromImage') !== '') return pull(call);
     if (source !== '-') throw source === '' ? new InvalidParameter('invalid reference format') : new NotImplemented('importing from a URL is not supported; send the archive (fromSrc=-)');
     const changes = call.query['changes'];
     const image = await call.engine.images.import(call.request.raw, {
@@ -61,11 +62,3 @@ export const imageHandlers: Record<string, Handler> = {
     call.json(imageDeleted(await call.engine.images.remove(call.param('name'), { force: call.flag('force'), noprune: call.flag('noprune') })));
   },
 };
-
-// Of a registry nothing is known yet; what is here already is up to date as far as can be told.
-async function pull(call: Parameters<Handler>[0], name: string, tag: string): Promise<void> {
-  const reference = tag === '' ? name : tag.includes(':') ? `${name}@${tag}` : `${name}:${tag}`;
-  const image = call.engine.images.find(reference);
-  if (!image) throw new NotImplemented(`pulling ${reference} from a registry is not supported yet: use docker load or docker import`);
-  await call.stream('application/json', (write) => write(`${JSON.stringify({ status: `Status: Image is up to date for ${reference}` })}\r\n`));
-}

@@ -15,7 +15,7 @@ import { chainIds, sha256 } from './digest.ts';
 import { formatRfc3339, parseMoment, parseRfc3339 } from './go-time.ts';
 import type { Image, ImageConfig } from './image.ts';
 import { DigestMismatch, type Hold, type Layers } from './layers.ts';
-import { canonicalString, familiarMatch, familiarName, familiarString, parseAnyReference, parseReference, repositoryOf, tagNameOnly, targetReference, type Reference } from './reference.ts';
+import { canonicalString, familiarMatch, familiarName, familiarString, parseAnyReference, parseReference, type Reference, repositoryOf, tagNameOnly, targetReference } from './reference.ts';
 import { planRemoval, untaggedLine, withoutTagIfDigest, type Known, type Step, type User } from './removal.ts';
 import { saveImages, type Saved } from './save.ts';
 import { Staging } from './staging.ts';
@@ -69,7 +69,7 @@ const ARCHITECTURES: Partial<Record<NodeJS.Architecture, string>> = { x64: 'amd6
 /** As images name this host's. */
 export const hostArchitecture = ARCHITECTURES[process.arch] ?? process.arch;
 /** Other names of theirs. */
-const MACHINES: Record<string, string> = { x86_64: 'amd64', 'x86-64': 'amd64', aarch64: 'arm64', i386: '386', armhf: 'arm' };
+export const machines: Record<string, string> = { x86_64: 'amd64', 'x86-64': 'amd64', aarch64: 'arm64', i386: '386', armhf: 'arm' };
 const NS_PER_S = 1_000_000_000n;
 
 export class Images {
@@ -194,7 +194,7 @@ export class Images {
   async import(archive: Readable, options: { repo: string; tag: string; message: string; changes: string[]; platform?: string }): Promise<Image> {
     const target = targetReference(options.repo, options.tag);
     const [os = 'linux', machine = hostArchitecture, variant] = options.platform ? options.platform.toLowerCase().split('/') : [];
-    const architecture = MACHINES[machine] ?? machine;
+    const architecture = machines[machine] ?? machine;
     if (os !== 'linux') throw new InvalidParameter('operating system is not supported');
     const settings = applyChanges({}, options.changes);
     const comment = options.message || 'Imported from -';
@@ -384,6 +384,40 @@ export class Images {
       this.#record(id, 'load');
     });
     return lines;
+  }
+
+  /** The image of a name that is stored so: `repository@sha256:…` of one that was pulled. */
+  named(reference: Reference): Image | undefined {
+    const id = this.parts.rows.idByName(storedName(reference));
+    const row = id === undefined ? undefined : this.parts.rows.byId(id);
+    return row && this.#image(row);
+  }
+
+  /** All names that a repository's images have, with a tag. */
+  tagsOf(repository: string): { reference: Reference; id: string }[] {
+    return [...this.parts.rows.allNames()].flatMap(([id, names]) => names.map((name) => ({ reference: parseReference(name), id }))).filter(({ reference }) => reference.tag !== undefined && repositoryOf(reference) === repository);
+  }
+
+  /**
+   * Takes in an image whose layers are here (held by the caller) under the names given, or gives an image that is here those names.
+   * Whether that changed what the first name means. `also` is part of the same transaction.
+   */
+  adopt(image: { id: string } | { config: Buffer; diffIds: string[] }, names: Reference[], also: (id: string) => void = () => undefined): { id: string; changed: boolean } {
+    const id = 'id' in image ? image.id : sha256(image.config);
+    return this.parts.rows.transaction(() => {
+      const changed = this.parts.rows.idByName(storedName(names[0]!)) !== id;
+      if ('config' in image) this.#insert(id, image.config, chainIds(image.diffIds));
+      for (const name of names) this.parts.rows.setName(storedName(name), id);
+      also(id);
+      return { id, changed };
+    });
+  }
+
+  /** Tells of an image that came from or went to a registry. */
+  recordTransfer(id: string, action: 'pull' | 'push', reference: Reference): void {
+    const row = this.parts.rows.byId(id);
+    const labels = row ? (JSON.parse(row.config.toString()) as ImageConfig).config?.Labels ?? {} : {};
+    this.parts.events.record({ type: 'image', action, actor: familiarString(reference), attributes: { ...labels, name: familiarName(reference) }, time: this.parts.now() });
   }
 
   // Docker's archives say which image another was built upon, where both are in the archive.

@@ -29,12 +29,15 @@ const RECIPE = 'recipe.gz';
 export class Layers {
   readonly #root: string;
   readonly #holds = new Set<Hold>();
+  readonly #leftOver: Layer[];
   /** Being unpacked, by the chain ID that they must get. */
   readonly #coming = new Map<string, Promise<Layer>>();
 
   /** `images` is the directory of all that belongs to images. */
   constructor(private readonly rows: LayerRows, images: string, private readonly unpacker: Unpacker, private readonly archives: Archives) {
     this.#root = join(images, 'layers');
+    // Looked for now: what is half made when `sweep` runs may be this daemon's own.
+    this.#leftOver = rows.all().filter(({ phase }) => phase !== 'ready');
     mkdirSync(this.#root, { recursive: true, mode: 0o710 });
   }
 
@@ -71,7 +74,9 @@ export class Layers {
   async addFile(hold: Hold, file: () => string, below: string[], expected: string): Promise<Layer> {
     const chain = chainId(below.at(-1) ?? '', expected);
     hold.chains.add(chain);
-    const known = this.get(chain) ?? (await this.#coming.get(chain)?.catch(() => undefined));
+    // Whoever waited may find that another who waited too has begun again.
+    for (let coming = this.#coming.get(chain); coming; coming = this.#coming.get(chain)) await coming.catch(() => undefined);
+    const known = this.get(chain);
     if (known) return known;
     const fd = openSync(file(), 'r');
     try {
@@ -145,7 +150,7 @@ export class Layers {
   }
 
   /** At start: takes away what an earlier daemon left half made or half gone. */
-  sweep = (): Promise<void> => this.takeAway(this.rows.all().filter(({ phase }) => phase !== 'ready'));
+  sweep = (): Promise<void> => this.takeAway(this.#leftOver);
 
   async #takeAway(directory: string): Promise<void> {
     this.rows.setRemoving(directory);

@@ -61,6 +61,26 @@ CREATE TABLE layers (
   archive_size INTEGER NOT NULL DEFAULT 0 -- bytes of the archive it came as, not compressed
 ) STRICT;
 
+-- Layers as registries have them, so that a push need not send what is there.
+CREATE TABLE blobs (
+  diff_id TEXT NOT NULL,
+  digest TEXT NOT NULL,
+  media_type TEXT NOT NULL,
+  size INTEGER NOT NULL,
+  repository TEXT NOT NULL,            -- canonical: docker.io/library/busybox
+  PRIMARY KEY (diff_id, digest, repository)
+) STRICT;
+
+-- Manifests that images were pulled by, so that a push can give them the same digest again.
+CREATE TABLE manifests (
+  digest TEXT NOT NULL,
+  image_id TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE,
+  media_type TEXT NOT NULL,
+  bytes BLOB NOT NULL,
+  PRIMARY KEY (digest, image_id)
+) STRICT;
+CREATE INDEX manifests_image ON manifests (image_id);
+
 CREATE TABLE networks (
   id TEXT PRIMARY KEY,
   name TEXT NOT NULL UNIQUE,

@@ -1,0 +1,65 @@
+/** What goes between here and registries: pulling (POST /images/create?fromImage), for the others' routes see below. */
+import { Forbidden, InvalidParameter } from '../../engine/errors.ts';
+import { hostArchitecture, machines } from '../../engine/images/images.ts';
+import type { Report } from '../../engine/images/progress.ts';
+import { parseReference, withTag, type Reference } from '../../engine/images/reference.ts';
+import { decodeCredentials, type Credentials } from '../../engine/images/registry/credentials.ts';
+import type { Platform } from '../../engine/images/registry/manifest.ts';
+import type { Call } from '../call.ts';
+import { messageOf } from '../errors.ts';
+import { errorLine, progressLine } from '../wire/progress.ts';
+
+/** POST /images/create?fromImage */
+export async function pull(call: Call): Promise<void> {
+  const reference = pulled(call.text('fromImage'), call.text('tag'));
+  const platform = platformOf(call.text('platform'));
+  await progress(call, (report, signal) => call.engine.puller.pull(reference, { credentials: credentials(call), ...(platform && { platform }) }, report, signal));
+}
+
+const credentials = (call: Call): Credentials => decodeCredentials(header(call, 'x-registry-auth'));
+const header = (call: Call, name: string): string | undefined => [call.request.headers[name]].flat()[0];
+
+// A digest travels as a tag; without either, all tags are meant (moby image_routes.go).
+function pulled(image: string, tag: string): Reference {
+  const reference = parseReference(image.replace(/:$/, ''));
+  if (reference.domain === 'docker.io' && reference.path === 'library/scratch') throw new Forbidden("'scratch' is a reserved name");
+  if (tag === '') return reference;
+  return tag.includes(':') ? parseReference(`${image.replace(/[:@][^/]*$/, '')}@${tag}`) : withTag(reference, tag);
+}
+
+/** `os[/arch[/variant]]`. */
+function platformOf(text: string): Platform | undefined {
+  if (text === '') return undefined;
+  const [os = '', machine = hostArchitecture, variant] = text.toLowerCase().split('/');
+  if (!/^[a-z0-9_.-]+$/.test(os) || text.split('/').length > 3) throw new InvalidParameter(`${JSON.stringify(text)} is an invalid component of "${text}": platform specifier component must match "^[A-Za-z0-9_.-]+(?:\\([A-Za-z0-9_.-]*\\))?$": invalid argument`);
+  // One word may be either: `arm64` is `linux/arm64`.
+  const isSystem = text.includes('/') || os === 'linux' || os === 'windows';
+  return isSystem ? { os, architecture: machines[machine] ?? machine, ...(variant && { variant }) } : { os: 'linux', architecture: machines[os] ?? os };
+}
+
+/** Runs `work`; its first line sends the head, so that what goes wrong before is an answer with a status, as in Docker. */
+async function progress(call: Call, work: (report: Report, signal: AbortSignal) => Promise<void>): Promise<void> {
+  const gone = new AbortController();
+  const { raw } = call.reply;
+  raw.on('close', () => raw.writableFinished || gone.abort(new Error('context canceled')));
+  const lines: string[] = [];
+  let wake = (): void => undefined;
+  let ended = false;
+  const done = work((each) => {
+    lines.push(progressLine(each));
+    wake();
+  }, gone.signal).finally(() => {
+    ended = true;
+    wake();
+  });
+  done.catch(() => undefined);
+  const more = async (): Promise<void> => {
+    if (lines.length === 0 && !ended) await new Promise<void>((resolve) => (wake = resolve));
+  };
+  await more();
+  if (lines.length === 0) return done;
+  await call.stream('application/json', async (write) => {
+    for (await more(); lines.length > 0; await more()) await write(lines.shift()!);
+    await done.catch((error: unknown) => write(errorLine(messageOf(error))));
+  }, gone);
+}
