@@ -17,6 +17,7 @@ import { archiveHandlers } from './routes/archives.ts';
 import { execHandlers } from './routes/exec.ts';
 import { imageHandlers } from './routes/images.ts';
 import { networkHandlers } from './routes/networks.ts';
+import { registryHandlers } from './routes/registry.ts';
 import { systemHandlers } from './routes/system.ts';
 import { volumeHandlers } from './routes/volumes.ts';
 import { atLeast, checkVersion } from './version.ts';
@@ -53,7 +54,7 @@ export async function createServer(engine: Engine, log: Logger, { checkAnswers }
     log.error({ misfit }, answers.MISFIT);
     throw new Error(`${answers.MISFIT}: ${misfit}`);
   });
-  const handlers: Record<string, Handler> = { ...systemHandlers, ...containerHandlers, ...archiveHandlers, ...execHandlers, ...imageHandlers, ...networkHandlers, ...volumeHandlers };
+  const handlers: Record<string, Handler> = { ...systemHandlers, ...containerHandlers, ...archiveHandlers, ...execHandlers, ...imageHandlers, ...registryHandlers, ...networkHandlers, ...volumeHandlers };
   const servers: Server[] = [];
   const make = (handler?: (request: IncomingMessage, response: ServerResponse) => void): Server => {
     const server = createHttpServer({ maxHeaderSize: MAX_HEADER_BYTES, keepAliveTimeout: 0, requestTimeout: 0, headersTimeout: 300_000 }, handler);
@@ -189,7 +190,9 @@ function rewrite(request: IncomingMessage): string {
   const found = /^\/v([0-9.]+)(\/.*)$/.exec(request.url!);
   if (found) versions.set(request, found[1]!);
   const url = found ? found[2]! : request.url!;
-  const named = /^\/images\/(.+?)\/(json|history|tag|get)(\?.*)?$/.exec(url) ?? /^\/images\/((?!(?:json|create|load|get|prune)(?:\?|$)).+?)()(\?.*)?$/.exec(url);
+  const distributed = /^\/distribution\/(.+)\/json(\?.*)?$/.exec(url);
+  if (distributed) return `/distribution/${distributed[1]!.replaceAll('/', '%2F')}/json${distributed[2] ?? ''}`;
+  const named = /^\/images\/(.+?)\/(json|history|tag|push|get)(\?.*)?$/.exec(url) ?? /^\/images\/((?!(?:json|create|load|get|prune|search)(?:\?|$)).+?)()(\?.*)?$/.exec(url);
   if (!named) return url;
   const [, name = '', verb = '', query = ''] = named;
   return `/images/${name.replaceAll('/', '%2F')}${verb && `/${verb}`}${query}`;

@@ -21,7 +21,9 @@ import { Downloads } from './images/downloads.ts';
 import { Images } from './images/images.ts';
 import { Layers } from './images/layers.ts';
 import { Puller } from './images/pull.ts';
+import { Pusher } from './images/push.ts';
 import { Endpoints } from './images/registry/endpoints.ts';
+import { Registries } from './images/registry/registries.ts';
 import { Snapshots } from './images/snapshots.ts';
 import { Unpacker } from './images/unpack.ts';
 import { Networks } from './networks/networks.ts';
@@ -47,6 +49,8 @@ export interface Engine {
   readonly containers: Containers;
   readonly images: Images;
   readonly puller: Puller;
+  readonly pusher: Pusher;
+  readonly registries: Registries;
   readonly snapshots: Snapshots;
   readonly networks: Networks;
   readonly volumes: Volumes;
@@ -78,6 +82,8 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
   const endpoints = new Endpoints({ mirrors: config.registryMirrors, insecure: config.insecureRegistries, certificates: config.registryCerts });
   const downloads = new Downloads(join(paths.images(), 'downloads'), { concurrent: config.maxConcurrentDownloads, attempts: config.maxDownloadAttempts });
   const puller = new Puller({ endpoints, downloads, layers, images, rows: distribution });
+  const pusher = new Pusher({ endpoints, layers, images, rows: distribution, concurrent: config.maxConcurrentUploads });
+  const registries = new Registries(endpoints);
   const volumes = new Volumes({
     store: new VolumeStore(db), events, root: paths.volumes(), usersOf: (name) => all().filter((c) => c.mounts.some((m) => m.name === name)).map((c) => c.id),
   });
@@ -89,7 +95,7 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
   late.containers = containers;
   const system = new System({ config, containers: all, images: () => images.list({ labels: [], references: [] }, { all: false }).length, listeners: () => events.subscribers });
   return {
-    config, paths, containers, images, puller, snapshots, networks, volumes, events, system,
+    config, paths, containers, images, puller, pusher, registries, snapshots, networks, volumes, events, system,
     async restore() {
       const restored = containers.restore();
       const connected = networks.start();

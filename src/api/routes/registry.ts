@@ -1,12 +1,14 @@
-/** What goes between here and registries: pulling (POST /images/create?fromImage), for the others' routes see below. */
+/** What goes between here and registries: pull, push, login, search, /distribution. */
 import { Forbidden, InvalidParameter } from '../../engine/errors.ts';
 import { hostArchitecture, machines } from '../../engine/images/images.ts';
 import type { Report } from '../../engine/images/progress.ts';
 import { parseReference, withTag, type Reference } from '../../engine/images/reference.ts';
-import { decodeCredentials, type Credentials } from '../../engine/images/registry/credentials.ts';
+import { credentialsOf, decodeCredentials, type AuthConfig, type Credentials } from '../../engine/images/registry/credentials.ts';
 import type { Platform } from '../../engine/images/registry/manifest.ts';
-import type { Call } from '../call.ts';
+import { checkSearchLimit } from '../../engine/images/registry/registries.ts';
+import type { Call, Handler } from '../call.ts';
 import { messageOf } from '../errors.ts';
+import { booleanFilter, checkFilterKeys } from '../query.ts';
 import { errorLine, progressLine } from '../wire/progress.ts';
 
 /** POST /images/create?fromImage */
@@ -14,6 +16,44 @@ export async function pull(call: Call): Promise<void> {
   const reference = pulled(call.text('fromImage'), call.text('tag'));
   const platform = platformOf(call.text('platform'));
   await progress(call, (report, signal) => call.engine.puller.pull(reference, { credentials: credentials(call), ...(platform && { platform }) }, report, signal));
+}
+
+export const registryHandlers: Record<string, Handler> = {
+  async ImagePush(call) {
+    const name = parseReference(call.param('name'));
+    const reference = call.text('tag') === '' ? name : withTag(name, call.text('tag'));
+    await call.ignoreBody();
+    await progress(call, (report, signal) => call.engine.pusher.push(reference, credentials(call), report, signal));
+  },
+
+  async SystemAuth(call) {
+    const config = await call.body<AuthConfig>();
+    const IdentityToken = await call.engine.registries.login(String(config.serveraddress ?? ''), credentialsOf(config));
+    call.json({ Status: 'Login Succeeded', ...(IdentityToken !== '' && { IdentityToken }) });
+  },
+
+  async DistributionInspect(call) {
+    const gone = new AbortController();
+    call.reply.raw.on('close', () => gone.abort());
+    const { descriptor, platforms } = await call.engine.registries.inspect(parseReference(call.param('name')), credentials(call), gone.signal);
+    call.json({ Descriptor: descriptor, Platforms: platforms });
+  },
+
+  async ImageSearch(call) {
+    const filters = call.filters();
+    checkFilterKeys(filters, ['is-automated', 'is-official', 'stars']);
+    const [official, automated] = [booleanFilter(filters, 'is-official'), booleanFilter(filters, 'is-automated')];
+    const stars = Math.max(0, ...(filters.get('stars') ?? []).map(starsOf));
+    if (call.text('term') === '') throw new InvalidParameter('Search term is empty');
+    const found = await call.engine.registries.search(call.text('term'), checkSearchLimit(call.number('limit') ?? 0), credentials(call));
+    const wanted = found.filter((each) => (official === undefined || each.isOfficial === official) && (automated === undefined || each.isAutomated === automated) && each.starCount >= stars);
+    call.json(wanted.map((each) => ({ star_count: each.starCount, is_official: each.isOfficial, name: each.name, is_automated: each.isAutomated, description: each.description })));
+  },
+};
+
+function starsOf(text: string): number {
+  if (!/^\d+$/.test(text)) throw new InvalidParameter(`invalid filter 'stars=[${text}]'`);
+  return Number(text);
 }
 
 const credentials = (call: Call): Credentials => decodeCredentials(header(call, 'x-registry-auth'));
