@@ -93,7 +93,7 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
   const rows = new ContainerRows(db);
   const containers = new Containers({ config, paths, log, rows, execs, events, images, archives, snapshots, networks, volumes, pool });
   late.containers = containers;
-  const system = new System({ config, containers: all, images: () => images.list({ labels: [], references: [] }, { all: false }).length, listeners: () => events.subscribers });
+  const system = new System({ config, containers: all, images: () => images.list({ labels: [], references: [], before: [], since: [] }, { all: false }).length, listeners: () => events.subscribers });
   return {
     config, paths, containers, images, puller, pusher, registries, snapshots, networks, volumes, events, system,
     async restore() {

@@ -47,6 +47,9 @@ export class TestEngine implements AsyncDisposable {
     }, START_DEADLINE_MS);
   }
 
+  /** Whether the daemon has ended, by a fault say. */
+  isDead = (): boolean => this.#daemon !== undefined && (this.#daemon.exitCode !== null || this.#daemon.signalCode !== null);
+
   async kill9(): Promise<void> {
     await this.#end('SIGKILL');
   }

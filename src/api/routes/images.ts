@@ -14,7 +14,7 @@ export const imageHandlers: Record<string, Handler> = {
     const dangling = booleanFilter(filters, 'dangling');
     const found = call.engine.images.list({
       ...(dangling === undefined ? {} : { dangling }), labels: filters.get('label') ?? [], references: filters.get('reference') ?? [],
-      ...(filters.get('before')?.[0] ? { before: filters.get('before')![0]! } : {}), ...(filters.get('since')?.[0] ? { since: filters.get('since')![0]! } : {}), until: filters.get('until') ?? [],
+      before: filters.get('before') ?? [], since: filters.get('since') ?? [], until: filters.get('until') ?? [],
     }, { all: call.flag('all') });
     const users = call.engine.containers.all();
     const shared = call.flag('shared-size') ? call.engine.images.sharedSizes() : undefined;

@@ -13,6 +13,8 @@ import { imageName, sizesOf } from './containers.ts';
 
 const PING = { 'cache-control': 'no-cache, no-store, must-revalidate', pragma: 'no-cache', 'builder-version': '1', swarm: 'inactive', 'content-type': 'text/plain; charset=utf-8' };
 
+const USAGE_TYPES = ['container', 'image', 'volume', 'build-cache'];
+
 export const systemHandlers: Record<string, Handler> = {
   SystemPing: (call) => void call.reply.headers(PING).send(Buffer.from('OK')),
   SystemPingHead: (call) => void call.reply.headers({ ...PING, 'content-length': '0' }).send(),
@@ -33,16 +35,19 @@ export const systemHandlers: Record<string, Handler> = {
 
   async SystemDataUsage(call) {
     const { engine } = call;
-    const images = engine.images.list({ labels: [], references: [] }, { all: true });
+    const types = call.atLeast('1.42') ? (call.query['type'] as string[]) : [];
+    for (const type of types) if (!USAGE_TYPES.includes(type)) throw new InvalidParameter(`unknown object type: ${type}`);
+    const asked = (type: string): boolean => types.length === 0 || types.includes(type);
     const containers = engine.containers.all();
-    const shared = engine.images.sharedSizes();
     const now = BigInt(wallNow());
     const speaks = call.atLeast;
+    const images = engine.images.list({ labels: [], references: [], before: [], since: [] }, { all: false });
+    const shared = engine.images.sharedSizes();
     call.json(diskUsage({
-      layersSize: engine.images.layersSize(),
-      images: images.map((i) => imageSummary(i, { containers: containers.filter((c) => c.imageId === i.id).length, sharedSize: shared.get(i.id) ?? 0 }, speaks)),
-      containers: await Promise.all(containers.map(async (c) => containerSummary(c, { imageName: imageName(call, c), now, sizes: await sizesOf(call, c) }))),
-      volumes: (await engine.volumes.usage()).map(({ volume, size, users }) => volumeInspect(volume, { size, containers: users })),
+      ...(asked('image') && { layersSize: engine.images.layersSize(), images: images.map((i) => imageSummary(i, { containers: containers.filter((c) => c.imageId === i.id).length, sharedSize: shared.get(i.id) ?? 0 }, speaks)) }),
+      ...(asked('container') && { containers: await Promise.all(containers.map(async (c) => containerSummary(c, { imageName: imageName(call, c), now, sizes: await sizesOf(call, c) }))) }),
+      ...(asked('volume') && { volumes: (await engine.volumes.usage()).map(({ volume, size, users }) => volumeInspect(volume, { size, containers: users })) }),
+      ...(asked('build-cache') && { buildCache: [] }),
     }));
   },
 };

@@ -22,8 +22,9 @@ export function imageSummary(image: Image, { containers, sharedSize }: ImageUse,
 export function imageInspect(image: Image, graphDriver: Schemas['GraphDriver'], speaks: Speaks): Schemas['ImageInspect'] {
   const { config } = image;
   return {
-    Id: image.id, RepoTags: image.repoTags, RepoDigests: image.repoDigests, Parent: image.parent, Comment: config.comment ?? '', ...(config.created ? { Created: config.created } : {}),
-    DockerVersion: config.docker_version ?? '', Author: config.author ?? '', Config: (config.config ?? {}) as Schemas['ImageInspect']['Config'], Architecture: config.architecture,
+    Id: image.id, RepoTags: image.repoTags, RepoDigests: image.repoDigests, Parent: image.parent, Comment: config.comment || config.history?.at(-1)?.comment || '', ...(config.created ? { Created: config.created } : {}),
+    DockerVersion: config.docker_version ?? '', Author: config.author ?? '', Config: (config.config ?? {}) as Schemas['ImageInspect']['Config'],
+    ...(speaks('1.45') ? {} : { Container: config.container ?? '', ContainerConfig: (config.container_config ?? null) as Schemas['ImageInspect']['ContainerConfig'] }), Architecture: config.architecture,
     ...(config.variant ? { Variant: config.variant } : {}), Os: config.os, ...(config['os.version'] ? { OsVersion: config['os.version'] } : {}), Size: image.size, ...virtualSize(image, speaks),
     GraphDriver: graphDriver, RootFS: { Type: 'layers', Layers: config.rootfs.diff_ids }, Metadata: { LastTagTime: rfc3339(image.tagged === '0' ? '' : image.tagged) },
   };

@@ -78,13 +78,16 @@ function warnings({ controls, cgroupVersion, ipv4Forwarding, bridgeNetfilter, st
   return all.length > 0 ? all : null;
 }
 
+/** What was not asked for is not there. */
 export interface UsageParts {
   /** Bytes of all layers, each counted once. */
-  layersSize: number;
-  images: Schemas['ImageSummary'][];
-  containers: Schemas['ContainerSummary'][];
-  volumes: Schemas['Volume'][];
+  layersSize?: number;
+  images?: Schemas['ImageSummary'][];
+  containers?: Schemas['ContainerSummary'][];
+  volumes?: Schemas['Volume'][];
+  buildCache?: never[];
 }
 
 /** GET /system/df */
-export const diskUsage = ({ layersSize, images, containers, volumes }: UsageParts): Schemas['DiskUsage'] => ({ LayersSize: layersSize, Images: images, Containers: containers, Volumes: volumes, BuildCache: [] });
+export const diskUsage = ({ layersSize = 0, images, containers, volumes, buildCache }: UsageParts): Schemas['DiskUsage'] =>
+  ({ LayersSize: layersSize, Images: images ?? null, Containers: containers ?? null, Volumes: volumes ?? null, BuildCache: buildCache ?? null });

@@ -13,6 +13,7 @@ export interface ImageConfig {
   comment?: string;
   docker_version?: string;
   container?: string;
+  container_config?: Partial<ContainerConfig> | null;
   config?: Partial<ContainerConfig> | null;
   rootfs: { type: 'layers'; diff_ids: string[] };
   history?: { created?: string; created_by?: string; author?: string; comment?: string; empty_layer?: boolean }[];

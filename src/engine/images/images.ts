@@ -1,4 +1,5 @@
 /** Images: import, load, list, tag, remove. What they are made of is in layers.ts, what they are called in reference.ts. */
+import { existsSync, readdirSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
@@ -24,8 +25,9 @@ export interface ImageFilters {
   dangling?: boolean;
   labels: string[];
   references: string[];
-  before?: string;
-  since?: string;
+  /** Names of images. */
+  before: string[];
+  since: string[];
   until?: string[];
 }
 
@@ -78,7 +80,12 @@ export class Images {
   /** Answers of `idOf` as of a revision of the store. */
   readonly #ids = { revision: -1, byReference: new Map<string, string | undefined>() };
 
-  constructor(private readonly parts: ImageParts) {}
+  /** Spooled by an earlier daemon. Known before the first request: what comes later is ours. */
+  readonly #leftovers: string[];
+
+  constructor(private readonly parts: ImageParts) {
+    this.#leftovers = existsSync(this.#staging()) ? readdirSync(this.#staging()) : [];
+  }
 
   /** By digest, name or id prefix, in this order. @throws NotFound `No such image: NAME:TAG`, InvalidParameter `invalid reference format` */
   resolve(reference: string): Image {
@@ -135,8 +142,8 @@ export class Images {
   /** Newest first. @throws NotFound for a missing `before` or `since`, InvalidParameter for bad patterns and times */
   list(filters: ImageFilters, { all }: { all: boolean }): Image[] {
     const moments = (filters.until ?? []).map((text) => parseMoment(text, BigInt(this.parts.now())));
-    if (filters.before !== undefined) moments.push(BigInt(this.resolve(filters.before).created));
-    const since = filters.since === undefined ? undefined : BigInt(this.resolve(filters.since).created);
+    moments.push(...filters.before.map((name) => BigInt(this.resolve(name).created)));
+    const since = filters.since.map((name) => BigInt(this.resolve(name).created)).reduce<bigint | undefined>((most, moment) => (most === undefined || moment > most ? moment : most), undefined);
     const before = moments.reduce<bigint | undefined>((least, moment) => (least === undefined || moment < least ? moment : least), undefined);
     const names = this.parts.rows.allNames();
     const rows = this.parts.rows.all();
@@ -478,7 +485,7 @@ export class Images {
   /** At start, before anything else: finishes or undoes what an earlier daemon left half done. */
   async sweep(): Promise<void> {
     await this.parts.layers.sweep();
-    await rm(this.#staging(), { recursive: true, force: true });
+    for (const name of this.#leftovers) await rm(join(this.#staging(), name), { recursive: true, force: true });
     await this.collect();
   }
 
@@ -520,7 +527,9 @@ export class Images {
     this.parts.events.record({ type: 'image', action, actor: id, attributes: { ...labels, name }, time: this.parts.now() });
   }
 
-  #staging = (): string => join(this.parts.directory, 'tmp');
+  #staging(): string {
+    return join(this.parts.directory, 'tmp');
+  }
 }
 
 const storedName = (reference: Reference): string => canonicalString(tagNameOnly(withoutTagIfDigest(reference)));

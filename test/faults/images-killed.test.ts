@@ -1,0 +1,152 @@
+/** The daemon is killed at every point of what makes and unmakes images: afterwards files and rows are as before, or as if it had been done. */
+import Database from 'better-sqlite3';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { startEngine, type TestEngine } from '../e2e/engine.ts';
+import { until } from '../e2e/until.ts';
+import { archive } from '../support/images.ts';
+
+let engine: TestEngine;
+let tmp: string;
+beforeAll(async () => {
+  engine = await startEngine();
+  tmp = mkdtempSync('/tmp/hf-killed-');
+});
+afterAll(async () => {
+  await engine[Symbol.asyncDispose]();
+  rmSync(tmp, { recursive: true, force: true });
+});
+
+interface State {
+  images: string[];
+  names: string[];
+  layers: string[];
+}
+
+/** Rows as they are on disk, and what lies beside them. */
+function look(): State & { leftovers: string[]; events: number } {
+  const db = new Database(join(engine.root, 'data/holdfast.db'), { readonly: true });
+  try {
+    const column = (sql: string): string[] => db.prepare(sql).pluck().all() as string[];
+    const directories = column('SELECT directory FROM layers');
+    const images = join(engine.root, 'data/images');
+    const layers = column("SELECT chain_id FROM layers WHERE phase = 'ready' ORDER BY chain_id");
+    const needed = new Set(column('SELECT chains FROM images').flatMap((chains) => JSON.parse(chains) as string[]));
+    const found = readdirSync(join(images, 'layers'));
+    const spooled = existsSync(join(images, 'tmp')) ? readdirSync(join(images, 'tmp')) : [];
+    return {
+      images: column('SELECT id FROM images ORDER BY id'), names: column('SELECT name FROM image_names ORDER BY name'), layers,
+      leftovers: [...found.filter((name) => !directories.includes(name)), ...directories.filter((name) => !found.includes(name)), ...column("SELECT directory FROM layers WHERE phase <> 'ready'"), ...layers.filter((chain) => !needed.has(chain)), ...spooled],
+      events: Number(column("SELECT count(*) FROM events WHERE type = 'image'")[0]),
+    };
+  } finally {
+    db.close();
+  }
+}
+
+const stateOf = ({ images, names, layers }: State): State => ({ images, names, layers });
+
+/** How often each point is passed by `work`, beyond what a start passes. */
+async function pointsOf(work: () => Promise<void>): Promise<string[]> {
+  const log = join(tmp, 'points');
+  writeFileSync(log, '');
+  await engine.stop();
+  await engine.startAgain({ HOLDFAST_FAULT_LOG: log });
+  await settled();
+  const lines = (): string[] => readFileSync(log, 'utf8').split('\n').filter((line) => line !== '');
+  const before = lines();
+  await work();
+  const passed = lines().slice(before.length);
+  await engine.stop();
+  await engine.startAgain();
+  const relevant = passed.filter((name) => /^(layer|import|load|image-commit|commit)\./.test(name));
+  return relevant.map((name, i) => `${name}#${before.filter((other) => other === name).length + relevant.slice(0, i + 1).filter((other) => other === name).length}`);
+}
+
+/** The daemon has swept up. */
+const settled = (): Promise<void> => until(() => look().leftovers.length === 0);
+
+interface Operation {
+  /** Before each kill. */
+  prepare?: () => Promise<void>;
+  work: () => Promise<void>;
+  /** Takes away what it made. */
+  undo: () => Promise<void>;
+  check?: () => Promise<void>;
+}
+
+async function killEverywhere({ prepare = async () => undefined, work, undo, check = async () => undefined }: Operation): Promise<number> {
+  await prepare();
+  const before = stateOf(look());
+  const points = await pointsOf(work);
+  const after = stateOf(look());
+  expect(after).not.toEqual(before);
+  await undo();
+  const seen = new Set<string>();
+  for (const point of points) {
+    await prepare();
+    const start = stateOf(look());
+    await engine.stop();
+    await engine.startAgain({ HOLDFAST_FAULT: point });
+    await work().catch(() => undefined);
+    // Some points come only after the answer.
+    await until(() => engine.isDead(), 10_000).catch(() => undefined);
+    if (engine.isDead()) seen.add(point);
+    else await engine.stop();
+    await engine.startAgain();
+    await settled();
+    const now = stateOf(look());
+    const done = now.images.length !== start.images.length || now.names.join() !== start.names.join();
+    if (!done) expect(now, point).toEqual(start);
+    else expect([now.names, now.images.length, now.layers.length], point).toEqual([after.names, after.images.length, after.layers.length]);
+    await check();
+    // It can be done (again) as if nothing had been.
+    if (!done) await work();
+    await undo();
+    await settled();
+  }
+  return seen.size;
+}
+
+const post = async (path: string, body?: Buffer): Promise<void> => {
+  const answer = await engine.api('POST', path, body, { 'Content-Type': body ? 'application/x-tar' : 'application/json' });
+  if (answer.status >= 300 || answer.text.includes('errorDetail')) throw new Error(answer.text);
+};
+const remove = async (name: string): Promise<void> => void (await engine.api('DELETE', `/images/${name}?force=1`));
+
+test('import', async () => {
+  const body = archive(['file', 'text'], ['other', 'x'.repeat(10_000)]);
+  const killed = await killEverywhere({ work: () => post('/images/create?fromSrc=-&repo=imported', body), undo: () => remove('imported') });
+  expect(killed).toBeGreaterThanOrEqual(6);
+}, 300_000);
+
+test('load', async () => {
+  await post('/images/create?fromSrc=-&repo=loaded', archive(['file', 'text']));
+  const { body } = await engine.api('GET', '/images/loaded/get');
+  await remove('loaded');
+  const killed = await killEverywhere({ work: () => post('/images/load', body), undo: () => remove('loaded') });
+  expect(killed).toBeGreaterThanOrEqual(6);
+}, 300_000);
+
+test('removal', async () => {
+  const body = archive(['file', 'gone soon']);
+  const killed = await killEverywhere({
+    prepare: () => post('/images/create?fromSrc=-&repo=doomed', body),
+    work: () => remove('doomed'),
+    undo: () => remove('doomed'),
+  });
+  expect(killed).toBeGreaterThanOrEqual(4);
+}, 300_000);
+
+test('commit of a running container, which is not left paused', async () => {
+  const run = await engine.docker('run', '-d', '--name', 'living', 'busybox', 'sh', '-c', 'echo x > /made; exec sleep 100000').result;
+  expect(run.exitCode).toBe(0);
+  await until(async () => (await engine.docker('diff', 'living').result).stdout.includes('/made'));
+  const killed = await killEverywhere({
+    work: () => post('/commit?container=living&repo=committed'),
+    undo: () => remove('committed'),
+    check: () => until(async () => ((await engine.api('GET', '/containers/living/json')).json as { State: { Status: string } }).State.Status === 'running'),
+  });
+  expect(killed).toBeGreaterThanOrEqual(7);
+}, 400_000);
