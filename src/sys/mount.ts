@@ -32,7 +32,10 @@ export function ownMounts(): void {
 /** Unmounts lazily; true when something was mounted there. */
 export function unmount(target: string): boolean {
   faultPoint('unmount.before');
-  if (umountCall(target, MNT_DETACH) === 0) return true;
+  if (umountCall(target, MNT_DETACH) === 0) {
+    faultPoint('unmount.after');
+    return true;
+  }
   if (errno() === EINVAL || errno() === ENOENT) return false;
   throw new Errno(errno(), 'umount2', target);
 }

@@ -54,6 +54,11 @@ export class TestEngine implements AsyncDisposable {
     await this.#end('SIGKILL');
   }
 
+  /** Whether the daemon has ended by itself, or by a fault. */
+  get ended(): boolean {
+    return this.#daemon!.exitCode !== null || this.#daemon!.signalCode !== null;
+  }
+
   async stop(): Promise<void> {
     await this.#end('SIGTERM');
   }

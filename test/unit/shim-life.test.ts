@@ -31,7 +31,7 @@ describe('one run', { timeout: 30_000 }, () => {
     await c.shimEnds();
   });
 
-  test.each([0, 1, 2, 125, 126, 127, 128, 137, 200, 255])('exit code %i is exit code %i', async (code) => {
+  test.each([0, 1, 2, 125, 126, 127, 128, 137, 200, 255])('exit code %i is told as it is', async (code) => {
     await using c = container(`exit ${code}`);
     await c.start(await c.adopt());
     expect(await c.until('exited')).toMatchObject({ code, signal: 0 });

@@ -1,6 +1,6 @@
 /** Start, stop and the rest: the daemon prepares and asks; the shim acts. */
 import { randomUUID } from 'node:crypto';
-import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, writeFileSync } from 'node:fs';
+import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ociJson } from '../../protocol/oci-json.ts';
 import { SPEC_FILE } from '../../protocol/paths.ts';
@@ -268,8 +268,9 @@ function toClient(error: Error): Error {
   return isUsersFault(error.code) ? new InvalidParameter(error.message) : new SystemFault(error.message);
 }
 
-// What a shim must find after a power cut is whole or the old one.
+// What a shim must find after a power cut is whole or the old one. What is there already need not be brought to disk again.
 function replaceFile(path: string, text: string): void {
+  if (isThere(path, text)) return;
   const draft = `${path}.new`;
   const fd = openSync(draft, 'w', 0o600);
   try {
@@ -278,5 +279,15 @@ function replaceFile(path: string, text: string): void {
   } finally {
     closeSync(fd);
   }
+  faultPoint('rename.before');
   renameSync(draft, path);
+  faultPoint('rename.after');
+}
+
+function isThere(path: string, text: string): boolean {
+  try {
+    return readFileSync(path, 'utf8') === text;
+  } catch {
+    return false;
+  }
 }

@@ -4,6 +4,7 @@ import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { PROTOCOL_VERSION, type Answers, type HandedClient, type Hello, type Op, type Refusal, type Reply, type Request } from '../../protocol/messages.ts';
 import { CTL_SOCKET, FD_SOCKET } from '../../protocol/paths.ts';
+import { faultPoint } from '../../sys/fault.ts';
 import { deliverFd } from '../../sys/socket.ts';
 import { VERSION } from '../../version.ts';
 import type { Client } from '../client.ts';
@@ -66,7 +67,9 @@ export class ShimLink {
     const id = this.#next++;
     return new Promise((resolve, reject) => {
       this.#pending.set(id, { resolve: resolve as (result: unknown) => void, reject });
+      faultPoint('request.before');
       this.socket.write(`${JSON.stringify({ id, ...request })}\n`);
+      faultPoint('request.sent');
     });
   }
 
@@ -101,6 +104,7 @@ export class ShimLink {
     if ('ring' in message) return this.events.onRing(message.ring);
     const pending = this.#pending.get(message.id);
     this.#pending.delete(message.id);
+    faultPoint('request.answered');
     if ('error' in message) pending?.reject(refusal(message.error));
     else pending?.resolve(message.result);
   }

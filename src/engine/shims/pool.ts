@@ -77,6 +77,7 @@ export class ShimPool {
       const child = spawn(process.execPath, [...NODE_FLAGS, this.bundle.script], {
         detached: true, cwd: '/', env: { PATH: process.env.PATH ?? '', HOLDFAST_SHIM_BUNDLE: this.bundle.hash }, stdio: ['ignore', log, log, 'pipe'],
       });
+      faultPoint('shim.spawned');
       child.unref();
       const line = child.stdio[3] as Duplex;
       line.on('error', () => line.destroy());

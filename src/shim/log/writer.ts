@@ -189,7 +189,8 @@ export class LogWriter {
     }
     const stat = fstatSync(this.#fd);
     this.#file = stat.ino;
-    if (!this.#files.includes(stat.ino)) this.#files.push(stat.ino);
+    // The newest, even if an older file that is gone had the same number: file systems use them again at once.
+    if (this.#files.at(-1) !== stat.ino) this.#files = [...this.#files.filter((file) => file !== stat.ino), stat.ino];
     if (stat.size > 0) this.#torn = !endsInNewline(this.#fd, stat.size);
     return true;
   }
