@@ -193,7 +193,8 @@ function rewrite(request: IncomingMessage): string {
   const distributed = /^\/distribution\/(.+)\/json(\?.*)?$/.exec(url);
   if (distributed) return `/distribution/${distributed[1]!.replaceAll('/', '%2F')}/json${distributed[2] ?? ''}`;
   const named = /^\/images\/(.+?)\/(json|history|tag|push|get)(\?.*)?$/.exec(url) ?? /^\/images\/((?!(?:json|create|load|get|prune|search)(?:\?|$)).+?)()(\?.*)?$/.exec(url);
-  if (!named) return url;
+  // Elsewhere an escaped slash is a slash, as in Go: /containers/a%2Fb/json leads nowhere.
+  if (!named) return /^\/(containers|exec)\//.test(url) ? url.replace(/^[^?]*/, (path) => path.replace(/%2f/gi, '/')) : url;
   const [, name = '', verb = '', query = ''] = named;
   return `/images/${name.replaceAll('/', '%2F')}${verb && `/${verb}`}${query}`;
 }

@@ -14,7 +14,7 @@ const json = { 'Content-Type': 'application/json' };
 const create = (name: string, body: unknown, query = ''): BadRequest => ({ name: `create: ${name}`, method: 'POST', path: `/containers/create${query}`, body });
 const host = (name: string, hostConfig: Record<string, unknown>): BadRequest => create(name, { Image: 'busybox', Cmd: ['true'], HostConfig: hostConfig });
 const config = (name: string, fields: Record<string, unknown>): BadRequest => create(name, { Image: 'busybox', Cmd: ['true'], ...fields });
-const post = (path: string, body?: unknown): BadRequest => ({ name: `POST ${path}`, method: 'POST', path, body });
+const post = (path: string, body?: unknown): BadRequest => ({ name: `POST ${path}${body === undefined ? '' : ` ${JSON.stringify(body)}`}`, method: 'POST', path, body });
 const get = (path: string): BadRequest => ({ name: `GET ${path}`, method: 'GET', path });
 const del = (path: string): BadRequest => ({ name: `DELETE ${path}`, method: 'DELETE', path });
 
@@ -41,7 +41,7 @@ export const badRequests: BadRequest[] = [
   get('/containers/json?filters={"is-task":["maybe"]}'), get('/containers/json?filters={"publish":["x"]}'), get('/containers/json?filters={"network":["missing"],"foo":["x"]}'),
   post('/containers/running/kill?signal=SIG42'), post('/containers/running/kill?signal=0x'), post('/containers/running/resize?h=abc&w=10'),
   post('/containers/running/resize?h=10&w=abc'), post('/containers/running/resize'), post('/containers/running/resize?h=-100&w=10'),
-  post('/containers/running/stop?t=abc'), post('/containers/running/restart?t=abc'), post('/containers/running/wait?condition=never'),
+  post('/containers/running/stop?t=abc'), post('/containers/running/restart?t=abc'), post('/containers/stopped/wait?condition=never'),
   post('/containers/running/rename?name='), post('/containers/running/rename?name=running'), post('/containers/running/rename?name=stopped'),
   post('/containers/running/rename?name=x%20y'), post('/containers/running/rename'), get('/containers/running/top?ps_args=-o%20comm'),
   post('/containers/running/exec', { Cmd: [] }), post('/containers/running/exec', {}), post('/containers/running/exec', { Cmd: ['true'], User: 'nobody-of-that-name' }),

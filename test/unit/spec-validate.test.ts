@@ -56,7 +56,7 @@ describe('HostConfig is refused', () => {
     ['retries of always', { RestartPolicy: { Name: 'always', MaximumRetryCount: 3 } }, "invalid restart policy: maximum retry count can only be used with 'on-failure'"],
     ['retries below none', { RestartPolicy: { Name: 'no', MaximumRetryCount: -3 } }, "invalid restart policy: maximum retry count can only be used with 'on-failure' and cannot be negative"],
     ['negative retries', { RestartPolicy: { Name: 'on-failure', MaximumRetryCount: -1 } }, 'invalid restart policy: maximum retry count cannot be negative'],
-    ['log driver', { LogConfig: { Type: 'fluentd', Config: {} } }, "logger: no log driver named 'fluentd' is registered"],
+    ['log driver', { LogConfig: { Type: 'fluentd', Config: {} } }, 'error looking up logging plugin fluentd: plugin "fluentd" not found'],
     ['log option', { LogConfig: { Type: 'json-file', Config: { nope: '1' } } }, "unknown log opt 'nope' for json-file log driver"],
     ['log size', { LogConfig: { Type: 'json-file', Config: { 'max-size': 'x' } } }, "invalid size: 'x'"],
     ['log files', { LogConfig: { Type: 'json-file', Config: { 'max-file': '0' } } }, 'max-file cannot be less than 1'],

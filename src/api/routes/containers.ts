@@ -10,6 +10,7 @@ import { InvalidParameter, NotImplemented } from '../../engine/errors.ts';
 import { wallNow } from '../../engine/clock.ts';
 import type { Call, Handler } from '../call.ts';
 import { prefixed } from '../errors.ts';
+import { createRequestOf } from '../old-versions.ts';
 import { toNanoseconds } from '../query.ts';
 import { containerCreated, containerInspect, containersPruned, containerSummary, containerUpdated, type Sizes } from '../wire/containers.ts';
 import { encodeLogError, encodeLogs } from '../wire/logs.ts';
@@ -29,11 +30,11 @@ export const containerHandlers: Record<string, Handler> = {
   },
 
   async ContainerCreate(call) {
-    const request = await call.body<CreateRequest>();
-    if (Object.keys(request).every((key) => key === 'HostConfig' || key === 'NetworkingConfig')) throw new InvalidParameter('config cannot be empty in order to create a container');
-    const places = Object.keys(request.NetworkingConfig?.EndpointsConfig ?? {});
-    if (places.length > 1 && !call.atLeast('1.44')) throw new InvalidParameter(`Container cannot be created with multiple network endpoints: ${places.sort().join(', ')}`);
-    call.json(containerCreated(await call.engine.containers.create(call.text('name') || undefined, request, (call.atLeast('1.41') && call.text('platform')) || undefined)), 201);
+    const asked = await call.body<CreateRequest>();
+    if (Object.keys(asked).every((key) => key === 'HostConfig' || key === 'NetworkingConfig')) throw new InvalidParameter('config cannot be empty in order to create a container');
+    const { request, warnings } = createRequestOf(asked, call.atLeast);
+    const created = await call.engine.containers.create(call.text('name') || undefined, request, (call.atLeast('1.41') && call.text('platform')) || undefined);
+    call.json(containerCreated({ id: created.id, warnings: [...warnings, ...created.warnings] }), 201);
   },
 
   async ContainerPrune(call) {

@@ -9,7 +9,7 @@ export const execHandlers: Record<string, Handler> = {
     const id = await call.engine.containers.createExec(call.param('id'), {
       AttachStdin: asked.AttachStdin ?? false, AttachStdout: asked.AttachStdout ?? false, AttachStderr: asked.AttachStderr ?? false, DetachKeys: asked.DetachKeys ?? '',
       Tty: asked.Tty ?? false, Env: asked.Env ?? [], Cmd: asked.Cmd ?? [], Privileged: asked.Privileged ?? false, User: asked.User ?? '', WorkingDir: asked.WorkingDir ?? '',
-      ConsoleSize: asked.ConsoleSize ?? [0, 0],
+      ConsoleSize: (call.atLeast('1.42') && asked.ConsoleSize) || [0, 0],
     });
     call.json({ Id: id }, 201);
   },

@@ -8,6 +8,7 @@ import type { Client } from '../client.ts';
 import { Conflict, InvalidParameter, NotFound, SystemFault } from '../errors.ts';
 import { dnsNames } from '../networks/plan.ts';
 import type { Change } from '../images/compare.ts';
+import { withCommand } from '../events/from-journal.ts';
 import { execProcess } from '../spec/spec.ts';
 import { cgroupPids } from './cgroups.ts';
 import type { CreateRequest, EndpointRequest, HostConfig } from './config.ts';
@@ -105,7 +106,7 @@ export class Containers {
     const s = await this.#find(reference);
     const c = s.container;
     if (name === '') throw new InvalidParameter('Neither old nor new names may be empty');
-    const chosen = checkName(name);
+    const chosen = newName(name);
     if (chosen === c.name) throw new InvalidParameter('Renaming a container with the same name as its current name');
     let reservation;
     try {
@@ -222,12 +223,12 @@ export class Containers {
     const { container: c } = await this.#find(reference);
     if (config.Cmd.length === 0) throw new InvalidParameter('No exec command specified');
     allow('exec', c);
-    parseDetachKeys(config.DetachKeys);
+    checkEscapeKeys(config.DetachKeys);
     execProcess(await this.#specInput(c), config); // An unknown user is refused here, as dockerd does.
     const id = randomBytes(32).toString('hex');
     this.parts.rows.relaxed(() => {
       this.parts.execs.add({ id, containerId: c.id, config, running: false, exitCode: null, pid: 0, started: false, ended: 0 });
-      this.parts.events.record(containerEvent(c, `exec_create: ${config.Cmd.join(' ')}`, { execID: id }));
+      this.parts.events.record(containerEvent(c, withCommand('exec_create', config.Cmd), { execID: id }));
     });
     return id;
   }
@@ -338,5 +339,23 @@ export class Containers {
       if (s.container.hostConfig.AutoRemove) await this.#removeInTurn(s, { force: true, volumes: true });
     };
     s.serial.run(settle).catch((err: unknown) => this.parts.log.error({ container: s.container.id, err }, 'could not clean up after it'));
+  }
+}
+
+/** As dockerd has it: names carry their slash here. @throws InvalidParameter */
+function newName(name: string): string {
+  try {
+    return checkName(name);
+  } catch {
+    throw new InvalidParameter(`Error when allocating new name: Invalid container name (/${name.replace(/^\//, '')}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`);
+  }
+}
+
+// Its own words, and no 400: an exec's keys are an untyped error in dockerd (moby daemon/exec.go).
+function checkEscapeKeys(keys: string): void {
+  try {
+    parseDetachKeys(keys);
+  } catch {
+    throw new SystemFault(`Invalid escape keys (${keys}) provided`);
   }
 }

@@ -34,7 +34,7 @@ export interface Peers {
 export async function createContainer(parts: Parts, name: string, request: CreateRequest, platform: string | undefined, peers: Peers): Promise<{ container: Container; warnings: string[] }> {
   const image = imageFor(parts, request.Image ?? '', platform);
   const id = randomBytes(32).toString('hex');
-  const prepared = prepare(id, request, image, { config: parts.config, paths: parts.paths, mountsOf: (reference) => peers.find(reference).mounts });
+  const prepared = prepare(id, request, image, { config: parts.config, paths: parts.paths, mountsOf: (reference) => donorMounts(peers, reference) });
   const { config, hostConfig } = prepared;
   for (const key of ['NetworkMode', 'PidMode', 'IpcMode'] as const) {
     const [kind, other] = splitMode(hostConfig[key]);
@@ -70,6 +70,15 @@ export async function createContainer(parts: Parts, name: string, request: Creat
     hold.release();
   }
   return { container, warnings: prepared.warnings };
+}
+
+// dockerd calls a donor that is not there a wrong request, not a missing thing: `docker run` would pull on a 404.
+function donorMounts(peers: Peers, reference: string): Container['mounts'] {
+  try {
+    return peers.find(reference).mounts;
+  } catch (error) {
+    throw error instanceof NotFound ? new InvalidParameter(error.message) : error;
+  }
 }
 
 function imageFor(parts: Parts, reference: string, platform: string | undefined): Image {

@@ -30,7 +30,7 @@ export function checkLogOptions({ Type, Config: options }: LogConfig): string[] 
     if (mode !== 'non-blocking') throw new InvalidParameter("logger: max-buffer-size option is only supported with 'mode=non-blocking'");
     if (parseSize(buffer, 1024) === undefined) throw new InvalidParameter(`error parsing option max-buffer-size: invalid size: '${buffer}'`);
   }
-  if (!DRIVERS.has(Type)) throw new InvalidParameter(`logger: no log driver named '${Type}' is registered`);
+  if (!DRIVERS.has(Type)) throw new InvalidParameter(`error looking up logging plugin ${Type}: plugin ${JSON.stringify(Type)} not found`);
   for (const key of Object.keys(options)) {
     if (!OPTIONS.has(key) && !COMMON_OPTIONS.has(key)) throw new InvalidParameter(`unknown log opt '${key}' for json-file log driver`);
   }

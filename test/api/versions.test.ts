@@ -1,0 +1,113 @@
+/** What a request means by the API version it speaks. */
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { NotFound } from '../../src/engine/errors.ts';
+import { serve, type Api } from './harness.ts';
+
+const ID = 'a'.repeat(64);
+let api: Api;
+let created: Record<string, unknown> | undefined;
+let exec: Record<string, unknown> | undefined;
+let pruned: Map<string, string[]> | undefined;
+
+const NETWORK = {
+  id: ID, name: 'net', created: '1', driver: 'bridge', bridge: 'x', enableIPv4: true, enableIPv6: false, internal: false, attachable: false, ingress: false,
+  ipam: { driver: 'default', options: null, config: [] }, options: {}, labels: {},
+};
+
+beforeAll(async () => {
+  api = await serve({
+    containers: {
+      all: () => [],
+      create: (_name: unknown, request: Record<string, unknown>, platform?: string) => ((created = { ...request, platform }), Promise.resolve({ id: ID, warnings: ['engine'] })),
+      createExec: (_id: string, config: Record<string, unknown>) => ((exec = config), Promise.resolve(ID)),
+      resolve: (reference: string) => Promise.reject(new NotFound(`No such container: ${reference}`)),
+    },
+    images: { list: () => [], sharedSizes: () => new Map(), layersSize: () => 7 },
+    volumes: { prune: (filters: Map<string, string[]>) => ((pruned = filters), Promise.resolve({ deleted: [], reclaimed: 0 })), usage: () => Promise.resolve([]) },
+    networks: { resolve: () => NETWORK, members: () => [] },
+  });
+});
+afterAll(() => api.close());
+
+async function ask(method: string, path: string, body?: unknown): Promise<{ status: number; json: Record<string, unknown> }> {
+  const text = body === undefined ? '' : JSON.stringify(body);
+  const answer = await api.raw(`${method} ${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n${text ? 'Content-Type: application/json\r\n' : ''}Content-Length: ${text.length}\r\n\r\n${text}`);
+  return { status: Number(answer.split(' ')[1]), json: JSON.parse(answer.slice(answer.indexOf('\r\n\r\n') + 4)) as Record<string, unknown> };
+}
+
+async function hostConfig(version: string, HostConfig: Record<string, unknown>): Promise<Record<string, unknown>> {
+  expect((await ask('POST', `/v${version}/containers/create`, { Image: 'x', HostConfig })).status).toBe(201);
+  return created!['HostConfig'] as Record<string, unknown>;
+}
+
+test('create: fields count from the version that brought them to the one that took them', async () => {
+  expect((await hostConfig('1.24', { AutoRemove: true }))['AutoRemove']).toBe(false);
+  expect((await hostConfig('1.25', { AutoRemove: true }))['AutoRemove']).toBe(true);
+  expect((await hostConfig('1.41', { ConsoleSize: [5, 6] }))['ConsoleSize']).toEqual([0, 0]);
+  expect((await hostConfig('1.42', { ConsoleSize: [5, 6] }))['ConsoleSize']).toEqual([5, 6]);
+  expect((await hostConfig('1.41', { KernelMemory: 9 }))['KernelMemory']).toBe(9);
+  expect(await hostConfig('1.42', { KernelMemory: 9 })).not.toHaveProperty('KernelMemory');
+  expect(await hostConfig('1.42', { Annotations: { a: 'b' } })).not.toHaveProperty('Annotations');
+  expect((await hostConfig('1.43', { Annotations: { a: 'b' } }))['Annotations']).toEqual({ a: 'b' });
+  expect((await hostConfig('1.39', {}))['IpcMode']).toBe('shareable');
+  expect((await hostConfig('1.40', {}))['CgroupnsMode']).toBe('host');
+  const subpath = { Mounts: [{ Type: 'volume', Target: '/x', VolumeOptions: { Subpath: 'a' } }] };
+  expect((await hostConfig('1.44', subpath))['Mounts']).toMatchObject([{ VolumeOptions: { Subpath: '' } }]);
+  expect((await hostConfig('1.45', subpath))['Mounts']).toMatchObject([{ VolumeOptions: { Subpath: 'a' } }]);
+  await ask('POST', '/v1.43/containers/create', { Image: 'x', Healthcheck: { Test: ['NONE'], StartInterval: 5_000_000 } });
+  expect(created).toMatchObject({ Healthcheck: { StartInterval: 0 } });
+});
+
+test('create: platform since 1.41', async () => {
+  await ask('POST', '/v1.40/containers/create?platform=linux/arm64', { Image: 'x' });
+  expect(created!['platform']).toBeUndefined();
+  await ask('POST', '/v1.41/containers/create?platform=linux/arm64', { Image: 'x' });
+  expect(created!['platform']).toBe('linux/arm64');
+});
+
+test('create: one endpoint before 1.44, and the MAC address is an endpoint\'s since', async () => {
+  const two = { Image: 'x', NetworkingConfig: { EndpointsConfig: { b: {}, a: {} } } };
+  expect(await ask('POST', '/v1.43/containers/create', two)).toEqual({ status: 400, json: { message: 'Container cannot be created with multiple network endpoints: a, b' } });
+  expect((await ask('POST', '/v1.44/containers/create', two)).status).toBe(201);
+
+  const mac = (own?: string) => ({ Image: 'x', MacAddress: '02:00:00:00:00:01', HostConfig: { NetworkMode: 'net' }, ...(own ? { NetworkingConfig: { EndpointsConfig: { net: { MacAddress: own } } } } : {}) });
+  const now = await ask('POST', '/v1.44/containers/create', mac());
+  expect(now.json['Warnings']).toEqual(['The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead.', 'engine']);
+  expect(created).toMatchObject({ NetworkingConfig: { EndpointsConfig: { net: { MacAddress: '02:00:00:00:00:01' } } } });
+  expect((await ask('POST', '/v1.44/containers/create', mac('02:00:00:00:00:02'))).status).toBe(400);
+  const before = await ask('POST', '/v1.43/containers/create', mac('02:00:00:00:00:02'));
+  expect(before.json['Warnings']).toEqual(['engine']);
+  expect(created).toMatchObject({ NetworkingConfig: { EndpointsConfig: { net: { MacAddress: '02:00:00:00:00:01' } } } });
+});
+
+test('exec: ConsoleSize since 1.42', async () => {
+  for (const [version, size] of [['1.41', [0, 0]], ['1.42', [5, 6]]] as const) {
+    expect((await ask('POST', `/v${version}/containers/c/exec`, { Cmd: ['x'], ConsoleSize: [5, 6] })).status).toBe(201);
+    expect(exec!['ConsoleSize']).toEqual(size);
+  }
+});
+
+test('volumes: a prune of before 1.42 takes named ones too', async () => {
+  expect((await ask('POST', '/v1.41/volumes/prune')).json).toEqual({ VolumesDeleted: [], SpaceReclaimed: 0 });
+  expect(pruned!.get('all')).toEqual(['true']);
+  await ask('POST', '/v1.42/volumes/prune');
+  expect(pruned!.has('all')).toBe(false);
+});
+
+test('df: only what is asked for, since 1.42', async () => {
+  expect((await ask('GET', '/system/df?type=volume')).json).toEqual({ LayersSize: 0, Images: null, Containers: null, Volumes: [], BuildCache: null });
+  expect((await ask('GET', '/v1.41/system/df?type=volume')).json).toEqual({ LayersSize: 7, Images: [], Containers: [], Volumes: [], BuildCache: [] });
+  expect(await ask('GET', '/system/df?type=x')).toEqual({ status: 400, json: { message: 'unknown object type: x' } });
+});
+
+test('networks: verbose is strict, and there are local ones only', async () => {
+  expect((await ask('GET', '/networks/net?verbose=maybe')).status).toBe(400);
+  expect((await ask('GET', '/networks/net?scope=local')).status).toBe(200);
+  expect(await ask('GET', '/networks/net?scope=swarm')).toEqual({ status: 404, json: { message: 'network net not found' } });
+});
+
+test('only names of images have slashes, and forms are no JSON', async () => {
+  expect((await ask('GET', '/containers/a%2Fb/json')).json).toEqual({ message: 'page not found' });
+  const form = await api.raw('POST /containers/c/exec HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 5\r\n\r\nCmd=x');
+  expect(form).toContain('unsupported Content-Type header (application/x-www-form-urlencoded): must be \'application/json\'');
+});

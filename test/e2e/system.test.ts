@@ -1,0 +1,60 @@
+/** What the daemon tells of itself and of its host. */
+import { readFileSync } from 'node:fs';
+import { cpus, hostname, totalmem } from 'node:os';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { startEngine, type TestEngine } from './engine.ts';
+
+let engine: TestEngine;
+beforeAll(async () => {
+  engine = await startEngine();
+});
+afterAll(async () => engine?.[Symbol.asyncDispose]());
+
+const get = async <T>(path: string): Promise<T> => (await engine.api('GET', path)).json as T;
+
+test('/info is true of this host, and the id outlives the daemon', async () => {
+  const info = await get<Record<string, unknown>>('/info');
+  expect(info).toMatchObject({ Name: hostname(), NCPU: cpus().length, MemTotal: totalmem(), OSType: 'linux', Images: 1, Containers: 0, DefaultRuntime: 'runc', CgroupDriver: 'cgroupfs' });
+  expect(info['KernelVersion']).toBe(readFileSync('/proc/sys/kernel/osrelease', 'utf8').trim());
+  expect(Object.fromEntries(info['DriverStatus'] as [string, string][])).toMatchObject({ 'Supports d_type': 'true' });
+  expect((info['RegistryConfig'] as { IndexConfigs: object }).IndexConfigs).toHaveProperty(['docker.io']);
+  await engine.kill9();
+  await engine.startAgain();
+  expect((await get<{ ID: string }>('/info')).ID).toBe(info['ID']);
+});
+
+test('the CLI is content with /info and /version', async () => {
+  const info = await engine.docker('info').result;
+  expect([info.exitCode, info.stderr]).toEqual([0, expect.not.stringContaining('ERROR')]);
+  expect(info.stdout).toMatch(/Storage Driver: overlay2\n/);
+  const version = await engine.docker('version').result;
+  expect(version.exitCode).toBe(0);
+  expect(version.stdout).toMatch(/runc:\n\s+Version:\s+\d/);
+});
+
+test('sizes in lists, and disk usage by type', async () => {
+  expect((await engine.docker('run', '--name', 'sized', 'busybox', 'sh', '-c', 'head -c 5000 /dev/zero > /x').result).exitCode).toBe(0);
+  const [listed] = await get<{ SizeRw: number; SizeRootFs: number }[]>('/containers/json?all=1&size=1');
+  expect(listed!.SizeRw).toBeGreaterThanOrEqual(5000);
+  expect(listed!.SizeRootFs).toBeGreaterThan(listed!.SizeRw);
+  expect((await get<object[]>('/containers/json?all=1'))[0]).not.toHaveProperty('SizeRw');
+  await engine.api('POST', '/volumes/create', { Name: 'vol' });
+  const usage = await get<{ Images: unknown; Volumes: { CreatedAt: string; UsageData: object }[] }>('/system/df?type=volume');
+  expect(usage).toMatchObject({ Images: null, Volumes: [{ Name: 'vol', UsageData: { RefCount: 0 } }] });
+  expect(Number.isNaN(Date.parse(usage.Volumes[0]!.CreatedAt))).toBe(false);
+  expect((await engine.docker('system', 'df', '-v').result).exitCode).toBe(0);
+  expect(await get('/info')).toMatchObject({ Containers: 1, ContainersStopped: 1 });
+  expect((await engine.api('POST', '/volumes/prune', undefined)).json).toEqual({ VolumesDeleted: [], SpaceReclaimed: 0 });
+  expect((await engine.docker('volume', 'prune', '-a', '-f').result).stdout).toContain('vol');
+});
+
+test('an exec tells its command in the events, and that it ended', async () => {
+  await engine.docker('run', '-d', '--name', 'told', 'busybox', 'sleep', '1000').result;
+  expect((await engine.docker('exec', 'told', 'sh', '-c', 'exit 3').result).exitCode).toBe(3);
+  const { text } = await engine.api('GET', `/events?since=1&until=${Math.ceil(Date.now() / 1000) + 1}&filters=${encodeURIComponent('{"container":["told"]}')}`);
+  const events = text.trim().split('\n').map((line) => JSON.parse(line) as { Action: string; status: string; from: string; Actor: { Attributes: Record<string, string> } });
+  const execs = events.filter((e) => e.Action.startsWith('exec_'));
+  expect(execs.map((e) => e.Action)).toEqual(['exec_create: sh -c exit 3', 'exec_start: sh -c exit 3', 'exec_die']);
+  expect(execs.at(-1)!.Actor.Attributes).toMatchObject({ exitCode: '3', name: 'told', image: 'busybox' });
+  expect(events.every((e) => e.status === e.Action && e.from === 'busybox')).toBe(true);
+});
