@@ -12,6 +12,7 @@ import { LayerRows } from '../store/layers.ts';
 import { NetworkStore } from '../store/networks.ts';
 import { VolumeStore } from '../store/volumes.ts';
 import { wallNow } from './clock.ts';
+import { ContainerFiles } from './containers/archive.ts';
 import { Containers } from './containers/containers.ts';
 import { Execs } from './containers/execs.ts';
 import { isRunning } from './containers/moves.ts';
@@ -40,6 +41,7 @@ export interface Built {
   /** Scripts. */
   unpacker: string;
   packer: string;
+  archiver: string;
   portProxy: string;
 }
 
@@ -91,7 +93,7 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
   await volumes.start();
   const pool = new ShimPool(installShimBundle(built.shim, paths.shimBundles()), config.warmShims, join(config.dataRoot, 'shims', 'log'));
   const rows = new ContainerRows(db);
-  const containers = new Containers({ config, paths, log, rows, execs, events, images, archives, snapshots, networks, volumes, pool });
+  const containers = new Containers({ config, paths, log, rows, execs, events, images, archives, snapshots, networks, volumes, files: new ContainerFiles(built.archiver), pool });
   late.containers = containers;
   const system = new System({ config, containers: all, images: () => images.list({ labels: [], references: [], before: [], since: [] }, { all: false }).length, listeners: () => events.subscribers });
   return {

@@ -3,14 +3,34 @@ import type { CommitRequest } from '../../engine/containers/commit.ts';
 import { InvalidParameter } from '../../engine/errors.ts';
 import type { Call, Handler } from '../call.ts';
 import { booleanFilter, toBoolean } from '../query.ts';
+import { acceptedEncoding, encoded } from '../encoding.ts';
 import { filesystemChanges } from '../wire/changes.ts';
+import { pathStat } from '../wire/path-stat.ts';
 import { imagesPruned } from '../wire/images.ts';
 
 const list = (call: Call, name: string): string[] => call.query[name] as string[];
 
+const PATH_STAT = 'x-docker-container-path-stat';
+
 export const archiveHandlers: Record<string, Handler> = {
   async ContainerChanges(call) {
     call.json(filesystemChanges(await call.engine.containers.changes(call.param('id'))));
+  },
+
+  async ContainerArchiveInfo(call) {
+    const stat = await call.engine.containers.statPath(call.param('id'), pathOf(call));
+    void call.reply.header(PATH_STAT, pathStat(stat)).code(200).send();
+  },
+  async ContainerArchive(call) {
+    const { stat, archive } = await call.engine.containers.packPath(call.param('id'), pathOf(call));
+    const encoding = acceptedEncoding(call.request.headers['accept-encoding'] ?? '');
+    void call.reply.header(PATH_STAT, pathStat(stat));
+    if (encoding !== 'identity') void call.reply.header('content-encoding', encoding);
+    await call.archive('application/x-tar', encoded(archive, encoding));
+  },
+  async PutContainerArchive(call) {
+    await call.engine.containers.unpackInto(call.param('id'), pathOf(call), call.request.raw, { noOverwriteDirNonDir: call.flag('noOverwriteDirNonDir'), copyUIDGID: call.flag('copyUIDGID') });
+    call.empty(200);
   },
 
   async ContainerExport(call) {
@@ -36,3 +56,9 @@ export const archiveHandlers: Record<string, Handler> = {
     call.json(imagesPruned(await call.engine.images.prune(filters, { dangling })));
   },
 };
+
+function pathOf(call: Call): string {
+  const path = call.text('path');
+  if (path === '') throw new InvalidParameter('bad parameter: path cannot be empty');
+  return path;
+}

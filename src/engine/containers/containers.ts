@@ -1,6 +1,6 @@
 /** Containers: everything a client may ask of them. The registry is in memory; rows and journals are the truth behind it. */
 import { randomBytes } from 'node:crypto';
-import type { Duplex } from 'node:stream';
+import type { Duplex, Readable } from 'node:stream';
 import type { AttachOptions, WaitCondition } from '../../protocol/messages.ts';
 import type { ExecSpec } from '../../protocol/spec.ts';
 import { parseDetachKeys } from '../../protocol/detach-keys.ts';
@@ -9,6 +9,7 @@ import { Conflict, InvalidParameter, NotFound, SystemFault } from '../errors.ts'
 import { dnsNames } from '../networks/plan.ts';
 import type { Change } from '../images/compare.ts';
 import { withCommand } from '../events/from-journal.ts';
+import type { PathStat, UnpackOptions } from './archive.ts';
 import { execProcess } from '../spec/spec.ts';
 import { cgroupPids } from './cgroups.ts';
 import type { CreateRequest, EndpointRequest, HostConfig } from './config.ts';
@@ -273,6 +274,19 @@ export class Containers {
     // `docker exec` asks right after its stream has ended: what the shim has journalled by then must be seen.
     if (exec.started && exec.exitCode === null) await s.refresh().catch(() => undefined);
     return exec;
+  }
+
+  /** One file or directory of it. @throws NotFound `Could not find the file X in container Y` */
+  async statPath(reference: string, path: string): Promise<PathStat> {
+    return this.parts.files.stat((await this.#find(reference)).container, reference, path, this.parts);
+  }
+
+  async packPath(reference: string, path: string): Promise<{ stat: PathStat; archive: AsyncGenerator<Buffer> }> {
+    return this.parts.files.pack((await this.#find(reference)).container, reference, path, this.parts);
+  }
+
+  async unpackInto(reference: string, path: string, archive: Readable, options: UnpackOptions): Promise<void> {
+    await this.parts.files.unpack((await this.#find(reference)).container, reference, path, archive, options, this.parts);
   }
 
   execsOf = (containerId: string): string[] => this.parts.execs.liveIdsOf(containerId);

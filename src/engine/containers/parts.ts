@@ -10,6 +10,7 @@ import type { Networks } from '../networks/networks.ts';
 import type { Paths } from '../paths.ts';
 import type { ShimPool } from '../shims/pool.ts';
 import type { Volumes } from '../volumes/volumes.ts';
+import type { ContainerFiles } from './archive.ts';
 import type { Execs } from './execs.ts';
 
 export interface Parts {
@@ -24,5 +25,6 @@ export interface Parts {
   snapshots: Snapshots;
   networks: Networks;
   volumes: Volumes;
+  files: ContainerFiles;
   pool: ShimPool;
 }

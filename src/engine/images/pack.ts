@@ -32,6 +32,11 @@ export class Packer {
     for (const child of namesIn(directory)) this.add(join(directory, child), name === '' ? child : `${name}/${child}`);
   }
 
+  /** What lies below the root, under names that begin with a slash. */
+  rooted(): void {
+    for (const child of namesIn('/')) this.add(`/${child}`, `/${child}`);
+  }
+
   /** The file or directory at `path`, with all below it. What is gone meanwhile is left out. */
   add(path: string, name: string): void {
     const found = look(path);

@@ -13,6 +13,10 @@ import { overlay } from './overlay.ts';
 const DRIVER = 'overlay2';
 
 export class Snapshots {
+  /** How many look at a container's files, and which of these nobody else needs mounted. */
+  readonly #holds = new Map<string, number>();
+  readonly #owed = new Set<string>();
+
   constructor(private readonly paths: Paths, private readonly layers: Layers) {}
 
   /** Makes upper and work in the container's directory, and records which layers lie below: they outlive their image with it. Repeatable. */
@@ -28,6 +32,7 @@ export class Snapshots {
   mount(containerId: string, chains = this.#recorded(containerId)): void {
     if (!chains) throw new SystemFault(`it is not known which layers container ${containerId} is made of`);
     this.prepare(containerId, chains);
+    this.#owed.delete(containerId);
     const target = this.paths.rootfs(containerId);
     mkdirSync(target, { recursive: true, mode: 0o755 });
     if (isMountPoint(target)) return;
@@ -35,7 +40,25 @@ export class Snapshots {
     overlay(target, this.#lower(chains), { upper: join(home, 'upper'), work: join(home, 'work') });
   }
 
+  /** Mounts it and keeps it so until the returned function is called, whoever unmounts it meanwhile: two mounts of one writable layer would not know of each other. */
+  hold(containerId: string): () => void {
+    const idle = !this.#holds.has(containerId) && this.openMounted(containerId);
+    const mine = idle === undefined;
+    if (typeof idle === 'number') closeSync(idle);
+    if (mine) this.mount(containerId);
+    this.#holds.set(containerId, (this.#holds.get(containerId) ?? 0) + 1);
+    if (mine) this.#owed.add(containerId);
+    return () => {
+      const left = this.#holds.get(containerId)! - 1;
+      if (left > 0) return void this.#holds.set(containerId, left);
+      this.#holds.delete(containerId);
+      if (this.#owed.delete(containerId)) this.unmount(containerId);
+    };
+  }
+
+  /** Later, when somebody holds it. */
   unmount(containerId: string): void {
+    if (this.#holds.has(containerId)) return void this.#owed.add(containerId);
     // Once for each mount that lies upon another.
     while (unmount(this.paths.rootfs(containerId)));
   }

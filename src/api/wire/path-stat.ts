@@ -1,0 +1,7 @@
+/** The header that tells of a file: base64 of JSON. */
+import type { PathStat } from '../../engine/containers/archive.ts';
+import { rfc3339 } from '../../engine/time.ts';
+
+export function pathStat({ name, size, mode, mtime, linkTarget }: PathStat): string {
+  return Buffer.from(JSON.stringify({ name, size, mode, mtime: rfc3339(mtime), linkTarget })).toString('base64');
+}

@@ -1,0 +1,129 @@
+/** Puts the entries of an archive into a directory that has content already, as `docker cp` does (moby pkg/archive). Runs in the container's view: see there. */
+import { chmodSync, closeSync, constants, fchmodSync, fchownSync, lchownSync, linkSync, lstatSync, mkdirSync, openSync, rmSync, symlinkSync, writeSync } from 'node:fs';
+import { makeNode, S_IFBLK, S_IFCHR, S_IFIFO, setTimes, setXattrAt } from '../../sys/inode.ts';
+import { clean } from '../images/extract.ts';
+import { TarError, type TarEntry } from '../images/tar.ts';
+
+export interface PlaceOptions {
+  /** A directory does not take the place of another kind of file, nor the reverse. */
+  noOverwriteDirNonDir: boolean;
+  /** Instead of the archive's owners. */
+  owner?: { uid: number; gid: number };
+}
+
+/** What a file system may not have, or not for us. */
+const XATTR_REFUSALS = new Set(['ENOTSUP', 'EOPNOTSUPP', 'EPERM']);
+
+export class Placer {
+  readonly #directoryTimes = new Map<string, TarEntry>();
+  #file: { fd: number; path: string; entry: TarEntry } | undefined;
+
+  /** Entries go into the working directory, which is `target` in words. */
+  constructor(private readonly target: string, private readonly options: PlaceOptions) {}
+
+  /** Makes the entry; of a file, its beginning. @throws TarError for what leads out of the directory, PlaceTaken */
+  begin(entry: TarEntry): void {
+    const name = clean(entry.path);
+    const path = `.${name}`;
+    if (name !== '/') this.#makeParents(path);
+    if (this.#clear(path, name, entry) === 'leave') return;
+    switch (entry.type) {
+      case 'file':
+        this.#file = { fd: openSync(bytes(path), constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600), path, entry };
+        return;
+      case 'directory':
+        try {
+          mkdirSync(bytes(path), 0o700);
+        } catch (error) {
+          if (codeOf(error) !== 'EEXIST') throw error;
+        }
+        this.#directoryTimes.set(path, entry);
+        break;
+      case 'hardlink':
+        return linkSync(bytes(`.${clean(entry.link)}`), bytes(path));
+      case 'symlink':
+        symlinkSync(entry.link, bytes(path));
+        break;
+      case 'fifo':
+        makeNode(bytes(path), S_IFIFO | 0o600, 0, 0);
+        break;
+      case 'character': case 'block':
+        makeNode(bytes(path), (entry.type === 'block' ? S_IFBLK : S_IFCHR) | 0o600, entry.major, entry.minor);
+    }
+    const { uid, gid } = this.#ownerOf(entry);
+    lchownSync(bytes(path), uid, gid);
+    if (entry.type !== 'symlink') chmodSync(bytes(path), entry.mode);
+    this.#finish(path, entry);
+  }
+
+  /** The next bytes of the present file. */
+  write(data: Buffer): void {
+    for (let at = 0; this.#file && at < data.length; ) at += writeSync(this.#file.fd, data, at);
+  }
+
+  /** The present entry's body is complete. */
+  end(): void {
+    if (!this.#file) return;
+    const { fd, path, entry } = this.#file;
+    this.#file = undefined;
+    const { uid, gid } = this.#ownerOf(entry);
+    fchownSync(fd, uid, gid);
+    fchmodSync(fd, entry.mode);
+    closeSync(fd);
+    this.#finish(path, entry);
+  }
+
+  /** All entries are there: whatever was put into a directory changed its time. */
+  finish(): void {
+    for (const [path, entry] of this.#directoryTimes) {
+      try {
+        setTimes(bytes(path), ...timesOf(entry));
+      } catch (error) {
+        if (codeOf(error) !== 'ENOENT' && codeOf(error) !== 'ENOTDIR') throw error;
+      }
+    }
+  }
+
+  // What is there goes, but a directory for a directory; the target itself stays as it is.
+  #clear(path: string, name: string, entry: TarEntry): 'leave' | 'make' {
+    const found = lstatSync(bytes(path), { throwIfNoEntry: false });
+    if (!found) return 'make';
+    const [has, comes] = [found.isDirectory(), entry.type === 'directory'];
+    const shown = Buffer.from(`${this.target === '/' ? '' : this.target}${name}`, 'latin1').toString();
+    if (this.options.noOverwriteDirNonDir && has && !comes) throw new PlaceTaken(`cannot overwrite directory ${JSON.stringify(shown)} with non-directory ${JSON.stringify(this.target)}`);
+    if (this.options.noOverwriteDirNonDir && !has && comes) throw new PlaceTaken(`cannot overwrite non-directory ${JSON.stringify(shown)} with directory ${JSON.stringify(this.target)}`);
+    if (has && name === '/') return 'leave';
+    if (!(has && comes)) {
+      if (name === '/') throw new TarError('the target can only be a directory');
+      rmSync(bytes(path), { recursive: true, force: true });
+      this.#directoryTimes.delete(path);
+    }
+    return 'make';
+  }
+
+  #makeParents(path: string): void {
+    const parent = path.slice(0, path.lastIndexOf('/'));
+    if (parent !== '.' && !lstatSync(bytes(parent), { throwIfNoEntry: false })) mkdirSync(bytes(parent), { recursive: true, mode: 0o755 });
+  }
+
+  #ownerOf = (entry: TarEntry): { uid: number; gid: number } => this.options.owner ?? entry;
+
+  #finish(path: string, entry: TarEntry): void {
+    for (const [name, value] of entry.xattrs) {
+      if (name.startsWith('trusted.overlay.')) continue;
+      try {
+        setXattrAt(bytes(path), name, value);
+      } catch (error) {
+        if (!XATTR_REFUSALS.has(codeOf(error))) throw error;
+      }
+    }
+    setTimes(bytes(path), ...timesOf(entry));
+  }
+}
+
+/** What `noOverwriteDirNonDir` refuses. */
+export class PlaceTaken extends Error {}
+
+const bytes = (path: string): Buffer => Buffer.from(path, 'latin1');
+const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? '';
+const timesOf = ({ mtime, atime = mtime }: TarEntry): [bigint, bigint] => [atime, mtime];
