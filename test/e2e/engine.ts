@@ -42,7 +42,7 @@ export class TestEngine implements AsyncDisposable {
     this.#daemon = spawn(holdfastd, ['--host', `unix://${this.socket}`, '--data-root', join(this.root, 'data'), '--exec-root', this.execRoot, '--bip', this.bip], { stdio: ['ignore', log, log], env: { ...process.env, HOLDFAST_CHECK_ANSWERS: '1', ...variables } });
     closeSync(log);
     await until(async () => {
-      if (this.#daemon!.exitCode !== null) throw new Error(`the daemon ended:\n${readFileSync(join(this.root, 'log'), 'utf8').slice(-2000)}`);
+      if (this.#daemon!.exitCode !== null || this.#daemon!.signalCode !== null) throw new Error(`the daemon ended:\n${readFileSync(join(this.root, 'log'), 'utf8').slice(-2000)}`);
       return existsSync(this.socket) && (await request(this.socket, 'GET', '/_ping').catch(() => undefined))?.status === 200;
     }, START_DEADLINE_MS);
   }

@@ -373,7 +373,7 @@ describe('names', () => {
     await engine.kill9();
     process.kill(dnsPid(), 'SIGKILL');
     await engine.startAgain();
-    expect(await resolved('aa', 'aa')).toEqual([IPAddress]);
+    await until(async () => (await resolved('aa', 'aa'))[0] === IPAddress);
   });
 });
 
@@ -440,7 +440,7 @@ describe('the daemon dies', () => {
     await engine.kill9();
     execFileSync('nft', ['delete', 'table', 'ip', table]);
     await engine.startAgain();
-    expect(await works()).toBe(true);
+    await until(works);
   });
 
   test.each([
@@ -455,8 +455,10 @@ describe('the daemon dies', () => {
     await engine.startAgain();
     expect(await message('GET', '/networks/half')).toEqual([404, 'network half not found']);
     const known = ((await engine.api('GET', '/networks')).json as Net[]).map(({ Id }) => `br-${Id.slice(0, 12)}`);
-    expect(readdirSync('/sys/class/net').filter((link) => link.startsWith('br-') && !known.includes(link) && !before.includes(link))).toEqual([]);
-    expect(rules().filter((link) => !known.includes(link) && !ruled.includes(link))).toEqual([]);
+    // The daemon serves before it has swept. Bridges of daemons beside this one come and go: only what stays counts.
+    const left = (): string[] => [...readdirSync('/sys/class/net').filter((link) => link.startsWith('br-') && !before.includes(link)), ...rules().filter((link) => !ruled.includes(link))].filter((link) => !known.includes(link));
+    const seen = left();
+    await until(() => !left().some((link) => seen.includes(link)), 60_000);
     await done('network', 'create', 'half');
   });
 
@@ -474,7 +476,7 @@ describe('the daemon dies', () => {
     await engine.startAgain();
     expect(Object.keys(await places('aa'))).toEqual(['bridge']);
     expect((await inspect('n1')).Containers).toEqual({});
-    expect(await inNetns('aa', 'ls', '/sys/class/net')).toBe('eth0\nlo');
+    await until(async () => (await inNetns('aa', 'ls', '/sys/class/net')) === 'eth0\nlo');
     await until(async () => (await engine.curl(url).catch(() => '')).trim() === 'aa');
     await done('network', 'connect', 'n1', 'aa');
     expect((await place('aa', 'n1')).IPAddress).not.toBe('');

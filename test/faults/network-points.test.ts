@@ -1,0 +1,95 @@
+/** The daemon is killed at every point that a network's and a container's life passes. The next one finishes or undoes it: nothing is left, and everything can be had again. */
+import { execFileSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { startEngine, type TestEngine } from '../e2e/engine.ts';
+import { until } from '../e2e/until.ts';
+
+/** What the network's own steps are called; a step that is passed often is tried early and at its last passing. */
+const OURS = /^(network|attachment|netlink|netns|names)\./;
+const SUBNET = `10.218.${process.pid % 250}`;
+const PORT = 21_000 + (process.pid % 800);
+
+let engine: TestEngine;
+let bridge: string;
+const tried = (command: string): string => {
+  try {
+    return execFileSync('sh', ['-c', command], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+  } catch {
+    return '';
+  }
+};
+/** Its bridge, and whatever hangs on that and on the default one; other daemons of this host have theirs. */
+const links = (): string[] => readdirSync('/sys/class/net').filter((name) => {
+  const master = tried(`readlink /sys/class/net/${name}/master`).trim().split('/').at(-1)!;
+  return name === `hft${process.pid}` || [`hft${process.pid}`, bridge].includes(master);
+});
+/** Each step of a life. */
+const steps: readonly (readonly string[])[] = [
+  ['network', 'create', '--subnet', `${SUBNET}.0/24`, '-o', `com.docker.network.bridge.name=hft${process.pid}`, 'life'],
+  ['run', '-d', '--name', 'one', '--network', 'life', '-p', `${PORT}:80`, 'busybox', 'sleep', '1000'],
+  ['network', 'connect', 'bridge', 'one'],
+  ['rename', 'one', 'other'],
+  ['network', 'disconnect', 'life', 'other'],
+  ['network', 'connect', 'life', 'other'],
+  ['rm', '-f', 'other'],
+  ['network', 'rm', 'life'],
+];
+
+async function live(): Promise<void> {
+  for (const step of steps) if ((await engine.docker(...step).result).exitCode !== 0) return;
+}
+
+/** Takes away what is there, as a client would; then nothing of it may be left anywhere. */
+async function cleared(): Promise<void> {
+  // A removal that the daemon before had begun is finished by this one, which meanwhile refuses a second (409).
+  const gone = async (path: string): Promise<boolean> => [204, 404].includes((await engine.api('DELETE', path)).status);
+  for (const path of ['/containers/one?force=1', '/containers/other?force=1', '/networks/life']) await until(() => gone(path));
+  await until(() => links().length === 0);
+  const netns = join(engine.execRoot, 'netns');
+  await until(() => !existsSync(netns) || readdirSync(netns).length === 0);
+  const names = join(engine.execRoot, 'names');
+  await until(() => !existsSync(names) || readdirSync(names).length === 0);
+  await until(() => !tried('iptables -S').includes(`hft${process.pid}`) && tried(`nft list ruleset | grep -w ${PORT}`) === '');
+  expect((await engine.api('GET', '/networks')).json).toHaveLength(3);
+}
+
+beforeAll(async () => {
+  engine = await startEngine();
+  bridge = ((await engine.api('GET', '/networks/bridge')).json as { Options: Record<string, string> }).Options['com.docker.network.bridge.name']!;
+});
+afterAll(async () => engine?.[Symbol.asyncDispose]());
+
+test('at each point', { timeout: 600_000 }, async () => {
+  const log = join(engine.root, 'points');
+  await engine.stop();
+  await engine.startAgain({ HOLDFAST_FAULT_LOG: log });
+  rmSync(log, { force: true });
+  await live();
+  await cleared();
+  const passed = readFileSync(log, 'utf8').trim().split('\n').filter((name) => OURS.test(name));
+  const counts = new Map<string, number>();
+  for (const name of passed) counts.set(name, (counts.get(name) ?? 0) + 1);
+  const points = [...counts].flatMap(([name, count]) => (count === 1 ? [name] : [Math.ceil(count / 3), count].map((n) => `${name}#${n}`)));
+  expect(points.length).toBeGreaterThan(10);
+  for (const point of new Set(points)) {
+    await engine.stop();
+    // At some points it dies before it serves; its socket would keep clients waiting for the next one.
+    const serves = await engine.startAgain({ HOLDFAST_FAULT: point }).then(() => true, () => false);
+    if (serves) await live();
+    await engine.kill9();
+    await engine.startAgain();
+    await cleared().catch((error: Error) => {
+      throw new Error(`killed at ${point}: ${error.message}`, { cause: error });
+    });
+  }
+  // And all of it can be had again, with the first address.
+  for (const step of steps.slice(0, 2)) {
+    const { exitCode, stderr } = await engine.docker(...step).result;
+    expect(exitCode, stderr).toBe(0);
+  }
+  const { stdout } = await engine.docker('inspect', '-f', '{{.NetworkSettings.Networks.life.IPAddress}}', 'one').result;
+  expect(stdout.trim()).toBe(`${SUBNET}.2`);
+  await cleared();
+});
