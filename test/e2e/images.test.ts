@@ -8,6 +8,7 @@ import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { archive, type Item } from '../support/images.ts';
 import { newEntry } from '../../src/engine/images/tar-writer.ts';
+import { busyboxTar } from './busybox.ts';
 import { startDockerd, type Dockerd } from './dockerd.ts';
 import { startEngine, type TestEngine } from './engine.ts';
 import { request } from './http.ts';
@@ -240,6 +241,25 @@ describe('save and load', () => {
     }
   });
 
+  test('an image of 120 layers runs, is compared, archived and committed', async () => {
+    const layers = Array.from({ length: 120 }, (_, i) => archive([`f${i}`, String(i)]));
+    const config = Buffer.from(JSON.stringify({ architecture: 'amd64', os: 'linux', config: {}, rootfs: { type: 'layers', diff_ids: [`sha256:${sha256(busyboxTar())}`, ...layers.map((layer) => `sha256:${sha256(layer)}`)] } }));
+    const item = (name: string, body: Buffer): Item => ({ entry: newEntry('file', name, { size: body.length }), body });
+    const names = layers.map((_, i) => `l${i}.tar`);
+    writeFileSync(join(tmp, 'many.tar'), archive(item('c.json', config), item('base.tar', busyboxTar()), ...layers.map((layer, i) => item(names[i]!, layer)), item('manifest.json', Buffer.from(JSON.stringify([{ Config: 'c.json', RepoTags: ['many:1'], Layers: ['base.tar', ...names] }])))));
+    await docker('load', '-i', join(tmp, 'many.tar'));
+    const c = fresh();
+    await docker('run', '--name', c, 'many:1', 'sh', '-c', 'cat /f0 /f119; rm /f7');
+    expect(await docker('logs', c)).toBe('0119');
+    expect(await docker('diff', c)).toBe('D /f7');
+    await docker('export', '-o', join(tmp, 'many-export.tar'), c);
+    expect(entries(join(tmp, 'many-export.tar')).filter((name) => /^f\d/.test(name)).length).toBe(119);
+    await docker('commit', c, 'many:2');
+    expect(await docker('run', '--rm', 'many:2', 'sh', '-c', 'ls /f* | wc -l')).toBe('119');
+    await docker('rm', c);
+    await docker('rmi', 'many:1', 'many:2');
+  });
+
   test('what does not exist', async () => {
     expect(await refusal('save', '-o', join(tmp, 'no.tar'), 'nosuch')).toBe('Error response from daemon: No such image: nosuch');
     expect(await refusal('save', '-o', join(tmp, 'no.tar'), 'nosuch:1')).toBe('Error response from daemon: reference does not exist');
@@ -281,6 +301,31 @@ describe('prune', () => {
     await engine.api('POST', '/images/create?fromSrc=-&repo=busybox&tag=latest', readFileSync(join(tmp, 'bb.tar')), { 'Content-Type': 'application/x-tar' });
   });
   beforeAll(async () => void (await docker('export', '-o', join(tmp, 'bb.tar'), await docker('create', 'busybox', 'true')), await docker('container', 'prune', '-f')));
+});
+
+test('df counts each layer once, and answers for the kinds that are asked for', async () => {
+  const ids = [await made('df:1', 'a'), await made('df:2', 'b')];
+  const usage = async (query = ''): Promise<Record<string, unknown>> => (await engine.api('GET', `/system/df${query}`)).json as Record<string, unknown>;
+  const whole = await usage() as { LayersSize: number; Images: { Id: string; Size: number; SharedSize: number }[] };
+  const [one, two] = ids.map((id) => whole.Images.find(({ Id }) => Id === id)!);
+  expect([one!.Size - one!.SharedSize, two!.Size - two!.SharedSize]).toEqual([2, 2]);
+  const others = await usage('?type=image&type=build-cache');
+  expect(others).toEqual({ LayersSize: whole.LayersSize, Images: expect.any(Array) as unknown, Containers: null, Volumes: null, BuildCache: [] });
+  expect(await usage('?type=volume')).toMatchObject({ LayersSize: 0, Images: null, Volumes: expect.any(Array) as unknown });
+  expect((await engine.api('GET', '/system/df?type=nonsense')).text).toBe('{"message":"unknown object type: nonsense"}\n');
+  await docker('rmi', 'df:1', 'df:2');
+  expect((await usage()).LayersSize).toBe(whole.LayersSize - 4);
+});
+
+test('a container takes the layers of its removed image along', async () => {
+  await made('gone:1', 'layer');
+  const size = async (): Promise<number> => ((await engine.api('GET', '/system/df?type=image')).json as { LayersSize: number }).LayersSize;
+  const before = await size();
+  const c = await docker('create', 'gone:1', 'true');
+  await docker('rmi', '-f', 'gone:1');
+  expect(await size()).toBe(before);
+  await docker('rm', c);
+  expect(await size()).toBe(before - 6);
 });
 
 test('a name per image: retagging leaves the old one dangling, removal by Docker’s rules', async () => {
@@ -344,7 +389,18 @@ describe('beside a dockerd of Debian', () => {
     expect(await sizes(engine.socket)).toEqual(await sizes(peer.socket));
     const table = '{{.Repository}} {{.Tag}} {{.ID}} {{.Size}}';
     expect(await docker('images', '--format', table, 'busybox')).toBe(theirs('images', '--format', table, 'busybox'));
+    const usage = async (socket: string): Promise<unknown> => {
+      const { Images, Containers } = (await request(socket, 'GET', '/v1.41/system/df')).json as { Images: { RepoTags: string[] | null; Size: number; SharedSize: number; Containers: number }[]; Containers: { Names: string[]; SizeRw: number; SizeRootFs: number }[] };
+      return [
+        Images.filter(({ RepoTags }) => RepoTags?.some((name) => /^(busybox|same):/.test(name))).map(({ RepoTags, Size, SharedSize, Containers: users }) => ({ RepoTags, Size, SharedSize, users })).sort((a, b) => a.Size - b.Size),
+        Containers.filter(({ Names }) => Names.includes('/same')).map(({ SizeRw, SizeRootFs }) => ({ SizeRw, SizeRootFs })),
+      ];
+    };
+    await docker('commit', 'same', 'same:1');
+    theirs('commit', 'same', 'same:1');
+    expect(await usage(engine.socket)).toEqual(await usage(peer.socket));
     await docker('rm', '-v', 'same');
     theirs('rm', '-v', 'same');
+    await docker('rmi', 'same:1');
   });
 });
