@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { archive, type Item } from '../support/images.ts';
+import { startRegistry } from '../support/registry.ts';
 import { newEntry } from '../../src/engine/images/tar-writer.ts';
 import { busyboxTar } from './busybox.ts';
 import { startDockerd, type Dockerd } from './dockerd.ts';
@@ -339,6 +340,32 @@ test('a name per image: retagging leaves the old one dangling, removal by Docker
   // Its layers are there as long as it is.
   expect((await engine.docker('start', '-a', c).result).exitCode).toBe(0);
   await docker('rm', c);
+});
+
+test('a commit of a pulled image, pushed and pulled again, is identical', async () => {
+  await using registry = await startRegistry();
+  const [base, mine] = [`${registry.host}/base:1`, `${registry.host}/mine:1`];
+  await docker('tag', 'busybox', base);
+  await docker('push', base);
+  await docker('rmi', base);
+  await docker('pull', base);
+  const c = fresh();
+  await docker('run', '--name', c, base, 'sh', '-c', 'echo x > /etc/made; rm -r /var/spool; mkdir /var/spool; rm /etc/group; ln /etc/made /etc/linked');
+  const id = await docker('commit', c, mine);
+  await docker('push', mine);
+  const archived = async (): Promise<Buffer> => {
+    await docker('save', '-o', join(tmp, 'pushed.tar'), mine);
+    return readFileSync(join(tmp, 'pushed.tar'));
+  };
+  const before = await archived();
+  await docker('rm', c);
+  await docker('rmi', mine);
+  expect(await docker('images', '-q', mine)).toBe('');
+  await docker('pull', mine);
+  expect(await idOf(mine)).toBe(id);
+  expect((await archived()).equals(before)).toBe(true);
+  expect(await docker('run', '--rm', mine, 'sh', '-c', 'cat /etc/linked; test ! -e /etc/group && ls /var/spool')).toBe('x');
+  await docker('rmi', mine, base);
 });
 
 describe('beside a dockerd of Debian', () => {
