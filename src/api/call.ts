@@ -82,7 +82,7 @@ export class Call {
     raw.on('error', () => gone.abort());
     const write = (bytes: Buffer | string): Promise<void> =>
       new Promise((resolve) => {
-        if (this.check && contentType === 'application/json') this.check(this.operation.id, 200, JSON.parse(bytes.toString()));
+        if (this.check && contentType === 'application/json') for (const line of bytes.toString().split('\n')) if (line.trim() !== '') this.check(this.operation.id, 200, JSON.parse(line));
         if (gone.signal.aborted || raw.write(bytes)) return resolve();
         const slow = setTimeout(() => raw.destroy(), this.engine.config.slowClientMs);
         const go = (): void => {

@@ -10,6 +10,7 @@ import type { Call, Handler } from '../call.ts';
 import { messageOf } from '../errors.ts';
 import { booleanFilter, checkFilterKeys } from '../query.ts';
 import { errorLine, progressLine } from '../wire/progress.ts';
+import { distributionInspect, loggedIn, searchResult } from '../wire/registry.ts';
 
 /** POST /images/create?fromImage */
 export async function pull(call: Call): Promise<void> {
@@ -29,14 +30,13 @@ export const registryHandlers: Record<string, Handler> = {
   async SystemAuth(call) {
     const config = await call.body<AuthConfig>();
     const IdentityToken = await call.engine.registries.login(String(config.serveraddress ?? ''), credentialsOf(config));
-    call.json({ Status: 'Login Succeeded', ...(IdentityToken !== '' && { IdentityToken }) });
+    call.json(loggedIn(IdentityToken));
   },
 
   async DistributionInspect(call) {
     const gone = new AbortController();
     call.reply.raw.on('close', () => gone.abort());
-    const { descriptor, platforms } = await call.engine.registries.inspect(parseReference(call.param('name')), credentials(call), gone.signal);
-    call.json({ Descriptor: descriptor, Platforms: platforms });
+    call.json(distributionInspect(await call.engine.registries.inspect(parseReference(call.param('name')), credentials(call), gone.signal)));
   },
 
   async ImageSearch(call) {
@@ -47,7 +47,7 @@ export const registryHandlers: Record<string, Handler> = {
     if (call.text('term') === '') throw new InvalidParameter('Search term is empty');
     const found = await call.engine.registries.search(call.text('term'), checkSearchLimit(call.number('limit') ?? 0), credentials(call));
     const wanted = found.filter((each) => (official === undefined || each.isOfficial === official) && (automated === undefined || each.isAutomated === automated) && each.starCount >= stars);
-    call.json(wanted.map((each) => ({ star_count: each.starCount, is_official: each.isOfficial, name: each.name, is_automated: each.isAutomated, description: each.description })));
+    call.json(wanted.map(searchResult));
   },
 };
 
