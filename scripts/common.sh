@@ -58,6 +58,7 @@ test_packages='
 crun crun
 debootstrap debootstrap
 script bsdutils
+/usr/lib/python3/dist-packages/docker/__init__.py python3-docker
 '
 
 missing_packages() {
