@@ -120,6 +120,9 @@ const throttle = (field: string, v1: string, v2: string, warns: RegExp): FieldCa
   ? host({ [field]: [{ Path: disk.path, Rate: 1_048_576 }] }, { probe: cgroup(`blkio/blkio.throttle.${v1}_device`, 'io.max'), sees: new RegExp(`^${disk.numbers} (1048576$|.*${v2}=1048576)`, 'm'), warns })
   : host({ [field]: [{ Path: '/dev/nope', Rate: 1024 }] }, { refused: { status: 400, message: /\/dev\/nope/ } });
 
+/** Where systemd owns the cgroups, scopes lie in slices. */
+const bySystemd = existsSync('/run/systemd/system') && existsSync('/sys/fs/cgroup/cgroup.controllers');
+
 const boundPort = expect.arrayContaining([expect.objectContaining({ HostIp: '127.0.0.1', HostPort: expect.stringMatching(/^[1-9]\d+$/) as string })]) as unknown;
 
 export const hostFields: Record<string, FieldCase> = {
@@ -186,7 +189,9 @@ export const hostFields: Record<string, FieldCase> = {
   CpuShares: host({ CpuShares: 512 }, { probe: 'cat /sys/fs/cgroup/cpu/cpu.shares 2>/dev/null || echo weight $(cat /sys/fs/cgroup/cpu.weight)', sees: /^512$|^weight (?!100$)\d+$/m }),
   Memory: host({ Memory: 32 * MIB }, { probe: cgroup('memory/memory.limit_in_bytes', 'memory.max'), sees: /^33554432$/m }),
   NanoCpus: host({ NanoCpus: 500_000_000 }, { probe: cgroup('cpu/cpu.cfs_quota_us', 'cpu.max'), sees: /^50000\b/m }),
-  CgroupParent: host({ CgroupParent: '/holdfast-fields', CgroupnsMode: 'host' }, { probe: 'cat /proc/self/cgroup', sees: /:\/holdfast-fields\/[0-9a-f]{64}$/m }),
+  CgroupParent: bySystemd
+    ? host({ CgroupParent: 'fields.slice', CgroupnsMode: 'host' }, { probe: 'cat /proc/self/cgroup', sees: /:\/fields\.slice\/holdfast-[0-9a-f]{64}\.scope$/m })
+    : host({ CgroupParent: '/holdfast-fields', CgroupnsMode: 'host' }, { probe: 'cat /proc/self/cgroup', sees: /:\/holdfast-fields\/[0-9a-f]{64}$/m }),
   BlkioWeight: host({ BlkioWeight: 300 }, { probe: cgroup('blkio/blkio.weight', 'io.weight io.bfq.weight'), sees: /\b300\b/, warns: /BlkioWeight|Block I\/O weight/ }),
   BlkioWeightDevice: disk
     ? host({ BlkioWeightDevice: [{ Path: disk.path, Weight: 300 }] }, { probe: cgroup('blkio/blkio.weight_device', 'io.weight io.bfq.weight'), sees: new RegExp(`^${disk.numbers} `, 'm'), warns: /Block I\/O weight_device/ })
