@@ -4,10 +4,11 @@ import { join } from 'node:path';
 import type { ShimSpec } from '../protocol/spec.ts';
 import type { Fd } from '../sys/libc.ts';
 import { isAlive, kill } from '../sys/process.ts';
-import { cgroupsOf, oomKills, processesIn } from './cgroup.ts';
+import { cgroupsOf, processesIn } from './cgroup.ts';
 import { Child } from './child.ts';
 import { Inheritance, Keeper } from './keeper.ts';
 import type { LogWriter } from './log/writer.ts';
+import { OomWatch } from './oom.ts';
 import type { Reaper } from './reaper.ts';
 import type { Runtime } from './runtime.ts';
 import { Stdio } from './stdio.ts';
@@ -31,9 +32,11 @@ const SIGKILL = 9;
 export class Generation {
   readonly #keeper: Keeper;
   #cgroups: Map<string, string>;
+  readonly #oom: OomWatch;
 
   private constructor(private readonly making: Making, readonly init: Child, readonly stdio: Stdio) {
     this.#cgroups = cgroupsOf(init.pid);
+    this.#oom = new OomWatch(this.#cgroups, { removedBySystemd: making.spec.runtime.systemdCgroup });
     this.#keeper = new Keeper(files(making).keeper, () => ({ stdio: stdio.kept(), pidfd: init.pidfd, ports: [...making.ports] }));
     stdio.onStdinEnd = () => this.#keeper.renew();
   }
@@ -101,7 +104,7 @@ export class Generation {
   }
 
   /** How many of its processes the kernel has killed for want of memory. Not after bury(): the cgroup is gone then. */
-  oomKills = (): number => oomKills(this.#cgroups);
+  oomKills = (): number => this.#oom.kills();
 
   /** The init is dead: reads its last words and has the runtime forget it. Its end is on record in a note, so the keeper has
    *  nothing left to keep: it goes before the journal says that all is over, when nobody would look for it any more. */
@@ -112,6 +115,7 @@ export class Generation {
 
   /** Its end is in the journal: lets go of everything. */
   release(): void {
+    this.#oom.close();
     this.stdio.close();
     this.init.release();
   }
