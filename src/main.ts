@@ -1,5 +1,6 @@
 /** holdfastd: configuration → locks → store → engine → API → ready. */
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { getPriority, setPriority } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { pino } from 'pino';
@@ -10,7 +11,13 @@ import { openEngine } from './engine/engine.ts';
 import { Paths } from './engine/paths.ts';
 import { openListeners } from './listening.ts';
 import { tryLock } from './sys/file.ts';
+import { favour } from './sys/process.ts';
 import { VERSION } from './version.ts';
+
+/** While it starts, clients wait for it; its children begin without this. */
+const STARTING_NICE = -5;
+/** A start is over by then, even where a shim does not answer. */
+const STARTED_MS = 2000;
 
 const here = dirname(fileURLToPath(import.meta.url));
 
@@ -21,6 +28,8 @@ async function main(): Promise<void> {
   if (command === 'check') return void (process.exitCode = await check(config, print));
   if (command === 'validate') return print('configuration OK');
 
+  const nice = getPriority();
+  favour(nice + STARTING_NICE);
   const log = pino({ level: config.logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime }, pino.destination({ dest: 2, sync: true }));
   for (const warning of config.warnings) log.warn(warning);
   const paths = new Paths(config.dataRoot, config.execRoot);
@@ -33,6 +42,7 @@ async function main(): Promise<void> {
   // Begun first: nobody may be told that a container, only just to be read from the store, does not exist.
   const restored = engine.restore();
   restored.catch(() => undefined); // told below
+  setTimeout(() => setPriority(nice), STARTED_MS).unref();
   await server.listen(listening.fds);
   if (config.pidfile) writeFileSync(config.pidfile, `${process.pid}\n`);
   log.info({ version: VERSION, hosts: config.hosts, pid: process.pid }, 'serving');

@@ -18,8 +18,8 @@ const LOCK_PATIENCE_MS = 2000;
 const LOCK_POLL_MS = 10;
 /** After the container's end somebody may still want to pull, or to start it again. */
 const LINGER_MS = 1000;
-/** A shim whose container was never started, and whose daemon is gone. */
-const UNUSED_LINGER_MS = 10_000;
+/** A shim whose container was never started: its daemon died in the start, or thought better of it. */
+const UNUSED_LINGER_MS = 5_000;
 const LOOK_MS = 250;
 const TIDY_MS = 10_000;
 /** CPU time since the last look that is worth a garbage collection. */
@@ -93,8 +93,7 @@ export class Shim {
 
   #linger(): number {
     if (this.#released) return 0;
-    if (this.#journal.state.gen > 0) return LINGER_MS;
-    return this.#server.connections > 0 ? Infinity : UNUSED_LINGER_MS;
+    return this.#journal.state.gen > 0 ? LINGER_MS : UNUSED_LINGER_MS;
   }
 
   #end(): void {

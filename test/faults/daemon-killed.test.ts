@@ -3,6 +3,7 @@
  * HOLDFAST_AWAY_SECONDS sets how long (60 by hand, 30 in CI).
  */
 import { existsSync, readdirSync } from 'node:fs';
+import { availableParallelism, loadavg } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startEngine, type Command, type TestEngine } from '../e2e/engine.ts';
@@ -10,9 +11,10 @@ import { until } from '../e2e/until.ts';
 import { judgeLog, writerProgram } from './writer.ts';
 
 const AWAY_MS = Number(process.env.HOLDFAST_AWAY_SECONDS ?? 30) * 1000;
-// The goals are 100 ms and 1 s; two busy cores do not keep them yet, so they are told apart from what must never break.
-const STAMP_LIMIT_MS = Number(process.env.HOLDFAST_STAMP_MS ?? 2000);
-const LIST_LIMIT_MS = Number(process.env.HOLDFAST_LIST_MS ?? 10_000);
+// Kept at a load of three a core (measured: 70 ms, 0.5 s). Where others compute beside the test, only what must never break is judged.
+const crowded = loadavg()[0]! / availableParallelism() > 3;
+const STAMP_LIMIT_MS = Number(process.env.HOLDFAST_STAMP_MS ?? (crowded ? 1000 : 100));
+const LIST_LIMIT_MS = Number(process.env.HOLDFAST_LIST_MS ?? (crowded ? 10_000 : 1000));
 const WRITERS = ['w1', 'w2', 'w3', 'w4', 'w5'];
 const PORT = 21_808;
 

@@ -156,6 +156,8 @@ export class Lifecycle {
       faultPoint('start.volumes');
       await this.#writeBundle(c, netns, consoleSize);
       link = await reached;
+      // An unused shim does not wait for ever; this one may have gone while the network took its time.
+      if (link.closed) link = await s.reach();
       for (const { client, condition } of s.waits.take()) {
         await link.handOver<'wait'>({ op: 'wait', condition }, client).catch(() => client.answer(waitAnswer(125, 'the shim did not take this wait')));
       }

@@ -169,18 +169,20 @@ export class Supervisor {
   async #tryConnect(): Promise<boolean> {
     const { container: c } = this;
     try {
+      // Undefined while it opens: an end before that is open()'s to tell.
+      let opened: ShimLink | undefined;
       const { link, hello } = await ShimLink.open(this.parts.paths.run(c.id), {
         onRing: (seq) => void (seq > c.cursor && this.pull().catch((err: unknown) => this.parts.log.warn({ container: c.id, err }, 'pull failed'))),
-        onEnd: () => this.#lost(link),
+        onEnd: () => opened && this.#lost(opened),
       });
-      this.#link = link;
+      this.#link = opened = link;
       if (hello.seq < c.cursor) {
         // The journal is younger than the row (the data root was restored from a backup): the shim is right.
         this.parts.log.warn({ container: c.id, journal: hello.seq, cursor: c.cursor }, 'the journal is shorter than the row');
         this.#store(hello.state, hello.seq, []);
       }
       await this.pull();
-      return true;
+      return !link.closed;
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
       if (code === 'ENOENT' || code === 'ECONNREFUSED') return false;
