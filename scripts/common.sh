@@ -59,6 +59,8 @@ crun crun
 debootstrap debootstrap
 script bsdutils
 /usr/lib/python3/dist-packages/docker/__init__.py python3-docker
+zstd zstd
+xz xz-utils
 '
 
 missing_packages() {
