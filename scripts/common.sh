@@ -57,6 +57,8 @@ curl curl
 test_packages='
 crun crun
 debootstrap debootstrap
+openssl openssl
+zstd zstd
 script bsdutils
 /usr/lib/python3/dist-packages/docker/__init__.py python3-docker
 zstd zstd
@@ -112,10 +114,18 @@ docker_cli() {
   echo "$unpacked"
 }
 
+# A real registry for tests; only unpacked, because its package brings a service that would start.
+registry_program() {
+  command -v docker-registry && return
+  local unpacked=$cache/docker-registry/usr/bin/docker-registry
+  [ -x "$unpacked" ] || unpack_deb docker-registry
+  echo "$unpacked"
+}
+
 # Unpacks a Debian package under the cache without installing it.
 unpack_deb() {
   local package=$1 download
-  have apt-get || die "missing here: $package. Install a docker CLI, then run this again."
+  have apt-get || die "missing here: $package. Install it, then run this again."
   say "Fetching Debian's $package (not installed, only unpacked to $cache/$package)"
   if [ -z "$apt_updated" ]; then apt update && apt_updated=yes; fi
   download=$(mktemp -d)

@@ -14,6 +14,7 @@ import { bodyPadding, encodeHeader, newEntry, TRAILER } from '../../src/engine/i
 import { Unpacker } from '../../src/engine/images/unpack.ts';
 import { Paths } from '../../src/engine/paths.ts';
 import { openDatabase } from '../../src/store/database.ts';
+import { DistributionRows } from '../../src/store/distribution.ts';
 import { ImageRows } from '../../src/store/images.ts';
 import { LayerRows } from '../../src/store/layers.ts';
 import { mountsUnder, unmount } from '../../src/sys/mount.ts';
@@ -24,6 +25,7 @@ export interface Place {
   paths: Paths;
   rows: ImageRows;
   layerRows: LayerRows;
+  distribution: DistributionRows;
   layers: Layers;
   archives: Archives;
   snapshots: Snapshots;
@@ -52,7 +54,7 @@ export function place({ unpacker, packer }: Pick<Bundles, 'unpacker' | 'packer'>
     rows, layers, directory: paths.images(), events: { record: (...each) => void events.push(...each) }, usersOf: (id) => users.get(id) ?? [], claimed: () => snapshots.claimed(), now: () => String((clock += 1_000_000_001n)),
   });
   return {
-    root, paths, rows, layerRows, layers, archives, snapshots, images, events, users,
+    root, paths, rows, layerRows, distribution: new DistributionRows(db), layers, archives, snapshots, images, events, users,
     unpack: async (archive, below = []) => {
       const hold = layers.hold();
       try {

@@ -14,12 +14,12 @@ export function progressLine({ id, status, detail, aux }: Progress): string {
 /** An error that came after the first line. */
 export const errorLine = (message: string): string => `${JSON.stringify({ errorDetail: { message }, error: message })}\r\n`;
 
-/** moby pkg/jsonmessage: `[=====>    ]  1.2MB/3.4MB`. */
+/** moby pkg/jsonmessage: `[=====>    ]    1.2MB/3.4MB`. */
 export function progressBar(current: number, total: number): string {
   if (total <= 0) return humanSize(current).padStart(8);
   const done = Math.min(Math.floor(Math.trunc((current / total) * 100) / 2), BAR);
   const numbers = humanSize(current).padStart(8) + (current > total ? '' : `/${humanSize(total)}`);
-  return `[${'='.repeat(done)}>${' '.repeat(BAR - done)}]  ${numbers}`;
+  return `[${'='.repeat(done)}>${' '.repeat(BAR - done)}] ${numbers}`;
 }
 
 const UNITS = ['B', 'kB', 'MB', 'GB', 'TB', 'PB'];

@@ -106,6 +106,7 @@ export class Puller {
         for (const [i, { digest, size, mediaType }] of manifest.layers.entries()) this.parts.rows.add({ diffId: diffIds[i]!, digest, size, mediaType, repository: repositoryOf(reference) });
         this.parts.rows.addManifest({ digest: own.digest, imageId, mediaType: own.mediaType, bytes: own.bytes });
       });
+      faultPoint('pull.adopted');
       finished = true;
       return adopted;
     } finally {

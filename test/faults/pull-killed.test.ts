@@ -1,0 +1,65 @@
+/** kill -9 of the daemon at each point of a pull: what it had begun is gone or is used, and the next pull asks only for the rest. */
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { startEngine, type TestEngine } from '../e2e/engine.ts';
+import { until } from '../e2e/until.ts';
+import { FaultyRegistry } from '../support/faulty-registry.ts';
+import { archive } from '../support/images.ts';
+
+const noise = (bytes: number): string => Array.from({ length: bytes }, () => String.fromCharCode(33 + Math.floor(Math.random() * 90))).join('');
+const TARS = [archive(['low', noise(2_500_000)]), archive(['high', 'h'])];
+/** As they are passed. */
+const POINTS = ['pull.manifest', 'pull.config', 'download.file', 'download.chunk', 'download.chunk#3', 'download.complete', 'layer.intent', 'layer.directory', 'layer.unpacked', 'layer.ready', 'pull.layer', 'layer.intent#2', 'pull.layer#2', 'pull.unpacked'];
+const AFTER = 'pull.adopted';
+
+let engine: TestEngine;
+let registry: FaultyRegistry;
+
+beforeAll(async () => void (engine = await startEngine()));
+afterAll(() => engine[Symbol.asyncDispose]());
+beforeEach(async () => void (registry = await FaultyRegistry.start()));
+afterEach(() => registry[Symbol.asyncDispose]());
+
+interface Held { images: string[]; layers: string[]; usage: number }
+const data = (name: string): string => join(engine.root, 'data', 'images', name);
+const held = async (): Promise<Held> => ({
+  images: ((await engine.api('GET', '/images/json?all=1')).json as { Id: string }[]).map(({ Id }) => Id).sort(),
+  layers: readdirSync(data('layers')).sort(),
+  usage: ((await engine.api('GET', '/system/df')).json as { LayersSize: number }).LayersSize,
+});
+const downloads = (): string[] => (existsSync(data('downloads')) ? readdirSync(data('downloads')) : []);
+const create = (): Promise<{ text: string }> => engine.api('POST', `/images/create?fromImage=${registry.host}/app&tag=1`);
+
+test.each([...POINTS, AFTER])('killed at %s', async (point) => {
+  const made = registry.image('app', '1', TARS, { compress: (tar) => tar });
+  await engine.stop();
+  await engine.startAgain();
+  const before = await held();
+  await engine.stop();
+  await engine.startAgain({ HOLDFAST_FAULT: point });
+  await create().catch(() => undefined);
+  await engine.kill9();
+
+  await engine.startAgain();
+  if (point === AFTER) {
+    await until(async () => (await held()).images.length === before.images.length + 1);
+  } else {
+    // The sweep comes after the first answers.
+    await until(async () => JSON.stringify(await held()) === JSON.stringify(before));
+  }
+  const came = new Map(downloads().map((name) => [name, statSync(join(data('downloads'), name)).size]));
+  registry.seen.length = 0;
+  const { text } = await create();
+  expect(text).toContain(`Digest: ${made.digest}`);
+  for (const digest of made.layers) {
+    const size = came.get(digest.slice(7)) ?? 0;
+    const isHere = point === AFTER || size === registry.blobs.get(digest)!.length;
+    const ranges = registry.seen.filter(({ method, url }) => method === 'GET' && url.endsWith(`/blobs/${digest}`)).map(({ range }) => range);
+    expect(ranges).toEqual(isHere ? [] : [size > 0 ? `bytes=${size}-` : undefined]);
+  }
+  if (point === 'download.chunk#3') expect(registry.seen.some(({ range }) => range !== undefined)).toBe(true);
+  expect(downloads()).toEqual([]);
+  expect((await engine.api('DELETE', `/images/${registry.host}/app:1?force=1`)).status).toBe(200);
+  expect(await held()).toEqual(before);
+}, 120_000);
