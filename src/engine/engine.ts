@@ -109,7 +109,7 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
       await volumes.sweep();
       await images.sweep();
       distribution.sweep();
-      await downloads.sweep();
+      await downloads.sweep(distribution.knows);
     },
     async close() {
       endpoints.close();

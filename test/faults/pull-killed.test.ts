@@ -43,7 +43,8 @@ test.each([...POINTS, AFTER])('killed at %s', async (point) => {
 
   await engine.startAgain();
   if (point === AFTER) {
-    await until(async () => (await held()).images.length === before.images.length + 1);
+    await until(() => downloads().length === 0);
+    expect((await held()).images).toHaveLength(before.images.length + 1);
   } else {
     // The sweep comes after the first answers.
     await until(async () => JSON.stringify(await held()) === JSON.stringify(before));

@@ -84,13 +84,13 @@ export class Downloads {
     transfer.watchers.delete(watcher);
   }
 
-  /** Takes away what nobody came back for. */
-  async sweep(now = Date.now()): Promise<void> {
+  /** Takes away what nobody came back for, and what is `known` to have become a layer: a daemon died before it could. */
+  async sweep(known: (digest: string) => boolean = () => false): Promise<void> {
     for (const name of await readdir(this.directory).catch(() => [] as string[])) {
       const path = join(this.directory, name);
       const found = await stat(path).catch(() => undefined);
       const isUsed = this.#leases.has(`sha256:${name}`) || this.#transfers.has(`sha256:${name}`);
-      if (found && !isUsed && now - found.mtimeMs > STALE_MS) await rm(path, { recursive: true, force: true });
+      if (found && !isUsed && (Date.now() - found.mtimeMs > STALE_MS || known(`sha256:${name}`))) await rm(path, { recursive: true, force: true });
     }
   }
 
