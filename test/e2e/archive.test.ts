@@ -272,16 +272,17 @@ describe('a container that swaps links during the copy', () => {
     mkdirSync(secret, { recursive: true });
     writeFileSync(join(secret, 'marker'), 'the host’s');
     const turns = SWAPS.map((to) => `rm -rf d; ln -s ${to}${here} d; rm -f d; mkdir -p d/host-secret; echo ours > d/host-secret/marker; `).join('');
-    const id = await ok('run', '-d', ...options, 'busybox', 'sh', '-c', `mkdir -p /swap; cd /swap; while true; do ${turns} done`);
+    const id = await ok('run', '-d', ...options, 'busybox', 'sh', '-c', `mkdir -p /swap; cd /swap; while true; do ${turns} sleep 0.01; done`);
     const before = tree(secret, { owners: true });
     const tar = tarOf(encodeHeader(newEntry('directory', 'host-secret/')), file('host-secret/marker', 'overwritten'), file('host-secret/new', 'planted'));
-    const seen: number[] = [];
-    for (let i = 0; i < 25; i++) {
+    // Most copies meet a link or nothing at all; it counts only once some have gone through too.
+    let through = 0;
+    for (let tries = 0; tries < 25 || through < 3; tries++) {
+      if (tries > 500) throw new Error('no copy came through');
       const [written, read] = await Promise.all([put(id, '/swap/d', tar), engine.api('GET', archive(id, '/swap/d/host-secret/marker'))]);
-      seen.push(written.status);
+      if (written.status === 200) through++;
       expect(read.body.includes('the host’s')).toBe(false);
     }
-    expect(seen).toContain(200);
     expect(tree(secret, { owners: true })).toEqual(before);
     expect(readFileSync(join(secret, 'marker'), 'utf8')).toBe('the host’s');
     await ok('rm', '-f', id);
