@@ -1,7 +1,7 @@
 /** Containers as Docker's JSON. */
 import type { Container, Endpoint } from '../../engine/containers/container.ts';
 import { portTable } from '../../engine/containers/ports.ts';
-import { describeStatus, statusOf } from '../../engine/containers/status.ts';
+import { describeStatus, healthOf, statusOf } from '../../engine/containers/status.ts';
 import { rfc3339, unixSeconds } from '../../engine/time.ts';
 import type { Schemas } from './schemas.ts';
 
@@ -75,7 +75,7 @@ function containerState(c: Container): Schemas['ContainerState'] {
     OOMKilled: state.oomKilled, Dead: c.phase === 'dead', Pid: status === 'restarting' ? 0 : state.pid, ExitCode: state.exitCode, Error: state.error,
     StartedAt: rfc3339(state.startedAt), FinishedAt: rfc3339(state.finishedAt),
     ...(state.health ? {
-      Health: { Status: state.health.status, FailingStreak: state.health.streak, Log: state.health.log.map((p) => ({ Start: rfc3339(p.start), End: rfc3339(p.end), ExitCode: p.exitCode, Output: p.output })) },
+      Health: { Status: healthOf(c), FailingStreak: state.health.streak, Log: state.health.log.map((p) => ({ Start: rfc3339(p.start), End: rfc3339(p.end), ExitCode: p.exitCode, Output: p.output })) },
     } : {}),
   };
 }

@@ -19,11 +19,11 @@ export function statusOf({ phase, state }: Stated): DockerStatus {
 /** Docker's `Running`: also while paused or between two attempts of the restart policy. */
 export const isRunning = ({ state: { status } }: Stated): boolean => status === 'running' || status === 'paused' || status === 'restarting';
 
-/** `none` without a healthcheck. One that does not run is `unhealthy`, as in dockerd. */
+/** `none` without a healthcheck. Where nothing is probed (paused, ended) it is `unhealthy`, as in dockerd. */
 export function healthOf(container: Stated): HealthStatus | 'none' {
   const { health } = container.state;
   if (!health) return 'none';
-  return isRunning(container) ? health.status : 'unhealthy';
+  return container.state.status === 'running' ? health.status : 'unhealthy';
 }
 
 /** `Up 5 minutes (healthy)`, `Exited (137) 3 seconds ago`. `now` is wall ns. */
