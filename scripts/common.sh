@@ -59,6 +59,7 @@ crun crun
 debootstrap debootstrap
 openssl openssl
 zstd zstd
+docker-compose docker-compose
 script bsdutils
 /usr/lib/python3/dist-packages/docker/__init__.py python3-docker
 zstd zstd
