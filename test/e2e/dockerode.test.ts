@@ -20,7 +20,20 @@ const collected = (stream: NodeJS.ReadableStream): { text(): string; ended: Prom
 };
 
 describe('dockerode', () => {
-  test.todo('attach with stdin and without hijack: dockerode writes stdin behind a request that it never ends');
+  test('attach with stdin and without hijack: dockerode writes stdin behind a request that it never ends', async () => {
+    const container = await docker.createContainer({ Image: 'busybox', Cmd: ['sh', '-c', 'read a; echo got $a; read b; echo got $b; exit 4'], OpenStdin: true, AttachStdin: true });
+    const stream = await container.attach({ stream: true, stdin: true, stdout: true, stderr: true });
+    const out = new PassThrough();
+    docker.modem.demuxStream(stream, out, new PassThrough());
+    const seen = collected(out);
+    await container.start();
+    stream.write('one\n');
+    await until(() => seen.text() === 'got one\n');
+    stream.write('two\n');
+    expect(await container.wait()).toEqual({ StatusCode: 4 });
+    await until(() => seen.text() === 'got one\ngot two\n');
+    await container.remove();
+  });
 
   test('attach with stdin, hijacked', async () => {
     const hijack = true;

@@ -1,0 +1,202 @@
+/** What somebody new to dockerode writes, from its README: run with streams, logs followed, stats, events, volumes, networks, images. */
+import Docker from 'dockerode';
+import { PassThrough } from 'node:stream';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { busyboxTar } from '../busybox.ts';
+import { startEngine, type TestEngine } from '../engine.ts';
+import { until } from '../until.ts';
+
+let engine: TestEngine;
+let docker: Docker;
+beforeAll(async () => {
+  engine = await startEngine();
+  docker = new Docker({ socketPath: engine.socket });
+});
+afterAll(async () => engine?.[Symbol.asyncDispose]());
+
+const collected = (stream: NodeJS.ReadableStream): { text(): string; ended: Promise<void> } => {
+  let text = '';
+  stream.on('data', (chunk: Buffer) => (text += chunk.toString()));
+  return { text: () => text, ended: new Promise((resolve) => stream.on('end', resolve)) };
+};
+const sink = (): PassThrough & { text(): string } => {
+  const stream = new PassThrough();
+  return Object.assign(stream, { text: collected(stream).text });
+};
+/** JSON lines, as they come. */
+const objects = <T>(stream: NodeJS.ReadableStream): T[] => {
+  const found: T[] = [];
+  let rest = '';
+  stream.on('data', (chunk: Buffer) => {
+    const lines = (rest + chunk.toString()).split('\n');
+    rest = lines.pop()!;
+    found.push(...lines.filter(Boolean).map((line) => JSON.parse(line) as T));
+  });
+  return found;
+};
+
+describe('docker.run', () => {
+  test('both streams apart, the code, the container', async () => {
+    const [out, err] = [sink(), sink()];
+    const [result, container] = (await docker.run('busybox', ['sh', '-c', 'echo out; echo err >&2; exit 3'], [out, err], { Tty: false })) as [{ StatusCode: number }, Docker.Container];
+    expect(result).toEqual({ StatusCode: 3 });
+    await until(() => out.text() === 'out\n' && err.text() === 'err\n');
+    await container.remove();
+  });
+
+  test('one stream of a terminal, environment, binds and AutoRemove', async () => {
+    const out = sink();
+    const [result, container] = (await docker.run('busybox', ['sh', '-c', 'tty; echo $A; pwd'], out, { Env: ['A=b c'], WorkingDir: '/tmp', HostConfig: { AutoRemove: true, Binds: ['/etc:/host:ro'] } })) as [{ StatusCode: number }, Docker.Container];
+    expect(result.StatusCode).toBe(0);
+    await until(() => out.text().includes('/tmp\r\n'));
+    expect(out.text()).toMatch(/^\/dev\/(console|pts\/\d+)\r\nb c\r\n\/tmp\r\n$/);
+    await until(() => container.inspect().then(() => false, (error: { statusCode: number }) => error.statusCode === 404));
+  });
+
+  test('an image that is not there', async () => {
+    await expect(docker.createContainer({ Image: 'nobody/nothing:1', Cmd: ['true'] })).rejects.toMatchObject({ statusCode: 404, json: { message: 'No such image: nobody/nothing:1' } });
+  });
+});
+
+describe('a container', () => {
+  test('by callbacks, as old scripts have it', async () => {
+    const code = await new Promise((resolve, reject) => {
+      docker.createContainer({ Image: 'busybox', Cmd: ['false'], name: 'called' }, (error, container) => {
+        if (error || !container) return reject(error as Error);
+        return container.start(() => container.wait((failed: Error | null, data: { StatusCode: number }) => container.remove(() => (failed ? reject(failed) : resolve(data.StatusCode)))));
+      });
+    });
+    expect(code).toBe(1);
+  });
+
+  test('logs: followed and taken apart, with timestamps, tail, since', async () => {
+    const container = await docker.createContainer({ Image: 'busybox', Cmd: ['sh', '-c', 'for i in 1 2 3; do echo out $i; echo err $i >&2; done; read x; echo end'], OpenStdin: true });
+    const input = await container.attach({ stream: true, hijack: true, stdin: true });
+    await container.start();
+    const stream = await container.logs({ follow: true, stdout: true, stderr: true });
+    const [out, err] = [sink(), sink()];
+    container.modem.demuxStream(stream, out, err);
+    await until(() => out.text() === 'out 1\nout 2\nout 3\n' && err.text() === 'err 1\nerr 2\nerr 3\n');
+    const ended = new Promise((resolve) => stream.on('end', resolve));
+    input.write('\n');
+    await ended;
+    expect(out.text()).toBe('out 1\nout 2\nout 3\nend\n');
+    // The lines are counted before the stream is chosen.
+    const tail = (await container.logs({ follow: false, stdout: true, stderr: false, tail: 3, timestamps: true })).toString();
+    expect(tail).toMatch(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z out 3\n.{8}\d{4}\S+Z end\n$/s);
+    expect((await container.logs({ follow: false, stdout: true, stderr: true, since: Math.ceil(Date.now() / 1000) + 60 })).toString()).toBe('');
+    await container.remove();
+  });
+
+  test('exec: hijacked with stdin, its code by inspect', async () => {
+    const container = await docker.createContainer({ Image: 'busybox', Cmd: ['sleep', '1000'] });
+    await container.start();
+    const exec = await container.exec({ Cmd: ['sh', '-c', 'cat; echo done >&2; exit 9'], AttachStdin: true, AttachStdout: true, AttachStderr: true, Env: ['X=y'] });
+    const stream = await exec.start({ hijack: true, stdin: true });
+    const [out, err] = [sink(), sink()];
+    docker.modem.demuxStream(stream, out, err);
+    const ended = new Promise((resolve) => stream.on('end', resolve));
+    stream.write('through\n');
+    stream.end();
+    await ended;
+    await until(() => out.text() === 'through\n' && err.text() === 'done\n');
+    expect(await exec.inspect()).toMatchObject({ ExitCode: 9, Running: false, ContainerID: container.id });
+    await container.remove({ force: true });
+  });
+
+  test('stats as a stream, top, update, rename, pause, restart, kill', async () => {
+    const container = await docker.createContainer({ Image: 'busybox', Cmd: ['sleep', '1000'], name: 'first' });
+    await container.start();
+    const stats = (await container.stats({ stream: true })) as NodeJS.ReadableStream & { destroy(): void };
+    const seen = objects<{ name: string; precpu_stats: { system_cpu_usage?: number }; memory_stats: { usage: number } }>(stats);
+    await until(() => seen.length >= 2);
+    stats.destroy();
+    expect(seen[1]).toMatchObject({ name: '/first', memory_stats: { usage: expect.any(Number) as number } });
+    expect(seen[1]!.precpu_stats.system_cpu_usage).toBeGreaterThan(0);
+    expect((await container.top({ ps_args: '-o pid,args' }) as { Processes: string[][] }).Processes[0]![1]).toBe('sleep 1000');
+    expect(await container.update({ Memory: 64 * 1024 * 1024, MemorySwap: -1 })).toMatchObject({ Warnings: null });
+    await container.rename({ name: 'second' });
+    await container.pause();
+    expect((await container.inspect()).State.Paused).toBe(true);
+    await container.unpause();
+    await container.restart({ t: 0 });
+    await container.kill({ signal: 'KILL' });
+    expect(await container.inspect()).toMatchObject({ Name: '/second', HostConfig: { Memory: 64 * 1024 * 1024 } });
+    await until(async () => (await container.inspect()).State.ExitCode === 137);
+    await expect(container.kill()).rejects.toMatchObject({ statusCode: 409 });
+    await container.start();
+    await expect(container.start()).rejects.toMatchObject({ statusCode: 304 });
+    await container.stop({ t: 0 });
+    await container.remove();
+  });
+
+  test('events with filters, as they happen', async () => {
+    const stream = (await docker.getEvents({ filters: { type: ['container'], label: ['watch=me'] } })) as NodeJS.ReadableStream & { destroy(): void };
+    const seen = objects<{ Action: string; Actor: { ID: string; Attributes: Record<string, string> } }>(stream);
+    const container = await docker.createContainer({ Image: 'busybox', Cmd: ['sh', '-c', 'exit 5'], Labels: { watch: 'me' } });
+    await container.start();
+    await container.wait();
+    await container.remove();
+    await until(() => seen.some(({ Action }) => Action === 'destroy'));
+    stream.destroy();
+    expect(seen.map(({ Action }) => Action)).toEqual(['create', 'start', 'die', 'destroy']);
+    expect(seen[2]!.Actor).toMatchObject({ ID: container.id, Attributes: { exitCode: '5', watch: 'me', image: 'busybox' } });
+    expect(await docker.listContainers({ all: true, filters: { label: ['watch=me'] } })).toEqual([]);
+  });
+});
+
+describe('what is around it', () => {
+  test('volumes', async () => {
+    await docker.createVolume({ Name: 'kept', Labels: { a: 'b' } });
+    const write = (...cmd: string[]): Promise<unknown> => docker.run('busybox', cmd, sink(), { HostConfig: { AutoRemove: true, Binds: ['kept:/data'] } });
+    await write('sh', '-c', 'echo here > /data/file');
+    const out = sink();
+    await docker.run('busybox', ['cat', '/data/file'], out, { HostConfig: { AutoRemove: true, Mounts: [{ Type: 'volume', Source: 'kept', Target: '/data', ReadOnly: true }] } });
+    await until(() => out.text() === 'here\r\n');
+    expect((await docker.listVolumes({ filters: JSON.stringify({ label: ['a=b'] }) })).Volumes).toMatchObject([{ Name: 'kept', Driver: 'local' }]);
+    const volume = docker.getVolume('kept');
+    await until(() => volume.remove().then(() => true, () => false));
+    await expect(volume.inspect()).rejects.toMatchObject({ statusCode: 404 });
+  });
+
+  test('networks: names, connect, disconnect', async () => {
+    const network = await docker.createNetwork({ Name: 'mine', Labels: { a: 'b' } });
+    const server = await docker.createContainer({ Image: 'busybox', name: 'server', Cmd: ['httpd', '-f', '-h', '/etc'], HostConfig: { NetworkMode: 'mine' } });
+    await server.start();
+    const client = await docker.createContainer({ Image: 'busybox', Cmd: ['sleep', '1000'] });
+    await client.start();
+    await network.connect({ Container: client.id, EndpointConfig: { Aliases: ['reader'] } });
+    const exec = await client.exec({ Cmd: ['timeout', '5', 'wget', '-qO-', 'http://server/group'], AttachStdout: true, AttachStderr: true });
+    const out = sink();
+    docker.modem.demuxStream(await exec.start({}), out, out);
+    await until(() => out.text().includes('nogroup:x:65534:'));
+    expect(Object.keys(((await network.inspect()) as { Containers: Record<string, unknown> }).Containers).sort()).toEqual([client.id, server.id].sort());
+    await network.disconnect({ Container: client.id });
+    await Promise.all([server, client].map((container) => container.remove({ force: true })));
+    await network.remove();
+    expect((await docker.listNetworks({ filters: { label: ['a=b'] } }))).toEqual([]);
+  });
+
+  test('images: import, tag, history, save, remove; prune', async () => {
+    // Its types know neither buffers nor what the promise has.
+    const imported: unknown = await docker.importImage(busyboxTar() as unknown as string, { repo: 'imported', tag: 'v1' });
+    await new Promise((resolve, reject) => docker.modem.followProgress(imported as NodeJS.ReadableStream, (error, done) => (error ? reject(error) : resolve(done))));
+    const image = docker.getImage('imported:v1');
+    await image.tag({ repo: 'again', tag: 'v2' });
+    expect((await image.inspect()).RepoTags.sort()).toEqual(['again:v2', 'imported:v1']);
+    expect(await image.history()).toHaveLength(1);
+    const saved = collected(await image.get());
+    await saved.ended;
+    expect(saved.text()).toContain('manifest.json');
+    await docker.getImage('again:v2').remove();
+    await image.remove();
+    await expect(image.inspect()).rejects.toMatchObject({ statusCode: 404 });
+  });
+
+  test('ping, version, info, df', async () => {
+    expect((await docker.ping()).toString()).toBe('OK');
+    expect(await docker.version()).toMatchObject({ ApiVersion: '1.51', Os: 'linux' });
+    expect(await docker.info()).toMatchObject({ OSType: 'linux', Swarm: { LocalNodeState: 'inactive' } });
+    expect(((await docker.df()) as { Images: unknown[] }).Images.length).toBeGreaterThan(0);
+  });
+});
