@@ -10,6 +10,12 @@ export interface ImageUse {
   sharedSize: number;
 }
 
+/** What Go makes of settings that an image does not have: docker-compose 1.29 asks ContainerConfig for Volumes. */
+const UNSET = {
+  Hostname: '', Domainname: '', User: '', AttachStdin: false, AttachStdout: false, AttachStderr: false, Tty: false, OpenStdin: false, StdinOnce: false,
+  Env: null, Cmd: null, Image: '', Volumes: null, WorkingDir: '', Entrypoint: null, OnBuild: null, Labels: null,
+};
+
 /** An item of GET /images/json. */
 export function imageSummary(image: Image, { containers, sharedSize }: ImageUse, speaks: Speaks): Schemas['ImageSummary'] {
   const nameless = image.repoTags.length === 0 && image.repoDigests.length === 0 && !speaks('1.43');
@@ -24,7 +30,7 @@ export function imageInspect(image: Image, graphDriver: Schemas['GraphDriver'], 
   return {
     Id: image.id, RepoTags: image.repoTags, RepoDigests: image.repoDigests, Parent: image.parent, Comment: config.comment || config.history?.at(-1)?.comment || '', ...(config.created ? { Created: config.created } : {}),
     DockerVersion: config.docker_version ?? '', Author: config.author ?? '', Config: (config.config ?? {}) as Schemas['ImageInspect']['Config'],
-    ...(speaks('1.45') ? {} : { Container: config.container ?? '', ContainerConfig: (config.container_config ?? null) as Schemas['ImageInspect']['ContainerConfig'] }), Architecture: config.architecture,
+    ...(speaks('1.45') ? {} : { Container: config.container ?? '', ContainerConfig: { ...UNSET, ...config.container_config } as Schemas['ImageInspect']['ContainerConfig'] }), Architecture: config.architecture,
     ...(config.variant ? { Variant: config.variant } : {}), Os: config.os, ...(config['os.version'] ? { OsVersion: config['os.version'] } : {}), Size: image.size, ...virtualSize(image, speaks),
     GraphDriver: graphDriver, RootFS: { Type: 'layers', Layers: config.rootfs.diff_ids }, Metadata: { LastTagTime: rfc3339(image.tagged === '0' ? '' : image.tagged) },
   };

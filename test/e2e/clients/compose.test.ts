@@ -193,7 +193,7 @@ describe.sequential('docker-compose', () => {
     expect(Number(meanwhile[1])).toBe(count + 1);
     const asked = compose('ps');
     await engine.startAgain();
-    expect((await asked.result).stdout).toMatch(/_db_1 .* Up /); // It waited for somebody to answer.
+    expect((await asked.result).stdout, asked.stderr()).toMatch(/_db_1 .* Up /); // It waited for somebody to answer.
     expect((await Promise.all(['web_1', 'api_1', 'db_1'].map(inspect))).map(({ State: { Pid, StartedAt } }) => [Pid, StartedAt])).toEqual(before.map(({ State: { Pid, StartedAt } }) => [Pid, StartedAt]));
     expect((await compose('up', '-d').result).stderr).toMatch(/_db_1 is up-to-date\n.*_api_1 is up-to-date\n.*_web_1 is up-to-date/s);
     expect((await visit()).count).toBe(count + 2);

@@ -135,6 +135,20 @@ describe('GenericContainer', () => {
     }
   });
 
+  test('files: before the start, into it and out of it again', async () => {
+    const container = await new tc.GenericContainer('busybox').withCommand(['sh', '-c', 'cat /given/one /given/two; exec sleep 1000'])
+      .withCopyContentToContainer([{ content: 'first\n', target: '/given/one', mode: 0o640 }]).withCopyFilesToContainer([{ source: place('ryuk.py'), target: '/given/ryuk.py' }])
+      .withCopyDirectoriesToContainer([{ source: place('.'), target: '/whole' }]).withCopyContentToContainer([{ content: 'second\n', target: '/given/two' }])
+      .withWaitStrategy(tc.Wait.forLogMessage('second')).start();
+    expect((await container.exec('stat -c %a /given/one')).output).toBe('640\n');
+    expect((await container.exec('ls /whole')).output).toBe('abandoned.mjs\nryuk.py\n');
+    expect((await container.exec('cat /given/ryuk.py')).output).toBe(readFileSync(place('ryuk.py'), 'utf8'));
+    await container.copyContentToContainer([{ content: 'third\n', target: '/later/three' }]);
+    expect((await container.exec('cat /later/three')).output).toBe('third\n');
+    expect(await text(await container.copyArchiveFromContainer('/later/three'))).toMatch(/^three\0.*third\n/s);
+    await container.stop();
+  });
+
   test('commit, and a container from what came of it', async () => {
     const container = await new tc.GenericContainer('busybox').withCommand(['sh', '-c', 'echo kept > /kept; sleep 1000']).withWaitStrategy(tc.Wait.forSuccessfulCommand('test -e /kept')).start();
     const image = await container.commit({ repo: 'kept', tag: 'v1', deleteOnExit: false });
