@@ -2,9 +2,11 @@
  * `docker save`: an OCI image layout that is a docker-archive as well, as Docker 25 and later write it (moby image/tarexport/save.go).
  * It is written as it is made, nothing is spooled: a layer's archive has the length that it came with.
  */
+import { NotFound, SystemFault } from '../errors.ts';
+import { storedName, type Catalog, type ImageParts } from './catalog.ts';
 import { sha256 } from './digest.ts';
 import type { Layer } from './layers.ts';
-import { canonicalString, familiarName, familiarString, type Reference } from './reference.ts';
+import { canonicalString, familiarName, familiarString, parseAnyReference, parseReference, type Reference, repositoryOf } from './reference.ts';
 import { bodyPadding, encodeHeader, newEntry, TRAILER } from './tar-writer.ts';
 
 export interface Saved {
@@ -27,6 +29,39 @@ interface Descriptor {
   digest: string;
   size: number;
   annotations?: Record<string, string>;
+}
+
+/** What `docker save` was asked for, with the names that were asked for: all tags of a repository where no tag is given. @throws NotFound */
+export function savedImages(catalog: Catalog, parts: ImageParts, references: string[]): Saved[] {
+  const wanted = new Map<string, Reference[]>();
+  for (const text of references) for (const [id, name] of asked(catalog, parts, text)) {
+    const names = wanted.get(id) ?? [];
+    wanted.set(id, name && !names.some((known) => canonicalString(known) === canonicalString(name)) ? [...names, name] : names);
+  }
+  return [...wanted].map(([id, names]): Saved => {
+    const { config, parent, created, chains } = catalog.resolve(id);
+    if (config.rootfs.diff_ids.length === 0) throw new SystemFault('empty export - not implemented');
+    return { id, configBytes: catalog.configOf(id)!, names, created: BigInt(created), parent: wanted.has(parent) ? parent : '', layers: chains.map((chain) => parts.layers.get(chain) ?? missing(chain)) };
+  });
+}
+
+// By repository all its tags; else what it names, with its name if that is a tag.
+function asked(catalog: Catalog, parts: ImageParts, text: string): [string, Reference?][] {
+  const reference = parseAnyReference(text);
+  const absent = (): never => {
+    throw new NotFound('reference does not exist');
+  };
+  if ('id' in reference) return [[parts.rows.byId(reference.id)?.id ?? absent()]];
+  if (!reference.tag && !reference.digest) {
+    const repository = repositoryOf(reference);
+    const named = [...parts.rows.allNames()].flatMap(([id, names]) => names.map(parseReference).filter((name) => repositoryOf(name) === repository).map((name): [string, Reference?] => [id, name.digest ? undefined : name]));
+    if (named.length > 0) return named;
+    const found = catalog.find(text);
+    if (!found) throw new NotFound(`No such image: ${text}`);
+    return [[found.id]];
+  }
+  const id = parts.rows.idByName(storedName(reference)) ?? (reference.digest || familiarName(reference) !== 'sha256' ? absent() : catalog.resolve(text).id);
+  return [[id, reference.digest ? undefined : reference]];
 }
 
 /** The archive's bytes; `archiveOf` gives a layer's. */
@@ -79,4 +114,8 @@ function* file(path: string, body: Buffer, time: bigint): Generator<Buffer> {
   yield header(path, body.length, time);
   yield body;
   yield bodyPadding(body.length);
+}
+
+function missing(chain: string): never {
+  throw new SystemFault(`layer ${chain} is missing`);
 }
