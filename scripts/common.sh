@@ -53,17 +53,16 @@ ps procps
 tini tini
 modprobe kmod
 curl curl
+zstd zstd
+xz xz-utils
 '
 test_packages='
 crun crun
 debootstrap debootstrap
 openssl openssl
-zstd zstd
 docker-compose docker-compose
 script bsdutils
 /usr/lib/python3/dist-packages/docker/__init__.py python3-docker
-zstd zstd
-xz xz-utils
 '
 
 missing_packages() {

@@ -7,7 +7,7 @@ interface Manager { command: string; names: Record<string, string> }
 const managers: Record<string, Manager> = {
   debian: {
     command: 'apt-get install',
-    names: { nft: 'nftables', ip: 'iproute2', busybox: 'busybox-static', 'seccomp.json': 'golang-github-containers-common', modprobe: 'kmod' },
+    names: { nft: 'nftables', ip: 'iproute2', busybox: 'busybox-static', 'seccomp.json': 'golang-github-containers-common', modprobe: 'kmod', xz: 'xz-utils' },
   },
   fedora: { command: 'dnf install', names: { nft: 'nftables', ip: 'iproute', 'seccomp.json': 'containers-common', modprobe: 'kmod' } },
 };

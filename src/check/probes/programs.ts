@@ -119,4 +119,15 @@ const busybox: Probe = {
   },
 };
 
-export const programProbes: readonly Probe[] = [node, sqlite, koffi, defaultRuntime, otherRuntimes, seccomp, init, busybox];
+/** Not gzip, which Node has. engine/images/compression.ts */
+const decoders: Probe = {
+  subject: 'layers',
+  look: () => {
+    const missing = ['zstd', 'xz'].filter((name) => !findProgram(name, process.env));
+    return missing.length === 0
+      ? { verdict: 'ok', text: 'gzip, zstd and xz can be unpacked' }
+      : { verdict: 'advice', text: `archives packed by ${missing.join(' or ')} cannot be unpacked`, remedy: installCommand(missing[0]!) };
+  },
+};
+
+export const programProbes: readonly Probe[] = [node, sqlite, koffi, defaultRuntime, otherRuntimes, seccomp, init, decoders, busybox];
