@@ -57,6 +57,8 @@ export async function finishRemoval(s: Supervisor, parts: Parts, lifecycle: Life
   // A volume's subpath, say: what is still mounted there must not be deleted along.
   for (const point of mountsUnder(parts.paths.run(c.id))) unmount(point);
   faultPoint('remove.unmounted');
+  // With the journal goes the proof of its death: the row must have it first.
+  await parts.rows.flushed();
   rmSync(parts.paths.run(c.id), { recursive: true, force: true });
   rmSync(parts.paths.container(c.id), { recursive: true, force: true });
   for (const directory of cgroupDirectories(shimCgroup(c, parts.config))) {

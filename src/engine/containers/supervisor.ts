@@ -2,7 +2,7 @@
  * What the daemon holds of one container: its row, the link to its shim if one lives, and the clients that wait for it.
  * The shim is the only writer of the run state; here it is read (pulled from the journal) and kept.
  */
-import { readFileSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseJournal } from '../../protocol/journal-format.ts';
 import { JOURNAL_FILE, LOCK_FILE } from '../../protocol/paths.ts';
@@ -54,7 +54,10 @@ export class Supervisor {
     for (let pause = RETRY_MS; !this.#gone; pause = Math.min(pause * 2, RETRY_MAX_MS)) {
       try {
         if (await this.#tryConnect()) return;
-        const lock = tryLock(join(this.parts.paths.container(this.container.id), LOCK_FILE));
+        // A removal deletes the directory before the row, and only after the row has the container's end: nothing is left to learn.
+        const directory = this.parts.paths.container(this.container.id);
+        if (this.container.state.final && !existsSync(directory)) return;
+        const lock = tryLock(join(directory, LOCK_FILE));
         if (lock) {
           // Nobody holds the lock: no shim lives, and what the journal says is all there is.
           lock.release();
