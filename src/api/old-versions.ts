@@ -17,8 +17,8 @@ export function createRequestOf(asked: CreateRequest, speaks: Speaks): { request
     host.IpcMode ||= 'shareable';
   }
   if (!speaks('1.41')) host.CgroupnsMode ||= 'host';
-  if (speaks('1.42')) delete host.KernelMemory;
-  else host.ConsoleSize = [0, 0];
+  // KernelMemory went with 1.42, where dockerd drops it silently; here it is warned about.
+  if (!speaks('1.42')) host.ConsoleSize = [0, 0];
   if (!speaks('1.43')) delete host.Annotations;
   if (host.Mounts) host.Mounts = host.Mounts.map((mount) => mountOf(mount, speaks));
   const request: CreateRequest = { ...asked, ...(asked.HostConfig || Object.keys(host).length > 0 ? { HostConfig: host } : {}) };

@@ -151,7 +151,7 @@ export const hostFields: Record<string, FieldCase> = {
     },
   }),
   VolumeDriver: host({ VolumeDriver: 'missing', Binds: ['named:/x'] }, { refused: { status: 404, message: /plugin "missing" not found/ } }),
-  VolumesFrom: host({ VolumesFrom: ['missing'] }, { refused: { status: 404, message: /No such container: missing/ } }),
+  VolumesFrom: host({ VolumesFrom: ['missing'] }, { refused: { status: 400, message: /No such container: missing/ } }),
   ConsoleSize: host({ ConsoleSize: [33, 99] }, { probe: 'stty size', sees: /^33 99$/m }, { Tty: true }),
   // They are the runtime's and its hooks' to read.
   Annotations: host({ Annotations: { 'org.example': 'x' } }, {
