@@ -27,7 +27,7 @@ const MAX_RESULTS = 8 * 1024 * 1024;
 export class Registries {
   constructor(private readonly endpoints: Endpoints) {}
 
-  /** Whether a registry knows somebody. Returns a token to be used in place of the password, where it gives one. @throws Unauthorized */
+  /** Whether a registry knows somebody. Returns a token to be used in place of the password: a new one where it gives one, else the one that was shown. @throws Unauthorized */
   async login(address: string, credentials: Credentials): Promise<string> {
     const host = serverOf(address);
     const transport = await this.endpoints.registry(host);
@@ -41,7 +41,7 @@ export class Registries {
       throw answer.status === 401 ? new Unauthorized(why) : new EngineError(why);
     }
     await discard(answer);
-    return session.identityToken;
+    return session.identityToken || credentials.identityToken;
   }
 
   /** What a name leads to, and for which platforms it has something. @throws NotFound, Unauthorized, Forbidden */

@@ -89,7 +89,7 @@ export class Session {
       return true;
     }
     if (!challenges.some(({ scheme }) => scheme === 'basic')) return false;
-    if (this.#credentials.username === '') throw new RegistryRefusal(401, '', 'no basic auth credentials');
+    if (!isSomebody(this.#credentials)) throw new RegistryRefusal(401, '', 'no basic auth credentials');
     this.#basic = true;
     return true;
   }
@@ -99,6 +99,7 @@ export class Session {
     const service = parameters.get('service') ?? '';
     const scopes = [...this.#scopes];
     const { username, identityToken } = this.#credentials;
+    const named = isSomebody(this.#credentials);
     let answer: Answer;
     if (identityToken !== '') {
       const form = new URLSearchParams({ grant_type: 'refresh_token', service, client_id: CLIENT_ID, scope: scopes.join(' '), refresh_token: identityToken });
@@ -110,8 +111,8 @@ export class Session {
         realm.searchParams.append('offline_token', 'true');
         realm.searchParams.append('client_id', CLIENT_ID);
       }
-      if (username !== '') realm.searchParams.append('account', username);
-      answer = await this.transport.send(realm, { method: 'GET', ...(username !== '' && { headers: { authorization: basic(this.#credentials) } }) });
+      if (named) realm.searchParams.append('account', username);
+      answer = await this.transport.send(realm, { method: 'GET', ...(named && { headers: { authorization: basic(this.#credentials) } }) });
     }
     if (answer.status !== 200) throw await refused(answer);
     return this.#read(await readAll(answer, MAX_TOKEN), realm);
@@ -133,6 +134,8 @@ export class Session {
   }
 }
 
+// As Docker: half of the two is nobody (distribution's registry/client/auth/session.go).
+const isSomebody = ({ username, password }: Credentials): boolean => username !== '' && password !== '';
 const isHere = (url: URL, transport: Transport): boolean => url.origin === transport.base.origin;
 
 /** What an answer that says no comes to. */
