@@ -76,14 +76,28 @@ export function joinCgroup(path: string, pids: number[]): void {
   }
 }
 
-/** Leaves the cgroup `path` for the root (on v2 a cgroup with children takes no processes) and removes it. */
+/** A killed keeper is out of its cgroup within this. */
+const EMPTYING_MS = 500;
+const EMPTYING_STEP_MS = 5;
+
+/** Leaves the cgroup `path` for the root (on v2 a cgroup with children takes no processes) and removes it. Waits, briefly, for others who end. */
 export function leaveCgroup(path: string): void {
+  const deadline = Date.now() + EMPTYING_MS;
   for (const { mount } of hierarchies()) {
     try {
       writeFileSync(join(mount, 'cgroup.procs'), String(process.pid));
-      rmdirSync(join(mount, path));
     } catch {
-      continue;
+      // A shim that was never in it has nothing to leave; what its predecessor made is removed all the same.
     }
+    while (!removed(join(mount, path)) && Date.now() < deadline) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, EMPTYING_STEP_MS);
+  }
+}
+
+function removed(directory: string): boolean {
+  try {
+    rmdirSync(directory);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'EBUSY';
   }
 }

@@ -101,7 +101,9 @@ export class Shim {
     this.#ending = true;
     this.#server.close(this.order.run);
     this.#journal.close();
-    if (this.#cgroup !== '') leaveCgroup(this.#cgroup);
+    // Also when it has not moved there yet: the shim before it may have.
+    const cgroup = this.#run.spec?.shimCgroup ?? this.#cgroup;
+    if (cgroup !== '') leaveCgroup(cgroup);
     this.lock.release();
     process.exit(0);
   }

@@ -6,6 +6,7 @@ import type { Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { namesFor } from '../../src/config/names.ts';
 import { MISFIT, misfit, operationOf } from '../../src/api/answers.ts';
+import { ownerOf, owners, pidsOf, type Owner } from '../support/snapshot.ts';
 import { busyboxTar } from './busybox.ts';
 import { request, type Answer } from './http.ts';
 import { until } from './until.ts';
@@ -15,6 +16,8 @@ const DOCKER = process.env.HOLDFAST_DOCKER || 'docker';
 const START_DEADLINE_MS = 15_000;
 /** Short: unix socket paths end at 107 bytes. */
 const TEMPORARY = '/tmp/hf-';
+/** What ends by itself after the last container: a shim's cgroup, the port proxy. */
+const ENDING_MS = 8_000;
 let count = 0;
 
 /** A command that runs; `result` is what it came to. */
@@ -29,11 +32,14 @@ export interface Command {
 export class TestEngine implements AsyncDisposable {
   readonly socket: string;
   readonly execRoot: string;
+  readonly #owner: Owner;
   #daemon: ChildProcess | undefined;
 
   constructor(readonly root: string, private readonly bip: string) {
     this.socket = join(root, 'h.sock');
     this.execRoot = join(root, 'run');
+    this.#owner = ownerOf(root);
+    owners.push(this.#owner);
   }
 
   /** @param variables for its environment: a fault, say */
@@ -104,17 +110,57 @@ export class TestEngine implements AsyncDisposable {
     });
   }
 
+  /** @throws what was wrong, after everything was taken away all the same */
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#daemon === undefined || this.#daemon.exitCode !== null || this.#daemon.signalCode !== null) await this.startAgain();
+    const wrong: unknown[] = [];
+    const attempt = async (step: () => void | Promise<void>): Promise<void> => {
+      try {
+        await step();
+      } catch (error) {
+        wrong.push(error);
+      }
+    };
+    await attempt(() => this.#empty());
+    await attempt(() => this.#noCgroups());
+    if (!this.isDead()) await attempt(() => this.stop());
+    const misfits = readFileSync(join(this.root, 'log'), 'utf8').split('\n').filter((line) => line.includes(MISFIT));
+    if (misfits.length > 0) wrong.push(new Error(misfits.join('\n')));
+    await until(() => pidsOf(this.#owner).length === 0, ENDING_MS).catch(() => undefined);
+    for (const pid of pidsOf(this.#owner)) wrong.push(new Error(`still running after the daemon: ${pid} ${endNow(pid)}`));
+    await attempt(() => this.#takeAwayCgroups());
+    this.#takeAwayNetwork();
+    this.#unmount();
+    await attempt(() => rmSync(this.root, { recursive: true, force: true }));
+    if (wrong.length > 0) throw new Error(wrong.map((error) => (error instanceof Error ? error.message : String(error))).join('\n'));
+  }
+
+  // As a client would: what remains then is the engine's fault.
+  async #empty(): Promise<void> {
+    if (this.#daemon === undefined || this.isDead()) await this.startAgain();
     const all = (await this.api('GET', '/containers/json?all=1')).json as { Id: string }[];
     await Promise.all(all.map(({ Id }) => this.api('DELETE', `/containers/${Id}?force=1&v=1`)));
+    for (const { Id, Name, Driver, Options } of (await this.api('GET', '/networks')).json as { Id: string; Name: string; Driver: string; Options: Record<string, string> | null }[]) {
+      if (Driver !== 'bridge') continue;
+      this.#owner.links.add(Options?.['com.docker.network.bridge.name'] ?? `br-${Id.slice(0, 12)}`);
+      if (Name !== 'bridge') await this.api('DELETE', `/networks/${Id}`);
+    }
     await until(() => this.shims().length === 0);
-    await this.stop();
-    const misfits = readFileSync(join(this.root, 'log'), 'utf8').split('\n').filter((line) => line.includes(MISFIT));
-    this.#takeAwayNetwork();
-    removeCgroup(namesFor(join(this.root, 'data'), this.execRoot).cgroupParent.cgroupfs);
-    rmSync(this.root, { recursive: true, force: true });
-    if (misfits.length > 0) throw new Error(misfits.join('\n'));
+  }
+
+  // Of the containers and their shims.
+  #noCgroups = (): Promise<void> => until(() => cgroupsBelow(this.#cgroup).length === 0, ENDING_MS).catch(() => {
+    throw new Error(`cgroups remain: ${cgroupsBelow(this.#cgroup).join(' ')}`);
+  });
+
+  get #cgroup(): string {
+    return namesFor(join(this.root, 'data'), this.execRoot).cgroupParent.cgroupfs;
+  }
+
+  #takeAwayCgroups = (): Promise<void> => until(() => removeCgroup(this.#cgroup), ENDING_MS);
+
+  #unmount(): void {
+    const points = readFileSync('/proc/self/mountinfo', 'latin1').split('\n').map((line) => line.split(' ')[4] ?? '').filter((point) => point.startsWith(`${this.root}/`));
+    for (const point of points.reverse()) execFileSync('umount', ['-l', point]);
   }
 
   // The daemon leaves its bridge and rules for the next one; a test's daemon has no next.
@@ -158,11 +204,37 @@ function readlinks(pid: number): string[] {
   return execFileSync('find', [`/proc/${pid}/fd`, '-type', 'l', '-printf', '%l\\n'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).split('\n');
 }
 
-/** Removes a cgroup and the empty ones below it, from every hierarchy. */
-export function removeCgroup(path: string): void {
+/** A cgroup's directories, one in each hierarchy. */
+function cgroupDirectories(path: string): string[] {
   const mounted = '/sys/fs/cgroup';
-  const places = ['.', ...readdirSync(mounted)].map((hierarchy) => join(mounted, hierarchy, path)).filter((place) => existsSync(place));
-  for (const place of places) execFileSync('find', [place, '-depth', '-type', 'd', '-exec', 'rmdir', '{}', ';'], { stdio: 'ignore' });
+  return ['.', ...readdirSync(mounted)].map((hierarchy) => join(mounted, hierarchy, path)).filter((place) => existsSync(place));
+}
+
+/** Of containers and shims; their parents, which stay for the next daemon, do not count. */
+function cgroupsBelow(path: string): string[] {
+  return cgroupDirectories(path).flatMap((place) => execFileSync('find', [place, '-mindepth', '1', '-type', 'd', '-not', '-path', join(place, 'shims')], { encoding: 'utf8' }).split('\n').filter(Boolean));
+}
+
+/** Removes a cgroup and the empty ones below it, from every hierarchy. @returns whether nothing of it is left */
+export function removeCgroup(path: string): boolean {
+  for (const place of cgroupDirectories(path)) {
+    try {
+      execFileSync('find', [place, '-depth', '-type', 'd', '-exec', 'rmdir', '{}', ';'], { stdio: 'ignore' });
+    } catch {
+      continue; // find(1) is not content when somebody else removes one meanwhile.
+    }
+  }
+  return cgroupDirectories(path).length === 0;
+}
+
+function endNow(pid: number): string {
+  try {
+    const title = readFileSync(`/proc/${pid}/cmdline`, 'latin1').replaceAll('\0', ' ');
+    process.kill(pid, 'SIGKILL');
+    return title;
+  } catch {
+    return 'which has ended since';
+  }
 }
 
 /** Starts a daemon with `busybox:latest` in it. */

@@ -1,5 +1,5 @@
 /** Where a cgroup's directories are: one in each v1 hierarchy, or one in the unified one. cgroups(7). */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 
 /** A cgroup as the runtime is told (slice:prefix:name under systemd, a path otherwise) as a path in the hierarchies. */
@@ -34,4 +34,18 @@ export function cgroupPids(path: string): number[] {
     if (pids.length > 0) return pids;
   }
   return [];
+}
+
+/** Removes the empty cgroups in `path`: what a shim left that was killed. Those named in `keep` may just be entered. */
+export function sweepCgroups(path: string, keep: ReadonlySet<string>): void {
+  for (const directory of cgroupDirectories(path)) {
+    for (const entry of readdirSync(directory, { withFileTypes: true })) {
+      if (!entry.isDirectory() || keep.has(entry.name)) continue;
+      try {
+        rmdirSync(join(directory, entry.name));
+      } catch {
+        // Somebody is in it still: the kernel keeps it.
+      }
+    }
+  }
 }

@@ -1,16 +1,18 @@
 /** All containers, by id and name, and what a starting daemon does with what it finds of them. */
 import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { JOURNAL_FILE, LOCK_FILE } from '../../protocol/paths.ts';
 import { tryLock } from '../../sys/file.ts';
 import { mountsUnder, unmount } from '../../sys/mount.ts';
 import { Conflict, InvalidParameter, NotFound } from '../errors.ts';
 import { startsAfterBoot } from './after-boot.ts';
+import { sweepCgroups } from './cgroups.ts';
 import { resumeAfterCommit } from './commit.ts';
 import type { Container } from './container.ts';
 import type { Lifecycle } from './lifecycle.ts';
 import type { Parts } from './parts.ts';
 import { removeContainer } from './removal.ts';
+import { shimCgroups } from './shim-spec.ts';
 import { isOfEarlierBoot, Supervisor } from './supervisor.ts';
 import { foundMounted } from './volumes.ts';
 
@@ -47,6 +49,7 @@ export class Registry {
       if (!c.state.final) foundMounted(this.parts, c);
     }
     this.#sweepDirectories();
+    sweepCgroups(shimCgroups(this.parts.config), new Set([...this.#byId.keys(), ...this.#unreadable].map((id) => basename(this.parts.paths.run(id)))));
     const all = [...this.#byId.values()];
     const limit = new Semaphore(RESTORE_CONCURRENCY);
     for (const s of all) s.restored = limit.run(() => s.restore());

@@ -34,7 +34,10 @@ export function shimSpec(c: Container, { config, paths }: Pick<Parts, 'config' |
 export const logPath = (c: Container, paths: Parts['paths']): string => join(paths.container(c.id), `${c.id}-json.log`);
 
 /** The shim's own cgroup, in the hierarchies' file systems. */
-export const shimCgroup = (c: Container, { cgroupParent }: Pick<Config, 'cgroupParent'>): string => join(sliceDirectory(cgroupParent), 'shims', c.id.slice(0, 16));
+export const shimCgroup = (c: Container, config: Pick<Config, 'cgroupParent'>): string => join(shimCgroups(config), c.id.slice(0, 16));
+
+/** Where those of all shims lie. */
+export const shimCgroups = ({ cgroupParent }: Pick<Config, 'cgroupParent'>): string => join(sliceDirectory(cgroupParent), 'shims');
 
 /** Where the container's cgroup lies in the hierarchies' file systems. */
 export const cgroupPath = (c: Container, config: Pick<Config, 'cgroupDriver' | 'cgroupParent'>): string => cgroupDirectory(cgroupsPath(c, config));
