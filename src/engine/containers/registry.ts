@@ -49,12 +49,13 @@ export class Registry {
       if (!c.state.final) foundMounted(this.parts, c);
     }
     this.#sweepDirectories();
-    sweepCgroups(shimCgroups(this.parts.config), new Set([...this.#byId.keys(), ...this.#unreadable].map((id) => basename(this.parts.paths.run(id)))));
     const all = [...this.#byId.values()];
     const limit = new Semaphore(RESTORE_CONCURRENCY);
     for (const s of all) s.restored = limit.run(() => s.restore());
     const finished = all.map((s) => s.restored.then(() => this.#finish(s)));
     this.#restored = Promise.all(finished);
+    // Not before: clients wait for the list.
+    this.#restored.then(() => this.#sweepCgroups()).catch((err: unknown) => this.parts.log.warn({ err }, 'cgroups of earlier shims stay'));
     return Promise.all(all.map((s, i) => finished[i]!.then(() => this.#startAfterBoot(s)))).then(() => undefined);
   }
 
@@ -147,6 +148,11 @@ export class Registry {
     } catch (err) {
       this.parts.log.error({ container: c.id, err }, 'could not start it after the boot');
     }
+  }
+
+  // Of containers that are no more: their shims were killed, or ended too late for the daemon before.
+  #sweepCgroups(): void {
+    sweepCgroups(shimCgroups(this.parts.config), new Set([...this.#byId.keys(), ...this.#unreadable].map((id) => basename(this.parts.paths.run(id)))));
   }
 
   // A directory without a row is what a create left that was never answered, unless it has a journal: then the row is
