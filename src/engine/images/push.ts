@@ -189,14 +189,19 @@ export class Pusher {
     // No time and no name in its head: the same layer gives the same bytes.
     const gzip = createGzip({ chunkSize: GZIP_CHUNK });
     const source = Readable.from(this.parts.layers.archive(layer), { objectMode: false });
-    const fail = (error: Error): void => void gzip.destroy(error);
+    let own: Error | undefined;
+    const fail = (error: Error): void => {
+      own ??= error;
+      gzip.destroy(error);
+    };
     source.on('error', fail).pipe(counted).on('error', fail).pipe(gzip);
     gzip.on('close', () => source.destroy());
     try {
       return await begun.upload.send(gzip, signal);
     } catch (error) {
       await begun.upload.cancel();
-      throw gzip.errored ?? error;
+      // Not gzip.errored: a connection that breaks destroys what it was sending, with an error of its own, and that is no reason not to try again.
+      throw own ?? error;
     } finally {
       gzip.destroy();
     }
