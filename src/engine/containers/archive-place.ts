@@ -103,7 +103,15 @@ export class Placer {
 
   #makeParents(path: string): void {
     const parent = path.slice(0, path.lastIndexOf('/'));
-    if (parent !== '.' && !lstatSync(bytes(parent), { throwIfNoEntry: false })) mkdirSync(bytes(parent), { recursive: true, mode: 0o755 });
+    if (parent === '.' || lstatSync(bytes(parent), { throwIfNoEntry: false })) return;
+    // One by one: Node's recursive mkdir never ends where the working directory was removed meanwhile.
+    for (let end = path.indexOf('/', 2); end >= 0; end = path.indexOf('/', end + 1)) {
+      try {
+        mkdirSync(bytes(path.slice(0, end)), 0o755);
+      } catch (error) {
+        if (codeOf(error) !== 'EEXIST') throw error;
+      }
+    }
   }
 
   #ownerOf = (entry: TarEntry): { uid: number; gid: number } => this.options.owner ?? entry;
