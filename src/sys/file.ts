@@ -1,6 +1,7 @@
 /** Files and descriptors beyond node:fs: locks, FIFOs, pipes, flags. */
-import { closeSync, fsyncSync, openSync, renameSync, writeSync } from 'node:fs';
+import { closeSync, fsyncSync, openSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { faultPoint } from './fault.ts';
 import { check, declare, Errno, errno, type Fd } from './libc.ts';
 
 const flockCall = declare('int flock(int fd, int operation)');
@@ -94,12 +95,14 @@ export function replaceFile(path: string, text: string): void {
   const draft = `${path}.new`;
   const fd = openSync(draft, 'w', 0o600);
   try {
-    writeSync(fd, text);
+    writeFileSync(fd, text);
     fsyncSync(fd);
   } finally {
     closeSync(fd);
   }
+  faultPoint('rename.before');
   renameSync(draft, path);
+  faultPoint('rename.after');
   syncDirectory(dirname(path));
 }
 

@@ -1,6 +1,6 @@
 /** What goes between here and registries: pull, push, login, search, /distribution. */
 import { Forbidden, InvalidParameter } from '../../engine/errors.ts';
-import { hostArchitecture, machines } from '../../engine/images/host-architecture.ts';
+import { hostArchitecture, machines } from '../../engine/architecture.ts';
 import type { Report } from '../../engine/images/progress.ts';
 import { parseReference, withTag, type Reference } from '../../engine/images/reference.ts';
 import { credentialsOf, decodeCredentials, type AuthConfig, type Credentials } from '../../engine/images/registry/credentials.ts';

@@ -1,10 +1,11 @@
 /** Start, stop and the rest: the daemon prepares and asks; the shim acts. */
 import { randomUUID } from 'node:crypto';
-import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ociJson } from '../../protocol/oci-json.ts';
 import { SPEC_FILE } from '../../protocol/paths.ts';
 import { faultPoint } from '../../sys/fault.ts';
+import { replaceFile } from '../../sys/file.ts';
 import { Conflict, EngineError, InvalidParameter, NotModified, SystemFault } from '../errors.ts';
 import { StartFailed, type ShimLink } from '../shims/link.ts';
 import { attributesOf } from '../events/from-journal.ts';
@@ -208,7 +209,9 @@ export class Lifecycle {
     const { env } = await this.#linked(c);
     const spec = ociSpec({ container: c, config: parts.config, paths: parts.paths, netns, linkEnv: env, pidOf: (id) => pids.get(id) ?? 0 });
     writeFileSync(join(run, 'config.json'), ociJson(spec), { mode: 0o600 });
-    replaceFile(join(parts.paths.container(c.id), SPEC_FILE), JSON.stringify(shimSpec(c, parts, consoleSize)));
+    // What a shim must find after a power cut is whole or the old one. What is there already need not be brought to disk again.
+    const [path, text] = [join(parts.paths.container(c.id), SPEC_FILE), JSON.stringify(shimSpec(c, parts, consoleSize))];
+    if (!isThere(path, text)) replaceFile(path, text);
   }
 
   #linked = (c: Container): Promise<Linked> => linked(c, async (name) => (await this.peer(name)).container);
@@ -268,22 +271,6 @@ function ending(c: Container, options: { timeout?: number; signal?: string }): {
 function toClient(error: Error): Error {
   if (!(error instanceof StartFailed)) return error instanceof EngineError ? error : new SystemFault(error.message, { cause: error });
   return isUsersFault(error.code) ? new InvalidParameter(error.message) : new SystemFault(error.message);
-}
-
-// What a shim must find after a power cut is whole or the old one. What is there already need not be brought to disk again.
-function replaceFile(path: string, text: string): void {
-  if (isThere(path, text)) return;
-  const draft = `${path}.new`;
-  const fd = openSync(draft, 'w', 0o600);
-  try {
-    writeFileSync(fd, text);
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
-  faultPoint('rename.before');
-  renameSync(draft, path);
-  faultPoint('rename.after');
 }
 
 function isThere(path: string, text: string): boolean {

@@ -11,7 +11,7 @@ import { childConfig, EMPTY_LAYER } from './child.ts';
 import { decompress, detectCompression, peek } from './compression.ts';
 import { sha256 } from './digest.ts';
 import { formatRfc3339 } from './go-time.ts';
-import { hostArchitecture, machines } from './host-architecture.ts';
+import { hostArchitecture, machines } from '../architecture.ts';
 import type { Image, ImageConfig } from './image.ts';
 import type { Layers } from './layers.ts';
 import { loadImages } from './load.ts';

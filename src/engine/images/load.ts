@@ -4,7 +4,7 @@ import { InvalidParameter } from '../errors.ts';
 import { bundledImages, type Bundled } from './bundle.ts';
 import { storedName, type Catalog, type ImageParts } from './catalog.ts';
 import { chainIds } from './digest.ts';
-import { hostArchitecture } from './host-architecture.ts';
+import { hostArchitecture } from '../architecture.ts';
 import { DigestMismatch, type Hold } from './layers.ts';
 import { familiarString, parseReference } from './reference.ts';
 import type { Staging } from './staging.ts';

@@ -6,7 +6,7 @@ import { checkConfig } from './bundle.ts';
 import { chainIds } from './digest.ts';
 import type { Downloads, Stage } from './downloads.ts';
 import type { ImageConfig } from './image.ts';
-import { hostArchitecture } from './host-architecture.ts';
+import { hostArchitecture } from '../architecture.ts';
 import type { Images } from './images.ts';
 import { DigestMismatch, type Layers } from './layers.ts';
 import { LayerProgress, type Report } from './progress.ts';

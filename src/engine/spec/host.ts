@@ -2,6 +2,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { availableParallelism, hostname, release } from 'node:os';
 import { join } from 'node:path';
+import { hostArchitecture } from '../architecture.ts';
 
 export type CgroupLayout = 'v1' | 'hybrid' | 'v2';
 
@@ -66,7 +67,7 @@ function look(): Host {
   const [major = 0, minor = 0] = release().split('.').map((part) => parseInt(part, 10));
   const status = text('/proc/self/status');
   return {
-    architecture: architecture(),
+    architecture: hostArchitecture,
     kernel: [major, minor],
     hostname: hostname(),
     cpus: availableParallelism(),
@@ -81,11 +82,6 @@ function look(): Host {
     seccomp: /^Seccomp:/m.test(status),
     thermalThrottle: thermalThrottle(),
   };
-}
-
-function architecture(): string {
-  const names: Partial<Record<NodeJS.Architecture, string>> = { x64: 'amd64', ia32: '386', mipsel: 'mipsle' };
-  return names[process.arch] ?? process.arch;
 }
 
 interface CgroupMounts {

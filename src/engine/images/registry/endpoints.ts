@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { BlockList, isIP } from 'node:net';
 import { join } from 'node:path';
 import { rootCertificates } from 'node:tls';
-import { Agent, EnvHttpProxyAgent, type Dispatcher } from 'undici';
+import type { Dispatcher } from 'undici';
 import { SystemFault } from '../../errors.ts';
 import { Transport } from './transport.ts';
 
@@ -60,7 +60,7 @@ export class Endpoints {
     return this.#once(host, async () => {
       const insecure = await this.#isInsecure(host);
       const bases = [new URL(`https://${host}/`), ...(insecure ? [new URL(`http://${host}/`)] : [])];
-      return new Transport(bases, this.#dispatcher(host, insecure), { insecure, isMirror: false });
+      return new Transport(bases, await this.#dispatcher(host, insecure), { insecure, isMirror: false });
     });
   }
 
@@ -72,7 +72,7 @@ export class Endpoints {
     const url = new URL(mirror);
     return this.#once(mirror, async () => {
       const insecure = url.protocol === 'http:' || (await this.#isInsecure(url.host));
-      return new Transport([url], this.#dispatcher(url.host, insecure), { insecure, isMirror: true });
+      return new Transport([url], await this.#dispatcher(url.host, insecure), { insecure, isMirror: true });
     });
   }
 
@@ -95,7 +95,8 @@ export class Endpoints {
     return addresses.some(({ address, family }) => this.#subnets.check(address, family === 4 ? 'ipv4' : 'ipv6'));
   }
 
-  #dispatcher(host: string, insecure: boolean): Dispatcher {
+  async #dispatcher(host: string, insecure: boolean): Promise<Dispatcher> {
+    const { Agent, EnvHttpProxyAgent } = await import('undici');
     const tls = this.#tls(host, insecure);
     const timeouts = { headersTimeout: HEADERS_TIMEOUT_MS, bodyTimeout: BODY_TIMEOUT_MS };
     const connect = { ...tls, timeout: CONNECT_TIMEOUT_MS };

@@ -1,6 +1,6 @@
 /** HTTP with one registry: which of https and http it speaks, where it sends us on to, and the network's errors in Docker's words. */
 import type { Readable } from 'node:stream';
-import { request, type Dispatcher } from 'undici';
+import type { Dispatcher } from 'undici';
 import { VERSION } from '../../../version.ts';
 import { goText, RegistryLie, RegistryUnreachable } from './failure.ts';
 
@@ -89,6 +89,8 @@ export class Transport {
 
   async #once(url: URL, { method, headers, body, signal }: Asked): Promise<Answer> {
     try {
+      // Loaded when a registry is first asked: a daemon's start must not pay for it.
+      const { request } = await import('undici');
       const answer = await request(url, {
         method, dispatcher: this.dispatcher, headers: { 'user-agent': `docker/holdfast-${VERSION}`, ...headers }, ...(body !== undefined && { body }), ...(signal && { signal }),
       });
