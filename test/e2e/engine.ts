@@ -80,6 +80,20 @@ export class TestEngine implements AsyncDisposable {
 
   docker = (...args: string[]): Command => this.#run(DOCKER, args);
 
+  /** What it prints. @throws when it fails */
+  async dockerOutput(...args: string[]): Promise<string> {
+    const { stdout, stderr, exitCode } = await this.docker(...args).result;
+    if (exitCode !== 0) throw new Error(`docker ${args.join(' ')}: ${stderr}`);
+    return stdout;
+  }
+
+  /** Why it fails. @throws when it does not */
+  async dockerRefusal(...args: string[]): Promise<string> {
+    const { stderr, exitCode } = await this.docker(...args).result;
+    if (exitCode === 0) throw new Error(`docker ${args.join(' ')}: was not refused`);
+    return stderr;
+  }
+
   /** The same behind a terminal, which the CLI wants for -t. */
   terminal(...args: string[]): Command {
     const quoted = [DOCKER, ...args].map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(' ');

@@ -27,17 +27,8 @@ afterAll(async () => {
   rmSync(tmp, { recursive: true, force: true });
 });
 
-/** Output of a command that must succeed. */
-async function docker(...args: string[]): Promise<string> {
-  const { stdout, stderr, exitCode } = await engine.docker(...args).result;
-  if (exitCode !== 0) throw new Error(`docker ${args.join(' ')}: ${stderr}`);
-  return stdout.trim();
-}
-const refusal = async (...args: string[]): Promise<string> => {
-  const { stderr, exitCode } = await engine.docker(...args).result;
-  expect(exitCode).not.toBe(0);
-  return stderr.trim();
-};
+const docker = async (...args: string[]): Promise<string> => (await engine.dockerOutput(...args)).trim();
+const refusal = async (...args: string[]): Promise<string> => (await engine.dockerRefusal(...args)).trim();
 const inspect = async <T = Record<string, unknown>>(name: string): Promise<T> => (JSON.parse(await docker('inspect', name)) as T[])[0]!;
 const idOf = async (name: string): Promise<string> => (await inspect<{ Id: string }>(name)).Id;
 const entries = (tar: string): string[] => execFileSync('tar', ['-tf', tar], { encoding: 'utf8' }).trim().split('\n');

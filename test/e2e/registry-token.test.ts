@@ -36,16 +36,8 @@ beforeEach(() => {
   rmSync(join(config, 'config.json'), { force: true });
 });
 
-async function docker(...args: string[]): Promise<string> {
-  const { stdout, stderr, exitCode } = await engine.docker(...args).result;
-  if (exitCode !== 0) throw new Error(`docker ${args.join(' ')}: ${stderr}`);
-  return stdout;
-}
-const refused = async (...args: string[]): Promise<string> => {
-  const { stderr, exitCode } = await engine.docker(...args).result;
-  expect(exitCode).not.toBe(0);
-  return stderr;
-};
+const docker = (...args: string[]): Promise<string> => engine.dockerOutput(...args);
+const refused = (...args: string[]): Promise<string> => engine.dockerRefusal(...args);
 const header = (auth: object): Record<string, string> => ({ 'X-Registry-Auth': Buffer.from(JSON.stringify(auth)).toString('base64url') });
 /** busybox by this name; the header of who may push it. */
 async function tagged(name: string): Promise<Record<string, string>> {

@@ -22,16 +22,8 @@ afterAll(async () => {
   rmSync(config, { recursive: true, force: true });
 });
 
-async function docker(...args: string[]): Promise<string> {
-  const { stdout, stderr, exitCode } = await engine.docker(...args).result;
-  if (exitCode !== 0) throw new Error(`docker ${args.join(' ')}: ${stderr}`);
-  return stdout;
-}
-const refused = async (...args: string[]): Promise<string> => {
-  const { stderr, exitCode } = await engine.docker(...args).result;
-  expect(exitCode).not.toBe(0);
-  return stderr;
-};
+const docker = (...args: string[]): Promise<string> => engine.dockerOutput(...args);
+const refused = (...args: string[]): Promise<string> => engine.dockerRefusal(...args);
 const inspect = async (name: string, format: string): Promise<string> => (await docker('image', 'inspect', '-f', format, name)).trim();
 
 describe('an open registry', () => {

@@ -44,10 +44,9 @@ export const containerHandlers: Record<string, Handler> = {
   async ContainerInspect(call) {
     const { engine } = call;
     const c = await engine.containers.resolve(call.param('id'));
-    const image = engine.images.find(c.imageId);
     call.json(containerInspect(c, {
       execIds: engine.containers.execsOf(c.id), logPath: engine.containers.logPath(c), directory: engine.paths.container(c.id),
-      graphDriver: engine.snapshots.describe(c.id, image?.chains ?? []), ...(call.flag('size') ? { sizes: await sizesOf(call, c) } : {}),
+      graphDriver: engine.snapshots.describe(c.id), ...(call.flag('size') ? { sizes: await sizesOf(call, c) } : {}),
     }));
   },
 

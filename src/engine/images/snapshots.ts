@@ -69,9 +69,9 @@ export class Snapshots {
   }
 
   /** Docker's GraphDriver object of a container. */
-  describe(containerId: string, chains = this.#recorded(containerId) ?? []): { Name: string; Data: Record<string, string> } {
+  describe(containerId: string): { Name: string; Data: Record<string, string> } {
     const home = this.paths.container(containerId);
-    const known = chains.filter((chain) => this.layers.get(chain));
+    const known = (this.#recorded(containerId) ?? []).filter((chain) => this.layers.get(chain));
     return describe({ lower: this.#lower(known), merged: this.paths.rootfs(containerId), upper: join(home, 'upper'), work: join(home, 'work') });
   }
 
