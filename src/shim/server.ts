@@ -1,4 +1,4 @@
-/** The shim's ears: JSON lines on `ctl`, clients' descriptors on `fd`. What the operations do is run.ts's. */
+/** The shim's ears: JSON lines on `ctl`, clients' descriptors on `fd`. What the operations do is container.ts's. */
 import { chmodSync, closeSync, rmSync } from 'node:fs';
 import { createServer, type Server as NetServer, type Socket } from 'node:net';
 import { join } from 'node:path';
@@ -9,11 +9,11 @@ import { VERSION } from '../version.ts';
 import { Clients, type Client } from './clients.ts';
 import type { Journal } from './journal.ts';
 import { Refused } from './refused.ts';
-import type { Run } from './run.ts';
+import type { Container } from './container.ts';
 
 export interface ServerOptions {
   id: string;
-  run: Run;
+  container: Container;
   journal: Journal;
   /** The bundle that this shim runs from. */
   bundle: string;
@@ -90,7 +90,7 @@ export class Server {
   #accept(socket: Socket): void {
     if (!isTrusted(peerOf(handleOf(socket)).uid)) return void socket.destroy();
     this.#connections.add(socket);
-    this.o.run.daemonChanged();
+    this.o.container.daemonChanged();
     let rest: Buffer = Buffer.alloc(0);
     socket.on('data', (chunk: Buffer) => {
       rest = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
@@ -105,7 +105,7 @@ export class Server {
     socket.on('close', () => {
       this.#connections.delete(socket);
       this.#clients?.dropUnclaimed();
-      this.o.run.daemonChanged();
+      this.o.container.daemonChanged();
     });
   }
 
@@ -140,42 +140,42 @@ export class Server {
       this.o.journal.committed(seq);
       return NOTHING;
     },
-    create: ({ operation }) => this.o.run.create(operation),
-    start: ({ operation }) => this.o.run.start(operation),
-    abandon: ({ operation, error, code }) => done(this.o.run.abandon(operation, { message: error, code })),
-    signal: ({ operation, signal, asUser }) => done(this.o.run.signal(operation, signal, { asUser })),
-    stop: ({ operation, signal, timeout }) => done(this.o.run.stop(operation, signal, timeout)),
-    restart: ({ operation, signal, timeout }) => done(this.o.run.restart(operation, signal, timeout)),
-    pause: () => done(this.o.run.pause()),
-    resume: () => done(this.o.run.resume()),
+    create: ({ operation }) => this.o.container.create(operation),
+    start: ({ operation }) => this.o.container.start(operation),
+    abandon: ({ operation, error, code }) => done(this.o.container.abandon(operation, { message: error, code })),
+    signal: ({ operation, signal, asUser }) => done(this.o.container.signal(operation, signal, { asUser })),
+    stop: ({ operation, signal, timeout }) => done(this.o.container.stop(operation, signal, timeout)),
+    restart: ({ operation, signal, timeout }) => done(this.o.container.restart(operation, signal, timeout)),
+    pause: () => done(this.o.container.pause()),
+    resume: () => done(this.o.container.resume()),
     update: ({ restart }) => {
-      this.o.run.update(restart);
+      this.o.container.update(restart);
       return NOTHING;
     },
     resize: ({ height, width }) => {
-      this.o.run.resize(height, width);
+      this.o.container.resize(height, width);
       return NOTHING;
     },
     attach: ({ client, options }) => {
-      this.#withClient(client, (claimed) => this.o.run.attach(claimed, options));
+      this.#withClient(client, (claimed) => this.o.container.attach(claimed, options));
       return NOTHING;
     },
     wait: ({ client, condition }) => {
-      this.#withClient(client, (claimed) => this.o.run.wait(claimed, condition));
+      this.#withClient(client, (claimed) => this.o.container.wait(claimed, condition));
       return NOTHING;
     },
     exec: async ({ exec, client, options }) => {
       const attached = client && options ? { client: this.#claim(client), options } : null;
-      return { pid: await this.o.run.exec(exec, attached) };
+      return { pid: await this.o.container.exec(exec, attached) };
     },
-    'exec-resize': ({ exec, height, width }) => done(this.o.run.execs.resize(exec, height, width)),
+    'exec-resize': ({ exec, height, width }) => done(this.o.container.resizeExec(exec, height, width)),
     removed: () => {
-      this.o.run.removed();
+      this.o.container.removed();
       this.o.onRelease();
       return NOTHING;
     },
     release: () => {
-      if (this.o.run.phase !== 'idle') throw new Refused('conflict', `container ${this.o.id} is ${this.o.run.phase}`);
+      if (this.o.container.phase !== 'idle') throw new Refused('conflict', `container ${this.o.id} is ${this.o.container.phase}`);
       this.o.onRelease();
       return NOTHING;
     },

@@ -10,7 +10,7 @@ import { joinCgroup, leaveCgroup } from './cgroup.ts';
 import { complainTo } from './complaints.ts';
 import { Journal } from './journal.ts';
 import { Reaper } from './reaper.ts';
-import { Run } from './run.ts';
+import { Container } from './container.ts';
 import { Server } from './server.ts';
 
 /** The shim before us may be on its way out: its sockets are gone, its lock not yet. */
@@ -28,7 +28,7 @@ const TIDY_CPU_US = 20_000;
 const CGROUP_AFTER_MS = 1000;
 
 export class Shim {
-  readonly #run: Run;
+  readonly #container: Container;
   readonly #server: Server;
   readonly #journal: Journal;
   #unneededSince = 0;
@@ -41,9 +41,9 @@ export class Shim {
     const { container: id, dir, run } = order;
     const boot = bootId();
     this.#journal = new Journal(join(dir, JOURNAL_FILE), boot);
-    const reaper = new Reaper(() => this.#run.busy);
-    this.#run = new Run({ id, dir, run, boot, journal: this.#journal, reaper, daemonConnected: () => this.#server.connections > 0, complain: this.complain });
-    this.#server = new Server({ id, run: this.#run, journal: this.#journal, bundle, onRelease: () => (this.#released = true), complain: this.complain });
+    const reaper = new Reaper(() => this.#container.busy);
+    this.#container = new Container({ id, dir, run, boot, journal: this.#journal, reaper, daemonConnected: () => this.#server.connections > 0, complain: this.complain });
+    this.#server = new Server({ id, container: this.#container, journal: this.#journal, bundle, onRelease: () => (this.#released = true), complain: this.complain });
     this.#journal.onAppend = () => this.#server.ring();
   }
 
@@ -62,7 +62,7 @@ export class Shim {
   /** The host goes down. */
   async shutdown(): Promise<void> {
     try {
-      await this.#run.shutdown();
+      await this.#container.hostGoesDown();
     } catch (error) {
       this.complain('stopping the container at host shutdown', error);
     }
@@ -72,9 +72,9 @@ export class Shim {
   async #begin(bundle: string): Promise<void> {
     const { container, run } = this.order;
     // Room for it: the daemon passes long arguments (Linux keeps a title within the space of argv).
-    process.title = `holdfast-shim ${this.#run.spec?.name ?? ''} ${container.slice(0, 12)}`;
+    process.title = `holdfast-shim ${this.#container.spec?.name ?? ''} ${container.slice(0, 12)}`;
     this.#journal.append({ type: 'adopted', shimPid: process.pid, bundle });
-    this.#run.takeOver();
+    this.#container.takeOver();
     await Promise.all([this.#journal.durable(), this.#server.listen(run)]);
     setInterval(() => this.#look(), LOOK_MS);
     setInterval(() => this.#tidy(), TIDY_MS);
@@ -83,7 +83,7 @@ export class Shim {
 
   // Ends the shim once it was not needed for a while.
   #look(): void {
-    if (this.#run.needed || this.#server.pending > 0) {
+    if (this.#container.needed || this.#server.pending > 0) {
       this.#unneededSince = 0;
       return;
     }
@@ -102,7 +102,7 @@ export class Shim {
     this.#server.close(this.order.run);
     this.#journal.close();
     // Also when it has not moved there yet: the shim before it may have.
-    const cgroup = this.#run.spec?.shimCgroup ?? this.#cgroup;
+    const cgroup = this.#container.spec?.shimCgroup ?? this.#cgroup;
     if (cgroup !== '') leaveCgroup(cgroup);
     this.lock.release();
     process.exit(0);
@@ -110,10 +110,10 @@ export class Shim {
 
   // A cgroup of its own: what stops or limits the daemon's service must not reach the shim.
   #moveAside(): void {
-    const path = this.#run.spec?.shimCgroup ?? '';
+    const path = this.#container.spec?.shimCgroup ?? '';
     if (path === '' || this.#cgroup !== '') return;
     this.#cgroup = path;
-    joinCgroup(path, [process.pid, ...this.#run.keepers]);
+    joinCgroup(path, [process.pid, ...this.#container.keepers]);
   }
 
   // After heavy output the heap is 25 MB; collected and trimmed it is 6 (node-on-linux.md §8).

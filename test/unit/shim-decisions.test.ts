@@ -6,12 +6,12 @@ import { carry, initialCarried } from '../../src/shim/carried.ts';
 import { classify, startFailure } from '../../src/shim/failure.ts';
 import { goDuration, judge, nextProbeIn } from '../../src/shim/health.ts';
 import { isPassing, next, type Phase } from '../../src/shim/phase.ts';
-import { decide, nextBackoff, type Death } from '../../src/shim/restart.ts';
+import { decide, nextBackoff, type Circumstances } from '../../src/shim/restart-policy.ts';
 import { parseRuntimeLog, RuntimeFailure } from '../../src/shim/runtime.ts';
 import { plan } from '../../src/shim/takeover.ts';
 
 describe('the restart policy', () => {
-  const death = (more: Partial<Death> = {}): Death => ({ code: 1, ranMs: 50, stoppedByUser: false, shutdown: false, restartCount: 0, backoffMs: 0, ...more });
+  const death = (more: Partial<Circumstances> = {}): Circumstances => ({ code: 1, ranMs: 50, stoppedByUser: false, shutdown: false, restartCount: 0, backoffMs: 0, ...more });
   const policy = (name: RestartPolicy['name'], maximumRetryCount = 0): RestartPolicy => ({ name, maximumRetryCount });
 
   test.each([

@@ -7,7 +7,7 @@ const MAX_BACKOFF_MS = 60_000;
 const SOUND_RUN_MS = 10_000;
 
 /** What is known when a container has died. */
-export interface Death {
+export interface Circumstances {
   code: number;
   ranMs: number;
   /** A client stopped or killed it: the policy rests. */
@@ -21,12 +21,13 @@ export interface Death {
 
 export type Decision = { restart: false } | { restart: true; delayMs: number; count: number };
 
-export function decide(policy: RestartPolicy, death: Death): Decision {
+/** Whether a dead container is started again, and when. */
+export function decide(policy: RestartPolicy, death: Circumstances): Decision {
   if (death.stoppedByUser || death.shutdown || !wanted(policy, death)) return { restart: false };
   return { restart: true, delayMs: nextBackoff(death.backoffMs, death.ranMs), count: death.restartCount + 1 };
 }
 
-function wanted(policy: RestartPolicy, { code, restartCount }: Death): boolean {
+function wanted(policy: RestartPolicy, { code, restartCount }: Circumstances): boolean {
   switch (policy.name) {
     case 'no':
       return false;
@@ -38,6 +39,7 @@ function wanted(policy: RestartPolicy, { code, restartCount }: Death): boolean {
   }
 }
 
+/** Doubles from 100 ms to a minute. */
 export function nextBackoff(previousMs: number, ranMs: number): number {
   if (previousMs === 0 || ranMs >= SOUND_RUN_MS) return FIRST_BACKOFF_MS;
   return Math.min(previousMs * 2, MAX_BACKOFF_MS);
