@@ -1,12 +1,13 @@
 /** Health checks with Docker's semantics (moby daemon/health.go): probes run as execs, judged here, with no daemon. */
-import { closeSync, constants, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
 import type { HealthProbe, HealthStatus } from '../protocol/records.ts';
 import type { HealthSpec, ShimSpec } from '../protocol/spec.ts';
 import { wallClock } from '../sys/clock.ts';
-import { mkfifo } from '../sys/file.ts';
+import type { Fd } from '../sys/libc.ts';
 import { Child } from './child.ts';
+import { makeOutputFifo } from './fifo.ts';
 import { now, type Journal } from './journal.ts';
 import type { Reaper } from './reaper.ts';
 import type { Runtime } from './runtime.ts';
@@ -144,9 +145,9 @@ function probeProcess(spec: ShimSpec, { argv }: HealthSpec): unknown {
   return { ...config.process, args: argv, terminal: false, consoleSize: undefined };
 }
 
-/** A FIFO (unlike a socket it can be opened as /dev/stdout) of which the first 4 KiB are kept. */
+/** A FIFO for a probe's output, of which the first 4 KiB are kept. */
 class OutputPipe {
-  readonly writeEnd: number;
+  readonly writeEnd: Fd;
   readonly #socket: Socket;
   readonly #ended: Promise<void>;
   #chunks: Buffer[] = [];
@@ -154,10 +155,8 @@ class OutputPipe {
   #started = false;
 
   constructor(private readonly path: string) {
-    rmSync(path, { force: true });
-    mkfifo(path);
-    const readEnd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
-    this.writeEnd = openSync(path, constants.O_WRONLY);
+    const { readEnd, writeEnd } = makeOutputFifo(path);
+    this.writeEnd = writeEnd;
     this.#socket = new Socket({ fd: readEnd, readable: true, writable: false });
     this.#socket.on('data', (chunk: Buffer) => {
       if (this.#length < MAX_OUTPUT) this.#chunks.push(chunk.subarray(0, MAX_OUTPUT - this.#length));

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { parseLogLine } from '../../src/protocol/log-format.ts';
 import { LogWriter } from '../../src/shim/log/writer.ts';
-import { Stdio, type Keeper, type StdioOptions } from '../../src/shim/stdio.ts';
+import { Stdio, type KeptStdio, type StdioOptions } from '../../src/shim/stdio.ts';
 import { addressOf, declare } from '../../src/sys/libc.ts';
 import { pidfdOpen } from '../../src/sys/process.ts';
 import { deliverFd } from '../../src/sys/socket.ts';
@@ -57,7 +57,7 @@ function start(script: string, more: Partial<StdioOptions> = {}): { stdio: Stdio
 }
 
 /** A process that only holds descriptors. */
-function keep(stdio: Stdio): { keeper: Keeper; child: ChildProcess } {
+function keep(stdio: Stdio): { keeper: KeptStdio; child: ChildProcess } {
   const kept = stdio.kept();
   const child = spawn('sleep', ['1000'], { stdio: ['ignore', 'ignore', 'ignore', ...kept] });
   children.push(child);
