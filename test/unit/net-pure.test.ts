@@ -1,11 +1,11 @@
 /** The network's deciding parts: addresses, ports, plans, files, rules as text. */
 import fc from 'fast-check';
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { macOf, namesOf } from '../../src/engine/networks/endpoints.ts';
-import { hosts, parseResolvConf, resolvConf, writeNetworkFiles, type FileInput, type HostFiles } from '../../src/engine/networks/files.ts';
+import { addOwnAddresses, dropOwnAddresses, hosts, parseResolvConf, resolvConf, writeNetworkFiles, writeResolvConf, type FileInput, type HostFiles } from '../../src/engine/networks/files.ts';
 import { script } from '../../src/engine/networks/firewall.ts';
 import { define, type NetworkRequest } from '../../src/engine/networks/definition.ts';
 import { wayOut, type Bridge, type EndpointSetup, type Setup } from '../../src/engine/networks/driver.ts';
@@ -293,6 +293,31 @@ describe('files', () => {
     writeFileSync(join(at, 'resolv.conf'), 'nameserver 9.9.9.9\n');
     writeNetworkFiles(at, input(), host);
     expect(readFileSync(join(at, 'resolv.conf'), 'utf8')).toBe('nameserver 9.9.9.9\n');
+  });
+
+  test('addresses come and go in a hosts file that was edited, byte for byte', () => {
+    const at = join(directory, 'edited');
+    mkdirSync(at);
+    writeFileSync(join(at, 'hosts'), Buffer.from('10.0.0.9\tm\xfcller', 'latin1'));
+    addOwnAddresses(at, ['10.77.0.3', '10.77.0.4'], { hostname: 'box', domainname: '' });
+    addOwnAddresses(at, ['10.77.0.3'], { hostname: 'box', domainname: '' });
+    expect(readFileSync(join(at, 'hosts'), 'latin1')).toBe('10.0.0.9\tm\xfcller\n10.77.0.3\tbox\n10.77.0.4\tbox\n');
+    dropOwnAddresses(at, ['10.77.0.3']);
+    expect(readFileSync(join(at, 'hosts'), 'latin1')).toBe('10.0.0.9\tm\xfcller\n10.77.0.4\tbox\n');
+  });
+
+  test('files that a container has blown up are not read in whole', () => {
+    const at = join(directory, 'huge');
+    writeNetworkFiles(at, input(), host);
+    for (const name of ['hosts', 'resolv.conf']) truncateSync(join(at, name), 1e12);
+    const before = process.resourceUsage().maxRSS;
+    addOwnAddresses(at, ['10.77.0.3'], { hostname: 'box', domainname: '' });
+    dropOwnAddresses(at, ['10.77.0.3']);
+    writeResolvConf(at, input(), host);
+    expect(['hosts', 'resolv.conf'].map((name) => statSync(join(at, name)).size)).toEqual([1e12, 1e12]);
+    writeNetworkFiles(at, input(), host);
+    expect(readFileSync(join(at, 'hosts'), 'utf8')).toBe(hosts(input(), host));
+    expect(process.resourceUsage().maxRSS - before).toBeLessThan(100_000);
   });
 });
 

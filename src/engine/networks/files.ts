@@ -1,8 +1,9 @@
 /** What a container finds as /etc/hosts, /etc/resolv.conf and /etc/hostname. */
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { isIP, isIPv6 } from 'node:net';
 import { join } from 'node:path';
+import { readInRoot } from '../../sys/inroot.ts';
 
 export interface NameServers {
   servers: string[];
@@ -38,6 +39,11 @@ export interface HostFiles {
 }
 
 export const HOST_FILES: HostFiles = { hosts: '/etc/hosts', resolvConf: '/etc/resolv.conf', resolvedConf: '/run/systemd/resolve/resolv.conf' };
+
+/** What a container may have made of its files is read up to here only: a sparse file of any size costs it nothing. */
+const MAX_BYTES = 4 << 20;
+const NOTHING = Buffer.alloc(0);
+const NEWLINE = 10;
 
 const STUB_RESOLVER = '127.0.0.53';
 /** As Docker: where the host names no server that a container could reach. */
@@ -77,15 +83,22 @@ export function hosts(input: FileInput, host: HostFiles = HOST_FILES): string {
 /** Adds the container's own names with an address that it got while it runs, to a hosts file that may have been edited. */
 export function addOwnAddresses(directory: string, addresses: string[], input: Pick<FileInput, 'hostname' | 'domainname'>): void {
   const path = join(directory, 'hosts');
-  const text = read(path);
-  const missing = addresses.map((address) => `${address}\t${ownNames(input)}\n`).filter((line) => !text.includes(line));
-  if (missing.length > 0) write(path, `${text}${text === '' || text.endsWith('\n') ? '' : '\n'}${missing.join('')}`);
+  const found = bytesOf(path);
+  if (found.length > MAX_BYTES) return;
+  const missing = addresses.map((address) => `${address}\t${ownNames(input)}\n`).filter((line) => !found.includes(line));
+  const whole = found.length === 0 || found.at(-1) === NEWLINE;
+  if (missing.length > 0) appendFileSync(path, `${whole ? '' : '\n'}${missing.join('')}`);
 }
 
 /** Takes an address away that the container has no more. */
 export function dropOwnAddresses(directory: string, addresses: string[]): void {
   const path = join(directory, 'hosts');
-  write(path, read(path).split('\n').filter((line) => !addresses.includes(line.split('\t')[0]!)).join('\n'));
+  const found = bytesOf(path);
+  if (found.length > MAX_BYTES) return;
+  // Byte for byte, whatever the encoding.
+  const lines = found.toString('latin1').split('\n');
+  const left = lines.filter((line) => !addresses.includes(line.split('\t', 1)[0]!));
+  if (left.length < lines.length) writeFileSync(path, left.join('\n'), 'latin1');
 }
 
 /** Writes resolv.conf alone anew, unless it was edited. */
@@ -161,13 +174,16 @@ function isEdited(path: string): boolean {
   return expected !== '' && existsSync(path) && expected !== digest(read(path));
 }
 
-function read(path: string): string {
+/** A byte more than the limit tells that there is more. */
+function bytesOf(path: string): Buffer {
   try {
-    return readFileSync(path, 'utf8');
+    return readInRoot('/', path, MAX_BYTES + 1) ?? NOTHING;
   } catch {
-    return '';
+    return NOTHING;
   }
 }
+
+const read = (path: string): string => bytesOf(path).toString();
 
 function write(path: string, content: string): void {
   if (existsSync(path) && read(path) === content) return;
