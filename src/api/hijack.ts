@@ -14,6 +14,9 @@ const LISTENED = ['data', 'end', 'close', 'drain', 'error', 'timeout'];
 /** How long an answer may take to reach a client that goes on sending, before its connection is closed all the same. */
 const LINGER_MS = 5_000;
 
+/** What a client may send ahead, for the shim; beyond that it waits in the connection. */
+const MAX_EARLY = 64 * 1024;
+
 /** Nothing of the connection is read here but while a client is watched: what it sends belongs to the shim. */
 export class HijackedClient implements Client {
   #head: Buffer;
@@ -63,7 +66,11 @@ export class HijackedClient implements Client {
     if (this.#watching) return;
     this.#watching = true;
     const left = (): void => this.#gone.splice(0).forEach((f) => f());
-    this.socket.on('data', (chunk: Buffer) => this.#early.push(chunk));
+    let kept = 0;
+    this.socket.on('data', (chunk: Buffer) => {
+      this.#early.push(chunk);
+      if ((kept += chunk.length) > MAX_EARLY) stopReading(this.socket);
+    });
     this.socket.once('end', () => {
       left();
       this.socket.destroy();
@@ -104,6 +111,9 @@ function stopReading(socket: Socket & Internals): void {
   socket._handle.readStop();
 }
 
+/** Chunks, of up to 64 KiB each. */
+const MAX_STRAYS = 64;
+
 /** What came behind a plain request that will be taken over: Node's parser cannot read it (server.ts, clientError). */
 const strays = new WeakMap<Socket, Buffer[]>();
 
@@ -112,11 +122,12 @@ export function expectStrays(socket: Socket): void {
   if (!strays.has(socket)) strays.set(socket, []);
 }
 
-/** Keeps what the parser choked on, if it is a client's early input. */
+/** Keeps what the parser choked on, if it is a client's early input. It cannot wait in the connection, so there is a limit to it. */
 export function keepStray(socket: Socket, error: { rawPacket?: Buffer; bytesParsed?: number }): boolean {
   const kept = strays.get(socket);
   if (!kept || !error.rawPacket) return false;
-  kept.push(error.rawPacket.subarray(kept.length === 0 ? error.bytesParsed ?? 0 : 0));
+  if (kept.length >= MAX_STRAYS) socket.destroy();
+  else kept.push(error.rawPacket.subarray(kept.length === 0 ? error.bytesParsed ?? 0 : 0));
   return true;
 }
 
@@ -186,8 +197,10 @@ export function dechunk(bytes: Buffer): { body: Buffer; rest: Buffer } | undefin
   for (let at = 0; ;) {
     const line = bytes.indexOf('\r\n', at);
     if (line < 0) return undefined;
-    const size = parseInt(bytes.toString('latin1', at, line), 16);
-    if (Number.isNaN(size)) throw new Error('malformed chunked encoding');
+    // Hexadecimal digits and nothing else: a size with a sign would lead back and round for ever.
+    const [digits] = /^[0-9a-fA-F]{1,8}(?=[ \t]*(?:;|$))/.exec(bytes.toString('latin1', at, line)) ?? [];
+    if (digits === undefined) throw new Error('malformed chunked encoding');
+    const size = parseInt(digits, 16);
     const from = line + 2;
     if (size === 0) {
       // Trailers, if any, end with an empty line.

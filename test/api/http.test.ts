@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import type { Socket } from 'node:net';
 import { Validator } from '@seriousme/openapi-schema-validator';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import YAML from 'yaml';
@@ -22,7 +23,7 @@ const echo = (client: Client): void => client.answer(`early=${client.early.toStr
 
 beforeAll(async () => {
   const container = { id: ID, name: 'c', config: { Tty: false, OpenStdin: true }, hostConfig: { LogConfig: { Type: 'json-file' } }, phase: 'ready', state: {} };
-  const resolve = (reference: string) => (reference === 'c' || reference === ID ? Promise.resolve(container) : Promise.reject(new NotFound(`No such container: ${reference}`)));
+  const resolve = (reference: string) => (reference === 'slow' ? new Promise<never>(() => undefined) : reference === 'c' || reference === ID ? Promise.resolve(container) : Promise.reject(new NotFound(`No such container: ${reference}`)));
   api = await serve({
     containers: {
       resolve,
@@ -209,6 +210,32 @@ test('attach: a body is not input, what follows it is; in one packet, in two, ch
     [`${upgrade}Transfer-Encoding: chunked\r\n\r\n2\r\n{`, '}\r\n0\r\n\r\nhello'], `${start}Content-Length: 14\r\n\r\n{"stdin":true}hello`, `${start}Content-Length: 0\r\n\r\nhello`,
   ];
   for (const request of cases) expect(bodyOf(await api.raw(request))).toBe('early=hello');
+});
+
+test('a chunk size that is no number ends the request, not the daemon', async () => {
+  const upgrade = 'POST /containers/c/attach?stream=1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nTransfer-Encoding: chunked\r\n\r\n';
+  for (const size of ['-6', '-1', '+1', '0x1', '', 'g', '1g', '1 1', '123456789']) expect(await api.raw(`${upgrade}${size}\r\n`)).toBe('');
+  expect(bodyOf(await api.raw(`${upgrade}2 ;a=b\r\n{}\r\n0\r\n\r\nhello`))).toBe('early=hello');
+});
+
+test('what a client sends ahead is kept up to a limit', async () => {
+  const flood = async (request: string): Promise<Socket> => {
+    const socket = await api.open();
+    socket.on('error', () => undefined);
+    socket.write(request);
+    const more = (): boolean => socket.write(Buffer.alloc(1 << 20));
+    socket.on('drain', () => socket.bytesWritten < 64 << 20 && more());
+    more();
+    return socket;
+  };
+  const waiting = await flood('POST /containers/c/wait?condition=removed HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n');
+  await expect.poll(() => taken?.early.length).toBeGreaterThan(64 << 10);
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  expect(taken!.early.length).toBeLessThan(256 << 10);
+  waiting.destroy();
+  const stray = await flood('POST /containers/slow/wait HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n');
+  await expect.poll(() => stray.destroyed).toBe(true);
+  expect(stray.bytesWritten).toBeLessThan(32 << 20);
 });
 
 test('attach: errors are text on the taken connection', async () => {
