@@ -1,6 +1,7 @@
 /** The clients attached to one process: a container's, over its restarts, or an exec's. */
 import type { AttachOptions } from '../protocol/messages.ts';
-import { AttachedClient, Copies, type Connection } from './attach.ts';
+import { AttachedClient, Copies } from './attached-client.ts';
+import type { Client } from './clients.ts';
 import type { Output, Stdio } from './stdio.ts';
 
 export interface SessionsOptions {
@@ -36,7 +37,7 @@ export class Sessions {
   }
 
   /** Serves a client; without a process it waits for one. Owns the descriptor, unless it throws. */
-  add(connection: Connection, options: AttachOptions): void {
+  add(connection: Client, options: AttachOptions): void {
     const client: AttachedClient = new AttachedClient(connection, options, {
       logPath: () => this.#o.logPath(),
       detached: () => this.#o.onDetach(),

@@ -1,24 +1,16 @@
-/** One attached client: its connection, what it still has to get, and what it types. */
+/** One attached client: its connection, and what it still has to get. */
 import { Socket } from 'node:net';
 import { frame, Stream, type OutputStream } from '../protocol/frames.ts';
 import type { AttachOptions } from '../protocol/messages.ts';
-import { DetachKeys } from './detach-keys.ts';
+import { ClientInput } from './client-input.ts';
+import type { Client } from './clients.ts';
 import { currentFile, LogCursor, LogGone } from './log/cursor.ts';
 import type { Mark } from './log/writer.ts';
+import { Patience } from './patience.ts';
 import type { Output, Stdio } from './stdio.ts';
-
-/** A connection that the daemon handed over; its three parts as the hand-over brings them. */
-export interface Connection {
-  fd: number;
-  /** Written first; empty when the daemon wrote it. */
-  head: Buffer;
-  /** Input that was read already. */
-  early: Buffer;
-}
 
 /** Output that a client may have in memory; beyond, it is fed from the log, or else the output waits. */
 const MEMORY_BYTES = 1 << 20;
-const STDIN_BYTES = 64 * 1024;
 /** docker-py loses what arrives together with the head (api-wire.md 61), so the client gets a moment to read it alone. */
 const HEAD_ALONE_MS = 5;
 /** After our end a client has this long to close its own, lest a close with unread input becomes a reset. */
@@ -32,7 +24,9 @@ const STREAMS = [Stream.stdout, Stream.stderr] as const;
 export class Copies {
   #framed?: Buffer;
   #raw?: Buffer;
+
   constructor(readonly output: Output) {}
+
   framed = (): Buffer => (this.#framed ??= frame(this.output.stream, this.output.chunk));
   raw = (): Buffer => (this.#raw ??= Buffer.from(this.output.chunk));
 }
@@ -60,36 +54,27 @@ export class AttachedClient {
   readonly #socket: Socket;
   readonly #o: AttachOptions;
   readonly #owner: Owner;
-  readonly #keys: DetachKeys;
+  readonly #input: ClientInput;
+  readonly #patience: Patience;
   #stdio: Stdio | null = null;
   #headAlone: boolean;
   #backlog: Backlog | null = null;
   /** Live output that comes behind the backlog. */
   #after: Buffer[] = [];
   #afterBytes = 0;
-  /** Input from before there was a process. */
-  #typed: Buffer[] = [];
-  #typedBytes = 0;
-  #inputEnded = false;
-  #stdinInFlight = 0;
   #finishing = false;
   #pumping = false;
-  #completed = 0;
-  #progress = '';
-  #stalledSince = 0;
 
-  constructor(connection: Connection, options: AttachOptions, owner: Owner) {
+  constructor({ fd, head, early }: Client, options: AttachOptions, owner: Owner) {
     this.#o = options;
     this.#owner = owner;
-    this.#keys = new DetachKeys(options.detachKeys);
-    this.#socket = new Socket({ fd: connection.fd, allowHalfOpen: true, readable: true, writable: true });
+    this.#socket = new Socket({ fd, allowHalfOpen: true, readable: true, writable: true });
     this.#socket.on('error', () => {}); // 'close' follows
     this.#socket.on('close', () => this.#closed());
-    this.#headAlone = connection.head.length > 0;
-    if (this.#headAlone) this.#writeHead(connection.head);
-    if (connection.early.length > 0) this.#input(connection.early);
-    this.#socket.on('data', (chunk: Buffer) => this.#input(chunk));
-    this.#socket.on('end', () => this.#endInput());
+    this.#headAlone = head.length > 0;
+    if (this.#headAlone) this.#writeHead(head);
+    this.#patience = new Patience(this.#socket);
+    this.#input = new ClientInput(this.#socket, early, options, { detached: () => this.#detached(), left: () => this.finish() });
   }
 
   /** Begins, with the process if there is one already. */
@@ -102,14 +87,10 @@ export class AttachedClient {
   /** From now on this process's streams are the client's. */
   bind(stdio: Stdio): void {
     this.#stdio = stdio;
-    const typed = this.#typed;
-    this.#typed = [];
-    this.#typedBytes = 0;
-    for (const chunk of typed) this.#input(chunk);
-    if (this.#inputEnded) this.#endInput();
-    else this.#socket.resume();
+    this.#input.bind(stdio);
   }
 
+  /** A chunk that the process has just written. */
   deliver(copies: Copies): void {
     const { stream, before, faithful } = copies.output;
     if (!this.#o.stream || this.#finishing || !this.#wants(stream)) return;
@@ -135,7 +116,7 @@ export class AttachedClient {
     this.#finishing = true;
     if (this.#backlog && !this.#backlog.end) this.#backlog.end = this.#logEnd();
     this.#stdio?.release(this);
-    this.#socket.resume();
+    this.#input.stop();
     if (!this.#backlog) this.#end();
   }
 
@@ -144,35 +125,19 @@ export class AttachedClient {
     if (!this.#finishing) this.#write(this.#o.framed ? frame(Stream.stdout, text) : text);
   }
 
+  /** Ends the connection at once. */
   drop(): void {
     this.#socket.destroy();
   }
 
-  /** Drops a client that has accepted no byte for `slowClientMs`, and one that is gone though nothing was sent to it. */
+  /** Drops a client that has accepted no byte for `slowClientMs`. */
   check(now: number, slowClientMs: number): void {
-    if (this.#socket.writableLength === 0) {
-      this.#stalledSince = 0;
-      return;
-    }
-    const progress = `${this.#completed} ${this.#queuedInKernelCall()}`;
-    if (this.#stalledSince === 0 || progress !== this.#progress) {
-      this.#progress = progress;
-      this.#stalledSince = now;
-    } else if (now - this.#stalledSince >= slowClientMs) {
-      this.drop();
-    }
+    if (this.#patience.isExhausted(now, slowClientMs)) this.drop();
   }
 
   #wants = (stream: OutputStream): boolean => (stream === Stream.stdout ? this.#o.stdout : this.#o.stderr);
 
   #inMemory = (): number => this.#socket.writableLength + this.#afterBytes;
-
-  // Falls with every byte that the kernel accepts, also in the middle of a write.
-  #queuedInKernelCall(): number {
-    return (this.#socket as unknown as { _handle: { writeQueueSize: number } | null })._handle?.writeQueueSize ?? 0;
-  }
-
-  // ---- output
 
   #writeHead(head: Buffer): void {
     this.#socket.write(head, () => setTimeout(() => {
@@ -188,7 +153,7 @@ export class AttachedClient {
   }
 
   #written = (): void => {
-    this.#completed++;
+    this.#patience.wrote();
     if (this.#inMemory() > MEMORY_BYTES / 2) return;
     this.#stdio?.release(this);
     this.#pump();
@@ -253,8 +218,8 @@ export class AttachedClient {
     for (const bytes of this.#after) this.#write(bytes);
     this.#after = [];
     this.#afterBytes = 0;
-    if (!this.#o.stream) this.#finishing = true;
     if (this.#finishing) this.#end();
+    else if (!this.#o.stream) this.finish(); // nothing live follows
   }
 
   #writeBehind({ skip }: Backlog, stream: OutputStream, output: Buffer): void {
@@ -275,55 +240,14 @@ export class AttachedClient {
     this.#backlog = null;
     this.#after = [];
     this.#stdio?.release(this);
-    if (!this.#finishing && this.#endsStdin()) this.#stdio?.endStdin();
+    this.#input.closed();
     this.#finishing = true;
     this.#owner.gone(this);
   }
 
-  // ---- input
-
-  /** Whether what the client types goes to the process. */
-  #feedsStdin = (): boolean => this.#o.stdin && this.#o.stream && this.#stdio?.hasStdin === true;
-
-  #endsStdin = (): boolean => this.#feedsStdin() && this.#stdio!.stdinOnce && !this.#stdio!.tty;
-
-  #input(chunk: Buffer): void {
-    if (this.#finishing || !this.#o.stdin) return;
-    if (!this.#stdio) return this.#typeAhead(chunk);
-    if (!this.#feedsStdin()) return;
-    const { pass, detached } = this.#stdio.tty ? this.#keys.screen(chunk) : { pass: chunk, detached: false };
-    this.#send(pass);
-    if (!detached) return;
+  #detached(): void {
     this.#owner.detached();
     this.finish();
-  }
-
-  #typeAhead(chunk: Buffer): void {
-    this.#typed.push(chunk);
-    this.#typedBytes += chunk.length;
-    if (this.#typedBytes >= STDIN_BYTES) this.#socket.pause();
-  }
-
-  #send(bytes: Buffer): void {
-    if (bytes.length === 0) return;
-    this.#stdinInFlight += bytes.length;
-    if (this.#stdinInFlight >= STDIN_BYTES) this.#socket.pause();
-    this.#stdio!.writeStdin(bytes, () => {
-      this.#stdinInFlight -= bytes.length;
-      if (this.#stdinInFlight < STDIN_BYTES) this.#socket.resume();
-    });
-  }
-
-  /**
-   * The client has closed its sending side (api-wire.md 63). One that feeds stdin either ends it with that (StdinOnce,
-   * no terminal), or leaves; one that does not goes on listening: the docker CLI half-closes even without a stdin.
-   */
-  #endInput(): void {
-    this.#inputEnded = true;
-    if (this.#finishing || !this.#feedsStdin()) return;
-    this.#send(this.#keys.end());
-    if (this.#endsStdin()) this.#stdio!.endStdin();
-    else this.finish();
   }
 }
 
