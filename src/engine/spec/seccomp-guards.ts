@@ -5,7 +5,10 @@
  * namespaces, use the kernel's keyrings and so on. Docker's profile (github.com/moby/profiles, seccomp/default_linux.go) has
  * these calls behind capabilities or not at all: with them a process without privileges reaches, through a user namespace of
  * its own, kernel code that only root should reach. For every call named here Docker's rule replaces the data's.
- * A call that neither knows stays with the data's default, ENOSYS: C libraries fall back on that, and not on EPERM.
+ *
+ * What no rule lets through is EPERM, as in Docker's profile, and so no rule need say that: the runtime compiles the filter
+ * anew for every process that it starts, and each rule costs time that grows with all others. A call that is newer than the
+ * newest named here is ENOSYS all the same, on which C libraries fall back: runc sees to that (libcontainer/seccomp/patchbpf).
  */
 import { constants } from 'node:os';
 import type { OciSeccomp, OciSyscall } from './oci.ts';
@@ -14,7 +17,7 @@ const ALLOW = 'SCMP_ACT_ALLOW';
 const ERRNO = 'SCMP_ACT_ERRNO';
 const { EPERM, ENOSYS } = constants.errno;
 
-/** Allowed with any of these capabilities, else EPERM; with none listed: never. */
+/** Allowed with any of these capabilities; with none listed: never. */
 const GUARDS: readonly [caps: readonly string[], names: readonly string[]][] = [
   [['CAP_SYS_ADMIN'], [
     'fanotify_init', 'fsconfig', 'fsmount', 'fsopen', 'fspick', 'lookup_dcookie', 'lsm_get_self_attr', 'lsm_list_modules', 'lsm_set_self_attr',
@@ -37,8 +40,7 @@ const ALLOWED: readonly string[] = [
 ];
 
 /** clone(2): CLONE_NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET and NEWNS. */
-const NAMESPACE_FLAGS: readonly number[] = [0x0200_0000, 0x0400_0000, 0x0800_0000, 0x1000_0000, 0x2000_0000, 0x4000_0000, 0x0002_0000];
-const ANY_NAMESPACE = NAMESPACE_FLAGS.reduce((all, flag) => all + flag, 0);
+const NAMESPACE_FLAGS = 0x0200_0000 + 0x0400_0000 + 0x0800_0000 + 0x1000_0000 + 0x2000_0000 + 0x4000_0000 + 0x0002_0000;
 
 /** vsock(7) leads to the hypervisor, past every network namespace. */
 const AF_VSOCK = 40;
@@ -49,31 +51,27 @@ const REPLACED = new Set([...GUARDS.flatMap(([, names]) => names), ...ALLOWED, '
 export function withDockersGuards(filter: OciSeccomp, capabilities: readonly string[], architecture: string): OciSeccomp {
   const kept = filter.syscalls.map((rule) => ({ ...rule, names: rule.names.filter((name) => !REPLACED.has(name)) })).filter((rule) => rule.names.length > 0);
   const has = (caps: readonly string[]): boolean => caps.some((name) => capabilities.includes(name));
-  const guards = GUARDS.map(([caps, names]): OciSyscall => (has(caps) ? allow([...names]) : refuse([...names])));
-  return { ...filter, syscalls: [...kept, ...guards, allow([...ALLOWED]), ...cloneRules(has(['CAP_SYS_ADMIN']), architecture), ...SOCKET_RULES] };
+  const guards = GUARDS.map(([caps, names]) => (has(caps) ? [allow([...names])] : []));
+  const rules = [...kept, ...guards.flat(), allow([...ALLOWED]), ...cloneRules(has(['CAP_SYS_ADMIN']), architecture), SOCKET_RULE];
+  const isDefault = ({ action, errnoRet = EPERM }: OciSyscall): boolean => action === ERRNO && errnoRet === EPERM;
+  // A refusal beside a rule that says otherwise for some arguments is not idle.
+  const otherwise = new Set(rules.filter((rule) => !isDefault(rule)).flatMap(({ names }) => names));
+  const { defaultErrnoRet: _, ...rest } = filter;
+  return { ...rest, defaultAction: ERRNO, syscalls: rules.filter((rule) => !isDefault(rule) || rule.names.some((name) => otherwise.has(name))) };
 }
 
 /** New namespaces only with CAP_SYS_ADMIN. clone3's flags lie in memory that no filter can read: without it C libraries take clone. */
 function cloneRules(admin: boolean, architecture: string): OciSyscall[] {
   if (admin) return [allow(['clone', 'clone3'])];
   const index = architecture === 's390x' ? 1 : 0;
-  const flags = (value: number, valueTwo: number): OciSyscall['args'] => [{ index, value, valueTwo, op: 'SCMP_CMP_MASKED_EQ' }];
   return [
-    { ...allow(['clone']), args: flags(ANY_NAMESPACE, 0) },
-    ...NAMESPACE_FLAGS.map((flag): OciSyscall => ({ ...refuse(['clone']), args: flags(flag, flag) })),
-    refuse(['clone3'], ENOSYS),
+    { ...allow(['clone']), args: [{ index, value: NAMESPACE_FLAGS, valueTwo: 0, op: 'SCMP_CMP_MASKED_EQ' }] },
+    { names: ['clone3'], action: ERRNO, errnoRet: ENOSYS },
   ];
 }
 
-const SOCKET_RULES: readonly OciSyscall[] = [
-  { ...allow(['socket']), args: [{ index: 0, value: AF_VSOCK, op: 'SCMP_CMP_NE' }] },
-  { ...refuse(['socket']), args: [{ index: 0, value: AF_VSOCK, op: 'SCMP_CMP_EQ' }] },
-];
+const SOCKET_RULE: OciSyscall = { ...allow(['socket']), args: [{ index: 0, value: AF_VSOCK, op: 'SCMP_CMP_NE' }] };
 
 function allow(names: string[]): OciSyscall {
   return { names, action: ALLOW };
-}
-
-function refuse(names: string[], errnoRet: number = EPERM): OciSyscall {
-  return { names, action: ERRNO, errnoRet };
 }
