@@ -1,5 +1,4 @@
 /** What the OCI runtime reads (config.json, process.json), as text: its numbers are Go's int64 and uint64, ours are doubles. */
-import { randomBytes } from 'node:crypto';
 
 /**
  * RLIM_INFINITY is 2^64-1, which no JavaScript number holds. This is the double next below: it survives JSON between daemon
@@ -9,6 +8,8 @@ export const UNLIMITED = 18446744073709549568;
 
 const MAX_UINT64 = '18446744073709551615';
 const MAX_INT64 = '9223372036854775807';
+/** Looks like a number that is not safe; may be within a string. */
+const LARGE = /\d{16}|\de\+/;
 
 /**
  * JSON.stringify gives a large number the fewest digits that tell it from its neighbours: 2^63, which an int64's end becomes
@@ -16,7 +17,10 @@ const MAX_INT64 = '9223372036854775807';
  * ends, int64's and uint64's, are what they were.
  */
 export function ociJson(value: unknown): string {
-  const mark = randomBytes(12).toString('hex');
+  const plain = JSON.stringify(value);
+  if (!LARGE.test(plain)) return plain;
+  let mark = 'number ';
+  while (plain.includes(`"${mark}`)) mark += '-';
   const marked = JSON.stringify(value, (_key, part: unknown) => (typeof part === 'number' && Number.isInteger(part) && !Number.isSafeInteger(part) ? `${mark}${digits(part)}` : part));
   return marked.replaceAll(new RegExp(`"${mark}(-?\\d+)"`, 'g'), '$1');
 }

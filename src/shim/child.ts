@@ -1,5 +1,6 @@
 /** A process that the shim answers for: a container's init, or an exec. */
-import { closeSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, readFileSync, writeFileSync } from 'node:fs';
+import { removeFile } from '../sys/file.ts';
 import type { Fd } from '../sys/libc.ts';
 import { isAlive, pidfdKill, pidfdOpen, procStat } from '../sys/process.ts';
 import { foreignDeath, unknownDeath, type Death, type Reaper } from './reaper.ts';
@@ -44,7 +45,7 @@ export class Child {
   /** Its end is in the journal: nothing more is owed to it. */
   release(): void {
     if (this.pidfd !== null) closeSync(this.pidfd);
-    rmSync(this.noteFile, { force: true });
+    removeFile(this.noteFile);
   }
 
   // Once reaped nobody else can learn the code, and the journal gets it only after the output is drained: should this

@@ -1,7 +1,7 @@
 /** A container's terminal: the socket its master arrives on, and a stream over that master. */
-import { closeSync, readSync, rmSync } from 'node:fs';
+import { closeSync, readSync } from 'node:fs';
 import { Socket, type OnReadOpts } from 'node:net';
-import { makeNonBlocking } from '../sys/file.ts';
+import { makeNonBlocking, removeFile } from '../sys/file.ts';
 import type { Fd } from '../sys/libc.ts';
 import { accept, listenUnix, receiveFds, socketPair } from '../sys/socket.ts';
 
@@ -12,7 +12,7 @@ export class ConsoleSocket {
 
   constructor(path: string) {
     this.path = path;
-    rmSync(path, { force: true });
+    removeFile(path);
     this.#listener = listenUnix(path, 1);
   }
 
@@ -35,7 +35,7 @@ export class ConsoleSocket {
     if (this.#listener < 0) return;
     closeSync(this.#listener);
     this.#listener = -1;
-    rmSync(this.path, { force: true });
+    removeFile(this.path);
   }
 }
 

@@ -53,7 +53,7 @@ export class Container {
   constructor(private readonly o: ContainerOptions) {
     const { id, dir, run, boot, journal, reaper, daemonConnected, complain } = o;
     const phases = this.#phases = new Phases(id);
-    const specFile = this.#specFile = new SpecFile(dir, run);
+    const specFile = this.#specFile = new SpecFile(dir, run, reaper);
     const sessions = this.#sessions = sessionsOf(specFile, journal);
     const waiters = this.#waiters;
     const removal = this.#removal = new RemovalGrace({ journal, phases, specFile, waiters, daemonConnected });

@@ -1,10 +1,11 @@
 /** Further processes in the running container (`docker exec`), each with its own stdio and its own attached client. */
-import { closeSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { AttachOptions } from '../protocol/messages.ts';
 import { ociJson } from '../protocol/oci-json.ts';
 import type { RunExec } from '../protocol/runstate.ts';
 import type { ExecSpec, ShimSpec } from '../protocol/spec.ts';
+import { removeFile } from '../sys/file.ts';
 import { Child } from './child.ts';
 import type { Client } from './clients.ts';
 import { startFailure } from './failure.ts';
@@ -123,7 +124,7 @@ class Exec {
     } catch (error) {
       return this.#failed(error);
     } finally {
-      rmSync(json, { force: true });
+      removeFile(json);
     }
     this.#runs(this.#child);
     return this.#child.pid;
@@ -171,7 +172,7 @@ class Exec {
     // What the next shim must know of it beside the descriptors.
     const { tty, attachStdin } = this.spec;
     writeFileSync(noteFile(this.o.run, this.spec.id), JSON.stringify({ tty, attachStdin }), { mode: 0o600 });
-    this.#keeper = new Keeper(this.#files.keeper, () => ({ stdio: this.#stdio?.kept() ?? [], pidfd: child.pidfd, ports: [] }));
+    this.#keeper = new Keeper(this.#files.keeper, this.o.reaper, () => ({ stdio: this.#stdio?.kept() ?? [], pidfd: child.pidfd, ports: [] }));
     this.#keeper.renew();
   }
 
@@ -198,7 +199,7 @@ class Exec {
     this.#sessions?.closeAll();
     this.#stdio?.close();
     this.#child?.release();
-    rmSync(noteFile(this.o.run, this.spec.id), { force: true });
+    removeFile(noteFile(this.o.run, this.spec.id));
     this.#setOver();
   }
 

@@ -1,6 +1,6 @@
 /** FIFOs between a process and its shim. Unlike a pipe, one can be opened again by its path; unlike a socket, also as /dev/stdout. */
-import { closeSync, constants, openSync, rmSync } from 'node:fs';
-import { makeBlocking, mkfifo } from '../sys/file.ts';
+import { closeSync, constants, openSync } from 'node:fs';
+import { makeBlocking, mkfifo, removeFile } from '../sys/file.ts';
 import type { Fd } from '../sys/libc.ts';
 
 const READ_NONBLOCKING = constants.O_RDONLY | constants.O_NONBLOCK;
@@ -41,7 +41,7 @@ export function reopenOutput(path: string): Fd | undefined {
 }
 
 function makeAnew(path: string): void {
-  rmSync(path, { force: true });
+  removeFile(path);
   mkfifo(path);
 }
 

@@ -1,7 +1,7 @@
 /** One run of the container: its init, its stdio, its keeper, what the runtime and the kernel keep of it. */
-import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ShimSpec } from '../protocol/spec.ts';
+import { removeFile } from '../sys/file.ts';
 import type { Fd } from '../sys/libc.ts';
 import { isAlive, kill } from '../sys/process.ts';
 import { cgroupsOf, processesIn } from './cgroup.ts';
@@ -37,7 +37,7 @@ export class Generation {
   private constructor(private readonly making: Making, readonly init: Child, readonly stdio: Stdio) {
     this.#cgroups = cgroupsOf(init.pid);
     this.#oom = new OomWatch(this.#cgroups, { removedBySystemd: making.spec.runtime.systemdCgroup });
-    this.#keeper = new Keeper(files(making).keeper, () => ({ stdio: stdio.kept(), pidfd: init.pidfd, ports: [...making.ports] }));
+    this.#keeper = new Keeper(files(making).keeper, making.reaper, () => ({ stdio: stdio.kept(), pidfd: init.pidfd, ports: [...making.ports] }));
     stdio.onStdinEnd = () => this.#keeper.renew();
   }
 
@@ -134,7 +134,7 @@ export class Generation {
 export async function clearLeftovers(runtime: Runtime, run: string, left: { gen: number; pid: number; startTime: string }): Promise<void> {
   const { keeper } = files({ run, gen: left.gen });
   new Inheritance(keeper).release();
-  rmSync(keeper, { force: true });
+  removeFile(keeper);
   if (isAlive(left.pid, left.startTime)) kill(left.pid, SIGKILL);
   await runtime.delete({ force: true }).catch(() => {});
 }

@@ -1,9 +1,10 @@
 /** Health checks with Docker's semantics (moby daemon/health.go): probes run as execs, judged here, with no daemon. */
-import { closeSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, readFileSync, writeFileSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
 import type { HealthProbe, HealthStatus } from '../protocol/records.ts';
 import type { HealthSpec, ShimSpec } from '../protocol/spec.ts';
+import { removeFile } from '../sys/file.ts';
 import { wallClock } from '../sys/clock.ts';
 import type { Fd } from '../sys/libc.ts';
 import { Child } from './child.ts';
@@ -181,7 +182,7 @@ class OutputPipe {
   close(): void {
     if (!this.#started) closeSync(this.writeEnd);
     this.#socket.destroy();
-    rmSync(this.path, { force: true });
+    removeFile(this.path);
   }
 }
 

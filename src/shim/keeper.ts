@@ -3,10 +3,12 @@
  * pidfd, bound ports), so that a shim's death is neither EPIPE nor EOF nor a hang-up. The next shim finds it by its file
  * and takes back what has no path (node-on-linux.md §10).
  */
-import { spawn, type ChildProcess } from 'node:child_process';
-import { closeSync, existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { removeFile } from '../sys/file.ts';
 import type { Fd } from '../sys/libc.ts';
-import { isAlive, pidfdGetfd, pidfdKill, pidfdOpen, procStat } from '../sys/process.ts';
+import { isAlive, kill, pidfdGetfd, pidfdKill, pidfdOpen, procStat } from '../sys/process.ts';
+import { spawn } from '../sys/spawn.ts';
+import type { Reaper } from './reaper.ts';
 
 export interface KeptDescriptors {
   /** What Stdio.kept() named, in its order. */
@@ -30,45 +32,53 @@ const RENEW_MS = 500;
 
 /** Sees to it that one keeper holds what `descriptors` names. */
 export class Keeper {
-  #process: ChildProcess | null = null;
+  #pid: number | undefined;
   #renewal: NodeJS.Timeout | undefined;
   #ended = false;
 
-  constructor(private readonly file: string, private readonly descriptors: () => KeptDescriptors) {}
+  constructor(private readonly file: string, private readonly reaper: Reaper, private readonly descriptors: () => KeptDescriptors) {}
 
   get pid(): number | undefined {
-    return this.#process?.pid;
+    return this.#pid;
   }
 
   /** Starts a keeper; one that is there ends afterwards, so that nothing is let go that is still named. */
   renew(): void {
     clearTimeout(this.#renewal);
     if (this.#ended) return;
-    const previous = this.#process;
-    this.#process = this.#spawn();
-    previous?.kill('SIGKILL');
+    const previous = this.#pid;
+    try {
+      this.#pid = this.#spawn();
+    } catch {
+      this.#renewSoon();
+      return;
+    }
+    if (previous !== undefined) kill(previous, SIGKILL);
   }
 
   /** Lets go of everything. */
   end(): void {
     this.#ended = true;
     clearTimeout(this.#renewal);
-    this.#process?.kill('SIGKILL');
-    rmSync(this.file, { force: true });
+    if (this.#pid !== undefined) kill(this.#pid, SIGKILL);
+    removeFile(this.file);
   }
 
-  #spawn(): ChildProcess {
+  #spawn(): number {
     const kept = this.descriptors();
     const all = [...kept.stdio, ...(kept.pidfd === null ? [] : [kept.pidfd]), ...kept.ports];
-    const child = spawn(SLEEP, ['infinity'], { stdio: ['ignore', 'ignore', 'ignore', ...all], detached: true, env: {}, cwd: '/' });
-    child.unref();
-    const lost = (): void => {
-      if (child === this.#process && !this.#ended) this.#renewal = setTimeout(() => this.renew(), RENEW_MS);
-    };
-    child.on('error', lost);
-    child.on('exit', lost);
-    if (child.pid !== undefined) this.#note(child.pid, kept);
-    return child;
+    const pid = spawn({ file: SLEEP, args: ['infinity'], env: {}, descriptors: ['ignore', 'ignore', 'ignore', ...all], session: true });
+    this.reaper.watch(pid, () => {
+      if (pid !== this.#pid) return;
+      this.#pid = undefined;
+      this.#renewSoon();
+    });
+    this.#note(pid, kept);
+    return pid;
+  }
+
+  #renewSoon(): void {
+    if (!this.#ended) this.#renewal = setTimeout(() => this.renew(), RENEW_MS);
   }
 
   #note(pid: number, kept: KeptDescriptors): void {

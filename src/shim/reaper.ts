@@ -25,7 +25,7 @@ export class Reaper {
   #scan: NodeJS.Timeout | undefined;
   #suspects = new Set<number>();
 
-  /** `spawning`: a process that Node itself waits for, or whose offspring is about to be ours, is under way. */
+  /** `spawning`: a process whose offspring is about to be ours is under way. */
   constructor(private readonly spawning: () => boolean) {
     process.on('SIGCHLD', () => {
       this.#sweep();
@@ -72,7 +72,7 @@ export class Reaper {
   }
 
   // Orphans that nobody announced arrive when a --pid=host container's child outlives it. Only what was a zombie at two scans
-  // with nothing being spawned is taken: a younger one may be an exec that is not registered yet, or Node's own child.
+  // with nothing being spawned is taken: a younger one may be an exec that is not registered yet.
   #scanSoon(): void {
     this.#scan ??= setTimeout(() => {
       this.#scan = undefined;

@@ -1,8 +1,12 @@
 /** The OCI runtime's command line: every command is one process that ends soon, its errors come from its log file. */
-import { spawn, type StdioOptions } from 'node:child_process';
-import { readFileSync, rmSync } from 'node:fs';
+import { closeSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ShimSpec } from '../protocol/spec.ts';
+import { removeFile } from '../sys/file.ts';
+import { Errno } from '../sys/libc.ts';
+import { kill } from '../sys/process.ts';
+import { spawn } from '../sys/spawn.ts';
+import type { Death, Reaper } from './reaper.ts';
 
 export type ChildStdio = [number | 'ignore', number | 'ignore', number | 'ignore'];
 
@@ -19,14 +23,15 @@ const CLEAN_ENV = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sb
 const NOTHING: ChildStdio = ['ignore', 'ignore', 'ignore'];
 /** For commands that touch only a container that is there: one that hangs longer will never end. */
 const SHORT_MS = 30_000;
+const SIGKILL = 9;
 
 export class Runtime {
   #running = 0;
   #commands = 0;
 
-  constructor(private readonly spec: ShimSpec, private readonly run: string) {}
+  constructor(private readonly spec: ShimSpec, private readonly run: string, private readonly reaper: Reaper) {}
 
-  /** A command is under way: there are children that are Node's to reap, and others may appear any moment. */
+  /** A command is under way: its offspring may become our children any moment. */
   get busy(): boolean {
     return this.#running > 0;
   }
@@ -34,7 +39,7 @@ export class Runtime {
   /** Makes the container; its init waits to be started. Returns the init's pid. */
   async create({ stdio, consoleSocket }: NewProcess, gen: number): Promise<number> {
     const pidFile = join(this.run, `${gen}.pid`);
-    rmSync(pidFile, { force: true });
+    removeFile(pidFile);
     await this.#command(['create', '--bundle', this.spec.bundle, '--pid-file', pidFile, ...terminal(consoleSocket), this.spec.id], { stdio });
     return readPid(pidFile);
   }
@@ -51,7 +56,7 @@ export class Runtime {
       await this.#command(['exec', '--detach', '--process', process.json, '--pid-file', pidFile, ...terminal(consoleSocket), this.spec.id], { stdio });
       return readPid(pidFile);
     } finally {
-      rmSync(pidFile, { force: true });
+      removeFile(pidFile);
     }
   }
 
@@ -70,36 +75,49 @@ export class Runtime {
 
   /** The runtime's own word for the container's state (created, running, paused, stopped) and its init; undefined when it knows none. */
   async state(): Promise<{ status: string; pid: number } | undefined> {
+    const answer = join(this.run, 'state.json');
+    const fd = openSync(answer, 'w', 0o600);
     try {
-      const { status, pid } = JSON.parse(await this.#command(['state', this.spec.id], { timeout: SHORT_MS, wantOutput: true })) as { status: string; pid: number };
+      await this.#command(['state', this.spec.id], { timeout: SHORT_MS, stdio: ['ignore', fd, 'ignore'] });
+      const { status, pid } = JSON.parse(readFileSync(answer, 'utf8')) as { status: string; pid: number };
       return { status, pid };
     } catch {
       return undefined;
+    } finally {
+      closeSync(fd);
+      removeFile(answer);
     }
   }
 
-  async #command(args: string[], options: { stdio?: ChildStdio; timeout?: number; wantOutput?: boolean } = {}): Promise<string> {
-    const { runtime, bundle } = this.spec;
+  async #command(args: string[], { stdio = NOTHING, timeout }: { stdio?: ChildStdio; timeout?: number } = {}): Promise<void> {
+    const { runtime } = this.spec;
     const log = join(this.run, `log${++this.#commands}.json`);
-    const stdio: StdioOptions = options.wantOutput ? ['ignore', 'pipe', 'ignore'] : options.stdio ?? NOTHING;
     const argv = [...runtime.args, '--root', runtime.root, '--log', log, '--log-format', 'json', ...(runtime.systemdCgroup ? ['--systemd-cgroup'] : []), ...args];
     this.#running++;
     try {
-      return await new Promise<string>((resolve, reject) => {
-        const child = spawn(runtime.path, argv, { stdio, cwd: bundle, env: CLEAN_ENV, timeout: options.timeout, killSignal: 'SIGKILL' });
-        let output = '';
-        child.stdout?.on('data', (chunk: Buffer) => (output += chunk.toString()));
-        child.on('error', (error) => reject(new RuntimeFailure(`${runtime.path}: ${error.message}`)));
-        // 'exit', not 'close': the container inherits its stdio. With output asked for there is no container that could.
-        child.on(options.wantOutput ? 'close' : 'exit', (code, signal) => {
-          if (code === 0) resolve(output);
-          else reject(new RuntimeFailure(lastError(log) ?? `${runtime.path} ${args[0]} ended with ${signal ?? code}`));
-        });
-      });
+      // Its end, not that of its streams: the container inherits them.
+      const { code, signal } = await this.#end(this.#spawn(argv, stdio), timeout);
+      if (code !== 0) throw new RuntimeFailure(lastError(log) ?? `${runtime.path} ${args[0]} ended with ${signal > 0 ? `signal ${signal}` : code}`);
     } finally {
       this.#running--;
-      rmSync(log, { force: true });
+      removeFile(log);
     }
+  }
+
+  #spawn(args: string[], descriptors: ChildStdio): number {
+    const { path: file } = this.spec.runtime;
+    try {
+      return spawn({ file, args, env: CLEAN_ENV, descriptors });
+    } catch (error) {
+      throw error instanceof Errno ? new RuntimeFailure(`${file}: spawn ${file} ${error.code}`) : error;
+    }
+  }
+
+  async #end(pid: number, timeout: number | undefined): Promise<Death> {
+    const timer = timeout === undefined ? undefined : setTimeout(() => kill(pid, SIGKILL), timeout);
+    const death = await new Promise<Death>((resolve) => this.reaper.watch(pid, resolve));
+    clearTimeout(timer);
+    return death;
   }
 }
 

@@ -1,9 +1,10 @@
 /** The shim's ears: JSON lines on `ctl`, clients' descriptors on `fd`. What the operations do is container.ts's. */
-import { chmodSync, closeSync, rmSync } from 'node:fs';
+import { chmodSync, closeSync } from 'node:fs';
 import { createServer, type Server as NetServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { PROTOCOL_VERSION, type Answers, type HandedClient, type Hello, type Op, type Refusal, type Reply, type Request } from '../protocol/messages.ts';
 import { CTL_SOCKET, FD_SOCKET } from '../protocol/paths.ts';
+import { removeFile } from '../sys/file.ts';
 import { listenUnix, peerOf } from '../sys/socket.ts';
 import { VERSION } from '../version.ts';
 import { Clients, type Client } from './clients.ts';
@@ -52,8 +53,8 @@ export class Server {
   async listen(directory: string): Promise<void> {
     const [ctl, fd] = [join(directory, CTL_SOCKET), join(directory, FD_SOCKET)];
     // We hold the container's lock: whoever made these is dead.
-    rmSync(ctl, { force: true });
-    rmSync(fd, { force: true });
+    removeFile(ctl);
+    removeFile(fd);
     const mask = process.umask(0o177);
     try {
       this.#clients = new Clients(listenUnix(fd, BACKLOG), isTrusted);
@@ -80,8 +81,8 @@ export class Server {
 
   /** Nobody can connect any more. */
   close(directory: string): void {
-    rmSync(join(directory, CTL_SOCKET), { force: true });
-    rmSync(join(directory, FD_SOCKET), { force: true });
+    removeFile(join(directory, CTL_SOCKET));
+    removeFile(join(directory, FD_SOCKET));
     this.#net?.close();
     this.#clients?.close();
     for (const connection of this.#connections) connection.destroy();

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { SPEC_FILE } from '../protocol/paths.ts';
 import type { ShimSpec } from '../protocol/spec.ts';
 import { LogWriter } from './log/writer.ts';
+import type { Reaper } from './reaper.ts';
 import { Refused } from './refused.ts';
 import { Runtime } from './runtime.ts';
 
@@ -20,7 +21,7 @@ export class SpecFile {
   #definition: Definition | null = null;
 
   /** `dir` and `run`: the container's directory and its run directory. */
-  constructor(private readonly dir: string, private readonly run: string) {}
+  constructor(private readonly dir: string, private readonly run: string, private readonly reaper: Reaper) {}
 
   /** As it was loaded last. Only for a container that has a generation, or had one. */
   get definition(): Definition {
@@ -48,7 +49,7 @@ export class SpecFile {
     const spec = this.#read();
     if (!spec) throw new Refused('failed', `${join(this.dir, SPEC_FILE)} cannot be read`, 128);
     if (spec.version > SPEC_VERSION) throw new Refused('failed', `${SPEC_FILE} has version ${spec.version}, this shim knows ${SPEC_VERSION}`, 128);
-    this.#definition = { spec, runtime: new Runtime(spec, this.run), log: this.#logFor(spec) };
+    this.#definition = { spec, runtime: new Runtime(spec, this.run, this.reaper), log: this.#logFor(spec) };
   }
 
   #logFor({ log: options }: ShimSpec): LogWriter {

@@ -5,9 +5,9 @@
  * close when this shim is killed (`kept`), and the next shim reads on (`takeOver`). Output goes to the log and to `onOutput`
  * in the tick it is read in.
  */
-import { closeSync, rmSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import { Stream, type OutputStream } from '../protocol/frames.ts';
-import { growPipe } from '../sys/file.ts';
+import { growPipe, removeFile } from '../sys/file.ts';
 import type { Fd } from '../sys/libc.ts';
 import { pidfdGetfd } from '../sys/process.ts';
 import { setWindowSize } from '../sys/tty.ts';
@@ -255,7 +255,7 @@ export class Stdio {
     this.#stdin.release();
     for (const fd of this.#held) closeSync(fd);
     this.#held = [];
-    for (const name of ['in', 'out', 'err', 'con']) rmSync(this.#path(name), { force: true });
+    for (const name of ['in', 'out', 'err', 'con']) removeFile(this.#path(name));
   }
 }
 

@@ -4,6 +4,7 @@ import { dirname } from 'node:path';
 import { faultPoint } from './fault.ts';
 import { check, declare, Errno, errno, type Fd } from './libc.ts';
 
+const unlinkCall = declare('int unlink(const char *path)');
 const flockCall = declare('int flock(int fd, int operation)');
 const mkfifoCall = declare('int mkfifo(const char *path, unsigned int mode)');
 const mknodCall = declare('int mknod(const char *path, unsigned int mode, unsigned long device)');
@@ -16,6 +17,7 @@ const unshareCall = declare('int unshare(int flags)');
 
 const LOCK_EX = 2;
 const LOCK_NB = 4;
+const ENOENT = 2;
 const EWOULDBLOCK = 11;
 const F_GETFL = 3;
 const F_SETFL = 4;
@@ -62,8 +64,13 @@ export function makeNonBlocking(fd: Fd): void {
   check(fcntlCall(fd, F_SETFL, flags | O_NONBLOCK), 'fcntl');
 }
 
-/** A second descriptor, close-on-exec, for the same open file description. */
-export const duplicate = (fd: Fd): Fd => check(fcntlCall(fd, F_DUPFD_CLOEXEC, 0), 'fcntl');
+/** A second descriptor, close-on-exec and not below `from`, for the same open file description. */
+export const duplicate = (fd: Fd, from = 0): Fd => check(fcntlCall(fd, F_DUPFD_CLOEXEC, from), 'fcntl');
+
+/** Removes a file, if it is there. unlink(2): rmSync() looks at the file twice first. */
+export function removeFile(path: string): void {
+  if (unlinkCall(path) !== 0 && errno() !== ENOENT) throw new Errno(errno(), 'unlink', path);
+}
 
 /** Reserves room in a file so that a full disk cannot refuse it later. fallocate(2), FALLOC_FL_KEEP_SIZE. */
 export const reserve = (fd: Fd, offset: number, length: number): boolean => fallocateCall(fd, 1, offset, length) === 0;
