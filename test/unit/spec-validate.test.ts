@@ -63,6 +63,7 @@ describe('HostConfig is refused', () => {
     ['log mode', { LogConfig: { Type: '', Config: { mode: 'x' } } }, 'logger: logging mode not supported: x'],
     ['log buffer', { LogConfig: { Type: '', Config: { 'max-buffer-size': '1m' } } }, "logger: max-buffer-size option is only supported with 'mode=non-blocking'"],
     ['log tag', { LogConfig: { Type: '', Config: { tag: '{{.Nope}}' } } }, "template: log-tag: can't evaluate field Nope in type logger.Info"],
+    ['log tag of every object', { LogConfig: { Type: '', Config: { tag: '{{.constructor}}' } } }, "template: log-tag: can't evaluate field constructor in type logger.Info"],
     ['runtime', { Runtime: 'missing' }, 'unknown or invalid runtime name: missing'],
     ['runtime of JavaScript', { Runtime: 'toString' }, 'unknown or invalid runtime name: toString'],
     // Mounts

@@ -142,6 +142,15 @@ test('list filters', async () => {
   expect(() => names({ dangling: ['maybe'] })).toThrow("invalid filter 'dangling=[maybe]'");
 });
 
+test('a name filter is a regular expression, and none holds the daemon up', async () => {
+  await volumes.create(request(`${'a'.repeat(40)}-`));
+  await volumes.create(request('web-1-data'));
+  expect(names({ name: ['^web-.*-data$'] })).toEqual(['web-1-data']);
+  expect(names({ name: ['(?i)^WEB-[0-9]+-D?'] })).toEqual(['web-1-data']);
+  expect(names({ name: ['(', '+'] })).toEqual([]);
+  for (const pattern of ['^(a+)+$', '^(a|a)*$', '(?=(a+)+$)']) expect(() => names({ name: [pattern] })).toThrow(`the regular expression ${JSON.stringify(pattern)} takes too long`);
+});
+
 test('prune takes unused anonymous volumes, and named ones only when asked', async () => {
   const anonymous = await volumes.create(request(''));
   await volumes.create(request('named'));

@@ -1,6 +1,7 @@
 /** `docker ps --filter`: which containers a client asked for. */
 import { InvalidParameter } from '../errors.ts';
 import { hasLabel } from '../events/filter.ts';
+import { Pattern } from '../pattern.ts';
 import { pruneMatcher } from '../prune-filter.ts';
 import type { ListQuery } from './containers.ts';
 import type { Container } from './container.ts';
@@ -53,9 +54,11 @@ function testsOf(filters: ListQuery['filters'], look: Lookup): Test[] {
     if (!KEYS.has(key)) throw new InvalidParameter(`invalid filter '${key}'`);
     if (values.length === 0) continue;
     switch (key) {
-      case 'id':
-        tests.push((c) => values.some((value) => c.id.startsWith(value)) || anyPattern(values)(c.id));
+      case 'id': {
+        const matches = anyPattern(values);
+        tests.push((c) => values.some((value) => c.id.startsWith(value)) || matches(c.id));
         break;
+      }
       case 'name': {
         const matches = anyPattern(values);
         tests.push((c) => values.includes(c.name) || values.includes(`/${c.name}`) || matches(`/${c.name}`) || matches(c.name));
@@ -146,17 +149,18 @@ function portRange(key: string, value: string): string[] {
   return Array.from({ length: end - start + 1 }, (_, i) => `${start + i}/${protocol}`);
 }
 
-/** Whether a text matches any of the patterns, anywhere in it. What is no regular expression matches nothing. */
+/** Whether a text matches any of the patterns, anywhere in it. What is no regular expression matches nothing.
+ *  The test @throws InvalidParameter when one takes too long */
 export function anyPattern(values: readonly string[]): (text: string) => boolean {
   const patterns = values.flatMap((value) => pattern(value) ?? []);
   return (text) => patterns.some((p) => p.test(text));
 }
 
-function pattern(value: string): RegExp | undefined {
+function pattern(value: string): Pattern | undefined {
   // Clients write Go's syntax: its flag in front is the one thing that is met in practice and differs.
   const ignoreCase = value.startsWith('(?i)');
   try {
-    return new RegExp(ignoreCase ? value.slice(4) : value, ignoreCase ? 'i' : '');
+    return new Pattern(ignoreCase ? value.slice(4) : value, ignoreCase ? 'i' : '');
   } catch {
     return undefined;
   }

@@ -1,52 +1,64 @@
 /** Shell patterns as Go's path.Match has them: `*` and `?` stop at a slash, `[a-z]`, `[^a-z]`, `\` takes the next character as it is. */
 import { InvalidParameter } from '../errors.ts';
 
+/** `*`, or what one character has to be. */
+type Part = '*' | ((symbol: string) => boolean);
+
 /** @throws InvalidParameter `syntax error in pattern`, also when the text could not have matched anyway */
 export function matchPath(pattern: string, text: string): boolean {
-  return compile(pattern).test(text);
-}
-
-const compiled = new Map<string, RegExp>();
-const MAX_COMPILED = 100;
-
-function compile(pattern: string): RegExp {
-  let regexp = compiled.get(pattern);
-  if (!regexp) {
-    if (compiled.size >= MAX_COMPILED) compiled.clear();
-    compiled.set(pattern, (regexp = translate(pattern)));
+  const parts = partsOf([...pattern]);
+  const symbols = [...text];
+  let part = 0;
+  let at = 0;
+  // As Go: only the last star is asked to take more, so the time does not grow with their number.
+  let star = -1;
+  let taken = 0;
+  while (at < symbols.length) {
+    const next = parts[part];
+    if (next === '*') {
+      star = part++;
+      taken = at;
+    } else if (next?.(symbols[at]!)) {
+      part++;
+      at++;
+    } else if (star >= 0 && symbols[taken] !== '/') {
+      part = star + 1;
+      at = ++taken;
+    } else {
+      return false;
+    }
   }
-  return regexp;
+  return parts.slice(part).every((rest) => rest === '*');
 }
 
-function translate(pattern: string): RegExp {
-  const symbols = [...pattern];
-  let source = '';
+function partsOf(symbols: string[]): Part[] {
+  const parts: Part[] = [];
   for (let i = 0; i < symbols.length; i++) {
     const symbol = symbols[i]!;
-    if (symbol === '*') {
-      while (symbols[i + 1] === '*') i++;
-      source += '[^/]*';
-    } else if (symbol === '?') source += '[^/]';
-    else if (symbol === '\\') source += literal(symbols[++i] ?? bad());
+    if (symbol === '*') parts.push('*');
+    else if (symbol === '?') parts.push((one) => one !== '/');
     else if (symbol === '[') {
-      const set = readClass(symbols, i + 1);
-      source += set.source;
-      i = set.end;
-    } else source += literal(symbol);
+      const { part, end } = readClass(symbols, i + 1);
+      parts.push(part);
+      i = end;
+    } else {
+      const wanted = symbol === '\\' ? symbols[++i] ?? bad() : symbol;
+      parts.push((one) => one === wanted);
+    }
   }
-  return new RegExp(`^${source}$`, 'su');
+  return parts;
 }
 
-// From behind the `[` to its `]`. An empty class is an error, as is a range without its end.
-function readClass(symbols: string[], start: number): { source: string; end: number } {
+// From behind the `[` to its `]`. An empty class is an error, as is a range without its end. Go lets a class match a slash.
+function readClass(symbols: string[], start: number): { part: Part; end: number } {
   let i = start;
   const negated = symbols[i] === '^';
   if (negated) i++;
-  const ranges: string[] = [];
-  const one = (): string => {
+  const ranges: [low: number, high: number][] = [];
+  const one = (): number => {
     const symbol = symbols[i++];
     if (symbol === undefined || symbol === '-' || symbol === ']') return bad();
-    return symbol === '\\' ? symbols[i++] ?? bad() : symbol;
+    return (symbol === '\\' ? symbols[i++] ?? bad() : symbol).codePointAt(0)!;
   };
   while (symbols[i] !== ']' || ranges.length === 0) {
     const low = one();
@@ -55,19 +67,11 @@ function readClass(symbols: string[], start: number): { source: string; end: num
       i++;
       high = one();
     }
-    // Go takes a range the wrong way round as one that nothing is in.
-    if (low.codePointAt(0)! <= high.codePointAt(0)!) ranges.push(`${inClass(low)}-${inClass(high)}`);
-    else ranges.push('');
+    ranges.push([low, high]);
   }
-  const set = ranges.join('');
-  // Go lets a class match a slash.
-  if (negated) return { source: set ? `[^${set}]` : '[\\s\\S]', end: i };
-  return { source: set ? `[${set}]` : '(?!)', end: i };
+  const isIn = (point: number): boolean => ranges.some(([low, high]) => low <= point && point <= high);
+  return { part: (symbol) => isIn(symbol.codePointAt(0)!) !== negated, end: i };
 }
-
-const literal = (symbol: string): string => (/[\^$\\.*+?()[\]{}|/]/.test(symbol) ? `\\${symbol}` : symbol);
-// The hyphen may be escaped in a class only.
-const inClass = (symbol: string): string => (symbol === '-' ? '\\-' : literal(symbol));
 
 function bad(): never {
   throw new InvalidParameter('syntax error in pattern');

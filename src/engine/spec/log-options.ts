@@ -4,6 +4,7 @@ import type { LogSpec } from '../../protocol/spec.ts';
 import { InvalidParameter } from '../errors.ts';
 import type { Container } from '../containers/container.ts';
 import type { HostConfig } from '../containers/config.ts';
+import { Pattern } from '../pattern.ts';
 import { nameOf } from './env.ts';
 import { parseSize } from './sizes.ts';
 
@@ -89,10 +90,10 @@ function chosen(from: Readonly<Record<string, string>>, names: string | undefine
   return Object.fromEntries(Object.entries(from).filter(([name]) => listed.has(name) || matches?.test(name)));
 }
 
-function expression(pattern: string | undefined): RegExp | undefined {
+function expression(pattern: string | undefined): Pattern | undefined {
   if (!pattern) return undefined;
   try {
-    return new RegExp(pattern);
+    return new Pattern(pattern);
   } catch (error) {
     throw new InvalidParameter(`error parsing regexp: ${(error as Error).message}`);
   }
@@ -112,7 +113,7 @@ const TAG_FIELDS: Readonly<Record<string, (container: Container) => string>> = {
 const TAG_FIELD = /\{\{\s*\.(\w+)\s*\}\}/g;
 
 function checkTag(tag: string): void {
-  const unknown = [...tag.matchAll(TAG_FIELD)].find(([, field]) => !(field! in TAG_FIELDS));
+  const unknown = [...tag.matchAll(TAG_FIELD)].find(([, field]) => !Object.hasOwn(TAG_FIELDS, field!));
   if (unknown) throw new InvalidParameter(`template: log-tag: can't evaluate field ${unknown[1]} in type logger.Info`);
   if (tag.replaceAll(TAG_FIELD, '').includes('{{')) throw new InvalidParameter(`template: log-tag: only fields are supported in a tag: ${JSON.stringify(tag)}`);
 }
