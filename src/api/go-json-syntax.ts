@@ -9,6 +9,8 @@ export function syntaxError(text: string, prefix: string): string {
     scan.value();
   } catch (error) {
     if (error instanceof Unexpected) return `${prefix}${error.message}`;
+    // Our stack ends where Go counts to ten thousand.
+    if (error instanceof RangeError) return `${prefix}exceeded max depth`;
     throw error;
   }
   // One whole document is there, so it is what follows that was wrong: Go's decoder would not have looked at it.

@@ -127,8 +127,14 @@ export function booleanFilter(filters: Map<string, string[]>, key: string): bool
 export function toNanoseconds(name: string, text: string): bigint | undefined {
   if (text === '') return undefined;
   const [seconds = '', fraction = ''] = text.split('.', 2);
-  const refuse = (part: string): InvalidParameter => new InvalidParameter(`invalid value for ${JSON.stringify(name)}: strconv.ParseInt: parsing ${JSON.stringify(part)}: invalid syntax`);
+  const refuse = (part: string, why = 'invalid syntax'): InvalidParameter => new InvalidParameter(`invalid value for ${JSON.stringify(name)}: strconv.ParseInt: parsing ${JSON.stringify(part)}: ${why}`);
   if (!/^[+-]?\d+$/.test(seconds)) throw refuse(seconds);
   if (!/^\d*$/.test(fraction)) throw refuse(fraction);
-  return BigInt(seconds) * 1_000_000_000n + BigInt(fraction.slice(0, 9).padEnd(9, '0'));
+  // Before it becomes a number: of a million digits that takes its time.
+  if (!/^[+-]?0*\d{1,19}$/.test(seconds) || BigInt.asIntN(64, BigInt(seconds)) !== BigInt(seconds)) throw refuse(seconds, 'value out of range');
+  const moment = BigInt(seconds) * 1_000_000_000n + BigInt(fraction.slice(0, 9).padEnd(9, '0'));
+  // Nothing here is older or younger than 64 bits of nanoseconds can tell.
+  return moment < -MAX_MOMENT ? -MAX_MOMENT : moment > MAX_MOMENT ? MAX_MOMENT : moment;
 }
+
+const MAX_MOMENT = 2n ** 63n - 1n;

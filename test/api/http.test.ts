@@ -142,6 +142,16 @@ test('booleans, integers and filters are Docker\'s', async () => {
   expect(stopped).toMatchObject({ timeout: 0, signal: '' });
 });
 
+test('numbers and depths that no machine holds are refused', async () => {
+  const since = async (value: string): Promise<string> => messageOf(await get(`/containers/c/logs?stdout=1&since=${value}`));
+  const range = 'invalid value for "since": strconv.ParseInt: parsing "9223372036854775808": value out of range';
+  expect(await since('9223372036854775808')).toBe(range);
+  expect(await since('9'.repeat(500_000))).toContain('value out of range');
+  expect(await since('9223372036854775807')).toBe('can not get logs from container which is dead or marked for removal');
+  const deep = await create(`{"Image":"x","Labels":${'['.repeat(1_000_000)}`);
+  expect([status(deep), messageOf(deep)]).toEqual([400, 'invalid JSON: exceeded max depth']);
+});
+
 test('a query of 17 kB passes', async () => {
   expect(status(await get(`/containers/json?x=${'y'.repeat(17_000)}`))).toBe(200);
 });
