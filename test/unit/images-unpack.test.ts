@@ -8,7 +8,8 @@ import { gzipSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { InvalidParameter, SystemFault } from '../../src/engine/errors.ts';
 import type { Layer } from '../../src/engine/images/layers.ts';
-import { newEntry } from '../../src/engine/images/tar-writer.ts';
+import { checksums } from '../../src/engine/images/tar.ts';
+import { bodyPadding, encodeHeader, newEntry, TRAILER } from '../../src/engine/images/tar-writer.ts';
 import { getXattr, listXattrs, setXattr } from '../../src/sys/xattr.ts';
 import { archive, directory, hardlink, place, symlink, type Item, type Place } from '../support/images.ts';
 import { bundles, type Bundles } from '../support/unpacker.ts';
@@ -138,9 +139,10 @@ describe('whiteouts', () => {
 
 describe('entries that meet', () => {
   test('the later one counts; directories are merged', async () => {
-    const layer = await at.unpack(archive(
+    const made = archive(
       ['f', 'old'], ['f', 'new!'], directory('d', { mode: 0o700 }), ['d/x', 'x'], directory('d', { mode: 0o711, mtime: 7_000_000_000n }), ['t', ''], directory('t'), ['t/y', 'y'], directory('gone'), ['gone/z', '12345'], ['gone', '1'], symlink('s', 'f'), ['s', 'own'],
-    ));
+    );
+    const layer = await at.unpack(made);
     const root = filesOf(layer);
     expect(readFileSync(join(root, 'f'), 'utf8')).toBe('new!');
     expect(lstatSync(join(root, 'd')).mode & 0o7777).toBe(0o711);
@@ -151,8 +153,8 @@ describe('entries that meet', () => {
     // Not through the link.
     expect(readFileSync(join(root, 's'), 'utf8')).toBe('own');
     expect(layer.size).toBe(4 + 1 + 1 + 1 + 3);
-    // A replaced file's old bytes are gone: no recipe could bring them back.
-    expect(existsSync(join(root, '../recipe.gz'))).toBe(false);
+    // What was replaced is kept aside: the archive can be written again.
+    expect((await rebuilt(layer)).equals(made)).toBe(true);
   });
 
   test('a directory that no entry names has the attributes that it has below', async () => {
@@ -164,6 +166,74 @@ describe('entries that meet', () => {
     expect(lstatSync(join(filesOf(top), 'tmp')).uid).toBe(5);
     expect(lstatSync(join(filesOf(top), 'a/b')).gid).toBe(9);
     expect(lstatSync(join(filesOf(top), 'hidden')).isDirectory()).toBe(true);
+  });
+});
+
+describe('whatever a registry may hold is written again byte for byte', () => {
+  const big = (letter: string): string => letter.repeat(300_000);
+  const raw = (entry: Parameters<typeof encodeHeader>[0], change: (header: Buffer) => void, body = Buffer.alloc(0)): Buffer => {
+    const header = encodeHeader(entry);
+    change(header);
+    header.write(`${checksums(header).unsigned.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
+    return Buffer.concat([header, body, bodyPadding(body.length)]);
+  };
+  const open = (...items: Item[]): Buffer => archive(...items).subarray(0, -TRAILER.length);
+  const base256 = (header: Buffer, at: number, length: number, value: number): void => {
+    header.fill(0, at, at + length);
+    header[at] = 0x80;
+    header.writeUInt32BE(value, at + length - 4);
+  };
+  const record = (key: string, value: string): string => {
+    const rest = ` ${key}=${value}\n`;
+    return `${rest.length + 2}${rest}`.length === rest.length + 2 ? `${rest.length + 2}${rest}` : `${rest.length + 1}${rest}`;
+  };
+  const pax = (flag: 'x' | 'g', text: string): Buffer => raw(newEntry('file', 'pax', { size: text.length }), (header) => header.write(flag, 156, 'latin1'), Buffer.from(text));
+
+  test.each<[string, () => Buffer]>([
+    ['a file three times, small and large', () => archive(['f', big('a')], ['g', 'x'], ['f', 'b'], ['f', big('c')])],
+    ['the same file twice', () => archive(['f', 'same'], ['f', 'same'])],
+    ['a file that becomes a directory, and the reverse', () => archive(['a', big('a')], directory('a'), ['a/x', 'x'], ['b/c/d', big('d')], ['b/c/e', 'e'], ['b', 'file'])],
+    ['a file that becomes a link', () => archive(['a', 'a'], symlink('a', 'b'), ['b', 'b'], ['c', 'c'], hardlink('c', 'b'))],
+    ['the same file by two names, through a link', () => archive(directory('usr/lib'), symlink('lib', 'usr/lib'), ['lib/x', 'first'], ['usr/lib/x', 'second'], ['lib/x', 'third'])],
+    ['a link that becomes a directory, files having come through it', () => archive(directory('usr'), symlink('l', 'usr'), ['l/x', 'through'], directory('l'), ['l/x', 'own'], ['l/y', 'y'])],
+    ['a link that leads elsewhere later', () => archive(directory('a'), directory('b'), symlink('l', 'a'), ['l/x', 'in a'], symlink('l', 'b'), ['l/x', 'in b'], ['a/x', 'again'])],
+    ['a hard link to a file that is replaced then', () => archive(['a', 'old'], hardlink('b', 'a'), ['a', 'new'])],
+    ['a hard link that is replaced by a file', () => archive(['a', 'old'], hardlink('b', 'a'), ['b', 'new'], ['b', 'newer'])],
+    ['whiteouts of what is not there, with a body, and beside what is', () => archive(['d/.wh.x', 'a body'], ['d/y', 'y'], ['d/.wh.y', ''], ['d/.wh..wh..opq', 'z'], ['.wh..wh.aufs', 'meta'])],
+    ['old v7 headers', () => Buffer.concat([raw(newEntry('directory', 'd/'), (h) => { h.fill(0, 257, 512); h[156] = 0; }), raw(newEntry('file', 'd/f', { size: 3 }), (h) => { h.fill(0, 257, 512); h[156] = 0; }, Buffer.from('old')), TRAILER])],
+    ['GNU base-256 owners and times', () => Buffer.concat([raw(newEntry('file', 'f', { size: 2 }), (h) => { base256(h, 108, 8, 3_000_000_000); base256(h, 136, 12, 2_000_000_000); h.write('ustar  \0', 257, 'latin1'); }, Buffer.from('ok')), TRAILER])],
+    ['numbers in spaces', () => Buffer.concat([raw(newEntry('file', 'f', { size: 2 }), (h) => { h.write('   644 \0', 100, 'latin1'); h.write('         2 \0', 124, 'latin1'); }, Buffer.from('ok')), TRAILER])],
+    ['pax records in any order, twice, unknown and in vain', () => Buffer.concat([pax('x', record('uid', '1') + record('VENDOR.unknown', 'whatever') + record('path', 'first') + record('path', 'last') + record('uid', '2')), open(['f', 'ok']), TRAILER])],
+    ['global headers', () => Buffer.concat([pax('g', record('comment', 'abc')), open(['f', 'x']), pax('g', record('uid', '7')), open(['g', 'x']), TRAILER])],
+    ['an empty pax header', () => Buffer.concat([pax('x', ''), open(['f', 'x']), TRAILER])],
+    ['garbage in the padding', () => { const made = archive(['f', 'x'], ['g', 'y'.repeat(513)]); made.fill('#', 513, 1024); return made; }],
+    ['garbage behind the end', () => Buffer.concat([archive(['f', 'x']), Buffer.from('garbage'.repeat(1000))])],
+    ['many zeros behind the end', () => Buffer.concat([archive(['f', 'x']), Buffer.alloc(1_000_001)])],
+    ['no end at all', () => open(['f', 'x'])],
+    ['one block of zeros for an end', () => Buffer.concat([open(['f', 'x']), Buffer.alloc(512)])],
+    ['nothing', () => Buffer.alloc(0)],
+    ['devices, and files in their place', () => archive({ entry: newEntry('character', 'zero', { major: 1, minor: 5 }) }, ['zero', 'data'], ['d', 'data'], { entry: newEntry('block', 'd', { major: 8, minor: 1 }) }, { entry: newEntry('fifo', 'p') })],
+    ['capabilities, set-id bits and times of a billionth', () => archive(
+      { entry: newEntry('file', 'able', { size: 300_000, mode: 0o4755, uid: 7, mtime: 1n, xattrs: new Map([['security.capability', capability]]) }), body: Buffer.alloc(300_000, 'c') }, ['able', 'less'])],
+    ['thousands of small files', () => archive(...Array.from({ length: 6000 }, (_, i): Item => [`d${i % 7}/f${i % 5000}`, `${i}`]))],
+  ])('%s', async (_name, make) => {
+    const made = make();
+    const layer = await at.unpack(made);
+    expect(layer.diffId).toBe(sha256(made));
+    expect((await rebuilt(layer)).equals(made)).toBe(true);
+  });
+
+  test('an archive that is worth a second thread', async () => {
+    const made = archive(...Array.from({ length: 9000 }, (_, i): Item => ({ entry: newEntry('file', `d/f${i % 8000}`, { size: 700, uid: i, mtime: BigInt(i) * 1_000_000_000n }), body: Buffer.alloc(700, String(i)) })));
+    const file = join(at.root, 'layer.tar');
+    writeFileSync(file, made);
+    const hold = at.layers.hold();
+    const layer = await at.layers.addFile(hold, () => file, [], sha256(made));
+    hold.release();
+    expect((await rebuilt(layer)).equals(made)).toBe(true);
+    const found = lstatSync(join(filesOf(layer), 'd/f7999'), { bigint: true });
+    expect(found).toMatchObject({ uid: 7999n, mtimeNs: 7_999_000_000_000n, size: 700n });
+    expect(readFileSync(join(filesOf(layer), 'd/f999'), 'utf8')).toBe(Buffer.alloc(700, '8999').toString());
   });
 });
 

@@ -1,12 +1,13 @@
 /** Archives of what lies on disk: layers, containers, their changes. Made by a jailed process (packer.ts). */
 import { spawn } from 'node:child_process';
-import { closeSync, mkdirSync, openSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import type { Fd } from '../../sys/libc.ts';
 import { SystemFault } from '../errors.ts';
 import type { Change } from './compare.ts';
 import type { Job, Report } from './packer.ts';
+import { RECIPE, REPLACED } from './recipe.ts';
 
 /** What was written, once all of it was read. */
 export interface Packed {
@@ -16,7 +17,7 @@ export interface Packed {
 
 type Chunks = AsyncGenerator<Buffer, Packed>;
 
-/** The descriptor by which the packer gets what it is to read. */
+/** The first descriptor of those by which the packer gets what it is to read. */
 const INPUT = 4;
 const MAX_WORDS = 2000;
 
@@ -30,7 +31,7 @@ export class Archives {
 
   /** All files below a directory, that of a mounted container say. A descriptor is closed, and keeps a mount that is taken away meanwhile. */
   tree(root: string | Fd): Chunks {
-    return typeof root === 'string' ? this.#run({ kind: 'tree', root }) : this.#run({ kind: 'tree', root: `/proc/self/fd/${INPUT}` }, root);
+    return typeof root === 'string' ? this.#run({ kind: 'tree', root }) : this.#run({ kind: 'tree', root: `/proc/self/fd/${INPUT}` }, [root]);
   }
 
   /** All files of layers over each other, topmost first. */
@@ -39,9 +40,10 @@ export class Archives {
   /** An overlay's upper directory as a layer. */
   upper = (root: string): Chunks => this.#run({ kind: 'upper', root });
 
-  /** A layer's own archive again. @throws SystemFault when its files are not what they were */
-  async *layer(root: string, recipe: string, diffId: string): Chunks {
-    const packed = yield* this.#run({ kind: 'recipe', root }, openSync(recipe, 'r'));
+  /** A layer's own archive again, by its recipe in `home`. @throws SystemFault when its files are not what they were */
+  async *layer(root: string, home: string, diffId: string): Chunks {
+    const replaced = join(home, REPLACED);
+    const packed = yield* this.#run({ kind: 'recipe', root }, [join(home, RECIPE), existsSync(replaced) ? replaced : '/dev/null'].map((path) => openSync(path, 'r')));
     if (packed.digest !== diffId) throw new SystemFault(`the files of layer ${diffId} have changed on disk`);
     return packed;
   }
@@ -60,10 +62,10 @@ export class Archives {
   }
 
   // Ends the process when its reader stops early.
-  async *#run(job: Job, input?: Fd): Chunks {
+  async *#run(job: Job, inputs: Fd[] = []): Chunks {
     // A clean environment: NODE_OPTIONS and NODE_EXTRA_CA_CERTS are the daemon's.
-    const child = spawn(process.execPath, [this.script, String(process.pid), JSON.stringify(job)], { stdio: ['ignore', 'pipe', 'pipe', 'pipe', input ?? 'ignore'], env: {} });
-    if (input !== undefined) closeSync(input);
+    const child = spawn(process.execPath, [this.script, String(process.pid), JSON.stringify(job)], { stdio: ['ignore', 'pipe', 'pipe', 'pipe', ...inputs], env: {} });
+    inputs.forEach((fd) => closeSync(fd));
     const ended = new Promise<string>((resolve) => {
       child.once('error', (error) => resolve(error.message));
       child.once('exit', (code, signal) => resolve(signal ?? `code ${code}`));

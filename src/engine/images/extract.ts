@@ -3,10 +3,11 @@
  * so whatever a name or a link says, it cannot lead out. What tries to is refused all the same, with its name.
  */
 import {
-  chmodSync, closeSync, constants, fchmodSync, fchownSync, lchownSync, linkSync, lstatSync, mkdirSync, openSync, readdirSync, readlinkSync, rmdirSync, statfsSync, statSync, symlinkSync,
+  chmodSync, closeSync, constants, fchmodSync, fchownSync, lchownSync, linkSync, lstatSync, mkdirSync, openSync, readdirSync, readlinkSync, realpathSync, rmdirSync, statfsSync, statSync, symlinkSync,
   unlinkSync, writeSync, type Stats,
 } from 'node:fs';
 import { MAX_MAJOR, MAX_MINOR, makeNode, S_IFBLK, S_IFCHR, S_IFIFO, setTimes, setXattrAt } from '../../sys/inode.ts';
+import { HostError, type Bodies } from './bodies.ts';
 import { quote, TarError, type TarEntry } from './tar.ts';
 
 const WHITEOUT = '.wh.';
@@ -19,8 +20,9 @@ const OPAQUE_XATTR = 'trusted.overlay.opaque';
 const MAX_DEVICES = 16_384;
 /** Claims from this size on are compared with the room on disk before the first byte is written. */
 const LARGE = 64 * 1024 * 1024;
+const NS_PER_S = 1_000_000_000n;
 /** Times that a filesystem may hold; others become the epoch. */
-const MAX_TIME = (1n << 40n) * 1_000_000_000n;
+const MAX_TIME = (1n << 40n) * NS_PER_S;
 const IMPLICIT_MODE = 0o755;
 const S_ISGID = 0o2000;
 const EXCLUSIVELY = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
@@ -32,30 +34,33 @@ interface Times {
   mtime: bigint;
 }
 
-/** The host cannot take the layer: no room, a failing disk. */
-export class HostError extends Error {}
-
 export class Extractor {
   /** Bytes in files and links, as du would have them counted once. */
   size = 0;
-  /** Whether every file of the archive is still there as it came: none was replaced by a later entry. */
-  faithful = true;
   /** Directories that had to be made because no entry names them; their attributes are those of the layers below. */
   readonly #implicit = new Set<string>();
   /** Set at the end: whatever is put into a directory changes its time. */
   readonly #directoryTimes = new Map<string, Times>();
-  #file: { fd: number; entry: TarEntry; path: string } | undefined;
+  /** `isBare`: nothing but a body and times of whole seconds is to come. */
+  #file: { fd: number; entry: TarEntry; path: string; isBare: boolean } | undefined;
   #devices = 0;
   #setgid = false;
+  #hasLinks = false;
+  /** Where directories are that were named through links. */
+  readonly #real = new Map<string, string>();
 
-  /** Makes the entry; of a file, its beginning. Returns the file's path if its body is to come, undefined if there is none to be kept. @throws TarError, HostError */
+  /** `replaced` is called for each file that a later entry is about to take the place of. */
+  constructor(private readonly bodies: Bodies, private readonly replaced: (path: string) => void) {}
+
+  /** Makes the entry; of a file, its beginning. Returns the file's path, without links in it, if its body is to come; undefined if there is none to be kept. @throws TarError, HostError */
   begin(entry: TarEntry): string | undefined {
     return this.#named(entry, () => this.#begin(entry));
   }
 
   /** The next bytes of the present file. */
   write(bytes: Buffer): void {
-    const { fd, entry } = this.#file!;
+    const { fd, entry, isBare } = this.#file!;
+    if (isBare) return this.bodies.write(fd, bytes, entry);
     this.#named(entry, () => {
       for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at);
     });
@@ -64,8 +69,10 @@ export class Extractor {
   /** The present entry's body is complete. */
   end(): void {
     if (!this.#file) return;
-    const { fd, entry, path } = this.#file;
+    const { fd, entry, path, isBare } = this.#file;
     this.#file = undefined;
+    this.size += entry.size;
+    if (isBare) return this.bodies.close(fd, secondsOf(entry), entry);
     this.#named(entry, () => {
       // Each call saved counts: a layer has fifty thousand files.
       if (this.#isForeign(entry)) fchownSync(fd, entry.uid, entry.gid);
@@ -73,12 +80,12 @@ export class Extractor {
       closeSync(fd);
       this.#xattrs(path, entry);
       setTimes(bytes(path), ...timesOf(entry));
-      this.size += entry.size;
     });
   }
 
   /** All entries are there. Returns the directories that no entry named, in order of depth. */
   finish(): string[] {
+    this.bodies.settle();
     for (const [path, { atime, mtime }] of this.#directoryTimes) {
       try {
         setTimes(bytes(path), atime, mtime);
@@ -95,7 +102,7 @@ export class Extractor {
     const name = path.slice(path.lastIndexOf('/') + 1);
     if (name === OPAQUE) return this.#opaque(parentOf(path));
     // Other marks of that kind are aufs's own.
-    if (path.split('/').some((part) => part.startsWith(WHITEOUT_META))) return undefined;
+    if (path.includes(`/${WHITEOUT_META}`)) return undefined;
     if (name.startsWith(WHITEOUT)) return this.#whiteout(parentOf(path), name.slice(WHITEOUT.length));
     if (path === '/' && entry.type !== 'directory') throw new TarError('the root can only be a directory');
     switch (entry.type) {
@@ -105,6 +112,7 @@ export class Extractor {
       case 'symlink':
         if (entry.link.length === 0) throw new TarError('a symbolic link to nothing');
         this.#make(path, () => symlinkSync(entry.link, bytes(path)));
+        this.#hasLinks = true;
         this.size += entry.link.length;
         break;
       case 'fifo':
@@ -145,8 +153,20 @@ export class Extractor {
     // Exclusive: an archive cannot write into what it or anybody made before, a device least of all.
     const name = bytes(path);
     const fd = this.#make(path, () => openSync(name, EXCLUSIVELY, isPlain(entry.mode) ? entry.mode : 0o600));
-    this.#file = { fd, entry, path };
-    return path;
+    // A capability goes when the file is written to, and so may the set-id bits: what has them gets them behind its body.
+    const isBare = entry.xattrs.size === 0 && isPlain(entry.mode) && entry.size > 0 && hasWholeSeconds(entry);
+    if (isBare && this.#isForeign(entry)) fchownSync(fd, entry.uid, entry.gid);
+    this.#file = { fd, entry, path, isBare };
+    return this.#withoutLinks(path);
+  }
+
+  /** The same path, its directory told without links. */
+  #withoutLinks(path: string): string {
+    if (!this.#hasLinks) return path;
+    const directory = parentOf(path);
+    let real = this.#real.get(directory);
+    if (real === undefined) this.#real.set(directory, real = realpathSync.native(bytes(directory), 'latin1'));
+    return join(real, path.slice(path.lastIndexOf('/') + 1));
   }
 
   #hardLink(path: string, entry: TarEntry): undefined {
@@ -193,7 +213,7 @@ export class Extractor {
     } catch (error) {
       if (codeOf(error) !== 'EEXIST') throw error;
     }
-    this.#remove(path);
+    this.#takeAway(path);
     return make();
   }
 
@@ -235,11 +255,18 @@ export class Extractor {
 
   // What a whiteout hid must stay hidden under the directory that takes its place.
   #replaceByDirectory(path: string, found: Stats): void {
-    this.#remove(path);
+    this.#takeAway(path);
     mkdirSync(bytes(path), 0o700);
     if (isWhiteout(found)) setXattrAt(bytes(path), OPAQUE_XATTR, Buffer.from('y'));
   }
 
+  #takeAway(path: string): void {
+    this.bodies.settle();
+    this.#remove(this.#withoutLinks(path));
+    this.#real.clear();
+  }
+
+  // The path has no links in it.
   #remove(path: string): void {
     const found = lstatSync(bytes(path));
     if (found.isDirectory()) {
@@ -249,8 +276,8 @@ export class Extractor {
       this.#directoryTimes.delete(path);
       return;
     }
+    if (found.isFile() && found.size > 0) this.replaced(path);
     unlinkSync(bytes(path));
-    if (found.isFile()) this.faithful &&= found.size === 0;
     if (found.isSymbolicLink() || (found.isFile() && found.nlink === 1)) this.size -= found.size;
   }
 
@@ -326,7 +353,9 @@ function leadsToDirectory(path: string): boolean {
   }
 }
 
-function timesOf({ mtime, atime = mtime }: TarEntry): [bigint, bigint] {
-  const bounded = (time: bigint): bigint => (time > MAX_TIME || time < -MAX_TIME ? 0n : time);
-  return [bounded(atime), bounded(mtime)];
-}
+const bounded = (time: bigint): bigint => (time > MAX_TIME || time < -MAX_TIME ? 0n : time);
+const timesOf = ({ mtime, atime = mtime }: TarEntry): [atime: bigint, mtime: bigint] => [bounded(atime), bounded(mtime)];
+
+// Of these a double says all.
+const hasWholeSeconds = ({ mtime, atime }: TarEntry): boolean => atime === undefined && mtime >= 0n && mtime % NS_PER_S === 0n;
+const secondsOf = ({ mtime }: TarEntry): number => Number(bounded(mtime) / NS_PER_S);

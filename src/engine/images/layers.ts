@@ -1,7 +1,7 @@
 /** The layers that images share: directories that overlayfs lays over each other, each unpacked once. */
 import { randomBytes } from 'node:crypto';
-import { closeSync, existsSync, mkdirSync, openSync, readSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
+import { closeSync, mkdirSync, openSync, readSync } from 'node:fs';
+import { rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import type { LayerRow, LayerRows } from '../../store/layers.ts';
@@ -12,6 +12,7 @@ import type { Archives } from './archive.ts';
 import { detectCompression, MAGIC_LENGTH, peek, type Compression } from './compression.ts';
 import { chainId } from './digest.ts';
 import { inheritDirectories } from './inherit.ts';
+import { REPLACED } from './recipe.ts';
 import type { Unpacker } from './unpack.ts';
 
 export type Layer = LayerRow;
@@ -24,7 +25,6 @@ export interface Hold {
 
 /** Short, so that the mount options of many layers fit into a page. */
 const NAME_BYTES = 5;
-const RECIPE = 'recipe.gz';
 
 export class Layers {
   readonly #root: string;
@@ -53,9 +53,7 @@ export class Layers {
 
   /** The layer's archive, byte for byte as it came; not compressed. Returns its digest (the diff ID) and length. @throws SystemFault when that cannot be had */
   archive(layer: Layer): ReturnType<Archives['layer']> {
-    const recipe = join(this.#root, layer.directory, RECIPE);
-    if (!existsSync(recipe)) throw new SystemFault(`layer ${layer.diffId} cannot be written as it came: its archive had several entries of one name`);
-    return this.archives.layer(this.directory(layer), recipe, layer.diffId);
+    return this.archives.layer(this.directory(layer), join(this.#root, layer.directory), layer.diffId);
   }
 
   /** Bytes of all layers, each counted once. */
@@ -108,11 +106,11 @@ export class Layers {
       mkdirSync(home, { mode: 0o710 });
       mkdirSync(files, { mode: 0o755 });
       faultPoint('layer.directory');
-      const { diffId, size, archiveSize, implicit, faithful } = await this.unpacker.unpack(archive, compression, files, join(home, RECIPE));
+      const { diffId, size, archiveSize, implicit } = await this.unpacker.unpack(archive, compression, files, home);
       faultPoint('layer.unpacked');
       if (expected !== undefined && diffId !== expected) throw new DigestMismatch(expected, diffId);
       inheritDirectories(files, implicit, this.lower(below));
-      if (!faithful) await rm(join(home, RECIPE));
+      if ((await stat(join(home, REPLACED))).size === 0) await rm(join(home, REPLACED));
       return this.#ready(hold, { chainId: chainId(below.at(-1) ?? '', diffId), diffId, parent: below.at(-1) ?? '', directory, size, archiveSize });
     } catch (error) {
       await this.#takeAway(directory);

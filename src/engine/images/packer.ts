@@ -2,20 +2,20 @@
  * The packer, a process of its own (bundled to dist/packer.cjs): the unpacker's other direction. It jails itself in the files that it is to read,
  * writes an archive (or the changes, as JSON lines) to stdout, and tells on descriptor 3, as one JSON document, whether that is all of it.
  *
- *   node packer.cjs PARENT-PID JOB  >archive  3>report  4<what the job reads by a descriptor: a recipe, a directory
+ *   node packer.cjs PARENT-PID JOB  >archive  3>report  4<… 5<what the job reads by descriptors: a directory, a recipe and what was replaced
  *
  * Mounts that a job needs are its own (mount_namespaces(7)): they go with it, however it ends. Writing blocks: who reads slowly slows it.
  */
 import { createHash } from 'node:crypto';
-import { closeSync, fstatSync, mkdirSync, readSync, writeSync } from 'node:fs';
+import { closeSync, createReadStream, mkdirSync, readSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { gunzipSync } from 'node:zlib';
 import { dieWithParent, jailProcess } from '../../sys/jail.ts';
 import { mount, MS, ownMounts } from '../../sys/mount.ts';
 import { compare } from './compare.ts';
+import { decompress } from './compression.ts';
 import { overlay } from './overlay.ts';
 import { openPlain, Packer } from './pack.ts';
-import { RECIPE_BYTES, RECIPE_HEAD } from './recipe.ts';
+import { replacedBodies, steps } from './recipe.ts';
 import { TRAILER } from './tar-writer.ts';
 
 /** `scratch` is an empty directory, for the job's own mounts; layers are told topmost first. */
@@ -36,6 +36,7 @@ export type Report = { ok: true; /** Of an archive: its digest and length. */ di
 const STDOUT = 1;
 const REPORT = 3;
 const RECIPE = 4;
+const REPLACED = 5;
 const FLUSH_AT = 1 << 20;
 
 /** Collects small pieces: a write costs more than a copy. */
@@ -68,13 +69,13 @@ class Output {
   }
 }
 
-function main([parent, text]: string[]): void {
+async function main([parent, text]: string[]): Promise<void> {
   if (!dieWithParent(Number(parent))) return;
   process.umask(0);
   let report: Report;
   try {
     const output = new Output();
-    run(JSON.parse(text!) as Job, output);
+    await run(JSON.parse(text!) as Job, output);
     report = { ok: true, digest: output.finish(), size: output.size };
   } catch (error) {
     // Nobody is there any more who would read on.
@@ -84,7 +85,7 @@ function main([parent, text]: string[]): void {
   writeSync(REPORT, JSON.stringify(report));
 }
 
-function run(job: Job, output: Output): void {
+async function run(job: Job, output: Output): Promise<void> {
   switch (job.kind) {
     case 'tree': case 'upper': {
       jailProcess(job.root);
@@ -96,11 +97,9 @@ function run(job: Job, output: Output): void {
       jailProcess(job.scratch);
       return archive(output, false);
     case 'changes': return changes(job, output);
-    case 'recipe': {
-      const records = recipe();
+    case 'recipe':
       jailProcess(job.root);
-      return follow(records, output);
-    }
+      return follow(output);
   }
 }
 
@@ -121,35 +120,38 @@ function changes({ upper, lower, scratch }: { upper: string; lower: string[]; sc
   for (const change of compare('/upper', '/lower')) output.write(Buffer.from(`${JSON.stringify(change)}\n`));
 }
 
-// Read whole: it is some ten bytes a file when packed.
-function recipe(): Buffer {
-  const packed = Buffer.allocUnsafe(fstatSync(RECIPE).size);
-  for (let at = 0; at < packed.length; ) {
-    const n = readSync(RECIPE, packed, at, packed.length - at, at);
-    if (n === 0) throw new Error('the recipe is cut off');
-    at += n;
+async function follow(output: Output): Promise<void> {
+  const replaced = replacedBodies(REPLACED);
+  let files = 0;
+  for await (const step of steps(decompress(createReadStream('', { fd: RECIPE, autoClose: false }), 'gzip'))) {
+    if ('bytes' in step) {
+      output.write(step.bytes);
+      continue;
+    }
+    const { path, size } = step;
+    const offset = replaced.get(files++);
+    const left = offset === undefined ? file(path, size, output) : body(REPLACED, offset, size, output);
+    if (left > 0) throw new Error(`${JSON.stringify(path)} has lost ${left} of its ${size} bytes`);
   }
-  return gunzipSync(packed);
 }
 
-function follow(records: Buffer, output: Output): void {
-  for (let at = 0; at < records.length; ) {
-    const body = records.subarray(at + RECIPE_HEAD, at + RECIPE_HEAD + records.readUInt32LE(at + 1));
-    if (records[at] === RECIPE_BYTES) output.write(body);
-    else file(body.toString('latin1', 8), Number(body.readBigUInt64LE(0)), output);
-    at += RECIPE_HEAD + body.length;
+function file(path: string, size: number, output: Output): number {
+  const fd = openPlain(path);
+  if (fd === undefined) throw new Error(`${JSON.stringify(path)} is no file any more`);
+  try {
+    return body(fd, null, size, output);
+  } finally {
+    closeSync(fd);
   }
 }
 
 const CHUNK = Buffer.allocUnsafe(FLUSH_AT);
 
-function file(path: string, size: number, output: Output): void {
-  const fd = openPlain(path);
-  if (fd === undefined) throw new Error(`${JSON.stringify(path)} is no file any more`);
+// Returns how many bytes are missing.
+function body(fd: number, offset: number | null, size: number, output: Output): number {
   let left = size;
-  for (let n; left > 0 && (n = readSync(fd, CHUNK, 0, Math.min(left, FLUSH_AT), null)) > 0; left -= n) output.write(CHUNK.subarray(0, n));
-  closeSync(fd);
-  if (left > 0) throw new Error(`${JSON.stringify(path)} has lost ${left} of its ${size} bytes`);
+  for (let n; left > 0 && (n = readSync(fd, CHUNK, 0, Math.min(left, FLUSH_AT), offset === null ? null : offset + size - left)) > 0; left -= n) output.write(CHUNK.subarray(0, n));
+  return left;
 }
 
-main(process.argv.slice(2));
+void main(process.argv.slice(2));

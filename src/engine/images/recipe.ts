@@ -3,53 +3,147 @@
  * (headers, padding, trailer), so that a layer that was unpacked can be saved or pushed under the same digest.
  *
  * On disk: gzip; records of a type byte, a length (u32, little-endian) and that many bytes. Type 0: bytes of the archive.
- * Type 1: a size (u64) and a path: the file's body, read in a jail again, since the path may lead through the layer's own links.
+ * Type 1: a size (u64) and a path without links: the file's body.
+ *
+ * A file that a later entry of the same archive replaced is not among the layer's files. Its body is in a second file, `replaced`:
+ * for each of them which record of type 1 it belongs to (u64, counted from 0), its size (u64) and its bytes.
  */
-import { writeSync } from 'node:fs';
-import { gzipSync } from 'node:zlib';
+import { closeSync, constants, fstatSync, openSync, readSync, writeSync } from 'node:fs';
+import { promisify } from 'node:util';
+import { gzip, type ZlibOptions } from 'node:zlib';
 
-export const RECIPE_BYTES = 0;
-export const RECIPE_FILE = 1;
-export const RECIPE_HEAD = 5;
-const FLUSH_AT = 256 * 1024;
+export const RECIPE = 'recipe.gz';
+export const REPLACED = 'replaced';
+
+const BYTES = 0;
+const FILE = 1;
+const HEAD = 5;
+const U64 = 8;
+const BLOCK = 256 * 1024;
+const COPY_SIZE = 1 << 20;
 /** Most of it is zeros: the fastest level does. */
 const LEVEL = 1;
+/** Blocks that wait to be packed. */
+const MAX_WAITING = 4;
+
+/** In the thread pool: the unpacker's own thread has other things to do. */
+const pack = promisify<Buffer, ZlibOptions, Buffer>(gzip);
 
 export class RecipeWriter {
-  #pending: Buffer[] = [];
-  #length = 0;
+  #block = Buffer.allocUnsafe(BLOCK);
+  #filled = 0;
+  /** Where the length of the present record of bytes is: what comes next is added to it. -1 when there is none. */
+  #open = -1;
+  #files = 0;
+  /** Records of files that are still there, by path. */
+  readonly #records = new Map<string, number>();
+  #packed = Promise.resolve();
+  #waiting = 0;
 
-  constructor(private readonly fd: number) {}
+  constructor(private readonly fd: number, private readonly replacedFd: number) {}
 
   bytes(bytes: Buffer): void {
-    // Copied: the caller's memory is used again.
-    this.#record(RECIPE_BYTES, Buffer.from(bytes));
+    for (let at = 0; at < bytes.length; ) {
+      if (this.#open < 0) this.#begin(BYTES, 0, 1);
+      const n = bytes.copy(this.#block, this.#filled, at);
+      this.#filled += n;
+      at += n;
+      this.#block.writeUInt32LE(this.#filled - this.#open - 4, this.#open);
+      if (this.#filled === BLOCK) this.#next();
+    }
   }
 
-  /** `path` has one character a byte. */
+  /** `path` has one character a byte, and no link in it. */
   file(path: string, size: number): void {
-    const head = Buffer.alloc(8);
-    head.writeBigUInt64LE(BigInt(size));
-    this.#record(RECIPE_FILE, Buffer.concat([head, Buffer.from(path, 'latin1')]));
+    const length = U64 + path.length;
+    this.#begin(FILE, length, length);
+    this.#open = -1;
+    this.#block.writeBigUInt64LE(BigInt(size), this.#filled);
+    this.#block.write(path, this.#filled + U64, 'latin1');
+    this.#filled += length;
+    this.#records.set(path, this.#files++);
   }
 
-  finish(): void {
-    this.#flush();
+  /** The file at `path` is about to be taken away: keeps its body, where an earlier record is of it. */
+  keep(path: string): void {
+    const record = this.#records.get(path);
+    if (record === undefined) return;
+    this.#records.delete(path);
+    const fd = openSync(Buffer.from(path, 'latin1'), constants.O_RDONLY | constants.O_NOFOLLOW);
+    try {
+      const head = Buffer.alloc(2 * U64);
+      head.writeBigUInt64LE(BigInt(record));
+      head.writeBigUInt64LE(BigInt(fstatSync(fd).size), U64);
+      writeAll(this.replacedFd, head);
+      const buffer = Buffer.allocUnsafe(COPY_SIZE);
+      for (let n; (n = readSync(fd, buffer, 0, COPY_SIZE, null)) > 0; ) writeAll(this.replacedFd, buffer.subarray(0, n));
+    } finally {
+      closeSync(fd);
+    }
   }
 
-  #record(type: number, body: Buffer): void {
-    const head = Buffer.alloc(RECIPE_HEAD);
-    head[0] = type;
-    head.writeUInt32LE(body.length, 1);
-    this.#pending.push(head, body);
-    this.#length += RECIPE_HEAD + body.length;
-    if (this.#length >= FLUSH_AT) this.#flush();
+  /** Returns when not too much waits to be packed. */
+  async room(): Promise<void> {
+    while (this.#waiting > MAX_WAITING) await this.#packed;
   }
 
-  #flush(): void {
-    const packed = gzipSync(Buffer.concat(this.#pending), { level: LEVEL });
-    for (let at = 0; at < packed.length; ) at += writeSync(this.fd, packed, at);
-    this.#pending = [];
-    this.#length = 0;
+  /** All of it is written. */
+  async finish(): Promise<void> {
+    this.#next();
+    await this.#packed;
   }
+
+  #begin(type: number, length: number, room: number): void {
+    if (this.#filled + HEAD + room > BLOCK) this.#next();
+    this.#block[this.#filled] = type;
+    this.#block.writeUInt32LE(length, this.#filled + 1);
+    this.#open = this.#filled + 1;
+    this.#filled += HEAD;
+  }
+
+  #next(): void {
+    const full = this.#block.subarray(0, this.#filled);
+    this.#block = Buffer.allocUnsafe(BLOCK);
+    this.#filled = 0;
+    this.#open = -1;
+    this.#waiting++;
+    this.#packed = Promise.all([pack(full, { level: LEVEL }), this.#packed]).then(([packed]) => {
+      writeAll(this.fd, packed);
+      this.#waiting--;
+    });
+    // It is `room` or `finish` that tells.
+    this.#packed.catch(() => undefined);
+  }
+}
+
+/** What a recipe says is to be written next. */
+export type Step = { bytes: Buffer } | { path: string; size: number };
+
+/** Reads a recipe. */
+export async function* steps(packed: AsyncIterable<Buffer>): AsyncGenerator<Step> {
+  let rest: Buffer = Buffer.alloc(0);
+  for await (const chunk of packed) {
+    rest = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
+    let at = 0;
+    for (let end; at + HEAD <= rest.length && (end = at + HEAD + rest.readUInt32LE(at + 1)) <= rest.length; at = end) {
+      const body = rest.subarray(at + HEAD, end);
+      yield rest[at] === BYTES ? { bytes: body } : { path: body.toString('latin1', U64), size: Number(body.readBigUInt64LE(0)) };
+    }
+    rest = Buffer.from(rest.subarray(at));
+  }
+  if (rest.length > 0) throw new Error('the recipe is cut off');
+}
+
+/** Where in the file of replaced bodies that of each record is. */
+export function replacedBodies(fd: number): Map<number, number> {
+  const offsets = new Map<number, number>();
+  const head = Buffer.alloc(2 * U64);
+  for (let at = 0; readSync(fd, head, 0, head.length, at) === head.length; at += head.length + Number(head.readBigUInt64LE(U64))) {
+    offsets.set(Number(head.readBigUInt64LE(0)), at + head.length);
+  }
+  return offsets;
+}
+
+function writeAll(fd: number, bytes: Buffer): void {
+  for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at);
 }

@@ -20,6 +20,12 @@ const TYPES: Record<string, TarType> = {
 const MAX_SPECIAL = 1 << 20;
 const EMPTY = Buffer.alloc(0);
 const ZEROS = Buffer.alloc(BLOCK);
+const POSIX = Buffer.from('ustar\0');
+const SLASH = Buffer.from('/');
+/** Values that hold for all that follows: nobody needs more, and each entry is read with all of them. */
+const MAX_GLOBAL = 64 * 1024;
+/** Of a value in an error. */
+const MAX_SHOWN = 100;
 
 type Pax = Map<string, Buffer>;
 const NO_PAX: Pax = new Map();
@@ -99,13 +105,13 @@ export class TarReader {
       return;
     }
     if (this.#zeroBlocks > 0) throw new TarError('invalid tar header: an entry behind an end-of-archive block');
-    const sum = octal(field(block, 'checksum'), 'checksum');
+    const sum = octal(block, 'checksum');
     const { unsigned, signed } = checksums(block);
     if (sum !== unsigned && sum !== signed) throw new TarError('invalid tar header: wrong checksum');
 
     const flag = String.fromCharCode(block[FIELDS.type[0]]!);
     if (flag === 'x' || flag === 'g' || flag === 'L' || flag === 'K') {
-      const size = numeric(field(block, 'size'), 'size');
+      const size = numeric(block, 'size');
       if (size < 0 || size > MAX_SPECIAL) throw new TarError(`a header of ${size} bytes is too long`);
       this.#specialType = flag;
       this.#specialSize = size;
@@ -141,15 +147,16 @@ export class TarReader {
           if (value.length > 0) this.#global.set(key, value);
           else this.#global.delete(key);
         }
+        if (weight(this.#global) > MAX_GLOBAL) throw new TarError(`global headers of more than ${MAX_GLOBAL} bytes`);
     }
   }
 
   #assemble(block: Buffer, flag: string): TarEntry {
     const pax = this.#merged();
-    const text = (key: string): string | undefined => pax.get(key)?.toString('latin1');
+    const said = (key: string): string | undefined => pax.get(key)?.toString('latin1');
 
     let path: Buffer = this.#longName ?? pax.get('path') ?? headerPath(block);
-    if (flag === 'S' || [...pax.keys()].some((key) => key.startsWith('GNU.sparse.'))) {
+    if (flag === 'S' || (pax.size > 0 && [...pax.keys()].some((key) => key.startsWith('GNU.sparse.')))) {
       throw new TarError(`sparse file ${quote(pax.get('GNU.sparse.name') ?? path)}: sparse archives are not supported (make it without --sparse)`);
     }
     let type = TYPES[flag];
@@ -157,24 +164,24 @@ export class TarReader {
     // Before there was a type for them, directories were files whose name ends in a slash.
     if (type === 'file' && flag !== '7' && path.at(-1) === 0x2f) type = 'directory';
     path = Buffer.from(path);
-    const link = Buffer.from(this.#longLink ?? pax.get('linkpath') ?? untilNul(field(block, 'link')));
+    const link = type === 'hardlink' || type === 'symlink' ? Buffer.from(this.#longLink ?? pax.get('linkpath') ?? text(block, 'link')) : EMPTY;
     if (path.includes(0) || link.includes(0)) throw new TarError(`${quote(path)}: a NUL in a name`);
 
     const isDevice = type === 'character' || type === 'block';
-    const size = type === 'file' ? integer(text('size'), 'size') ?? numeric(field(block, 'size'), 'size') : 0;
+    const size = type === 'file' ? integer(said('size'), 'size') ?? numeric(block, 'size') : 0;
     if (size < 0) throw new TarError(`${quote(path)}: a size of ${size}`);
     const entry: TarEntry = {
-      type, path, link: type === 'hardlink' || type === 'symlink' ? link : EMPTY,
-      mode: numeric(field(block, 'mode'), 'mode') & 0o7777,
-      uid: id(integer(text('uid'), 'uid') ?? numeric(field(block, 'uid'), 'uid'), path),
-      gid: id(integer(text('gid'), 'gid') ?? numeric(field(block, 'gid'), 'gid'), path),
+      type, path, link,
+      mode: numeric(block, 'mode') & 0o7777,
+      uid: id(integer(said('uid'), 'uid') ?? numeric(block, 'uid'), path),
+      gid: id(integer(said('gid'), 'gid') ?? numeric(block, 'gid'), path),
       size,
-      mtime: time(text('mtime')) ?? BigInt(numeric(field(block, 'mtime'), 'mtime')) * 1_000_000_000n,
-      major: isDevice ? numeric(field(block, 'major'), 'major') : 0,
-      minor: isDevice ? numeric(field(block, 'minor'), 'minor') : 0,
+      mtime: time(said('mtime')) ?? BigInt(numeric(block, 'mtime')) * 1_000_000_000n,
+      major: isDevice ? numeric(block, 'major') : 0,
+      minor: isDevice ? numeric(block, 'minor') : 0,
       xattrs: new Map(),
     };
-    const atime = time(text('atime'));
+    const atime = time(said('atime'));
     if (atime !== undefined) entry.atime = atime;
     for (const [key, value] of pax) if (key.startsWith(XATTR_PREFIX)) entry.xattrs.set(key.slice(XATTR_PREFIX.length), Buffer.from(value));
     return entry;
@@ -189,54 +196,56 @@ export class TarReader {
   }
 }
 
-const field = (block: Buffer, name: keyof typeof FIELDS): Buffer => block.subarray(FIELDS[name][0], FIELDS[name][0] + FIELDS[name][1]);
+type Field = keyof typeof FIELDS;
 
 function untilNul(bytes: Buffer): Buffer {
   const nul = bytes.indexOf(0);
   return nul < 0 ? bytes : bytes.subarray(0, nul);
 }
 
+const text = (block: Buffer, name: Field, length: number = FIELDS[name][1]): Buffer => untilNul(block.subarray(FIELDS[name][0], FIELDS[name][0] + length));
+
 // Only POSIX has a prefix there; GNU keeps times in it, star its own fields behind a shorter one.
 function headerPath(block: Buffer): Buffer {
   const STAR_PREFIX = 131;
-  const name = untilNul(field(block, 'name'));
-  if (field(block, 'magic').toString('latin1', 0, 6) !== 'ustar\0') return name;
+  const name = text(block, 'name');
+  if (block.compare(POSIX, 0, POSIX.length, FIELDS.magic[0], FIELDS.magic[0] + POSIX.length) !== 0) return name;
+  if (block[FIELDS.prefix[0]] === 0) return name;
   const isStar = block.toString('latin1', 508, 512) === 'tar\0';
-  const prefix = untilNul(isStar ? field(block, 'prefix').subarray(0, STAR_PREFIX) : field(block, 'prefix'));
-  return prefix.length > 0 ? Buffer.concat([prefix, Buffer.from('/'), name]) : name;
+  return Buffer.concat([text(block, 'prefix', isStar ? STAR_PREFIX : FIELDS.prefix[1]), SLASH, name]);
 }
 
 // Octal text, or (GNU) big-endian two's complement with the first bit set.
-function numeric(bytes: Buffer, what: string): number {
-  if (!(bytes[0]! & 0x80)) return octal(bytes, what);
-  const negative = (bytes[0]! & 0x40) !== 0;
-  let value = negative ? -1n : 0n;
-  bytes.forEach((byte, i) => {
-    const bits = i === 0 ? (negative ? byte | 0x80 : byte & 0x7f) : byte;
-    value = (value << 8n) | BigInt(bits);
-  });
-  return safe(value, what);
+function numeric(block: Buffer, name: Field): number {
+  const [start, length] = FIELDS[name];
+  const first = block[start]!;
+  if (!(first & 0x80)) return octal(block, name);
+  const negative = (first & 0x40) !== 0;
+  let value = BigInt(negative ? first - 0x100 : first & 0x7f);
+  for (const byte of block.subarray(start + 1, start + length)) value = (value << 8n) | BigInt(byte);
+  return safe(value, name);
 }
 
-function octal(bytes: Buffer, what: string): number {
+function octal(block: Buffer, name: Field): number {
+  const [start, length] = FIELDS[name];
   // Nearly all: digits up to a NUL or a space.
   let value = 0;
-  for (let i = 0; i < bytes.length; i++) {
-    const digit = bytes[i]! - 0x30;
+  for (let i = start; i < start + length; i++) {
+    const digit = block[i]! - 0x30;
     if (digit >= 0 && digit < 8) value = value * 8 + digit;
-    else if (i > 0 && (bytes[i] === 0 || bytes[i] === 0x20)) return value;
+    else if (i > start && (digit === -0x30 || digit === -0x10)) return value;
     else break;
   }
-  const text = bytes.toString('latin1').replace(/^[ \0]+/, '').replace(/[ \0].*$/s, '');
-  if (text === '') return 0;
-  if (!/^[0-7]+$/.test(text)) throw new TarError(`invalid tar header: ${what} ${JSON.stringify(text)} is no octal number`);
-  return parseInt(text, 8);
+  const words = block.toString('latin1', start, start + length).replace(/^[ \0]+/, '').replace(/[ \0].*$/s, '');
+  if (words === '') return 0;
+  if (!/^[0-7]+$/.test(words)) throw new TarError(`invalid tar header: ${name} ${JSON.stringify(words)} is no octal number`);
+  return parseInt(words, 8);
 }
 
-function integer(text: string | undefined, what: string): number | undefined {
-  if (text === undefined) return undefined;
-  if (!/^-?\d+$/.test(text)) throw new TarError(`invalid pax header: ${what}=${JSON.stringify(text)} is no number`);
-  return safe(BigInt(text), what);
+function integer(words: string | undefined, what: string): number | undefined {
+  if (words === undefined) return undefined;
+  if (!/^-?\d{1,40}$/.test(words)) throw new TarError(`invalid pax header: ${what}=${JSON.stringify(words.slice(0, MAX_SHOWN))} is no number`);
+  return safe(BigInt(words), what);
 }
 
 function safe(value: bigint, what: string): number {
@@ -251,13 +260,15 @@ function id(value: number, path: Buffer): number {
 }
 
 // Seconds with an optional fraction, cut after nine digits.
-function time(text: string | undefined): bigint | undefined {
-  if (text === undefined) return undefined;
-  const match = /^(-?)(\d{1,18})(?:\.(\d*))?$/.exec(text);
-  if (!match) throw new TarError(`invalid pax header: time ${JSON.stringify(text)}`);
+function time(words: string | undefined): bigint | undefined {
+  if (words === undefined) return undefined;
+  const match = /^(-?)(\d{1,18})(?:\.(\d*))?$/.exec(words);
+  if (!match) throw new TarError(`invalid pax header: time ${JSON.stringify(words.slice(0, MAX_SHOWN))}`);
   const magnitude = BigInt(match[2]!) * 1_000_000_000n + BigInt((match[3] ?? '').slice(0, 9).padEnd(9, '0'));
   return match[1] ? -magnitude : magnitude;
 }
+
+const weight = (pax: Pax): number => [...pax].reduce((sum, [key, value]) => sum + key.length + value.length, 0);
 
 // Records of `length key=value\n`; the length counts the whole record.
 function parsePax(body: Buffer): Pax {

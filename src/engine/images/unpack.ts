@@ -1,10 +1,12 @@
 /** Unpacks a layer in a jailed process (unpacker.ts). */
 import { spawn, type ChildProcess, type StdioOptions } from 'node:child_process';
 import { closeSync, createReadStream, openSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import type { Fd } from '../../sys/libc.ts';
 import { InvalidParameter, SystemFault } from '../errors.ts';
 import { decodesHere, decompress, feed, type Compression } from './compression.ts';
+import { RECIPE, REPLACED } from './recipe.ts';
 import type { Report } from './unpacker.ts';
 
 export type Unpacked = Extract<Report, { ok: true }>;
@@ -16,16 +18,16 @@ export class Unpacker {
   constructor(private readonly script: string) {}
 
   /**
-   * Unpacks `archive` into the empty directory `directory`; all of it is on disk afterwards.
+   * Unpacks `archive` into the empty directory `directory`; all of it is on disk afterwards, and in `home` its recipe.
    * A stream that turns out bad is still read to its end, behind the caller's back: its sender may listen for the answer only then.
    * @throws InvalidParameter when the archive is broken or tries to get out, SystemFault when the host fails
    */
-  async unpack(archive: AsyncIterable<Buffer> | Fd, compression: Compression, directory: string, recipe: string): Promise<Unpacked> {
+  async unpack(archive: AsyncIterable<Buffer> | Fd, compression: Compression, directory: string, home: string): Promise<Unpacked> {
     // What this Node cannot decode itself is decoded before the jail: its programs are outside.
     const inside = compression === 'none' || decodesHere(compression);
-    if (typeof archive === 'number' && inside) return outcome(await this.#report(this.#spawn(archive, directory, compression, recipe)));
+    if (typeof archive === 'number' && inside) return outcome(await this.#report(this.#spawn(archive, directory, compression, home)));
     const stream = typeof archive === 'number' ? createReadStream('', { fd: archive, autoClose: false, start: 0 }) : archive;
-    const child = this.#spawn('pipe', directory, inside ? compression : 'none', recipe);
+    const child = this.#spawn('pipe', directory, inside ? compression : 'none', home);
     let fault: unknown;
     feed(inside ? stream : decompress(stream, compression), child.stdin!).catch((error: unknown) => {
       fault = error;
@@ -38,14 +40,14 @@ export class Unpacker {
     return outcome(report);
   }
 
-  #spawn(stdin: 'pipe' | Fd, directory: string, compression: Compression, recipe: string): ChildProcess {
-    const recipeFd = openSync(recipe, 'wx', 0o600);
+  #spawn(stdin: 'pipe' | Fd, directory: string, compression: Compression, home: string): ChildProcess {
+    const files = [RECIPE, REPLACED].map((name) => openSync(join(home, name), 'wx', 0o600));
     try {
-      const stdio: StdioOptions = [stdin, 'ignore', 'pipe', 'pipe', recipeFd];
+      const stdio: StdioOptions = [stdin, 'ignore', 'pipe', 'pipe', ...files];
       // A clean environment: NODE_OPTIONS and NODE_EXTRA_CA_CERTS are the daemon's, and the latter costs 50 ms.
       return spawn(process.execPath, [this.script, directory, compression, String(process.pid)], { stdio, env: {} });
     } finally {
-      closeSync(recipeFd);
+      files.forEach((fd) => closeSync(fd));
     }
   }
 

@@ -1,40 +1,46 @@
 /**
  * The unpacker, a process of its own (bundled to dist/unpacker.cjs): reads a layer's archive on stdin, jails itself in the layer's directory,
- * unpacks, and tells on descriptor 3, as one JSON document, what became of it. Descriptor 4 is the recipe's file.
+ * unpacks, and tells on descriptor 3, as one JSON document, what became of it. Descriptors 4 and 5 are the recipe's files (recipe.ts).
  *
- *   node unpacker.cjs DIRECTORY COMPRESSION PARENT-PID  <archive  3>report  4>recipe
+ *   node unpacker.cjs DIRECTORY COMPRESSION PARENT-PID  <archive  3>report  4>recipe.gz  5>replaced
  *
  * DIRECTORY exists and is empty. When the report says `ok` everything is on disk.
  */
-import { createHash } from 'node:crypto';
-import { createReadStream, fsyncSync, writeSync } from 'node:fs';
+import { createReadStream, fstatSync, read, writeSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { isMainThread, workerData } from 'node:worker_threads';
 import { dieWithParent, jailProcess } from '../../sys/jail.ts';
 import { syncFilesystem } from '../../sys/inode.ts';
+import { Bodies, writeBodies } from './bodies.ts';
 import { decompress, type Compression } from './compression.ts';
 import { Extractor } from './extract.ts';
 import { RecipeWriter } from './recipe.ts';
-import { TarReader, type TarEvent } from './tar-reader.ts';
+import { TarReader } from './tar-reader.ts';
 import { TarError } from './tar.ts';
 
 export type Report =
-  | { ok: true; diffId: string; size: number; /** Bytes of the archive, not compressed. */ archiveSize: number; /** Directories that no entry named, one character a byte. */ implicit: string[]; /** The recipe gives the same archive again. */ faithful: boolean }
+  | { ok: true; diffId: string; size: number; /** Bytes of the archive, not compressed. */ archiveSize: number; /** Directories that no entry named, one character a byte. */ implicit: string[] }
   | { ok: false; fault: 'archive' | 'host'; message: string };
 
 const STDIN = 0;
 const REPORT = 3;
 const RECIPE = 4;
+const REPLACED = 5;
 const READ_SIZE = 1 << 20;
+/** Of an archive that is shorter a second thread's start costs more than it saves. */
+const WORTH_A_THREAD = 4 << 20;
 
 /** What the parent could not start with is the parent's to see on stderr; what the archive does wrong is reported. */
 async function main([directory, compression, parent]: string[]): Promise<void> {
   if (!dieWithParent(Number(parent))) return;
   process.umask(0);
   // Loaded now: nothing can be once the jail is shut.
-  const hash = createHash('sha256');
+  const bodies = new Bodies(isShort() ? undefined : fileURLToPath(import.meta.url));
   jailProcess(directory!);
   let report: Report;
   try {
-    report = await unpack(hash, compression as Compression);
+    report = await new Unpacking(bodies).run(compression as Compression);
   } catch (error) {
     const isArchive = error instanceof TarError || (error as Error).name === 'InvalidParameter';
     report = { ok: false, fault: isArchive ? 'archive' : 'host', message: (error as Error).message };
@@ -43,40 +49,86 @@ async function main([directory, compression, parent]: string[]): Promise<void> {
   process.exit(0);
 }
 
-async function unpack(hash: ReturnType<typeof createHash>, compression: Compression): Promise<Report> {
-  const reader = new TarReader();
-  const extractor = new Extractor();
-  const recipe = new RecipeWriter(RECIPE);
-  let kept = false;
-  let archiveSize = 0;
-  const take = (event: TarEvent): void => {
-    switch (event.kind) {
-      case 'entry': {
-        const path = extractor.begin(event.entry);
-        kept = path !== undefined;
-        if (path !== undefined && event.entry.size > 0) recipe.file(path, event.entry.size);
-        return;
-      }
-      case 'data': return kept ? extractor.write(event.bytes) : recipe.bytes(event.bytes);
-      case 'end': return extractor.end();
-      case 'meta': return recipe.bytes(event.bytes);
-    }
-  };
-  const input = createReadStream('', { fd: STDIN, highWaterMark: READ_SIZE, autoClose: false });
-  for await (const chunk of decompress(input, compression)) {
-    hash.update(chunk);
-    archiveSize += chunk.length;
-    for (const event of reader.push(chunk)) take(event);
-  }
-  reader.end();
-  const implicit = extractor.finish();
-  recipe.finish();
-  fsyncSync(RECIPE);
-  syncFilesystem('/');
-  return { ok: true, diffId: `sha256:${hash.digest('hex')}`, size: extractor.size, archiveSize, implicit, faithful: extractor.faithful };
+// Of a stream nobody knows.
+function isShort(): boolean {
+  const input = fstatSync(STDIN);
+  return input.isFile() && input.size < WORTH_A_THREAD;
 }
 
-main(process.argv.slice(2)).catch((error: unknown) => {
-  process.stderr.write(`${(error as Error).stack}\n`);
-  process.exit(1);
-});
+class Unpacking {
+  readonly #reader = new TarReader();
+  readonly #recipe = new RecipeWriter(RECIPE, REPLACED);
+  readonly #extractor: Extractor;
+  /** Whether the present entry's body goes into a file. */
+  #isKept = false;
+  #archiveSize = 0;
+
+  constructor(private readonly bodies: Bodies) {
+    this.#extractor = new Extractor(bodies, (path) => this.#recipe.keep(path));
+  }
+
+  async run(compression: Compression): Promise<Report> {
+    await (compression === 'none' ? this.#plain() : this.#compressed(compression));
+    this.#reader.end();
+    const implicit = this.#extractor.finish();
+    const diffId = `sha256:${this.bodies.finish()}`;
+    await this.#recipe.finish();
+    syncFilesystem('/');
+    return { ok: true, diffId, size: this.#extractor.size, archiveSize: this.#archiveSize, implicit };
+  }
+
+  async #plain(): Promise<void> {
+    const into = promisify(read);
+    for (;;) {
+      const slab = this.bodies.slab();
+      const { bytesRead } = await into(STDIN, slab, 0, slab.length, null);
+      if (bytesRead === 0) return;
+      this.#take(slab.subarray(0, bytesRead));
+      await this.#recipe.room();
+    }
+  }
+
+  async #compressed(compression: Compression): Promise<void> {
+    const input = createReadStream('', { fd: STDIN, highWaterMark: READ_SIZE, autoClose: false });
+    for await (const chunk of decompress(input, compression)) {
+      for (let at = 0; at < chunk.length; ) {
+        const slab = this.bodies.slab();
+        const length = chunk.copy(slab, 0, at);
+        at += length;
+        this.#take(slab.subarray(0, length));
+      }
+      await this.#recipe.room();
+    }
+  }
+
+  // The next bytes, at the beginning of the present slab.
+  #take(bytes: Buffer): void {
+    for (const event of this.#reader.push(bytes)) {
+      switch (event.kind) {
+        case 'entry': {
+          const path = this.#extractor.begin(event.entry);
+          this.#isKept = path !== undefined;
+          if (path !== undefined && event.entry.size > 0) this.#recipe.file(path, event.entry.size);
+          break;
+        }
+        case 'data':
+          if (this.#isKept) this.#extractor.write(event.bytes);
+          else this.#recipe.bytes(event.bytes);
+          break;
+        case 'end': this.#extractor.end(); break;
+        case 'meta': this.#recipe.bytes(event.bytes);
+      }
+    }
+    this.#archiveSize += bytes.length;
+    this.bodies.post(bytes.length);
+  }
+}
+
+if (isMainThread) {
+  main(process.argv.slice(2)).catch((error: unknown) => {
+    process.stderr.write(`${(error as Error).stack}\n`);
+    process.exit(1);
+  });
+} else {
+  writeBodies(workerData as Parameters<typeof writeBodies>[0]);
+}
