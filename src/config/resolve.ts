@@ -1,23 +1,22 @@
 /** From what was given to one checked, frozen Config. */
-import { accessSync, constants, existsSync } from 'node:fs';
-import { isIP } from 'node:net';
-import { delimiter, isAbsolute, join, normalize } from 'node:path';
+import { existsSync } from 'node:fs';
+import { isAbsolute, join, normalize } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import type { Ulimit } from '../engine/containers/config.ts';
-import { formatAddress, parseSubnet } from './addresses.ts';
-import { DEFAULT_SECCOMP_PROFILE, type AddressPool, type Config, type RuntimeConfig } from './config.ts';
+import { absolute } from './absolute.ts';
+import { DEFAULT_SECCOMP_PROFILE, type AddressPool, type Config } from './config.ts';
 import { ConfigError } from './error.ts';
 import type { Raw } from './flags.ts';
 import { DEFAULT_DATA_ROOT, DEFAULT_EXEC_ROOT, namesFor, type Names } from './names.ts';
+import { checkBip, checkBridge, checkDomain, checkIp, checkPools, checkPublishAddress } from './network-checks.ts';
 import { options } from './options.ts';
+import { findProgram } from './program.ts';
+import { checkDefaultRuntime, runtimeTable, type RawRuntime } from './runtimes.ts';
 
 /** One driver, by the names that Docker has given it. */
 const STORAGE_DRIVERS = ['overlay2', 'overlay', 'overlayfs'];
 const LOG_DRIVERS = ['json-file', 'none'];
 const INIT_PROGRAMS = ['tini-static', 'docker-init', 'catatonit', 'tini']; // the static ones first: it runs inside the container
-const KNOWN_RUNTIMES = ['runc', 'crun'];
-/** What containerd calls runc, and clients may ask for. */
-const RUNC_ALIAS = 'io.containerd.runc.v2';
 
 const DEFAULT_SHM_SIZE = 64 * 1024 * 1024;
 const DEFAULT_MTU = 1500;
@@ -35,8 +34,6 @@ export const MAX_SOCKET_PATH = 107;
 /** What a container's socket adds to the exec-root: /c/ID/ctl, with 16 digits of the id. */
 const CONTAINER_SOCKET_SUFFIX = '/c/'.length + 16 + '/ctl'.length;
 export const MAX_EXEC_ROOT = MAX_SOCKET_PATH - CONTAINER_SOCKET_SUFFIX;
-/** IFNAMSIZ less the NUL. */
-const MAX_LINK_NAME = 15;
 
 /** @throws ConfigError that says which setting to change */
 export function resolveConfig(raw: Raw, env: NodeJS.ProcessEnv): Config {
@@ -103,31 +100,11 @@ export function resolveConfig(raw: Raw, env: NodeJS.ProcessEnv): Config {
   return deepFreeze(config);
 }
 
-/** Path of a program: in PATH, or where Debian keeps what only root runs; undefined when it is not installed. */
-export function findProgram(name: string, env: NodeJS.ProcessEnv, also: readonly string[] = []): string | undefined {
-  const directories = [...(env['PATH'] ?? '').split(delimiter).filter(Boolean), '/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin', ...also];
-  return directories.map((directory) => join(directory, name)).find(isExecutable);
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
 function root(key: string, path: string): string {
   const clean = normalize(absolute(key, path)).replace(/(.)\/$/, '$1');
   // overlayfs separates its lower directories by colons and its options by commas.
   if (/[:,\s"\\]/.test(clean)) throw new ConfigError(`invalid ${key}: ${JSON.stringify(path)} must not contain white space, quotes, backslashes, colons or commas`);
   return clean;
-}
-
-function absolute(key: string, path: string): string {
-  if (!isAbsolute(path)) throw new ConfigError(`invalid ${key}: ${JSON.stringify(path)} must be an absolute path`);
-  return path;
 }
 
 function checkRoots(dataRoot: string, execRoot: string): void {
@@ -191,34 +168,6 @@ function checkCgroupParent(parent: string, driver: Config['cgroupDriver'], names
   return path;
 }
 
-interface RawRuntime { path?: string; runtimeArgs?: string[]; runtimeType?: string; options?: unknown }
-
-function runtimeTable(given: Record<string, RawRuntime>, env: NodeJS.ProcessEnv): Record<string, RuntimeConfig> {
-  const table: Record<string, RuntimeConfig> = {};
-  for (const name of KNOWN_RUNTIMES) {
-    const path = findProgram(name, env);
-    if (path) table[name] = { path, args: [] };
-  }
-  for (const [name, { path, runtimeArgs, runtimeType, options: shimOptions }] of Object.entries(given)) {
-    // Its state is kept in a directory of this name.
-    if (!/^[A-Za-z0-9][A-Za-z0-9_.-]*$/.test(name)) throw new ConfigError(`invalid runtime name ${JSON.stringify(name)}: letters, digits, '_', '.' and '-' only`);
-    if (runtimeType !== undefined || shimOptions !== undefined) throw new ConfigError(`runtime ${name}: runtimeType and options name a containerd shim; give the path of an OCI runtime`);
-    if (!path) throw new ConfigError(`runtime ${name}: it has no path`);
-    const found = path.includes('/') ? absolute(`path of runtime ${name}`, path) : findProgram(path, env);
-    if (!found) throw new ConfigError(`runtime ${name}: ${path} is not in PATH`);
-    table[name] = { path: found, args: runtimeArgs ?? [] };
-  }
-  // Without any, the name stands for itself: `check` and the first start say what is missing.
-  table['runc'] ??= { path: 'runc', args: [] };
-  table[RUNC_ALIAS] ??= table['runc'];
-  return table;
-}
-
-function checkDefaultRuntime(name: string, runtimes: Record<string, RuntimeConfig>): string {
-  if (!Object.hasOwn(runtimes, name)) throw new ConfigError(`specified default runtime '${name}' does not exist`);
-  return name;
-}
-
 function checkUlimits(limits: Record<string, Ulimit>): Record<string, Ulimit> {
   return Object.fromEntries(Object.entries(limits).map(([name, { Soft, Hard }]) => {
     if (Hard !== -1 && (Soft === -1 || Soft > Hard)) throw new ConfigError(`invalid default-ulimit ${name}: the soft limit (${Soft}) is above the hard one (${Hard})`);
@@ -246,47 +195,6 @@ function checkInsecureRegistry(registry: string): string {
   if (registry.includes('://')) throw new ConfigError(`insecure registry ${registry} should not contain '://'`);
   if (registry.startsWith('-') || registry.endsWith('-') || registry === '') throw new ConfigError(`invalid insecure registry ${JSON.stringify(registry)}`);
   return registry;
-}
-
-function checkBip(bip: string): string {
-  const invalid = (why: string): ConfigError => new ConfigError(`invalid bip ${JSON.stringify(bip)}: ${why}`);
-  const subnet = parseSubnet(bip);
-  if (!subnet) throw invalid('it must be the address and the subnet of the bridge, e.g. 10.77.0.1/16');
-  if (subnet.prefix > 30 || subnet.prefix < 8) throw invalid(`/${subnet.prefix} leaves no room for containers; /8 to /30 is`);
-  if (subnet.address === subnet.network) throw invalid(`${formatAddress(subnet.address)} names the subnet itself; give the bridge an address in it, e.g. ${formatAddress(subnet.network + 1)}/${subnet.prefix}`);
-  if (subnet.address === subnet.broadcast) throw invalid(`${formatAddress(subnet.address)} is the subnet's broadcast address`);
-  return bip;
-}
-
-function checkBridge(name: string): string {
-  if (name === 'none') throw new ConfigError('invalid bridge: the default network cannot be switched off yet; run containers with --network none');
-  if (Buffer.byteLength(name) > MAX_LINK_NAME || /[\s/:]/.test(name) || name === '.' || name === '..') throw new ConfigError(`invalid bridge ${JSON.stringify(name)}: a link's name has at most ${MAX_LINK_NAME} bytes and no white space, '/' or ':'`);
-  return name;
-}
-
-function checkPools(pools: AddressPool[]): AddressPool[] {
-  for (const { base, size } of pools) {
-    const subnet = parseSubnet(base);
-    if (!subnet) throw new ConfigError(`invalid default-address-pool: base ${JSON.stringify(base)} is no IPv4 subnet, e.g. 10.78.0.0/15`);
-    if (size < subnet.prefix || size > 30) throw new ConfigError(`invalid default-address-pool: networks of size ${size} do not fit into ${base}; ${Math.max(subnet.prefix, 8)} to 30 do`);
-  }
-  return pools.map(({ base, size }) => {
-    const { network, prefix } = parseSubnet(base)!;
-    return { base: `${formatAddress(network)}/${prefix}`, size };
-  });
-}
-
-function checkIp(key: string, address: string): string {
-  if (isIP(address) === 0) throw new ConfigError(`invalid ${key}: ${address} is no IP address`);
-  return address;
-}
-
-// Docker's own default, 0.0.0.0, stands for every address, IPv6 ones too.
-const checkPublishAddress = (address: string): string => (address === '' || address === '0.0.0.0' ? '' : checkIp('ip', address));
-
-function checkDomain(domain: string): string {
-  if (domain !== '.' && !/^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?$/.test(domain)) throw new ConfigError(`invalid dns-search: ${JSON.stringify(domain)} is no domain`);
-  return domain;
 }
 
 function checkLabels(labels: string[]): string[] {

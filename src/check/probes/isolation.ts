@@ -2,7 +2,7 @@
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { dirname, join } from 'node:path';
-import { findProgram } from '../../config/resolve.ts';
+import { findProgram } from '../../config/program.ts';
 import type { Probe } from '../check.ts';
 import { installCommand } from '../packages.ts';
 

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { overlap, parseSubnet } from '../../config/addresses.ts';
-import { findProgram } from '../../config/resolve.ts';
+import { findProgram } from '../../config/program.ts';
 import type { Probe } from '../check.ts';
 import { installCommand } from '../packages.ts';
 import { versionOf } from './programs.ts';

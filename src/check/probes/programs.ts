@@ -2,7 +2,7 @@
 import { execFile } from 'node:child_process';
 import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import { promisify } from 'node:util';
-import { findProgram } from '../../config/resolve.ts';
+import { findProgram } from '../../config/program.ts';
 import type { Probe } from '../check.ts';
 import { installCommand } from '../packages.ts';
 
