@@ -6,7 +6,8 @@ import { Errno, type Fd } from '../../sys/libc.ts';
 import { mount, mountsUnder, MS, unmount } from '../../sys/mount.ts';
 import { SystemFault } from '../errors.ts';
 import { cleaned } from '../spec/mount-points.ts';
-import { volumeEvent, type VolumeHold } from '../volumes/volumes.ts';
+import { volumeEvent } from '../volumes/volume.ts';
+import type { VolumeHold } from '../volumes/volumes.ts';
 import type { Container } from './container.ts';
 import type { Parts } from './parts.ts';
 

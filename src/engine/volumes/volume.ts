@@ -1,4 +1,6 @@
 /** A volume as the engine knows it. */
+import { wallNow } from '../clock.ts';
+import type { NewEvent } from '../events/event.ts';
 
 export interface Volume {
   name: string;
@@ -10,3 +12,7 @@ export interface Volume {
   options: Record<string, string>;
   anonymous: boolean;
 }
+
+/** Its events carry its driver; those of mounts more. */
+export const volumeEvent = (volume: Pick<Volume, 'name' | 'driver'>, action: 'create' | 'destroy' | 'mount' | 'unmount', own: Record<string, string> = {}): NewEvent =>
+  ({ type: 'volume', action, actor: volume.name, attributes: { driver: volume.driver, ...own }, time: wallNow() });

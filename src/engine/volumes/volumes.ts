@@ -1,7 +1,7 @@
 /** Volumes of the local driver: directories that outlive containers. */
 import { randomBytes } from 'node:crypto';
 import { chmodSync, mkdirSync, rmdirSync } from 'node:fs';
-import { lstat, readdir, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { StoredVolume, VolumeStore } from '../../store/volumes.ts';
 import { faultPoint } from '../../sys/fault.ts';
@@ -12,22 +12,14 @@ import { anyPattern, booleanOf } from '../containers/filters.ts';
 import { Conflict, InvalidParameter, NotFound, SystemFault } from '../errors.ts';
 import type { EventLog } from '../events/event-log.ts';
 import { hasLabel } from '../events/filter.ts';
-import type { NewEvent } from '../events/event.ts';
 import { pruneMatcher } from '../prune-filter.ts';
 import { copyUp, finishCopyUp } from './copy-up.ts';
 import { mountDevice } from './device.ts';
-import type { Volume } from './volume.ts';
+import { checkRequest, DRIVER, type VolumeRequest } from './request.ts';
+import { bytesIn } from './size.ts';
+import { volumeEvent, type Volume } from './volume.ts';
 
 export type { Volume } from './volume.ts';
-
-export interface VolumeRequest {
-  /** '' = anonymous: a name of 64 hex digits. */
-  name: string;
-  /** '' = local. */
-  driver: string;
-  labels: Record<string, string>;
-  options: Record<string, string>;
-}
 
 /** Keeps volumes for a container that is being made: nobody removes them before it is there, or given up. */
 export interface VolumeHold {
@@ -44,19 +36,12 @@ export interface VolumeParts {
   usersOf: (name: string) => string[];
 }
 
-const DRIVER = 'local';
 const ANONYMOUS_LABEL = 'com.docker.volume.anonymous';
-const NAME_CHARACTERS = '[a-zA-Z0-9][a-zA-Z0-9_.-]';
-const NAME = new RegExp(`^${NAME_CHARACTERS}+$`);
-const LONGEST_NAME = 255;
 
 const DATA = '_data';
 /** Volumes' own directories: passed through by containers' users, listed by none. */
 const DIRECTORY_MODE = 0o701;
 const DATA_MODE = 0o755;
-
-/** Options of the local driver, each with those that must come with it. */
-const OPTIONS: Record<string, string[]> = { type: ['device'], device: ['type'], o: ['device', 'type'] };
 
 const FILTERS = new Set(['dangling', 'driver', 'label', 'name']);
 
@@ -304,39 +289,10 @@ export class Volumes {
 
 const isDevice = ({ options }: StoredVolume): boolean => Boolean(options.type && options.device);
 
-/** Its events carry its driver; those of mounts more. */
-export const volumeEvent = (volume: Pick<Volume, 'name' | 'driver'>, action: 'create' | 'destroy' | 'mount' | 'unmount', own: Record<string, string> = {}): NewEvent =>
-  ({ type: 'volume', action, actor: volume.name, attributes: { driver: volume.driver, ...own }, time: wallNow() });
-
-function checkRequest(name: string, { driver, options }: VolumeRequest): void {
-  if (driver !== '' && driver !== DRIVER) throw new NotFound(`error looking up volume plugin ${driver}: plugin "${driver}" not found`);
-  if (name.length === 1) throw new InvalidParameter('volume name is too short, names should be at least two alphanumeric characters');
-  if (!NAME.test(name)) {
-    throw new InvalidParameter(`"${name}" includes invalid characters for a local volume name, only "${NAME_CHARACTERS}" are allowed. If you intended to pass a host directory, use absolute path`);
-  }
-  if (name.length > LONGEST_NAME) throw new InvalidParameter(`volume name is too long, names should be at most ${LONGEST_NAME} characters`);
-  for (const key of Object.keys(options)) {
-    if (key === 'size') throw new InvalidParameter('quota size requested but no quota support');
-    const needed = OPTIONS[key];
-    if (!needed) throw new InvalidParameter(`invalid option: "${key}"`);
-    for (const other of needed) if (!options[other]) throw new InvalidParameter(`missing required option: "${other}"`);
-  }
-}
-
 function removeEmpty(path: string): void {
   try {
     rmdirSync(path);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
   }
-}
-
-async function bytesIn(path: string): Promise<number> {
-  const entries = await readdir(path, { withFileTypes: true }).catch(() => []);
-  let bytes = 0;
-  for (const entry of entries) {
-    const inner = join(path, entry.name);
-    bytes += entry.isDirectory() ? await bytesIn(inner) : await lstat(inner).then((s) => s.size, () => 0);
-  }
-  return bytes;
 }

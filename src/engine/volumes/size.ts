@@ -1,0 +1,14 @@
+/** How much a directory takes. */
+import { lstat, readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+
+/** Bytes in everything below `path`; what goes away meanwhile counts nothing. */
+export async function bytesIn(path: string): Promise<number> {
+  const entries = await readdir(path, { withFileTypes: true }).catch(() => []);
+  let bytes = 0;
+  for (const entry of entries) {
+    const inner = join(path, entry.name);
+    bytes += entry.isDirectory() ? await bytesIn(inner) : await lstat(inner).then((s) => s.size, () => 0);
+  }
+  return bytes;
+}
