@@ -1,26 +1,21 @@
 /** Containers: everything a client may ask of them. The registry is in memory; rows and journals are the truth behind it. */
-import { randomBytes } from 'node:crypto';
 import type { Duplex, Readable } from 'node:stream';
 import type { AttachOptions, WaitCondition } from '../../protocol/messages.ts';
-import type { ExecSpec } from '../../protocol/spec.ts';
-import { parseDetachKeys } from '../../protocol/detach-keys.ts';
 import type { Client } from '../client.ts';
 import { Conflict, InvalidParameter, NotFound, SystemFault } from '../errors.ts';
 import { dnsNames } from '../networks/plan.ts';
 import type { Change } from '../images/compare.ts';
-import { withCommand } from '../events/from-journal.ts';
 import type { PathStat, UnpackOptions } from './archive.ts';
-import { execProcess } from '../spec/spec.ts';
 import { cgroupPids } from './cgroups.ts';
 import type { CreateRequest, EndpointRequest, HostConfig } from './config.ts';
 import type { Container } from './container.ts';
 import { connect, disconnect } from './connection.ts';
 import { commitContainer, exportContainer, type CommitRequest } from './commit.ts';
 import { checkName, createContainer } from './creation.ts';
+import { createExec, startExec, type ExecStartOptions } from './exec-start.ts';
 import type { Exec, ExecConfig } from './execs.ts';
 import { filterContainers } from './filters.ts';
-import { containerEvent, Lifecycle, splitMode } from './lifecycle.ts';
-import { linked, NO_LINKS } from './links.ts';
+import { containerEvent, Lifecycle } from './lifecycle.ts';
 import { readLog, type LogEntry, type LogQuery } from './logs.ts';
 import { allow, isRunning } from './moves.ts';
 import { randomName } from './names.ts';
@@ -221,43 +216,13 @@ export class Containers {
   logPath = (c: Container): string => (c.hostConfig.LogConfig.Type === 'json-file' ? logPath(c, this.parts.paths) : '');
 
   async createExec(reference: string, config: ExecConfig): Promise<string> {
-    const { container: c } = await this.#find(reference);
-    if (config.Cmd.length === 0) throw new InvalidParameter('No exec command specified');
-    allow('exec', c);
-    checkEscapeKeys(config.DetachKeys);
-    execProcess(await this.#specInput(c), config); // An unknown user is refused here, as dockerd does.
-    const id = randomBytes(32).toString('hex');
-    this.parts.rows.relaxed(() => {
-      this.parts.execs.add({ id, containerId: c.id, config, running: false, exitCode: null, pid: 0, started: false, ended: 0 });
-      this.parts.events.record(containerEvent(c, withCommand('exec_create', config.Cmd), { execID: id }));
-    });
-    return id;
+    const { container } = await this.#find(reference);
+    return createExec(container, config, this.parts, (other) => this.resolve(other));
   }
 
-  async startExec(id: string, options: { detach: boolean; tty: boolean; consoleSize: [number, number]; framed: boolean }, client?: Client): Promise<void> {
-    const exec = this.parts.execs.get(id);
-    const s = await this.#find(exec.containerId).catch(() => {
-      throw new NotFound(`No such exec instance: ${id}`);
-    });
-    if (exec.started) throw new Conflict(exec.running ? `exec command ${id} is already running` : `exec command ${id} has already run`);
-    allow('exec', s.container);
-    const { config } = exec;
-    const spec: ExecSpec = {
-      id, tty: config.Tty, consoleSize: options.consoleSize[0] > 0 ? options.consoleSize : config.ConsoleSize,
-      attachStdin: config.AttachStdin && !options.detach, attachStdout: config.AttachStdout, attachStderr: config.AttachStderr,
-      process: execProcess(await this.#specInput(s.container), config), detachKeys: parseDetachKeys(config.DetachKeys),
-    };
-    this.parts.execs.markStarted(exec);
-    try {
-      const link = await s.reach();
-      if (!client) return void (await link.request({ op: 'exec', exec: spec }));
-      const attach: AttachOptions = {
-        stdin: config.AttachStdin, stdout: config.AttachStdout, stderr: config.AttachStderr, stream: true, logs: false, framed: options.framed, detachKeys: spec.detachKeys,
-      };
-      await link.handOver<'exec'>({ op: 'exec', exec: spec, options: attach }, client);
-    } finally {
-      await s.pull().catch(() => undefined);
-    }
+  async startExec(id: string, options: ExecStartOptions, client?: Client): Promise<void> {
+    const { exec, supervisor } = await this.#execIn(id);
+    await startExec(exec, supervisor, options, client, this.parts, (other) => this.resolve(other));
   }
 
   async resizeExec(id: string, height: number, width: number): Promise<void> {
@@ -267,12 +232,9 @@ export class Containers {
   }
 
   async inspectExec(id: string): Promise<Exec> {
-    const exec = this.parts.execs.get(id);
-    const s = await this.#find(exec.containerId).catch(() => {
-      throw new NotFound(`No such exec instance: ${id}`);
-    });
+    const { exec, supervisor } = await this.#execIn(id);
     // `docker exec` asks right after its stream has ended: what the shim has journalled by then must be seen.
-    if (exec.started && exec.exitCode === null) await s.refresh().catch(() => undefined);
+    if (exec.started && exec.exitCode === null) await supervisor.refresh().catch(() => undefined);
     return exec;
   }
 
@@ -322,13 +284,14 @@ export class Containers {
     return { ...options, stdin: options.stdin && s.container.config.OpenStdin };
   }
 
-  async #specInput(c: Container) {
-    const pids = new Map<string, number>();
-    const [kind, other] = splitMode(c.hostConfig.PidMode);
-    if (kind === 'container') pids.set(other, (await this.#find(other)).container.state.pid);
-    // A linked container that has gone meanwhile does not keep anybody from looking at this one.
-    const { env } = await linked(c, async (name) => (await this.#find(name)).container).catch(() => NO_LINKS);
-    return { container: c, config: this.parts.config, paths: this.parts.paths, netns: c.netns, linkEnv: env, pidOf: (id: string) => pids.get(id) ?? 0 };
+  // An exec whose container is gone is gone with it.
+  async #execIn(id: string): Promise<{ exec: Exec; supervisor: Supervisor }> {
+    const exec = this.parts.execs.get(id);
+    try {
+      return { exec, supervisor: await this.#find(exec.containerId) };
+    } catch {
+      throw new NotFound(`No such exec instance: ${id}`);
+    }
   }
 
   // Marked at once, so that a second removal is refused; done when it is this container's turn.
@@ -362,14 +325,5 @@ function newName(name: string): string {
     return checkName(name);
   } catch {
     throw new InvalidParameter(`Error when allocating new name: Invalid container name (/${name.replace(/^\//, '')}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`);
-  }
-}
-
-// Its own words, and no 400: an exec's keys are an untyped error in dockerd (moby daemon/exec.go).
-function checkEscapeKeys(keys: string): void {
-  try {
-    parseDetachKeys(keys);
-  } catch {
-    throw new SystemFault(`Invalid escape keys (${keys}) provided`);
   }
 }
