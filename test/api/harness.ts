@@ -4,12 +4,15 @@ import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
+import supertest from 'supertest';
 import { createServer } from '../../src/api/server.ts';
 import type { Engine } from '../../src/engine/engine.ts';
 import { listenUnix } from '../../src/sys/socket.ts';
 
 export interface Api {
-  /** Sends bytes and returns what came until the server closed, or until it has been silent for a moment. */
+  /** For plain requests and answers. */
+  http: ReturnType<typeof supertest>;
+  /** For what is about bytes. Sends them and returns what came until the server closed, or until it has been silent for a moment. */
   raw(request: string | string[], options?: { halfClose?: boolean }): Promise<string>;
   open(): Promise<Socket>;
   close(): Promise<void>;
@@ -27,6 +30,7 @@ export async function serve(engine: unknown): Promise<Api> {
     socket.once('error', reject).once('connect', () => resolve(socket));
   });
   return {
+    http: supertest(`http+unix://${encodeURIComponent(path)}`),
     open,
     async raw(request, { halfClose = false } = {}) {
       const socket = await open();

@@ -29,14 +29,8 @@ beforeAll(async () => {
 });
 afterAll(() => api.close());
 
-async function ask(method: string, path: string, body?: unknown): Promise<{ status: number; json: Record<string, unknown> }> {
-  const text = body === undefined ? '' : JSON.stringify(body);
-  const answer = await api.raw(`${method} ${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n${text ? 'Content-Type: application/json\r\n' : ''}Content-Length: ${text.length}\r\n\r\n${text}`);
-  return { status: Number(answer.split(' ')[1]), json: JSON.parse(answer.slice(answer.indexOf('\r\n\r\n') + 4)) as Record<string, unknown> };
-}
-
 async function hostConfig(version: string, HostConfig: Record<string, unknown>): Promise<Record<string, unknown>> {
-  expect((await ask('POST', `/v${version}/containers/create`, { Image: 'x', HostConfig })).status).toBe(201);
+  await api.http.post(`/v${version}/containers/create`).send({ Image: 'x', HostConfig }).expect(201);
   return created!['HostConfig'] as Record<string, unknown>;
 }
 
@@ -53,60 +47,59 @@ test('create: fields count from the version that brought them to the one that to
   const subpath = { Mounts: [{ Type: 'volume', Target: '/x', VolumeOptions: { Subpath: 'a' } }] };
   expect((await hostConfig('1.44', subpath))['Mounts']).toMatchObject([{ VolumeOptions: { Subpath: '' } }]);
   expect((await hostConfig('1.45', subpath))['Mounts']).toMatchObject([{ VolumeOptions: { Subpath: 'a' } }]);
-  await ask('POST', '/v1.43/containers/create', { Image: 'x', Healthcheck: { Test: ['NONE'], StartInterval: 5_000_000 } });
+  await api.http.post('/v1.43/containers/create').send({ Image: 'x', Healthcheck: { Test: ['NONE'], StartInterval: 5_000_000 } });
   expect(created).toMatchObject({ Healthcheck: { StartInterval: 0 } });
 });
 
 test('create: platform since 1.41', async () => {
-  await ask('POST', '/v1.40/containers/create?platform=linux/arm64', { Image: 'x' });
+  await api.http.post('/v1.40/containers/create?platform=linux/arm64').send({ Image: 'x' });
   expect(created!['platform']).toBeUndefined();
-  await ask('POST', '/v1.41/containers/create?platform=linux/arm64', { Image: 'x' });
+  await api.http.post('/v1.41/containers/create?platform=linux/arm64').send({ Image: 'x' });
   expect(created!['platform']).toBe('linux/arm64');
 });
 
 test('create: one endpoint before 1.44, and the MAC address is an endpoint\'s since', async () => {
   const two = { Image: 'x', NetworkingConfig: { EndpointsConfig: { b: {}, a: {} } } };
-  expect(await ask('POST', '/v1.43/containers/create', two)).toEqual({ status: 400, json: { message: 'Container cannot be created with multiple network endpoints: a, b' } });
-  expect((await ask('POST', '/v1.44/containers/create', two)).status).toBe(201);
+  await api.http.post('/v1.43/containers/create').send(two).expect(400, { message: 'Container cannot be created with multiple network endpoints: a, b' });
+  await api.http.post('/v1.44/containers/create').send(two).expect(201);
 
   const mac = (own?: string) => ({ Image: 'x', MacAddress: '02:00:00:00:00:01', HostConfig: { NetworkMode: 'net' }, ...(own ? { NetworkingConfig: { EndpointsConfig: { net: { MacAddress: own } } } } : {}) });
-  const now = await ask('POST', '/v1.44/containers/create', mac());
-  expect(now.json['Warnings']).toEqual(['The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead.', 'engine']);
+  const now = await api.http.post('/v1.44/containers/create').send(mac());
+  expect(now.body['Warnings']).toEqual(['The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead.', 'engine']);
   expect(created).toMatchObject({ NetworkingConfig: { EndpointsConfig: { net: { MacAddress: '02:00:00:00:00:01' } } } });
-  expect((await ask('POST', '/v1.44/containers/create', mac('02:00:00:00:00:02'))).status).toBe(400);
-  const before = await ask('POST', '/v1.43/containers/create', mac('02:00:00:00:00:02'));
-  expect(before.json['Warnings']).toEqual(['engine']);
+  await api.http.post('/v1.44/containers/create').send(mac('02:00:00:00:00:02')).expect(400);
+  const before = await api.http.post('/v1.43/containers/create').send(mac('02:00:00:00:00:02'));
+  expect(before.body['Warnings']).toEqual(['engine']);
   expect(created).toMatchObject({ NetworkingConfig: { EndpointsConfig: { net: { MacAddress: '02:00:00:00:00:01' } } } });
 });
 
 test('exec: ConsoleSize since 1.42', async () => {
   for (const [version, size] of [['1.41', [0, 0]], ['1.42', [5, 6]]] as const) {
-    expect((await ask('POST', `/v${version}/containers/c/exec`, { Cmd: ['x'], ConsoleSize: [5, 6] })).status).toBe(201);
+    await api.http.post(`/v${version}/containers/c/exec`).send({ Cmd: ['x'], ConsoleSize: [5, 6] }).expect(201);
     expect(exec!['ConsoleSize']).toEqual(size);
   }
 });
 
 test('volumes: a prune of before 1.42 takes named ones too', async () => {
-  expect((await ask('POST', '/v1.41/volumes/prune')).json).toEqual({ VolumesDeleted: [], SpaceReclaimed: 0 });
+  await api.http.post('/v1.41/volumes/prune').expect(200, { VolumesDeleted: [], SpaceReclaimed: 0 });
   expect(pruned!.get('all')).toEqual(['true']);
-  await ask('POST', '/v1.42/volumes/prune');
+  await api.http.post('/v1.42/volumes/prune');
   expect(pruned!.has('all')).toBe(false);
 });
 
 test('df: only what is asked for, since 1.42', async () => {
-  expect((await ask('GET', '/system/df?type=volume')).json).toEqual({ LayersSize: 0, Images: null, Containers: null, Volumes: [], BuildCache: null });
-  expect((await ask('GET', '/v1.41/system/df?type=volume')).json).toEqual({ LayersSize: 7, Images: [], Containers: [], Volumes: [], BuildCache: [] });
-  expect(await ask('GET', '/system/df?type=x')).toEqual({ status: 400, json: { message: 'unknown object type: x' } });
+  await api.http.get('/system/df?type=volume').expect(200, { LayersSize: 0, Images: null, Containers: null, Volumes: [], BuildCache: null });
+  await api.http.get('/v1.41/system/df?type=volume').expect(200, { LayersSize: 7, Images: [], Containers: [], Volumes: [], BuildCache: [] });
+  await api.http.get('/system/df?type=x').expect(400, { message: 'unknown object type: x' });
 });
 
 test('networks: verbose is strict, and there are local ones only', async () => {
-  expect((await ask('GET', '/networks/net?verbose=maybe')).status).toBe(400);
-  expect((await ask('GET', '/networks/net?scope=local')).status).toBe(200);
-  expect(await ask('GET', '/networks/net?scope=swarm')).toEqual({ status: 404, json: { message: 'network net not found' } });
+  await api.http.get('/networks/net?verbose=maybe').expect(400);
+  await api.http.get('/networks/net?scope=local').expect(200);
+  await api.http.get('/networks/net?scope=swarm').expect(404, { message: 'network net not found' });
 });
 
 test('only names of images have slashes, and forms are no JSON', async () => {
-  expect((await ask('GET', '/containers/a%2Fb/json')).json).toEqual({ message: 'page not found' });
-  const form = await api.raw('POST /containers/c/exec HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 5\r\n\r\nCmd=x');
-  expect(form).toContain('unsupported Content-Type header (application/x-www-form-urlencoded): must be \'application/json\'');
+  await api.http.get('/containers/a%2Fb/json').expect(404, { message: 'page not found' });
+  await api.http.post('/containers/c/exec').type('form').send('Cmd=x').expect(400, { message: 'unsupported Content-Type header (application/x-www-form-urlencoded): must be \'application/json\'' });
 });
