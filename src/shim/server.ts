@@ -37,11 +37,17 @@ export class Server {
   #connections = new Set<Socket>();
   #pending = 0;
   #ringing = false;
+  #spokenTo = false;
 
   constructor(private readonly o: ServerOptions) {}
 
   get connections(): number {
     return this.#connections.size;
+  }
+
+  /** Whether anybody has ever connected. */
+  get spokenTo(): boolean {
+    return this.#spokenTo;
   }
 
   /** Requests that are not answered yet. */
@@ -91,6 +97,7 @@ export class Server {
   #accept(socket: Socket): void {
     if (!isTrusted(peerOf(handleOf(socket)).uid)) return void socket.destroy();
     this.#connections.add(socket);
+    this.#spokenTo = true;
     this.o.container.daemonChanged();
     let rest: Buffer = Buffer.alloc(0);
     socket.on('data', (chunk: Buffer) => {

@@ -18,7 +18,7 @@ const LOCK_PATIENCE_MS = 2000;
 const LOCK_POLL_MS = 10;
 /** After the container's end somebody may still want to pull, or to start it again. */
 const LINGER_MS = 1000;
-/** A shim whose container was never started: its daemon died in the start, or thought better of it. */
+/** A shim whose container was never started, or which nobody has spoken to: its daemon died in the start, or thought better of it. */
 const UNUSED_LINGER_MS = 5_000;
 const LOOK_MS = 250;
 const TIDY_MS = 10_000;
@@ -93,7 +93,8 @@ export class Shim {
 
   #linger(): number {
     if (this.#released) return 0;
-    return this.#journal.state.gen > 0 ? LINGER_MS : UNUSED_LINGER_MS;
+    // Whoever had it started may take its time to connect: on a busy host more than a second.
+    return this.#journal.state.gen > 0 && this.#server.spokenTo ? LINGER_MS : UNUSED_LINGER_MS;
   }
 
   #end(): void {

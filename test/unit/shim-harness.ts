@@ -182,6 +182,12 @@ export class TestContainer {
 
   /** Starts a shim and gives the container to it. */
   async adopt(): Promise<Ctl> {
+    await this.spawn();
+    return this.connect();
+  }
+
+  /** The same, and nobody connects to it yet. */
+  async spawn(): Promise<void> {
     const child = spawn(process.execPath, ['--expose-gc', this.bundle], { detached: true, cwd: '/', env: {}, stdio: ['ignore', 'inherit', 'inherit', 'pipe'] });
     this.shim = child;
     const line = child.stdio[3] as Duplex;
@@ -194,7 +200,6 @@ export class TestContainer {
     line.destroy();
     const { error } = JSON.parse(answer) as { error?: string };
     if (error !== undefined) throw new Error(error);
-    return this.connect();
   }
 
   async connect(): Promise<Ctl> {

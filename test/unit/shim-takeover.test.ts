@@ -217,6 +217,21 @@ describe('the lock', { timeout: 30_000 }, () => {
     expect(c.find('adopted')).toHaveLength(1);
   });
 
+  test('a shim waits longer for its first connection than it lingers after the last', async () => {
+    await using c = container('exit 1');
+    await c.start(await c.adopt());
+    await c.until('final');
+    await c.shimEnds();
+    await c.spawn();
+    await sleep(2_500);
+    const ctl = await c.connect();
+    expect((await ctl.ask<'hello'>({ op: 'hello', protocol: 1, daemon: 'test' })).state.final).toBe(true);
+    const left = Date.now();
+    ctl.socket.destroy();
+    await c.shimEnds();
+    expect(Date.now() - left).toBeLessThan(4_500);
+  });
+
   test('a torn journal is repaired before the next record', async () => {
     await using c = container('exit 1');
     const ctl = await c.adopt();
