@@ -187,9 +187,11 @@ const pathOf = (request: FastifyRequest): string => request.raw.url!.replace(/\?
 
 // `/v1.43/x` is `/x` of that version; image names keep their slashes as %2F, so that they are one parameter.
 function rewrite(request: IncomingMessage): string {
-  const found = /^\/v([0-9.]+)(\/.*)$/.exec(request.url!);
+  // A proxy's client names the server too.
+  const asked = request.url!.replace(/^https?:\/\/[^/?]*(?=\/)/i, '');
+  const found = /^\/v([0-9.]+)(\/.*)$/.exec(asked);
   if (found) versions.set(request, found[1]!);
-  const url = found ? found[2]! : request.url!;
+  const url = found ? found[2]! : asked;
   const distributed = /^\/distribution\/(.+)\/json(\?.*)?$/.exec(url);
   if (distributed) return `/distribution/${distributed[1]!.replaceAll('/', '%2F')}/json${distributed[2] ?? ''}`;
   const named = /^\/images\/(.+?)\/(json|history|tag|push|get)(\?.*)?$/.exec(url) ?? /^\/images\/((?!(?:json|create|load|get|prune|search)(?:\?|$)).+?)()(\?.*)?$/.exec(url);

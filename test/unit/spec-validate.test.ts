@@ -151,6 +151,9 @@ describe('HostConfig is refused', () => {
   test('a seccomp profile that is none', () => {
     expect(refusal({ HostConfig: { SecurityOpt: ['seccomp={'] } }).message).toMatch(/^Decoding seccomp profile failed: /);
     expect(refusal({ HostConfig: { SecurityOpt: ['seccomp={}'] } }).message).toBe('Decoding seccomp profile failed: defaultAction is missing');
+    for (const wrong of [{ syscalls: 5 }, { syscalls: [5] }, { syscalls: [null] }, { syscalls: [{ names: 'a', action: 'x' }] }, { syscalls: [{ names: ['a'], action: 'x', includes: { caps: 'y' } }] }, { archMap: {} }, { flags: 'x' }]) {
+      expect(refusal({ HostConfig: { SecurityOpt: [`seccomp=${JSON.stringify({ defaultAction: 'SCMP_ACT_ALLOW', ...wrong })}`] } }).message).toMatch(/^Decoding seccomp profile failed: /);
+    }
   });
 
   test('a volume driver that is not there', () => {

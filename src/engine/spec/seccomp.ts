@@ -129,10 +129,13 @@ function parseProfile(text: string): SeccompProfile {
     throw refused((error as Error).message);
   }
   if (typeof profile !== 'object' || profile === null || typeof profile.defaultAction !== 'string') throw refused('defaultAction is missing');
+  for (const list of ['architectures', 'archMap', 'flags', 'syscalls'] as const) if (profile[list] && !Array.isArray(profile[list])) throw refused(`${list} is no list`);
   if (profile.architectures?.length && profile.archMap?.length) {
     throw refused("both 'architectures' and 'archMap' are specified in the seccomp profile, use either 'architectures' or 'archMap'");
   }
   for (const entry of profile.syscalls ?? []) {
+    const lists = [entry?.names, entry?.args, ...[entry?.includes, entry?.excludes].flatMap((condition) => [condition?.arches, condition?.caps])];
+    if (typeof entry !== 'object' || entry === null || lists.some((list) => list && !Array.isArray(list))) throw refused('a system call rule of another form');
     if (entry.name && entry.names?.length) throw refused("both 'name' and 'names' are specified in the seccomp profile, use either 'name' or 'names'");
     if (!entry.name && !entry.names?.length) throw refused("a system call rule without 'names'");
     if (typeof entry.action !== 'string') throw refused(`the rule for ${entry.name ?? entry.names![0]} has no action`);
