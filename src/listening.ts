@@ -7,7 +7,7 @@ import { chmodSync, chownSync, closeSync, mkdirSync, readFileSync, renameSync, r
 import { dirname, join } from 'node:path';
 import { makeNonBlocking } from './sys/file.ts';
 import type { Fd } from './sys/libc.ts';
-import { isAlive, kill, pidfdGetfd, pidfdOpen, procStat } from './sys/process.ts';
+import { isAlive, kill, pidfdGetfd, pidfdOpen, procStat, SIGKILL } from './sys/process.ts';
 import { connectsTo, listenUnix } from './sys/socket.ts';
 
 /** As dockerd's; the kernel clamps it to somaxconn. */
@@ -16,7 +16,6 @@ const BACKLOG = 4096;
 const MODE = 0o660;
 /** systemd's first passed descriptor. sd_listen_fds(3). */
 const FIRST_FD = 3;
-const SIGKILL = 9;
 
 interface Holder {
   pid: number;

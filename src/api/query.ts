@@ -13,7 +13,7 @@ export type Decoded = boolean | string | string[] | number | undefined;
 type Values = Map<string, string[]>;
 
 /** As Go's url.ParseQuery. @throws InvalidParameter */
-export function parseQuery(text: string): Values {
+function parseQuery(text: string): Values {
   const values: Values = new Map();
   for (const pair of text.split('&')) {
     if (pair === '') continue;

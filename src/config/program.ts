@@ -8,7 +8,8 @@ export function findProgram(name: string, env: NodeJS.ProcessEnv, also: readonly
   return directories.map((directory) => join(directory, name)).find(isExecutable);
 }
 
-function isExecutable(path: string): boolean {
+/** Whether there is a file at `path` that we may run. */
+export function isExecutable(path: string): boolean {
   try {
     accessSync(path, constants.X_OK);
     return true;

@@ -1,7 +1,7 @@
 /** The text form of a detach key sequence: `ctrl-p,ctrl-q`, `a,DEL`, `ctrl-[` (api-wire.md 67). */
 
 /** ctrl-p, ctrl-q. */
-export const DEFAULT_DETACH_KEYS: readonly number[] = [16, 17];
+const DEFAULT_DETACH_KEYS: readonly number[] = [16, 17];
 
 const DELETE = 127;
 // ctrl-@ is 0, ctrl-a 1 … ctrl-_ 31.

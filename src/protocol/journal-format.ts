@@ -4,7 +4,7 @@
  * The daemon reads the file with this when no shim lives; the shim appends to it.
  */
 import type { JournalRecord } from './records.ts';
-import { applyRecord, initialRunState, type RunState } from './runstate.ts';
+import type { RunState } from './runstate.ts';
 
 export interface Snapshot {
   /** Records up to here are folded into it. */
@@ -53,10 +53,6 @@ export function parseJournal(file: Buffer): ParsedJournal {
     }
   }
 }
-
-/** The run state that a journal tells of. */
-export const foldJournal = (journal: ParsedJournal): RunState =>
-  journal.records.reduce(applyRecord, journal.snapshot?.state ?? initialRunState());
 
 export const encodeRecord = (record: JournalRecord): Buffer => encodeLine(JSON.stringify(record));
 export const encodeSnapshot = (snapshot: Snapshot): Buffer => encodeLine(JSON.stringify({ snapshot }));

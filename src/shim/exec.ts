@@ -6,6 +6,7 @@ import { ociJson } from '../protocol/oci-json.ts';
 import type { RunExec } from '../protocol/runstate.ts';
 import type { ExecSpec, ShimSpec } from '../protocol/spec.ts';
 import { removeFile } from '../sys/file.ts';
+import { SIGKILL } from '../sys/process.ts';
 import { Child } from './child.ts';
 import type { Client } from './clients.ts';
 import { startFailure } from './failure.ts';
@@ -29,7 +30,6 @@ export interface ExecSurroundings {
 const DRAIN_CAP_MS = 2000;
 /** Most execs are over sooner: only the others are worth a keeper. */
 const KEEPER_AFTER_MS = 200;
-const SIGKILL = 9;
 /** Enough of an exec's id to tell those of one container apart, short enough for a socket's path. */
 const KEY_DIGITS = 12;
 

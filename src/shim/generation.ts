@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { ShimSpec } from '../protocol/spec.ts';
 import { removeFile } from '../sys/file.ts';
 import type { Fd } from '../sys/libc.ts';
-import { isAlive, kill } from '../sys/process.ts';
+import { isAlive, kill, SIGKILL } from '../sys/process.ts';
 import { cgroupsOf, processesIn } from './cgroup.ts';
 import { Child } from './child.ts';
 import { Inheritance, Keeper } from './keeper.ts';
@@ -27,7 +27,6 @@ export interface Making {
 
 /** After the init's death: how long a process that escaped the container may hold its output open (dockerd waits as long). */
 const DRAIN_CAP_MS = 2000;
-const SIGKILL = 9;
 
 export class Generation {
   readonly #keeper: Keeper;

@@ -3,6 +3,7 @@
  * how it is undone. Each intent is in the journal before it is acted upon. What comes after an end is decided elsewhere
  * (restarts.ts). Whoever calls create(), start(), again(), undo(), pause(), resume() or fail() has the turn (phase.ts).
  */
+import { SIGKILL } from '../sys/process.ts';
 import { Execs, type ExecSurroundings } from './exec.ts';
 import { startFailure, type StartFailure } from './failure.ts';
 import { Generation, type Making } from './generation.ts';
@@ -35,7 +36,6 @@ export interface GenerationsOptions {
   complain: (what: string, error: unknown) => void;
 }
 
-const SIGKILL = 9;
 
 export class Generations {
   readonly execs = new Execs();

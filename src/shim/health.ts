@@ -7,6 +7,7 @@ import type { HealthSpec, ShimSpec } from '../protocol/spec.ts';
 import { removeFile } from '../sys/file.ts';
 import { wallClock } from '../sys/clock.ts';
 import type { Fd } from '../sys/libc.ts';
+import { SIGKILL } from '../sys/process.ts';
 import { Child } from './child.ts';
 import { makeOutputFifo } from './fifo.ts';
 import { now, type Journal } from './journal.ts';
@@ -18,7 +19,6 @@ const MAX_OUTPUT = 4096;
 /** Output that a probe's own children hold open after its end is not waited for longer than this. */
 const DRAIN_MS = 500;
 const NOT_RUN = -1;
-const SIGKILL = 9;
 
 export interface HealthState {
   status: HealthStatus;

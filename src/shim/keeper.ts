@@ -6,7 +6,7 @@
 import { closeSync, existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { removeFile } from '../sys/file.ts';
 import type { Fd } from '../sys/libc.ts';
-import { isAlive, kill, pidfdGetfd, pidfdKill, pidfdOpen, procStat } from '../sys/process.ts';
+import { isAlive, kill, pidfdGetfd, pidfdKill, pidfdOpen, procStat, SIGKILL } from '../sys/process.ts';
 import { spawn } from '../sys/spawn.ts';
 import type { Reaper } from './reaper.ts';
 
@@ -24,7 +24,6 @@ interface KeeperNote extends KeptDescriptors {
   startTime: string;
 }
 
-const SIGKILL = 9;
 const FIRST_KEPT = 3;
 const SLEEP = ['/usr/bin/sleep', '/bin/sleep'].find(existsSync) ?? 'sleep';
 /** One that somebody kills is replaced, but not in a tight loop. */

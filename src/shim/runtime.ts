@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { ShimSpec } from '../protocol/spec.ts';
 import { removeFile } from '../sys/file.ts';
 import { Errno } from '../sys/libc.ts';
-import { kill } from '../sys/process.ts';
+import { kill, SIGKILL } from '../sys/process.ts';
 import { spawn } from '../sys/spawn.ts';
 import type { Death, Reaper } from './reaper.ts';
 
@@ -23,7 +23,6 @@ const CLEAN_ENV = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sb
 const NOTHING: ChildStdio = ['ignore', 'ignore', 'ignore'];
 /** For commands that touch only a container that is there: one that hangs longer will never end. */
 const SHORT_MS = 30_000;
-const SIGKILL = 9;
 
 export class Runtime {
   #running = 0;

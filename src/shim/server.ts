@@ -2,7 +2,7 @@
 import { chmodSync, closeSync } from 'node:fs';
 import { createServer, type Server as NetServer, type Socket } from 'node:net';
 import { join } from 'node:path';
-import { PROTOCOL_VERSION, type Answers, type HandedClient, type Hello, type Op, type Refusal, type Reply, type Request } from '../protocol/messages.ts';
+import { PROTOCOL_VERSION, type Answers, type Doorbell, type HandedClient, type Hello, type Op, type Refusal, type Reply, type Request } from '../protocol/messages.ts';
 import { CTL_SOCKET, FD_SOCKET } from '../protocol/paths.ts';
 import { removeFile } from '../sys/file.ts';
 import { listenUnix, peerOf } from '../sys/socket.ts';
@@ -80,7 +80,8 @@ export class Server {
     this.#ringing = true;
     setImmediate(() => {
       this.#ringing = false;
-      const line = `${JSON.stringify({ ring: this.o.journal.seq })}\n`;
+      const bell: Doorbell = { ring: this.o.journal.seq };
+      const line = `${JSON.stringify(bell)}\n`;
       for (const connection of this.#connections) connection.write(line);
     });
   }

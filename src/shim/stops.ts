@@ -3,6 +3,7 @@
  * turns of others, so that a stop reaches a container whatever else is asked of it. Each is in the journal first: the
  * successor of a shim that dies in the middle goes on with it.
  */
+import { SIGKILL } from '../sys/process.ts';
 import type { StopIntent } from './carried.ts';
 import type { Generation } from './generation.ts';
 import type { Generations } from './generations.ts';
@@ -29,7 +30,6 @@ interface Downfall {
   sent: boolean;
 }
 
-const SIGKILL = 9;
 const NO_DEADLINE = -1;
 /** A dead init takes all with it unless they live in the host's pid namespace: those are killed one by one. */
 const STRAGGLERS_AFTER_MS = 2000;

@@ -10,10 +10,7 @@ const mkfifoCall = declare('int mkfifo(const char *path, unsigned int mode)');
 const mknodCall = declare('int mknod(const char *path, unsigned int mode, unsigned long device)');
 const fcntlCall = declare('int fcntl(int fd, int command, long argument)');
 const fallocateCall = declare('int fallocate(int fd, int mode, long offset, long length)');
-const chrootCall = declare('int chroot(const char *path)');
-const chdirCall = declare('int chdir(const char *path)');
 const getdentsCall = declare('long getdents64(int fd, void *entries, size_t size)');
-const unshareCall = declare('int unshare(int flags)');
 
 const LOCK_EX = 2;
 const LOCK_NB = 4;
@@ -24,7 +21,6 @@ const F_SETFL = 4;
 const F_DUPFD_CLOEXEC = 1030;
 const F_SETPIPE_SZ = 1031;
 const O_NONBLOCK = 0o4000;
-const CLONE_FS = 0x200;
 const DT_UNKNOWN = 0;
 
 /** An exclusive lock that dies with its holder. flock(2). */
@@ -111,11 +107,4 @@ export function replaceFile(path: string, text: string): void {
   renameSync(draft, path);
   faultPoint('rename.after');
   syncDirectory(dirname(path));
-}
-
-/** Jails the calling thread alone under `root`. For worker threads: only synchronous fs calls obey the jail. unshare(2) CLONE_FS, chroot(2). */
-export function jailThread(root: string): void {
-  check(unshareCall(CLONE_FS), 'unshare');
-  check(chrootCall(root), 'chroot', root);
-  check(chdirCall('/'), 'chdir');
 }

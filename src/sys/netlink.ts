@@ -2,7 +2,6 @@
 import { closeSync } from 'node:fs';
 import { faultPoint } from './fault.ts';
 import { addressOf, check, declare, Errno, errno, type Fd } from './libc.ts';
-import { inNetns } from './netns.ts';
 
 const socketCall = declare('int socket(int domain, int type, int protocol)');
 const sendCall = declare('long send(int fd, void *data, size_t length, int flags)');
@@ -98,11 +97,6 @@ export class Netlink {
   /** @param protocol NETLINK_ROUTE or NETLINK_NETFILTER */
   static open(protocol: number): Netlink {
     return new Netlink(check(socketCall(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol), 'socket', 'netlink'));
-  }
-
-  /** A socket in the network namespace that is pinned at `path`. */
-  static openIn(path: string, protocol: number): Netlink {
-    return inNetns(path, () => Netlink.open(protocol));
   }
 
   /** Sends the requests in one go and reads the acknowledgement of each. The kernel works them off in order.

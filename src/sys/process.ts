@@ -10,6 +10,9 @@ const ioctlCall = declare('int ioctl(int fd, unsigned long request, void *argume
 const setpriorityCall = declare('int setpriority(int which, unsigned int who, int priority)');
 const schedSetschedulerCall = declare('int sched_setscheduler(int pid, int policy, void *param)');
 
+/** signal(7) */
+export const SIGKILL = 9;
+
 const PR_SET_CHILD_SUBREAPER = 36;
 const PRIO_PROCESS = 0;
 const SCHED_OTHER = 0;

@@ -77,7 +77,7 @@ export function deliverFd(path: string, data: Buffer, passenger: Fd): void {
 }
 
 /** sendmsg(2) with SCM_RIGHTS. */
-export function sendFds(socket: Fd, data: Buffer, fds: Fd[]): void {
+function sendFds(socket: Fd, data: Buffer, fds: Fd[]): void {
   const control = Buffer.alloc(16 + align8(fds.length * 4));
   control.writeBigUInt64LE(BigInt(16 + fds.length * 4), 0);
   control.writeInt32LE(SOL_SOCKET, 8);

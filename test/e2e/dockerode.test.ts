@@ -2,6 +2,7 @@
 import Docker from 'dockerode';
 import { PassThrough } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { collected } from './collected.ts';
 import { startEngine, type TestEngine } from './engine.ts';
 import { until } from './until.ts';
 
@@ -13,11 +14,6 @@ beforeAll(async () => {
 });
 afterAll(async () => engine?.[Symbol.asyncDispose]());
 
-const collected = (stream: NodeJS.ReadableStream): { text(): string; ended: Promise<void> } => {
-  let text = '';
-  stream.on('data', (chunk: Buffer) => (text += chunk.toString()));
-  return { text: () => text, ended: new Promise((resolve) => stream.on('end', resolve)) };
-};
 
 describe('dockerode', () => {
   test('attach with stdin and without hijack: dockerode writes stdin behind a request that it never ends', async () => {

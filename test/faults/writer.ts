@@ -2,7 +2,7 @@
 import { readFileSync, existsSync } from 'node:fs';
 
 /** Lines a second on each of both streams. */
-export const LINES_PER_SECOND = 2000;
+const LINES_PER_SECOND = 2000;
 const BATCHES_PER_SECOND = 20;
 
 /**

@@ -10,7 +10,7 @@ import { newEntry } from '../../src/engine/images/tar-writer.ts';
 import { S_IFBLK, S_IFCHR, makeNode } from '../../src/sys/inode.ts';
 import { mkfifo } from '../../src/sys/file.ts';
 import { unmount } from '../../src/sys/mount.ts';
-import { getXattr, listXattrs, setXattr } from '../../src/sys/xattr.ts';
+import { getXattr, listXattrs, setXattr } from '../support/xattr.ts';
 import { overlay } from '../../src/engine/images/overlay.ts';
 import { archive, directory, place, symlink, type Place } from '../support/images.ts';
 import { bundles, type Bundles } from '../support/unpacker.ts';

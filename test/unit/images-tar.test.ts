@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { BLOCK, checksums, TarError, type TarEntry, type TarType } from '../../src/engine/images/tar.ts';
 import { TarReader } from '../../src/engine/images/tar-reader.ts';
 import { bodyPadding, encodeHeader, newEntry, TRAILER } from '../../src/engine/images/tar-writer.ts';
-import { getXattr, setXattr } from '../../src/sys/xattr.ts';
+import { getXattr, setXattr } from '../support/xattr.ts';
 
 interface Read {
   entry: TarEntry;

@@ -10,7 +10,7 @@ import { InvalidParameter, SystemFault } from '../../src/engine/errors.ts';
 import type { Layer } from '../../src/engine/images/layers.ts';
 import { checksums } from '../../src/engine/images/tar.ts';
 import { bodyPadding, encodeHeader, newEntry, TRAILER } from '../../src/engine/images/tar-writer.ts';
-import { getXattr, listXattrs, setXattr } from '../../src/sys/xattr.ts';
+import { getXattr, listXattrs, setXattr } from '../support/xattr.ts';
 import { archive, directory, hardlink, place, symlink, type Item, type Place } from '../support/images.ts';
 import { bundles, type Bundles } from '../support/unpacker.ts';
 

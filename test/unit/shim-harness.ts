@@ -52,7 +52,7 @@ export class RefusedByShim extends Error {
 type RequestOf<O extends Op> = Extract<Request, { op: O }>;
 
 /** One connection to `ctl`. */
-export class Ctl {
+class Ctl {
   rings: number[] = [];
   readonly closed: Promise<void>;
   #pending = new Map<number, (reply: Reply) => void>();
@@ -85,7 +85,7 @@ export class Ctl {
 }
 
 /** The client's end of a connection that the shim was given. */
-export class TestClient {
+class TestClient {
   received = Buffer.alloc(0);
   ended = false;
   constructor(readonly socket: Socket) {
@@ -294,7 +294,7 @@ export class TestContainer {
   }
 }
 
-export const ATTACH: AttachOptions = { stdin: false, stdout: true, stderr: true, stream: true, logs: false, framed: true, detachKeys: [] };
+const ATTACH: AttachOptions = { stdin: false, stdout: true, stderr: true, stream: true, logs: false, framed: true, detachKeys: [] };
 
 /** Keepers: processes with a descriptor in the directory. */
 export function processesHolding(directory: string): number[] {

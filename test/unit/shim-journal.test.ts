@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { crc32 as zlibCrc32 } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { crc32, foldJournal, parseJournal } from '../../src/protocol/journal-format.ts';
+import { crc32, parseJournal } from '../../src/protocol/journal-format.ts';
+import { applyRecord } from '../../src/protocol/runstate.ts';
 import type { JournalRecord } from '../../src/protocol/records.ts';
 import { bounded, Journal } from '../../src/shim/journal.ts';
 import { until } from './shim-harness.ts';
@@ -113,7 +114,7 @@ describe('the file', () => {
     expect(statSync(path).size).toBeLessThan(150_000);
     expect(parsed().snapshot!.seq).toBe(1200);
     expect(parsed().records.map((r) => r.seq)).toEqual(Array.from({ length: before.seq + 100 - 1200 }, (_, i) => 1201 + i));
-    expect(foldJournal(parsed())).toEqual(before.state);
+    expect(parsed().records.reduce(applyRecord, parsed().snapshot!.state)).toEqual(before.state);
     const next = new Journal(path, 'boot');
     expect(next.state).toEqual(before.state);
     expect(next.carried).toEqual(before.carried);

@@ -1,8 +1,8 @@
 /** What the daemon itself and its containers are run by: Node, native modules, OCI runtimes, helpers. */
 import { execFile } from 'node:child_process';
-import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { promisify } from 'node:util';
-import { findProgram } from '../../config/program.ts';
+import { findProgram, isExecutable } from '../../config/program.ts';
 import type { Probe } from '../check.ts';
 import { installCommand } from '../packages.ts';
 
@@ -81,15 +81,6 @@ const otherRuntimes: Probe = {
     return { verdict: 'ok', text: others.map(([other, { path }]) => `${other} (${path})`).join(', ') };
   },
 };
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
-}
 
 const seccomp: Probe = {
   subject: 'seccomp profile',

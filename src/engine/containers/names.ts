@@ -18,7 +18,7 @@ export function randomName(taken: (name: string) => boolean, pick: (below: numbe
 
 const words = (list: string): string[] => list.trim().split(/\s+/);
 
-export const ADJECTIVES = words(`
+const ADJECTIVES = words(`
   able agile airy alert amber ample ardent artful awake azure balmy beaming bold bonny brave breezy bright brisk buoyant calm candid canny cheery civil
   clear clever coastal cosy crisp curious dapper daring dashing dauntless deft devoted diligent eager earnest easy elated even fair faithful fearless
   fleet fluent fond frank fresh genial gentle gilded glad gleaming golden graceful grand hale handy hardy hearty helpful honest humble jaunty jolly
@@ -28,7 +28,7 @@ export const ADJECTIVES = words(`
 `);
 
 /** Of people who went or looked far: sailors, scientists, writers, composers. */
-export const SURNAMES = words(`
+const SURNAMES = words(`
   abel adams agnesi airy alcott alder alhazen amundsen anning archimedes aristarchus aryabhata audubon austen avogadro ayrton babbage bach baffin balboa
   banks barents bartok basho becquerel behring bellingham bernoulli berzelius bessel blackwell blake boole bose bougainville bowditch boyle brahe bronte
   brown brunel burbank burney byron cabot cannon cantor carnot carson cartier cauchy cavendish cervantes chandra chaucer chopin cook copernicus coulomb

@@ -47,7 +47,7 @@ export async function removeContainer(s: Supervisor, parts: Parts, lifecycle: Li
 }
 
 /** The second half, for a container that is dead: also what the start-up sweep does with a `removing` row. */
-export async function finishRemoval(s: Supervisor, parts: Parts, lifecycle: Lifecycle, options: RemoveOptions): Promise<void> {
+async function finishRemoval(s: Supervisor, parts: Parts, lifecycle: Lifecycle, options: RemoveOptions): Promise<void> {
   const c = s.container;
   await parts.files.end(c.id);
   await lifecycle.tearDown(s);

@@ -57,7 +57,7 @@ export function readStats(container: Container, cgroup: string): Stats {
 }
 
 /** What the cgroup's directories tell: one for each v1 controller, or one for all. {} when they are gone. */
-export function sampleOf(directories: string[]): Partial<Sample> {
+function sampleOf(directories: string[]): Partial<Sample> {
   const having = (file: string): string | undefined => directories.find((directory) => existsSync(join(directory, file)));
   const accounting = having('cpuacct.usage');
   if (accounting) return sampleV1(accounting, having);
@@ -152,11 +152,11 @@ function ioV2(stat: string): BlkioEntry[] | null {
 }
 
 /** Counters of the interfaces in the process's network namespace, by their names there; undefined when it has but its loopback. proc_pid_net(5). */
-export function networksOf(pid: number): Record<string, InterfaceStats> | undefined {
+function networksOf(pid: number): Record<string, InterfaceStats> | undefined {
   return parseNetDev(pid > 0 ? text(`/proc/${pid}/net`, 'dev') : '');
 }
 
-export function parseNetDev(dev: string): Record<string, InterfaceStats> | undefined {
+function parseNetDev(dev: string): Record<string, InterfaceStats> | undefined {
   const networks: Record<string, InterfaceStats> = {};
   for (const line of dev.split('\n').slice(2)) {
     const [, name, counters] = /^\s*(\S+?):\s*(.*)$/.exec(line) ?? [];

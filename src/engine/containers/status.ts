@@ -54,7 +54,7 @@ function healthSuffix(health: HealthStatus | 'none'): string {
 }
 
 /** The wording of Docker's units.HumanDuration. */
-export function humanDuration(ns: bigint): string {
+function humanDuration(ns: bigint): string {
   const seconds = Number(ns / 1_000_000_000n);
   if (seconds < 1) return 'Less than a second';
   if (seconds === 1) return '1 second';

@@ -41,7 +41,7 @@ async function ps(args: string[], pids: number[]): Promise<string> {
 }
 
 /** Rows of the wanted processes, split into columns; what is left over goes into the last. */
-export function parsePs(output: string, pids: ReadonlySet<number>): Top {
+function parsePs(output: string, pids: ReadonlySet<number>): Top {
   const [head = '', ...lines] = output.split('\n');
   const Titles = fields(head);
   const column = Titles.indexOf('PID');

@@ -4,9 +4,9 @@ import { getXattrAt } from '../../sys/inode.ts';
 import { isOpaque, isWhiteout, look, namesIn } from './pack.ts';
 
 /** Docker's numbers. */
-export const MODIFIED = 0;
-export const ADDED = 1;
-export const DELETED = 2;
+const MODIFIED = 0;
+const ADDED = 1;
+const DELETED = 2;
 
 export interface Change {
   /** One character a byte. */

@@ -57,7 +57,7 @@ export const maskedPaths = (host: Host): string[] => [
   '/proc/timer_stats', '/sys/devices/virtual/powercap', '/sys/firmware', ...host.thermalThrottle,
 ];
 
-export const READONLY_PATHS: readonly string[] = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger'];
+const READONLY_PATHS: readonly string[] = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger'];
 
 /** Docker's defaults on this host, after everything was checked. */
 export function withHostDefaults(asked: HostConfig, config: Config, host: Host): HostConfig {

@@ -51,7 +51,7 @@ export function checkMounts(mounts: readonly MountSpec[]): void {
 }
 
 /** @throws NotFound for any driver but the local one */
-export function checkVolumeDriver(driver: string, name = ''): void {
+function checkVolumeDriver(driver: string, name = ''): void {
   const what = name === '' ? '' : `create ${name}: `;
   if (driver !== '' && driver !== LOCAL_DRIVER) throw new NotFound(`${what}error looking up volume plugin ${driver}: plugin ${JSON.stringify(driver)} not found`);
 }

@@ -35,6 +35,6 @@ export function shimSpecParts(container: Container, _config: Config, logPath: st
 /** Seconds a container gets to stop; -1 = for ever. */
 export const stopTimeout = (seconds: number | undefined): number => (seconds === undefined ? DEFAULT_STOP_TIMEOUT : Math.max(NEVER, seconds));
 
-export function restartPolicy({ Name, MaximumRetryCount }: HostConfig['RestartPolicy']): RestartPolicy {
+function restartPolicy({ Name, MaximumRetryCount }: HostConfig['RestartPolicy']): RestartPolicy {
   return { name: (Name || 'no') as RestartPolicy['name'], maximumRetryCount: Name === 'on-failure' ? MaximumRetryCount : 0 };
 }

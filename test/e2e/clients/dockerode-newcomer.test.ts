@@ -5,6 +5,7 @@ import { text } from 'node:stream/consumers';
 import { extract, pack } from 'tar-stream';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { busyboxTar } from '../busybox.ts';
+import { collected } from '../collected.ts';
 import { startEngine, type TestEngine } from '../engine.ts';
 import { until } from '../until.ts';
 
@@ -16,11 +17,6 @@ beforeAll(async () => {
 });
 afterAll(async () => engine?.[Symbol.asyncDispose]());
 
-const collected = (stream: NodeJS.ReadableStream): { text(): string; ended: Promise<void> } => {
-  let text = '';
-  stream.on('data', (chunk: Buffer) => (text += chunk.toString()));
-  return { text: () => text, ended: new Promise((resolve) => stream.on('end', resolve)) };
-};
 const sink = (): PassThrough & { text(): string } => {
   const stream = new PassThrough();
   return Object.assign(stream, { text: collected(stream).text });

@@ -113,7 +113,7 @@ export class Repository {
 }
 
 /** A blob on its way to the registry. */
-export class Upload {
+class Upload {
   constructor(private readonly session: Session, private readonly transport: Transport, private at: URL) {}
 
   /** Sends all of `bytes`; the registry is told its digest, and checks it. */

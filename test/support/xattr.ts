@@ -1,5 +1,5 @@
 /** Extended attributes as bytes, never through a string. lsetxattr(2), lgetxattr(2), llistxattr(2). */
-import { check, declare, Errno, errno } from './libc.ts';
+import { check, declare, Errno, errno } from '../../src/sys/libc.ts';
 
 const setCall = declare('int lsetxattr(const char *path, const char *name, void *value, size_t size, int flags)');
 const getCall = declare('long lgetxattr(const char *path, const char *name, void *value, size_t size)');
