@@ -1,5 +1,5 @@
 /** The SQLite database: opening, durability, migrations. */
-import { closeSync, fdatasync, openSync } from 'node:fs';
+import { chmodSync, closeSync, existsSync, fdatasync, openSync } from 'node:fs';
 import Database from 'better-sqlite3';
 import { SystemFault } from '../engine/errors.ts';
 import initial from './migrations/0001-initial.sql';
@@ -22,6 +22,7 @@ const LATEST = migrations.at(-1)!.version;
  * @throws SystemFault when the database was written by a release too new for this one
  */
 export function openDatabase(path: string): Db {
+  if (path !== ':memory:') makePrivate(path);
   const db = new Database(path);
   db.pragma('journal_mode = WAL');
   db.pragma('synchronous = FULL');
@@ -40,6 +41,12 @@ export function openDatabase(path: string): Db {
     })();
   }
   return db;
+}
+
+// Environments with passwords are in it. SQLite gives the files beside it the same mode, those that are there keep theirs.
+function makePrivate(path: string): void {
+  closeSync(openSync(path, 'a', 0o600));
+  for (const file of [path, `${path}-wal`, `${path}-shm`]) if (existsSync(file)) chmodSync(file, 0o600);
 }
 
 /**

@@ -1,5 +1,6 @@
 /** What the daemon tells of itself and of its host. */
-import { readFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { existsSync, lstatSync, readFileSync } from 'node:fs';
 import { cpus, hostname, totalmem } from 'node:os';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { startEngine, type TestEngine } from './engine.ts';
@@ -21,6 +22,21 @@ test('/info is true of this host, and the id outlives the daemon', async () => {
   await engine.kill9();
   await engine.startAgain();
   expect((await get<{ ID: string }>('/info')).ID).toBe(info['ID']);
+});
+
+test('no other user reads a container\'s environment or speaks to a shim', async () => {
+  const secret = 'correct-horse-battery';
+  await engine.dockerOutput('run', '-d', '--name', 'secretive', '-e', `PASSWORD=${secret}`, 'busybox', 'sleep', '1000');
+  await engine.dockerOutput('exec', '-d', '-e', `TOKEN=${secret}`, 'secretive', 'sleep', '1000');
+  const modeOf = (path: string): number => lstatSync(path).mode & 0o777;
+  const files = execFileSync('find', [engine.root, '-xdev', '-type', 'f', '-not', '-empty'], { encoding: 'utf8' }).trim().split('\n');
+  const telling = files.filter((path) => existsSync(path) && readFileSync(path).includes(secret));
+  expect(telling.some((path) => path.includes('holdfast.db'))).toBe(true);
+  expect(telling.filter((path) => (modeOf(path) & 0o077) !== 0)).toEqual([]);
+  const sockets = execFileSync('find', [engine.root, '-xdev', '-type', 's'], { encoding: 'utf8' }).trim().split('\n');
+  expect(sockets.filter((path) => modeOf(path) !== (path === engine.socket ? 0o660 : 0o600))).toEqual([]);
+  expect(sockets.length).toBeGreaterThan(2);
+  await engine.dockerOutput('rm', '-f', 'secretive');
 });
 
 test('the CLI is content with /info and /version', async () => {
