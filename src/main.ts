@@ -36,7 +36,11 @@ async function main(): Promise<void> {
   for (const root of [config.dataRoot, config.execRoot]) mkdirSync(root, { recursive: true, mode: 0o710 });
   const locks = [paths.dataLock(), paths.execLock()].map((path) => tryLock(path) ?? refuse(`another holdfastd is running on ${dirname(path)}`));
 
-  const engine = await openEngine(config, paths, { shim: join(here, 'shim'), unpacker: join(here, 'unpacker.cjs'), packer: join(here, 'packer.cjs'), archiver: join(here, 'archiver.cjs'), portProxy: join(here, 'port-proxy.cjs') }, log);
+  const programs = {
+    shim: join(here, 'shim'), unpacker: join(here, 'unpacker.cjs'), packer: join(here, 'packer.cjs'), archiver: join(here, 'archiver.cjs'),
+    portProxy: join(here, 'port-proxy.cjs'),
+  };
+  const engine = await openEngine(config, paths, programs, log);
   const server = await createServer(engine, log, { checkAnswers: process.env.HOLDFAST_CHECK_ANSWERS !== undefined });
   const listening = openListeners(config.hosts, config.execRoot, config.group);
   // Begun first: nobody may be told that a container, only just to be read from the store, does not exist.

@@ -1,3 +1,4 @@
+/** Paths that must be absolute. */
 import { isAbsolute } from 'node:path';
 import { ConfigError } from './error.ts';
 

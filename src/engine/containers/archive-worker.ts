@@ -85,12 +85,22 @@ function statOf(path: string, found: Stats): PathStat {
   return { name: baseOf(path), size: found.size, mode: goMode(found), mtime: String(mtimeNs), linkTarget: found.isSymbolicLink() ? follow(path) : '' };
 }
 
+const bit = (n: number): number => 2 ** n;
+
 /** Go's os.FileMode of a file. */
-function goMode(found: Stats): number {
-  const bit = (n: number): number => 2 ** n;
-  const type = found.isDirectory() ? bit(31) : found.isSymbolicLink() ? bit(27) : found.isBlockDevice() ? bit(26) : found.isCharacterDevice() ? bit(26) + bit(21) : found.isFIFO() ? bit(25) : found.isSocket() ? bit(24) : 0;
-  return type + (found.mode & 0o4000 ? bit(23) : 0) + (found.mode & 0o2000 ? bit(22) : 0) + (found.mode & 0o1000 ? bit(20) : 0) + (found.mode & 0o777);
+const goMode = (found: Stats): number => goType(found) + goSetBits(found.mode) + (found.mode & 0o777);
+
+function goType(found: Stats): number {
+  if (found.isDirectory()) return bit(31);
+  if (found.isSymbolicLink()) return bit(27);
+  if (found.isBlockDevice()) return bit(26);
+  if (found.isCharacterDevice()) return bit(26) + bit(21);
+  if (found.isFIFO()) return bit(25);
+  return found.isSocket() ? bit(24) : 0;
 }
+
+/** setuid, setgid and the sticky bit. */
+const goSetBits = (mode: number): number => (mode & 0o4000 ? bit(23) : 0) + (mode & 0o2000 ? bit(22) : 0) + (mode & 0o1000 ? bit(20) : 0);
 
 /** Where a link leads in the end; as far as can be told where it leads to nothing. */
 function follow(path: string): string {

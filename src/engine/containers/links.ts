@@ -100,8 +100,9 @@ function parsePort(text: string): Port {
   return { number: Number(number), protocol };
 }
 
+// tcp comes first, then the others by name; within one by number.
 const byProtocol = (a: Port, b: Port): number =>
-  a.protocol === b.protocol ? a.number - b.number : a.protocol === 'tcp' ? -1 : b.protocol === 'tcp' ? 1 : a.protocol.localeCompare(b.protocol);
+  Number(b.protocol === 'tcp') - Number(a.protocol === 'tcp') || a.protocol.localeCompare(b.protocol) || a.number - b.number;
 
 /** First and last of ports that follow each other. */
 function ranges(ports: readonly Port[]): [Port, Port][] {

@@ -27,8 +27,8 @@ interface Conflicting {
 }
 
 /** @throws Conflict */
-export function planRemoval(id: string, reference: string, { force, noprune }: { force: boolean; noprune: boolean }, known: Known): Step[] {
-  return new Plan(known).remove(id, reference, force, noprune);
+export function planRemoval(id: string, reference: string, options: { force: boolean; noprune: boolean }, known: Known): Step[] {
+  return new Plan(known).remove(id, reference, options);
 }
 
 class Plan {
@@ -39,7 +39,7 @@ class Plan {
 
   constructor(private readonly known: Known) {}
 
-  remove(id: string, reference: string, force: boolean, noprune: boolean): Step[] {
+  remove(id: string, reference: string, { force, noprune }: { force: boolean; noprune: boolean }): Step[] {
     if (isIdPrefix(id, reference)) {
       if (isSingle(this.#references(id))) {
         // All its names are in one repository, with one tag at most: they go with it.
