@@ -40,6 +40,8 @@ export class Attachments {
   readonly #planner: SetupPlanner;
   /** What is set up, or being set up, in this boot. */
   readonly #setups = new Map<string, Setup>();
+  /** Containers whose attachment is the daemon before's. */
+  readonly #inherited = new Set<string>();
   /** The end of the queue of each container's attaching and detaching. */
   readonly #turns = new Map<string, Promise<unknown>>();
 
@@ -60,6 +62,7 @@ export class Attachments {
     for (const { setup } of live) {
       this.#setups.set(setup.container, setup);
       this.#planner.found(setup);
+      this.#inherited.add(setup.container);
     }
     await begin(live.map(({ setup }) => setup));
     // Half up: `attach` never returned, so no process was given it. Of another boot: nothing of it exists.
@@ -74,6 +77,7 @@ export class Attachments {
    */
   attach(container: Container): Promise<Attachment> {
     return this.#inTurn(container.id, async () => {
+      this.#inherited.delete(container.id);
       if (networkOf(container.hostConfig.NetworkMode) === undefined) return { endpoints: {}, ports: [], netns: '' };
       const left = this.parts.store.attachment(container.id);
       if (left) await this.#undo(left);
@@ -89,9 +93,10 @@ export class Attachments {
     });
   }
 
-  /** Detaches whatever is attached for a container that does not hold its network (any more): what a daemon left that died in between. */
+  /** Detaches what the daemon before left attached for a container that does not hold its network any more. A start that came meanwhile is none of it. */
   async sweep(holds: (containerId: string) => boolean): Promise<void> {
-    for (const { containerId } of this.parts.store.attachments()) if (!holds(containerId)) await this.detach({ id: containerId });
+    for (const id of this.#inherited) if (!holds(id)) await this.detach({ id });
+    this.#inherited.clear();
   }
 
   /** Gives a container that is attached one more network. `commit` runs in the transaction that makes it so. @throws Forbidden, SystemFault */
