@@ -86,10 +86,9 @@ export class Generation {
 
   /** Lets the container's process run. */
   async start(): Promise<void> {
-    const started = this.making.runtime.start();
     this.#keeper.renew();
     this.stdio.start();
-    await started;
+    await this.making.runtime.start(this.init.death);
   }
 
   /** False when it is dead. */

@@ -6,6 +6,7 @@ import { removeFile } from '../sys/file.ts';
 import { Errno } from '../sys/libc.ts';
 import { kill, SIGKILL } from '../sys/process.ts';
 import { spawn } from '../sys/spawn.ts';
+import { letGo, noteLetGo, waitsAtFifo } from './exec-fifo.ts';
 import type { Death, Reaper } from './reaper.ts';
 
 export type ChildStdio = [number | 'ignore', number | 'ignore', number | 'ignore'];
@@ -43,9 +44,10 @@ export class Runtime {
     return readPid(pidFile);
   }
 
-  // A later optimisation has its place here: opening the exec fifo ourselves saves the process (node-on-linux.md §7.1).
-  async start(): Promise<void> {
-    await this.#command(['start', this.spec.id]);
+  /** Lets the container's process run. `dead` resolves when its init is. */
+  async start(dead: Promise<unknown>): Promise<void> {
+    if (!waitsAtFifo(this.#home)) return this.#command(['start', this.spec.id]);
+    if (!(await letGo(this.#home, dead))) throw new RuntimeFailure('container process is already dead');
   }
 
   /** Runs one more process in the container. Returns its pid. */
@@ -79,13 +81,18 @@ export class Runtime {
     try {
       await this.#command(['state', this.spec.id], { timeout: SHORT_MS, stdio: ['ignore', fd, 'ignore'] });
       const { status, pid } = JSON.parse(readFileSync(answer, 'utf8')) as { status: string; pid: number };
-      return { status, pid };
+      return status === 'created' && noteLetGo(this.#home, pid) ? { status: 'running', pid } : { status, pid };
     } catch {
       return undefined;
     } finally {
       closeSync(fd);
       removeFile(answer);
     }
+  }
+
+  /** Where the runtime keeps its state of the container. */
+  get #home(): string {
+    return join(this.spec.runtime.root, this.spec.id);
   }
 
   async #command(args: string[], { stdio = NOTHING, timeout }: { stdio?: ChildStdio; timeout?: number } = {}): Promise<void> {

@@ -1,5 +1,5 @@
 /** A shim killed with -9, and what the next one makes of it. */
-import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -14,6 +14,8 @@ afterAll(() => rmSync(bundles, { recursive: true, force: true }));
 const container = (script: string, more: Partial<ContainerOptions> = {}): TestContainer => new TestContainer(bundle, { command: ['sh', '-c', script], ...more });
 const OBEDIENT = 'trap "exit 3" TERM; echo up; while :; do usleep 20000; done';
 const COUNTING = 'trap "exit 3" TERM; i=0; while :; do echo $i; i=$((i+1)); usleep 5000; done';
+const commandOf = (pid: number): string => readFileSync(`/proc/${pid}/comm`, 'latin1').trim();
+const catchesTerm = (pid: number): boolean => (parseInt(/^SigCgt:\s+(\w+)/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))![1]!.slice(-8), 16) & 0x4000) !== 0;
 const up = (c: TestContainer): Promise<unknown> => until(() => c.log.includes('up'));
 
 describe('a shim killed with -9', { timeout: 30_000 }, () => {
@@ -119,6 +121,21 @@ describe('a shim killed with -9', { timeout: 30_000 }, () => {
     writeFileSync(join(c.dir, 'journal'), Buffer.concat(kept.map(encodeRecord)));
     const ctl = await c.adopt();
     await c.until('started');
+    await ctl.ask<'stop'>({ op: 'stop', operation: 's', signal: 15, timeout: 5 });
+    expect(c.find('exited')[0]).toMatchObject({ code: 3 });
+  });
+
+  test('once its init was let go and before that was noted: the container is found running', async () => {
+    // It writes nothing: there is no keeper yet.
+    await using c = container('trap "exit 3" TERM; while :; do usleep 20000; done');
+    const { pid } = await (await c.adopt()).ask<'create'>({ op: 'create', operation: 'a' });
+    await c.killShim();
+    const fifo = join(c.base, 'oci', c.id, 'exec.fifo');
+    expect(readFileSync(fifo).length).toBe(1);
+    await until(() => commandOf(pid) === 'sh' && catchesTerm(pid));
+    const ctl = await c.adopt();
+    await c.until('started');
+    expect(existsSync(fifo)).toBe(false);
     await ctl.ask<'stop'>({ op: 'stop', operation: 's', signal: 15, timeout: 5 });
     expect(c.find('exited')[0]).toMatchObject({ code: 3 });
   });
