@@ -12,15 +12,23 @@ import { overlay } from './overlay.ts';
 
 const DRIVER = 'overlay2';
 
+export interface GraphDriver {
+  Name: string;
+  Data: Record<string, string>;
+}
+
 export class Snapshots {
   /** How many look at a container's files, and which of these nobody else needs mounted. */
   readonly #holds = new Map<string, number>();
   readonly #owed = new Set<string>();
+  /** What inspect was told; from a container's preparation to the end of its mount it does not change. */
+  readonly #described = new Map<string, GraphDriver>();
 
   constructor(private readonly paths: Paths, private readonly layers: Layers) {}
 
   /** Makes upper and work in the container's directory, and records which layers lie below: they outlive their image with it. Repeatable. */
   prepare(containerId: string, chains?: string[]): void {
+    this.#described.delete(containerId);
     const home = this.paths.container(containerId);
     mkdirSync(join(home, 'upper'), { recursive: true, mode: 0o755 });
     mkdirSync(join(home, 'work'), { recursive: true, mode: 0o700 });
@@ -58,6 +66,7 @@ export class Snapshots {
 
   /** Later, when somebody holds it. */
   unmount(containerId: string): void {
+    this.#described.delete(containerId);
     if (this.#holds.has(containerId)) return void this.#owed.add(containerId);
     // Once for each mount that lies upon another.
     while (unmount(this.paths.rootfs(containerId)));
@@ -69,14 +78,19 @@ export class Snapshots {
   }
 
   /** Docker's GraphDriver object of a container. */
-  describe(containerId: string): { Name: string; Data: Record<string, string> } {
+  describe(containerId: string): GraphDriver {
+    const told = this.#described.get(containerId);
+    if (told) return told;
     const home = this.paths.container(containerId);
     const known = (this.#recorded(containerId) ?? []).filter((chain) => this.layers.get(chain));
-    return describe({ lower: this.#lower(known), merged: this.paths.rootfs(containerId), upper: join(home, 'upper'), work: join(home, 'work') });
+    const layers = this.#layersOf(known);
+    const description = describe({ lower: [initOf(layers, known), ...layers], merged: this.paths.rootfs(containerId), upper: join(home, 'upper'), work: join(home, 'work') });
+    this.#described.set(containerId, description);
+    return description;
   }
 
   /** Docker's GraphDriver object of an image. */
-  describeImage(chains: string[]): { Name: string; Data: Record<string, string> } {
+  describeImage(chains: string[]): GraphDriver {
     const [upper, ...lower] = this.layers.lower(chains.filter((chain) => this.layers.get(chain)));
     if (!upper) return { Name: DRIVER, Data: {} };
     return describe({ lower, merged: join(dirname(upper), 'merged'), upper, work: join(dirname(upper), 'work') });
@@ -120,10 +134,11 @@ export class Snapshots {
 
   // The image's layers, and above them what every container has at the places where the engine mounts something.
   #lower(chains: string[]): string[] {
-    const top = chains.at(-1);
-    const layers = top === undefined ? [this.#empty()] : this.layers.lower(chains);
-    return [initLayer(join(dirname(layers[0]!), top === undefined ? 'empty-init' : 'init'), layers), ...layers];
+    const layers = this.#layersOf(chains);
+    return [initLayer(initOf(layers, chains), layers), ...layers];
   }
+
+  #layersOf = (chains: string[]): string[] => (chains.length === 0 ? [this.#empty()] : this.layers.lower(chains));
 
   #empty(): string {
     const empty = join(this.paths.images(), 'empty');
@@ -154,9 +169,11 @@ function writeDurably(path: string, text: string): void {
   renameSync(`${path}.new`, path);
 }
 
+const initOf = ([top]: string[], chains: string[]): string => join(dirname(top!), chains.length === 0 ? 'empty-init' : 'init');
+
 const isMountPoint = (path: string): boolean => statSync(path).dev !== statSync(dirname(path)).dev;
 
-function describe({ lower, merged, upper, work }: { lower: string[]; merged: string; upper: string; work: string }): { Name: string; Data: Record<string, string> } {
+function describe({ lower, merged, upper, work }: { lower: string[]; merged: string; upper: string; work: string }): GraphDriver {
   return { Name: DRIVER, Data: { ...(lower.length > 0 && { LowerDir: lower.join(':') }), MergedDir: merged, UpperDir: upper, WorkDir: work } };
 }
 
