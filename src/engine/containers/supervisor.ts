@@ -28,6 +28,8 @@ const PATIENCE_MS = 15_000;
 /** A shim that is on its way out holds its lock a little longer. */
 const LOCK_PATIENCE_MS = 5_000;
 const LOCK_POLL_MS = 20;
+/** The shim is told what of its journal is committed here this long after a pull. */
+const COMMITTED_AFTER_MS = 1_000;
 
 export class Supervisor {
   readonly serial = new Serial();
@@ -38,6 +40,7 @@ export class Supervisor {
   #reaching: Promise<ShimLink> | undefined;
   #pulling: Promise<void> | undefined;
   #pullAgain = false;
+  #committed: NodeJS.Timeout | undefined;
   /** Of the journal at the last refresh; a compacted one is another file. */
   #length = '';
   #changed = new Set<() => void>();
@@ -130,6 +133,7 @@ export class Supervisor {
   /** The container is removed: nobody asks for it again. */
   retire(): void {
     this.#gone = true;
+    clearTimeout(this.#committed);
     this.#link?.close();
     this.#notify();
   }
@@ -137,6 +141,7 @@ export class Supervisor {
   /** The daemon ends; shims live on. */
   detach(): void {
     this.#gone = true;
+    clearTimeout(this.#committed);
     this.#link?.close();
   }
 
@@ -220,9 +225,16 @@ export class Supervisor {
         this.#merge(records);
         if (this.container.cursor >= last || records.length === 0) break;
       }
-      const seq = this.container.cursor;
-      this.parts.rows.flushed().then(() => link.request({ op: 'committed', seq })).catch(() => undefined);
+      this.#committed ??= setTimeout(() => this.#tellCommitted(), COMMITTED_AFTER_MS).unref();
     } while (this.#pullAgain);
+  }
+
+  // Only the journal's compaction waits for it: not worth a sync and two messages after each pull.
+  #tellCommitted(): void {
+    this.#committed = undefined;
+    const { link } = this;
+    const seq = this.container.cursor;
+    if (link) this.parts.rows.flushed().then(() => link.request({ op: 'committed', seq })).catch(() => undefined);
   }
 
   #journalLength(): string {
