@@ -10,6 +10,7 @@ const spawnCall = declare('int posix_spawnp(_Out_ int *pid, const char *file, vo
 const initActions = declare('int posix_spawn_file_actions_init(void *actions)');
 const addDup = declare('int posix_spawn_file_actions_adddup2(void *actions, int fd, int as)');
 const addOpen = declare('int posix_spawn_file_actions_addopen(void *actions, int fd, const char *path, int flags, unsigned int mode)');
+const addChdir = declare('int posix_spawn_file_actions_addchdir_np(void *actions, const char *path)');
 const destroyActions = declare('int posix_spawn_file_actions_destroy(void *actions)');
 const initAttributes = declare('int posix_spawnattr_init(void *attributes)');
 const setFlags = declare('int posix_spawnattr_setflags(void *attributes, short flags)');
@@ -33,10 +34,12 @@ export interface NewProcess {
   descriptors: readonly (Fd | 'ignore')[];
   /** It leads a session of its own. */
   session?: boolean;
+  /** Its working directory, if not ours. */
+  directory?: string;
 }
 
 /** Starts a process and returns its pid. Its signals are as in a fresh process. @throws Errno */
-export function spawn({ file, args, env, descriptors, session = false }: NewProcess): number {
+export function spawn({ file, args, env, descriptors, session = false, directory }: NewProcess): number {
   const actions = Buffer.alloc(OPAQUE_BYTES);
   const attributes = Buffer.alloc(OPAQUE_BYTES);
   const none = Buffer.alloc(SIGNAL_SET_BYTES);
@@ -53,6 +56,7 @@ export function spawn({ file, args, env, descriptors, session = false }: NewProc
       if (fd === 'ignore') addOpen(actions, as, '/dev/null', constants.O_RDWR, 0);
       else addDup(actions, fd >= descriptors.length ? fd : borrow(fd, descriptors.length, borrowed), as);
     });
+    if (directory !== undefined) addChdir(actions, directory);
     const pid: [number] = [0];
     const failure = spawnCall(pid, file, actions, attributes, [file, ...args, null], [...Object.entries(env).map(([name, value]) => `${name}=${value}`), null]);
     if (failure !== 0) throw new Errno(failure, 'spawn', file);

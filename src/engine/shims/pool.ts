@@ -1,9 +1,11 @@
 /** Shims to be: processes that are started, know no container yet, and end with the daemon until one is given to them. */
-import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, mkdirSync, openSync } from 'node:fs';
+import { Socket } from 'node:net';
 import { dirname } from 'node:path';
-import type { Duplex } from 'node:stream';
 import { faultPoint } from '../../sys/fault.ts';
+import { reap } from '../../sys/process.ts';
+import { socketPair } from '../../sys/socket.ts';
+import { spawn } from '../../sys/spawn.ts';
 import type { Adopt } from '../../protocol/messages.ts';
 import { SystemFault } from '../errors.ts';
 import type { ShimBundle } from './bundle.ts';
@@ -15,17 +17,27 @@ const REFILL_DELAY_MS = 250;
 const NODE_FLAGS = ['--expose-gc', '--max-semi-space-size=1', '--v8-pool-size=0'];
 
 interface Anonymous {
-  process: ChildProcess;
-  line: Duplex;
+  line: Socket;
+  dead: boolean;
 }
 
 export class ShimPool {
   readonly #idle: Anonymous[] = [];
+  /** All that this daemon started and that are not collected yet. */
+  readonly #started = new Map<number, Anonymous>();
+  readonly #collect = (): void => {
+    for (const [pid, shim] of this.#started) {
+      if (reap(pid) === undefined) continue;
+      this.#started.delete(pid);
+      shim.dead = true;
+    }
+  };
   #refill: NodeJS.Timeout | undefined;
   #closed = false;
 
   constructor(private readonly bundle: ShimBundle, private readonly size: number, private readonly log: string) {
     mkdirSync(dirname(log), { recursive: true, mode: 0o700 });
+    process.on('SIGCHLD', this.#collect);
   }
 
   /**
@@ -33,14 +45,14 @@ export class ShimPool {
    * @throws SystemFault with the shim's own words when it refused (another shim holds the lock)
    */
   async adopt(order: Omit<Adopt, 'op'>): Promise<void> {
-    const shim = this.#take();
+    const { line } = this.#take();
     faultPoint('adopt.before');
     try {
-      const answer = await ask(shim, { op: 'adopt', ...order });
+      const answer = await ask(line, { op: 'adopt', ...order });
       faultPoint('adopt.after');
       if (answer.error !== undefined) throw new SystemFault(`the shim refused: ${answer.error}`);
     } finally {
-      shim.line.destroy();
+      line.destroy();
     }
   }
 
@@ -49,12 +61,16 @@ export class ShimPool {
     this.#closed = true;
     clearTimeout(this.#refill);
     for (const { line } of this.#idle.splice(0)) line.destroy();
+    process.off('SIGCHLD', this.#collect);
   }
 
   #take(): Anonymous {
     for (;;) {
       const shim = this.#idle.shift() ?? this.#spawn();
-      if (shim.process.exitCode !== null || shim.line.destroyed) continue;
+      if (shim.dead) {
+        shim.line.destroy();
+        continue;
+      }
       if (!this.#closed && this.#refill === undefined) {
         this.#refill = setTimeout(() => this.fill(), REFILL_DELAY_MS);
         this.#refill.unref();
@@ -67,30 +83,41 @@ export class ShimPool {
   fill(): void {
     clearTimeout(this.#refill);
     this.#refill = undefined;
-    while (!this.#closed && this.#idle.length < this.size) this.#idle.push(this.#spawn());
+    try {
+      while (!this.#closed && this.#idle.length < this.size) this.#idle.push(this.#spawn());
+    } catch {
+      // No room for processes, say: whoever takes one then tries for itself and is told.
+    }
   }
 
+  /** @throws Errno */
   #spawn(): Anonymous {
     const log = openSync(this.log, 'a', 0o600);
+    const [ours, theirs] = socketPair();
+    const line = new Socket({ fd: ours });
+    line.on('error', () => line.destroy());
+    line.unref();
     try {
       // A clean environment: NODE_EXTRA_CA_CERTS alone would cost 50 ms a start (node-on-linux §8).
-      const child = spawn(process.execPath, [...NODE_FLAGS, this.bundle.script], {
-        detached: true, cwd: '/', env: { PATH: process.env.PATH ?? '', HOLDFAST_SHIM_BUNDLE: this.bundle.hash }, stdio: ['ignore', log, log, 'pipe'],
+      const pid = spawn({
+        file: process.execPath, args: [...NODE_FLAGS, this.bundle.script], env: { PATH: process.env.PATH ?? '', HOLDFAST_SHIM_BUNDLE: this.bundle.hash },
+        descriptors: ['ignore', log, log, theirs], session: true, directory: '/',
       });
       faultPoint('shim.spawned');
-      child.unref();
-      const line = child.stdio[3] as Duplex;
-      line.on('error', () => line.destroy());
-      (line as Duplex & { unref?: () => void }).unref?.();
-      child.on('error', () => line.destroy());
-      return { process: child, line };
+      const shim = { line, dead: false };
+      this.#started.set(pid, shim);
+      return shim;
+    } catch (error) {
+      line.destroy();
+      throw error;
     } finally {
+      closeSync(theirs);
       closeSync(log);
     }
   }
 }
 
-function ask(shim: Anonymous, order: Adopt): Promise<{ ready?: true; error?: string }> {
+function ask(line: Socket, order: Adopt): Promise<{ ready?: true; error?: string }> {
   return new Promise((resolve, reject) => {
     let text = '';
     const deadline = setTimeout(() => fail('it did not answer in time'), ADOPTION_DEADLINE_MS);
@@ -98,14 +125,14 @@ function ask(shim: Anonymous, order: Adopt): Promise<{ ready?: true; error?: str
       clearTimeout(deadline);
       reject(new SystemFault(`could not give the container to a shim: ${why}`));
     };
-    shim.line.on('data', (chunk: Buffer) => {
+    line.on('data', (chunk: Buffer) => {
       text += chunk.toString();
       const end = text.indexOf('\n');
       if (end < 0) return;
       clearTimeout(deadline);
       resolve(JSON.parse(text.slice(0, end)) as { ready?: true; error?: string });
     });
-    shim.line.once('close', () => fail('it ended'));
-    shim.line.write(`${JSON.stringify(order)}\n`);
+    line.once('close', () => fail('it ended'));
+    line.write(`${JSON.stringify(order)}\n`);
   });
 }
