@@ -29,7 +29,7 @@ await build({
   ...common, entryPoints: { check: `${root}src/check/main.ts` }, outdir: `${dist}/check`, outExtension: { '.js': '.mjs' }, format: 'esm', splitting: true, external: ['better-sqlite3', 'koffi'],
   banner: { js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);" },
 });
-await build({ ...cjs, entryPoints: [`${root}src/shim/main.ts`], outfile: `${dist}/shim/shim.cjs`, treeShaking: true });
+await build({ ...cjs, entryPoints: [`${root}src/shim/main.ts`], outfile: `${dist}/shim/shim.cjs`, treeShaking: true, minifyWhitespace: true, sourcemap: 'external' });
 // Small processes of their own: the jailed unpacker and packer, the archive worker, the port proxy.
 for (const [entry, name] of [['src/engine/images/unpacker.ts', 'unpacker'], ['src/engine/images/packer.ts', 'packer'], ['src/engine/containers/archive-worker.ts', 'archiver'], ['src/engine/networks/proxy-main.ts', 'port-proxy']]) {
   await build({ ...cjs, entryPoints: [`${root}${entry}`], outfile: `${dist}/${name}.cjs` });

@@ -39,8 +39,20 @@ const errnoNames = new Map<number, string>(Object.entries(constants.errno).map((
 
 type Native = (...args: unknown[]) => number;
 
-/** Declares a C function by its prototype. */
-export const declare = (prototype: string): Native => libc.func(prototype) as unknown as Native;
+/** Declares a C function by its prototype. It is looked up when it is first called: each takes 10 KiB, and no process needs them all. */
+export function declare(prototype: string): Native {
+  let native: Native | undefined;
+  return (...args) => (native ??= libc.func(prototype) as unknown as Native)(...args);
+}
+
+/** As declare(), called in a thread of Node's pool. */
+export function declareAside(prototype: string): (...args: unknown[]) => Promise<number | bigint> {
+  let native: { async(...args: unknown[]): void } | undefined;
+  return (...args) => new Promise((resolve, reject) => {
+    native ??= libc.func(prototype) as unknown as { async(...args: unknown[]): void };
+    native.async(...args, (error: Error | null, result: number | bigint) => (error ? reject(error) : resolve(result)));
+  });
+}
 
 /** Returns `result`, or throws what errno says when it is negative. */
 export function check(result: number | bigint, syscall: string, detail = ''): number {

@@ -1,10 +1,11 @@
 /** Netlink: requests to the kernel's network tables, made and read as bytes. netlink(7). */
 import { closeSync } from 'node:fs';
 import { faultPoint } from './fault.ts';
-import { addressOf, check, declare, Errno, errno, type Fd } from './libc.ts';
+import { addressOf, check, declare, declareAside, Errno, errno, type Fd } from './libc.ts';
 
 const socketCall = declare('int socket(int domain, int type, int protocol)');
 const sendCall = declare('long send(int fd, void *data, size_t length, int flags)');
+const sendAside = declareAside('long send(int fd, void *data, size_t length, int flags)');
 const recvCall = declare('long recv(int fd, void *data, size_t length, int flags)');
 const setsockoptCall = declare('int setsockopt(int fd, int level, int option, void *value, unsigned int length)');
 
@@ -15,6 +16,7 @@ const SOL_NETLINK = 270;
 const NETLINK_CAP_ACK = 10;
 const NETLINK_EXT_ACK = 11;
 const MSG_DONTWAIT = 0x40;
+const EIO = 5;
 const EAGAIN = 11;
 
 export const NETLINK_ROUTE = 0;
@@ -113,13 +115,7 @@ export class Netlink {
   /** As `run`, with the kernel's work done in a thread of the pool: for what takes it milliseconds. Not for two at a time on one socket. */
   async runAside(requests: Request[]): Promise<void> {
     const { bytes, waiting } = this.#encode(requests);
-    await new Promise<void>((resolve, reject) => {
-      const send = sendCall as unknown as { async(...args: unknown[]): void };
-      send.async(this.fd, bytes, bytes.length, 0, (error: Error | null, sent: number | bigint) => {
-        if (error || Number(sent) < 0) reject(error ?? new Errno(5, 'send', 'netlink'));
-        else resolve();
-      });
-    });
+    if (Number(await sendAside(this.fd, bytes, bytes.length, 0)) < 0) throw new Errno(EIO, 'send', 'netlink');
     this.#acknowledged(waiting);
   }
 
