@@ -30,6 +30,8 @@ export interface RunState {
   restartCount: number;
   /** A client asked it to stop: the policy rests until the next start. */
   stoppedByUser: boolean;
+  /** A client asked for a restart that has not come to its start yet. */
+  restartAsked?: boolean;
   /** Dead and no restart pending. True for a container that never ran. */
   final: boolean;
   health: { status: HealthStatus; streak: number; log: HealthProbe[] } | null;
@@ -61,7 +63,7 @@ export function applyRecord(s: RunState, r: JournalRecord): RunState {
     case 'started':
       return {
         ...s, status: 'running', pid: r.pid, pidStartTime: r.startTime, startedAt: r.wall, exitCode: 0, oomKilled: false,
-        stoppedByUser: false, error: '', final: false,
+        stoppedByUser: false, restartAsked: false, error: '', final: false,
       };
     case 'failed':
       return {
@@ -84,7 +86,7 @@ export function applyRecord(s: RunState, r: JournalRecord): RunState {
     case 'resumed':
       return { ...s, status: 'running' };
     case 'stopping':
-      return { ...s, stoppedByUser: !r.restart };
+      return { ...s, stoppedByUser: !r.restart, restartAsked: r.restart };
     case 'health':
       return {
         ...s,

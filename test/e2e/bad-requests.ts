@@ -77,7 +77,7 @@ export const badRequests: BadRequest[] = [
   host('mount without target', { Mounts: [{ Type: 'tmpfs' }] }), host('tmpfs with source', { Mounts: [{ Type: 'tmpfs', Source: '/etc', Target: '/x' }] }), host('tmpfs option', { Tmpfs: { '/x': 'nope' } }),
   host('security option', { SecurityOpt: ['nope'] }), host('seccomp profile', { SecurityOpt: ['seccomp={'] }), host('pid mode', { PidMode: 'nope' }), host('ipc mode', { IpcMode: 'nope' }),
   host('uts mode', { UTSMode: 'nope' }), host('userns mode', { UsernsMode: 'nope' }), host('cgroupns mode', { CgroupnsMode: 'nope' }), host('shm size', { ShmSize: -1 }),
-  host('network of a missing container', { NetworkMode: 'container:missing' }), host('volumes from a missing container', { VolumesFrom: ['missing'] }), host('ports of host network', { NetworkMode: 'container:running', PortBindings: { '80/tcp': [{ HostPort: '80' }] } }),
+  host('volumes from a missing container', { VolumesFrom: ['missing'] }), host('ports of host network', { NetworkMode: 'container:running', PortBindings: { '80/tcp': [{ HostPort: '80' }] } }),
   host('port key', { PortBindings: { 'x/tcp': [{ HostPort: '80' }] } }), host('port protocol', { PortBindings: { '80/nope': [{ HostPort: '80' }] } }), host('host port', { PortBindings: { '80/tcp': [{ HostPort: '99999' }] } }),
   host('extra host', { ExtraHosts: ['nocolon'] }), host('dns', { Dns: ['nonsense'] }), host('capability', { CapAdd: ['NOPE'] }), host('ulimit', { Ulimits: [{ Name: 'nope', Soft: 1, Hard: 1 }] }),
   host('links', { Links: ['missing:alias'] }), host('device cgroup rule', { DeviceCgroupRules: ['nope'] }), host('storage option', { StorageOpt: { size: '10G' } }), host('isolation', { Isolation: 'hyperv' }),

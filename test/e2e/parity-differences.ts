@@ -69,7 +69,6 @@ export const differences: Record<string, Difference> = {
   'create: ipc mode': { status: 400, message: 'invalid IPC mode: nope', reason: EARLY },
   'create: uts mode': { status: 400, message: 'invalid UTS mode: nope', reason: EARLY },
   'create: userns mode': { status: 400, message: 'invalid USER mode: nope', reason: EARLY },
-  'create: network of a missing container': { status: 404, message: 'No such container: missing', reason: EARLY },
   'create: port protocol': { status: 400, message: 'invalid proto: nope', reason: EARLY },
   'create: dns': { status: 400, message: 'IP address is not correctly formatted: nonsense', reason: EARLY },
   'create: ulimit': { status: 400, message: 'invalid ulimit type: nope', reason: EARLY },

@@ -36,6 +36,28 @@ describe('docker run', () => {
     expect((await docker('run', '--rm', 'busybox', '/etc')).exitCode).toBe(126);
   });
 
+  test('the working directory is there before the first start, and only a directory can be', async () => {
+    expect((await docker('create', '--name', 'early', '-w', '/app/src', 'busybox', 'sh', '-c', 'pwd; ls')).exitCode).toBe(0);
+    expect((await docker('diff', 'early')).stdout).toBe('A /app\nA /app/src\n');
+    expect((await docker('cp', '/etc/passwd', 'early:/app/src')).exitCode).toBe(0);
+    expect((await docker('start', '-a', 'early')).stdout).toBe('/app/src\npasswd\n');
+    await docker('rm', 'early');
+    expect((await docker('create', '-w', '/etc/passwd', 'busybox', 'true')).stderr).toMatch(/Cannot mkdir: \/etc\/passwd is not a directory/);
+    expect((await docker('create', '-w', '/etc/passwd/below', 'busybox', 'true')).stderr).toMatch(/not a directory/);
+    expect((await docker('ps', '-aq')).stdout).toBe('');
+  });
+
+  test('namespaces of a container that is not there: looked for when it starts, and no image is pulled for it', async () => {
+    for (const [option, words] of [['--pid', 'failed to join PID namespace: No such container: nobody'], ['--ipc', 'failed to join IPC namespace: No such container: nobody'], ['--network', 'No such container: nobody']] as const) {
+      const { stderr, exitCode } = await docker('run', '--rm', option, 'container:nobody', 'busybox', 'true');
+      expect([stderr, exitCode]).toEqual([expect.stringMatching(`^docker: Error response from daemon: ${words}\n`), 125]);
+    }
+    expect((await docker('create', '--name', 'guest', '--network', 'container:host', 'busybox', 'ip', '-o', '-4', 'addr')).exitCode).toBe(0);
+    await docker('run', '-d', '--name', 'host', 'busybox', 'sleep', '1000');
+    expect((await docker('start', '-a', 'guest')).stdout).toContain('eth0');
+    await docker('rm', '-f', 'guest', 'host');
+  });
+
   test('an image that is not there', async () => {
     const { exitCode, stderr } = await docker('run', '--rm', '--pull=never', 'not-an-image', 'true');
     expect(exitCode).toBe(125);

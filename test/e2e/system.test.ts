@@ -2,6 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, lstatSync, readFileSync } from 'node:fs';
 import { cpus, hostname, totalmem } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { startEngine, type TestEngine } from './engine.ts';
 
@@ -62,6 +63,19 @@ test('sizes in lists, and disk usage by type', async () => {
   expect(await get('/info')).toMatchObject({ Containers: 1, ContainersStopped: 1 });
   expect((await engine.api('POST', '/volumes/prune', undefined)).json).toEqual({ VolumesDeleted: [], SpaceReclaimed: 0 });
   expect((await engine.docker('volume', 'prune', '-a', '-f').result).stdout).toContain('vol');
+});
+
+test('events of a restart, of those that look, and of a prune', async () => {
+  await engine.docker('run', '-d', '--name', 'looked', '--label', 'looked', 'busybox', 'sleep', '1000').result;
+  for (const args of [['top', 'looked'], ['export', '-o', join(engine.root, 'looked.tar'), 'looked'], ['restart', '-t', '0', 'looked'], ['stop', '-t', '0', 'looked'], ['container', 'prune', '-f', '--filter', 'label=looked']]) {
+    expect(await engine.docker(...args).result).toMatchObject({ exitCode: 0 });
+  }
+  const { text } = await engine.api('GET', `/events?since=1&until=${Math.ceil(Date.now() / 1000) + 1}&filters=${encodeURIComponent('{"type":["container"]}')}`);
+  const events = text.trim().split('\n').map((line) => JSON.parse(line) as { Action: string; id?: string; Actor: { ID: string; Attributes: Record<string, string> } });
+  expect(events.filter((e) => e.Actor.Attributes.name === 'looked' && e.Action !== 'kill').map((e) => e.Action)).toEqual(
+    ['create', 'start', 'top', 'export', 'die', 'stop', 'start', 'restart', 'die', 'stop', 'destroy']);
+  expect(events.at(-1)).toMatchObject({ Action: 'prune', status: 'prune', Actor: { ID: '', Attributes: { reclaimed: '0' } } });
+  expect(events.at(-1)).not.toHaveProperty('id');
 });
 
 test('an exec tells its command in the events, and that it ended', async () => {

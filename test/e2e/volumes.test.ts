@@ -35,6 +35,9 @@ describe('docker volume', () => {
       CreatedAt: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/), Driver: 'local', Labels: { tier: 'a', x: '' }, Mountpoint: mountpoint('first'), Name: 'first', Options: null, Scope: 'local',
     }]);
     await ok('volume', 'create', 'second');
+    // It is there: whatever else is said of it does not count.
+    expect(await ok('volume', 'create', '-o', 'type=tmpfs', 'second')).toBe('second');
+    expect((await docker('volume', 'create', '-o', 'type=tmpfs', 'third')).stderr).toMatch(/create third: missing required option: "device"/);
     expect(await names('label=tier=a')).toEqual(['first']);
     expect(await names('name=sec')).toEqual(['second']);
     expect(await names('driver=other')).toEqual([]);

@@ -22,6 +22,7 @@ test.each<[RecordBody, RunState, Expected]>([
   [{ type: 'exited', code: 137, signal: 9, oomKilled: false }, running, [['die', { exitCode: '137', execDuration: '12' }]]],
   [{ type: 'exited', code: 1, signal: 0, oomKilled: false }, { ...running, startedAt: '' }, [['die', { exitCode: '1', execDuration: '0' }]]],
   [{ type: 'exited', code: 1, signal: 0, oomKilled: false }, { ...running, startedAt: String(WALL + 5_000_000_000n) }, [['die', { exitCode: '1', execDuration: '0' }]]],
+  [{ type: 'exited', code: 0, signal: 0, oomKilled: false }, { ...running, restartAsked: true }, [['die', { exitCode: '0', execDuration: '12' }], ['stop']]],
   [{ type: 'restarting', count: 1, at: '1' }, running, []],
   [{ type: 'final', user: true }, running, []],
   [{ type: 'oom' }, running, [['oom']]],

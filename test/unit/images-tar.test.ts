@@ -105,7 +105,7 @@ describe('what tar(1) makes is read', () => {
       const reader = new TarReader();
       const entry = [...reader.push(head)].flatMap((event) => (event.kind === 'entry' ? [event.entry] : []))[0];
       expect(entry?.size).toBe(9 * 2 ** 30);
-      expect(() => reader.end()).toThrow(/unexpected end of the archive within "big": \d+ of its 9663676416 bytes are missing/);
+      expect(() => reader.end()).toThrow(/unexpected EOF within "big": \d+ of its 9663676416 bytes are missing/);
     }
   });
 
@@ -231,8 +231,8 @@ describe('headers', () => {
     ['a NUL in a name', /a NUL in a name/, () => Buffer.concat([pax('14 path=ok\0no\n'), header(() => undefined)])],
     ['an unknown type', /unknown entry type "V"/, () => header((b) => b.write('V', 156))],
     ['an entry behind the end', /behind an end-of-archive/, () => Buffer.concat([Buffer.alloc(512), header(() => undefined)])],
-    ['half a header', /unexpected end/, () => header(() => undefined).subarray(0, 200)],
-    ['a pax header and no entry', /unexpected end/, () => pax('8 uid=7\n')],
+    ['half a header', /unexpected EOF/, () => header(() => undefined).subarray(0, 200)],
+    ['a pax header and no entry', /unexpected EOF/, () => pax('8 uid=7\n')],
     ['no tar at all', /invalid tar header/, () => Buffer.alloc(2048, 'this is text. ')],
   ])('%s', (_name, message, make) => {
     expect(() => read(make())).toThrow(message);

@@ -96,6 +96,8 @@ describe('users of a rootfs', () => {
     ['root:nope', [], 'unable to find group nope: no matching entries in group file'],
     ['root', ['nope'], 'unable to find group nope: no matching entries in group file'],
     ['4294967295', [], 'uids and gids must be in range 0-2147483647'],
+    ['-1', [], 'uids and gids must be in range 0-2147483647'],
+    ['0:-5', [], 'uids and gids must be in range 0-2147483647'],
   ])('not %j + %j', (who, added, text) => expect(() => lookUpUser(root, who, added)).toThrow(text));
 
   test('links lead nowhere outside', () => {

@@ -60,6 +60,8 @@ describe('HostConfig is refused', () => {
     ['log option', { LogConfig: { Type: 'json-file', Config: { nope: '1' } } }, "unknown log opt 'nope' for json-file log driver"],
     ['log size', { LogConfig: { Type: 'json-file', Config: { 'max-size': 'x' } } }, "invalid size: 'x'"],
     ['log files', { LogConfig: { Type: 'json-file', Config: { 'max-file': '0' } } }, 'max-file cannot be less than 1'],
+    ['log compression', { LogConfig: { Type: 'json-file', Config: { compress: 'maybe' } } }, 'strconv.ParseBool: parsing "maybe": invalid syntax'],
+    ['log compression of one file', { LogConfig: { Type: 'json-file', Config: { compress: 'true', 'max-size': '1m' } } }, 'compress cannot be true when max-file is less than 2 or max-size is not set'],
     ['log mode', { LogConfig: { Type: '', Config: { mode: 'x' } } }, 'logger: logging mode not supported: x'],
     ['log buffer', { LogConfig: { Type: '', Config: { 'max-buffer-size': '1m' } } }, "logger: max-buffer-size option is only supported with 'mode=non-blocking'"],
     ['log tag', { LogConfig: { Type: '', Config: { tag: '{{.Nope}}' } } }, "template: log-tag: can't evaluate field Nope in type logger.Info"],

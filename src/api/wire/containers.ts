@@ -52,7 +52,7 @@ export function containerInspect(c: Container, extra: InspectExtra): Schemas['Co
     ExecIDs: extra.execIds.length > 0 ? extra.execIds : null, HostConfig: c.hostConfig, GraphDriver: extra.graphDriver, ...sized(extra.sizes),
     Mounts: mounts(c), Config: c.config,
     NetworkSettings: {
-      Bridge: '', SandboxID: '', HairpinMode: false, LinkLocalIPv6Address: '', LinkLocalIPv6PrefixLen: 0, Ports: running ? ports(c) : {}, SandboxKey: c.netns,
+      Bridge: '', SandboxID: c.netns === '' ? '' : c.id, HairpinMode: false, LinkLocalIPv6Address: '', LinkLocalIPv6PrefixLen: 0, Ports: running ? ports(c) : {}, SandboxKey: c.netns,
       SecondaryIPAddresses: null, SecondaryIPv6Addresses: null, EndpointID: bridge?.endpointId ?? '', Gateway: bridge?.gateway ?? '', GlobalIPv6Address: bridge?.globalIPv6Address ?? '',
       GlobalIPv6PrefixLen: bridge?.globalIPv6PrefixLen ?? 0, IPAddress: bridge?.ipAddress ?? '', IPPrefixLen: bridge?.ipPrefixLen ?? 0, IPv6Gateway: bridge?.ipv6Gateway ?? '',
       MacAddress: bridge?.macAddress ?? '', Networks: endpoints(c),

@@ -13,6 +13,10 @@ export function eventLine(event: Event): string {
 
 /** Fields of before API 1.22, which clients of today still read (docker 24 panics without them). */
 function legacy({ type, action, actor, attributes }: Event): Pick<Schemas['EventMessage'], 'status' | 'id' | 'from'> {
-  if (type === 'container') return { status: action, id: actor, from: attributes['image'] ?? '' };
-  return type === 'image' ? { status: action, id: actor } : {};
+  const { image } = attributes;
+  if (type === 'container') return { status: action, ...whose(actor), ...(image && { from: image }) };
+  return type === 'image' ? { status: action, ...whose(actor) } : {};
 }
+
+// Of a prune it is nobody's.
+const whose = (actor: string): { id?: string } => (actor === '' ? {} : { id: actor });

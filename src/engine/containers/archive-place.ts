@@ -23,7 +23,7 @@ export class Placer {
 
   /** Makes the entry; of a file, its beginning. @throws TarError for what leads out of the directory, PlaceTaken */
   begin(entry: TarEntry): void {
-    const name = clean(entry.path);
+    const name = this.#clean(entry.path);
     const path = `.${name}`;
     if (name !== '/') this.#makeParents(path);
     if (this.#clear(path, name, entry) === 'leave') return;
@@ -40,7 +40,7 @@ export class Placer {
         this.#directoryTimes.set(path, entry);
         break;
       case 'hardlink':
-        return linkSync(bytes(`.${clean(entry.link)}`), bytes(path));
+        return linkSync(bytes(`.${this.#clean(entry.link)}`), bytes(path));
       case 'symlink':
         symlinkSync(entry.link, bytes(path));
         break;
@@ -113,6 +113,8 @@ export class Placer {
       }
     }
   }
+
+  #clean = (path: Buffer): string => clean(path, JSON.stringify(this.target));
 
   #ownerOf = (entry: TarEntry): { uid: number; gid: number } => this.options.owner ?? entry;
 

@@ -50,12 +50,18 @@ function main([parent, text]: string[]): void {
     run(JSON.parse(text!) as ArchiveJob);
     report({ ok: true });
   } catch (error) {
-    const { code, message, name } = error as NodeJS.ErrnoException;
+    const { code, name } = error as NodeJS.ErrnoException;
     // Nobody is there any more who would read on.
     if (code === 'EPIPE') return;
     const fault = error instanceof Missing ? 'missing' : error instanceof Refusal || name === 'TarError' ? 'request' : 'host';
-    report({ ok: false, fault: error instanceof PlaceTaken ? 'host' : fault, message });
+    report({ ok: false, fault: error instanceof PlaceTaken ? 'host' : fault, message: wordsOf(error as NodeJS.ErrnoException) });
   }
+}
+
+/** What Go says of a failed call, and so Docker: `lstat /x/y: not a directory`. */
+function wordsOf({ syscall, path, message }: NodeJS.ErrnoException): string {
+  const reason = /^E\w+: ([^,]+), /.exec(message)?.[1];
+  return syscall && path && reason ? `${syscall} ${path}: ${reason}` : message;
 }
 
 const report = (what: ArchiveReport): void => void writeSync(REPORTS, `${JSON.stringify(what)}\n`);
@@ -118,7 +124,7 @@ function follow(path: string): string {
       at = next;
       continue;
     }
-    if (++links > MAX_LINKS) throw new Error(`${path}: too many links`);
+    if (++links > MAX_LINKS) throw new Error(`evalSymlinksInScope: too many links in ${path}`);
     const target = readlinkSync(next);
     if (target.startsWith('/')) at = '';
     left.unshift(...target.split('/').filter((each) => each !== ''));

@@ -57,6 +57,7 @@ export async function commitContainer(s: Supervisor, request: CommitRequest, par
 export function exportContainer(c: Container, parts: Parts): AsyncIterable<Buffer> {
   refuseGoing(c, 'export');
   const mounted = parts.snapshots.openMounted(c.id);
+  parts.events.record(containerEvent(c, 'export'));
   return mounted === undefined ? parts.archives.stack(parts.snapshots.stack(c.id)) : parts.archives.tree(mounted);
 }
 

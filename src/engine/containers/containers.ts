@@ -2,6 +2,7 @@
 import type { Duplex, Readable } from 'node:stream';
 import type { AttachOptions, WaitCondition } from '../../protocol/messages.ts';
 import type { Client } from '../client.ts';
+import { wallNow } from '../clock.ts';
 import { Conflict, InvalidParameter, NotFound, SystemFault } from '../errors.ts';
 import { dnsNames } from '../networks/plan.ts';
 import type { Change } from '../images/compare.ts';
@@ -151,6 +152,7 @@ export class Containers {
       deleted.push(c.id);
       reclaimed += size;
     }
+    this.parts.events.record({ type: 'container', action: 'prune', actor: '', attributes: { reclaimed: String(reclaimed) }, time: wallNow() });
     return { deleted, reclaimed };
   }
 
@@ -204,7 +206,9 @@ export class Containers {
   async top(reference: string, psArgs: string): Promise<{ Titles: string[]; Processes: string[][] }> {
     const { container: c } = await this.#find(reference);
     allow('top', c);
-    return top(cgroupPids(cgroupPath(c, this.parts.config)), psArgs);
+    const processes = await top(cgroupPids(cgroupPath(c, this.parts.config)), psArgs);
+    this.parts.events.record(containerEvent(c, 'top'));
+    return processes;
   }
 
   /** One sample of its resources, in Docker's shape. */

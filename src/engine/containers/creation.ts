@@ -13,6 +13,7 @@ import { containerEvent, splitMode } from './lifecycle.ts';
 import { resolvedLinks } from './links.ts';
 import type { Parts } from './parts.ts';
 import { makeVolumes } from './volumes.ts';
+import { makeWorkingDirectory } from './working-directory.ts';
 
 /** Docker's rule for names (moby daemon/names). */
 const NAME = /^\/?[a-zA-Z0-9][a-zA-Z0-9_.-]+$/;
@@ -38,7 +39,7 @@ export async function createContainer(parts: Parts, name: string, request: Creat
   const { config, hostConfig } = prepared;
   for (const key of ['NetworkMode', 'PidMode', 'IpcMode'] as const) {
     const [kind, other] = splitMode(hostConfig[key]);
-    if (kind === 'container') hostConfig[key] = `container:${peers.find(other).id}`;
+    if (kind === 'container') hostConfig[key] = `container:${idOf(peers, other)}`;
   }
   hostConfig.Links = resolvedLinks(hostConfig, name, (reference) => peers.find(reference));
   // Part of an id would become another network's one day.
@@ -55,6 +56,7 @@ export async function createContainer(parts: Parts, name: string, request: Creat
     mkdirSync(directory, { recursive: true, mode: 0o710 });
     parts.snapshots.prepare(id, image.chains);
     faultPoint('create.directories');
+    makeWorkingDirectory(parts, container);
     await makeVolumes(parts, container, hold);
     parts.rows.transaction(() => {
       parts.rows.insert(container);
@@ -70,6 +72,16 @@ export async function createContainer(parts: Parts, name: string, request: Creat
     hold.release();
   }
   return { container, warnings: prepared.warnings };
+}
+
+// One that is not there may come before the start, which looks it up again; and `docker run` would pull on a 404.
+function idOf(peers: Peers, reference: string): string {
+  try {
+    return peers.find(reference).id;
+  } catch (error) {
+    if (error instanceof NotFound) return reference;
+    throw error;
+  }
 }
 
 // dockerd calls a donor that is not there a wrong request, not a missing thing: `docker run` would pull on a 404.

@@ -6,7 +6,7 @@ import { ociJson } from '../../protocol/oci-json.ts';
 import { SPEC_FILE } from '../../protocol/paths.ts';
 import { faultPoint } from '../../sys/fault.ts';
 import { replaceFile } from '../../sys/file.ts';
-import { Conflict, EngineError, InvalidParameter, NotModified, SystemFault } from '../errors.ts';
+import { Conflict, EngineError, InvalidParameter, NotFound, NotModified, SystemFault } from '../errors.ts';
 import { StartFailed, type ShimLink } from '../shims/link.ts';
 import { attributesOf } from '../events/from-journal.ts';
 import { createBindSources } from '../spec/mounts.ts';
@@ -47,7 +47,7 @@ export class Lifecycle {
   /** Stops it with its signal, and with SIGKILL after `timeout` seconds (default: its own). @throws NotModified */
   async stop(s: Supervisor, options: { timeout?: number; signal?: string }): Promise<void> {
     allow('stop', s.container);
-    const { signal, timeout } = ending(s.container, options);
+    const { signal, timeout } = asServer(`cannot stop container: ${s.container.name}: `, () => ending(s.container, options));
     const link = await s.reach();
     try {
       await link.request({ op: 'stop', operation: randomUUID(), signal, timeout });
@@ -66,7 +66,7 @@ export class Lifecycle {
       this.parts.events.record(containerEvent(s.container, 'restart'));
       return;
     }
-    const { signal, timeout } = ending(s.container, options);
+    const { signal, timeout } = asServer(`Cannot restart container ${s.container.name}: `, () => ending(s.container, options));
     try {
       await (await s.reach()).request({ op: 'restart', operation: randomUUID(), signal, timeout });
     } catch (error) {
@@ -222,9 +222,11 @@ export class Lifecycle {
     const { IpcMode, PidMode } = c.hostConfig;
     for (const [kind, donorId] of [['IPC', donorOf(IpcMode)], ['PID', donorOf(PidMode)]] as const) {
       if (donorId === '') continue;
-      const donor = (await this.peer(donorId)).container;
       // The process's namespaces are looked up when the runtime's configuration is made: what fails there is the host's fault.
       const Refusal = kind === 'IPC' ? Conflict : SystemFault;
+      const { container: donor } = await this.peer(donorId).catch((error: unknown) => {
+        throw error instanceof NotFound ? new (kind === 'IPC' ? InvalidParameter : SystemFault)(`failed to join ${kind} namespace: ${error.message}`) : error;
+      });
       if (!isRunning(donor)) throw new Refusal(`failed to join ${kind} namespace: container ${donorId} is not running`);
       if (donor.state.status === 'restarting') throw new Refusal(`failed to join ${kind} namespace: Container ${donorId} is restarting, wait until the container is running`);
       if (kind === 'IPC' && !sharesShm(donor.hostConfig)) {
@@ -266,6 +268,15 @@ function ending(c: Container, options: { timeout?: number; signal?: string }): {
     signal: parseSignal(options.signal || c.config.StopSignal || 'SIGTERM'),
     timeout: options.timeout ?? c.config.StopTimeout ?? DEFAULT_STOP_TIMEOUT,
   };
+}
+
+// moby daemon/stop.go, restart.go: whatever goes wrong there counts as the server's.
+function asServer<T>(prefix: string, step: () => T): T {
+  try {
+    return step();
+  } catch (error) {
+    throw new SystemFault(`${prefix}${(error as Error).message}`, { cause: error });
+  }
 }
 
 function toClient(error: Error): Error {

@@ -40,7 +40,8 @@ function happenings(r: JournalRecord, { before, commandOf }: Context): Happening
     case 'started':
       return [['start']];
     case 'exited':
-      return [['die', { exitCode: String(r.code), execDuration: String(secondsBetween(before.startedAt, r.wall)) }]];
+      // A restart is a stop and a start, as dockerd tells it.
+      return [['die', { exitCode: String(r.code), execDuration: String(secondsBetween(before.startedAt, r.wall)) }], ...(before.restartAsked ? [['stop'] as Happening] : [])];
     case 'killed':
       return [['kill', { signal: String(r.signal) }]];
     case 'stopped':

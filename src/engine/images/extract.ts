@@ -320,8 +320,8 @@ export class Extractor {
 /** An empty component, `.` or `..`. */
 const UNCLEAN = /(?:^|\/)\.{0,2}(?:\/|$)/;
 
-/** A name in an archive as an absolute path, one character a byte. @throws TarError when it leads above the root */
-export function clean(path: Buffer): string {
+/** A name in an archive as an absolute path, one character a byte. @throws TarError when it leads above the root, `whole` in words */
+export function clean(path: Buffer, whole = 'the image'): string {
   const text = path.toString('latin1');
   const plain = text.slice(text.startsWith('./') ? 2 : 0, text.endsWith('/') ? -1 : undefined);
   if (!UNCLEAN.test(plain)) return `/${plain}`;
@@ -329,7 +329,7 @@ export function clean(path: Buffer): string {
   for (const part of text.split('/')) {
     if (part === '' || part === '.') continue;
     if (part !== '..') parts.push(part);
-    else if (parts.pop() === undefined) throw new TarError(`${quote(path)} leads outside of the image`);
+    else if (parts.pop() === undefined) throw new TarError(`${quote(path)} is outside of ${whole}`);
   }
   return `/${parts.join('/')}`;
 }

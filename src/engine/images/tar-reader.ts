@@ -81,7 +81,7 @@ export class TarReader {
     if (this.#state === 'ended') return;
     if (this.#state === 'header' && this.#missing === BLOCK && !this.#pax && !this.#longName && !this.#longLink) return;
     const where = this.#entry && this.#state === 'body' ? ` within ${quote(this.#entry.path)}: ${this.#left} of its ${this.#entry.size} bytes are missing` : '';
-    throw new TarError(`unexpected end of the archive${where}`);
+    throw new TarError(`unexpected EOF${where}`);
   }
 
   *#finish(): Generator<TarEvent> {

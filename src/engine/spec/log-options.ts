@@ -37,12 +37,13 @@ export function checkLogOptions({ Type, Config: options }: LogConfig): string[] 
   }
   maxSize(options);
   maxFile(options);
+  compressed(options);
   expression(options['labels-regex']);
   expression(options['env-regex']);
   checkTag(options.tag ?? '');
   return [
     ...(mode === 'non-blocking' ? ["LogConfig: option 'mode=non-blocking' has no effect: log files are written without waiting for readers."] : []),
-    ...(options.compress === 'true' ? ["LogConfig: option 'compress' is not supported: rotated log files stay uncompressed."] : []),
+    ...(/^[1tT]/.test(options.compress ?? '') ? ["LogConfig: option 'compress' is not supported: rotated log files stay uncompressed."] : []),
   ];
 }
 
@@ -71,6 +72,14 @@ function maxFile(options: Options): number {
   if (!/^[+-]?\d+$/.test(text)) throw new InvalidParameter(`strconv.Atoi: parsing ${JSON.stringify(text)}: invalid syntax`);
   if (Number(text) < 1) throw new InvalidParameter('max-file cannot be less than 1');
   return Number(text);
+}
+
+// Go's strconv.ParseBool, and moby daemon/logger/jsonfilelog.
+function compressed(options: Options): void {
+  const text = options.compress;
+  if (text === undefined || text === '') return;
+  if (!/^(1|t|T|true|TRUE|True|0|f|F|false|FALSE|False)$/.test(text)) throw new InvalidParameter(`strconv.ParseBool: parsing ${JSON.stringify(text)}: invalid syntax`);
+  if (/^[1tT]/.test(text) && (maxFile(options) === 1 || maxSize(options) === 0)) throw new InvalidParameter('compress cannot be true when max-file is less than 2 or max-size is not set');
 }
 
 function attributes(options: Options, container: Container): Record<string, string> {

@@ -43,7 +43,7 @@ function lookUpGroup(groups: Group[], name: string): number {
 }
 
 function inRange(id: number): number {
-  if (id > MAX_ID) throw new UnknownUser(`uids and gids must be in range 0-${MAX_ID}`);
+  if (id < 0 || id > MAX_ID) throw new UnknownUser(`uids and gids must be in range 0-${MAX_ID}`);
   return id;
 }
 
@@ -62,7 +62,8 @@ function entries(rootfs: string, path: string): string[][] {
     .filter((fields) => isNumber(fields[2] ?? ''));
 }
 
-const isNumber = (word: string): boolean => /^\d+$/.test(word);
+/** As Go's strconv.Atoi: a number below zero is one too, and out of range. */
+const isNumber = (word: string): boolean => /^[+-]?\d+$/.test(word);
 
 function splitOnce(who: string): [string, string?] {
   const colon = who.indexOf(':');

@@ -15,7 +15,7 @@ import { hasLabel } from '../events/filter.ts';
 import { pruneMatcher } from '../prune-filter.ts';
 import { copyUp, finishCopyUp } from './copy-up.ts';
 import { mountDevice } from './device.ts';
-import { checkRequest, DRIVER, type VolumeRequest } from './request.ts';
+import { checkName, checkOptions, DRIVER, type VolumeRequest } from './request.ts';
 import { bytesIn } from './size.ts';
 import { volumeEvent, type Volume } from './volume.ts';
 
@@ -71,7 +71,8 @@ export class Volumes {
     const anonymous = request.name === '';
     const name = anonymous ? randomBytes(32).toString('hex') : request.name;
     try {
-      checkRequest(name, request);
+      checkName(name, request.driver);
+      if (!this.parts.store.get(name)) checkOptions(request.options);
     } catch (error) {
       if (error instanceof NotFound) throw new NotFound(`create ${name}: ${error.message}`);
       throw new InvalidParameter(`create ${name}: ${(error as Error).message}`);

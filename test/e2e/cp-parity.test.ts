@@ -1,0 +1,165 @@
+/** `docker cp` in all its ways, on dockerd and on Holdfast: the same words, the same files. */
+import { execFile, execFileSync, spawn } from 'node:child_process';
+import { lstatSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { busyboxTar } from './busybox.ts';
+import { copyCases, CONTAINERS, copyDifferences, TREE, type CopyCase } from './cp-cases.ts';
+import { startDockerd, type Dockerd } from './dockerd.ts';
+import { startEngine, type TestEngine } from './engine.ts';
+import { request } from './http.ts';
+
+const FEWEST = 120;
+const AT_ONCE = 3;
+const VOLUMES = ['-v', 'kept:/volume', '-v', 'ro:/ro:ro'];
+/** Times in the tree that are older than this were kept by the copy. */
+const LONG_AGO = new Date('2010-01-01');
+
+interface Outcome {
+  exitCode: number;
+  words: string;
+  inside: string[];
+  volume: string[];
+  outside: string[];
+}
+
+interface Inspected {
+  GraphDriver: { Data: { MergedDir: string } };
+  Mounts: { Name: string; Source: string }[];
+}
+
+/** One of the two engines. Every case has a directory of its own: in the container's /w and /volume, and for the client. */
+class Side {
+  readonly #root = mkdtempSync(join(tmpdir(), 'hf-cp-'));
+  readonly #copied = new Map<CopyCase, { exitCode: number; words: string }>();
+  readonly #places = new Map<CopyCase, { inside: string; volume: string; outside: string }>();
+
+  constructor(private readonly socket: string) {}
+
+  async prepare(): Promise<void> {
+    const made = await request(this.socket, 'POST', '/images/create?fromSrc=-&repo=busybox&tag=latest', busyboxTar(), { 'Content-Type': 'application/x-tar' });
+    if (made.status >= 400) throw new Error(made.text);
+    for (const name of CONTAINERS) await this.#ok('run', '-d', '--name', name, '--hostname', 'host', ...(name === 'sealed' ? ['--read-only'] : []), ...VOLUMES, 'busybox', 'sleep', '100000');
+    await this.#makePlaces();
+    await this.#ok('kill', 'stopped');
+  }
+
+  async run(): Promise<void> {
+    const left = [...this.#places].map(([copy, { outside }]) => ({ copy, outside }));
+    const next = async (): Promise<void> => {
+      for (let each; (each = left.shift()) !== undefined; ) this.#copied.set(each.copy, await this.#copy(each.copy, each.outside));
+    };
+    await Promise.all(Array.from({ length: AT_ONCE }, next));
+    await this.#ok('start', 'stopped');
+  }
+
+  outcome(copy: CopyCase): Outcome {
+    const { inside, volume, outside } = this.#places.get(copy)!;
+    return { ...this.#copied.get(copy)!, inside: listing(inside), volume: listing(volume), outside: listing(outside) };
+  }
+
+  async dispose(): Promise<void> {
+    for (const name of CONTAINERS) await request(this.socket, 'DELETE', `/containers/${name}?force=1`);
+    for (const name of ['kept', 'ro']) await request(this.socket, 'DELETE', `/volumes/${name}`);
+    rmSync(this.#root, { recursive: true, force: true });
+  }
+
+  // From outside and by one script: what is tested is the copy, and hundreds of execs take long.
+  async #makePlaces(): Promise<void> {
+    const template = join(this.#root, 'template');
+    const roots = new Map<string, { inside: string; volume: string }>();
+    for (const name of CONTAINERS) {
+      const { GraphDriver, Mounts } = (await request(this.socket, 'GET', `/containers/${name}/json`)).json as Inspected;
+      roots.set(name, { inside: join(GraphDriver.Data.MergedDir, 'w'), volume: Mounts.find(({ Name }) => Name === 'kept')!.Source });
+    }
+    const script = ['set -e; umask 022', `mkdir ${template}; cd ${template}; ${TREE}`];
+    for (const [number, copy] of copyCases.entries()) {
+      const index = String(number).padStart(3, '0');
+      const { inside, volume } = roots.get(containerOf(copy))!;
+      const place = { inside: join(inside, index), volume: join(volume, index), outside: join(this.#root, index) };
+      this.#places.set(copy, place);
+      script.push(`mkdir -p ${inside} ${place.volume}; echo kept >${place.volume}/kept; cp -a ${template} ${place.inside}; cp -a ${template} ${place.outside}`);
+      script.push(`mkdir -p ${place.outside}/holder/file; cd ${place.inside}; ${copy.inside ?? ''}\ncd ${place.outside}; ${copy.outside ?? ''}`);
+    }
+    await promisify(execFile)('sh', ['-c', script.join('\n')]);
+  }
+
+  async #copy(copy: CopyCase, cwd: string): Promise<{ exitCode: number; words: string }> {
+    const index = cwd.slice(-3);
+    const args = copy.args.map((word) => word.replace(/^C:/, `${containerOf(copy)}:`).replace(/(:\/*w|:.*\/w|\/volume)(?=\/|$)/, `$1/${index}`));
+    const stdin = copy.stdin === undefined ? undefined : execFileSync('sh', ['-c', copy.stdin], { cwd });
+    const { exitCode, output, stderr } = await this.#docker(['cp', ...args], { cwd, stdin });
+    const table = copy.archive && exitCode === 0 ? execFileSync('tar', ['--numeric-owner', '-tvf', '-'], { input: output, encoding: 'utf8' }).replace(/\d{4}-\d\d-\d\d \d\d:\d\d/g, (time) => (new Date(time) < LONG_AGO ? 'old' : 'new')) : output.toString();
+    // What the client could not write any more is told of or not as luck has it.
+    return { exitCode, words: `${table}${stderr.replace(/^time=.*\n/gm, '')}`.replaceAll(cwd, '<here>').replaceAll(`/${index}`, '') };
+  }
+
+  async #ok(...args: string[]): Promise<void> {
+    const { exitCode, stderr } = await this.#docker(args, {});
+    if (exitCode !== 0) throw new Error(`docker ${args.join(' ')}: ${stderr}`);
+  }
+
+  #docker(args: string[], { cwd = this.#root, stdin = Buffer.alloc(0) }: { cwd?: string; stdin?: Buffer | undefined }): Promise<{ exitCode: number; output: Buffer; stderr: string }> {
+    const child = spawn(process.env.HOLDFAST_DOCKER || 'docker', args, { cwd, env: { ...process.env, DOCKER_HOST: `unix://${this.socket}` } });
+    const output: Buffer[] = [];
+    let stderr = '';
+    child.stdout.on('data', (chunk: Buffer) => output.push(chunk));
+    child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
+    child.stdin.on('error', () => undefined);
+    child.stdin.end(stdin);
+    return new Promise((resolve, reject) => {
+      child.on('error', reject);
+      child.on('close', (exitCode) => resolve({ exitCode: exitCode ?? 255, output: Buffer.concat(output), stderr }));
+    });
+  }
+}
+
+const containerOf = (copy: CopyCase): string => copy.container ?? 'running';
+
+/** Each file below: mode, owner, whether its time is a kept one, content or target. */
+function listing(root: string): string[] {
+  return readdirSync(root, { recursive: true, encoding: 'utf8' }).sort().map((name) => {
+    const path = join(root, name);
+    const found = lstatSync(path);
+    if (found.isSymbolicLink()) return `${name} -> ${readlinkSync(path)}`;
+    return `${name} ${found.mode.toString(8)} ${found.uid}:${found.gid} ${found.mtime < LONG_AGO ? 'old' : 'new'} ${found.isFile() ? readFileSync(path, 'utf8').slice(0, 60) : ''}`;
+  });
+}
+
+let holdfast: TestEngine;
+let dockerd: Dockerd;
+let [ours, theirs]: Side[] = [];
+
+beforeAll(async () => {
+  [holdfast, dockerd] = await Promise.all([startEngine(), startDockerd()]);
+  [ours, theirs] = [new Side(holdfast.socket), new Side(dockerd.socket)];
+  await Promise.all([ours.prepare(), theirs.prepare()]);
+  await Promise.all([ours.run(), theirs.run()]);
+}, 600_000);
+
+afterAll(async () => {
+  await theirs?.dispose();
+  await dockerd?.[Symbol.asyncDispose]();
+  await ours?.dispose();
+  await holdfast?.[Symbol.asyncDispose]();
+});
+
+describe('docker cp, on dockerd and on Holdfast', () => {
+  test(`there are at least ${FEWEST} ways`, () => {
+    expect(copyCases.length).toBeGreaterThanOrEqual(FEWEST);
+    expect(new Set(copyCases.map(({ name }) => name)).size).toBe(copyCases.length);
+  });
+
+  for (const copy of copyCases) {
+    test(copy.name, () => {
+      const [here, there] = [ours!.outcome(copy), theirs!.outcome(copy)];
+      const difference = copyDifferences[copy.name];
+      if (!difference) return expect(here).toEqual(there);
+      const { reason, ...otherwise } = difference;
+      expect(here, 'the difference is gone: take it off the table').not.toEqual(there);
+      expect(here, reason).toEqual({ ...there, ...otherwise });
+    });
+  }
+});
