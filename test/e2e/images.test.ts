@@ -266,6 +266,15 @@ describe('save and load', () => {
       expect(answer.status).toBe(200);
       expect((answer.json as { error: string }).error).not.toBe('');
     }
+    for (const [config, fault] of [
+      [{ config: { Labels: { a: 1 } } }, 'cannot unmarshal number into config.Labels.a of type string'], [{ config: { env: 'A=1' } }, 'cannot unmarshal string into config.Env of type list'],
+      [{ config: { Env: [['A=1']] } }, 'cannot unmarshal array into config.Env of type string'], [{ config: { Volumes: ['/x'] } }, 'cannot unmarshal array into config.Volumes of type map'],
+      [{ config: { Healthcheck: { Test: 'x' } } }, 'cannot unmarshal string into config.Healthcheck.Test of type list'], [{ config: 'x' }, 'cannot unmarshal string into config of type struct'],
+      [{ created: 'yesterday' }, 'cannot unmarshal string into created of type time'], [{ history: [1] }, 'cannot unmarshal number into history of type struct'], [{ architecture: {} }, 'cannot unmarshal object into architecture of type string'],
+    ] as const) {
+      const bytes = archive(['c.json', JSON.stringify({ os: 'linux', rootfs: { type: 'layers', diff_ids: [] }, ...config })], ['manifest.json', '[{"Config":"c.json","RepoTags":["odd:1"],"Layers":[]}]']);
+      expect((await engine.api('POST', '/images/load', bytes, { 'Content-Type': 'application/x-tar' })).json).toMatchObject({ error: `invalid image JSON: ${fault}` });
+    }
     expect(await rows()).toBe(before);
   });
 });

@@ -3,6 +3,7 @@ import { InvalidParameter } from '../errors.ts';
 import { sha256 } from './digest.ts';
 import type { ImageConfig } from './image.ts';
 import { isDigest } from './reference.ts';
+import { checkForm } from './config-form.ts';
 import type { Staging } from './staging.ts';
 
 /** One image of an archive. */
@@ -100,6 +101,7 @@ async function bundled(staging: Staging, name: string, rest: Pick<Bundled, 'laye
 /** @throws InvalidParameter for what is no image configuration */
 export function checkConfig(config: Partial<ImageConfig> | null): ImageConfig {
   if (!config?.rootfs) throw new InvalidParameter('invalid image JSON, no RootFS key');
+  checkForm(config);
   const diffIds = config.rootfs.diff_ids ?? [];
   if (!Array.isArray(diffIds) || !diffIds.every((id) => typeof id === 'string' && isDigest(id))) throw new InvalidParameter('invalid image JSON: diff_ids are no digests');
   const { os = 'linux', architecture = '' } = config;
