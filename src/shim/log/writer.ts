@@ -197,12 +197,9 @@ export class LogWriter {
 
   /** path → path.1 → path.2 …, the oldest goes. Readers keep what they hold open. False when the disk refuses. */
   #rotate(): boolean {
-    const { path, maxFile } = this.#spec!;
     try {
-      // Done by an earlier attempt, if the name is another file's by now or nobody's.
-      if (statSync(path, { throwIfNoEntry: false })?.ino !== this.#file) void 0;
-      else if (maxFile === 1) unlinkSync(path);
-      else for (let n = maxFile - 1; n > 0; n--) renameIfThere(logFile(path, n - 1), logFile(path, n));
+      // Where the name is another file's by now, or nobody's, an earlier attempt has come that far.
+      if (statSync(this.#spec!.path, { throwIfNoEntry: false })?.ino === this.#file) giveWay(this.#spec!);
     } catch (error) {
       this.#reason = (error as NodeJS.ErrnoException).code ?? String(error);
       return false;
@@ -255,6 +252,12 @@ function existingFiles({ path, maxFile }: FileSpec): number[] {
     if (stat) inodes.push(stat.ino);
   }
   return inodes;
+}
+
+/** Every file takes the next number, so that the first name is free; the oldest goes. */
+function giveWay({ path, maxFile }: FileSpec): void {
+  if (maxFile === 1) return unlinkSync(path);
+  for (let n = maxFile - 1; n > 0; n--) renameIfThere(logFile(path, n - 1), logFile(path, n));
 }
 
 function renameIfThere(from: string, to: string): void {
