@@ -4,7 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { arch, hostname, release, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { DEFAULT_SECCOMP_PROFILE, type Config } from '../config/config.ts';
-import { replaceFile } from '../sys/file.ts';
+import { replaceFile } from '../sys/replace-file.ts';
 import { wallNow } from './clock.ts';
 import type { Container } from './containers/container.ts';
 import { standing } from './containers/moves.ts';

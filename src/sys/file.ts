@@ -1,7 +1,5 @@
 /** Files and descriptors beyond node:fs: locks, FIFOs, pipes, flags. */
-import { closeSync, fsyncSync, openSync, renameSync, writeFileSync } from 'node:fs';
-import { dirname } from 'node:path';
-import { faultPoint } from './fault.ts';
+import { closeSync, fsyncSync, openSync } from 'node:fs';
 import { check, declare, Errno, errno, type Fd } from './libc.ts';
 
 const unlinkCall = declare('int unlink(const char *path)');
@@ -91,20 +89,4 @@ export function tellsTypes(path: string): boolean {
   } finally {
     closeSync(fd);
   }
-}
-
-/** Replaces a file whole: after a crash it is the old one or the new one. */
-export function replaceFile(path: string, text: string): void {
-  const draft = `${path}.new`;
-  const fd = openSync(draft, 'w', 0o600);
-  try {
-    writeFileSync(fd, text);
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
-  faultPoint('rename.before');
-  renameSync(draft, path);
-  faultPoint('rename.after');
-  syncDirectory(dirname(path));
 }

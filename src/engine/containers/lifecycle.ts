@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { ociJson } from '../../protocol/oci-json.ts';
 import { SPEC_FILE } from '../../protocol/paths.ts';
 import { faultPoint } from '../../sys/fault.ts';
-import { replaceFile } from '../../sys/file.ts';
+import { replaceFileAside } from '../../sys/replace-file.ts';
 import { Conflict, EngineError, InvalidParameter, NotFound, NotModified, SystemFault } from '../errors.ts';
 import { StartFailed, type ShimLink } from '../shims/link.ts';
 import { attributesOf } from '../events/from-journal.ts';
@@ -211,7 +211,7 @@ export class Lifecycle {
     writeFileSync(join(run, 'config.json'), ociJson(spec), { mode: 0o600 });
     // What a shim must find after a power cut is whole or the old one. What is there already need not be brought to disk again.
     const [path, text] = [join(parts.paths.container(c.id), SPEC_FILE), JSON.stringify(shimSpec(c, parts, consoleSize))];
-    if (!isThere(path, text)) replaceFile(path, text);
+    if (!isThere(path, text)) await replaceFileAside(path, text);
   }
 
   #linked = (c: Container): Promise<Linked> => linked(c, async (name) => (await this.peer(name)).container);
