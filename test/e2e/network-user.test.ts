@@ -339,7 +339,17 @@ describe('names', () => {
       expect(await resolved('aa', 'aa')).toEqual([(await place('aa', 'n1')).IPAddress]);
       asked.length = 0;
       expect(await resolved('bb', 'outside.example')).toEqual([]);
+      // At once, not after the resolver's patience; also while there is no daemon, and until it is on another network too.
+      const refused = async (): Promise<boolean> => (await docker('exec', 'bb', 'nslookup', 'outside.example')).stdout.includes('SERVFAIL');
+      expect(await refused()).toBe(true);
+      await engine.kill9();
+      await engine.startAgain();
+      expect(await refused()).toBe(true);
       expect(asked).toEqual([]);
+      await done('network', 'connect', 'n1', 'bb');
+      expect(await resolved('bb', 'outside.example')).toEqual(['192.0.2.7']);
+      await done('network', 'disconnect', 'n1', 'bb');
+      expect(await refused()).toBe(true);
     } finally {
       stub.close();
     }

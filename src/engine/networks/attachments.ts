@@ -24,7 +24,7 @@ export interface Attachment {
 
 export interface AttachmentParts {
   store: NetworkStore;
-  config: Pick<Config, 'iptables' | 'ip' | 'dns'>;
+  config: Pick<Config, 'bridge' | 'iptables' | 'ip' | 'dns'>;
   paths: Paths;
   events: { record(...events: NewEvent[]): void };
   driver: Driver;
@@ -105,16 +105,18 @@ export class Attachments {
       const before = this.#attached(container);
       if (before.endpoints.some(({ networkId }) => networkId === network.id)) throw new Forbidden(`endpoint with name ${container.name} already exists in network ${network.name}`);
       const { setup, made } = this.#planner.withNetwork(before, network, planned, container);
+      const dnsServers = this.#planner.dnsServers(container, setup.endpoints);
       this.#change(setup, { take: addressesOf(made) });
       faultPoint('network.joining');
       try {
-        await this.parts.driver.join(setup, made);
+        await this.parts.driver.join({ ...setup, dnsServers }, made);
       } catch (error) {
         await this.#takeAway(setup, made);
         throw new SystemFault((error as Error).message, { cause: error });
       }
       const { changing: _, ...whole } = made;
-      const done: Setup = { ...setup, endpoints: [...before.endpoints, whole] };
+      // Not before it is on it: a join that is undone has opened no way out.
+      const done: Setup = { ...setup, dnsServers, endpoints: [...before.endpoints, whole] };
       const attachment = attachmentOf({ ...container.endpoints, [network.name]: planned }, done);
       this.#change(done, {}, () => {
         commit(attachment);
@@ -130,7 +132,8 @@ export class Attachments {
       const before = this.#attached(container);
       const endpoint = before.endpoints.find(({ networkId }) => networkId === network.id);
       if (!endpoint) throw new SystemFault(`container ${container.id} is not connected to network ${network.name}`);
-      const setup = this.#planner.without(before, endpoint);
+      const dnsServers = this.#planner.dnsServers(container, before.endpoints.filter((each) => each !== endpoint));
+      const setup: Setup = { ...this.#planner.without(before, endpoint), dnsServers };
       this.#change(setup, {}, () => commit(attachmentOf(container.endpoints, setup)));
       faultPoint('network.leaving');
       await this.parts.namesChanged();

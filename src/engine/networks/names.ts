@@ -3,6 +3,7 @@
  * directory, one a network, and asks the host's servers for the rest.
  */
 import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { faultPoint } from '../../sys/fault.ts';
@@ -21,6 +22,13 @@ export const hasNames = (network: Pick<Network, 'name' | 'driver'>): boolean => 
 
 /** The servers' addresses on a network, in the order in which a container should ask them. */
 export const resolversOf = ({ ipv4, ipv6 }: Pick<Network, 'ipv4' | 'ipv6'>): string[] => [ipv4, ipv6].flatMap((space) => (space ? [space.gateway] : []));
+
+/** On internal networks alone a name must not be a way out either: elsewhere is asked at this address, one of the daemon's own, where the port proxy
+ *  refuses at once. No server on 0.0.0.0:53 answers there instead: beside one aardvark-dns cannot listen. */
+export function refuserOf(bridge: string): string {
+  const [a = 0, b = 0, c = 0] = createHash('sha256').update(bridge).digest();
+  return `127.${64 + (a % 128)}.${b}.${1 + (c % 254)}`;
+}
 
 /**
  * The files: name → content. The first line is where to listen; each other one a container: its id, addresses, names, servers of its own.

@@ -8,6 +8,7 @@ import { Firewall } from './firewall.ts';
 import { acceptTraffic, withdrawTraffic, type Accepted } from './iptables.ts';
 import { Links } from './links.ts';
 import { bringUp, makeNamespace, setRoutes } from './namespace.ts';
+import { refuserOf } from './names.ts';
 import type { PortProxy } from './port-proxy.ts';
 import { isOff, writeSysctl } from './sysctl.ts';
 
@@ -23,6 +24,8 @@ export interface NetlinkDriverOptions {
 const IP_FORWARD = 'ipv4/ip_forward';
 const IPV6_FORWARD = 'ipv6/conf/all/forwarding';
 const WATCH_MS = 1_000;
+/** Whom the proxy asks for what it refuses; one of an older release forwards it to discard(9). */
+const NOBODY = { address: '', port: 9 };
 /** How often at most the rules are looked through on a host whose rules change all the time. */
 const CHECK_MS = 2_000;
 /** Changes that no generation tells of (the legacy iptables) are looked for this often. */
@@ -90,6 +93,7 @@ export class NetlinkDriver implements Driver {
       makeNamespace(setup);
       for (const endpoint of setup.endpoints) if (endpoint.link) await this.#connect(setup, endpoint);
       await this.#publish(setup.ports);
+      await this.#refuseNames(undefined, setup);
     } catch (error) {
       await this.tearDown(setup);
       throw error;
@@ -103,12 +107,14 @@ export class NetlinkDriver implements Driver {
     faultPoint('network.joined');
     setRoutes(setup);
     await this.#republish(before?.ports ?? [], setup.ports);
+    await this.#refuseNames(before, setup);
   }
 
   async leave(setup: Setup, endpoint: EndpointSetup): Promise<void> {
     const before = this.#setups.get(setup.container);
     this.#setups.set(setup.container, setup);
     await this.#republish(before?.ports ?? [], setup.ports);
+    await this.#refuseNames(before, setup);
     if (endpoint.link) await this.#links.disconnect(endpoint.link.host);
     faultPoint('network.left');
     setRoutes(setup);
@@ -116,7 +122,7 @@ export class NetlinkDriver implements Driver {
 
   async tearDown(setup: Setup): Promise<void> {
     this.#setups.delete(setup.container);
-    if (setup.ports.some((port) => port.via === 'proxy')) await this.options.proxy.update(this.#proxied());
+    if (this.#asksRefuser(setup) || setup.ports.some((port) => port.via === 'proxy')) await this.options.proxy.update(this.#proxied());
     this.#firewall?.drop(setup.ports);
     this.#forgetFlows(setup.ports);
     for (const { link } of setup.endpoints) if (link) this.#links.cutOff(link.host);
@@ -151,7 +157,16 @@ export class NetlinkDriver implements Driver {
   }
 
   #ports = (): PortSetup[] => [...this.#setups.values()].flatMap((setup) => setup.ports);
-  #proxied = (): PortSetup[] => this.#ports().filter((port) => port.via === 'proxy');
+  #proxied(): PortSetup[] {
+    const refuser = { protocol: 'udp' as const, hostIp: refuserOf(this.options.name), hostPort: 53, ...NOBODY, via: 'proxy' as const };
+    return [...this.#ports().filter((port) => port.via === 'proxy'), ...([...this.#setups.values()].some(this.#asksRefuser) ? [refuser] : [])];
+  }
+
+  #asksRefuser = (setup: Setup | undefined): boolean => setup?.dnsServers.includes(refuserOf(this.options.name)) ?? false;
+
+  async #refuseNames(before: Setup | undefined, after: Setup): Promise<void> {
+    if (this.#asksRefuser(before) !== this.#asksRefuser(after)) await this.options.proxy.update(this.#proxied());
+  }
 
   async #connect(setup: Setup, endpoint: EndpointSetup): Promise<void> {
     if (!this.#links.has(endpoint.link!.bridge)) await this.#restore({ always: true });

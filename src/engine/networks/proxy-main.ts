@@ -1,5 +1,6 @@
 /**
- * The port proxy: a process of its own, one per daemon, that forwards what the kernel cannot translate (IPv6 clients to IPv4 containers).
+ * The port proxy: a process of its own, one per daemon, that forwards what the kernel cannot translate (IPv6 clients to IPv4 containers), and refuses
+ * names where nobody may be asked for them.
  * It needs no daemon: it keeps forwarding while none is there, and ends by itself when nothing is left to forward.
  *
  * On its socket it takes lines of JSON, `{"version":1,"ports":[…]}`: the whole table each time. It answers each with `{"failed":[…]}` once it listens.
@@ -13,6 +14,7 @@ interface ProxiedPort {
   protocol: 'tcp' | 'udp';
   hostIp: string;
   hostPort: number;
+  /** '' = nobody: names that are asked for there are refused. */
   address: string;
   port: number;
 }
@@ -62,7 +64,7 @@ async function apply(ports: ProxiedPort[], inherited?: number): Promise<string[]
   for (const [key, { port, fd }] of wanted) {
     if (listeners.has(key)) continue;
     try {
-      listeners.set(key, await (port.protocol === 'tcp' ? forwardStream(port, fd) : forwardDatagrams(port, fd)));
+      listeners.set(key, await (port.address === '' ? refuseNames(port, fd) : port.protocol === 'tcp' ? forwardStream(port, fd) : forwardDatagrams(port, fd)));
     } catch (error) {
       failed.push(`${key}: ${(error as Error).message}`);
     }
@@ -106,6 +108,21 @@ function join(a: Socket, b: Socket): void {
   }
 }
 
+/** DNS, RFC 1035 4.1.1: the question comes back as an answer that says SERVFAIL, as dockerd's does. */
+function refuseNames(port: ProxiedPort, fd: number | undefined): Promise<Listener> {
+  const HEADER_SIZE = 12;
+  const QR = 0x80;
+  const SERVFAIL = 2;
+  const socket = createSocket('udp4');
+  socket.on('message', (data, { address, port: from }) => {
+    if (data.length < HEADER_SIZE || data[2]! & QR) return;
+    data[2]! |= QR;
+    data[3] = (data[3]! & 0xf0) | SERVFAIL;
+    socket.send(data, from, address);
+  });
+  return bound(socket, port, fd, () => socket.close());
+}
+
 function forwardDatagrams(port: ProxiedPort, fd: number | undefined): Promise<Listener> {
   const outside = createSocket({ type: isIPv6(port.hostIp) ? 'udp6' : 'udp4', ipv6Only: isIPv6(port.hostIp) });
   const clients = new Map<string, { inside: DatagramSocket; silence: NodeJS.Timeout }>();
@@ -136,10 +153,14 @@ function forwardDatagrams(port: ProxiedPort, fd: number | undefined): Promise<Li
       forget(key);
     }
   };
+  return bound(outside, port, fd, close);
+}
+
+function bound(socket: DatagramSocket, port: ProxiedPort, fd: number | undefined, close: () => void): Promise<Listener> {
   return new Promise((resolve, reject) => {
-    outside.once('error', reject);
-    outside.bind(fd === undefined ? { address: port.hostIp, port: port.hostPort } : { fd }, () => {
-      outside.removeAllListeners('error').on('error', () => undefined);
+    socket.once('error', reject);
+    socket.bind(fd === undefined ? { address: port.hostIp, port: port.hostPort } : { fd }, () => {
+      socket.removeAllListeners('error').on('error', () => undefined);
       resolve({ close });
     });
   });

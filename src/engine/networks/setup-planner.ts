@@ -9,11 +9,12 @@ import { EngineError, Forbidden, SystemFault } from '../errors.ts';
 import type { Paths } from '../paths.ts';
 import type { Driver, EndpointSetup, PortSetup, Setup } from './driver.ts';
 import { Addresses, aimed, makeEndpoint, portRange, portsEnd, viaOf } from './endpoints.ts';
+import { refuserOf } from './names.ts';
 import type { Network } from './network.ts';
 import { groupRequests, portRequests, PortTable, PortTaken, type Protocol } from './ports.ts';
 
 export interface SetupParts {
-  config: Pick<Config, 'iptables' | 'ip' | 'dns'>;
+  config: Pick<Config, 'bridge' | 'iptables' | 'ip' | 'dns'>;
   paths: Paths;
   driver: Pick<Driver, 'unavailable'>;
   /** By id, name or id prefix. @throws NotFound */
@@ -24,9 +25,6 @@ export interface SetupParts {
 
 /** How every refusal to attach a container begins. */
 export const FAILED = 'failed to set up container networking';
-
-/** Not to be reached: connecting to it is refused at once (a broadcast needs SO_BROADCAST, socket(7)). */
-const NOWHERE = '255.255.255.255';
 
 /** Why a port cannot be had, in Go's words: clients know them. */
 const REFUSALS: Record<string, string> = {
@@ -62,7 +60,7 @@ export class SetupPlanner {
     const end = portsEnd({ endpoints });
     return {
       version: 1, boot: this.boot, container: container.id, name: container.name, netns: hasHost ? '' : this.parts.paths.netns(container.id),
-      endpoints, ports: end ? this.#portsFor(container, end) : [], idlePorts: [], dnsServers: this.#dnsServers(container, networks.map(({ network }) => network)),
+      endpoints, ports: end ? this.#portsFor(container, end) : [], idlePorts: [], dnsServers: this.dnsServers(container, endpoints),
     };
   }
 
@@ -82,6 +80,12 @@ export class SetupPlanner {
     return aimed({ ...setup, endpoints }, { rules: this.parts.config.iptables });
   }
 
+  /** Where a container on these asks for names of elsewhere. On internal networks alone a name must not be a way out either. */
+  dnsServers({ hostConfig }: Container, endpoints: readonly EndpointSetup[]): string[] {
+    if (endpoints.length > 0 && endpoints.every(({ internal }) => internal)) return [refuserOf(this.parts.config.bridge)];
+    return [...(hostConfig.Dns?.length ? hostConfig.Dns : this.parts.config.dns)];
+  }
+
   #endpoints(container: Container, networks: { network: Network; endpoint: Endpoint }[]): EndpointSetup[] {
     const usedLinks: string[] = [];
     const taken = new Set<string>();
@@ -97,12 +101,6 @@ export class SetupPlanner {
   #checkDriver(networks: Network[]): void {
     const { unavailable } = this.parts.driver;
     if (unavailable !== undefined && networks.some(({ driver }) => driver === 'bridge')) throw new SystemFault(`${FAILED}: ${unavailable}`);
-  }
-
-  // On internal networks alone a name must not be a way out either.
-  #dnsServers({ hostConfig }: Container, networks: Network[]): string[] {
-    if (networks.length > 0 && networks.every(({ internal }) => internal)) return [NOWHERE];
-    return [...(hostConfig.Dns?.length ? hostConfig.Dns : this.parts.config.dns)];
   }
 
   #portsFor(container: Container, end: EndpointSetup): PortSetup[] {
