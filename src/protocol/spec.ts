@@ -38,6 +38,8 @@ export interface ShimSpec {
   health: HealthSpec | null;
   /** Listening sockets of published ports that the keeper holds so that nobody else takes them. */
   ports: HeldPort[];
+  /** Containers' inits whose namespaces config.json names by their pids: as long as they live, the pids are theirs. */
+  donors?: { pid: number; startTime: string }[];
   /** Bytes; a client that accepts nothing for this long (ms) is dropped. */
   slowClientMs: number;
 }

@@ -53,11 +53,14 @@ export class Generation {
     const { runtime, reaper, gen, spec } = making;
     const stdio = new Stdio(stdioOptions(making));
     try {
+      requireDonors(spec);
       stdio.prepare();
       const pid = await runtime.create({ stdio: stdio.childStdio(), consoleSocket: stdio.consoleSocket }, gen);
       const init = Child.born(pid, reaper, files(making).exit);
       try {
         stdio.created(spec.consoleSize);
+        // Still the same: so they were while the runtime looked them up, and nothing of the container has run yet.
+        requireDonors(spec);
         return new Generation(making, init, stdio);
       } catch (error) {
         init.kill(SIGKILL);
@@ -126,6 +129,11 @@ export class Generation {
       await runtime.delete({ force: true }).catch(() => {});
     }
   }
+}
+
+// Days after its donor's death a container may be restarted, and the donor's pid may be a process of the host.
+function requireDonors({ donors = [] }: ShimSpec): void {
+  if (!donors.every(({ pid, startTime }) => isAlive(pid, startTime))) throw new Error('failed to join namespaces: the container that they are of is not running');
 }
 
 /** Ends what a shim left half made: an init that nobody started, or that nobody knows of, and its keeper. */

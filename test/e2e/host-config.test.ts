@@ -131,6 +131,16 @@ describe('shared memory', () => {
     expect((await sh('true', '--ipc', `container:${id}`)).stderr).toContain(`failed to join IPC namespace: container ${id} is not running`);
     expect((await sh('true', '--pid', `container:${id}`)).stderr).toContain(`failed to join PID namespace: container ${id} is not running`);
   });
+
+  test('a restart by policy does not join whoever has the dead one’s pid by now', async () => {
+    const donor = await background('--ipc', 'shareable');
+    const id = (await docker('run', '-d', '--restart', 'always', '--ipc', `container:${donor}`, 'busybox', 'sh', '-c', 'sleep 2; exit 1')).stdout.trim();
+    const pid = Number((await docker('inspect', '-f', '{{.State.Pid}}', donor)).stdout);
+    expect(JSON.parse(readFileSync(join(engine.root, 'data/containers', id, 'spec.json'), 'utf8'))).toMatchObject({ donors: [{ pid, startTime: expect.stringMatching(/^\d+$/) }] });
+    await docker('kill', donor);
+    await until(async () => (await docker('inspect', '-f', '{{.State.Status}} {{.State.Error}}', id)).stdout.startsWith('exited failed to join namespaces: the container that they are of is not running'), 20_000);
+    await docker('rm', '-f', id, donor);
+  });
 });
 
 test('--link on a network of one’s own is an alias that nobody else has', async () => {

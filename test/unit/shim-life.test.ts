@@ -3,6 +3,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { procStat } from '../../src/sys/process.ts';
 import { bundleShim, HEAD, isGone, RefusedByShim, sleep, TestContainer, until, type ContainerOptions } from './shim-harness.ts';
 
 const bundles = mkdtempSync(join(tmpdir(), 'hb-'));
@@ -78,6 +79,18 @@ describe('one run', { timeout: 30_000 }, () => {
     await c.start(ctl, 'b');
     await c.until('exited');
     expect(c.find('exited')[0]!.gen).toBe(2);
+  });
+
+  test('namespaces are joined of the process that they were asked of, and not of another with its pid', async () => {
+    const own = procStat(process.pid)!.startTime;
+    await using c = container('echo up', { spec: { donors: [{ pid: process.pid, startTime: own }] } });
+    const ctl = await c.adopt();
+    await c.start(ctl);
+    await c.until('final');
+    c.o.spec = { donors: [{ pid: process.pid, startTime: String(Number(own) - 1) }] };
+    c.writeSpec();
+    await expect(ctl.ask<'create'>({ op: 'create', operation: 'b' })).rejects.toThrow('failed to join namespaces: the container that they are of is not running');
+    expect(c.find('failed')).toHaveLength(1);
   });
 
   test('an init that dies before its start is a failed start', async () => {

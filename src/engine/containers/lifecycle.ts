@@ -201,8 +201,9 @@ export class Lifecycle {
     const { parts } = this;
     const run = parts.paths.run(c.id);
     mkdirSync(run, { recursive: true, mode: 0o700 });
-    const pids = new Map<string, number>();
-    for (const donor of await this.#namespaceDonors(c)) pids.set(donor.id, donor.state.pid);
+    const donors = await this.#namespaceDonors(c);
+    const pids = new Map(donors.map(({ id, state }) => [id, state.pid]));
+    if (netns.startsWith('/proc/')) donors.push((await this.peer(donorOf(c.hostConfig.NetworkMode))).container);
     createBindSources(c);
     faultPoint('start.bind-sources');
     mountShareableShm(c.hostConfig, c.id, parts.paths);
@@ -210,7 +211,7 @@ export class Lifecycle {
     const spec = ociSpec({ container: c, config: parts.config, paths: parts.paths, netns, linkEnv: env, pidOf: (id) => pids.get(id) ?? 0 });
     writeFileSync(join(run, 'config.json'), ociJson(spec), { mode: 0o600 });
     // What a shim must find after a power cut is whole or the old one. What is there already need not be brought to disk again.
-    const [path, text] = [join(parts.paths.container(c.id), SPEC_FILE), JSON.stringify(shimSpec(c, parts, consoleSize))];
+    const [path, text] = [join(parts.paths.container(c.id), SPEC_FILE), JSON.stringify(shimSpec(c, parts, { consoleSize, donors }))];
     if (!isThere(path, text)) await replaceFileAside(path, text);
   }
 

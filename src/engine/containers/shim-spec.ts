@@ -9,7 +9,8 @@ import { cgroupDirectory, sliceDirectory } from './cgroups.ts';
 import type { Container } from './container.ts';
 import type { Parts } from './parts.ts';
 
-export function shimSpec(c: Container, { config, paths }: Pick<Parts, 'config' | 'paths'>, consoleSize?: [number, number]): ShimSpec {
+/** `donors`: the containers whose namespaces it joins. */
+export function shimSpec(c: Container, { config, paths }: Pick<Parts, 'config' | 'paths'>, { consoleSize, donors = [] }: { consoleSize?: [number, number] | undefined; donors?: readonly Container[] } = {}): ShimSpec {
   const runtime = config.runtimes[c.hostConfig.Runtime] ?? config.runtimes[config.defaultRuntime]!;
   const parts = shimSpecParts(c, config, logPath(c, paths));
   return {
@@ -26,6 +27,7 @@ export function shimSpec(c: Container, { config, paths }: Pick<Parts, 'config' |
     ...(consoleSize && consoleSize[0] > 0 ? { consoleSize } : {}),
     autoRemove: c.hostConfig.AutoRemove,
     ports: heldPorts(c.ports),
+    donors: donors.map(({ state: { pid, pidStartTime } }) => ({ pid, startTime: pidStartTime })),
     slowClientMs: config.slowClientMs,
   };
 }
