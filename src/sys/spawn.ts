@@ -16,7 +16,6 @@ const initAttributes = declare('int posix_spawnattr_init(void *attributes)');
 const setFlags = declare('int posix_spawnattr_setflags(void *attributes, short flags)');
 const setMask = declare('int posix_spawnattr_setsigmask(void *attributes, const void *signals)');
 const setDefault = declare('int posix_spawnattr_setsigdefault(void *attributes, const void *signals)');
-const fillSignals = declare('int sigfillset(void *signals)');
 
 /** More than any C library needs for the two opaque structures. */
 const OPAQUE_BYTES = 512;
@@ -43,9 +42,9 @@ export function spawn({ file, args, env, descriptors, session = false, directory
   const actions = Buffer.alloc(OPAQUE_BYTES);
   const attributes = Buffer.alloc(OPAQUE_BYTES);
   const none = Buffer.alloc(SIGNAL_SET_BYTES);
-  const all = Buffer.alloc(SIGNAL_SET_BYTES);
+  // Also those that sigfillset(3) leaves out: the C library has handlers for them, and would have the child ignore them, and its children.
+  const all = Buffer.alloc(SIGNAL_SET_BYTES, 0xff);
   const borrowed: Fd[] = [];
-  fillSignals(all);
   initAttributes(attributes);
   setFlags(attributes, SETSIGDEF | SETSIGMASK | (session ? SETSID : 0));
   setMask(attributes, none);

@@ -26,6 +26,16 @@ describe('docker run', () => {
     expect((await sh(`kill -${signal} $$; sleep 5`, '--init=false', '--pid=host')).exitCode).toBe(code);
   });
 
+  test('its processes ignore and block no signal, those of execs neither', async () => {
+    const none = /^SigBlk:\t0{16}\nSigIgn:\t0{16}\n$/;
+    const asked = ['grep', '-E', 'Sig(Blk|Ign)', '/proc/self/status'];
+    expect(await engine.dockerOutput('run', '--rm', 'busybox', ...asked)).toMatch(none);
+    await engine.dockerOutput('run', '-d', '--name', 'signals', 'busybox', 'sleep', '1000');
+    expect(await engine.dockerOutput('exec', 'signals', ...asked)).toMatch(none);
+    expect(await engine.dockerOutput('exec', 'signals', 'grep', '-E', 'Sig(Blk|Ign)', '/proc/1/status')).toMatch(none);
+    await engine.dockerOutput('rm', '-f', 'signals');
+  });
+
   test('a command that is not there: 127', async () => {
     const { exitCode, stderr } = await docker('run', '--rm', 'busybox', 'not-there');
     expect(exitCode).toBe(127);
