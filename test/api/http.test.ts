@@ -89,6 +89,11 @@ test('a path may come with its server, as proxies\' clients write it', async () 
   expect(status(await get('http://docker/nonsense'))).toBe(404);
 });
 
+test('a path may come with its server, as proxies\' clients write it', async () => {
+  expect(bodyOf(await get('http://docker/v1.43/_ping'))).toBe('OK');
+  expect(status(await get('http://docker/nonsense'))).toBe(404);
+});
+
 test('ping: text without newline, and by HEAD without body', async () => {
   await api.http.get('/_ping').expect(200, 'OK').expect('content-type', 'text/plain; charset=utf-8');
   const head = await get('/_ping', 'HEAD');
