@@ -13,9 +13,11 @@ import { quote, type TarEntry } from './tar.ts';
 /** The host cannot take the layer: no room, a failing disk. */
 export class HostError extends Error {}
 
-/** Such that the files of all slabs can be open at once where only a thousand may be: a file with a body takes a kilobyte of an archive. */
-const SLAB = 256 * 1024;
-const SLABS = 3;
+const SLAB = 1 << 20;
+const SLABS = 6;
+/** Files of one slab that wait to be closed, and as many of all slabs before it: a thousand may be open on any host. */
+const MAX_OPEN = 400;
+/** A file that does not begin in the slab before, and does not go on in the next one, takes a kilobyte of it or more. */
 const MAX_JOBS = (2 * SLAB) / 1024 + 4;
 /** Numbers of a job: a descriptor, what is to be done with it, and two that depend on that. */
 const JOB = 4;
@@ -50,7 +52,8 @@ export class Bodies {
   readonly #hash = createHash('sha256');
   #threaded = false;
   #posted = 0;
-  /** Whose jobs they are, for each slab. */
+  /** How many files are closed, and whose jobs they are, for each slab. */
+  readonly #closes: number[] = Array.from({ length: SLABS }, () => 0);
   readonly #entries: TarEntry[][] = Array.from({ length: SLABS }, () => []);
 
   /** `script`, started as a thread, is to call `writeBodies` with its workerData; undefined for no thread. */
@@ -66,12 +69,10 @@ export class Bodies {
   }
 
   /** Memory for the next bytes of the archive. @throws HostError when the bodies before could not be written */
-  slab(): Buffer {
-    this.#await(this.#posted - SLABS + 1);
-    this.#slab.jobs.fill(0, 0, JOBS_HEAD);
-    this.#entries[this.#posted % SLABS]!.length = 0;
-    return this.#slab.bytes;
-  }
+  slab = (): Buffer => this.#free(this.#posted);
+
+  /** Memory for the bytes behind those. */
+  nextSlab = (): Buffer => this.#free(this.#posted + 1);
 
   /** `bytes` are of the present slab. */
   write(fd: number, bytes: Buffer, entry: TarEntry): void {
@@ -82,6 +83,7 @@ export class Bodies {
   /** Closes a file whose body was written, and sets its times. */
   close(fd: number, seconds: number, entry: TarEntry): void {
     this.#add(fd, CLOSE, seconds, 0, entry);
+    if (++this.#closes[this.#posted % SLABS]! > MAX_OPEN) this.settle();
   }
 
   /** The present slab's first `length` bytes are the archive's next, and all that is to be done with them was told. */
@@ -102,8 +104,7 @@ export class Bodies {
     this.#await(this.#posted);
     doJobs(this.#shared, this.#slab, this.#posted);
     this.#check();
-    this.#slab.jobs[1] = 0;
-    this.#entries[this.#posted % SLABS]!.length = 0;
+    this.#forget(this.#posted);
   }
 
   /** The digest of all bytes, in hex. @throws HostError */
@@ -115,8 +116,23 @@ export class Bodies {
     return wordsOf(this.#shared);
   }
 
+  // The n-th slab of all.
+  #free(n: number): Buffer {
+    let needed = n - SLABS + 1;
+    for (let at = n - 1, open = 0; at >= needed; at--) if ((open += this.#closes[at % SLABS]!) > MAX_OPEN) needed = Math.min(at + 1, this.#posted);
+    this.#await(needed);
+    this.#forget(n);
+    return this.#slabs[n % SLABS]!.bytes;
+  }
+
   get #slab(): Slab {
     return this.#slabs[this.#posted % SLABS]!;
+  }
+
+  // What was done with the n-th slab, or with what was there before it.
+  #forget(n: number): void {
+    this.#closes[n % SLABS] = 0;
+    this.#entries[n % SLABS] = [];
   }
 
   #add(fd: number, kind: number, a: number, b: number, entry: TarEntry): void {
@@ -189,6 +205,7 @@ function doJobs(shared: Shared, { bytes, jobs }: Slab, n: number): void {
       Atomics.store(control, FAILED, 1);
     }
   }
+  jobs[1] = 0;
 }
 
 function doJob(bytes: Buffer, jobs: Float64Array, at: number): void {

@@ -41,9 +41,9 @@ async function fromManifest(staging: Staging): Promise<Bundled[]> {
   if (manifest === null) throw new InvalidParameter('invalid manifest, manifest cannot be null (but can be [])');
   if (!Array.isArray(manifest)) throw new InvalidParameter(`invalid archive: failed to decode ${MANIFEST}: it is no list`);
   const images: Bundled[] = [];
-  for (const item of manifest as { Config?: string; RepoTags?: string[] | null; Layers?: string[] | null; Parent?: string }[]) {
-    const { Config = '', RepoTags, Layers, Parent = '' } = item ?? {};
-    images.push(await bundled(staging, Config, { layers: strings(Layers), names: strings(RepoTags), parent: Parent }));
+  for (const item of manifest as ({ Config?: unknown; RepoTags?: unknown; Layers?: unknown; Parent?: unknown } | null)[]) {
+    const { Config, RepoTags, Layers, Parent } = item ?? {};
+    images.push(await bundled(staging, text(Config), { layers: strings(Layers), names: strings(RepoTags), parent: text(Parent) }));
   }
   return images;
 }
@@ -51,8 +51,9 @@ async function fromManifest(staging: Staging): Promise<Bundled[]> {
 async function fromLayout(staging: Staging, architecture: string): Promise<Bundled[]> {
   const images: Bundled[] = [];
   for (const descriptor of await manifests(staging, INDEX)) {
-    const manifest = (await document(staging, await forPlatform(staging, descriptor, architecture))) as { config: Descriptor; layers: Descriptor[] };
-    const name = descriptor.annotations?.['io.containerd.image.name'] ?? descriptor.annotations?.['org.opencontainers.image.ref.name'] ?? '';
+    const manifest = (await document(staging, await forPlatform(staging, descriptor, architecture))) as { config?: Descriptor; layers?: Descriptor[] } | null;
+    if (!Array.isArray(manifest?.layers)) throw new InvalidParameter('invalid archive: a manifest without layers');
+    const name = text(descriptor.annotations?.['io.containerd.image.name'] ?? descriptor.annotations?.['org.opencontainers.image.ref.name']);
     // A bare tag (skopeo, umoci) names no repository.
     const names = /[/:]/.test(name) ? [name] : [];
     await document(staging, manifest.config);
@@ -73,7 +74,7 @@ async function forPlatform(staging: Staging, descriptor: Descriptor, architectur
 
 async function manifests(staging: Staging, name: string): Promise<Descriptor[]> {
   const index = (await staging.json(name)) as { manifests?: Descriptor[] } | null;
-  if (!Array.isArray(index?.manifests)) throw new InvalidParameter(`invalid archive: ${name} has no manifests`);
+  if (!Array.isArray(index?.manifests) || !index.manifests.every((each) => typeof each === 'object' && each !== null)) throw new InvalidParameter(`invalid archive: ${name} has no manifests`);
   return index.manifests;
 }
 
@@ -107,6 +108,12 @@ export function checkConfig(config: Partial<ImageConfig> | null): ImageConfig {
   const { os = 'linux', architecture = '' } = config;
   if (os !== '' && os !== 'linux') throw new InvalidParameter(`cannot load ${os} image on linux`);
   return { ...config, os: os || 'linux', architecture, rootfs: { type: 'layers', diff_ids: diffIds } };
+}
+
+function text(value: unknown): string {
+  if (value === null || value === undefined) return '';
+  if (typeof value !== 'string') throw new InvalidParameter(`invalid archive: failed to decode ${MANIFEST}: a string is none`);
+  return value;
 }
 
 function strings(list: unknown): string[] {

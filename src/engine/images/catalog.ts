@@ -95,7 +95,7 @@ export class Catalog {
   image(row: ImageRow, names = this.references(row.id)): Image {
     const config = JSON.parse(row.config.toString()) as ImageConfig;
     return {
-      id: row.id, parent: row.parent, config, created: String((config.created !== undefined && parseRfc3339(config.created)) || 0n), tagged: row.tagged, size: row.size, chains: row.chains,
+      id: row.id, parent: row.parent, config, created: String((config.created && parseRfc3339(config.created)) || 0n), tagged: row.tagged, size: row.size, chains: row.chains,
       repoTags: names.filter((name) => !name.digest).map(familiarString),
       repoDigests: names.filter((name) => name.digest).map(familiarString),
     };

@@ -32,7 +32,11 @@ function check(value: unknown, form: Form, path: readonly string[]): void {
     if (!isScalar(value, form)) refuse(value, form, path);
   } else if ('list' in form) {
     if (!Array.isArray(value)) return refuse(value, 'list', path);
-    for (const item of value) check(item, form.list, path);
+    // In Go an empty one: nobody here takes it for that.
+    for (const item of value) {
+      if (item === null) refuse(item, 'list without null', path);
+      check(item, form.list, path);
+    }
   } else {
     if (typeof value !== 'object' || Array.isArray(value)) return refuse(value, 'map' in form ? 'map' : 'struct', path);
     for (const [key, item] of Object.entries(value)) {

@@ -8,6 +8,7 @@ import { mkdir, open, readdir, rm, stat, type FileHandle } from 'node:fs/promise
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { faultPoint } from '../../sys/fault.ts';
+import { SystemFault } from '../errors.ts';
 import { isFinal, type Part } from './registry/repository.ts';
 import { goText, RegistryLie, RegistryRefusal, RegistryUnreachable } from './registry/failure.ts';
 
@@ -130,6 +131,7 @@ export class Downloads {
         return;
       } catch (error) {
         signal.throwIfAborted();
+        if (error instanceof NoRoom) await rm(this.file(wanted.digest), { force: true });
         if (error instanceof Mismatch) {
           await rm(this.file(wanted.digest), { force: true });
           // What an earlier daemon left may have been spoilt by a crash of the host.
@@ -192,7 +194,11 @@ async function receive(file: FileHandle, bytes: AsyncIterable<Buffer>, { hash, l
     if (waiting === 0) return;
     const chunk = pending.length === 1 ? pending[0]! : Buffer.concat(pending, waiting);
     [pending, waiting] = [[], 0];
-    await file.appendFile(chunk);
+    try {
+      await file.appendFile(chunk);
+    } catch (error) {
+      throw new NoRoom(digest, error as Error);
+    }
     faultPoint('download.chunk');
   };
   try {
@@ -208,7 +214,7 @@ async function receive(file: FileHandle, bytes: AsyncIterable<Buffer>, { hash, l
       }
     }
   } catch (error) {
-    if (error instanceof Mismatch || signal.aborted) throw error;
+    if (error instanceof Mismatch || error instanceof NoRoom || signal.aborted) throw error;
     throw new RegistryUnreachable('GET', digest, goText(error, new URL('http://registry')), { cause: error });
   } finally {
     await flush();
@@ -221,6 +227,15 @@ async function receive(file: FileHandle, bytes: AsyncIterable<Buffer>, { hash, l
 class Mismatch extends RegistryLie {
   constructor(digest: string, why: string) {
     super(why ? `blob ${digest} ${why}` : `filesystem layer verification failed for digest ${digest}`);
+  }
+}
+
+/** This host cannot keep it. What came is taken away: whoever waits for room must not find it taken by that. */
+class NoRoom extends SystemFault {
+  readonly code: string | undefined;
+  constructor(digest: string, cause: NodeJS.ErrnoException) {
+    super(`failed to write blob ${digest}: ${cause.message}`, { cause });
+    this.code = cause.code;
   }
 }
 

@@ -24,6 +24,8 @@ const NS_PER_S = 1_000_000_000n;
 /** Times that a filesystem may hold; others become the epoch. */
 const MAX_TIME = (1n << 40n) * NS_PER_S;
 const IMPLICIT_MODE = 0o755;
+/** Characters in the names of directories that no entry names: they are reported, and looked for in the layers below. */
+const MAX_IMPLICIT = 8 * 1024 * 1024;
 const S_ISGID = 0o2000;
 const EXCLUSIVELY = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
 /** Errors of the host, not of the archive. */
@@ -39,6 +41,7 @@ export class Extractor {
   size = 0;
   /** Directories that had to be made because no entry names them; their attributes are those of the layers below. */
   readonly #implicit = new Set<string>();
+  #implicitLength = 0;
   /** Set at the end: whatever is put into a directory changes its time. */
   readonly #directoryTimes = new Map<string, Times>();
   /** `isBare`: nothing but a body and times of whole seconds is to come. */
@@ -238,6 +241,7 @@ export class Extractor {
     try {
       mkdirSync(bytes(path), IMPLICIT_MODE);
       this.#implicit.add(path);
+      if ((this.#implicitLength += path.length) > MAX_IMPLICIT) throw new TarError('too many directories that no entry names');
       return;
     } catch (error) {
       if (codeOf(error) !== 'EEXIST') throw error;

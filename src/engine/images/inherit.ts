@@ -2,25 +2,42 @@
  * Attributes of directories that a layer does not name but needs (Bazel's and kaniko's layers leave out what is above their files):
  * they are those of the same directory in the layers below, or mounting the layers over each other would change them.
  */
-import { chmodSync, closeSync, fsyncSync, lchownSync, lstatSync, openSync, type Stats } from 'node:fs';
+import { chmodSync, constants, lchownSync, lstatSync, type Stats } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
 import { getXattrAt, setTimes } from '../../sys/inode.ts';
 
 const NS_PER_MS = 1_000_000n;
+const AT_ONCE = 100;
 
-/** `paths` (`/a`, `/a/b`; one character a byte) lie in the layer at `layer`; `below` are the directories of the layers under it, topmost first. */
-export function inheritDirectories(layer: string, paths: string[], below: string[]): void {
-  for (const path of paths) {
-    const target = walk(layer, path).found;
-    const model = target && inLayers(below, path);
-    if (!target?.isDirectory() || !model?.isDirectory()) continue;
-    const name = under(layer, path);
-    lchownSync(name, model.uid, model.gid);
-    chmodSync(name, model.mode & 0o7777);
-    setTimes(name, BigInt(Math.round(model.atimeMs)) * NS_PER_MS, BigInt(Math.round(model.mtimeMs)) * NS_PER_MS);
-    const fd = openSync(name, 'r');
-    fsyncSync(fd);
-    closeSync(fd);
+/** `paths` (`/a`, `/a/b`; parents first, one character a byte) lie in the layer at `layer`; `below` are the directories of the layers under it, topmost first. On disk afterwards. */
+export async function inheritDirectories(layer: string, paths: string[], below: string[]): Promise<void> {
+  const own = new Set<string>();
+  for (const [i, path] of paths.entries()) {
+    // What is in a directory that no layer below has, none has either.
+    if (own.has(dirname(path)) || !inheritDirectory(layer, path, below)) own.add(path);
+    else await syncDirectory(under(layer, path));
+    // An archive may have any number of them, and this process others to serve.
+    if (i % AT_ONCE === 0) await turn();
   }
+}
+
+/** Whether the directory is one below as well: then it has the same attributes now. */
+export function inheritDirectory(layer: string, path: string, below: string[]): boolean {
+  const target = walk(layer, path).found;
+  const model = target && inLayers(below, path);
+  if (!target?.isDirectory() || !model?.isDirectory()) return false;
+  const name = under(layer, path);
+  lchownSync(name, model.uid, model.gid);
+  chmodSync(name, model.mode & 0o7777);
+  setTimes(name, BigInt(Math.round(model.atimeMs)) * NS_PER_MS, BigInt(Math.round(model.mtimeMs)) * NS_PER_MS);
+  return true;
+}
+
+async function syncDirectory(path: Buffer): Promise<void> {
+  const directory = await open(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+  await directory.sync().finally(() => directory.close());
 }
 
 /** As overlayfs looks a name up: from the top, until something is no directory, or opaque. */

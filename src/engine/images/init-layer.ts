@@ -2,9 +2,10 @@
  * Files and directories that every container has because something is mounted upon them (moby daemon/initlayer). They lie between the image
  * and the container's own layer, so that neither `docker diff` nor commit takes them for the container's work. One set for each image.
  */
-import { closeSync, existsSync, lstatSync, mkdirSync, openSync, renameSync, rmSync, symlinkSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, renameSync, rmSync, symlinkSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { inheritDirectories, inLayers } from './inherit.ts';
+import { syncDirectory } from '../../sys/file.ts';
+import { inheritDirectory, inLayers } from './inherit.ts';
 
 const PLACES: Record<string, 'directory' | 'file' | { link: string }> = {
   '/dev/pts': 'directory', '/dev/shm': 'directory', '/proc': 'directory', '/sys': 'directory', '/.dockerenv': 'file', '/etc/resolv.conf': 'file',
@@ -31,7 +32,7 @@ export function initLayer(directory: string, below: string[]): string {
     else if (kind === 'file') closeSync(openSync(place, 'wx', MODE));
     else symlinkSync(kind.link, place);
   }
-  inheritDirectories(making, [...parents].filter((path) => lstatSync(join(making, path)).isDirectory()), below);
+  for (const path of parents) if (inheritDirectory(making, path, below)) syncDirectory(join(making, path));
   renameSync(making, directory);
   return directory;
 }

@@ -11,6 +11,7 @@ import { InvalidParameter, SystemFault } from '../errors.ts';
 import type { Archives } from './archive.ts';
 import { detectCompression, MAGIC_LENGTH, peek, type Compression } from './compression.ts';
 import { chainId } from './digest.ts';
+import { removeTree } from '../remove-tree.ts';
 import { inheritDirectories } from './inherit.ts';
 import { REPLACED } from './recipe.ts';
 import type { Unpacker } from './unpack.ts';
@@ -25,6 +26,8 @@ export interface Hold {
 
 /** Short, so that the mount options of many layers fit into a page. */
 const NAME_BYTES = 5;
+/** Docker's own limit. An image says nothing of how long its list of layers may be. */
+const MAX_DEPTH = 125;
 
 export class Layers {
   readonly #root: string;
@@ -97,6 +100,7 @@ export class Layers {
   addTar = (hold: Hold, archive: AsyncIterable<Buffer>, below: string[]): Promise<Layer> => this.#unpack(hold, archive, 'none', below);
 
   async #unpack(hold: Hold, archive: AsyncIterable<Buffer> | Fd, compression: Compression, below: string[], expected?: string): Promise<Layer> {
+    if (below.length >= MAX_DEPTH) throw new InvalidParameter('max depth exceeded');
     const directory = randomBytes(NAME_BYTES).toString('hex');
     this.rows.intend(directory);
     faultPoint('layer.intent');
@@ -109,7 +113,7 @@ export class Layers {
       const { diffId, size, archiveSize, implicit } = await this.unpacker.unpack(archive, compression, files, home);
       faultPoint('layer.unpacked');
       if (expected !== undefined && diffId !== expected) throw new DigestMismatch(expected, diffId);
-      inheritDirectories(files, implicit, this.lower(below));
+      await inheritDirectories(files, implicit, this.lower(below));
       if ((await stat(join(home, REPLACED))).size === 0) await rm(join(home, REPLACED));
       return this.#ready(hold, { chainId: chainId(below.at(-1) ?? '', diffId), diffId, parent: below.at(-1) ?? '', directory, size, archiveSize });
     } catch (error) {
@@ -150,10 +154,10 @@ export class Layers {
   /** At start: takes away what an earlier daemon left half made or half gone. */
   sweep = (): Promise<void> => this.takeAway(this.#leftOver);
 
+  // Its row says already that it is not ready. The files go first: on a full disk there is no room for a row before.
   async #takeAway(directory: string): Promise<void> {
-    this.rows.setRemoving(directory);
     faultPoint('layer.removing');
-    await rm(join(this.#root, directory), { recursive: true, force: true, maxRetries: 3 });
+    await removeTree(join(this.#root, directory));
     faultPoint('layer.removed');
     this.rows.delete(directory);
   }

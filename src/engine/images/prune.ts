@@ -31,7 +31,7 @@ function prunable(catalog: Catalog, parts: ImageParts, matches: (thing: Prunable
     if (isParent && (dangling || rows.namesOf(row.id).length === 0)) return false;
     const { created, config } = catalog.image(row);
     // Of one without a date nobody can tell whether it is old enough.
-    if (dated && config.created === undefined) return false;
+    if (dated && !config.created) return false;
     return matches({ created, labels: config.config?.Labels ?? {} });
   }).map((row) => row.id);
 }

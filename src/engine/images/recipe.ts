@@ -34,9 +34,11 @@ export class RecipeWriter {
   #filled = 0;
   /** Where the length of the present record of bytes is: what comes next is added to it. -1 when there is none. */
   #open = -1;
-  #files = 0;
-  /** Records of files that are still there, by path. */
+  /** Of the records of files, in order. */
+  readonly #paths: string[] = [];
+  /** The last record of each path, as far as they were looked at: most archives never need it. */
   readonly #records = new Map<string, number>();
+  #lookedAt = 0;
   #packed = Promise.resolve();
   #waiting = 0;
 
@@ -61,11 +63,12 @@ export class RecipeWriter {
     this.#block.writeBigUInt64LE(BigInt(size), this.#filled);
     this.#block.write(path, this.#filled + U64, 'latin1');
     this.#filled += length;
-    this.#records.set(path, this.#files++);
+    this.#paths.push(path);
   }
 
   /** The file at `path` is about to be taken away: keeps its body, where an earlier record is of it. */
   keep(path: string): void {
+    for (; this.#lookedAt < this.#paths.length; this.#lookedAt++) this.#records.set(this.#paths[this.#lookedAt]!, this.#lookedAt);
     const record = this.#records.get(path);
     if (record === undefined) return;
     this.#records.delete(path);

@@ -27,6 +27,7 @@ const digest = '[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{
 
 const REFERENCE = new RegExp(`^(${domain})/(${path})(?::(${tag}))?(?:@(${digest}))?$`);
 const TAG = new RegExp(`^${tag}$`);
+const DOMAIN = new RegExp(`^${domain}$`);
 const IDENTIFIER = /^[a-f0-9]{64}$/;
 /** Hex digits of each digest algorithm that Docker knows. */
 const DIGEST_LENGTHS: Record<string, number> = { sha256: 64, sha384: 96, sha512: 128 };
@@ -82,6 +83,9 @@ function checkDigest(text: string): string {
   if (!/^[a-f0-9]+$/.test(hex)) throw new InvalidParameter('invalid checksum digest format');
   return text;
 }
+
+/** Whether this may be a registry's name: `host[:port]`. */
+export const isDomain = (text: string): boolean => DOMAIN.test(text);
 
 /** @throws InvalidParameter `invalid tag format` */
 export function withTag(reference: Reference, text: string): Reference {

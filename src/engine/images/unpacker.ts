@@ -77,13 +77,15 @@ class Unpacking {
     return { ok: true, diffId, size: this.#extractor.size, archiveSize: this.#archiveSize, implicit };
   }
 
+  // While a slab is looked at, the next one is read.
   async #plain(): Promise<void> {
-    const into = promisify(read);
-    for (;;) {
-      const slab = this.bodies.slab();
-      const { bytesRead } = await into(STDIN, slab, 0, slab.length, null);
+    const into = promisify(read) as (fd: number, buffer: Buffer) => Promise<{ bytesRead: number; buffer: Buffer }>;
+    for (let coming = into(STDIN, this.bodies.slab()); ;) {
+      const { bytesRead, buffer } = await coming;
       if (bytesRead === 0) return;
-      this.#take(slab.subarray(0, bytesRead));
+      coming = into(STDIN, this.bodies.nextSlab());
+      coming.catch(() => undefined);
+      this.#take(buffer.subarray(0, bytesRead));
       await this.#recipe.room();
     }
   }

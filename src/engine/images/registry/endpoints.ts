@@ -5,7 +5,8 @@ import { BlockList, isIP } from 'node:net';
 import { join } from 'node:path';
 import { rootCertificates } from 'node:tls';
 import type { Dispatcher } from 'undici';
-import { SystemFault } from '../../errors.ts';
+import { InvalidParameter, SystemFault } from '../../errors.ts';
+import { isDomain } from '../reference.ts';
 import { Transport } from './transport.ts';
 
 const HUB = 'docker.io';
@@ -55,8 +56,10 @@ export class Endpoints {
   }
 
   /** The registry itself. */
-  registry(domain: string): Promise<Transport> {
+  async registry(domain: string): Promise<Transport> {
     const host = domain === HUB ? HUB_REGISTRY : domain;
+    // It also names a directory of certificates: `..` must not.
+    if (!isDomain(host)) throw new InvalidParameter(`invalid registry address ${JSON.stringify(host)}`);
     return this.#once(host, async () => {
       const insecure = await this.#isInsecure(host);
       const bases = [new URL(`https://${host}/`), ...(insecure ? [new URL(`http://${host}/`)] : [])];
