@@ -18,7 +18,8 @@ export type RecordBody =
   | { type: 'restarting'; count: number; at: string }
   /** Dead and no restart pending: its rootfs, netns and ports may be torn down. `user` is true when a client stopped it. */
   | { type: 'final'; user: boolean }
-  | { type: 'oom' }
+  /** The kernel killed one of its processes, or more, for want of memory: `kills` of this generation until now. */
+  | { type: 'oom'; kills?: number }
   | { type: 'paused' }
   | { type: 'resumed' }
   /** A signal was sent on a client's behalf. */

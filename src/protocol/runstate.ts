@@ -80,7 +80,7 @@ export function applyRecord(s: RunState, r: JournalRecord): RunState {
     case 'final':
       return { ...s, status: s.status === 'restarting' ? 'exited' : s.status, final: true, stoppedByUser: r.user || s.stoppedByUser };
     case 'oom':
-      return s;
+      return { ...s, oomKilled: true };
     case 'paused':
       return { ...s, status: 'paused' };
     case 'resumed':

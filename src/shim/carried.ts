@@ -28,12 +28,14 @@ export interface Carried {
   backoffMs: number;
   /** CLOCK_MONOTONIC ns of the last start. */
   startedMono: string;
+  /** Of this generation, as far as the journal tells. */
+  oomKills: number;
   /** The host goes down. */
   shutdown: boolean;
 }
 
 export const initialCarried = (): Carried => ({
-  operation: '', intents: [], undecided: false, restartAt: '', backoffMs: 0, startedMono: '', shutdown: false,
+  operation: '', intents: [], undecided: false, restartAt: '', backoffMs: 0, startedMono: '', oomKills: 0, shutdown: false,
 });
 
 /** Applies one record. Pure. */
@@ -41,11 +43,13 @@ export function carry(c: Carried, r: JournalRecord): Carried {
   switch (r.type) {
     case 'creating':
       // By hand the back-off begins anew; by policy (no operation) it goes on.
-      return { ...c, operation: r.operation, undecided: false, restartAt: '', shutdown: false, backoffMs: r.operation === '' ? c.backoffMs : 0 };
+      return { ...c, operation: r.operation, undecided: false, restartAt: '', oomKills: 0, shutdown: false, backoffMs: r.operation === '' ? c.backoffMs : 0 };
     case 'started':
       return { ...c, startedMono: r.mono };
     case 'failed':
       return { ...c, intents: [] };
+    case 'oom':
+      return { ...c, oomKills: r.kills ?? c.oomKills + 1 };
     case 'exited':
       return { ...c, undecided: true };
     case 'restarting': {

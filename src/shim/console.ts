@@ -1,9 +1,10 @@
 /** A container's terminal: the socket its master arrives on, and a stream over that master. */
 import { closeSync, readSync } from 'node:fs';
-import { Socket, type OnReadOpts } from 'node:net';
+import type { OnReadOpts, Socket } from 'node:net';
 import { makeNonBlocking, removeFile } from '../sys/file.ts';
 import type { Fd } from '../sys/libc.ts';
-import { accept, listenUnix, receiveFds, socketPair } from '../sys/socket.ts';
+import { accept, listenUnix, receiveFds } from '../sys/socket.ts';
+import { handleStream } from './handle-stream.ts';
 
 /** The socket for the runtime's `--console-socket`. The runtime connects and sends the master before it exits. */
 export class ConsoleSocket {
@@ -39,24 +40,6 @@ export class ConsoleSocket {
   }
 }
 
-interface Handle {
-  open(fd: Fd): number;
-}
-type HandleClass = new (type: number) => Handle;
-
-let pipeHandle: HandleClass | undefined;
-
-/** Node's class for pipes, which it has no public name for. */
-function pipeHandleClass(): HandleClass {
-  if (pipeHandle) return pipeHandle;
-  const [one, other] = socketPair();
-  const socket = new Socket({ fd: one });
-  closeSync(other);
-  pipeHandle = (socket as unknown as { _handle: { constructor: HandleClass } })._handle.constructor;
-  socket.destroy();
-  return pipeHandle;
-}
-
 /**
  * A stream over a terminal's master, not yet reading. It owns `master`.
  * Not tty.ReadStream: libuv writes to a master blockingly, and a process that does not read would stop this one
@@ -64,12 +47,7 @@ function pipeHandleClass(): HandleClass {
  */
 export function terminalStream(master: Fd, onread: OnReadOpts): Socket {
   makeNonBlocking(master);
-  const Pipe = pipeHandleClass();
-  const handle = new Pipe(0);
-  const failed = handle.open(master);
-  if (failed) throw new Error(`opening the terminal failed: ${failed}`);
-  const options = { handle, readable: true, writable: true, allowHalfOpen: true, manualStart: true, onread };
-  return new Socket(options as ConstructorParameters<typeof Socket>[0]);
+  return handleStream(master, onread);
 }
 
 /** What is left in a terminal after its end: libuv takes a partial read with a hang-up for the end (node-on-linux.md §3). */

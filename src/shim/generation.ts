@@ -23,6 +23,8 @@ export interface Making {
   reaper: Reaper;
   log: LogWriter;
   ports: readonly Fd[];
+  /** The kernel has killed this many of its processes for want of memory. May be told twice. */
+  onOom: (kills: number) => void;
 }
 
 /** After the init's death: how long a process that escaped the container may hold its output open (dockerd waits as long). */
@@ -35,7 +37,7 @@ export class Generation {
 
   private constructor(private readonly making: Making, readonly init: Child, readonly stdio: Stdio) {
     this.#cgroups = cgroupsOf(init.pid);
-    this.#oom = new OomWatch(this.#cgroups, { removedBySystemd: making.spec.runtime.systemdCgroup });
+    this.#oom = new OomWatch(this.#cgroups, making.onOom, { removedBySystemd: making.spec.runtime.systemdCgroup });
     this.#keeper = new Keeper(files(making).keeper, making.reaper, () => ({ stdio: stdio.kept(), pidfd: init.pidfd, ports: [...making.ports] }));
     stdio.onStdinEnd = () => this.#keeper.renew();
   }
@@ -84,6 +86,7 @@ export class Generation {
     if (!init.dead) generation.#keeper.renew();
     inheritance.release();
     stdio.start();
+    if (!init.dead) setImmediate(() => generation.#oom.arm());
     return { generation, ports };
   }
 
@@ -92,6 +95,8 @@ export class Generation {
     this.#keeper.renew();
     this.stdio.start();
     await this.making.runtime.start(this.init.death);
+    // Not in the way of whoever waits for the start.
+    setImmediate(() => this.#oom.arm());
   }
 
   /** False when it is dead. */

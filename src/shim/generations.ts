@@ -8,7 +8,7 @@ import { Execs, type ExecSurroundings } from './exec.ts';
 import { startFailure, type StartFailure } from './failure.ts';
 import { Generation, type Making } from './generation.ts';
 import { Health } from './health.ts';
-import type { Journal } from './journal.ts';
+import { now, type Journal } from './journal.ts';
 import type { Phases } from './phase.ts';
 import { Ports } from './ports.ts';
 import type { Death, Reaper } from './reaper.ts';
@@ -198,7 +198,7 @@ export class Generations {
 
   #making(gen: number): Making {
     const { run, reaper, specFile } = this.o;
-    return { gen, run, reaper, ports: this.#ports.fds, ...specFile.definition };
+    return { gen, run, reaper, ports: this.#ports.fds, onOom: (kills) => this.#oom(kills), ...specFile.definition };
   }
 
   #live(generation: Generation): void {
@@ -218,8 +218,8 @@ export class Generations {
     if (!wasStarted) return this.undo(journal.carried.operation, { message: `the init of container ${id} died before it was started`, code: 128 });
     this.#health?.suspend();
     this.#health = null;
-    const oomKilled = generation.oomKills() > 0;
-    if (oomKilled) journal.append({ type: 'oom' }, death.at);
+    this.#oom(generation.oomKills(), death.at);
+    const oomKilled = journal.carried.oomKills > 0;
     await Promise.all([generation.bury(), this.execs.end()]);
     const { code, signal, at, known } = death;
     const error = known ? {} : { error: 'the container ended while no shim watched it: its exit code is not known' };
@@ -229,6 +229,11 @@ export class Generations {
     await journal.durable();
     this.#clearAway(generation);
     waiters.exited(code);
+  }
+
+  #oom(kills: number, at = now()): void {
+    const { journal } = this.o;
+    if (kills > journal.carried.oomKills) journal.append({ type: 'oom', kills }, at);
   }
 
   #clearAway(generation: Generation): void {

@@ -229,7 +229,7 @@ export class Journal {
 function fold(snapshot: Snapshot | null, records: JournalRecord[]): { state: RunState; carried: Carried } {
   return {
     state: records.reduce(applyRecord, snapshot?.state ?? initialRunState()),
-    carried: records.reduce(carry, (snapshot?.carried as Carried | undefined) ?? initialCarried()),
+    carried: records.reduce(carry, { ...initialCarried(), ...(snapshot?.carried as Partial<Carried> | undefined) }),
   };
 }
 

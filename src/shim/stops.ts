@@ -36,6 +36,9 @@ const STRAGGLERS_AFTER_MS = 2000;
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 export class Stops {
+  /** What a dead shim had begun and this one goes on with, by operation: who asked for it may ask again. */
+  readonly #resumed = new Map<string, Promise<void>>();
+
   constructor(private readonly o: StopsOptions) {}
 
   /** One signal. `asUser`: the container is to stay dead if it dies of it. */
@@ -51,6 +54,8 @@ export class Stops {
 
   /** Resolves when the container is dead and cleared away. */
   async stop(operation: string, signal: number, timeoutSeconds: number): Promise<void> {
+    const begun = this.#resumed.get(operation);
+    if (begun) return begun;
     const { journal, phases, generations } = this.o;
     await phases.settled();
     const deadlineMs = inMilliseconds(timeoutSeconds);
@@ -63,6 +68,8 @@ export class Stops {
 
   /** Resolves when the container runs again. */
   async restart(operation: string, signal: number, timeoutSeconds: number): Promise<void> {
+    const begun = this.#resumed.get(operation);
+    if (begun) return begun;
     const { journal, phases, generations, restarts } = this.o;
     await phases.settled();
     const deadlineMs = inMilliseconds(timeoutSeconds);
@@ -91,7 +98,9 @@ export class Stops {
   /** Goes on with what a dead shim had not finished. */
   resume(): void {
     for (const intent of this.o.journal.carried.intents) {
-      void this.#resume(intent).catch((error: unknown) => this.o.complain(`going on with ${intent.operation}`, error));
+      const resumed = this.#resume(intent);
+      this.#resumed.set(intent.operation, resumed);
+      void resumed.catch((error: unknown) => this.o.complain(`going on with ${intent.operation}`, error));
     }
   }
 

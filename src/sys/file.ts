@@ -9,6 +9,7 @@ const mknodCall = declare('int mknod(const char *path, unsigned int mode, unsign
 const fcntlCall = declare('int fcntl(int fd, int command, long argument)');
 const fallocateCall = declare('int fallocate(int fd, int mode, long offset, long length)');
 const getdentsCall = declare('long getdents64(int fd, void *entries, size_t size)');
+const eventfdCall = declare('int eventfd(unsigned int initval, int flags)');
 
 const LOCK_EX = 2;
 const LOCK_NB = 4;
@@ -19,6 +20,8 @@ const F_SETFL = 4;
 const F_DUPFD_CLOEXEC = 1030;
 const F_SETPIPE_SZ = 1031;
 const O_NONBLOCK = 0o4000;
+const EFD_CLOEXEC = 0o2000000;
+const EFD_NONBLOCK = 0o4000;
 const DT_UNKNOWN = 0;
 
 /** An exclusive lock that dies with its holder. flock(2). */
@@ -42,6 +45,9 @@ export const mkfifo = (path: string): void => void check(mkfifoCall(path, 0o600)
 
 /** `mode` includes the file type. mknod(2). */
 export const mknod = (path: string, mode: number, device: bigint): void => void check(mknodCall(path, mode, device), 'mknod', path);
+
+/** A counter to be woken by; close-on-exec, non-blocking. eventfd(2). */
+export const eventFd = (): Fd => check(eventfdCall(0, EFD_CLOEXEC | EFD_NONBLOCK), 'eventfd');
 
 /** Raises a pipe's or FIFO's capacity; the kernel's refusal is no fault. F_SETPIPE_SZ, fcntl(2). */
 export const growPipe = (fd: Fd, bytes: number): boolean => fcntlCall(fd, F_SETPIPE_SZ, bytes) >= 0;

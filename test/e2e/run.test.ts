@@ -148,6 +148,15 @@ describe('docker run', () => {
     await docker('rm', 'hungry');
   });
 
+  test('memory beyond the limit, and the init lives on: said so at once', async () => {
+    await docker('run', '-d', '--name', 'glutton', '-m', '16m', '--memory-swap', '16m', 'busybox', 'sh', '-c', 'sh -c "tail /dev/zero"; sleep 10000');
+    await until(async () => (await inspect('glutton', '{{.State.Status}} {{.State.OOMKilled}}')) === 'running true');
+    const { text } = await engine.api('GET', `/events?since=0&until=${Math.ceil(Date.now() / 1000)}&filters=${encodeURIComponent(JSON.stringify({ container: ['glutton'] }))}`);
+    expect(text.trim().split('\n').map((line) => (JSON.parse(line) as { Action: string }).Action)).toEqual(['create', 'start', 'oom']);
+    await docker('restart', '-t', '0', 'glutton');
+    await docker('rm', '-f', 'glutton');
+  });
+
   test('wait, rename, top, ps filters, update', async () => {
     await docker('run', '-d', '--name', 'named', '--label', 'a=b', 'busybox', 'sleep', '1000');
     expect((await docker('rename', 'named', 'renamed')).exitCode).toBe(0);

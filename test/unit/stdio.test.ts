@@ -286,7 +286,7 @@ describe('a terminal', () => {
   }
 
   test('echoes, has its size, and is told of a new one', async () => {
-    const { stdio, seen, child } = startOnTerminal('stty size; trap "stty size; exit" WINCH; while :; do read x; done', {}, [24, 80]);
+    const { stdio, seen, child } = startOnTerminal('trap "stty size; exit" WINCH; stty size; while :; do read x; done', {}, [24, 80]);
     stdio.start();
     await until(() => seen[1].includes('24 80'));
     stdio.writeStdin(Buffer.from('typed\n'), () => {});
