@@ -62,6 +62,17 @@ export function connectsTo(path: string): boolean {
   }
 }
 
+/** Pid of the process that listens on the unix socket at `path`, whether or not it ever accepts; undefined when none does. */
+export function listenerOf(path: string): number | undefined {
+  const fd = check(socketCall(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), 'socket');
+  try {
+    const address = unixAddress(path);
+    return connectCall(fd, address, address.length) === 0 ? peerOf(fd).pid : undefined;
+  } finally {
+    closeSync(fd);
+  }
+}
+
 /** Connects, sends `data` with one descriptor as passenger, and closes: whoever accepts finds both queued.
  *  Never blocks: a unix connect succeeds or fails at once. @throws Errno EAGAIN when the backlog is full. */
 export function deliverFd(path: string, data: Buffer, passenger: Fd): void {

@@ -315,7 +315,7 @@ export class Containers {
   // After `final`: what the run held is given back, and an --rm container goes.
   #settle(s: Supervisor): void {
     const settle = async (): Promise<void> => {
-      if (s.container.phase !== 'ready' || !s.container.state.final) return;
+      if (s.container.phase === 'removing' || !s.container.state.final) return;
       await this.#lifecycle.tearDown(s);
       if (s.container.hostConfig.AutoRemove) await this.#removeInTurn(s, { force: true, volumes: true });
     };

@@ -48,10 +48,11 @@ export class Lifecycle {
   async stop(s: Supervisor, options: { timeout?: number; signal?: string }): Promise<void> {
     allow('stop', s.container);
     const { signal, timeout } = asServer(`cannot stop container: ${s.container.name}: `, () => ending(s.container, options));
-    const link = await s.reach();
+    const operation = randomUUID();
     try {
-      await link.request({ op: 'stop', operation: randomUUID(), signal, timeout });
+      await s.ask((link) => link.request({ op: 'stop', operation, signal, timeout }));
     } catch (error) {
+      await s.pull().catch(() => undefined);
       if (isRunning(s.container)) throw new SystemFault(`cannot stop container: ${s.container.id}: ${(error as Error).message}`, { cause: error });
     }
     await s.pull();
@@ -67,12 +68,13 @@ export class Lifecycle {
       return;
     }
     const { signal, timeout } = asServer(`Cannot restart container ${s.container.name}: `, () => ending(s.container, options));
+    const operation = randomUUID();
     try {
-      await (await s.reach()).request({ op: 'restart', operation: randomUUID(), signal, timeout });
+      await s.ask((link) => link.request({ op: 'restart', operation, signal, timeout }));
     } catch (error) {
       throw new SystemFault(`Cannot restart container ${s.container.name}: ${(error as Error).message}`, { cause: error });
     } finally {
-      await s.pull();
+      await s.pull().catch(() => undefined);
     }
   }
 
@@ -87,9 +89,8 @@ export class Lifecycle {
     }
     // moby daemon/kill.go: with a stop signal of its own, only that one and SIGKILL mean that the user stops it.
     const asUser = signal === SIGKILL || !c.config.StopSignal || parseSignal(c.config.StopSignal) === signal;
-    const link = await s.reach();
     try {
-      await link.request({ op: 'signal', operation: randomUUID(), signal, asUser });
+      await s.insist((link) => link.request({ op: 'signal', operation: randomUUID(), signal, asUser }));
     } catch (error) {
       if (error instanceof Conflict) throw new Conflict(`cannot kill container: ${c.name}: ${error.message}`);
       throw error;
@@ -240,7 +241,8 @@ export class Lifecycle {
 
   async #undo(s: Supervisor, error: Error): Promise<void> {
     const c = s.container;
-    if (!c.state.final && c.state.pid !== 0) return; // It does run: only the answer got lost.
+    // The shim has begun, and its end of it is not known yet: it runs, and only the answer got lost, or its successor undoes it.
+    if (!c.state.final) return;
     // A failure before the runtime was asked (network, rootfs) is no record of the shim's: it is kept here, in Docker's terms.
     if (!(error instanceof StartFailed)) c.state = { ...c.state, error: error.message, exitCode: 128 };
     else c.state = { ...c.state, error: error.message, exitCode: error.code };

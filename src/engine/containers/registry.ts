@@ -13,14 +13,20 @@ import type { Lifecycle } from './lifecycle.ts';
 import type { Parts } from './parts.ts';
 import { removeContainer } from './removal.ts';
 import { shimCgroups } from './shim-spec.ts';
+import { Slots } from './slots.ts';
 import { isOfEarlierBoot, Supervisor } from './supervisor.ts';
 import { foundMounted } from './volumes.ts';
 
 /** How many shims are asked at once. */
 const RESTORE_CONCURRENCY = 32;
+/** A shim that has not answered within this does not count among them. */
+const SLOW_MS = 500;
 /** A list waits this long for shims that do not answer, then shows what the store knows. */
 const LIST_PATIENCE_MS = 800;
 const EXEC_SWEEP_MS = 60_000;
+
+/** What else may lie there (lost+found, where it is a file system of its own) is none of ours. */
+const isContainerId = (name: string): boolean => /^[0-9a-f]{64}$/.test(name);
 
 export class Registry {
   readonly #byId = new Map<string, Supervisor>();
@@ -36,7 +42,7 @@ export class Registry {
     this.#sweeper.unref();
   }
 
-  /** Reads the rows, then restores every container; resolves when all that answer are. */
+  /** Reads the rows, then restores every container; resolves when all are. */
   restore(): Promise<void> {
     const { containers, unreadable } = this.parts.rows.load();
     for (const { id, name, reason } of unreadable) {
@@ -50,9 +56,9 @@ export class Registry {
     }
     this.#sweepDirectories();
     const all = [...this.#byId.values()];
-    const limit = new Semaphore(RESTORE_CONCURRENCY);
+    const limit = new Slots(RESTORE_CONCURRENCY, SLOW_MS);
     for (const s of all) s.restored = limit.run(() => s.restore());
-    const finished = all.map((s) => s.restored.then(() => this.#finish(s)));
+    const finished = all.map((s) => s.restored.then(() => s.known).then(() => this.#finish(s)));
     this.#restored = Promise.all(finished);
     // Not before: clients wait for the list.
     this.#restored.then(() => this.#sweepCgroups()).catch((err: unknown) => this.parts.log.warn({ err }, 'cgroups of earlier shims stay'));
@@ -161,7 +167,7 @@ export class Registry {
     const { paths, log } = this.parts;
     mkdirSync(paths.containers(), { recursive: true, mode: 0o710 });
     mkdirSync(paths.runs(), { recursive: true, mode: 0o700 });
-    for (const id of readdirSync(paths.containers())) {
+    for (const id of readdirSync(paths.containers()).filter(isContainerId)) {
       if (this.#byId.has(id) || this.#unreadable.has(id)) continue;
       const directory = paths.container(id);
       if (existsSync(join(directory, JOURNAL_FILE))) {
@@ -174,26 +180,6 @@ export class Registry {
       rmSync(paths.run(id), { recursive: true, force: true });
       rmSync(directory, { recursive: true, force: true });
       lock.release();
-    }
-  }
-}
-
-class Semaphore {
-  #free: number;
-  readonly #waiting: (() => void)[] = [];
-  constructor(size: number) {
-    this.#free = size;
-  }
-
-  async run<T>(task: () => Promise<T>): Promise<T> {
-    if (this.#free > 0) this.#free--;
-    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    try {
-      return await task();
-    } finally {
-      const next = this.#waiting.shift();
-      if (next) next();
-      else this.#free++;
     }
   }
 }

@@ -5,9 +5,10 @@ import { mountsUnder, unmount } from '../../sys/mount.ts';
 import { Conflict, SystemFault } from '../errors.ts';
 import { cgroupDirectories } from './cgroups.ts';
 import { containerEvent, type Lifecycle } from './lifecycle.ts';
-import { isRunning, standing } from './moves.ts';
+import { standing } from './moves.ts';
 import type { Parts } from './parts.ts';
 import { shimCgroup } from './shim-spec.ts';
+import { isRunning } from './status.ts';
 import type { Supervisor } from './supervisor.ts';
 
 export interface RemoveOptions {
@@ -87,11 +88,15 @@ async function finishRemoval(s: Supervisor, parts: Parts, lifecycle: Lifecycle, 
 
 async function end(s: Supervisor): Promise<void> {
   const KILL_PATIENCE_MS = 30_000;
-  const link = await s.reach();
-  await link.request({ op: 'signal', operation: 'remove', signal: 9, asUser: true }).catch((error: unknown) => {
-    if (!(error instanceof Conflict)) throw error;
-  });
   const late = AbortSignal.timeout(KILL_PATIENCE_MS);
-  await s.until((state) => state.final, late);
+  // Again, where a restart under way has made the next generation meanwhile.
+  while (!s.container.state.final && !late.aborted) {
+    const { gen } = s.container.state;
+    await s.insist((link) => link.request({ op: 'signal', operation: 'remove', signal: 9, asUser: true })).catch((error: unknown) => {
+      if (!(error instanceof Conflict)) throw error;
+    });
+    await s.pull();
+    await s.until((state) => state.final || state.gen !== gen, late);
+  }
   if (!s.container.state.final) throw new SystemFault(`could not kill container ${s.container.id}`);
 }

@@ -9,10 +9,11 @@ import { JOURNAL_FILE, LOCK_FILE } from '../../protocol/paths.ts';
 import type { JournalRecord } from '../../protocol/records.ts';
 import { applyRecord, type RunState } from '../../protocol/runstate.ts';
 import { tryLock } from '../../sys/file.ts';
-import { bootId } from '../../sys/process.ts';
+import { bootId, isAlive } from '../../sys/process.ts';
 import { Unavailable } from '../errors.ts';
 import { eventsOf, type EventSubject } from '../events/from-journal.ts';
-import { ShimLink } from '../shims/link.ts';
+import { ShimLink, Silent } from '../shims/link.ts';
+import { killShim } from '../shims/kill.ts';
 import type { Container } from './container.ts';
 import type { Parts } from './parts.ts';
 import { Serial } from './serial.ts';
@@ -20,27 +21,36 @@ import { Waits } from './waits.ts';
 
 /** Records asked for at once. */
 const PULL_LIMIT = 500;
-/** A shim that cannot be reached is tried again after this, doubling up to the second. */
+/** What failed is tried again after this, doubling up to the second. */
 const RETRY_MS = 250;
 const RETRY_MAX_MS = 10_000;
-/** How long a request that names a container waits for a shim that does not answer. */
+/** How long a request waits for a shim that does not answer. */
 const PATIENCE_MS = 15_000;
 /** A shim that is on its way out holds its lock a little longer. */
 const LOCK_PATIENCE_MS = 5_000;
+/** The kernel closes a killed shim's connections before it lets go of its lock. */
+const DYING_MS = 500;
 const LOCK_POLL_MS = 20;
 /** The shim is told what of its journal is committed here this long after a pull. */
 const COMMITTED_AFTER_MS = 1_000;
+/** A shim tells of a death that it finds within this: the last output is read and the runtime cleared first. */
+const TELLING_MS = 3_000;
 
 export class Supervisor {
   readonly serial = new Serial();
   readonly waits = new Waits();
-  /** Resolves once the container's state is known after a start of the daemon. */
+  /** Resolves once the container's state is known after a start of the daemon, or its shim has turned out not to answer. */
   restored: Promise<void> = Promise.resolve();
+  /** Resolves once it is known. */
+  known: Promise<void> = Promise.resolve();
   #link: ShimLink | undefined;
   #reaching: Promise<ShimLink> | undefined;
+  /** Who looks for the shim does so alone: two would put two shims beside one container. */
+  readonly #search = new Serial();
   #pulling: Promise<void> | undefined;
   #pullAgain = false;
   #committed: NodeJS.Timeout | undefined;
+  #followAgain: NodeJS.Timeout | undefined;
   /** Of the journal at the last refresh; a compacted one is another file. */
   #length = '';
   #changed = new Set<() => void>();
@@ -52,28 +62,14 @@ export class Supervisor {
     return this.#link?.closed ? undefined : this.#link;
   }
 
-  /** Connects to the shim if one lives; else learns from the journal on disk, and puts a new shim beside a container that needs one. */
+  /**
+   * Connects to the shim if one lives; else learns from the journal on disk, and puts a new shim beside a container that
+   * needs one. Resolves after the first attempt; further ones go on until `known`.
+   */
   async restore(): Promise<void> {
-    for (let pause = RETRY_MS; !this.#gone; pause = Math.min(pause * 2, RETRY_MAX_MS)) {
-      try {
-        if (await this.#tryConnect()) return;
-        // A removal deletes the directory before the row, and only after the row has the container's end: nothing is left to learn.
-        const directory = this.parts.paths.container(this.container.id);
-        if (this.container.state.final && !existsSync(directory)) return;
-        const lock = tryLock(join(directory, LOCK_FILE));
-        if (lock) {
-          // Nobody holds the lock: no shim lives, and what the journal says is all there is.
-          lock.release();
-          this.#mergeFromDisk();
-          if (this.#needsTakeOver()) await this.#adopt();
-          return;
-        }
-        this.parts.log.warn({ container: this.container.id }, 'its shim is alive but does not answer; trying again');
-      } catch (error) {
-        this.parts.log.error({ container: this.container.id, err: error }, 'could not restore it yet; trying again');
-      }
-      await sleep(pause);
-    }
+    const first = this.#attempt();
+    this.known = first.then((done) => (done ? undefined : this.#tryAgain()));
+    await first;
   }
 
   /** A link to a living shim; one is started if none lives. @throws Unavailable when its shim does not answer */
@@ -83,25 +79,36 @@ export class Supervisor {
     return this.#reaching;
   }
 
-  /** Asks the shim; once more if it had just ended (a shim lingers a second after its container, and may go between two lines). */
+  /** Asks the shim; once more if it had just ended, or was killed (a shim lingers a second after its container, and may go between two lines). */
   async ask<T>(work: (link: ShimLink) => Promise<T>): Promise<T> {
     const link = await this.reach();
     try {
       return await work(link);
     } catch (error) {
-      if (!(error instanceof Unavailable) || !link.closed) throw error;
+      if (!(error instanceof Unavailable) || error instanceof Silent || !link.closed) throw error;
+      return work(await this.reach());
+    }
+  }
+
+  /**
+   * The same for what a client means as the container's end. A shim that does not answer is killed then, and its successor
+   * asked: there is no other reason to kill one.
+   */
+  async insist<T>(work: (link: ShimLink) => Promise<T>): Promise<T> {
+    try {
+      return await this.ask(work);
+    } catch (error) {
+      if (!(error instanceof Silent) || this.link) throw error;
+      this.parts.log.warn({ container: this.container.id }, 'its shim does not answer, and its container is to end: the shim is killed');
+      if (!killShim(this.parts.paths.run(this.container.id))) throw error;
       return work(await this.reach());
     }
   }
 
   /** Brings row, events and memory up to the shim's journal. */
   pull(): Promise<void> {
-    if (this.#pulling) {
-      this.#pullAgain = true;
-      return this.#pulling;
-    }
-    this.#pulling = this.#pullAll().finally(() => (this.#pulling = undefined));
-    return this.#pulling;
+    this.#pullAgain = true;
+    return (this.#pulling ??= this.#pullAll());
   }
 
   /**
@@ -145,14 +152,47 @@ export class Supervisor {
     this.#link?.close();
   }
 
-  async #find(): Promise<ShimLink> {
-    const deadline = Date.now() + PATIENCE_MS;
-    for (;;) {
-      if (await this.#tryConnect()) return this.#link!;
-      const free = await this.#awaitLock(Math.min(LOCK_PATIENCE_MS, deadline - Date.now()));
-      if (free) return this.#adopt();
-      if (Date.now() >= deadline) throw new Unavailable(`the shim of container ${this.container.id} does not answer`);
+  async #tryAgain(): Promise<void> {
+    for (let pause = RETRY_MS; ; pause = Math.min(pause * 2, RETRY_MAX_MS)) {
+      await sleep(pause);
+      if (await this.#attempt()) return;
     }
+  }
+
+  /** Whether the container's state is known now. */
+  #attempt(): Promise<boolean> {
+    return this.#search.run(async () => {
+      const { id, state } = this.container;
+      try {
+        if (this.#gone || this.link || (await this.#tryConnect())) return true;
+        // A removal deletes the directory before the row, and only after the row has the container's end: nothing is left to learn.
+        if (state.final && !existsSync(this.parts.paths.container(id))) return true;
+        // Where nobody holds the lock no shim lives, and what the journal says is all there is.
+        const dead = await this.#awaitLock(DYING_MS);
+        this.#mergeFromDisk();
+        if (!dead) this.parts.log.warn({ container: id }, 'its shim is alive but does not answer; trying again');
+        else if (this.#needsTakeOver()) await this.#adopt().then(() => this.#toldOfItsEnd());
+        return dead;
+      } catch (error) {
+        this.parts.log.error({ container: id, err: error }, 'could not restore it yet; trying again');
+        return false;
+      }
+    });
+  }
+
+  async #find(): Promise<ShimLink> {
+    for (const deadline = Date.now() + PATIENCE_MS; !this.#gone; ) {
+      const link = await this.#search.run(() => this.#connectOrAdopt(deadline));
+      if (link) return link;
+      if (Date.now() >= deadline) throw new Silent(`the shim of container ${this.container.id} does not answer`);
+    }
+    throw new Unavailable(`container ${this.container.id} is gone, or the daemon ends`);
+  }
+
+  async #connectOrAdopt(deadline: number): Promise<ShimLink | undefined> {
+    if (this.link ?? (await this.#tryConnect())) return this.#link;
+    const free = await this.#awaitLock(Math.min(LOCK_PATIENCE_MS, deadline - Date.now()));
+    return free ? this.#adopt() : undefined;
   }
 
   /** Whether nobody holds the container's lock, after waiting a little for a shim that is just ending. */
@@ -174,13 +214,19 @@ export class Supervisor {
     return this.#link!;
   }
 
+  // One that died while no shim was there: the new one is about to say so.
+  async #toldOfItsEnd(): Promise<void> {
+    const { pid, pidStartTime } = this.container.state;
+    if (pid !== 0 && !isAlive(pid, pidStartTime)) await this.until((state) => state.pid !== pid, AbortSignal.timeout(TELLING_MS));
+  }
+
   async #tryConnect(): Promise<boolean> {
     const { container: c } = this;
     try {
       // Undefined while it opens: an end before that is open()'s to tell.
       let opened: ShimLink | undefined;
       const { link, hello } = await ShimLink.open(this.parts.paths.run(c.id), {
-        onRing: (seq) => void (seq > c.cursor && this.pull().catch((err: unknown) => this.parts.log.warn({ container: c.id, err }, 'pull failed'))),
+        onRing: (seq) => void (seq > c.cursor && this.#follow()),
         onEnd: () => opened && this.#lost(opened),
       });
       this.#link = opened = link;
@@ -192,6 +238,7 @@ export class Supervisor {
       await this.pull();
       return !link.closed;
     } catch (error) {
+      this.#drop();
       const { code } = error as NodeJS.ErrnoException;
       if (code === 'ENOENT' || code === 'ECONNREFUSED') return false;
       if (error instanceof Unavailable) return false;
@@ -199,15 +246,27 @@ export class Supervisor {
     }
   }
 
-  // A shim ends after `final`; ending before it is a death, and the container needs a new one.
+  /** Closes the link: nothing is lost by that. */
+  #drop(): void {
+    const link = this.#link;
+    this.#link = undefined;
+    link?.close();
+  }
+
+  // A shim ends after `final`; ending before it is a death, and the container needs a new one. One that does not answer is
+  // lost too, but it is alive.
   #lost(link: ShimLink): void {
-    if (this.#link === link) this.#link = undefined;
+    if (this.#link !== link) return;
+    this.#link = undefined;
     if (this.#gone) return;
-    this.#mergeFromDisk();
-    if (this.#needsTakeOver()) {
-      this.parts.log.warn({ container: this.container.id }, 'its shim is gone before the container; putting a new one beside it');
-      this.restored = this.restore();
+    try {
+      this.#mergeFromDisk();
+    } catch (err) {
+      this.parts.log.warn({ container: this.container.id, err }, 'what its shim wrote last could not be stored yet');
     }
+    if (!this.#needsTakeOver()) return;
+    this.parts.log.warn({ container: this.container.id }, 'the connection to its shim has ended before the container');
+    this.restored = this.restore();
   }
 
   #needsTakeOver(): boolean {
@@ -216,17 +275,34 @@ export class Supervisor {
   }
 
   async #pullAll(): Promise<void> {
-    do {
-      this.#pullAgain = false;
-      const { link } = this;
-      if (!link) return;
-      for (;;) {
-        const { records, last } = await link.request({ op: 'since', seq: this.container.cursor, limit: PULL_LIMIT });
-        this.#merge(records);
-        if (this.container.cursor >= last || records.length === 0) break;
+    await Promise.resolve(); // #pulling is set by now
+    try {
+      while (this.#pullAgain) {
+        this.#pullAgain = false;
+        const { link } = this;
+        if (!link) return;
+        for (;;) {
+          const { records, last } = await link.request({ op: 'since', seq: this.container.cursor, limit: PULL_LIMIT });
+          this.#merge(records);
+          if (this.container.cursor >= last || records.length === 0) break;
+        }
+        this.#committed ??= setTimeout(() => this.#tellCommitted(), COMMITTED_AFTER_MS).unref();
       }
-      this.#committed ??= setTimeout(() => this.#tellCommitted(), COMMITTED_AFTER_MS).unref();
-    } while (this.#pullAgain);
+    } finally {
+      // In the step that saw that nobody wants more: whoever comes later begins anew.
+      this.#pulling = undefined;
+    }
+  }
+
+  // What the shim announces is pulled: later, if it cannot be now (a full disk refuses the row).
+  #follow(pause = RETRY_MS): void {
+    clearTimeout(this.#followAgain);
+    this.pull().catch((err: unknown) => {
+      this.parts.log.warn({ container: this.container.id, err }, 'its journal could not be followed; trying again');
+      if (!this.link || this.#gone) return;
+      clearTimeout(this.#followAgain);
+      this.#followAgain = setTimeout(() => this.#follow(Math.min(pause * 2, RETRY_MAX_MS)), pause).unref();
+    });
   }
 
   // Only the journal's compaction waits for it: not worth a sync and two messages after each pull.

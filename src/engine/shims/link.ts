@@ -13,6 +13,11 @@ import { Conflict, EngineError, InvalidParameter, NotFound, SystemFault, Unavail
 /** How long a shim may take to say who it is before it counts as unreachable (never as dead). */
 const HELLO_DEADLINE_MS = 5_000;
 
+/** While something is asked of it, it is looked this often whether a shim still says anything; it is asked for a sign of life then. */
+const LOOK_MS = 2_000;
+/** So many looks without a word, and it counts as silent. Looks, not seconds: a daemon that was stopped itself finds its answers later. */
+const SILENT_LOOKS = 4;
+
 type RequestOf<O extends Op> = Extract<Request, { op: O }>;
 /** A request that brings a client along, without the client. */
 type Unclaimed<O extends Op> = Omit<RequestOf<O>, 'client'>;
@@ -24,6 +29,9 @@ export class StartFailed extends EngineError {
   }
 }
 
+/** A shim lives, but does not answer: frozen, or stuck. Never a proof of death. */
+export class Silent extends Unavailable {}
+
 interface Pending {
   resolve(result: unknown): void;
   reject(error: Error): void;
@@ -34,6 +42,9 @@ export class ShimLink {
   #next = 1;
   #closed = false;
   #buffered = '';
+  #heard = true;
+  #silentLooks = 0;
+  #looking: NodeJS.Timeout | undefined;
 
   private constructor(private readonly socket: Socket, private readonly run: string, private readonly events: { onRing(seq: number): void; onEnd(): void }) {
     socket.setEncoding('utf8');
@@ -67,6 +78,7 @@ export class ShimLink {
     const id = this.#next++;
     return new Promise((resolve, reject) => {
       this.#pending.set(id, { resolve: resolve as (result: unknown) => void, reject });
+      this.#looking ??= setInterval(() => this.#look(), LOOK_MS).unref();
       faultPoint('request.before');
       this.socket.write(`${JSON.stringify({ id, ...request })}\n`);
       faultPoint('request.sent');
@@ -90,7 +102,24 @@ export class ShimLink {
     this.socket.destroy();
   }
 
+  // An operation may take its time (a stop, say), a sign of life may not.
+  #look(): void {
+    if (this.#pending.size === 0) return this.#restEars();
+    this.#silentLooks = this.#heard ? 0 : this.#silentLooks + 1;
+    this.#heard = false;
+    if (this.#silentLooks >= SILENT_LOOKS) return this.#end(new Silent('the shim does not answer'));
+    this.socket.write(`${JSON.stringify({ id: this.#next++, op: 'hello', protocol: PROTOCOL_VERSION, daemon: VERSION })}\n`);
+  }
+
+  #restEars(): void {
+    clearInterval(this.#looking);
+    this.#looking = undefined;
+    this.#heard = true;
+    this.#silentLooks = 0;
+  }
+
   #receive(text: string): void {
+    this.#heard = true;
     this.#buffered += text;
     let from = 0;
     for (let end = this.#buffered.indexOf('\n', from); end >= 0; end = this.#buffered.indexOf('\n', from)) {
@@ -103,17 +132,19 @@ export class ShimLink {
   #take(message: Reply | { ring: number }): void {
     if ('ring' in message) return this.events.onRing(message.ring);
     const pending = this.#pending.get(message.id);
+    if (!pending) return; // a sign of life
     this.#pending.delete(message.id);
     faultPoint('request.answered');
-    if ('error' in message) pending?.reject(refusal(message.error));
-    else pending?.resolve(message.result);
+    if ('error' in message) pending.reject(refusal(message.error));
+    else pending.resolve(message.result);
   }
 
-  #end(): void {
+  #end(why: Error = new Unavailable('the shim ended the connection')): void {
     if (this.#closed) return;
     this.#closed = true;
-    const gone = new Unavailable('the shim ended the connection');
-    for (const { reject } of this.#pending.values()) reject(gone);
+    this.#restEars();
+    this.socket.destroy();
+    for (const { reject } of this.#pending.values()) reject(why);
     this.#pending.clear();
     this.events.onEnd();
   }

@@ -92,8 +92,15 @@ export class ShimPool {
 
   /** @throws Errno */
   #spawn(): Anonymous {
-    const log = openSync(this.log, 'a', 0o600);
     const [ours, theirs] = socketPair();
+    let log: number;
+    try {
+      log = openSync(this.log, 'a', 0o600);
+    } catch (error) {
+      closeSync(ours);
+      closeSync(theirs);
+      throw error;
+    }
     const line = new Socket({ fd: ours });
     line.on('error', () => line.destroy());
     line.unref();

@@ -1,0 +1,23 @@
+/** How many containers are restored at once. */
+import { expect, test } from 'vitest';
+import { Slots } from '../../src/engine/containers/slots.ts';
+
+test('no more than its size at once, and all in the end', async () => {
+  const slots = new Slots(3, 60_000);
+  let [now, most] = [0, 0];
+  const done = await Promise.all(Array.from({ length: 20 }, (_, i) => slots.run(async () => {
+    most = Math.max(most, ++now);
+    await new Promise((resolve) => setTimeout(resolve, 1));
+    now--;
+    return i;
+  })));
+  expect(most).toBe(3);
+  expect(done).toEqual(Array.from({ length: 20 }, (_, i) => i));
+});
+
+test('those that never end do not keep the others from their turn, and those that fail neither', async () => {
+  const slots = new Slots(2, 20);
+  for (let i = 0; i < 4; i++) void slots.run(() => new Promise(() => undefined));
+  await expect(slots.run(() => Promise.reject(new Error('no')))).rejects.toThrow('no');
+  expect(await slots.run(() => Promise.resolve('served'))).toBe('served');
+});
