@@ -1,6 +1,6 @@
 /** A daemon of its own for a test: own roots, own bridge, the real docker CLI in front of it. Everything it made is gone when it is disposed. */
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
-import { existsSync, mkdtempSync, openSync, closeSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdtempSync, openSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
@@ -215,7 +215,13 @@ export class TestEngine implements AsyncDisposable {
 }
 
 function readlinks(pid: number): string[] {
-  return execFileSync('find', [`/proc/${pid}/fd`, '-type', 'l', '-printf', '%l\\n'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).split('\n');
+  return readdirSync(`/proc/${pid}/fd`).flatMap((fd) => {
+    try {
+      return [readlinkSync(`/proc/${pid}/fd/${fd}`)];
+    } catch {
+      return []; // closed meanwhile
+    }
+  });
 }
 
 /** A cgroup's directories, one in each hierarchy. */
