@@ -3,6 +3,8 @@ import type { HealthProbe, HealthStatus, JournalRecord, RestartPolicy } from './
 
 /** Docker keeps the last five probes (moby daemon/health.go, maxLogEntries). */
 const HEALTH_LOG_ENTRIES = 5;
+/** Docker's for an end that nobody saw. */
+const UNKNOWN_CODE = 255;
 
 export type RunStatus = 'created' | 'starting' | 'running' | 'paused' | 'restarting' | 'exited';
 
@@ -48,8 +50,16 @@ export function initialRunState(): RunState {
   };
 }
 
-/** Applies one record. Pure: the given state is not changed. */
+/**
+ * Applies one record. Pure: the given state is not changed. A damaged journal may lack any of them: whatever follows the gap
+ * still leads to a state that is no lie.
+ */
 export function applyRecord(s: RunState, r: JournalRecord): RunState {
+  // `creating` is damaged: the generation is this one all the same.
+  return apply(r.gen > s.gen && r.type !== 'creating' ? { ...s, status: 'starting', gen: r.gen, boot: r.boot, final: false, execs: {} } : s, r);
+}
+
+function apply(s: RunState, r: JournalRecord): RunState {
   switch (r.type) {
     case 'creating':
       return {
@@ -76,9 +86,14 @@ export function applyRecord(s: RunState, r: JournalRecord): RunState {
         error: r.error ?? '', execs: endedExecs(s.execs),
       };
     case 'restarting':
-      return { ...s, status: 'restarting', restartCount: r.count };
-    case 'final':
-      return { ...s, status: s.status === 'restarting' ? 'exited' : s.status, final: true, stoppedByUser: r.user || s.stoppedByUser };
+      return { ...s, status: 'restarting', restartCount: r.count, pid: 0, pidStartTime: '' };
+    case 'final': {
+      const ended = { final: true, stoppedByUser: r.user || s.stoppedByUser };
+      if (s.status === 'created' || s.status === 'exited') return { ...s, ...ended };
+      if (s.status === 'restarting') return { ...s, ...ended, status: 'exited' };
+      // `exited` or `failed` is damaged.
+      return { ...s, ...ended, status: 'exited', pid: 0, pidStartTime: '', finishedAt: r.wall, exitCode: UNKNOWN_CODE, error: 'the record of its end is damaged: its exit code is not known', execs: {} };
+    }
     case 'oom':
       return { ...s, oomKilled: true };
     case 'paused':

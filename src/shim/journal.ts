@@ -4,7 +4,7 @@
  * A full disk cannot lose a record while the shim lives: it stays in memory and is tried again; and room for the next
  * ones is reserved ahead, so that an exit usually finds its place even then.
  */
-import { closeSync, existsSync, fdatasync, fdatasyncSync, fstatSync, ftruncateSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, fdatasync, fdatasyncSync, fstatSync, ftruncateSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { encodeRecord, encodeSnapshot, parseJournal, type Snapshot } from '../protocol/journal-format.ts';
 import type { JournalRecord, RecordBody, RecordType } from '../protocol/records.ts';
@@ -140,15 +140,21 @@ export class Journal {
         writeWhole(this.#fd, line, this.#size);
         this.#size += line.length;
         this.#unwritten.shift();
-        // The successor file of a compaction under way gets it too.
-        if (this.#compacting) {
-          writeWhole(this.#compacting.fd, line, this.#compacting.size);
-          this.#compacting.size += line.length;
-        }
+        if (this.#compacting) this.#writeToSuccessor(this.#compacting, line);
       }
       this.#reserveRoom();
     } catch {
       if (!this.#closed) this.#retry = setTimeout(() => this.#retryFlush(), RETRY_MS);
+    }
+  }
+
+  /** The successor file of a compaction under way gets it too; one that lacks a record must not succeed. */
+  #writeToSuccessor(successor: { fd: number; size: number }, line: Buffer): void {
+    try {
+      writeWhole(successor.fd, line, successor.size);
+      successor.size += line.length;
+    } catch {
+      this.#abandonCompaction();
     }
   }
 
@@ -193,7 +199,7 @@ export class Journal {
     }
     const folded = fold(parsed.snapshot, done);
     const lines = [encodeSnapshot({ seq: Math.max(this.#committed, parsed.snapshot?.seq ?? 0), ...folded }), ...rest.map(encodeRecord)];
-    const temporary = `${this.path}.new`;
+    const temporary = this.#successorPath;
     try {
       const fd = openSync(temporary, 'w', 0o600);
       this.#compacting = { fd, size: 0 };
@@ -201,15 +207,15 @@ export class Journal {
       writeWhole(fd, content, 0);
       this.#compacting.size = content.length;
       await new Promise<void>((resolve, reject) => fdatasync(fd, (error) => (error ? reject(error) : resolve())));
+      while (this.#sync) await this.#sync;
+      if (this.#closed || !this.writable || !this.#compacting) return this.#abandonCompaction();
+      // What was appended meanwhile is in both; from here on only the new one counts.
+      fdatasyncSync(fd);
+      renameSync(temporary, this.path);
     } catch {
       this.#abandonCompaction();
       return;
     }
-    while (this.#sync) await this.#sync;
-    if (this.#closed || !this.writable) return this.#abandonCompaction();
-    // What was appended meanwhile is in both; from here on only the new one counts.
-    fdatasyncSync(this.#compacting.fd);
-    renameSync(temporary, this.path);
     syncDirectory(dirname(this.path));
     closeSync(this.#fd);
     this.#fd = this.#compacting.fd;
@@ -220,9 +226,15 @@ export class Journal {
     this.#reserveRoom();
   }
 
+  get #successorPath(): string {
+    return `${this.path}.new`;
+  }
+
   #abandonCompaction(): void {
-    if (this.#compacting) closeSync(this.#compacting.fd);
+    if (!this.#compacting) return;
+    closeSync(this.#compacting.fd);
     this.#compacting = null;
+    rmSync(this.#successorPath, { force: true });
   }
 }
 

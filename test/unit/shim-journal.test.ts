@@ -1,12 +1,12 @@
 import { execFileSync } from 'node:child_process';
-import { appendFileSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { crc32 as zlibCrc32 } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { crc32, parseJournal } from '../../src/protocol/journal-format.ts';
-import { applyRecord } from '../../src/protocol/runstate.ts';
-import type { JournalRecord } from '../../src/protocol/records.ts';
+import type { JournalRecord, RecordBody } from '../../src/protocol/records.ts';
+import { applyRecord, initialRunState, type RunState } from '../../src/protocol/runstate.ts';
 import { bounded, Journal } from '../../src/shim/journal.ts';
 import { until } from './shim-harness.ts';
 
@@ -130,6 +130,31 @@ describe('the file', () => {
   });
 });
 
+describe('a damaged journal', () => {
+  type Life = { name: string; bodies: RecordBody[]; end: Partial<RunState> };
+  const begun = (pid: number): RecordBody[] => [{ type: 'creating', operation: 'a' }, { type: 'created', pid, startTime: '9' }, { type: 'started', pid, startTime: '9', operation: 'a' }];
+  const ended: RecordBody[] = [{ type: 'exited', code: 3, signal: 0, oomKilled: false }, { type: 'final', user: false }];
+  const lives: Life[] = [
+    { name: 'runs', bodies: begun(7), end: { status: 'running', pid: 7, gen: 1, final: false, boot: 'boot' } },
+    { name: 'has ended', bodies: [...begun(7), ...ended], end: { status: 'exited', pid: 0, gen: 1, final: true } },
+    { name: 'runs again', bodies: [...begun(7), ...ended, ...begun(8)], end: { status: 'running', pid: 8, gen: 2, final: false, boot: 'boot' } },
+    { name: 'has been restarted', bodies: [...begun(7), ended[0]!, { type: 'restarting', count: 1, at: '5' }, ...begun(8).map((r) => ({ ...r, operation: '' }) as RecordBody)], end: { status: 'running', pid: 8, gen: 2, final: false } },
+    { name: 'could not start', bodies: [begun(7)[0]!, { type: 'failed', error: 'no', code: 127, operation: 'a' }, ended[1]!], end: { pid: 0, gen: 1, final: true } },
+  ];
+
+  test.each(lives)('of a container that $name: whichever record is lost, what follows it leads to the truth', ({ bodies, end }) => {
+    const journal = new Journal(path, 'boot');
+    for (const body of bodies) journal.append(body);
+    journal.close();
+    const { records } = parsed();
+    for (const lost of records.slice(0, -1)) {
+      const state = records.filter((r) => r !== lost).reduce(applyRecord, initialRunState());
+      expect(state, `without ${lost.type} ${lost.seq}`).toMatchObject(end);
+      if (end.final) expect(['exited', 'created']).toContain(state.status);
+    }
+  });
+});
+
 describe('a full disk', () => {
   const fill = (): void => {
     try {
@@ -153,6 +178,23 @@ describe('a full disk', () => {
     rmSync(join(directory, 'ballast'));
     await until(() => journal.writable);
     expect(parsed().records.map((r) => r.seq)).toEqual(Array.from({ length: 1020 }, (_, i) => i + 1));
+    journal.close();
+  });
+
+  test('a compaction that finds no room is given up, and takes nothing with it', async () => {
+    const journal = new Journal(path, 'boot');
+    const probe = { start: '1', end: '2', exitCode: 0, output: 'x'.repeat(4000) };
+    for (let n = 0; n < 60; n++) journal.append({ type: 'health', status: 'healthy', streak: 0, probe });
+    fill();
+    // Little of it is committed: the successor would be nearly as large.
+    journal.committed(1);
+    for (let n = 0; n < 10; n++) journal.append({ type: 'exec-exited', exec: `e${n}`, code: n });
+    await until(() => journal.writable && !existsSync(`${path}.new`));
+    expect(parsed().records.map((r) => r.seq)).toEqual(Array.from({ length: 70 }, (_, i) => i + 1));
+    rmSync(join(directory, 'ballast'));
+    journal.committed(60);
+    await until(() => parsed().snapshot !== null);
+    expect(parsed().records.map((r) => r.seq)).toEqual(Array.from({ length: 10 }, (_, i) => 61 + i));
     journal.close();
   });
 });
