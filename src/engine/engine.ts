@@ -104,8 +104,7 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
       await Promise.all([restored, connected]);
       // Not before: on a busy host their start would take the CPU time that somebody's list is waiting for.
       pool.fill();
-      const ids = new Set(all().filter((c) => !c.state.final).map((c) => c.id));
-      await networks.sweep((id) => ids.has(id));
+      await networks.sweep((id) => containers.holdsNetwork(id));
       await volumes.sweep();
       await images.sweep();
       distribution.sweep();

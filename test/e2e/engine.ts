@@ -65,6 +65,11 @@ export class TestEngine implements AsyncDisposable {
     return this.#daemon!.exitCode !== null || this.#daemon!.signalCode !== null;
   }
 
+  /** Of the daemon. */
+  get pid(): number {
+    return this.#daemon!.pid!;
+  }
+
   async stop(): Promise<void> {
     await this.#end('SIGTERM');
   }

@@ -53,6 +53,9 @@ export class Containers {
   /** What a starting daemon does with what it finds; resolves when every container that answers is restored. */
   restore = (): Promise<void> => this.#registry.restore();
 
+  /** Whether the network that a container has must be left to it. */
+  holdsNetwork = (id: string): boolean => this.#registry.holdsNetwork(id);
+
   /** The daemon ends: connections are closed, shims and containers go on. */
   close = (): void => this.#registry.close();
 

@@ -57,12 +57,18 @@ export class Registry {
     this.#sweepDirectories();
     const all = [...this.#byId.values()];
     const limit = new Slots(RESTORE_CONCURRENCY, SLOW_MS);
-    for (const s of all) s.restored = limit.run(() => s.restore());
-    const finished = all.map((s) => s.restored.then(() => s.known).then(() => this.#finish(s)));
+    for (const s of all) s.restored = limit.run(() => s.restore(() => this.#finish(s)));
+    const finished = all.map((s) => s.restored.then(() => s.finished));
     this.#restored = Promise.all(finished);
     // Not before: clients wait for the list.
     this.#restored.then(() => this.#sweepCgroups()).catch((err: unknown) => this.parts.log.warn({ err }, 'cgroups of earlier shims stay'));
     return Promise.all(all.map((s, i) => finished[i]!.then(() => this.#startAfterBoot(s)))).then(() => undefined);
+  }
+
+  /** Whether the network that a container has must be left to it: also where its row cannot be read or is lost, as long as its directory is there. */
+  holdsNetwork(id: string): boolean {
+    const s = this.#byId.get(id);
+    return s ? !s.container.state.final : existsSync(this.parts.paths.container(id));
   }
 
   close(): void {

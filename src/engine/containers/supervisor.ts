@@ -41,8 +41,8 @@ export class Supervisor {
   readonly waits = new Waits();
   /** Resolves once the container's state is known after a start of the daemon, or its shim has turned out not to answer. */
   restored: Promise<void> = Promise.resolve();
-  /** Resolves once it is known. */
-  known: Promise<void> = Promise.resolve();
+  /** Resolves once it is known, and what was left half done is finished. */
+  finished: Promise<void> = Promise.resolve();
   #link: ShimLink | undefined;
   #reaching: Promise<ShimLink> | undefined;
   /** Who looks for the shim does so alone: two would put two shims beside one container. */
@@ -64,12 +64,11 @@ export class Supervisor {
 
   /**
    * Connects to the shim if one lives; else learns from the journal on disk, and puts a new shim beside a container that
-   * needs one. Resolves after the first attempt; further ones go on until `known`.
+   * needs one. Resolves after the first attempt; further ones go on. `finish` begins when its state is known, before anybody
+   * who waits for it goes on.
    */
-  async restore(): Promise<void> {
-    const first = this.#attempt();
-    this.known = first.then((done) => (done ? undefined : this.#tryAgain()));
-    await first;
+  async restore(finish: () => Promise<void> = () => Promise.resolve()): Promise<void> {
+    this.finished = (await this.#attempt()) ? finish() : this.#tryAgain().then(finish);
   }
 
   /** A link to a living shim; one is started if none lives. @throws Unavailable when its shim does not answer */
@@ -171,7 +170,10 @@ export class Supervisor {
         const dead = await this.#awaitLock(DYING_MS);
         this.#mergeFromDisk();
         if (!dead) this.parts.log.warn({ container: id }, 'its shim is alive but does not answer; trying again');
-        else if (this.#needsTakeOver()) await this.#adopt().then(() => this.#toldOfItsEnd());
+        else if (this.#needsTakeOver()) {
+          if (!(await this.#adopt())) return false;
+          await this.#toldOfItsEnd();
+        }
         return dead;
       } catch (error) {
         this.parts.log.error({ container: id, err: error }, 'could not restore it yet; trying again');
@@ -206,12 +208,13 @@ export class Supervisor {
     }
   }
 
-  async #adopt(): Promise<ShimLink> {
+  /** Puts a new shim beside the container; undefined when it does not answer yet. */
+  async #adopt(): Promise<ShimLink | undefined> {
     const { id } = this.container;
     this.#mergeFromDisk();
     await this.parts.pool.adopt({ container: id, dir: this.parts.paths.container(id), run: this.parts.paths.run(id) });
-    if (!(await this.#tryConnect())) throw new Unavailable(`the new shim of container ${id} does not answer`);
-    return this.#link!;
+    await this.#tryConnect();
+    return this.link;
   }
 
   // One that died while no shim was there: the new one is about to say so.
