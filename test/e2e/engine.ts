@@ -1,6 +1,6 @@
 /** A daemon of its own for a test: own roots, own bridge, the real docker CLI in front of it. Everything it made is gone when it is disposed. */
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
-import { closeSync, existsSync, mkdtempSync, openSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
@@ -262,10 +262,14 @@ function endNow(pid: number): string {
   }
 }
 
-/** Starts a daemon with `busybox:latest` in it. */
-export async function startEngine(): Promise<TestEngine> {
+/** Starts a daemon with `busybox:latest` in it. `dataBytes`: its data root is a disk of its own, of this size. */
+export async function startEngine({ dataBytes }: { dataBytes?: number } = {}): Promise<TestEngine> {
   const subnet = (process.pid + count++) % 200;
   const engine = new TestEngine(mkdtempSync(TEMPORARY), `10.213.${subnet}.1/24`);
+  if (dataBytes !== undefined) {
+    mkdirSync(join(engine.root, 'data'));
+    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${dataBytes}`, 'tmpfs', join(engine.root, 'data')]);
+  }
   await engine.startAgain();
   const made = await engine.api('POST', '/images/create?fromSrc=-&repo=busybox&tag=latest', busyboxTar(), { 'Content-Type': 'application/x-tar' });
   if (made.status !== 200) throw new Error(`busybox could not be imported: ${made.text}`);

@@ -1,0 +1,83 @@
+/** The data root's disk is full, and later it is not: containers never wait for it, nothing is forgotten, and the daemon lives. */
+import { appendFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { startEngine, type TestEngine } from '../e2e/engine.ts';
+import { until } from '../e2e/until.ts';
+import { isDead, recordsOf } from './shims.ts';
+
+let engine: TestEngine;
+beforeAll(async () => {
+  engine = await startEngine({ dataBytes: 48 * 1024 * 1024 });
+});
+afterAll(async () => engine?.[Symbol.asyncDispose]());
+
+const ballast = (): string => join(engine.root, 'data', 'ballast');
+function fill(): void {
+  for (const size of [1024 * 1024, 4096]) {
+    try {
+      for (;;) appendFileSync(ballast(), Buffer.alloc(size));
+    } catch {
+      continue;
+    }
+  }
+}
+
+const inspect = async (name: string) => (await engine.api('GET', `/containers/${name}/json`)).json as { Id: string; State: { Status: string; Pid: number; ExitCode: number } };
+
+describe('a full disk', () => {
+  test('the log loses lines and says so, its container is not held up; an end is on record; later all goes on', async () => {
+    await engine.dockerOutput('run', '-d', '--name', 'writer', 'busybox', 'sh', '-c', 'n=0; while :; do n=$((n+1)); echo $n; usleep 10000; done');
+    await engine.dockerOutput('run', '-d', '--name', 'mortal', '--restart', 'on-failure:3', 'busybox', 'sh', '-c', 'trap "exit 0" USR1; trap "exit 9" TERM; while :; do usleep 10000; done');
+    const [writer, mortal] = [await inspect('writer'), await inspect('mortal')];
+    fill();
+    const tail = async (): Promise<string[]> => (await engine.dockerOutput('logs', '--tail', '5', 'writer')).trim().split('\n');
+    // Full for the log too, whatever room its last block had.
+    await until(async () => {
+      fill();
+      const before = (await tail()).at(-1);
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      return (await tail()).at(-1) === before;
+    });
+    const last = Number((await tail()).at(-1));
+
+    expect((await engine.api('GET', '/containers/json')).json).toHaveLength(2);
+    process.kill(mortal.State.Pid, 'SIGUSR1');
+    await until(() => isDead(mortal.State.Pid));
+    expect(await engine.dockerRefusal('create', 'busybox', 'true')).not.toBe('');
+    expect(engine.ended).toBe(false);
+    expect(isDead(writer.State.Pid)).toBe(false);
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+
+    rmSync(ballast());
+    await until(async () => Number((await tail()).at(-1)) > last + 20);
+    const lines = (await engine.dockerOutput('logs', 'writer')).trim().split('\n');
+    const at = lines.findIndex((line) => line.includes('lines ('));
+    const dropped = Number(/\] (\d+) lines/.exec(lines[at] ?? '')?.[1]);
+    expect(dropped).toBeGreaterThan(0);
+    // What was dropped is what is missing: it went on counting all the while.
+    expect(Number(lines[at + 1]) - Number(lines[at - 1]) - 1).toBe(dropped);
+    await until(async () => (await inspect('mortal')).State.Status === 'exited');
+    expect((await inspect('mortal')).State).toMatchObject({ ExitCode: 0 });
+    expect((await inspect('writer')).State).toMatchObject({ Status: 'running', Pid: writer.State.Pid });
+    await until(() => recordsOf(engine, mortal.Id).some((r) => r.type === 'final'));
+    expect(await engine.dockerOutput('run', '--rm', 'busybox', 'echo', 'again')).toBe('again\n');
+  });
+
+  test('the daemon is killed and starts on it: containers run on', async () => {
+    const { State } = await inspect('writer');
+    fill();
+    await engine.kill9();
+    const started = engine.startAgain().then(() => true, () => false);
+    if (!(await started)) {
+      // It may refuse to, as long as it says why and touches nothing.
+      rmSync(ballast());
+      await engine.startAgain();
+    }
+    expect(isDead(State.Pid)).toBe(false);
+    expect((await inspect('writer')).State).toMatchObject({ Status: 'running', Pid: State.Pid });
+    rmSync(ballast(), { force: true });
+    await engine.dockerOutput('exec', 'writer', 'true');
+    await engine.dockerOutput('rm', '-f', 'writer', 'mortal');
+  });
+});
