@@ -1,5 +1,5 @@
 /** The data root's disk is full, and later it is not: containers never wait for it, nothing is forgotten, and the daemon lives. */
-import { appendFileSync, rmSync } from 'node:fs';
+import { appendFileSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startEngine, type TestEngine } from '../e2e/engine.ts';
@@ -51,7 +51,9 @@ describe('a full disk', () => {
 
     rmSync(ballast());
     await until(async () => Number((await tail()).at(-1)) > last + 20);
-    const lines = (await engine.dockerOutput('logs', 'writer')).trim().split('\n');
+    // As it was written: the notice is of the other stream.
+    const file = readFileSync(join(engine.root, 'data', 'containers', writer.Id, `${writer.Id}-json.log`), 'utf8');
+    const lines = file.trim().split('\n').map((line) => (JSON.parse(line) as { log: string }).log.trim());
     const at = lines.findIndex((line) => line.includes('lines ('));
     const dropped = Number(/\] (\d+) lines/.exec(lines[at] ?? '')?.[1]);
     expect(dropped).toBeGreaterThan(0);

@@ -117,13 +117,19 @@ async function toState(wanted: State): Promise<void> {
   await agreement([wanted]);
 }
 
+/** How many starts of a daemon are over. */
+const starts = (): number => readFileSync(join(engine.root, 'log'), 'utf8').split('all containers are restored').length;
+
 const withFault = (point: string | undefined): Promise<void> => engine.startAgain(point === undefined ? {} : { HOLDFAST_FAULT: point, HOLDFAST_FAULT_ARMED: armed });
 
 /** The points that are passed, in order, during what `prepare` makes ready. */
 async function recorded(prepare: () => Promise<() => Promise<unknown>>): Promise<string[]> {
+  const before = starts();
   await engine.kill9();
   await engine.startAgain({ HOLDFAST_FAULT_LOG: log, HOLDFAST_FAULT_ARMED: armed });
   const work = await prepare();
+  // What a start sweeps is none of the operation's.
+  await until(() => starts() > before);
   writeFileSync(armed, '');
   await work();
   rmSync(armed);
