@@ -169,6 +169,19 @@ describe('docker run', () => {
     expect((await wait.result).stdout.trim()).toBe('137');
     await docker('rm', 'renamed');
   });
+
+  test('many clients at one container: each gets an answer, and it ends up removed', async () => {
+    const id = (await docker('run', '-d', 'busybox', 'sleep', '1000')).stdout.trim();
+    const asked = (path: string): Promise<number> => engine.api('POST', `/containers/${id}/${path}`).then(({ status }) => status);
+    const paths = Array.from({ length: 8 }, () => ['restart?t=0', 'kill', 'stop?t=0', 'start', 'kill']).flat();
+    const statuses = await Promise.all(paths.map(asked));
+    for (const [i, status] of statuses.entries()) expect({ start: [204, 304], stop: [204, 304], kill: [204, 409], restart: [204] }[paths[i]!.replace(/\?.*/, '')]).toContain(status);
+    await asked('start');
+    const restarts = Promise.all(Array.from({ length: 5 }, () => asked('restart?t=0')));
+    expect((await engine.api('DELETE', `/containers/${id}?force=1`)).status).toBe(204);
+    for (const status of await restarts) expect([204, 404, 409, 500]).toContain(status);
+    expect((await engine.api('GET', `/containers/${id}/json`)).status).toBe(404);
+  }, 60_000);
 });
 
 describe('docker exec', () => {

@@ -89,6 +89,7 @@ export class Lifecycle {
     }
     // moby daemon/kill.go: with a stop signal of its own, only that one and SIGKILL mean that the user stops it.
     const asUser = signal === SIGKILL || !c.config.StopSignal || parseSignal(c.config.StopSignal) === signal;
+    const { gen } = c.state;
     try {
       await s.insist((link) => link.request({ op: 'signal', operation: randomUUID(), signal, asUser }));
     } catch (error) {
@@ -96,7 +97,8 @@ export class Lifecycle {
       throw error;
     }
     if (signal === SIGKILL) {
-      await s.until((state) => state.final);
+      // One that somebody is just restarting comes again.
+      await s.until((state) => state.final || state.gen !== gen);
       await this.settled(s);
     } else {
       await s.pull();
