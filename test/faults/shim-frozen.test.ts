@@ -8,6 +8,8 @@ import { isDead, processState, shimOf } from './shims.ts';
 const BOUND_MS = 40_000;
 /** One about others does not wait for it. */
 const PROMPT_MS = 8_000;
+/** Once a daemon that starts has found it frozen, a list does not wait for it any more: less than the daemon's patience. */
+const LIST_MS = 600;
 
 interface Frozen {
   name: string;
@@ -92,6 +94,11 @@ describe('frozen shims', () => {
     await engine.kill9();
     for (const frozen of [stays, dies, goes]) await freeze(frozen);
     await engine.startAgain();
+    await until(async () => {
+      const begun = Date.now();
+      await engine.api('GET', '/containers/json');
+      return Date.now() - begun < LIST_MS;
+    }, BOUND_MS);
     await Promise.all([stands(stays), killed(dies), removed(goes)]);
   });
 });

@@ -42,7 +42,7 @@ export class Registry {
     this.#sweeper.unref();
   }
 
-  /** Reads the rows, then restores every container; resolves when all are. */
+  /** Reads the rows, then restores every container; resolves when all are whose shims answer. */
   restore(): Promise<void> {
     const { containers, unreadable } = this.parts.rows.load();
     for (const { id, name, reason } of unreadable) {
@@ -58,11 +58,12 @@ export class Registry {
     const all = [...this.#byId.values()];
     const limit = new Slots(RESTORE_CONCURRENCY, SLOW_MS);
     for (const s of all) s.restored = limit.run(() => s.restore(() => this.#finish(s)));
-    const finished = all.map((s) => s.restored.then(() => s.finished));
-    this.#restored = Promise.all(finished);
+    // One that does not answer is waited for by its own clients only.
+    const each = (work: (s: Supervisor) => Promise<void>) => all.map((s) => s.restored.then(() => (s.silent ? void work(s) : work(s))));
+    this.#restored = Promise.all(each((s) => s.finished));
     // Not before: clients wait for the list.
     this.#restored.then(() => this.#sweepCgroups()).catch((err: unknown) => this.parts.log.warn({ err }, 'cgroups of earlier shims stay'));
-    return Promise.all(all.map((s, i) => finished[i]!.then(() => this.#startAfterBoot(s)))).then(() => undefined);
+    return Promise.all(each((s) => s.finished.then(() => this.#startAfterBoot(s)))).then(() => undefined);
   }
 
   /** Whether the network that a container has must be left to it: also where its row cannot be read or is lost, as long as its directory is there. */

@@ -43,6 +43,8 @@ export class Supervisor {
   restored: Promise<void> = Promise.resolve();
   /** Resolves once it is known, and what was left half done is finished. */
   finished: Promise<void> = Promise.resolve();
+  /** Its shim has not answered since the daemon's start. */
+  silent = false;
   #link: ShimLink | undefined;
   #reaching: Promise<ShimLink> | undefined;
   /** Who looks for the shim does so alone: two would put two shims beside one container. */
@@ -68,7 +70,8 @@ export class Supervisor {
    * who waits for it goes on.
    */
   async restore(finish: () => Promise<void> = () => Promise.resolve()): Promise<void> {
-    this.finished = (await this.#attempt()) ? finish() : this.#tryAgain().then(finish);
+    this.silent = !(await this.#attempt());
+    this.finished = (this.silent ? this.#tryAgain() : Promise.resolve()).then(finish);
   }
 
   /** A link to a living shim; one is started if none lives. @throws Unavailable when its shim does not answer */
@@ -154,8 +157,9 @@ export class Supervisor {
   async #tryAgain(): Promise<void> {
     for (let pause = RETRY_MS; ; pause = Math.min(pause * 2, RETRY_MAX_MS)) {
       await sleep(pause);
-      if (await this.#attempt()) return;
+      if (await this.#attempt()) break;
     }
+    this.silent = false;
   }
 
   /** Whether the container's state is known now. */
