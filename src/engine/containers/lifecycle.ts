@@ -6,8 +6,8 @@ import { ociJson } from '../../protocol/oci-json.ts';
 import { SPEC_FILE } from '../../protocol/paths.ts';
 import { faultPoint } from '../../sys/fault.ts';
 import { replaceFileAside } from '../../sys/replace-file.ts';
-import { Conflict, EngineError, InvalidParameter, NotFound, NotModified, SystemFault } from '../errors.ts';
-import { StartFailed, type ShimLink } from '../shims/link.ts';
+import { Conflict, EngineError, InvalidParameter, NotFound, NotModified, SystemFault, Unavailable } from '../errors.ts';
+import { Silent, StartFailed, type ShimLink } from '../shims/link.ts';
 import { attributesOf } from '../events/from-journal.ts';
 import { createBindSources } from '../spec/mounts.ts';
 import { donorOf } from '../spec/namespaces.ts';
@@ -166,7 +166,14 @@ export class Lifecycle {
         await link.handOver<'wait'>({ op: 'wait', condition }, client).catch(() => client.answer(waitAnswer(125, 'the shim did not take this wait')));
       }
       faultPoint('start.prepared');
-      await link.request({ op: 'create', operation });
+      try {
+        await link.request({ op: 'create', operation });
+      } catch (error) {
+        // It was on its way out and had not begun: nothing of it is in the journal.
+        if (!(error instanceof Unavailable) || error instanceof Silent || !s.container.state.final) throw error;
+        link = await s.reach();
+        await link.request({ op: 'create', operation });
+      }
       created = true;
       faultPoint('start.created');
       await link.request({ op: 'start', operation });
