@@ -1,8 +1,9 @@
 /** Removes a container: the intent is recorded, everything it holds is given back, its row goes last. Each step is repeatable. */
-import { rmdirSync, rmSync } from 'node:fs';
+import { rmdirSync } from 'node:fs';
 import { faultPoint } from '../../sys/fault.ts';
 import { mountsUnder, unmount } from '../../sys/mount.ts';
 import { Conflict, SystemFault } from '../errors.ts';
+import { removeTree } from '../remove-tree.ts';
 import { cgroupDirectories } from './cgroups.ts';
 import { containerEvent, type Lifecycle } from './lifecycle.ts';
 import { standing } from './moves.ts';
@@ -60,8 +61,8 @@ async function finishRemoval(s: Supervisor, parts: Parts, lifecycle: Lifecycle, 
   faultPoint('remove.unmounted');
   // With the journal goes the proof of its death: the row must have it first.
   await parts.rows.flushed();
-  rmSync(parts.paths.run(c.id), { recursive: true, force: true });
-  rmSync(parts.paths.container(c.id), { recursive: true, force: true });
+  await removeTree(parts.paths.run(c.id));
+  await removeTree(parts.paths.container(c.id));
   for (const directory of cgroupDirectories(shimCgroup(c, parts.config))) {
     try {
       rmdirSync(directory);

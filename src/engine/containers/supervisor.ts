@@ -1,26 +1,22 @@
 /**
- * What the daemon holds of one container: its row, the link to its shim if one lives, and the clients that wait for it.
- * The shim is the only writer of the run state; here it is read (pulled from the journal) and kept.
+ * What the daemon holds of one container: the link to its shim if one lives, the clients that wait for it, and its state as
+ * the shim's journal tells it (journal-follower.ts). Finds the shim, and puts a new one beside a container that has lost it.
  */
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { parseJournal } from '../../protocol/journal-format.ts';
-import { JOURNAL_FILE, LOCK_FILE } from '../../protocol/paths.ts';
-import type { JournalRecord } from '../../protocol/records.ts';
-import { applyRecord, type RunState } from '../../protocol/runstate.ts';
+import { LOCK_FILE } from '../../protocol/paths.ts';
+import type { RunState } from '../../protocol/runstate.ts';
 import { tryLock } from '../../sys/file.ts';
 import { bootId, isAlive } from '../../sys/process.ts';
 import { Unavailable } from '../errors.ts';
-import { eventsOf, type EventSubject } from '../events/from-journal.ts';
 import { ShimLink, Silent } from '../shims/link.ts';
 import { killShim } from '../shims/kill.ts';
 import type { Container } from './container.ts';
+import { JournalFollower } from './journal-follower.ts';
 import type { Parts } from './parts.ts';
 import { Serial } from './serial.ts';
 import { Waits } from './waits.ts';
 
-/** Records asked for at once. */
-const PULL_LIMIT = 500;
 /** What failed is tried again after this, doubling up to the second. */
 const RETRY_MS = 250;
 const RETRY_MAX_MS = 10_000;
@@ -31,8 +27,6 @@ const LOCK_PATIENCE_MS = 5_000;
 /** The kernel closes a killed shim's connections before it lets go of its lock. */
 const DYING_MS = 500;
 const LOCK_POLL_MS = 20;
-/** The shim is told what of its journal is committed here this long after a pull. */
-const COMMITTED_AFTER_MS = 1_000;
 /** A shim tells of a death that it finds within this: the last output is read and the runtime cleared first. */
 const TELLING_MS = 3_000;
 
@@ -49,16 +43,12 @@ export class Supervisor {
   #reaching: Promise<ShimLink> | undefined;
   /** Who looks for the shim does so alone: two would put two shims beside one container. */
   readonly #search = new Serial();
-  #pulling: Promise<void> | undefined;
-  #pullAgain = false;
-  #committed: NodeJS.Timeout | undefined;
-  #followAgain: NodeJS.Timeout | undefined;
-  /** Of the journal at the last refresh; a compacted one is another file. */
-  #length = '';
-  #changed = new Set<() => void>();
+  readonly #follower: JournalFollower;
   #gone = false;
 
-  constructor(readonly container: Container, private readonly parts: Parts, private readonly onFinal: (supervisor: Supervisor) => void) {}
+  constructor(readonly container: Container, private readonly parts: Parts, onFinal: (supervisor: Supervisor) => void) {
+    this.#follower = new JournalFollower(container, parts, { link: () => this.link, onFinal: () => onFinal(this) });
+  }
 
   get link(): ShimLink | undefined {
     return this.#link?.closed ? undefined : this.#link;
@@ -108,50 +98,25 @@ export class Supervisor {
   }
 
   /** Brings row, events and memory up to the shim's journal. */
-  pull(): Promise<void> {
-    this.#pullAgain = true;
-    return (this.#pulling ??= this.#pullAll());
-  }
+  pull = (): Promise<void> => this.#follower.pull();
 
-  /**
-   * The same where the journal has changed since the last look. What the shim tells a client (a wait's answer, the end of a
-   * stream) is in its journal before it is told, so that the file's length says whether there is anything to ask for.
-   */
-  async refresh(): Promise<void> {
-    const length = this.#journalLength();
-    if (length === this.#length) return;
-    await this.pull();
-    this.#length = length;
-  }
+  /** The same where the journal has changed since the last look. */
+  refresh = (): Promise<void> => this.#follower.refresh();
 
-  /** Resolves when `condition` holds of the state; checked at every change. */
-  until(condition: (state: RunState) => boolean, signal?: AbortSignal): Promise<void> {
-    if (condition(this.container.state) || signal?.aborted) return Promise.resolve();
-    return new Promise((resolve) => {
-      const done = (): void => {
-        this.#changed.delete(look);
-        signal?.removeEventListener('abort', done);
-        resolve();
-      };
-      const look = (): void => void ((condition(this.container.state) || this.#gone) && done());
-      this.#changed.add(look);
-      signal?.addEventListener('abort', done);
-    });
-  }
+  /** Resolves when `condition` holds of the state, or the container is gone; checked at every change. */
+  until = (condition: (state: RunState) => boolean, signal?: AbortSignal): Promise<void> => this.#follower.until(condition, signal);
 
   /** The container is removed: nobody asks for it again. */
   retire(): void {
-    this.#gone = true;
-    clearTimeout(this.#committed);
-    this.#link?.close();
-    this.#notify();
+    this.detach();
+    this.#follower.letGo();
   }
 
-  /** The daemon ends; shims live on. */
+  /** The daemon ends; shims live on, and who waits for one will not hear of it from this daemon. */
   detach(): void {
     this.#gone = true;
-    clearTimeout(this.#committed);
     this.#link?.close();
+    this.#follower.end();
   }
 
   async #tryAgain(): Promise<void> {
@@ -172,7 +137,7 @@ export class Supervisor {
         if (state.final && !existsSync(this.parts.paths.container(id))) return true;
         // Where nobody holds the lock no shim lives, and what the journal says is all there is.
         const dead = await this.#awaitLock(DYING_MS);
-        this.#mergeFromDisk();
+        this.#follower.readFile();
         if (!dead) this.parts.log.warn({ container: id }, 'its shim is alive but does not answer; trying again');
         else if (this.#needsTakeOver()) {
           if (!(await this.#adopt())) return false;
@@ -215,7 +180,7 @@ export class Supervisor {
   /** Puts a new shim beside the container; undefined when it does not answer yet. */
   async #adopt(): Promise<ShimLink | undefined> {
     const { id } = this.container;
-    this.#mergeFromDisk();
+    this.#follower.readFile();
     await this.parts.pool.adopt({ container: id, dir: this.parts.paths.container(id), run: this.parts.paths.run(id) });
     await this.#tryConnect();
     return this.link;
@@ -228,20 +193,15 @@ export class Supervisor {
   }
 
   async #tryConnect(): Promise<boolean> {
-    const { container: c } = this;
     try {
       // Undefined while it opens: an end before that is open()'s to tell.
       let opened: ShimLink | undefined;
-      const { link, hello } = await ShimLink.open(this.parts.paths.run(c.id), {
-        onRing: (seq) => void (seq > c.cursor && this.#follow()),
+      const { link, hello } = await ShimLink.open(this.parts.paths.run(this.container.id), {
+        onRing: (seq) => this.#follower.announced(seq),
         onEnd: () => opened && this.#lost(opened),
       });
       this.#link = opened = link;
-      if (hello.seq < c.cursor) {
-        // The journal is younger than the row (the data root was restored from a backup): the shim is right.
-        this.parts.log.warn({ container: c.id, journal: hello.seq, cursor: c.cursor }, 'the journal is shorter than the row');
-        this.#store(hello.state, hello.seq, []);
-      }
+      this.#follower.met(hello);
       await this.pull();
       return !link.closed;
     } catch (error) {
@@ -267,7 +227,7 @@ export class Supervisor {
     this.#link = undefined;
     if (this.#gone) return;
     try {
-      this.#mergeFromDisk();
+      this.#follower.readFile();
     } catch (err) {
       this.parts.log.warn({ container: this.container.id, err }, 'what its shim wrote last could not be stored yet');
     }
@@ -281,99 +241,9 @@ export class Supervisor {
     return !state.final && state.gen > 0;
   }
 
-  async #pullAll(): Promise<void> {
-    await Promise.resolve(); // #pulling is set by now
-    try {
-      while (this.#pullAgain) {
-        this.#pullAgain = false;
-        const { link } = this;
-        if (!link) return;
-        for (;;) {
-          const { records, last } = await link.request({ op: 'since', seq: this.container.cursor, limit: PULL_LIMIT });
-          this.#merge(records);
-          if (this.container.cursor >= last || records.length === 0) break;
-        }
-        this.#committed ??= setTimeout(() => this.#tellCommitted(), COMMITTED_AFTER_MS).unref();
-      }
-    } finally {
-      // In the step that saw that nobody wants more: whoever comes later begins anew.
-      this.#pulling = undefined;
-    }
-  }
-
-  // What the shim announces is pulled: later, if it cannot be now (a full disk refuses the row).
-  #follow(pause = RETRY_MS): void {
-    clearTimeout(this.#followAgain);
-    this.pull().catch((err: unknown) => {
-      this.parts.log.warn({ container: this.container.id, err }, 'its journal could not be followed; trying again');
-      if (!this.link || this.#gone) return;
-      clearTimeout(this.#followAgain);
-      this.#followAgain = setTimeout(() => this.#follow(Math.min(pause * 2, RETRY_MAX_MS)), pause).unref();
-    });
-  }
-
-  // Only the journal's compaction waits for it: not worth a sync and two messages after each pull.
-  #tellCommitted(): void {
-    this.#committed = undefined;
-    const { link } = this;
-    const seq = this.container.cursor;
-    if (link) this.parts.rows.flushed().then(() => link.request({ op: 'committed', seq })).catch(() => undefined);
-  }
-
-  #journalLength(): string {
-    const file = statSync(join(this.parts.paths.container(this.container.id), JOURNAL_FILE), { throwIfNoEntry: false });
-    return file ? `${file.ino}:${file.size}` : '';
-  }
-
-  #mergeFromDisk(): void {
-    let file: Buffer;
-    try {
-      file = readFileSync(join(this.parts.paths.container(this.container.id), JOURNAL_FILE));
-    } catch {
-      return;
-    }
-    const { snapshot, records } = parseJournal(file);
-    // Compacted past the row: only where the store was put back from a backup.
-    if (snapshot && snapshot.seq > this.container.cursor) this.#store(snapshot.state, snapshot.seq, []);
-    this.#merge(records);
-  }
-
-  #merge(records: JournalRecord[]): void {
-    const c = this.container;
-    const fresh = records.filter((r) => r.seq > c.cursor);
-    if (fresh.length === 0) return;
-    let { state } = c;
-    const events = fresh.flatMap((record) => {
-      const before = state;
-      state = applyRecord(state, record);
-      return eventsOf(record, subjectOf(c), { before, commandOf: (exec) => this.parts.execs.commandOf(exec) });
-    });
-    this.#store(state, fresh.at(-1)!.seq, fresh, () => this.parts.events.record(...events));
-  }
-
-  #store(state: RunState, cursor: number, records: JournalRecord[], alongside: () => void = () => undefined): void {
-    const c = this.container;
-    const wasFinal = c.state.final;
-    // The journal tells it again: nobody waits for the disk here, only the journal's compaction does (#pullAll).
-    this.parts.rows.relaxed(() => {
-      alongside();
-      for (const record of records) this.parts.execs.apply(record);
-      this.parts.rows.setState(c.id, state, cursor);
-    });
-    c.state = state;
-    c.cursor = cursor;
-    this.#notify();
-    if (state.final && !wasFinal) this.onFinal(this);
-  }
-
-  #notify(): void {
-    for (const look of [...this.#changed]) look();
-  }
 }
 
 /** Whether this run belongs to an earlier boot: nothing of it can be alive. */
 export const isOfEarlierBoot = (state: RunState): boolean => state.boot !== '' && state.boot !== bootId();
-
-const subjectOf = (c: Container): EventSubject => ({ id: c.id, name: c.name, image: c.config.Image, labels: c.config.Labels });
 
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
