@@ -123,7 +123,9 @@ export class ShimLink {
     this.#buffered += text;
     let from = 0;
     for (let end = this.#buffered.indexOf('\n', from); end >= 0; end = this.#buffered.indexOf('\n', from)) {
-      this.#take(JSON.parse(this.#buffered.slice(from, end)) as Reply | { ring: number });
+      const message = parsed(this.#buffered.slice(from, end));
+      if (!message) return this.#end(new Unavailable('the shim said what is no message'));
+      this.#take(message);
       from = end + 1;
     }
     this.#buffered = this.#buffered.slice(from);
@@ -147,6 +149,14 @@ export class ShimLink {
     for (const { reject } of this.#pending.values()) reject(why);
     this.#pending.clear();
     this.events.onEnd();
+  }
+}
+
+function parsed(line: string): Reply | { ring: number } | undefined {
+  try {
+    return JSON.parse(line) as Reply | { ring: number };
+  } catch {
+    return undefined;
   }
 }
 
