@@ -37,7 +37,7 @@ export class Server {
   #connections = new Set<Socket>();
   #pending = 0;
   #ringing = false;
-  #spokenTo = false;
+  #connectedAt = 0;
 
   constructor(private readonly o: ServerOptions) {}
 
@@ -45,9 +45,9 @@ export class Server {
     return this.#connections.size;
   }
 
-  /** Whether anybody has ever connected. */
-  get spokenTo(): boolean {
-    return this.#spokenTo;
+  /** When somebody connected last; 0 = nobody ever has. */
+  get connectedAt(): number {
+    return this.#connectedAt;
   }
 
   /** Requests that are not answered yet. */
@@ -98,7 +98,7 @@ export class Server {
   #accept(socket: Socket): void {
     if (!isTrusted(peerOf(handleOf(socket)).uid)) return void socket.destroy();
     this.#connections.add(socket);
-    this.#spokenTo = true;
+    this.#connectedAt = Date.now();
     this.o.container.daemonChanged();
     let rest: Buffer = Buffer.alloc(0);
     socket.on('data', (chunk: Buffer) => {

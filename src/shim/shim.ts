@@ -87,14 +87,15 @@ export class Shim {
       this.#unneededSince = 0;
       return;
     }
-    this.#unneededSince ||= Date.now();
+    // Whoever has just connected is about to say what for.
+    this.#unneededSince = Math.max(this.#unneededSince || Date.now(), this.#server.connectedAt);
     if (Date.now() - this.#unneededSince >= this.#linger()) this.#end();
   }
 
   #linger(): number {
     if (this.#released) return 0;
     // Whoever had it started may take its time to connect: on a busy host more than a second.
-    return this.#journal.state.gen > 0 && this.#server.spokenTo ? LINGER_MS : UNUSED_LINGER_MS;
+    return this.#journal.state.gen > 0 && this.#server.connectedAt > 0 ? LINGER_MS : UNUSED_LINGER_MS;
   }
 
   #end(): void {
