@@ -13,6 +13,8 @@ export interface Client {
 
 export class Clients {
   #waiting = new Map<string, Fd>();
+  /** Connections that nothing has come on yet. */
+  readonly #arriving = new Set<Fd>();
 
   constructor(private readonly listener: Fd, private readonly trusted: (uid: number) => boolean) {}
 
@@ -34,21 +36,36 @@ export class Clients {
 
   close(): void {
     this.dropUnclaimed();
+    for (const connection of this.#arriving) this.#hangUp(connection);
     closeSync(this.listener);
   }
 
-  // The daemon connects, sends and closes before it writes its command, so whatever is to come is queued already.
+  // The daemon connects, sends and closes before it writes its command, so whatever that names is queued already. What it is
+  // just about to send for its next command may be a connection still without anything in it: that one stays.
   #collect(): void {
-    for (let connection; (connection = accept(this.listener)) !== undefined; ) {
-      try {
-        const received = this.trusted(peerOf(connection).uid) ? receiveFds(connection) : undefined;
-        const [fd, ...surplus] = received?.fds ?? [];
-        surplus.forEach((one) => closeSync(one));
-        if (received && fd !== undefined) this.#keep(received.data.toString(), fd);
-      } finally {
-        closeSync(connection);
-      }
+    for (let connection; (connection = accept(this.listener)) !== undefined; ) this.#arriving.add(connection);
+    for (const connection of this.#arriving) if (this.#receive(connection)) this.#hangUp(connection);
+  }
+
+  /** False while its sender has connected and not yet sent. */
+  #receive(connection: Fd): boolean {
+    if (!this.trusted(peerOf(connection).uid)) return true;
+    let received;
+    try {
+      received = receiveFds(connection);
+    } catch {
+      return true; // its sender is dead
     }
+    if (!received) return false;
+    const [fd, ...surplus] = received.fds;
+    surplus.forEach((one) => closeSync(one));
+    if (fd !== undefined) this.#keep(received.data.toString(), fd);
+    return true;
+  }
+
+  #hangUp(connection: Fd): void {
+    this.#arriving.delete(connection);
+    closeSync(connection);
   }
 
   #keep(token: string, fd: Fd): void {

@@ -113,7 +113,7 @@ export class Server {
     socket.on('error', () => socket.destroy());
     socket.on('close', () => {
       this.#connections.delete(socket);
-      this.#clients?.dropUnclaimed();
+      if (this.#connections.size === 0) this.#clients?.dropUnclaimed();
       this.o.container.daemonChanged();
     });
   }

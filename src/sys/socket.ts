@@ -87,8 +87,8 @@ export function deliverFd(path: string, data: Buffer, passenger: Fd): void {
   }
 }
 
-/** sendmsg(2) with SCM_RIGHTS. */
-function sendFds(socket: Fd, data: Buffer, fds: Fd[]): void {
+/** Sends `data` with descriptors as passengers. sendmsg(2) with SCM_RIGHTS. @throws Errno EPIPE when nobody is there any more */
+export function sendFds(socket: Fd, data: Buffer, fds: Fd[]): void {
   const control = Buffer.alloc(16 + align8(fds.length * 4));
   control.writeBigUInt64LE(BigInt(16 + fds.length * 4), 0);
   control.writeInt32LE(SOL_SOCKET, 8);
