@@ -40,7 +40,7 @@ export class Placer {
         this.#directoryTimes.set(path, entry);
         break;
       case 'hardlink':
-        return linkSync(bytes(`.${this.#clean(entry.link)}`), bytes(path));
+        return linkSync(bytes(`.${this.#clean(entry.link.toString('latin1'))}`), bytes(path));
       case 'symlink':
         symlinkSync(entry.link, bytes(path));
         break;
@@ -114,7 +114,7 @@ export class Placer {
     }
   }
 
-  #clean = (path: Buffer): string => clean(path, JSON.stringify(this.target));
+  #clean = (path: string): string => clean(path, JSON.stringify(this.target));
 
   #ownerOf = (entry: TarEntry): { uid: number; gid: number } => this.options.owner ?? entry;
 

@@ -179,16 +179,10 @@ function unpack(job: Extract<ArchiveJob, { kind: 'unpack' }>, path: string): voi
   const inside = job.access.filter(({ destination }) => target === destination || target.startsWith(`${destination}/`)).sort((a, b) => b.destination.length - a.destination.length)[0];
   if (inside?.readOnly) throw new Refusal('mounted volume is marked read-only');
   if (!inside && job.readOnlyRoot) throw new Refusal('container rootfs is marked read-only');
-  const reader = new TarReader();
   const placer = new Placer(target, job);
+  const reader = new TarReader({ entry: (entry) => placer.begin(entry), data: (bytes) => placer.write(bytes), end: () => placer.end(), meta: () => undefined });
   const chunk = Buffer.allocUnsafe(READ_SIZE);
-  for (let n; (n = readSync(STDIN, chunk, 0, READ_SIZE, null)) > 0; ) {
-    for (const event of reader.push(chunk.subarray(0, n))) {
-      if (event.kind === 'entry') placer.begin(event.entry);
-      else if (event.kind === 'data') placer.write(event.bytes);
-      else if (event.kind === 'end') placer.end();
-    }
-  }
+  for (let n; (n = readSync(STDIN, chunk, 0, READ_SIZE, null)) > 0; ) reader.push(chunk.subarray(0, n));
   reader.end();
   placer.finish();
 }

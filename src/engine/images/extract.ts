@@ -154,7 +154,7 @@ export class Extractor {
       if (entry.size > bavail * bsize) throw new HostError(`${quote(entry.path)} is ${entry.size} bytes, and there is room for ${bavail * bsize}`);
     }
     // Exclusive: an archive cannot write into what it or anybody made before, a device least of all.
-    const name = bytes(path);
+    const name = isAscii(path) ? path : bytes(path);
     const fd = this.#make(path, () => openSync(name, EXCLUSIVELY, isPlain(entry.mode) ? entry.mode : 0o600));
     // A capability goes when the file is written to, and so may the set-id bits: what has them gets them behind its body.
     const isBare = entry.xattrs.size === 0 && isPlain(entry.mode) && entry.size > 0 && hasWholeSeconds(entry);
@@ -173,7 +173,7 @@ export class Extractor {
   }
 
   #hardLink(path: string, entry: TarEntry): undefined {
-    const target = clean(entry.link);
+    const target = clean(entry.link.toString('latin1'));
     if (target === path) return;
     try {
       this.#make(path, () => linkSync(bytes(target), bytes(path)));
@@ -325,12 +325,11 @@ export class Extractor {
 const UNCLEAN = /(?:^|\/)\.{0,2}(?:\/|$)/;
 
 /** A name in an archive as an absolute path, one character a byte. @throws TarError when it leads above the root, `whole` in words */
-export function clean(path: Buffer, whole = 'the image'): string {
-  const text = path.toString('latin1');
-  const plain = text.slice(text.startsWith('./') ? 2 : 0, text.endsWith('/') ? -1 : undefined);
+export function clean(path: string, whole = 'the image'): string {
+  const plain = path.slice(path.startsWith('./') ? 2 : 0, path.endsWith('/') ? -1 : undefined);
   if (!UNCLEAN.test(plain)) return `/${plain}`;
   const parts: string[] = [];
-  for (const part of text.split('/')) {
+  for (const part of path.split('/')) {
     if (part === '' || part === '.') continue;
     if (part !== '..') parts.push(part);
     else if (parts.pop() === undefined) throw new TarError(`${quote(path)} is outside of ${whole}`);
@@ -340,6 +339,7 @@ export function clean(path: Buffer, whole = 'the image'): string {
 
 /** Nothing that open(2) would not set. */
 const isPlain = (mode: number): boolean => (mode & ~0o777) === 0;
+const isAscii = (path: string): boolean => /^[\x01-\x7f]*$/.test(path);
 const bytes = (path: string): Buffer => Buffer.from(path, 'latin1');
 const shown = (path: string): string => quote(bytes(path.slice(1)));
 const join = (directory: string, name: string): string => (directory === '/' ? `/${name}` : `${directory}/${name}`);

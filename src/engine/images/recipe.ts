@@ -19,6 +19,7 @@ const BYTES = 0;
 const FILE = 1;
 const HEAD = 5;
 const U64 = 8;
+const U32 = 2 ** 32;
 const BLOCK = 256 * 1024;
 const COPY_SIZE = 1 << 20;
 /** Most of it is zeros: the fastest level does. */
@@ -32,6 +33,8 @@ const pack = promisify<Buffer, ZlibOptions, Buffer>(gzip);
 export class RecipeWriter {
   #block = Buffer.allocUnsafe(BLOCK);
   #filled = 0;
+  /** Blocks that were packed. */
+  readonly #spare: Buffer<ArrayBuffer>[] = [];
   /** Where the length of the present record of bytes is: what comes next is added to it. -1 when there is none. */
   #open = -1;
   /** Of the records of files, in order. */
@@ -60,7 +63,8 @@ export class RecipeWriter {
     const length = U64 + path.length;
     this.#begin(FILE, length, length);
     this.#open = -1;
-    this.#block.writeBigUInt64LE(BigInt(size), this.#filled);
+    this.#block.writeUInt32LE(size % U32, this.#filled);
+    this.#block.writeUInt32LE(Math.floor(size / U32), this.#filled + U64 / 2);
     this.#block.write(path, this.#filled + U64, 'latin1');
     this.#filled += length;
     this.#paths.push(path);
@@ -105,13 +109,15 @@ export class RecipeWriter {
   }
 
   #next(): void {
-    const full = this.#block.subarray(0, this.#filled);
-    this.#block = Buffer.allocUnsafe(BLOCK);
+    const block = this.#block;
+    const full = block.subarray(0, this.#filled);
+    this.#block = this.#spare.pop() ?? Buffer.allocUnsafe(BLOCK);
     this.#filled = 0;
     this.#open = -1;
     this.#waiting++;
     this.#packed = Promise.all([pack(full, { level: LEVEL }), this.#packed]).then(([packed]) => {
       writeAll(this.fd, packed);
+      this.#spare.push(block);
       this.#waiting--;
     });
     // It is `room` or `finish` that tells.

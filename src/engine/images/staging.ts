@@ -70,18 +70,21 @@ export class Staging {
   }
 
   async #take(archive: AsyncIterable<Buffer>): Promise<void> {
-    const reader = new TarReader();
     let handle: FileHandle | undefined;
+    const steps: (() => Promise<void>)[] = [];
+    const reader = new TarReader({
+      entry: (entry) => void steps.push(async () => { handle = await this.#begin(entry); }),
+      data: (bytes) => void steps.push(async () => handle?.writeFile(bytes)),
+      end: () => void steps.push(async () => {
+        await handle?.close();
+        handle = undefined;
+      }),
+      meta: () => undefined,
+    });
     try {
       for await (const chunk of archive) {
-        for (const event of reader.push(chunk)) {
-          if (event.kind === 'entry') handle = await this.#begin(event.entry);
-          else if (event.kind === 'data') await handle?.writeFile(event.bytes);
-          else if (event.kind === 'end') {
-            await handle?.close();
-            handle = undefined;
-          }
-        }
+        reader.push(chunk);
+        for (const step of steps.splice(0)) await step();
       }
       reader.end();
     } finally {
@@ -90,7 +93,7 @@ export class Staging {
   }
 
   async #begin({ type, path, link }: TarEntry): Promise<FileHandle | undefined> {
-    const name = normalise(path.toString());
+    const name = normalise(Buffer.from(path, 'latin1').toString());
     if (this.#parts.size >= MAX_ENTRIES) throw new TarError(`more than ${MAX_ENTRIES} entries`);
     switch (type) {
       case 'directory': return undefined;

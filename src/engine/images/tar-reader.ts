@@ -1,17 +1,19 @@
 /**
  * Reads tar, incrementally: ustar, pax (with binary values and global headers), GNU and star, old v7.
- * Whatever comes in comes out again, in order: `meta` (headers, padding, trailer) and `data` (bodies) together are the archive's bytes.
+ * Whatever comes in comes out again, in order: `meta` and `data` together are the archive's bytes.
  */
 import { BLOCK, checksums, FIELDS, padding, quote, TarError, XATTR_PREFIX, type TarEntry, type TarType } from './tar.ts';
 
-export type TarEvent =
-  | { kind: 'entry'; entry: TarEntry }
+/** What an archive says, told in its order. Bytes are views of what was pushed. */
+export interface TarSink {
+  entry(entry: TarEntry): void;
   /** Bytes of the last entry's body. */
-  | { kind: 'data'; bytes: Buffer }
+  data(bytes: Buffer): void;
   /** The last entry's body is complete; comes for every entry, also one without a body. */
-  | { kind: 'end' }
-  /** Bytes of the archive that belong to no body. */
-  | { kind: 'meta'; bytes: Buffer };
+  end(): void;
+  /** Bytes of the archive that belong to no body: headers, padding, trailer. */
+  meta(bytes: Buffer): void;
+}
 
 const TYPES: Record<string, TarType> = {
   '0': 'file', '\0': 'file', '7': 'file', '1': 'hardlink', '2': 'symlink', '3': 'character', '4': 'block', '5': 'directory', '6': 'fifo',
@@ -20,8 +22,7 @@ const TYPES: Record<string, TarType> = {
 const MAX_SPECIAL = 1 << 20;
 const EMPTY = Buffer.alloc(0);
 const ZEROS = Buffer.alloc(BLOCK);
-const POSIX = Buffer.from('ustar\0');
-const SLASH = Buffer.from('/');
+const POSIX = 'ustar\0';
 /** Values that hold for all that follows: nobody needs more, and each entry is read with all of them. */
 const MAX_GLOBAL = 64 * 1024;
 /** Of a value in an error. */
@@ -34,75 +35,97 @@ export class TarReader {
   #state: 'header' | 'special' | 'body' | 'padding' | 'ended' = 'header';
   /** A header or special body that came in pieces. */
   #held: Buffer[] = [];
-  #missing = BLOCK;
   #specialType = '';
   #specialSize = 0;
-  /** Bytes until the present body or padding ends. */
-  #left = 0;
+  /** Bytes until what the present state reads is complete. */
+  #left = BLOCK;
   #entry: TarEntry | undefined;
   #zeroBlocks = 0;
   #global: Pax = new Map();
   #pax: Pax | undefined;
-  #longName: Buffer | undefined;
+  #longName: string | undefined;
   #longLink: Buffer | undefined;
 
-  /** Takes the next bytes. The events' buffers are views of it. @throws TarError */
-  *push(chunk: Buffer): Generator<TarEvent> {
-    let at = 0;
-    while (at < chunk.length) {
-      if (this.#state === 'body' || this.#state === 'padding') {
-        const bytes = chunk.subarray(at, at + Math.min(this.#left, chunk.length - at));
-        at += bytes.length;
-        this.#left -= bytes.length;
-        yield { kind: this.#state === 'body' ? 'data' : 'meta', bytes };
-        if (this.#left === 0) yield* this.#finish();
-      } else if (this.#state === 'ended') {
-        yield { kind: 'meta', bytes: chunk.subarray(at) };
-        return;
-      } else {
-        const bytes = chunk.subarray(at, at + Math.min(this.#missing, chunk.length - at));
-        at += bytes.length;
-        this.#missing -= bytes.length;
-        yield { kind: 'meta', bytes };
+  constructor(private readonly sink: TarSink) {}
+
+  /** Takes the next bytes. @throws TarError */
+  push(chunk: Buffer): void {
+    let untold = 0;
+    // A call for each file's padding and the next one's header, not one for each.
+    const tellMeta = (end: number): void => {
+      if (end > untold) this.sink.meta(chunk.subarray(untold, end));
+      untold = end;
+    };
+    for (let at = 0; at < chunk.length && this.#state !== 'ended'; ) {
+      const start = at;
+      at += Math.min(this.#left, chunk.length - at);
+      this.#left -= at - start;
+      if (this.#state === 'body') {
+        tellMeta(start);
+        this.sink.data(chunk.subarray(start, at));
+        untold = at;
+        if (this.#left === 0) this.#endBody();
+      } else if (this.#state === 'padding') {
+        if (this.#left === 0) this.#expectHeader();
+      } else if (this.#left > 0) {
         // Copied: the chunk's memory may be used again before the rest comes.
-        if (this.#missing > 0) this.#held.push(Buffer.from(bytes));
+        this.#held.push(Buffer.from(chunk.subarray(start, at)));
+      } else {
+        const whole = this.#whole(chunk.subarray(start, at));
+        if (this.#state === 'special') this.#special(whole);
         else {
-          const whole = this.#held.length === 0 ? bytes : Buffer.concat([...this.#held, bytes]);
-          this.#held = [];
-          if (this.#state === 'header') yield* this.#header(whole);
-          else this.#special(whole);
+          const entry = this.#header(whole);
+          if (entry) {
+            tellMeta(at);
+            this.#begin(entry);
+          }
         }
       }
     }
+    tellMeta(chunk.length);
   }
 
   /** No more bytes will come. @throws TarError when the archive is cut off */
   end(): void {
     if (this.#state === 'ended') return;
-    if (this.#state === 'header' && this.#missing === BLOCK && !this.#pax && !this.#longName && !this.#longLink) return;
+    if (this.#state === 'header' && this.#left === BLOCK && !this.#pax && !this.#longName && !this.#longLink) return;
     const where = this.#entry && this.#state === 'body' ? ` within ${quote(this.#entry.path)}: ${this.#left} of its ${this.#entry.size} bytes are missing` : '';
     throw new TarError(`unexpected EOF${where}`);
   }
 
-  *#finish(): Generator<TarEvent> {
-    if (this.#state === 'body') {
-      yield { kind: 'end' };
-      this.#left = padding(this.#entry!.size);
-      this.#state = 'padding';
-    }
+  #whole(bytes: Buffer): Buffer {
+    if (this.#held.length === 0) return bytes;
+    const whole = Buffer.concat([...this.#held, bytes]);
+    this.#held = [];
+    return whole;
+  }
+
+  #begin(entry: TarEntry): void {
+    this.#entry = entry;
+    this.sink.entry(entry);
+    this.#state = 'body';
+    this.#left = entry.size;
+    if (entry.size === 0) this.#endBody();
+  }
+
+  #endBody(): void {
+    this.sink.end();
+    this.#state = 'padding';
+    this.#left = padding(this.#entry!.size);
     if (this.#left === 0) this.#expectHeader();
   }
 
   #expectHeader(): void {
     this.#state = 'header';
-    this.#missing = BLOCK;
+    this.#left = BLOCK;
   }
 
-  *#header(block: Buffer): Generator<TarEvent> {
-    if (block.equals(ZEROS)) {
+  /** Returns the entry, once all of its headers were read. */
+  #header(block: Buffer): TarEntry | undefined {
+    if (block[0] === 0 && block.equals(ZEROS)) {
       if (++this.#zeroBlocks === 2) this.#state = 'ended';
       else this.#expectHeader();
-      return;
+      return undefined;
     }
     if (this.#zeroBlocks > 0) throw new TarError('invalid tar header: an entry behind an end-of-archive block');
     const sum = octal(block, 'checksum');
@@ -117,21 +140,13 @@ export class TarReader {
       this.#specialSize = size;
       this.#state = 'special';
       // Its padding is read with it: it is small.
-      this.#missing = size + padding(size);
+      this.#left = size + padding(size);
       if (size === 0) this.#special(EMPTY);
-      return;
+      return undefined;
     }
     const entry = this.#assemble(block, flag);
-    this.#entry = entry;
     this.#pax = this.#longName = this.#longLink = undefined;
-    yield { kind: 'entry', entry };
-    if (entry.size > 0) {
-      this.#state = 'body';
-      this.#left = entry.size;
-    } else {
-      yield { kind: 'end' };
-      this.#expectHeader();
-    }
+    return entry;
   }
 
   #special(bytes: Buffer): void {
@@ -139,7 +154,7 @@ export class TarReader {
     this.#expectHeader();
     switch (this.#specialType) {
       case 'x': this.#pax = parsePax(body); return;
-      case 'L': this.#longName = untilNul(Buffer.from(body)); return;
+      case 'L': this.#longName = untilNul(body).toString('latin1'); return;
       case 'K': this.#longLink = untilNul(Buffer.from(body)); return;
       default:
         // POSIX: global values hold until overridden; an empty one takes its key back.
@@ -155,17 +170,16 @@ export class TarReader {
     const pax = this.#merged();
     const said = (key: string): string | undefined => pax.get(key)?.toString('latin1');
 
-    let path: Buffer = this.#longName ?? pax.get('path') ?? headerPath(block);
+    const path = this.#longName ?? said('path') ?? headerPath(block);
     if (flag === 'S' || (pax.size > 0 && [...pax.keys()].some((key) => key.startsWith('GNU.sparse.')))) {
-      throw new TarError(`sparse file ${quote(pax.get('GNU.sparse.name') ?? path)}: sparse archives are not supported (make it without --sparse)`);
+      throw new TarError(`sparse file ${quote(said('GNU.sparse.name') ?? path)}: sparse archives are not supported (make it without --sparse)`);
     }
     let type = TYPES[flag];
     if (!type) throw new TarError(`${quote(path)}: unknown entry type ${JSON.stringify(flag)}`);
     // Before there was a type for them, directories were files whose name ends in a slash.
-    if (type === 'file' && flag !== '7' && path.at(-1) === 0x2f) type = 'directory';
-    path = Buffer.from(path);
-    const link = type === 'hardlink' || type === 'symlink' ? Buffer.from(this.#longLink ?? pax.get('linkpath') ?? text(block, 'link')) : EMPTY;
-    if (path.includes(0) || link.includes(0)) throw new TarError(`${quote(path)}: a NUL in a name`);
+    if (type === 'file' && flag !== '7' && path.endsWith('/')) type = 'directory';
+    const link = type === 'hardlink' || type === 'symlink' ? Buffer.from(this.#longLink ?? pax.get('linkpath') ?? untilNul(field(block, 'link'))) : EMPTY;
+    if (path.includes('\0') || link.includes(0)) throw new TarError(`${quote(path)}: a NUL in a name`);
 
     const isDevice = type === 'character' || type === 'block';
     const size = type === 'file' ? integer(said('size'), 'size') ?? numeric(block, 'size') : 0;
@@ -203,16 +217,23 @@ function untilNul(bytes: Buffer): Buffer {
   return nul < 0 ? bytes : bytes.subarray(0, nul);
 }
 
-const text = (block: Buffer, name: Field, length: number = FIELDS[name][1]): Buffer => untilNul(block.subarray(FIELDS[name][0], FIELDS[name][0] + length));
+const field = (block: Buffer, name: Field): Buffer => block.subarray(FIELDS[name][0], FIELDS[name][0] + FIELDS[name][1]);
+
+// One character a byte, up to a NUL.
+function text(block: Buffer, name: Field, length: number = FIELDS[name][1]): string {
+  const [start] = FIELDS[name];
+  let end = start;
+  while (end < start + length && block[end] !== 0) end++;
+  return block.toString('latin1', start, end);
+}
 
 // Only POSIX has a prefix there; GNU keeps times in it, star its own fields behind a shorter one.
-function headerPath(block: Buffer): Buffer {
+function headerPath(block: Buffer): string {
   const STAR_PREFIX = 131;
   const name = text(block, 'name');
-  if (block.compare(POSIX, 0, POSIX.length, FIELDS.magic[0], FIELDS.magic[0] + POSIX.length) !== 0) return name;
-  if (block[FIELDS.prefix[0]] === 0) return name;
+  if (block[FIELDS.prefix[0]] === 0 || block.toString('latin1', FIELDS.magic[0], FIELDS.magic[0] + POSIX.length) !== POSIX) return name;
   const isStar = block.toString('latin1', 508, 512) === 'tar\0';
-  return Buffer.concat([text(block, 'prefix', isStar ? STAR_PREFIX : FIELDS.prefix[1]), SLASH, name]);
+  return `${text(block, 'prefix', isStar ? STAR_PREFIX : FIELDS.prefix[1])}/${name}`;
 }
 
 // Octal text, or (GNU) big-endian two's complement with the first bit set.
@@ -254,7 +275,7 @@ function safe(value: bigint, what: string): number {
 }
 
 // The largest 32-bit number means "leave it" to chown(2).
-function id(value: number, path: Buffer): number {
+function id(value: number, path: string): number {
   if (value < 0 || value >= 0xffffffff) throw new TarError(`${quote(path)}: owner ${value} is out of range`);
   return value;
 }

@@ -11,15 +11,15 @@ export const TRAILER = Buffer.alloc(2 * BLOCK);
 /** The zeros behind a body of `size` bytes. */
 export const bodyPadding = (size: number): Buffer => ZEROS.subarray(0, padding(size));
 
-/** A new entry with the usual values. */
+/** A new entry with the usual values; a path that is a string is text. */
 export function newEntry(type: TarType, path: string | Buffer, rest: Partial<Omit<TarEntry, 'type' | 'path'>> = {}): TarEntry {
   const mode = type === 'directory' ? 0o755 : type === 'symlink' ? 0o777 : 0o644;
-  return { type, path: Buffer.from(path as Buffer), link: EMPTY, mode, uid: 0, gid: 0, size: 0, mtime: 0n, major: 0, minor: 0, xattrs: new Map(), ...rest };
+  return { type, path: Buffer.from(path as Buffer).toString('latin1'), link: EMPTY, mode, uid: 0, gid: 0, size: 0, mtime: 0n, major: 0, minor: 0, xattrs: new Map(), ...rest };
 }
 
 /** The blocks before an entry's body. @throws TarError for what no tar can hold */
 export function encodeHeader(entry: TarEntry): Buffer {
-  const path = entry.type === 'directory' && entry.path.at(-1) !== 0x2f ? Buffer.concat([entry.path, Buffer.from('/')]) : entry.path;
+  const path = Buffer.from(entry.type === 'directory' && !entry.path.endsWith('/') ? `${entry.path}/` : entry.path, 'latin1');
   if (path.includes(0) || entry.link.includes(0)) throw new TarError('a NUL in a name');
   const records: [string, Buffer][] = [];
   const extend = (key: string, value: string | Buffer): void => void records.push([key, Buffer.from(value as Buffer)]);

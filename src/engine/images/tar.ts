@@ -4,8 +4,8 @@ export type TarType = 'file' | 'hardlink' | 'symlink' | 'character' | 'block' | 
 
 export interface TarEntry {
   type: TarType;
-  /** As in the archive: `./usr/bin/`, without a NUL. */
-  path: Buffer;
+  /** As in the archive: `./usr/bin/`, without a NUL; one character a byte (latin1). */
+  path: string;
   /** Target of a hard or symbolic link; empty for others. */
   link: Buffer;
   /** The low twelve bits of st_mode. */
@@ -40,14 +40,14 @@ export const FIELDS = {
 /** Sum of a header's bytes with the checksum field taken as spaces; some old tars summed signed bytes. */
 export function checksums(header: Buffer): { unsigned: number; signed: number } {
   const [start, length] = FIELDS.checksum;
-  let unsigned = 0;
-  let signed = 0;
+  let unsigned = length * 0x20;
+  let negative = 0;
   for (let i = 0; i < BLOCK; i++) {
-    const byte = i >= start && i < start + length ? 0x20 : header[i]!;
-    unsigned += byte;
-    signed += byte < 0x80 ? byte : byte - 0x100;
+    if (i === start) i += length;
+    unsigned += header[i]!;
+    negative += header[i]! >> 7;
   }
-  return { unsigned, signed };
+  return { unsigned, signed: unsigned - 0x100 * negative };
 }
 
 /** An archive that is broken, hostile or of a kind that is not understood. */
@@ -58,9 +58,9 @@ export class TarError extends Error {
   }
 }
 
-/** A path for people: as UTF-8, quoted, not too long. */
-export function quote(path: Buffer): string {
+/** A path for people: as UTF-8, quoted, not too long. A string has one character a byte. */
+export function quote(path: Buffer | string): string {
   const MAX_SHOWN = 200;
-  const text = path.toString();
+  const text = Buffer.from(path as string, 'latin1').toString();
   return JSON.stringify(text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}…` : text);
 }

@@ -16,8 +16,8 @@ import { Bodies, writeBodies } from './bodies.ts';
 import { decompress, type Compression } from './compression.ts';
 import { Extractor } from './extract.ts';
 import { RecipeWriter } from './recipe.ts';
-import { TarReader } from './tar-reader.ts';
-import { TarError } from './tar.ts';
+import { TarReader, type TarSink } from './tar-reader.ts';
+import { TarError, type TarEntry } from './tar.ts';
 
 export type Report =
   | { ok: true; diffId: string; size: number; /** Bytes of the archive, not compressed. */ archiveSize: number; /** Directories that no entry named, one character a byte. */ implicit: string[] }
@@ -55,8 +55,8 @@ function isShort(): boolean {
   return input.isFile() && input.size < WORTH_A_THREAD;
 }
 
-class Unpacking {
-  readonly #reader = new TarReader();
+class Unpacking implements TarSink {
+  readonly #reader = new TarReader(this);
   readonly #recipe = new RecipeWriter(RECIPE, REPLACED);
   readonly #extractor: Extractor;
   /** Whether the present entry's body goes into a file. */
@@ -103,24 +103,28 @@ class Unpacking {
     }
   }
 
+  entry(entry: TarEntry): void {
+    const path = this.#extractor.begin(entry);
+    this.#isKept = path !== undefined;
+    if (path !== undefined && entry.size > 0) this.#recipe.file(path, entry.size);
+  }
+
+  data(bytes: Buffer): void {
+    if (this.#isKept) this.#extractor.write(bytes);
+    else this.#recipe.bytes(bytes);
+  }
+
+  end(): void {
+    this.#extractor.end();
+  }
+
+  meta(bytes: Buffer): void {
+    this.#recipe.bytes(bytes);
+  }
+
   // The next bytes, at the beginning of the present slab.
   #take(bytes: Buffer): void {
-    for (const event of this.#reader.push(bytes)) {
-      switch (event.kind) {
-        case 'entry': {
-          const path = this.#extractor.begin(event.entry);
-          this.#isKept = path !== undefined;
-          if (path !== undefined && event.entry.size > 0) this.#recipe.file(path, event.entry.size);
-          break;
-        }
-        case 'data':
-          if (this.#isKept) this.#extractor.write(event.bytes);
-          else this.#recipe.bytes(event.bytes);
-          break;
-        case 'end': this.#extractor.end(); break;
-        case 'meta': this.#recipe.bytes(event.bytes);
-      }
-    }
+    this.#reader.push(bytes);
     this.#archiveSize += bytes.length;
     this.bodies.post(bytes.length);
   }
