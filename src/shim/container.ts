@@ -56,7 +56,7 @@ export class Container {
     const specFile = this.#specFile = new SpecFile(dir, run, reaper);
     const sessions = this.#sessions = sessionsOf(specFile, journal);
     const waiters = this.#waiters;
-    const removal = this.#removal = new RemovalGrace({ journal, phases, specFile, waiters, daemonConnected });
+    const removal = this.#removal = new RemovalGrace({ dir, journal, phases, specFile, waiters, daemonConnected });
     const decide = (): void => this.#restarts.decide();
     const generations = this.#generations = new Generations({ id, run, journal, reaper, phases, specFile, sessions, waiters, removal, decide, complain });
     const restarts = this.#restarts = new Restarts({ id, journal, phases, specFile, generations, waiters, complain });

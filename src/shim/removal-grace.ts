@@ -1,4 +1,5 @@
-/** Who waits for the removal of an auto-removed container is not kept for ever when no daemon is there to remove it. */
+/** Who waits for a container's removal is not kept for ever when no daemon is there to remove it, or to say that it did. */
+import { existsSync } from 'node:fs';
 import type { Journal } from './journal.ts';
 import type { Phases } from './phase.ts';
 import type { SpecFile } from './spec-file.ts';
@@ -8,6 +9,8 @@ import type { Waiters } from './wait.ts';
 const GRACE_MS = 500;
 
 export interface RemovalGraceOptions {
+  /** The container's directory. */
+  dir: string;
   journal: Journal;
   phases: Phases;
   specFile: SpecFile;
@@ -23,9 +26,11 @@ export class RemovalGrace {
   /** To be called when the container is final, and when a daemon comes or goes. */
   consider(): void {
     this.cancel();
-    const { journal, phases, specFile, waiters } = this.o;
+    const { dir, journal, phases, specFile, waiters } = this.o;
     const isOver = phases.current === 'idle' && journal.state.final;
-    if (!isOver || !specFile.loaded?.autoRemove || this.o.daemonConnected()) return;
+    if (!isOver || this.o.daemonConnected()) return;
+    const willBeRemoved = specFile.loaded?.autoRemove || !existsSync(dir);
+    if (!willBeRemoved) return;
     this.#timer = setTimeout(() => waiters.all(journal.state.exitCode), GRACE_MS);
   }
 

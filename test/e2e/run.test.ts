@@ -170,6 +170,19 @@ describe('docker run', () => {
     await docker('rm', 'renamed');
   });
 
+  test('who waits for the removal hears of it when nothing is left of the container', async () => {
+    for (const mayRun of [true, false]) {
+      const made = ['--rm', '--name', 'going', '-v', '/anonymous', 'busybox', 'sh', '-c', 'mkdir /d; cd /d; i=0; while [ $i -lt 4000 ]; do : >$i; i=$((i + 1)); done'];
+      const { stdout } = await docker(...(mayRun ? ['run', '-d'] : ['create']), ...made);
+      const removal = mayRun ? undefined : engine.api('DELETE', '/containers/going?v=1');
+      await engine.api('POST', `/containers/${stdout.trim()}/wait?condition=removed`);
+      const [found, volumes] = await Promise.all([engine.api('GET', '/containers/going/json'), engine.api('GET', '/volumes')]);
+      expect(found.status).toBe(404);
+      expect(volumes.json).toMatchObject({ Volumes: [] });
+      await removal;
+    }
+  });
+
   test('many clients at one container: each gets an answer, and it ends up removed', async () => {
     const id = (await docker('run', '-d', 'busybox', 'sleep', '1000')).stdout.trim();
     const asked = (path: string): Promise<number> => engine.api('POST', `/containers/${id}/${path}`).then(({ status }) => status);

@@ -318,6 +318,19 @@ describe('clients', { timeout: 30_000 }, () => {
     await c.shimEnds();
   });
 
+  test('a daemon that removed it and died before it could say so is not waited for', async () => {
+    await using c = container('exit 2');
+    const ctl = await c.adopt();
+    const removed = await c.wait(ctl, 'removed');
+    await c.start(ctl);
+    await c.until('final');
+    rmSync(c.dir, { recursive: true });
+    ctl.socket.destroy();
+    await until(() => removed.ended);
+    expect(removed.text).toBe(`${HEAD}{"StatusCode":2}\n`);
+    await c.shimEnds();
+  });
+
   test('a failed start tells its waiters the code', async () => {
     await using c = new TestContainer(bundle, { command: ['nope'] });
     const ctl = await c.adopt();

@@ -266,27 +266,32 @@ describe('the lock', { timeout: 30_000 }, () => {
 });
 
 describe('a process is killed for want of memory, and the init lives on', { timeout: 60_000 }, () => {
-  const GLUTTON = 'while :; do if [ -e /eat ]; then rm /eat; head -c 200000000 /dev/zero | tail >/dev/null; echo survived; fi; usleep 20000; done';
+  // The kernel may look for a second victim while the first is dying: the init should not be the one.
+  const glutton = 'echo 1000 >/proc/self/oom_score_adj; exec tail /dev/zero';
+  const GLUTTON = `while :; do if [ -e /eat ]; then rm /eat; sh -c '${glutton}'; echo survived; fi; usleep 20000; done`;
   const oomKillsOf = (c: TestContainer): number => oomKills(cgroupsOf(c.journal.findLast((r) => r.type === 'started')!.pid));
   const eat = (c: TestContainer): void => writeFileSync(join(c.run, 'rootfs', 'eat'), '');
 
   test('it is told at once, each time, and by the next shim where none was there', async () => {
     await using c = container(GLUTTON, { memory: 24 * 1024 * 1024 });
     await c.start(await c.adopt());
-    for (const kills of [1, 2]) {
+    const told = (): number => Number(c.find('oom').at(-1)?.kills ?? 0);
+    for (const meal of [1, 2]) {
+      const before = told();
       eat(c);
-      await until(() => c.find('oom').length === kills, 30_000);
-      await until(() => c.log.split('survived').length === kills + 1, 30_000);
+      await until(() => told() > before && told() === oomKillsOf(c), 30_000);
+      await until(() => c.log.split('survived').length === meal + 1, 30_000);
     }
     expect(c.types).not.toContain('exited');
     await c.killShim();
+    const before = told();
     eat(c);
-    await until(() => oomKillsOf(c) === 3, 30_000);
+    await until(() => oomKillsOf(c) > before, 30_000);
     const ctl = await c.adopt();
-    await until(() => c.find('oom').length === 3, 30_000);
-    expect(c.find('oom').map((r) => r.kills)).toEqual([1, 2, 3]);
+    await until(() => told() === oomKillsOf(c), 30_000);
+    const all = c.find('oom').length;
     await ctl.ask<'signal'>({ op: 'signal', operation: 'k', signal: 9, asUser: true });
     expect(await c.until('exited')).toMatchObject({ oomKilled: true });
-    expect(c.find('oom')).toHaveLength(3);
+    expect(c.find('oom')).toHaveLength(all);
   });
 });

@@ -53,8 +53,6 @@ async function finishRemoval(s: Supervisor, parts: Parts, lifecycle: Lifecycle, 
   const c = s.container;
   await parts.files.end(c.id);
   await lifecycle.tearDown(s);
-  await s.link?.request({ op: 'removed' }).catch(() => undefined);
-  s.waits.answer(c.state.exitCode);
   parts.snapshots.unmount(c.id);
   // A volume's subpath, say: what is still mounted there must not be deleted along.
   for (const point of mountsUnder(parts.paths.run(c.id))) unmount(point);
@@ -63,26 +61,29 @@ async function finishRemoval(s: Supervisor, parts: Parts, lifecycle: Lifecycle, 
   await parts.rows.flushed();
   await removeTree(parts.paths.run(c.id));
   await removeTree(parts.paths.container(c.id));
-  for (const directory of cgroupDirectories(shimCgroup(c, parts.config))) {
-    try {
-      rmdirSync(directory);
-    } catch {
-      // The shim may still be inside; the start-up sweep takes empty ones away.
-    }
-  }
   faultPoint('remove.directories');
   parts.execs.forget(c.id);
   parts.rows.transaction(() => {
     parts.rows.delete(c.id);
     parts.events.record(containerEvent(c, 'destroy'));
   });
-  s.retire();
   const anonymous = c.mounts.filter((m) => m.anonymous);
   // Nobody's any more: it must not count among a volume's users.
   c.mounts = [];
   if (options.volumes) {
     for (const mount of anonymous) {
       await parts.volumes.remove(mount.name, { force: true }).catch((err: unknown) => parts.log.debug({ volume: mount.name, err }, 'anonymous volume stays'));
+    }
+  }
+  // Now that nothing of it is left to be found, those who wait for that are told, by the shim and here.
+  await s.link?.request({ op: 'removed' }).catch(() => undefined);
+  s.waits.answer(c.state.exitCode);
+  s.retire();
+  for (const directory of cgroupDirectories(shimCgroup(c, parts.config))) {
+    try {
+      rmdirSync(directory);
+    } catch {
+      // The shim may still be inside; the start-up sweep takes empty ones away.
     }
   }
 }
