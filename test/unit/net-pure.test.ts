@@ -185,6 +185,12 @@ describe('port table', () => {
     busy.clear();
   });
 
+  test('a daemon of another place in the ephemeral ones goes round from there', () => {
+    const ports = new PortTable({ ephemeral: [40_000, 40_003], offset: 2, probe: () => undefined });
+    expect([1, 2, 3, 4].map((n) => ports.allocate(`${n}`, group(['0.0.0.0']), 'x'))).toEqual([40_002, 40_003, 40_000, 40_001]);
+    expect(ports.allocate('5', group(['0.0.0.0'], 8000, 8002), 'x')).toBe(8000);
+  });
+
   test('whatever is allocated and released, no two hold what collides', () => {
     const address = fc.constantFrom('0.0.0.0', '127.0.0.1', '192.0.2.1', '::', '::1');
     const step = fc.record({ holder: fc.constantFrom('a', 'b', 'c', 'd'), address, port: fc.integer({ min: 1, max: 3 }), release: fc.boolean() });

@@ -86,7 +86,7 @@ beforeAll(async () => {
   const db = openDatabase(join(root, 'db'));
   parts = {
     store: new NetworkStore(db), paths: new Paths(join(root, 'data'), join(root, 'run')), proxyBundle: bundle, events: { record: () => undefined },
-    config: { bridge: BRIDGE, bip: BIP, mtu: 1500, ip: '', iptables: true, dns: [], dnsOptions: [], dnsSearch: [], defaultAddressPools: [{ base: '10.78.0.0/15', size: 24 }] },
+    config: { instance: '', bridge: BRIDGE, bip: BIP, mtu: 1500, ip: '', iptables: true, dns: [], dnsOptions: [], dnsSearch: [], defaultAddressPools: [{ base: '10.78.0.0/15', size: 24 }] },
     log: { info: () => undefined, warn: (message) => void warnings.push(message) },
   };
   sh(`ip netns add ${FAR}; ip link add ${FAR}h type veth peer name eth0 netns ${FAR}; ip addr add ${HERE}/24 dev ${FAR}h; ip link set ${FAR}h up

@@ -24,7 +24,7 @@ export interface Attachment {
 
 export interface AttachmentParts {
   store: NetworkStore;
-  config: Pick<Config, 'bridge' | 'iptables' | 'ip' | 'dns'>;
+  config: Pick<Config, 'instance' | 'bridge' | 'iptables' | 'ip' | 'dns'>;
   paths: Paths;
   events: { record(...events: NewEvent[]): void };
   driver: Driver;

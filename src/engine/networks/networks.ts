@@ -39,7 +39,7 @@ export interface Member {
 
 export interface NetworkParts {
   store: NetworkStore;
-  config: Pick<Config, 'bridge' | 'bip' | 'mtu' | 'ip' | 'iptables' | 'dns' | 'dnsOptions' | 'dnsSearch' | 'defaultAddressPools'>;
+  config: Pick<Config, 'instance' | 'bridge' | 'bip' | 'mtu' | 'ip' | 'iptables' | 'dns' | 'dnsOptions' | 'dnsSearch' | 'defaultAddressPools'>;
   paths: Paths;
   events: { record(...events: NewEvent[]): void };
   log: { info(message: string): void; warn(message: string): void };

@@ -109,6 +109,8 @@ function containerPorts(key: string): string[] {
 export interface PortTableOptions {
   /** Host ports given where none was named. */
   ephemeral: readonly [first: number, last: number];
+  /** How far into them the first one is looked for. */
+  offset?: number;
   /** Whether another process has it: undefined = free, else why not, in Go's words. */
   probe: (protocol: Protocol, address: string, port: number) => string | undefined;
 }
@@ -171,7 +173,8 @@ export class PortTable {
   *#candidates(group: PortGroup): Generator<number> {
     const [first, last] = group.start === 0 ? this.options.ephemeral : [group.start, group.end];
     const count = last - first + 1;
-    const from = (this.#last.get(rangeKey(group)) ?? first - 1) + 1 - first;
+    const previous = this.#last.get(rangeKey(group));
+    const from = previous !== undefined ? previous + 1 - first : group.start === 0 ? this.options.offset ?? 0 : 0;
     let tries = 0;
     for (let i = 0; i < count; i++) {
       const port = first + ((from + i) % count);

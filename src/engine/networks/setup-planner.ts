@@ -14,7 +14,7 @@ import type { Network } from './network.ts';
 import { groupRequests, portRequests, PortTable, PortTaken, type Protocol } from './ports.ts';
 
 export interface SetupParts {
-  config: Pick<Config, 'bridge' | 'iptables' | 'ip' | 'dns'>;
+  config: Pick<Config, 'instance' | 'bridge' | 'iptables' | 'ip' | 'dns'>;
   paths: Paths;
   driver: Pick<Driver, 'unavailable'>;
   /** By id, name or id prefix. @throws NotFound */
@@ -33,11 +33,14 @@ const REFUSALS: Record<string, string> = {
 
 export class SetupPlanner {
   readonly boot = bootId();
-  readonly #ports = new PortTable({ ephemeral: portRange(), probe });
+  readonly #ports: PortTable;
   readonly #addresses: Addresses;
 
   constructor(private readonly parts: SetupParts) {
     this.#addresses = new Addresses(parts.isTaken);
+    const [first, last] = portRange();
+    // Between its choice and its being held a port is nobody's: two daemons that began at the same one would choose the same ones.
+    this.#ports = new PortTable({ ephemeral: [first, last], offset: Number(`0x0${parts.config.instance}`) % (last - first + 1), probe });
   }
 
   /** Notes what a setup has that was made by the daemon before. */
