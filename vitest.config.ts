@@ -1,21 +1,28 @@
 import { readFileSync } from 'node:fs';
-import { defineConfig } from 'vitest/config';
+import { defineConfig, type TestProjectInlineConfiguration } from 'vitest/config';
 import YAML from 'yaml';
 
 const sql = { name: 'sql', load: (id: string) => (id.endsWith('.sql') ? `export default ${JSON.stringify(readFileSync(id, 'utf8'))}` : null) };
 // 'pre': before vite takes a file for what its ending says.
 const yaml = { name: 'yaml', enforce: 'pre' as const, load: (id: string) => (id.endsWith('.yaml') ? `export default ${JSON.stringify(YAML.parse(readFileSync(id, 'utf8')))}` : null) };
-const serial = { pool: 'forks' as const, fileParallelism: false, maxWorkers: 1, testTimeout: 120_000, hookTimeout: 120_000, teardownTimeout: 20_000 };
-const nothingLeft = ['test/support/nothing-left.ts'];
+/** Two files at a time keep both of CI's cores busy: each has engines of its own. With HOLDFAST_ALONE=1 a file answers for the whole machine. */
+const AT_ONCE = process.env.HOLDFAST_ALONE === '1' ? 1 : 2;
+/** One at a time, after all others: they change what every engine of the host lives with (a firewall's policy, filtered bridges), or judge how fast something is. */
+const ALONE = ['test/unit/net-real.test.ts', 'test/e2e/network.test.ts', 'test/e2e/network-proof.test.ts', 'test/faults/daemon-killed.test.ts'];
+
+const real = { pool: 'forks' as const, testTimeout: 120_000, hookTimeout: 120_000, teardownTimeout: 20_000 };
+const project = (name: string, options: TestProjectInlineConfiguration['test']) => ({ extends: true as const, test: { name, include: [`test/${name}/**/*.test.ts`], exclude: ALONE, maxWorkers: AT_ONCE, ...real, ...options } });
+const setupFiles = 'test/support/nothing-left.ts';
 
 export default defineConfig({
   plugins: [sql, yaml],
   test: {
     projects: [
-      { extends: true, test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 60_000, hookTimeout: 60_000 } },
-      { extends: true, test: { name: 'api', include: ['test/api/**/*.test.ts'], ...serial } },
-      { extends: true, test: { name: 'e2e', include: ['test/e2e/**/*.test.ts'], setupFiles: nothingLeft, ...serial } },
-      { extends: true, test: { name: 'faults', include: ['test/faults/**/*.test.ts'], setupFiles: nothingLeft, ...serial } },
+      project('unit', { testTimeout: 60_000, hookTimeout: 60_000 }),
+      project('api', {}),
+      project('e2e', { setupFiles }),
+      project('faults', { setupFiles }),
+      project('alone', { include: ALONE, exclude: [], setupFiles, fileParallelism: false, maxWorkers: 1 }),
     ],
   },
 });

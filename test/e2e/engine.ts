@@ -18,6 +18,11 @@ const START_DEADLINE_MS = 15_000;
 const TEMPORARY = '/tmp/hf-';
 /** What ends by itself after the last container: a shim's cgroup, the port proxy. */
 const ENDING_MS = 8_000;
+/** Another file's engines may be there at the same time, in another worker: bridges and networks of each worker have addresses of their own. */
+const WORKER = Number(process.env.VITEST_POOL_ID ?? 1);
+const BRIDGES = `10.${219 + WORKER}`;
+/** What a daemon looks for free subnets in; the first worker's in what is the default. */
+const POOL = WORKER === 1 ? [] : ['--default-address-pool', `base=10.${78 + 2 * WORKER}.0.0/15,size=24`];
 let count = 0;
 
 /** A command that runs; `result` is what it came to. */
@@ -45,7 +50,7 @@ export class TestEngine implements AsyncDisposable {
   /** @param variables for its environment: a fault, say */
   async startAgain(variables: Record<string, string> = {}): Promise<void> {
     const log = openSync(join(this.root, 'log'), 'a');
-    this.#daemon = spawn(holdfastd, ['--host', `unix://${this.socket}`, '--data-root', join(this.root, 'data'), '--exec-root', this.execRoot, '--bip', this.bip], { stdio: ['ignore', log, log], env: { ...process.env, HOLDFAST_CHECK_ANSWERS: '1', ...variables } });
+    this.#daemon = spawn(holdfastd, ['--host', `unix://${this.socket}`, '--data-root', join(this.root, 'data'), '--exec-root', this.execRoot, '--bip', this.bip, ...POOL], { stdio: ['ignore', log, log], env: { ...process.env, HOLDFAST_CHECK_ANSWERS: '1', ...variables } });
     closeSync(log);
     await until(async () => {
       if (this.#daemon!.exitCode !== null || this.#daemon!.signalCode !== null) throw new Error(`the daemon ended:\n${readFileSync(join(this.root, 'log'), 'utf8').slice(-2000)}`);
@@ -265,7 +270,7 @@ function endNow(pid: number): string {
 /** Starts a daemon with `busybox:latest` in it. `dataBytes`: its data root is a disk of its own, of this size. */
 export async function startEngine({ dataBytes }: { dataBytes?: number } = {}): Promise<TestEngine> {
   const subnet = (process.pid + count++) % 200;
-  const engine = new TestEngine(mkdtempSync(TEMPORARY), `10.213.${subnet}.1/24`);
+  const engine = new TestEngine(mkdtempSync(TEMPORARY), `${BRIDGES}.${subnet}.1/24`);
   if (dataBytes !== undefined) {
     mkdirSync(join(engine.root, 'data'));
     execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${dataBytes}`, 'tmpfs', join(engine.root, 'data')]);

@@ -6,6 +6,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { startEngine, type TestEngine } from './engine.ts';
+import { linkNames, linksOn } from './links.ts';
 import { until } from './until.ts';
 
 let engine: TestEngine;
@@ -21,7 +22,6 @@ const web = (name: string, ...options: string[]): Promise<string> =>
   done('run', '-d', '--name', name, ...options, 'busybox', 'sh', '-c', `mkdir -p /w; echo ${name} > /w/index.html; for p in 80 81 82; do httpd -h /w -p $p; done; exec sleep 1000`);
 const served = async (url: string, by: string): Promise<void> => until(async () => (await engine.curl(url).catch(() => '')).trim() === by);
 const refused = async (url: string): Promise<boolean> => engine.curl(url).then(() => false, () => true);
-const links = (): string[] => readdirSync('/sys/class/net').filter((name) => name.startsWith('vh'));
 const state = async (name: string) => (await engine.api('GET', `/containers/${name}/json`)).json as {
   State: { Status: string; Error: string; ExitCode: number }; NetworkSettings: { Ports: Record<string, { HostIp: string; HostPort: string }[] | null>; Networks: Record<string, { IPAddress: string; Gateway: string }> };
 };
@@ -105,12 +105,16 @@ test('exposed only: shown, and not reached', async () => {
 describe('a port that is taken', () => {
   test('by a container: refused before anything is made, in Docker’s words', async () => {
     await web('w0', '-p', `${BASE}:80`);
+    const { Options } = (await engine.api('GET', '/networks/bridge')).json as { Options: Record<string, string> };
+    const links = (): string[] => linksOn(Options['com.docker.network.bridge.name']!);
     const before = links();
+    expect(before).toHaveLength(1);
     const { exitCode, stderr } = await docker('run', '-d', '--name', 'late', '-p', `${BASE}:80`, 'busybox', 'sleep', '100');
-    const words = new RegExp(`failed to set up container networking: driver failed programming external connectivity on endpoint late \\([0-9a-f]{64}\\): Bind for 0\\.0\\.0\\.0:${BASE} failed: port is already allocated`);
+    const words = new RegExp(`failed to set up container networking: driver failed programming external connectivity on endpoint late \\(([0-9a-f]{64})\\): Bind for 0\\.0\\.0\\.0:${BASE} failed: port is already allocated`);
     expect([exitCode, stderr]).toEqual([125, expect.stringMatching(words) as string]);
     expect((await state('late')).State).toMatchObject({ Status: 'created', ExitCode: 128, Error: expect.stringMatching(words) as string });
     expect(links()).toEqual(before);
+    expect(linkNames()).not.toContain(`vh${words.exec(stderr)![1]!.slice(0, 11)}`);
     expect(readdirSync(join(engine.execRoot, 'netns'))).toHaveLength(1);
     await done('rm', '-f', 'w0');
     await done('start', 'late');

@@ -4,7 +4,9 @@ import { createSocket } from 'node:dgram';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { tableName } from '../../src/engine/networks/netlink-driver.ts';
 import { startEngine, type TestEngine } from './engine.ts';
+import { linkNames, linksOn } from './links.ts';
 import { until } from './until.ts';
 
 interface Net { Id: string; Name: string; IPAM: { Config: { Subnet: string; Gateway: string }[] }; Containers: Record<string, { Name: string; IPv4Address: string; IPv6Address: string; EndpointID: string }> }
@@ -12,6 +14,8 @@ interface Place { IPAddress: string; Gateway: string; EndpointID: string; Networ
 
 let engine: TestEngine;
 let subnet: string;
+/** The daemon's table. */
+let own: string;
 const docker = (...args: string[]) => engine.docker(...args).result;
 /** What must work. */
 const done = async (...args: string[]): Promise<string> => {
@@ -48,6 +52,8 @@ const tried = (command: string): string => {
 beforeAll(async () => {
   engine = await startEngine();
   subnet = `10.217.${process.pid % 250}`;
+  const { Options } = (await engine.api('GET', '/networks/bridge')).json as { Options: Record<string, string> };
+  own = tableName(Options['com.docker.network.bridge.name']!);
 });
 afterAll(async () => {
   await engine?.[Symbol.asyncDispose]();
@@ -398,10 +404,10 @@ test('many at once: each its own address, all by name, nothing left', async () =
     expect(await resolved('c0', name)).toEqual(network === 'm0' || network === 'm1' || network === 'm3' ? expect.arrayContaining([expect.stringMatching(/^10\./)]) : []);
   }
   expect(await resolved('c0', 'all')).toHaveLength(6);
-  const links = (): string[] => readdirSync('/sys/class/net').filter((link) => link.startsWith('vh'));
-  const before = links().length;
+  const links = linksOn(...members.map(({ Id }) => `br-${Id.slice(0, 12)}`));
+  expect(links).toHaveLength(24);
   await Promise.all(containers.map(({ name }) => done('rm', '-f', name)));
-  await until(() => links().length <= before - 24);
+  await until(() => !linkNames().some((link) => links.includes(link)));
   for (const n of [0, 1, 2, 3]) expect((await inspect(`m${n}`)).Containers).toEqual({});
   expect(readdirSync(join(engine.execRoot, 'netns'))).toEqual([]);
 });
@@ -441,14 +447,14 @@ describe('the daemon dies', () => {
     await sleeper('bb', '--network', 'n2');
     const { IPAddress } = await place('aa', 'n1');
     const url = `http://127.0.0.1:${/:(\d+)$/m.exec(await done('port', 'aa'))![1]!}/`;
-    const table = tableOf((await inspect('n1')).Id);
+    expect(tried(`nft list table ip ${own}`)).toContain(`"br-${(await inspect('n1')).Id.slice(0, 12)}"`);
     const works = async (): Promise<boolean> => (await engine.curl(url).catch(() => '')).trim() === 'aa' && (await docker('exec', 'bb', 'timeout', '2', 'nc', '-w', '1', IPAddress, '80')).exitCode !== 0;
     expect(await works()).toBe(true);
     // Only what is this daemon's own: `nft flush ruleset` would take everybody's.
-    execFileSync('nft', ['delete', 'table', 'ip', table]);
+    execFileSync('nft', ['delete', 'table', 'ip', own]);
     await until(works);
     await engine.kill9();
-    execFileSync('nft', ['delete', 'table', 'ip', table]);
+    execFileSync('nft', ['delete', 'table', 'ip', own]);
     await engine.startAgain();
     await until(works);
   });
@@ -457,7 +463,7 @@ describe('the daemon dies', () => {
     ['before a network is on record', 'network.before'], ['once it is on record', 'network.recorded'], ['when its bridge is made', 'network.made'],
   ])('at a create, %s: nothing is left', async (_, point) => {
     await engine.stop();
-    const before = readdirSync('/sys/class/net');
+    const before = linkNames();
     const rules = (): string[] => [...tried('iptables -S; ip6tables -S').matchAll(/br-[0-9a-f]{12}/g)].map(([link]) => link);
     const ruled = rules();
     await engine.startAgain({ HOLDFAST_FAULT: point });
@@ -465,8 +471,11 @@ describe('the daemon dies', () => {
     await engine.startAgain();
     expect(await message('GET', '/networks/half')).toEqual([404, 'network half not found']);
     const known = ((await engine.api('GET', '/networks')).json as Net[]).map(({ Id }) => `br-${Id.slice(0, 12)}`);
-    // The daemon serves before it has swept. Bridges of daemons beside this one come and go: only what stays counts.
-    const left = (): string[] => [...readdirSync('/sys/class/net').filter((link) => link.startsWith('br-') && !before.includes(link)), ...rules().filter((link) => !ruled.includes(link))].filter((link) => !known.includes(link));
+    // The daemon serves before it has swept. Bridges of daemons beside this one come and go: only what stays counts, and is in no table of theirs.
+    const left = (): string[] => {
+      const theirs = foreignBridges();
+      return [...linkNames().filter((link) => link.startsWith('br-') && !before.includes(link)), ...rules().filter((link) => !ruled.includes(link))].filter((link) => !known.includes(link) && !theirs.includes(link));
+    };
     const seen = left();
     await until(() => !left().some((link) => seen.includes(link)), 60_000);
     await done('network', 'create', 'half');
@@ -493,8 +502,8 @@ describe('the daemon dies', () => {
   });
 });
 
-/** The daemon's own nf_tables table: the one that names this network's bridge. */
-function tableOf(id: string): string {
-  const tables = [...execFileSync('nft', ['list', 'tables', 'ip'], { encoding: 'utf8' }).matchAll(/table ip (holdfast_\w+)/g)].map(([, name]) => name!);
-  return tables.find((name) => tried(`nft list table ip ${name}`).includes(`"br-${id.slice(0, 12)}"`))!;
+/** Bridges that another daemon's table names. */
+function foreignBridges(): string[] {
+  const tables = tried('nft list ruleset').split(/^table /m).filter((table) => table.startsWith('ip holdfast_') && !table.startsWith(`ip ${own} `));
+  return tables.flatMap((table) => [...table.matchAll(/"(br-[0-9a-f]{12})"/g)].map(([, link]) => link!));
 }

@@ -4,6 +4,7 @@ import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { startEngine, type TestEngine } from '../e2e/engine.ts';
+import { linkNames, linksOn } from '../e2e/links.ts';
 import { until } from '../e2e/until.ts';
 
 /** What the network's own steps are called; a step that is passed often is tried early and at its last passing. */
@@ -21,10 +22,7 @@ const tried = (command: string): string => {
   }
 };
 /** Its bridge, and whatever hangs on that and on the default one; other daemons of this host have theirs. */
-const links = (): string[] => readdirSync('/sys/class/net').filter((name) => {
-  const master = tried(`readlink /sys/class/net/${name}/master`).trim().split('/').at(-1)!;
-  return name === `hft${process.pid}` || [`hft${process.pid}`, bridge].includes(master);
-});
+const links = (): string[] => [...linkNames().filter((name) => name === `hft${process.pid}`), ...linksOn(`hft${process.pid}`, bridge)];
 /** Each step of a life. */
 const steps: readonly (readonly string[])[] = [
   ['network', 'create', '--subnet', `${SUBNET}.0/24`, '-o', `com.docker.network.bridge.name=hft${process.pid}`, 'life'],
