@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { defineConfig, type TestProjectInlineConfiguration } from 'vitest/config';
+import { BaseSequencer, type TestSpecification } from 'vitest/node';
 import YAML from 'yaml';
 
 const sql = { name: 'sql', load: (id: string) => (id.endsWith('.sql') ? `export default ${JSON.stringify(readFileSync(id, 'utf8'))}` : null) };
@@ -12,11 +13,21 @@ const ALONE = ['test/unit/net-real.test.ts', 'test/e2e/network.test.ts', 'test/e
 
 const real = { pool: 'forks' as const, testTimeout: 120_000, hookTimeout: 120_000, teardownTimeout: 20_000 };
 const project = (name: string, options: TestProjectInlineConfiguration['test']) => ({ extends: true as const, test: { name, include: [`test/${name}/**/*.test.ts`], exclude: ALONE, maxWorkers: AT_ONCE, ...real, ...options } });
+/** Unit tests first: meanwhile scripts/test has made what some of the others need. At the end short files, so that neither worker waits long for the other. */
+const ORDER = ['unit', 'api', 'faults', 'e2e', 'alone'];
+class InOrder extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const place = ({ project }: TestSpecification): number => ORDER.indexOf(project.name);
+    return (await super.sort(files)).sort((a, b) => place(a) - place(b));
+  }
+}
+
 const setupFiles = 'test/support/nothing-left.ts';
 
 export default defineConfig({
   plugins: [sql, yaml],
   test: {
+    sequence: { sequencer: InOrder },
     projects: [
       project('unit', { testTimeout: 60_000, hookTimeout: 60_000 }),
       project('api', {}),
