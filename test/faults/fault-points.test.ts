@@ -37,7 +37,7 @@ let log = '';
 let quiet = new Map<string, number>();
 
 const path = (rest: string): string => `/containers/${NAME}${rest}`;
-const operations = {
+const operations: Record<string, Operation> = {
   create: { from: '', leaves: ['', 'created'], run: () => engine.api('POST', `/containers/create?name=${NAME}`, SLEEPER) },
   start: { from: 'created', leaves: ['created', 'exited', 'running'], run: () => engine.api('POST', path('/start')) },
   exec: {
@@ -51,7 +51,17 @@ const operations = {
   restart: { from: 'running', leaves: ['running'], run: () => engine.api('POST', path('/restart?t=5')) },
   stop: { from: 'running', leaves: ['exited', 'running'], run: () => engine.api('POST', path('/stop?t=5')) },
   rm: { from: 'running', leaves: ['', 'running'], run: () => engine.api('DELETE', path('?force=1')) },
-} satisfies Record<string, Operation>;
+};
+
+beforeAll(async () => {
+  engine = await startEngine();
+  [armed, log] = [join(engine.root, 'armed'), join(engine.root, 'points')];
+  quiet = counts(await recorded(async () => {
+    await toState('running');
+    return () => new Promise((resolve) => setTimeout(resolve, QUIET_MS));
+  }));
+});
+afterAll(async () => engine?.[Symbol.asyncDispose]());
 
 const under = (directory: string): string[] => (existsSync(directory) ? readdirSync(directory) : []);
 const mounts = (): string[] => readFileSync('/proc/self/mountinfo', 'latin1').split('\n').map((line) => line.split(' ')[4] ?? '').filter((at) => at.startsWith(`${engine.root}/`));
@@ -155,9 +165,8 @@ async function passings({ from, run }: Operation): Promise<Map<string, number>> 
 const chosen = (seen: Map<string, number>): string[] => [...seen].flatMap(([name, often]) =>
   Array.from({ length: often }, (_, i) => i + 1).filter((n) => n === 1 || n === often || n % EVERY === 0).map((n) => `${name}#${n}`));
 
-/** Runs the operation as often as it passes points, and kills the daemon each time at another. */
-async function killedAtEach(name: keyof typeof operations): Promise<void> {
-  const operation: Operation = operations[name];
+test.each(Object.keys(operations))('%s: killed at each of its points', async (name) => {
+  const operation = operations[name]!;
   const seen = await passings(operation);
   const points = chosen(seen);
   const hit: string[] = [];
@@ -180,19 +189,4 @@ async function killedAtEach(name: keyof typeof operations): Promise<void> {
   console.log(`${name}: killed at ${hit.length} of ${points.length} passings, ${seen.size} points`);
   const names = (all: string[]): string[] => [...new Set(all.map((point) => point.split('#')[0]!))].sort();
   expect(names(hit), 'points that were never hit').toEqual(names(points));
-}
-
-/** Tests of these operations, on an engine of their own. Several files: they run side by side. */
-export function testAtEachPoint(...names: (keyof typeof operations)[]): void {
-  beforeAll(async () => {
-    engine = await startEngine();
-    [armed, log] = [join(engine.root, 'armed'), join(engine.root, 'points')];
-    quiet = counts(await recorded(async () => {
-      await toState('running');
-      return () => new Promise((resolve) => setTimeout(resolve, QUIET_MS));
-    }));
-  });
-  afterAll(async () => engine?.[Symbol.asyncDispose]());
-
-  test.each(names)('%s: killed at each of its points', killedAtEach, 300_000);
-}
+}, 300_000);

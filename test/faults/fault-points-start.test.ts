@@ -1,4 +1,0 @@
-/** What brings a container about (fault-points.ts). */
-import { testAtEachPoint } from './fault-points.ts';
-
-testAtEachPoint('create', 'start');
