@@ -24,10 +24,17 @@ export type Family = keyof typeof FAMILIES;
 
 const NFPROTO_UNSPEC = 0;
 
-/** An entry of a map: key and value as the kernel holds them, each field of a concatenation padded to 4 bytes. */
+/** An entry of a map: key and value as the kernel holds them, each field of a concatenation padded to 4 bytes. One of a set has no value. */
 export interface MapElement {
   key: Buffer;
   value: Buffer;
+}
+
+/** A map, or a set, of a table. */
+export interface MapPlace {
+  family: Family;
+  table: string;
+  map: string;
 }
 
 /** Counts up with each change that anybody makes to the rules of this network namespace. */
@@ -51,9 +58,9 @@ export function tableHandle(socket: Netlink, table: string, family: Family = 'ip
 export const countRules = (socket: Netlink, table: string, family: Family = 'ip'): number =>
   socket.ask(message(NFT.GETRULE, NLM.DUMP, `list rules of ${table}`, FAMILIES[family], attribute(NFTA_RULE_TABLE, table))).length;
 
-/** The entries of a map in an `ip` table. @throws Errno ENOENT */
-export function mapElements(socket: Netlink, table: string, map: string): MapElement[] {
-  const replies = socket.ask(message(NFT.GETSETELEM, NLM.DUMP, `list map ${map}`, NFPROTO_IPV4, attribute(NFTA_SET_ELEM_LIST.TABLE, table), attribute(NFTA_SET_ELEM_LIST.SET, map)));
+/** The entries of a map. @throws Errno ENOENT */
+export function mapElements(socket: Netlink, place: MapPlace): MapElement[] {
+  const replies = socket.ask(message(NFT.GETSETELEM, NLM.DUMP, `list map ${place.map}`, FAMILIES[place.family], ...named(place)));
   return replies.flatMap(({ body }) => {
     const list = attributes(body.subarray(4)).get(NFTA_SET_ELEM_LIST.ELEMENTS);
     return list ? attributeList(list).map(([, element]) => ({ key: dataOf(element, NFTA_SET_ELEM_KEY), value: dataOf(element, NFTA_SET_ELEM_DATA) })) : [];
@@ -61,13 +68,13 @@ export function mapElements(socket: Netlink, table: string, map: string): MapEle
 }
 
 /** Puts entries into a map; one that is there already with the same value is no fault. */
-export const putElements = (table: string, map: string, elements: MapElement[]): Request =>
-  message(NFT.NEWSETELEM, NLM.ACK | NLM.CREATE, `put into map ${map}`, NFPROTO_IPV4, elementList(table, map, elements, ({ key, value }) =>
-    [nested(NFTA_SET_ELEM_KEY, attribute(NFTA_DATA_VALUE, key)), nested(NFTA_SET_ELEM_DATA, attribute(NFTA_DATA_VALUE, value))]));
+export const putElements = (place: MapPlace, elements: MapElement[]): Request =>
+  message(NFT.NEWSETELEM, NLM.ACK | NLM.CREATE, `put into map ${place.map}`, FAMILIES[place.family], elementList(place, elements, ({ key, value }) =>
+    [nested(NFTA_SET_ELEM_KEY, attribute(NFTA_DATA_VALUE, key)), ...(value.length > 0 ? [nested(NFTA_SET_ELEM_DATA, attribute(NFTA_DATA_VALUE, value))] : [])]));
 
 /** Takes entries out of a map. In the kernel ENOENT when one is not there. */
-export const dropElements = (table: string, map: string, elements: MapElement[]): Request =>
-  message(NFT.DELSETELEM, NLM.ACK, `drop from map ${map}`, NFPROTO_IPV4, elementList(table, map, elements, ({ key }) => [nested(NFTA_SET_ELEM_KEY, attribute(NFTA_DATA_VALUE, key))]));
+export const dropElements = (place: MapPlace, elements: MapElement[]): Request =>
+  message(NFT.DELSETELEM, NLM.ACK, `drop from map ${place.map}`, FAMILIES[place.family], elementList(place, elements, ({ key }) => [nested(NFTA_SET_ELEM_KEY, attribute(NFTA_DATA_VALUE, key))]));
 
 /** Makes changes take effect together, or not at all. */
 export const transaction = (changes: Request[]): Request[] => [edge(BATCH_BEGIN), ...changes, edge(BATCH_END)];
@@ -77,11 +84,10 @@ const edge = (type: number): Request => ({ type, flags: 0, body: Buffer.from([0,
 const message = (type: number, flags: number, what: string, family: number, ...content: Buffer[]): Request =>
   ({ type: (SUBSYSTEM << 8) | type, flags, body: Buffer.concat([Buffer.from([family, 0, 0, 0]), ...content]), what });
 
-const elementList = (table: string, map: string, elements: MapElement[], content: (element: MapElement) => Buffer[]): Buffer =>
-  Buffer.concat([
-    attribute(NFTA_SET_ELEM_LIST.TABLE, table), attribute(NFTA_SET_ELEM_LIST.SET, map),
-    nested(NFTA_SET_ELEM_LIST.ELEMENTS, ...elements.map((element) => nested(NFTA_LIST_ELEM, ...content(element)))),
-  ]);
+const named = ({ table, map }: MapPlace): Buffer[] => [attribute(NFTA_SET_ELEM_LIST.TABLE, table), attribute(NFTA_SET_ELEM_LIST.SET, map)];
+
+const elementList = (place: MapPlace, elements: MapElement[], content: (element: MapElement) => Buffer[]): Buffer =>
+  Buffer.concat([...named(place), nested(NFTA_SET_ELEM_LIST.ELEMENTS, ...elements.map((element) => nested(NFTA_LIST_ELEM, ...content(element))))]);
 
 function dataOf(element: Buffer, part: number): Buffer {
   const data = attributes(element).get(part);

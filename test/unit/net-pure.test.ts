@@ -344,6 +344,15 @@ describe('rules', () => {
     expect(six).not.toContain('dnat ip to');
   });
 
+  test('a bridge’s server of names is asked by its own containers; on an internal one by those that are known', () => {
+    const guard = (internal: boolean, ...addresses: string[]): string[] => rules(script('t', [{ ...bridge('br1', ...addresses), internal }], addresses[0]!.includes(':') ? 'ip6' : 'ip'), 'guard');
+    expect(guard(false, '10.1.0.1/24')).toEqual(['iifname "br1" ip daddr 127.0.0.0/8 drop', 'iifname != { "br1", "lo" } ip daddr 10.1.0.1 meta l4proto { tcp, udp } th dport 53 drop']);
+    expect(guard(true, 'fd01::1/64')).toEqual([
+      'iifname != { "br1", "lo" } ip6 daddr fd01::1 meta l4proto { tcp, udp } th dport 53 drop', 'iifname "br1" ip6 daddr != { fd01::/64, fe80::/10 } fib daddr type local drop',
+      'iifname "br1" ip6 daddr fd01::1 meta l4proto { tcp, udp } th dport 53 ip6 saddr != @askers drop',
+    ]);
+  });
+
   test('internal: nothing in or out; no icc: no one to another; no masquerade', () => {
     const inside = script('t', [{ ...bridge('br1', '10.1.0.1/24'), internal: true }]);
     expect(rules(inside, 'forward').slice(0, 2)).toEqual(['iifname "br1" oifname != "br1" drop', 'iifname != "br1" oifname "br1" drop']);
@@ -384,10 +393,15 @@ describe('names', () => {
     ({ container, dnsServers, endpoints: endpoints.map(([networkId, address, names, changing]) => ({ networkId, address, address6: '', names, changing })) }) as unknown as Setup;
 
   test('one table a network, one line a container, none for the default ones', () => {
-    const tables = nameTables([network('1', 'bridge'), network('2', 'mine'), network('3', 'idle')], [setup('c1', [['1', '10.0.0.2', []], ['2', '10.1.0.2', ['web', 'w']]]), setup('c2', [['2', '10.1.0.3', ['db']]], ['9.9.9.9'])]);
+    const tables = nameTables([network('1', 'bridge'), network('2', 'mine'), network('3', 'idle')], [setup('c1', [['1', '10.0.0.2', []], ['2', '10.1.0.2', ['web', 'w']]]), setup('c2', [['2', '10.1.0.3', ['db']]], ['9.9.9.9'])], '127.1.2.3');
     expect([...tables]).toEqual([['2', '10.1.0.2\nc1 10.1.0.2  web,w\nc2 10.1.0.3  db 9.9.9.9\n']]);
   });
-  test('who is on the way out is not told of', () => expect(nameTables([network('2', 'mine')], [setup('c1', [['2', '10.1.0.2', ['web'], 'leaving']])]).size).toBe(0));
+  test('who is on the way out is not told of', () => expect(nameTables([network('2', 'mine')], [setup('c1', [['2', '10.1.0.2', ['web'], 'leaving']])], '127.1.2.3').size).toBe(0));
+  test('from an address on an internal network nobody but the refuser is asked, whatever else the container is on', () => {
+    const inner = { ...network('2', 'inner'), internal: true };
+    const tables = nameTables([inner, network('3', 'open')], [setup('c1', [['2', '10.1.0.2', ['web']], ['3', '10.3.0.2', ['web']]], ['9.9.9.9'])], '127.1.2.3');
+    expect([...tables.values()]).toEqual(['10.1.0.2\nc1 10.1.0.2  web 127.1.2.3\n', '10.1.0.3\nc1 10.3.0.2  web 9.9.9.9\n']);
+  });
   test('what would break a line is no name', () => {
     const of = (Aliases: string[]): string[] => namesOf({ id: 'f'.repeat(64), name: 'Web', config: { Hostname: 'h' } as never }, { Aliases });
     expect(of(['a b', 'x,y', 'A\nb', '', 'db'])).toEqual(['web', 'db', 'ffffffffffff', 'h']);

@@ -105,18 +105,16 @@ export class Attachments {
       const before = this.#attached(container);
       if (before.endpoints.some(({ networkId }) => networkId === network.id)) throw new Forbidden(`endpoint with name ${container.name} already exists in network ${network.name}`);
       const { setup, made } = this.#planner.withNetwork(before, network, planned, container);
-      const dnsServers = this.#planner.dnsServers(container, setup.endpoints);
       this.#change(setup, { take: addressesOf(made) });
       faultPoint('network.joining');
       try {
-        await this.parts.driver.join({ ...setup, dnsServers }, made);
+        await this.parts.driver.join(setup, made);
       } catch (error) {
         await this.#takeAway(setup, made);
         throw new SystemFault((error as Error).message, { cause: error });
       }
       const { changing: _, ...whole } = made;
-      // Not before it is on it: a join that is undone has opened no way out.
-      const done: Setup = { ...setup, dnsServers, endpoints: [...before.endpoints, whole] };
+      const done: Setup = { ...setup, endpoints: [...before.endpoints, whole] };
       const attachment = attachmentOf({ ...container.endpoints, [network.name]: planned }, done);
       this.#change(done, {}, () => {
         commit(attachment);
@@ -132,8 +130,7 @@ export class Attachments {
       const before = this.#attached(container);
       const endpoint = before.endpoints.find(({ networkId }) => networkId === network.id);
       if (!endpoint) throw new SystemFault(`container ${container.id} is not connected to network ${network.name}`);
-      const dnsServers = this.#planner.dnsServers(container, before.endpoints.filter((each) => each !== endpoint));
-      const setup: Setup = { ...this.#planner.without(before, endpoint), dnsServers };
+      const setup = this.#planner.without(before, endpoint);
       this.#change(setup, {}, () => commit(attachmentOf(container.endpoints, setup)));
       faultPoint('network.leaving');
       await this.parts.namesChanged();

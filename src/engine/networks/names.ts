@@ -23,8 +23,8 @@ export const hasNames = (network: Pick<Network, 'name' | 'driver'>): boolean => 
 /** The servers' addresses on a network, in the order in which a container should ask them. */
 export const resolversOf = ({ ipv4, ipv6 }: Pick<Network, 'ipv4' | 'ipv6'>): string[] => [ipv4, ipv6].flatMap((space) => (space ? [space.gateway] : []));
 
-/** On internal networks alone a name must not be a way out either: elsewhere is asked at this address, one of the daemon's own, where the port proxy
- *  refuses at once. No server on 0.0.0.0:53 answers there instead: beside one aardvark-dns cannot listen. */
+/** On an internal network a name must not be a way out either: elsewhere is asked at this address, one of the daemon's own, where the port proxy
+ *  refuses at once. That goes by the address that asks: a container that is on others too asks from its address there, and nobody gets out by that of a neighbour. No server on 0.0.0.0:53 answers there instead: beside one aardvark-dns cannot listen. */
 export function refuserOf(bridge: string): string {
   const [a = 0, b = 0, c = 0] = createHash('sha256').update(bridge).digest();
   return `127.${64 + (a % 128)}.${b}.${1 + (c % 254)}`;
@@ -34,12 +34,15 @@ export function refuserOf(bridge: string): string {
  * The files: name → content. The first line is where to listen; each other one a container: its id, addresses, names, servers of its own.
  * A container that has lines in several files may ask for the names of all of them.
  */
-export function nameTables(networks: readonly Network[], setups: readonly Setup[]): Map<string, string> {
+export function nameTables(networks: readonly Network[], setups: readonly Setup[], refuser: string): Map<string, string> {
   const tables = new Map<string, string>();
   for (const network of networks.filter(hasNames)) {
-    const lines = setups.flatMap(({ container, endpoints, dnsServers }) => endpoints
+    const lines = setups.flatMap(({ container, endpoints, dnsServers: own }) => endpoints
       .filter((endpoint) => endpoint.networkId === network.id && endpoint.changing === undefined && endpoint.names.length > 0)
-      .map(({ address, address6, names }) => [container, address, address6, names.join(','), ...(dnsServers.length > 0 ? [dnsServers.join(',')] : [])].join(' ')));
+      .map(({ address, address6, names }) => {
+        const servers = network.internal ? [refuser] : own;
+        return [container, address, address6, names.join(','), ...(servers.length > 0 ? [servers.join(',')] : [])].join(' ');
+      }));
     if (lines.length > 0) tables.set(network.id, `${[resolversOf(network).join(','), ...lines].join('\n')}\n`);
   }
   return tables;

@@ -4,7 +4,7 @@ import { faultPoint } from '../../sys/fault.ts';
 import { removeNetns } from '../../sys/netns.ts';
 import { forgetFlows } from '../../sys/conntrack.ts';
 import type { Bridge, Driver, EndpointSetup, PortSetup, Setup } from './driver.ts';
-import { Firewall } from './firewall.ts';
+import { Firewall, type Openings } from './firewall.ts';
 import { acceptTraffic, withdrawTraffic, type Accepted } from './iptables.ts';
 import { Links } from './links.ts';
 import { bringUp, makeNamespace, setRoutes } from './namespace.ts';
@@ -92,7 +92,7 @@ export class NetlinkDriver implements Driver {
     try {
       makeNamespace(setup);
       for (const endpoint of setup.endpoints) if (endpoint.link) await this.#connect(setup, endpoint);
-      await this.#publish(setup.ports);
+      await this.#open({ ports: setup.ports, askers: allAskersOf(setup) });
       await this.#refuseNames(undefined, setup);
     } catch (error) {
       await this.tearDown(setup);
@@ -107,6 +107,7 @@ export class NetlinkDriver implements Driver {
     faultPoint('network.joined');
     setRoutes(setup);
     await this.#republish(before?.ports ?? [], setup.ports);
+    await this.#open({ ports: [], askers: askersOf(endpoint) });
     await this.#refuseNames(before, setup);
   }
 
@@ -114,6 +115,7 @@ export class NetlinkDriver implements Driver {
     const before = this.#setups.get(setup.container);
     this.#setups.set(setup.container, setup);
     await this.#republish(before?.ports ?? [], setup.ports);
+    this.#firewall?.drop({ ports: [], askers: askersOf(endpoint) });
     await this.#refuseNames(before, setup);
     if (endpoint.link) await this.#links.disconnect(endpoint.link.host);
     faultPoint('network.left');
@@ -122,8 +124,8 @@ export class NetlinkDriver implements Driver {
 
   async tearDown(setup: Setup): Promise<void> {
     this.#setups.delete(setup.container);
-    if (this.#asksRefuser(setup) || setup.ports.some((port) => port.via === 'proxy')) await this.options.proxy.update(this.#proxied());
-    this.#firewall?.drop(setup.ports);
+    if (asksRefuser(setup) || setup.ports.some((port) => port.via === 'proxy')) await this.options.proxy.update(this.#proxied());
+    this.#firewall?.drop({ ports: setup.ports, askers: setup.endpoints.flatMap(askersOf) });
     this.#forgetFlows(setup.ports);
     for (const { link } of setup.endpoints) if (link) this.#links.cutOff(link.host);
     if (setup.netns !== '') removeNetns(setup.netns);
@@ -159,13 +161,11 @@ export class NetlinkDriver implements Driver {
   #ports = (): PortSetup[] => [...this.#setups.values()].flatMap((setup) => setup.ports);
   #proxied(): PortSetup[] {
     const refuser = { protocol: 'udp' as const, hostIp: refuserOf(this.options.name), hostPort: 53, ...NOBODY, via: 'proxy' as const };
-    return [...this.#ports().filter((port) => port.via === 'proxy'), ...([...this.#setups.values()].some(this.#asksRefuser) ? [refuser] : [])];
+    return [...this.#ports().filter((port) => port.via === 'proxy'), ...([...this.#setups.values()].some(asksRefuser) ? [refuser] : [])];
   }
 
-  #asksRefuser = (setup: Setup | undefined): boolean => setup?.dnsServers.includes(refuserOf(this.options.name)) ?? false;
-
   async #refuseNames(before: Setup | undefined, after: Setup): Promise<void> {
-    if (this.#asksRefuser(before) !== this.#asksRefuser(after)) await this.options.proxy.update(this.#proxied());
+    if (asksRefuser(before) !== asksRefuser(after)) await this.options.proxy.update(this.#proxied());
   }
 
   async #connect(setup: Setup, endpoint: EndpointSetup): Promise<void> {
@@ -180,19 +180,20 @@ export class NetlinkDriver implements Driver {
     const [old, wanted] = [new Set(before.map(key)), new Set(after.map(key))];
     const gone = before.filter((port) => !wanted.has(key(port)));
     if (gone.length > 0) {
-      this.#firewall?.drop(gone);
+      this.#firewall?.drop({ ports: gone, askers: [] });
       this.#forgetFlows(gone);
       if (gone.some((port) => port.via === 'proxy')) await this.options.proxy.update(this.#proxied());
     }
-    await this.#publish(after.filter((port) => !old.has(key(port))));
+    await this.#open({ ports: after.filter((port) => !old.has(key(port))), askers: [] });
   }
 
-  async #publish(ports: PortSetup[]): Promise<void> {
-    if (ports.length === 0) return;
+  async #open(openings: Openings): Promise<void> {
+    const { ports, askers } = openings;
+    if (ports.length === 0 && askers.length === 0) return;
     if (ports.some((port) => port.via === 'proxy')) await this.options.proxy.update(this.#proxied());
     if (!this.#firewall) return;
     try {
-      this.#firewall.put(ports);
+      this.#firewall.put(openings);
       this.#noteOwnChange();
     } catch (error) {
       if (!(error instanceof Errno && error.code === 'ENOENT')) throw error;
@@ -246,7 +247,7 @@ export class NetlinkDriver implements Driver {
       if (!always) this.options.log.warn(`the rules of table ${firewall.table} were changed by somebody: putting them back`);
       await firewall.declare([...this.#bridges.values()]);
     }
-    firewall.sync(this.#ports());
+    firewall.sync({ ports: this.#ports(), askers: [...this.#setups.values()].flatMap(allAskersOf) });
     await acceptTraffic([...this.#bridges.values()].map(accepted));
     this.#generation = generation;
   }
@@ -264,6 +265,13 @@ export class NetlinkDriver implements Driver {
 
 /** Names this daemon's table after its bridge: two daemons never share either. */
 export const tableName = (bridge: string): string => `holdfast_${bridge.replace(/[^A-Za-z0-9]/g, '_')}`;
+
+/** The addresses from which a container asks for names on an internal network. */
+const askersOf = ({ internal, names, address, address6 }: EndpointSetup): string[] => (internal && names.length > 0 ? [address, address6].filter(Boolean) : []);
+
+const allAskersOf = ({ endpoints }: Setup): string[] => endpoints.filter(({ changing }) => changing !== 'leaving').flatMap(askersOf);
+
+const asksRefuser = (setup: Setup | undefined): boolean => setup !== undefined && allAskersOf(setup).length > 0;
 
 const carriesIPv6 = ({ addresses }: Bridge): boolean => addresses.some((address) => address.includes(':'));
 

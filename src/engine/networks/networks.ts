@@ -17,7 +17,7 @@ import type { Driver } from './driver.ts';
 import { addOwnAddresses, dropOwnAddresses, writeNetworkFiles, writeResolvConf, type FileInput } from './files.ts';
 import { networkFilter } from './filter.ts';
 import { defaultNetworks, localPrefix, networkFrom } from './making.ts';
-import { hasNames, NameService, nameTables, resolversOf } from './names.ts';
+import { hasNames, NameService, nameTables, refuserOf, resolversOf } from './names.ts';
 import { NetlinkDriver } from './netlink-driver.ts';
 import { bridgeOf, isPredefined, type Network } from './network.ts';
 import { faultOf, networkOf, planEndpoint, planEndpoints, type Planned } from './plan.ts';
@@ -250,7 +250,7 @@ export class Networks {
     if (this.parts.store.attachments().length === 0) await this.#driver.dismantle();
   }
 
-  #nameTables = (): Map<string, string> => nameTables(this.#networks, this.#attachments.setups());
+  #nameTables = (): Map<string, string> => nameTables(this.#networks, this.#attachments.setups(), refuserOf(this.parts.config.bridge));
 
   #files({ config, hostConfig, endpoints }: Container): FileInput {
     const daemon = this.parts.config;

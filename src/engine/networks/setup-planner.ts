@@ -9,7 +9,6 @@ import { EngineError, Forbidden, SystemFault } from '../errors.ts';
 import type { Paths } from '../paths.ts';
 import type { Driver, EndpointSetup, PortSetup, Setup } from './driver.ts';
 import { Addresses, aimed, makeEndpoint, portRange, portsEnd, viaOf } from './endpoints.ts';
-import { refuserOf } from './names.ts';
 import type { Network } from './network.ts';
 import { groupRequests, portRequests, PortTable, PortTaken, type Protocol } from './ports.ts';
 
@@ -63,7 +62,7 @@ export class SetupPlanner {
     const end = portsEnd({ endpoints });
     return {
       version: 1, boot: this.boot, container: container.id, name: container.name, netns: hasHost ? '' : this.parts.paths.netns(container.id),
-      endpoints, ports: end ? this.#portsFor(container, end) : [], idlePorts: [], dnsServers: this.dnsServers(container, endpoints),
+      endpoints, ports: end ? this.#portsFor(container, end) : [], idlePorts: [], dnsServers: this.#dnsServers(container),
     };
   }
 
@@ -72,7 +71,7 @@ export class SetupPlanner {
     this.#checkDriver([network]);
     const used = before.endpoints.flatMap(({ link }) => (link ? [link.name] : []));
     const made: EndpointSetup = { ...makeEndpoint(network, planned, container, used, this.#addresses), changing: 'joining' };
-    const joined = aimed({ ...before, endpoints: [...before.endpoints, made] }, { rules: this.parts.config.iptables });
+    const joined = aimed({ ...before, dnsServers: this.#dnsServers(container), endpoints: [...before.endpoints, made] }, { rules: this.parts.config.iptables });
     const first = joined.ports.length === 0 ? portsEnd(joined) : undefined;
     return { setup: first ? { ...joined, ports: this.#portsFor(container, first) } : joined, made };
   }
@@ -83,11 +82,8 @@ export class SetupPlanner {
     return aimed({ ...setup, endpoints }, { rules: this.parts.config.iptables });
   }
 
-  /** Where a container on these asks for names of elsewhere. On internal networks alone a name must not be a way out either. */
-  dnsServers({ hostConfig }: Container, endpoints: readonly EndpointSetup[]): string[] {
-    if (endpoints.length > 0 && endpoints.every(({ internal }) => internal)) return [refuserOf(this.parts.config.bridge)];
-    return [...(hostConfig.Dns?.length ? hostConfig.Dns : this.parts.config.dns)];
-  }
+  // Where it asks for names of elsewhere, if not where the host asks.
+  #dnsServers = ({ hostConfig }: Container): string[] => [...(hostConfig.Dns?.length ? hostConfig.Dns : this.parts.config.dns)];
 
   #endpoints(container: Container, networks: { network: Network; endpoint: Endpoint }[]): EndpointSetup[] {
     const usedLinks: string[] = [];

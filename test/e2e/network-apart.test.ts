@@ -1,0 +1,199 @@
+/** What networks keep apart: nothing gets from one to another, nothing out of an internal one; not by any protocol, family or address, nor by a forged one. */
+import { execFile, execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { createSocket, type Socket } from 'node:dgram';
+import { promisify } from 'node:util';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { startEngine, type TestEngine } from './engine.ts';
+import { until } from './until.ts';
+
+interface Place { IPAddress: string; Gateway: string; GlobalIPv6Address: string; IPv6Gateway: string }
+interface Inspected { State: { Pid: number }; NetworkSettings: { Networks: Record<string, Place> } }
+
+const UNIT = process.pid % 250;
+const PORT = 24_500 + UNIT;
+/** An address of the host that is no bridge's; where it asks for names of elsewhere. */
+const [OUTSIDE, SERVER] = [`198.18.${UNIT}.1`, `127.78.${UNIT}.1`];
+const OUTSIDE6 = `2001:db8:${UNIT}::1`;
+const LINK = `hfa${process.pid}`.slice(0, 15);
+
+let engine: TestEngine;
+const children: ChildProcess[] = [];
+const run = (...command: string[]): string => execFileSync(command[0]!, command.slice(1), { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+const done = async (...args: string[]): Promise<string> => engine.dockerOutput(...args).then((text) => text.trim());
+const inspect = async (name: string): Promise<Inspected> => (await engine.api('GET', `/containers/${name}/json`)).json as Inspected;
+const place = async (name: string, network: string): Promise<Place> => (await inspect(name)).NetworkSettings.Networks[network]!;
+const sleeper = (name: string, ...options: string[]): Promise<string> => done('run', '-d', '--name', name, ...options, 'busybox', 'sleep', '1000');
+/** A command in a container's network, as its root could run it: the busybox at hand has no tools for datagrams. */
+const within = async (name: string): Promise<string[]> => ['nsenter', '-t', String((await inspect(name)).State.Pid), '-n'];
+
+/** Answers each connection and each datagram at port 80, by both families. */
+const SERVING = `
+  require('net').createServer((s) => s.end('tcp')).listen(80, '::');
+  const d = require('dgram');
+  for (const type of ['udp4', 'udp6']) { const s = d.createSocket({ type, ipv6Only: type === 'udp6' }); s.on('message', (_, r) => s.send('udp', r.port, r.address)).bind(80); }
+  console.log('ready');`;
+const serve = async (name: string): Promise<void> => ready(spawn('nsenter', [...(await within(name)).slice(1), process.execPath, '-e', SERVING], { stdio: ['ignore', 'pipe', 'inherit'] }));
+
+/** Waits until it says something; it is ended after the test. */
+async function ready(child: ChildProcess): Promise<void> {
+  children.push(child);
+  let said = '';
+  child.stdout!.on('data', (chunk: Buffer) => (said += chunk.toString()));
+  await until(() => said !== '');
+}
+
+/** Which of these targets answer to somebody in the container's network: protocol, address, port. All are asked at once. */
+type Target = [protocol: 'tcp' | 'udp', address: string, port: number];
+const ASKING = `
+  const targets = JSON.parse(process.argv[1]), answered = [];
+  targets.forEach(([protocol, address, port], i) => {
+    if (protocol === 'tcp') require('net').connect(port, address).on('data', () => answered.push(i)).on('error', () => {});
+    else { const s = require('dgram').createSocket(address.includes(':') ? 'udp6' : 'udp4'); s.on('message', () => answered.push(i)).on('error', () => {}); s.send('x', port, address); }
+  });
+  setTimeout(() => { console.log(JSON.stringify(answered)); process.exit(); }, 1500);`;
+async function answering(name: string, targets: Target[]): Promise<Target[]> {
+  const answered = JSON.parse(run(...(await within(name)), process.execPath, '-e', ASKING, JSON.stringify(targets))) as number[];
+  return targets.filter((_, i) => answered.includes(i));
+}
+
+beforeAll(async () => {
+  engine = await startEngine();
+  run('ip', 'link', 'add', LINK, 'type', 'bridge');
+  run('ip', 'addr', 'add', `${OUTSIDE}/24`, 'dev', LINK);
+  run('ip', 'addr', 'add', `${OUTSIDE6}/64`, 'nodad', 'dev', LINK);
+  run('ip', 'link', 'set', LINK, 'up');
+});
+afterAll(async () => {
+  execFileSync('sh', ['-c', `ip link del ${LINK} || true`], { stdio: 'ignore' });
+  await engine?.[Symbol.asyncDispose]();
+});
+afterEach(async () => {
+  for (const child of children.splice(0)) child.kill('SIGKILL');
+  const all = (await engine.api('GET', '/containers/json?all=1')).json as { Id: string }[];
+  await Promise.all(all.map(({ Id }) => engine.api('DELETE', `/containers/${Id}?force=1&v=1`)));
+  for (const { Name } of (await engine.api('GET', '/networks')).json as { Name: string }[]) {
+    if (!['bridge', 'host', 'none'].includes(Name)) expect((await engine.api('DELETE', `/networks/${Name}`)).status).toBe(204);
+  }
+});
+
+test('a connection from another network fails: tcp and udp, IPv4 and IPv6, also to a published port by the container’s address', async () => {
+  await done('network', 'create', '--ipv6', 'n1');
+  await done('network', 'create', '--ipv6', 'n2');
+  await sleeper('aa', '--network', 'n1', '-p', `${PORT}:80`, '-p', `${PORT}:80/udp`);
+  await sleeper('neighbour', '--network', 'n1');
+  await sleeper('stranger', '--network', 'n2');
+  await sleeper('default');
+  await serve('aa');
+  const { IPAddress, GlobalIPv6Address } = await place('aa', 'n1');
+  const targets: Target[] = [IPAddress, GlobalIPv6Address].flatMap((address): Target[] => [['tcp', address, 80], ['udp', address, 80]]);
+  expect(await answering('neighbour', targets)).toEqual(targets);
+  expect(await answering('stranger', targets)).toEqual([]);
+  // The default network has no IPv6: nor has it a way round by the gateway.
+  expect(await answering('default', targets)).toEqual([]);
+  // What is published is published: by the host's own address it is reached.
+  const { Gateway } = await place('stranger', 'n2');
+  expect(await answering('stranger', [['tcp', Gateway, PORT], ['udp', Gateway, PORT]])).toHaveLength(2);
+});
+
+describe('an internal network', () => {
+  test('has no way out and no way in: not by a route of the container’s own, tcp and udp, IPv4 and IPv6', async () => {
+    await done('network', 'create', '--internal', '--ipv6', 'inner');
+    await done('network', 'create', '--ipv6', 'open');
+    await sleeper('aa', '--network', 'inner');
+    await sleeper('neighbour', '--network', 'inner');
+    await sleeper('bb', '--network', 'open', '-p', `${PORT}:80`, '-p', `${PORT}:80/udp`);
+    for (const name of ['aa', 'neighbour', 'bb']) await serve(name);
+    const [inner, open] = [await place('neighbour', 'inner'), await place('bb', 'open')];
+    const gateways = ((await engine.api('GET', '/networks/inner')).json as { IPAM: { Config: { Gateway: string }[] } }).IPAM.Config.map(({ Gateway }) => Gateway);
+    expect([inner.Gateway, inner.IPv6Gateway]).toEqual(['', '']);
+    // As a container with CAP_NET_ADMIN could.
+    for (const gateway of gateways) run(...(await within('aa')), 'ip', 'route', 'add', 'default', 'via', gateway!);
+    await ready(spawn(process.execPath, ['-e', `require('net').createServer((s) => s.end('host')).listen(${PORT + 1000}, '::', () => console.log('ready'))`], { stdio: ['ignore', 'pipe', 'inherit'] }));
+    const both = (address: string, port: number): Target[] => [['tcp', address, port], ['udp', address, port]];
+    const neighbours = [inner.IPAddress, inner.GlobalIPv6Address].flatMap((address) => both(address, 80));
+    const elsewhere: Target[] = [...[open.IPAddress, open.GlobalIPv6Address].flatMap((address) => both(address, 80)), ...[OUTSIDE, OUTSIDE6, open.Gateway, open.IPv6Gateway].flatMap((address) => both(address, PORT)),
+      ...[OUTSIDE, OUTSIDE6].map((address): Target => ['tcp', address, PORT + 1000])];
+    expect(await answering('bb', [['tcp', OUTSIDE, PORT], ['udp', OUTSIDE, PORT], ['tcp', OUTSIDE6, PORT], ['tcp', OUTSIDE, PORT + 1000], ['tcp', OUTSIDE6, PORT + 1000]])).toHaveLength(5);
+    expect(await answering('aa', [...neighbours, ...elsewhere])).toEqual(neighbours);
+    expect(await answering('bb', neighbours)).toEqual([]);
+  });
+});
+
+describe('names', () => {
+  let server: Socket;
+  const asked: string[] = [];
+  beforeEach(async () => {
+    asked.length = 0;
+    // Knows nothing of anybody (RFC 1035: NXDOMAIN).
+    server = createSocket('udp4').on('message', (query, from) => {
+      asked.push(query.toString('latin1', 13, query.indexOf(0, 12)).replace(/[^a-z0-9]/g, '.'));
+      query.writeUInt16BE(0x8183, 2);
+      server.send(query, from.port, from.address);
+    });
+    await new Promise<void>((resolve) => server.bind(53, SERVER, resolve));
+  });
+  afterEach(() => server.close());
+
+  /** Sends a question for a name, as it is: from whatever address. IP_HDRINCL, for which CAP_NET_RAW is enough; containers have it by default. */
+  const FORGING = `
+import socket, struct, sys
+source, target, name = sys.argv[1:]
+question = struct.pack('>6H', 7, 0x100, 1, 0, 0, 0) + b''.join(bytes([len(part)]) + part.encode() for part in name.split('.')) + struct.pack('>BHH', 0, 1, 1)
+udp = struct.pack('>4H', 5353, 53, 8 + len(question), 0) + question
+head = struct.pack('>BBHHHBBH4s4s', 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, socket.inet_aton(source), socket.inet_aton(target))
+s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+s.sendto(head + udp, (target, 0))`;
+  const forge = async (from: string, source: string, target: string, name: string): Promise<void> => {
+    run(...(await within(from)), 'python3', '-c', FORGING, source, target, name);
+  };
+  /** A question in the ordinary way; what the answer's code is, undefined when none comes. */
+  const ASKING_NAME = `
+  const [server, name] = process.argv.slice(1), s = require('dgram').createSocket('udp4');
+  s.on('message', (m) => { console.log(m[3] & 15); process.exit(); });
+  s.send(Buffer.concat([Buffer.from([0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0]), ...name.split('.').map((part) => Buffer.concat([Buffer.from([part.length]), Buffer.from(part)])), Buffer.from([0, 0, 1, 0, 1])]), 53, server);
+  setTimeout(() => process.exit(), 3000);`;
+  const ask = async (from: string, at: string, name: string): Promise<number | undefined> => {
+    // The server that is asked in the end is in this process: it must not be held up.
+    const [program, ...args] = [...(await within(from)), process.execPath, '-e', ASKING_NAME, at, name];
+    const { stdout } = await promisify(execFile)(program!, args);
+    return stdout === '' ? undefined : Number(stdout);
+  };
+  const [FOUND, FAILED, UNKNOWN] = [0, 2, 3];
+
+  test('out of an internal network none is asked for elsewhere, whatever address a question claims to come from', async () => {
+    await done('network', 'create', '--internal', 'inner');
+    await done('network', 'create', 'open');
+    await sleeper('aa', '--network', 'inner', '--dns', SERVER);
+    await sleeper('bb', '--network', 'open', '--dns', SERVER);
+    await sleeper('both', '--network', 'open', '--network', 'inner', '--dns', SERVER);
+    const gateway = ((await engine.api('GET', '/networks/inner')).json as { IPAM: { Config: { Gateway: string }[] } }).IPAM.Config[0]!.Gateway;
+    const [aa, bb, both] = [await place('aa', 'inner'), await place('bb', 'open'), await inspect('both').then((c) => c.NetworkSettings.Networks)];
+    expect(await ask('aa', gateway, 'both')).toBe(FOUND);
+    expect(await ask('aa', gateway, 'ordinary.example')).toBe(FAILED);
+    const sources: Record<string, string> = { stranger: bb.IPAddress, neighbour: both['inner']!.IPAddress, double: both['open']!.IPAddress, nobody: aa.IPAddress.replace(/\d+$/, '250'), foreign: '203.0.113.9' };
+    for (const [name, source] of Object.entries(sources)) {
+      await forge('aa', source, gateway, `${name}.example`);
+      run(...(await within('aa')), 'ip', 'route', 'replace', 'default', 'via', gateway);
+      await forge('aa', source, bb.Gateway, `${name}2.example`);
+    }
+    // An address that nobody has is not even listened to, whichever servers the host has.
+    run(...(await within('aa')), 'ip', 'addr', 'add', `${sources['nobody']}/32`, 'dev', 'eth0');
+    run(...(await within('aa')), 'ip', 'route', 'replace', gateway, 'dev', 'eth0', 'src', sources['nobody']!);
+    expect(await ask('aa', gateway, 'unlisted.example')).toBe(undefined);
+    // The server works, and those come after the others.
+    expect(await ask('bb', bb.Gateway, 'afterwards.example')).toBe(UNKNOWN);
+    expect(await ask('both', bb.Gateway, 'aa')).toBe(FOUND);
+    expect(asked).toEqual(['afterwards.example']);
+  });
+
+  test('a network’s server answers its own containers alone', async () => {
+    await done('network', 'create', 'n1');
+    await done('network', 'create', 'n2');
+    await sleeper('aa', '--network', 'n1', '--dns', SERVER);
+    await sleeper('bb', '--network', 'n2', '--dns', SERVER);
+    await sleeper('default', '--dns', SERVER);
+    const { Gateway } = await place('aa', 'n1');
+    expect(await ask('aa', Gateway, 'aa')).toBe(FOUND);
+    for (const name of ['bb', 'default']) expect(await ask(name, Gateway, 'aa')).toBe(undefined);
+  });
+});
