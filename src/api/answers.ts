@@ -32,7 +32,7 @@ const validators = new Map<string, ValidateFunction | undefined>();
 export const operationOf = (method: string, path: string): string | undefined =>
   described.find((operation) => operation.method === method && operation.pattern.test(path.replace(/\?.*$/, '')))?.operationId;
 
-/** What is wrong with a JSON answer; undefined when it fits, or when the contract has no JSON there. */
+/** What is wrong with an answer: its JSON, undefined when it has none. Undefined when it fits. */
 export function misfit(operation: string, status: number, answer: unknown): string | undefined {
   const key = `${operation} ${status}`;
   if (!validators.has(key)) {
@@ -40,7 +40,9 @@ export function misfit(operation: string, status: number, answer: unknown): stri
     validators.set(key, schema && ajv.compile(closed(schema)));
   }
   const validate = validators.get(key);
-  if (!validate || validate(answer)) return undefined;
+  if (answer === undefined) return validate && `${key}: it has no JSON, and should`;
+  if (!validate) return `${key}: the contract has no JSON there`;
+  if (validate(answer)) return undefined;
   return `${key}: ${(validate.errors ?? []).map((e) => `${e.instancePath} ${e.message} ${JSON.stringify(e.params)}`).join('; ')}`;
 }
 

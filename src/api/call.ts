@@ -145,6 +145,7 @@ export class Call {
       const body = options.plain ? `${messageOf(error)}\r\n` : `${JSON.stringify({ message: messageOf(error) })}\n`;
       const type = options.plain ? 'application/vnd.docker.raw-stream' : 'application/json';
       client.refuse(`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? 'Error'}\r\nContent-Type: ${type}\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n`, body);
+      if (!options.plain) this.check?.(this.operation.id, status, { message: messageOf(error) });
     }
   }
 

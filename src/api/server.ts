@@ -64,7 +64,9 @@ export async function createServer(engine: Engine, log: Logger, { checkAnswers }
   behaveAsGo(app);
   await app.register(websocket, { options: { server: webSockets } });
   answerErrors(app, log);
-  bindRoutes(app, { engine, log, check: checkAnswers ? await answerCheck(log) : undefined });
+  const check = checkAnswers ? await answerCheck(log) : undefined;
+  if (check) checkRefusals(app, check);
+  bindRoutes(app, { engine, log, check });
   await app.ready();
   return {
     listen: (fds) => servers.listen(fds),
@@ -108,6 +110,22 @@ async function answerCheck(log: Logger): Promise<AnswerCheck> {
   };
 }
 
+/** What no handler has answered by itself: errors, and JSON that is not there. What does not fit is in the log. */
+function checkRefusals(app: FastifyInstance, check: AnswerCheck): void {
+  app.addHook('onSend', (request, reply, payload, done) => {
+    const operation = (request.routeOptions.config as { operation?: string }).operation;
+    const isJson = String(reply.getHeader('content-type')).startsWith('application/json');
+    if (operation !== undefined && request.method !== 'HEAD' && reply.statusCode !== 304) {
+      try {
+        check(operation, reply.statusCode, isJson && payload ? JSON.parse(String(payload)) : undefined);
+      } catch {
+        // It is told of, and the client gets what it would get.
+      }
+    }
+    done(null, payload);
+  });
+}
+
 function bindRoutes(app: FastifyInstance, { engine, log, check }: { engine: Engine; log: Logger; check: AnswerCheck | undefined }): void {
   const callOf = (operation: Operation, request: FastifyRequest, reply: FastifyReply): Call => {
     void reply.headers(HEADERS);
@@ -123,6 +141,7 @@ function bindRoutes(app: FastifyInstance, { engine, log, check }: { engine: Engi
     app.route({
       method: operation.method as 'GET',
       url: operation.url,
+      config: { operation: operation.id },
       onRequest: (request, _reply, done) => {
         // In the tick of the request: what is behind it reaches Node's parser in the same.
         if (TAKES_OVER.has(operation.id)) expectStrays(request.raw.socket);

@@ -20,10 +20,11 @@ export interface Api {
 
 const SILENCE_MS = 150;
 
-export async function serve(engine: unknown): Promise<Api> {
+/** @param said where the lines of its log go */
+export async function serve(engine: unknown, said: string[] = []): Promise<Api> {
   const directory = mkdtempSync(join(tmpdir(), 'holdfast-api-'));
   const path = join(directory, 'api.sock');
-  const api = await createServer({ config: { slowClientMs: 60_000 }, ...(engine as object) } as unknown as Engine, pino({ level: 'silent' }), { checkAnswers: true });
+  const api = await createServer({ config: { slowClientMs: 60_000 }, ...(engine as object) } as unknown as Engine, pino({ level: 'error' }, { write: (line) => void said.push(line) }), { checkAnswers: true });
   await api.listen([listenUnix(path, 128)]);
   const open = (): Promise<Socket> => new Promise((resolve, reject) => {
     const socket = connect({ path, allowHalfOpen: true });

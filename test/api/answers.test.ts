@@ -1,0 +1,61 @@
+/** The check of answers against the contract, by which the tests of everything else see to it that each fits. */
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { MISFIT, misfit, operationOf } from '../../src/api/answers.ts';
+import { NotFound } from '../../src/engine/errors.ts';
+import { serve, type Api } from './harness.ts';
+
+const VOLUME = { name: 'v', driver: 'local', mountpoint: '/v', created: '1700000000000000000', labels: {}, options: {}, anonymous: false };
+
+describe('an answer', () => {
+  const volume = { Name: 'v', Driver: 'local', Mountpoint: '/v', CreatedAt: '2023-11-14T22:13:20Z', Labels: null, Options: null, Scope: 'local' };
+  const { Scope: _, ...without } = volume;
+  test.each<[string, string | undefined, [operation: string, status: number, answer: unknown]]>([
+    ['that fits', undefined, ['VolumeInspect', 200, volume]],
+    ['with a field too many', 'must NOT have additional properties', ['VolumeInspect', 200, { ...volume, More: 1 }]],
+    ['with a field too few', "must have required property 'Scope'", ['VolumeInspect', 200, without]],
+    ['with a field of another type', 'must be string', ['VolumeInspect', 200, { ...volume, Name: 1 }]],
+    ['that is missing', 'it has no JSON, and should', ['VolumeInspect', 200, undefined]],
+    ['that is an error', undefined, ['VolumeInspect', 404, { message: 'x' }]],
+    ['that is an error of another shape', 'must have required property', ['VolumeInspect', 404, { error: 'x' }]],
+    ['where none is due', 'the contract has no JSON there', ['VolumeDelete', 204, {}]],
+    ['that is rightly missing', undefined, ['VolumeDelete', 204, undefined]],
+  ])('%s', (_name, words, [operation, status, answer]) => {
+    const found = misfit(operation, status, answer);
+    if (words === undefined) expect(found).toBe(undefined);
+    else expect(found).toContain(words);
+  });
+
+  test('is known by its request', () => {
+    expect([operationOf('GET', '/v1.44/volumes/a%2Fb?x=1'), operationOf('GET', '/volumes'), operationOf('GET', '/nothing')]).toEqual(['VolumeInspect', 'VolumeList', undefined]);
+  });
+});
+
+describe('a daemon under test', () => {
+  let api: Api;
+  const said: string[] = [];
+  beforeAll(async () => {
+    api = await serve({
+      volumes: {
+        resolve: (name: string) => {
+          if (name === 'missing') throw new NotFound('get missing: no such volume');
+          return name === 'odd' ? { ...VOLUME, labels: { number: 5 } } : VOLUME;
+        },
+        remove: () => Promise.resolve(),
+      },
+    }, said);
+  });
+  beforeEach(() => void (said.length = 0));
+  afterAll(() => api.close());
+
+  test('says which answer does not fit, where the test sees it', async () => {
+    await api.http.get('/volumes/odd').expect(500);
+    expect(said.join('')).toContain(MISFIT);
+  });
+
+  test('has nothing to say of what fits, refusals too', async () => {
+    await api.http.get('/volumes/good').expect(200);
+    await api.http.get('/volumes/missing').expect(404, { message: 'get missing: no such volume' });
+    await api.http.delete('/volumes/good').expect(204);
+    expect(said).toEqual([]);
+  });
+});
