@@ -92,6 +92,23 @@ describe('making and taking away', () => {
     expect(tried('ip -br link')).not.toContain(`br-${(made.json as Net).Id.slice(0, 12)}`);
   });
 
+  test('ip-range: gateway and containers have addresses of it alone, as many as there are', async () => {
+    await done('network', 'create', '--subnet', `${subnet}.0/24`, '--ip-range', `${subnet}.64/30`, 'n1');
+    const given: string[] = [];
+    for (const name of ['c1', 'c2', 'c3']) {
+      await sleeper(name, '--network', 'n1');
+      const { IPAddress, Gateway } = await place(name, 'n1');
+      given.push(IPAddress);
+      expect(Gateway).toBe(`${subnet}.64`);
+    }
+    expect(given).toEqual([65, 66, 67].map((last) => `${subnet}.${last}`));
+    expect((await docker('run', '--rm', '--network', 'n1', 'busybox', 'true')).stderr).toContain("no available IPv4 addresses on this network's address pools: n1");
+    // One of one's choice need not be in it.
+    await sleeper('c4', '--network', 'n1', '--ip', `${subnet}.200`);
+    expect(await inNetns('c4', 'ip', '-4', 'addr', 'show', 'eth0')).toContain(`${subnet}.200/24`);
+    await inNetns('c4', 'ping', '-c1', '-W2', given[0]!);
+  });
+
   test('refusals in Docker’s words', async () => {
     await done('network', 'create', '--subnet', `${subnet}.0/24`, 'n1');
     const create = (body: unknown): Promise<[number, string]> => message('POST', '/networks/create', body);

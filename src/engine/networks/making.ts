@@ -9,7 +9,7 @@ import type { Definition } from './definition.ts';
 import { newId } from './endpoints.ts';
 import { HOST_FILES, parseResolvConf } from './files.ts';
 import type { AddressSpace, IpamConfig, Network } from './network.ts';
-import { cidr, freeSubnet, hostAddresses, masked, overlap, textOf, type Cidr } from './subnets.ts';
+import { cidr, freeSubnet, masked, overlap, rangeOf, textOf, type Cidr } from './subnets.ts';
 
 /** br- and the first 12 digits of the id, as Docker's. */
 const BRIDGE_PREFIX = 'br-';
@@ -80,10 +80,10 @@ export function defaultNetworks({ bridge, bip, mtu, ip }: Pick<Config, 'bridge' 
   ];
 }
 
-/** Without a gateway of one's choice it is the first address that is not reserved. */
+/** Without a gateway of one's choice it is the first address that is not reserved; out of the ip-range, where there is one, as in Docker. */
 function spaceOf(subnet: Cidr, config: IpamConfig | undefined): AddressSpace {
   const reserved = Object.values(config?.AuxiliaryAddresses ?? {});
-  const { lowest, highest } = hostAddresses(subnet);
+  const { lowest, highest } = rangeOf(subnet, config?.IPRange ? cidr(config.IPRange) : undefined);
   let gateway = config?.Gateway ?? '';
   for (let value = lowest; gateway === '' && value <= highest; value++) if (!reserved.includes(textOf(value, subnet.family))) gateway = textOf(value, subnet.family);
   if (gateway === '') throw new InvalidParameter(`no address for a gateway in ${masked(subnet)}`);

@@ -75,14 +75,18 @@ export function hostAddresses(subnet: Cidr): { lowest: bigint; highest: bigint }
   return { lowest: small ? subnet.first : subnet.first + 1n, highest: small || subnet.family === 6 ? subnet.last : subnet.last - 1n };
 }
 
+/** What of them lies in a range. */
+export function rangeOf(subnet: Cidr, range: Cidr | undefined): { lowest: bigint; highest: bigint } {
+  const hosts = hostAddresses(subnet);
+  return { lowest: range && range.first > hosts.lowest ? range.first : hosts.lowest, highest: range && range.last < hosts.highest ? range.last : hosts.highest };
+}
+
 /**
  * The next free address of a subnet (of `range`, if one is given) behind `last`, round and round; never one of `reserved`; undefined when all are taken.
  * Going round, rather than taking the lowest, leaves an address alone for as long as possible after its container died.
  */
 export function nextAddress(subnet: Cidr, range: Cidr | undefined, reserved: ReadonlySet<string>, last: string | undefined, isTaken: (address: string) => boolean): string | undefined {
-  const hosts = hostAddresses(subnet);
-  const lowest = range && range.first > hosts.lowest ? range.first : hosts.lowest;
-  const highest = range && range.last < hosts.highest ? range.last : hosts.highest;
+  const { lowest, highest } = rangeOf(subnet, range);
   const count = highest - lowest + 1n;
   const previous = last !== undefined && familyOf(last) === subnet.family ? valueOf(last) : lowest - 1n;
   const start = previous >= lowest && previous <= highest ? previous - lowest + 1n : 0n;
