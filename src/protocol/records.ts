@@ -69,6 +69,8 @@ export interface HealthProbe {
   end: string;
   exitCode: number;
   output: string;
+  /** What its process ended with, when it was killed for taking too long: exitCode is -1 then, as where no process was to be had. */
+  killed?: number;
 }
 
 export interface RestartPolicy {

@@ -108,7 +108,7 @@ export class Health {
     return { start, end: String(wallClock()), ...result };
   }
 
-  async #exec(watch: number): Promise<{ exitCode: number; output: string }> {
+  async #exec(watch: number): Promise<Pick<HealthProbe, 'exitCode' | 'output' | 'killed'>> {
     const { run, runtime, reaper, spec } = this.o;
     const json = join(run, 'health.json');
     const exitNote = join(run, 'health.exit');
@@ -132,7 +132,7 @@ export class Health {
       const output = await pipe.rest();
       if (!expired) return { exitCode: code, output };
       const complaint = `Health check exceeded timeout (${goDuration(timeout)})`;
-      return { exitCode: NOT_RUN, output: output === '' ? complaint : `${complaint}: ${output}` };
+      return { exitCode: NOT_RUN, killed: code, output: output === '' ? complaint : `${complaint}: ${output}` };
     } finally {
       this.#probe = null;
       pipe.close();

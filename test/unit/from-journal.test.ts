@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { eventsOf } from '../../src/engine/events/from-journal.ts';
-import type { RecordBody } from '../../src/protocol/records.ts';
+import type { HealthProbe, RecordBody } from '../../src/protocol/records.ts';
 import { initialRunState, type RunState } from '../../src/protocol/runstate.ts';
 
 const container = { id: 'c'.repeat(64), name: 'web', image: 'busybox', labels: { tier: 'front', image: 'a label of that name' } };
@@ -52,8 +52,23 @@ test.each<[RecordBody, RunState, Expected]>([
   [{ type: 'updated', restart: { name: 'no', maximumRetryCount: 0 } }, running, []],
 ])('%j', (body, before, expected) => {
   const record = { seq: 7, gen: 1, boot: 'b', wall: String(WALL), mono: '1', ...body };
-  expect(eventsOf(record, container, { before, commandOf: (exec) => commands[exec] })).toEqual(expected.map(([action, own]) => ({
+  expect(eventsOf(record, container, { before, commandOf: (exec) => commands[exec], probe: undefined })).toEqual(expected.map(([action, own]) => ({
     type: 'container', action, actor: container.id, time: String(WALL), origin: { container: container.id, seq: 7 },
     attributes: { tier: 'front', ...own, image: 'busybox', name: 'web' },
   })));
+});
+
+test('a health check is told of as dockerd’s exec: with the times of its own, and its end where there was one', () => {
+  const record = { seq: 8, gen: 1, boot: 'b', wall: String(WALL), mono: '1', type: 'health' as const, status: 'unhealthy' as const, streak: 1 };
+  const told = (probe: Partial<HealthProbe>, before = withHealth('healthy')) =>
+    eventsOf({ ...record, probe: { start: '100', end: '200', exitCode: 0, output: '', ...probe } }, container, { before, commandOf: () => undefined, probe: ['/bin/sh', '-c', 'true'] })
+      .map(({ action, time, attributes: { execID, exitCode } }) => [action, time, execID, exitCode]);
+  const [[, , id] = []] = told({});
+  expect(id).toMatch(/^[0-9a-f]{64}$/);
+  const begun = [['exec_create: /bin/sh -c true', '100', id, undefined], ['exec_start: /bin/sh -c true', '100', id, undefined]];
+  const changed = ['health_status: unhealthy', String(WALL), undefined, undefined];
+  expect(told({ exitCode: 3 })).toEqual([...begun, ['exec_die', '200', id, '3'], changed]);
+  expect(told({ exitCode: 3 }, withHealth('unhealthy'))).toEqual([...begun, ['exec_die', '200', id, '3']]);
+  expect(told({ exitCode: -1, killed: 137 })).toEqual([...begun, ['exec_die', '200', id, '137'], changed]);
+  expect(told({ exitCode: -1 })).toEqual([...begun, changed]);
 });

@@ -10,6 +10,7 @@ import { JOURNAL_FILE } from '../../protocol/paths.ts';
 import type { JournalRecord } from '../../protocol/records.ts';
 import { applyRecord, type RunState } from '../../protocol/runstate.ts';
 import { eventsOf, type EventSubject } from '../events/from-journal.ts';
+import { healthSpec } from '../spec/health.ts';
 import type { ShimLink } from '../shims/link.ts';
 import type { Container } from './container.ts';
 import type { Parts } from './parts.ts';
@@ -158,7 +159,7 @@ export class JournalFollower {
     const events = fresh.flatMap((record) => {
       const before = state;
       state = applyRecord(state, record);
-      return eventsOf(record, subjectOf(c), { before, commandOf: (exec) => this.parts.execs.commandOf(exec) });
+      return eventsOf(record, subjectOf(c), { before, commandOf: (exec) => this.parts.execs.commandOf(exec), probe: healthSpec(c.config)?.argv });
     });
     this.#store(state, fresh.at(-1)!.seq, fresh, () => this.parts.events.record(...events));
   }
@@ -169,7 +170,7 @@ export class JournalFollower {
     // The journal tells it again: nobody waits for the disk here, only the journal's compaction does (#pullAll).
     this.parts.rows.relaxed(() => {
       alongside();
-      for (const record of records) this.parts.execs.apply(record);
+      for (const record of records) this.parts.execs.apply(c.id, record);
       this.parts.rows.setState(c.id, state, cursor);
     });
     c.state = state;

@@ -1,5 +1,6 @@
 /** What a shim wrote down becomes what `docker events` tells. */
-import type { JournalRecord } from '../../protocol/records.ts';
+import { createHash } from 'node:crypto';
+import type { HealthProbe, JournalRecord } from '../../protocol/records.ts';
 import type { RunState } from '../../protocol/runstate.ts';
 import type { NewEvent } from './event.ts';
 
@@ -19,6 +20,8 @@ export interface Context {
   before: RunState;
   /** argv of an exec; undefined when nothing is known of it any more. */
   commandOf: (exec: string) => string[] | undefined;
+  /** argv of a health check. */
+  probe: string[] | undefined;
 }
 
 /** The attributes of every event about a container: its labels, the event's own, and who it is. */
@@ -27,15 +30,16 @@ export const attributesOf = (container: EventSubject, own: Record<string, string
 
 /** Docker's events for one record, in order; most records have none or one. Pure. */
 export function eventsOf(record: JournalRecord, container: EventSubject, context: Context): NewEvent[] {
-  return happenings(record, context).map(([action, own]) => ({
-    type: 'container', action, actor: container.id, attributes: attributesOf(container, own), time: record.wall,
+  return happenings(record, container, context).map(([action, own, time]) => ({
+    type: 'container', action, actor: container.id, attributes: attributesOf(container, own), time: time ?? record.wall,
     origin: { container: container.id, seq: record.seq },
   }));
 }
 
-type Happening = [action: string, own?: Record<string, string>];
+/** Its time is the record's, unless it says another. */
+type Happening = [action: string, own?: Record<string, string>, time?: string];
 
-function happenings(r: JournalRecord, { before, commandOf }: Context): Happening[] {
+function happenings(r: JournalRecord, { id }: EventSubject, { before, commandOf, probe }: Context): Happening[] {
   switch (r.type) {
     case 'started':
       return [['start']];
@@ -55,8 +59,8 @@ function happenings(r: JournalRecord, { before, commandOf }: Context): Happening
     case 'resumed':
       return [['unpause']];
     case 'health':
-      // Every start begins with `starting`, of which dockerd tells nothing; probes that change nothing are no event either.
-      return r.status === 'starting' || r.status === before.health?.status ? [] : [[`health_status: ${r.status}`]];
+      // Every start begins with `starting`, of which dockerd tells nothing.
+      return [...(r.probe ? probed(r.probe, execIdOf(id, r.seq), probe) : []), ...(r.status === 'starting' || r.status === before.health?.status ? [] : [[`health_status: ${r.status}`] as Happening])];
     // dockerd announces an exec before it tries: also one whose command cannot be run.
     case 'exec-started':
     case 'exec-failed':
@@ -82,6 +86,18 @@ function happenings(r: JournalRecord, { before, commandOf }: Context): Happening
       return [];
   }
 }
+
+/** To dockerd a probe is an exec like others: told of, with its end unless no process was to be had. Here one record tells all, once it is over. */
+function probed({ start, end, exitCode, killed }: HealthProbe, execID: string, argv: string[] | undefined): Happening[] {
+  const code = killed ?? exitCode;
+  return [
+    [withCommand('exec_create', argv), { execID }, start], [withCommand('exec_start', argv), { execID }, start],
+    ...(code < 0 ? [] : [['exec_die', { execID, exitCode: String(code) }, end] as Happening]),
+  ];
+}
+
+/** A probe has no exec of its own: whoever reads its record again finds the same id. */
+const execIdOf = (container: string, seq: number): string => createHash('sha256').update(`${container} ${seq}`).digest('hex');
 
 /** `exec_start: sh -c ls`. A command without arguments ends with a space, as dockerd's does. */
 export const withCommand = (action: string, argv: string[] | undefined): string => (argv ? `${action}: ${argv[0] ?? ''} ${argv.slice(1).join(' ')}` : action);
