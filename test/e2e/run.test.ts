@@ -218,7 +218,51 @@ describe('docker exec', () => {
   });
 });
 
+test('an exec that nobody started goes with the run it was made in, also by a restart; one that was started is remembered', async () => {
+  await docker('run', '-d', '--name', 'runs', 'busybox', 'sleep', '1000');
+  const made = async (): Promise<string> => ((await engine.api('POST', '/containers/runs/exec', { Cmd: ['true'] })).json as { Id: string }).Id;
+  const ids = async (): Promise<string[] | null> => ((await engine.api('GET', '/containers/runs/json')).json as { ExecIDs: string[] | null }).ExecIDs;
+  const known = async (id: string): Promise<number> => (await engine.api('GET', `/exec/${id}/json`)).status;
+  const [started, left] = [await made(), await made()];
+  expect((await engine.api('POST', `/exec/${started}/start`, { Detach: true })).status).toBe(200);
+  await until(async () => JSON.stringify(await ids()) === JSON.stringify([left]));
+  await docker('restart', '-t', '0', 'runs');
+  expect([await known(started), await known(left), await ids()]).toEqual([200, 404, null]);
+  const again = await made();
+  await docker('pause', 'runs');
+  expect(await known(again)).toBe(200);
+  await docker('unpause', 'runs');
+  await docker('kill', 'runs');
+  expect([await known(started), await known(again)]).toEqual([200, 404]);
+  await docker('rm', 'runs');
+  expect(await known(started)).toBe(404);
+});
+
+test('a container without environment has none: null, as Go’s nil', async () => {
+  await docker('create', '--name', 'bare', 'busybox', 'true');
+  await docker('create', '--name', 'told', '-e', 'A=1', 'busybox', 'true');
+  const env = async (name: string): Promise<unknown> => ((await engine.api('GET', `/containers/${name}/json`)).json as { Config: { Env: unknown } }).Config.Env;
+  expect([await env('bare'), await env('told')]).toEqual([null, ['A=1']]);
+  await docker('rm', 'bare', 'told');
+});
+
 describe('health', () => {
+  test('its checks are told of as execs, as dockerd does', async () => {
+    const since = String(Date.now() / 1000 - 1);
+    await docker('run', '-d', '--name', 'asked', '--health-cmd', 'exit 3', '--health-interval', '200ms', '--health-retries', '1', 'busybox', 'sleep', '1000');
+    await until(async () => (await inspect('asked', '{{.State.Health.Status}}')) === 'unhealthy');
+    await docker('rm', '-f', 'asked');
+    const lines = (await docker('events', '--since', since, '--until', String(Date.now() / 1000), '--filter', 'container=asked', '--format', '{{json .}}')).stdout.trim().split('\n');
+    const told = lines.map((line) => JSON.parse(line) as { Action: string; timeNano: number; Actor: { Attributes: { execID?: string; exitCode?: string } } });
+    const at = told.findIndex(({ Action }) => Action.startsWith('exec_create'));
+    const id = told[at]!.Actor.Attributes.execID;
+    expect(id).toMatch(/^[0-9a-f]{64}$/);
+    expect(told.slice(at, at + 4).map(({ Action, Actor: { Attributes: { execID, exitCode } } }) => [Action, execID, exitCode])).toEqual([
+      ['exec_create: /bin/sh -c exit 3', id, undefined], ['exec_start: /bin/sh -c exit 3', id, undefined], ['exec_die', id, '3'], ['health_status: unhealthy', undefined, undefined],
+    ]);
+    expect(told[at + 2]!.timeNano).toBeGreaterThan(told[at]!.timeNano);
+  });
+
   test('starting, healthy, unhealthy', async () => {
     await docker('run', '-d', '--name', 'ill', '--health-cmd', 'test ! -e /sick', '--health-interval', '200ms', '--health-retries', '2', 'busybox', 'sleep', '1000');
     await until(async () => (await inspect('ill', '{{.State.Health.Status}}')) === 'healthy');

@@ -50,7 +50,8 @@ export function containerInspect(c: Container, extra: InspectExtra): Schemas['Co
     Image: c.imageId, ResolvConfPath: file('resolv.conf'), HostnamePath: file('hostname'), HostsPath: file('hosts'), LogPath: extra.logPath, Name: `/${c.name}`,
     RestartCount: c.state.restartCount, Driver: 'overlay2', Platform: c.platform, MountLabel: '', ProcessLabel: '', AppArmorProfile: c.appArmorProfile,
     ExecIDs: extra.execIds.length > 0 ? extra.execIds : null, HostConfig: c.hostConfig, GraphDriver: extra.graphDriver, ...sized(extra.sizes),
-    Mounts: mounts(c), Config: c.config,
+    // A list without entries is Go's nil, as the image's is.
+    Mounts: mounts(c), Config: { ...c.config, Env: c.config.Env.length > 0 ? c.config.Env : null },
     NetworkSettings: {
       Bridge: '', SandboxID: c.netns === '' ? '' : c.id, HairpinMode: false, LinkLocalIPv6Address: '', LinkLocalIPv6PrefixLen: 0, Ports: running ? ports(c) : {}, SandboxKey: c.netns,
       SecondaryIPAddresses: null, SecondaryIPv6Addresses: null, EndpointID: bridge?.endpointId ?? '', Gateway: bridge?.gateway ?? '', GlobalIPv6Address: bridge?.globalIPv6Address ?? '',

@@ -66,8 +66,10 @@ export class Execs {
     this.rows.setState(exec);
   }
 
-  /** What the journal says of an exec; part of the transaction that moves the container's cursor. */
-  apply(record: JournalRecord): void {
+  /** What a container's journal says of its execs; part of the transaction that moves its cursor. */
+  apply(containerId: string, record: JournalRecord): void {
+    // As in dockerd, whoever comes to start one after the run that it was made in finds none; one that was started is remembered.
+    if (record.type === 'exited') for (const exec of this.of(containerId)) if (!exec.started) this.#drop(exec);
     if (!('exec' in record) || record.exec === undefined) return;
     const exec = this.#byId.get(record.exec);
     if (!exec) return;
@@ -85,7 +87,7 @@ export class Execs {
     for (const exec of this.of(containerId)) this.#drop(exec);
   }
 
-  /** Drops what finished long ago, and what was created in a run that is over. */
+  /** Drops what finished long ago, and what was created in a run of whose end no journal tells. */
   sweep(isRunning: (containerId: string) => boolean): void {
     const old = Date.now() - REMEMBER_MS;
     for (const exec of this.#byId.values()) {

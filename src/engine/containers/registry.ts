@@ -10,6 +10,7 @@ import { sweepCgroups } from './cgroups.ts';
 import { resumeAfterCommit } from './commit.ts';
 import type { Container } from './container.ts';
 import type { Lifecycle } from './lifecycle.ts';
+import { isRunning } from './moves.ts';
 import type { Parts } from './parts.ts';
 import { removeContainer } from './removal.ts';
 import { shimCgroups } from './shim-spec.ts';
@@ -38,7 +39,11 @@ export class Registry {
   #restored: Promise<unknown> = Promise.resolve();
 
   constructor(private readonly parts: Parts, private readonly lifecycle: Lifecycle, private readonly onFinal: (s: Supervisor) => void) {
-    this.#sweeper = setInterval(() => parts.execs.sweep((id) => this.#byId.get(id)?.container.state.status === 'running'), EXEC_SWEEP_MS);
+    const runs = (id: string): boolean => {
+      const s = this.#byId.get(id);
+      return s !== undefined && isRunning(s.container);
+    };
+    this.#sweeper = setInterval(() => parts.execs.sweep(runs), EXEC_SWEEP_MS);
     this.#sweeper.unref();
   }
 
