@@ -25,7 +25,10 @@ export interface Making {
   ports: readonly Fd[];
   /** The kernel has killed this many of its processes for want of memory. May be told twice. */
   onOom: (kills: number) => void;
+  complain: Complain;
 }
+
+type Complain = (what: string, error: unknown) => void;
 
 /** After the init's death: how long a process that escaped the container may hold its output open (dockerd waits as long). */
 const DRAIN_CAP_MS = 2000;
@@ -127,12 +130,8 @@ export class Generation {
   }
 
   async #forget(): Promise<void> {
-    const { runtime } = this.making;
-    try {
-      await runtime.delete({ force: false });
-    } catch {
-      await runtime.delete({ force: true }).catch(() => {});
-    }
+    const { runtime, complain } = this.making;
+    await runtime.delete({ force: false }).catch(() => deleteByForce(runtime, complain));
   }
 }
 
@@ -141,13 +140,17 @@ function requireDonors({ donors = [] }: ShimSpec): void {
   if (!donors.every(({ pid, startTime }) => isAlive(pid, startTime))) throw new Error('failed to join namespaces: the container that they are of is not running');
 }
 
+// The end of a run does not wait for it, nor fail by it: a next one of the same id that is in the way of it says so itself.
+const deleteByForce = (runtime: Runtime, complain: Complain): Promise<void> =>
+  runtime.delete({ force: true }).catch((error: unknown) => complain('the runtime does not forget the container', error));
+
 /** Ends what a shim left half made: an init that nobody started, or that nobody knows of, and its keeper. */
-export async function clearLeftovers(runtime: Runtime, run: string, left: { gen: number; pid: number; startTime: string }): Promise<void> {
+export async function clearLeftovers(runtime: Runtime, run: string, left: { gen: number; pid: number; startTime: string }, complain: Complain): Promise<void> {
   const { keeper } = files({ run, gen: left.gen });
   new Inheritance(keeper).release();
   removeFile(keeper);
   if (isAlive(left.pid, left.startTime)) kill(left.pid, SIGKILL);
-  await runtime.delete({ force: true }).catch(() => {});
+  await deleteByForce(runtime, complain);
 }
 
 function files({ run, gen }: { run: string; gen: number }): { keeper: string; exit: string; pid: string } {

@@ -197,8 +197,8 @@ export class Generations {
   }
 
   #making(gen: number): Making {
-    const { run, reaper, specFile } = this.o;
-    return { gen, run, reaper, ports: this.#ports.fds, onOom: (kills) => this.#oom(kills), ...specFile.definition };
+    const { run, reaper, specFile, complain } = this.o;
+    return { gen, run, reaper, complain, ports: this.#ports.fds, onOom: (kills) => this.#oom(kills), ...specFile.definition };
   }
 
   #live(generation: Generation): void {

@@ -73,7 +73,7 @@ export class Successor {
       generations.adopt(known, { as: 'running', justStarted: true });
       return stops.resume();
     }
-    await clearLeftovers(runtime, run, { gen: state.gen, ...known });
+    await clearLeftovers(runtime, run, { gen: state.gen, ...known }, this.o.complain);
     if (then === 'fail') {
       generations.fail(carried.operation, { message: 'the start was interrupted: the container\'s shim died', code: 128 });
       return;

@@ -1,12 +1,12 @@
 /** A process of its own that can reach nothing above one directory, and does not outlive its parent. chroot(2), prctl(2). */
 import { check, declare } from './libc.ts';
+import { SIGKILL } from './process.ts';
 
 const chrootCall = declare('int chroot(const char *path)');
 const chdirCall = declare('int chdir(const char *path)');
 const prctlCall = declare('int prctl(int op, unsigned long a, unsigned long b, unsigned long c, unsigned long d)');
 
 const PR_SET_PDEATHSIG = 1;
-const SIGKILL = 9;
 
 /** Jails this whole process, the thread pool included (all threads share their root), under `root`. */
 export function jailProcess(root: string): void {

@@ -3,8 +3,7 @@ import type { Duplex, Readable } from 'node:stream';
 import type { AttachOptions, WaitCondition } from '../../protocol/messages.ts';
 import type { Client } from '../client.ts';
 import { wallNow } from '../clock.ts';
-import { Conflict, InvalidParameter, NotFound, SystemFault } from '../errors.ts';
-import { dnsNames } from '../networks/plan.ts';
+import { Conflict, NotFound, SystemFault } from '../errors.ts';
 import type { Change } from '../images/compare.ts';
 import type { PathStat, UnpackOptions } from './archive.ts';
 import { cgroupPids } from './cgroups.ts';
@@ -23,6 +22,7 @@ import { randomName } from './names.ts';
 import type { Parts } from './parts.ts';
 import { Registry } from './registry.ts';
 import { relay } from './relay.ts';
+import { renameContainer } from './renaming.ts';
 import { checkRemovable, markRemoving, removeContainer } from './removal.ts';
 import { cgroupPath, logPath } from './shim-spec.ts';
 import { readStats, type Stats } from './stats.ts';
@@ -102,30 +102,7 @@ export class Containers {
   kill = async (reference: string, signal: string): Promise<void> => this.#lifecycle.kill(await this.#find(reference), signal);
   resize = async (reference: string, height: number, width: number): Promise<void> => this.#lifecycle.resize(await this.#find(reference), height, width);
 
-  async rename(reference: string, name: string): Promise<void> {
-    const s = await this.#find(reference);
-    const c = s.container;
-    if (name === '') throw new InvalidParameter('Neither old nor new names may be empty');
-    const chosen = newName(name);
-    if (chosen === c.name) throw new InvalidParameter('Renaming a container with the same name as its current name');
-    let reservation;
-    try {
-      reservation = this.#registry.reserve(chosen);
-    } catch (error) {
-      throw new Conflict(`Error when allocating new name: ${(error as Error).message}`);
-    }
-    try {
-      const old = c.name;
-      this.parts.rows.transaction(() => {
-        this.parts.rows.setName(c.id, chosen);
-        this.parts.events.record(containerEvent({ ...c, name: chosen }, 'rename', { oldName: `/${old}` }));
-      });
-      this.#registry.renamed(s, chosen);
-      await this.#namesChanged(s);
-    } finally {
-      reservation.release();
-    }
-  }
+  rename = async (reference: string, name: string): Promise<void> => renameContainer(await this.#find(reference), name, this.#registry, this.parts);
 
   connect = async (reference: string, network: string, request: EndpointRequest): Promise<void> => connect(await this.#find(reference), network, request, this.parts);
 
@@ -274,18 +251,6 @@ export class Containers {
     return s;
   }
 
-  // On networks of users' making it is known by its name.
-  #namesChanged(s: Supervisor): Promise<void> {
-    return s.serial.run(async () => {
-      const c = s.container;
-      for (const endpoint of Object.values(c.endpoints).filter(({ dnsNames: names }) => names.length > 0)) {
-        endpoint.dnsNames = dnsNames({ id: c.id, name: c.name, hostname: c.config.Hostname }, endpoint.request.Aliases ?? []);
-      }
-      this.parts.rows.setNetwork(c);
-      await this.parts.networks.renamed(c);
-    });
-  }
-
   // stdin counts only where the container has it open (api-wire 64).
   #openOnly(s: Supervisor, options: AttachOptions): AttachOptions {
     return { ...options, stdin: options.stdin && s.container.config.OpenStdin };
@@ -323,14 +288,5 @@ export class Containers {
       if (s.container.hostConfig.AutoRemove) await this.#removeInTurn(s, { force: true, volumes: true });
     };
     s.serial.run(settle).catch((err: unknown) => this.parts.log.error({ container: s.container.id, err }, 'could not clean up after it'));
-  }
-}
-
-/** As dockerd has it: names carry their slash here. @throws InvalidParameter */
-function newName(name: string): string {
-  try {
-    return checkName(name);
-  } catch {
-    throw new InvalidParameter(`Error when allocating new name: Invalid container name (/${name.replace(/^\//, '')}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`);
   }
 }

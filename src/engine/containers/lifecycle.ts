@@ -5,17 +5,19 @@ import { join } from 'node:path';
 import { ociJson } from '../../protocol/oci-json.ts';
 import { SPEC_FILE } from '../../protocol/paths.ts';
 import { faultPoint } from '../../sys/fault.ts';
+import { SIGKILL } from '../../sys/process.ts';
 import { replaceFileAside } from '../../sys/replace-file.ts';
-import { Conflict, EngineError, InvalidParameter, NotFound, NotModified, SystemFault, Unavailable } from '../errors.ts';
+import { Conflict, EngineError, InvalidParameter, NotModified, SystemFault, Unavailable } from '../errors.ts';
 import { Silent, StartFailed, type ShimLink } from '../shims/link.ts';
 import { attributesOf } from '../events/from-journal.ts';
 import { createBindSources } from '../spec/mounts.ts';
 import { donorOf } from '../spec/namespaces.ts';
-import { mountShareableShm, sharesShm, unmountShareableShm } from '../spec/shm.ts';
+import { mountShareableShm, unmountShareableShm } from '../spec/shm.ts';
 import { ociSpec } from '../spec/spec.ts';
 import { parseSignal } from '../spec/signals.ts';
 import type { Container } from './container.ts';
 import { wallNow } from '../clock.ts';
+import { namespaceDonors } from './donors.ts';
 import { linked, type Linked } from './links.ts';
 import { allow, isRunning } from './moves.ts';
 import type { Parts } from './parts.ts';
@@ -24,7 +26,6 @@ import type { Supervisor } from './supervisor.ts';
 import { mountVolumes, unmountVolumes } from './volumes.ts';
 import { waitAnswer } from './waits.ts';
 
-const SIGKILL = 9;
 /** What the runtime says when the failure is the user's (docker exits with 126 or 127): a 400 (moby daemon/errors.go, setExitCodeFromError). */
 const isUsersFault = (code: number): boolean => code === 126 || code === 127;
 
@@ -211,7 +212,7 @@ export class Lifecycle {
     const { parts } = this;
     const run = parts.paths.run(c.id);
     mkdirSync(run, { recursive: true, mode: 0o700 });
-    const donors = await this.#namespaceDonors(c);
+    const donors = await namespaceDonors(c, this.peer);
     const pids = new Map(donors.map(({ id, state }) => [id, state.pid]));
     if (netns.startsWith('/proc/')) donors.push((await this.peer(donorOf(c.hostConfig.NetworkMode))).container);
     createBindSources(c);
@@ -226,27 +227,6 @@ export class Lifecycle {
   }
 
   #linked = (c: Container): Promise<Linked> => linked(c, async (name) => (await this.peer(name)).container);
-
-  /** The containers whose pid or ipc namespace this one joins. They run. @throws in dockerd's words (daemon/container_operations_unix.go) */
-  async #namespaceDonors(c: Container): Promise<Container[]> {
-    const donors: Container[] = [];
-    const { IpcMode, PidMode } = c.hostConfig;
-    for (const [kind, donorId] of [['IPC', donorOf(IpcMode)], ['PID', donorOf(PidMode)]] as const) {
-      if (donorId === '') continue;
-      // The process's namespaces are looked up when the runtime's configuration is made: what fails there is the host's fault.
-      const Refusal = kind === 'IPC' ? Conflict : SystemFault;
-      const { container: donor } = await this.peer(donorId).catch((error: unknown) => {
-        throw error instanceof NotFound ? new (kind === 'IPC' ? InvalidParameter : SystemFault)(`failed to join ${kind} namespace: ${error.message}`) : error;
-      });
-      if (!isRunning(donor)) throw new Refusal(`failed to join ${kind} namespace: container ${donorId} is not running`);
-      if (donor.state.status === 'restarting') throw new Refusal(`failed to join ${kind} namespace: Container ${donorId} is restarting, wait until the container is running`);
-      if (kind === 'IPC' && !sharesShm(donor.hostConfig)) {
-        throw new InvalidParameter(`failed to join IPC namespace: container ${donorId}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)`);
-      }
-      donors.push(donor);
-    }
-    return donors;
-  }
 
   async #undo(s: Supervisor, error: Error): Promise<void> {
     const c = s.container;

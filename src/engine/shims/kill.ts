@@ -2,10 +2,8 @@
 import { closeSync } from 'node:fs';
 import { join } from 'node:path';
 import { CTL_SOCKET } from '../../protocol/paths.ts';
-import { pidfdKill, pidfdOpen } from '../../sys/process.ts';
+import { pidfdKill, pidfdOpen, SIGKILL } from '../../sys/process.ts';
 import { listenerOf } from '../../sys/socket.ts';
-
-const SIGKILL = 9;
 
 /** Kills the shim that listens in `run`. False when none does. */
 export function killShim(run: string): boolean {
