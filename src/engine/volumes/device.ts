@@ -32,7 +32,8 @@ export interface DeviceOptions {
 
 /** @throws SystemFault in Docker's words, without a password */
 export async function mountDevice({ type, device, o }: DeviceOptions, target: string): Promise<void> {
-  const { flags, data } = parse(BY_ADDRESS.test(type) ? await withAddress(o) : o);
+  const refusal = (words: string): SystemFault => new SystemFault(`error while mounting volume '${target}': ${words}`);
+  const { flags, data } = parse(BY_ADDRESS.test(type) ? await withAddress(o, refusal) : o);
   try {
     mount(device, target, type, flags & ~PROPAGATION, data);
     if (flags & PROPAGATION) mount('none', target, null, flags & (PROPAGATION | MS.REC));
@@ -40,7 +41,7 @@ export async function mountDevice({ type, device, o }: DeviceOptions, target: st
   } catch (error) {
     const shown = data.split(',').map((option) => option.replace(SECRET, '$1=********')).join(',');
     const words = [`mount ${device}:${target}`, ...(flags ? [`flags: 0x${flags.toString(16)}`] : []), ...(shown ? [`data: ${shown}`] : [])].join(', ');
-    throw new SystemFault(`error while mounting volume '${target}': failed to mount local volume: ${words}: ${reason(error)}`);
+    throw refusal(`failed to mount local volume: ${words}: ${reason(error)}`);
   }
 }
 
@@ -56,13 +57,13 @@ export function parse(options: string): { flags: number; data: string } {
   return { flags, data: data.join(',') };
 }
 
-async function withAddress(options: string): Promise<string> {
+async function withAddress(options: string, refusal: (words: string) => SystemFault): Promise<string> {
   const [, name] = /(?:^|,)addr=([^,]+)/.exec(options) ?? [];
   if (name === undefined || isIP(name) !== 0) return options;
   try {
     return options.replace(`addr=${name}`, `addr=${(await lookup(name)).address}`);
   } catch {
-    throw new SystemFault(`error resolving passed in network volume address: lookup ${name}: no such host`);
+    throw refusal(`error resolving passed in network volume address: lookup ${name}: no such host`);
   }
 }
 
