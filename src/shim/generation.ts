@@ -140,7 +140,7 @@ function requireDonors({ donors = [] }: ShimSpec): void {
   if (!donors.every(({ pid, startTime }) => isAlive(pid, startTime))) throw new Error('failed to join namespaces: the container that they are of is not running');
 }
 
-// The end of a run does not wait for it, nor fail by it: a next one of the same id that is in the way of it says so itself.
+// The end of a run does not wait for it, nor fail by it: a next run in whose way that is says so itself.
 const deleteByForce = (runtime: Runtime, complain: Complain): Promise<void> =>
   runtime.delete({ force: true }).catch((error: unknown) => complain('the runtime does not forget the container', error));
 

@@ -40,7 +40,8 @@ export class TestEngine implements AsyncDisposable {
   readonly #owner: Owner;
   #daemon: ChildProcess | undefined;
 
-  constructor(readonly root: string, private readonly bip: string) {
+  /** @param netns name of the network namespace that it lives in, if not the test's */
+  constructor(readonly root: string, private readonly bip: string, private readonly netns?: string) {
     this.socket = join(root, 'h.sock');
     this.execRoot = join(root, 'run');
     this.#owner = ownerOf(root);
@@ -50,7 +51,8 @@ export class TestEngine implements AsyncDisposable {
   /** @param variables for its environment: a fault, say */
   async startAgain(variables: Record<string, string> = {}): Promise<void> {
     const log = openSync(join(this.root, 'log'), 'a');
-    this.#daemon = spawn(holdfastd, ['--host', `unix://${this.socket}`, '--data-root', join(this.root, 'data'), '--exec-root', this.execRoot, '--bip', this.bip, ...POOL], { stdio: ['ignore', log, log], env: { ...process.env, HOLDFAST_CHECK_ANSWERS: '1', ...variables } });
+    const [program, ...args] = this.#within(holdfastd, '--host', `unix://${this.socket}`, '--data-root', join(this.root, 'data'), '--exec-root', this.execRoot, '--bip', this.bip, ...POOL);
+    this.#daemon = spawn(program!, args, { stdio: ['ignore', log, log], env: { ...process.env, HOLDFAST_CHECK_ANSWERS: '1', ...variables } });
     closeSync(log);
     await until(async () => {
       if (this.#daemon!.exitCode !== null || this.#daemon!.signalCode !== null) throw new Error(`the daemon ended:\n${readFileSync(join(this.root, 'log'), 'utf8').slice(-2000)}`);
@@ -111,7 +113,8 @@ export class TestEngine implements AsyncDisposable {
   }
 
   curl = async (url: string): Promise<string> => {
-    const { stdout, exitCode } = await this.#run('curl', ['-sS', '-m', '3', url]).result;
+    const [program, ...args] = this.#within('curl', '-sS', '-m', '3', url);
+    const { stdout, exitCode } = await this.#run(program!, args).result;
     if (exitCode !== 0) throw new Error(`curl ${url}: ${exitCode}`);
     return stdout;
   };
@@ -157,6 +160,8 @@ export class TestEngine implements AsyncDisposable {
     await attempt(() => rmSync(this.root, { recursive: true, force: true }));
     if (wrong.length > 0) throw new Error(wrong.map((error) => (error instanceof Error ? error.message : String(error))).join('\n'));
   }
+
+  #within = (...command: string[]): string[] => (this.netns === undefined ? command : ['nsenter', `--net=/run/netns/${this.netns}`, ...command]);
 
   // As a client would: what remains then is the engine's fault.
   async #empty(): Promise<void> {
@@ -267,10 +272,10 @@ function endNow(pid: number): string {
   }
 }
 
-/** Starts a daemon with `busybox:latest` in it. `dataBytes`: its data root is a disk of its own, of this size. */
-export async function startEngine({ dataBytes }: { dataBytes?: number } = {}): Promise<TestEngine> {
+/** Starts a daemon with `busybox:latest` in it. `dataBytes`: its data root is a disk of its own, of this size. `netns`: it lives in this network namespace. */
+export async function startEngine({ dataBytes, netns }: { dataBytes?: number; netns?: string } = {}): Promise<TestEngine> {
   const subnet = (process.pid + count++) % 200;
-  const engine = new TestEngine(mkdtempSync(TEMPORARY), `${BRIDGES}.${subnet}.1/24`);
+  const engine = new TestEngine(mkdtempSync(TEMPORARY), `${BRIDGES}.${subnet}.1/24`, netns);
   if (dataBytes !== undefined) {
     mkdirSync(join(engine.root, 'data'));
     execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${dataBytes}`, 'tmpfs', join(engine.root, 'data')]);
