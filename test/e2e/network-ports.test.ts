@@ -131,6 +131,21 @@ describe('a port that is taken', () => {
     await done('start', 'late');
   });
 
+  test.each([['tcp', '::', '[::]'], ['udp', '0.0.0.0', '0.0.0.0'], ['udp', '::', '[::]'], ['tcp', '127.0.0.1', '0.0.0.0']] as const)('by another process, %s on %s: refused, and nothing of it stays', async (protocol, address, told) => {
+    const other: { close(): unknown } = protocol === 'udp'
+      ? await new Promise<ReturnType<typeof createSocket>>((resolve) => { const socket = createSocket({ type: address === '::' ? 'udp6' : 'udp4', ipv6Only: address === '::' }); socket.bind(BASE, address, () => resolve(socket)); })
+      : await new Promise<ReturnType<typeof createServer>>((resolve) => { const server = createServer().listen({ port: BASE, host: address, ipv6Only: address === '::' }, () => resolve(server)); });
+    try {
+      const { exitCode, stderr } = await docker('run', '-d', '--name', 'late', '-p', `${BASE}:80/${protocol}`, 'busybox', 'sleep', '100');
+      expect([exitCode, stderr]).toEqual([125, expect.stringContaining(`failed to bind host port for ${told}:${BASE}:`) as string]);
+      expect(stderr).toContain(`:80/${protocol}: address already in use`);
+      expect([(await state('late')).State.Status, (await state('late')).NetworkSettings.Networks['bridge']!.IPAddress, links()]).toEqual(['created', '', []]);
+    } finally {
+      other.close();
+    }
+    await done('start', 'late');
+  });
+
   test('nobody else gets a published one, and it is free again once its container is gone', async () => {
     await web('w0', '-p', `${BASE}:80`);
     const listens = (): boolean => {

@@ -1,5 +1,5 @@
 /** Published ports over every way that leads to them, under conditions that break others: a firewall that forwards nothing, filtered bridges, a dockerd beside us. */
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { busyboxTar } from './busybox.ts';
@@ -68,6 +68,31 @@ afterAll(async () => {
 });
 
 test('by 127.0.0.1, [::1], another host, hairpin, and from the other network', allAnswer);
+
+test('out to another host, by IPv4 and IPv6, under the host’s address; from there nobody comes in', async () => {
+  const [here, there] = [`2001:db8:${unit}::1`, `2001:db8:${unit}::2`];
+  sh(`ip addr add ${here}/64 dev ${FAR}h nodad && ip -n ${FAR} addr add ${there}/64 dev eth0 nodad && ip -n ${FAR} route add default via ${here}`);
+  // Tells each client under which address it came.
+  const server = spawn('nsenter', [`--net=/run/netns/${FAR}`, process.execPath, '-e', "require('net').createServer((s) => s.end(s.remoteAddress)).listen(80, '::', () => console.log('ready'))"], { stdio: ['ignore', 'pipe', 'inherit'] });
+  try {
+    await new Promise((resolve) => server.stdout.once('data', resolve));
+    await done('network', 'create', '--ipv6', 'six');
+    await done('run', '-d', '--name', 'third', '--network', 'six', ...serving('third'));
+    const came = (name: string, address: string): Promise<string> => engine.docker('exec', name, 'sh', '-c', `timeout 5 nc -w 3 ${address} 80 </dev/null`).result.then(({ stdout }) => stdout.trim());
+    await until(async () => (await came('third', THERE)) === `::ffff:${HERE}`);
+    await until(async () => (await came('third', there)) === here);
+    expect(await came('first', THERE)).toBe(`::ffff:${HERE}`);
+    const { six } = ((await engine.api('GET', '/containers/third/json')).json as { NetworkSettings: { Networks: { six: { IPAddress: string; GlobalIPv6Address: string } } } }).NetworkSettings.Networks;
+    for (const address of [six.IPAddress, `[${six.GlobalIPv6Address}]`]) {
+      expect(fetched(`http://${address}/`)).toBe('third');
+      expect(fetched(`http://${address}/`, `ip netns exec ${FAR}`)).toBe('');
+    }
+  } finally {
+    server.kill('SIGKILL');
+    await engine.api('DELETE', '/containers/third?force=1');
+    await engine.api('DELETE', '/networks/six');
+  }
+});
 
 test('with FORWARD DROP and bridges filtered', async () => {
   tried('modprobe br_netfilter');

@@ -140,6 +140,8 @@ describe('making and taking away', () => {
     expect(await listed('name=us')).toEqual(['busy']);
     expect(await listed('driver=null', 'driver=host')).toEqual(['host', 'none']);
     expect(await listed('scope=swarm')).toEqual([]);
+    const prune = async (filters: object): Promise<unknown> => (await engine.api('POST', `/networks/prune?filters=${encodeURIComponent(JSON.stringify(filters))}`)).json;
+    expect([await prune({ label: ['who=you'] }), await prune({ 'label!': ['who'] }), await prune({ until: ['1h'] })]).toEqual([{ NetworksDeleted: null }, { NetworksDeleted: null }, { NetworksDeleted: null }]);
     expect((await engine.api('POST', '/networks/prune')).json).toEqual({ NetworksDeleted: ['idle'] });
     expect((await engine.api('POST', '/networks/prune')).json).toEqual({ NetworksDeleted: null });
   });
@@ -289,6 +291,14 @@ describe('connect and disconnect', () => {
     expect([late.exitCode, late.stderr]).toEqual([125, expect.stringContaining('Address already in use') as string]);
     expect(await connect('n1', `${subnet}.51`)).toEqual([200, '']);
     expect((await place('c2', 'n1')).IPAddress).toBe(`${subnet}.51`);
+    // With aliases, while it runs, and kept over its next start.
+    await sleeper('c3');
+    await done('network', 'connect', '--ip', `${subnet}.60`, '--alias', 'chosen', 'n1', 'c3');
+    expect([await inNetns('c3', 'ip', '-4', 'addr', 'show', 'eth1').then((text) => text.includes(`${subnet}.60/24`)), await resolved('c1', 'chosen')]).toEqual([true, [`${subnet}.60`]]);
+    await done('restart', '-t', '0', 'c3');
+    await done('stop', '-t', '0', 'c3');
+    await done('start', 'c3');
+    expect([(await place('c3', 'n1')).IPAddress, await resolved('c1', 'chosen')]).toEqual([`${subnet}.60`, [`${subnet}.60`]]);
   });
 
   test('refusals in Docker’s words', async () => {
@@ -455,6 +465,26 @@ describe('the daemon dies', () => {
     process.kill(Pid, 'SIGKILL');
     await engine.startAgain();
     await until(async () => (await docker('run', '--rm', '--network', 'tiny', 'busybox', 'true')).exitCode === 0);
+  });
+
+  test('addresses are given back when a container’s process, or its shim with it, is killed under the daemon’s eyes', async () => {
+    await done('network', 'create', '--subnet', `${subnet}.0/30`, 'tiny');
+    const pid = async (): Promise<number> => ((await engine.api('GET', '/containers/aa/json')).json as { State: { Pid: number } }).State.Pid;
+    const status = async (): Promise<string> => ((await engine.api('GET', '/containers/aa/json')).json as { State: { Status: string } }).State.Status;
+    const another = async (): Promise<boolean> => (await docker('run', '--rm', '--network', 'tiny', 'busybox', 'true')).exitCode === 0;
+    await sleeper('aa', '--network', 'tiny');
+    process.kill(await pid(), 'SIGKILL');
+    await until(another);
+    await done('start', 'aa');
+    // A shim's death alone takes no address from a container that lives.
+    for (const shim of engine.shims()) process.kill(shim, 'SIGKILL');
+    expect(await another()).toBe(false);
+    expect([await status(), (await place('aa', 'tiny')).IPAddress]).toEqual(['running', `${subnet}.2`]);
+    const running = await pid();
+    for (const shim of engine.shims()) process.kill(shim, 'SIGKILL');
+    process.kill(running, 'SIGKILL');
+    await until(another);
+    expect((await place('aa', 'tiny')).IPAddress).toBe('');
   });
 
   test('rules that a reload wiped come back, with the daemon and at its start', async () => {
