@@ -190,6 +190,10 @@ export const copyCases: CopyCase[] = [
   { name: 'stopped: into a volume', args: ['exe', 'C:/volume/new'], container: 'stopped' },
   { name: 'stopped: into a sealed volume', args: ['exe', 'C:/ro/new'], container: 'stopped' },
   { name: 'stopped: a link over a file', args: ['link', 'C:/w/exe'], container: 'stopped' },
+  { name: 'stopped: a file in with its owner', args: ['-a', 'file', 'C:/w/new'], container: 'stopped' },
+  { name: 'stopped: a directory out with its owners', args: ['-a', 'C:/w/dir', 'new'], container: 'stopped' },
+  { name: 'stopped: into a volume with its owners', args: ['-a', 'dir', 'C:/volume/new'], container: 'stopped' },
+  { name: 'in: into a volume with its owners', args: ['-a', 'dir', 'C:/volume/new'] },
   { name: 'stopped: what is missing', args: ['C:/w/missing', 'new'], container: 'stopped' },
 
   // The rest of the words.
