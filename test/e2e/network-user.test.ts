@@ -212,6 +212,13 @@ describe('options', () => {
     expect(await get('bb', `[${GlobalIPv6Address}]`)).toBe('aa');
     expect(await get('bb', `[${(await place('ss', 'six')).GlobalIPv6Address}]`)).toBe('ss');
     expect(await place('ss', 'six')).toMatchObject({ IPAddress: '', Gateway: '' });
+    // Addresses of one's choice, at create and while it runs.
+    await done('network', 'create', '--ipv6', '--subnet', 'fd12:3456:789a:1::/64', '--gateway', 'fd12:3456:789a:1::9', 'chosen');
+    await web('cc', '--network', 'chosen', '--ip6', 'fd12:3456:789a:1::77');
+    await done('network', 'connect', '--ip6', 'fd12:3456:789a:1::78', 'chosen', 'bb');
+    expect([(await place('cc', 'chosen')).GlobalIPv6Address, (await place('bb', 'chosen')).GlobalIPv6Address]).toEqual(['fd12:3456:789a:1::77', 'fd12:3456:789a:1::78']);
+    expect(await get('bb', '[fd12:3456:789a:1::77]')).toBe('cc');
+    expect(await inNetns('cc', 'ip', '-6', 'route')).toContain('default via fd12:3456:789a:1::9');
     for (const name of ['aa', 'ss']) {
       const port = /:(\d+)$/m.exec(await done('port', name))![1]!;
       for (const host of ['127.0.0.1', '[::1]']) await until(async () => (await engine.curl(`http://${host}:${port}/`).catch(() => '')).trim() === name);
@@ -330,7 +337,7 @@ describe('connect and disconnect', () => {
 });
 
 describe('names', () => {
-  test('by container name, alias, short id and service name; each network its own; the rest from the host’s servers', async () => {
+  test('by container name, alias, short id and service name; each network its own', async () => {
     await done('network', 'create', 'n1');
     await done('network', 'create', 'n2');
     const id = await web('aa', '--network', 'n1', '--network-alias', 'service');

@@ -1,5 +1,6 @@
-/** A host's firewall is loaded anew, and names' server dies: in a network namespace of the daemon's own, where a test may flush every rule there is. */
-import { execFileSync } from 'node:child_process';
+/** A host's firewall is loaded anew, names' server dies, the host's own servers of names are asked: in a network namespace of the daemon's own, where a test may
+ *  flush every rule there is, and be whom the host asks. */
+import { execFileSync, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
@@ -95,4 +96,29 @@ test('all of it while there is no daemon: the next one puts it back', async () =
   there('nft -f -', CONFIGURATION);
   await engine.startAgain();
   await allWorks();
+});
+
+test('what no container is called is asked of the servers that the host has', async () => {
+  const server = /^nameserver\s+([\d.]+)/m.exec(readFileSync('/etc/resolv.conf', 'utf8'))?.[1];
+  if (server === undefined) throw new Error('this host has no IPv4 server of names');
+  if (!server.startsWith('127.')) there(`ip addr add ${server}/32 dev lo`);
+  // One A record, 192.0.2.9, for whatever is asked (RFC 1035).
+  const answering = `
+    const s = require('dgram').createSocket('udp4');
+    s.on('message', (query, from) => {
+      const end = query.indexOf(0, 12) + 5;
+      const head = Buffer.from([query[0], query[1], 0x81, 0x80, 0, 1, 0, query[end - 3] === 1 ? 1 : 0, 0, 0, 0, 0]);
+      const record = Buffer.from([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 192, 0, 2, 9]);
+      s.send(Buffer.concat([head, query.subarray(12, end), ...(head[7] ? [record] : [])]), from.port, from.address);
+    }).bind(53, process.argv[1], () => console.log('ready'));`;
+  const stub = spawn('nsenter', [`--net=/run/netns/${NETNS}`, process.execPath, '-e', answering, server], { stdio: ['ignore', 'pipe', 'inherit'] });
+  try {
+    await new Promise((resolve) => stub.stdout.once('data', resolve));
+    await until(async () => (await docker('exec', 'neighbour', 'nslookup', 'elsewhere.example')).stdout.includes('192.0.2.9'));
+    expect((await docker('exec', 'neighbour', 'nslookup', 'web')).stdout).toContain(address);
+    expect((await docker('exec', 'locked', 'nslookup', 'elsewhere.example')).stdout).not.toContain('192.0.2.9');
+  } finally {
+    stub.kill('SIGKILL');
+    if (!server.startsWith('127.')) there(`ip addr del ${server}/32 dev lo`);
+  }
 });
