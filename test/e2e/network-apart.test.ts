@@ -148,7 +148,7 @@ s.sendto(head + udp, (target, 0))`;
   };
   /** A question in the ordinary way; what the answer's code is, undefined when none comes. */
   const ASKING_NAME = `
-  const [server, name] = process.argv.slice(1), s = require('dgram').createSocket('udp4');
+  const [server, name] = process.argv.slice(1), s = require('dgram').createSocket(server.includes(':') ? 'udp6' : 'udp4');
   s.on('message', (m) => { console.log(m[3] & 15); process.exit(); });
   s.send(Buffer.concat([Buffer.from([0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0]), ...name.split('.').map((part) => Buffer.concat([Buffer.from([part.length]), Buffer.from(part)])), Buffer.from([0, 0, 1, 0, 1])]), 53, server);
   setTimeout(() => process.exit(), 3000);`;
@@ -161,15 +161,16 @@ s.sendto(head + udp, (target, 0))`;
   const [FOUND, FAILED, UNKNOWN] = [0, 2, 3];
 
   test('out of an internal network none is asked for elsewhere, whatever address a question claims to come from', async () => {
-    await done('network', 'create', '--internal', 'inner');
+    await done('network', 'create', '--internal', '--ipv6', 'inner');
     await done('network', 'create', 'open');
     await sleeper('aa', '--network', 'inner', '--dns', SERVER);
     await sleeper('bb', '--network', 'open', '--dns', SERVER);
     await sleeper('both', '--network', 'open', '--network', 'inner', '--dns', SERVER);
-    const gateway = ((await engine.api('GET', '/networks/inner')).json as { IPAM: { Config: { Gateway: string }[] } }).IPAM.Config[0]!.Gateway;
+    const [gateway, gateway6] = ((await engine.api('GET', '/networks/inner')).json as { IPAM: { Config: { Gateway: string }[] } }).IPAM.Config.map(({ Gateway }) => Gateway) as [string, string];
     const [aa, bb, both] = [await place('aa', 'inner'), await place('bb', 'open'), await inspect('both').then((c) => c.NetworkSettings.Networks)];
     expect(await ask('aa', gateway, 'both')).toBe(FOUND);
     expect(await ask('aa', gateway, 'ordinary.example')).toBe(FAILED);
+    expect([await ask('aa', gateway6, 'both'), await ask('aa', gateway6, 'six.example')]).toEqual([FOUND, FAILED]);
     const sources: Record<string, string> = { stranger: bb.IPAddress, neighbour: both['inner']!.IPAddress, double: both['open']!.IPAddress, nobody: aa.IPAddress.replace(/\d+$/, '250'), foreign: '203.0.113.9' };
     for (const [name, source] of Object.entries(sources)) {
       await forge('aa', source, gateway, `${name}.example`);
@@ -180,6 +181,10 @@ s.sendto(head + udp, (target, 0))`;
     run(...(await within('aa')), 'ip', 'addr', 'add', `${sources['nobody']}/32`, 'dev', 'eth0');
     run(...(await within('aa')), 'ip', 'route', 'replace', gateway, 'dev', 'eth0', 'src', sources['nobody']!);
     expect(await ask('aa', gateway, 'unlisted.example')).toBe(undefined);
+    const nobody6 = aa.GlobalIPv6Address.replace(/[^:]*$/, 'ff99');
+    run(...(await within('aa')), 'ip', 'addr', 'add', `${nobody6}/128`, 'dev', 'eth0', 'nodad');
+    run(...(await within('aa')), 'ip', '-6', 'route', 'replace', gateway6, 'dev', 'eth0', 'src', nobody6);
+    expect(await ask('aa', gateway6, 'unlisted6.example')).toBe(undefined);
     // The server works, and those come after the others.
     expect(await ask('bb', bb.Gateway, 'afterwards.example')).toBe(UNKNOWN);
     expect(await ask('both', bb.Gateway, 'aa')).toBe(FOUND);
