@@ -26,7 +26,7 @@ const MAX_BODY = 64 * 1024 * 1024;
 export type Handler = (call: Call) => Promise<unknown> | unknown;
 
 /** @throws when an answer does not fit the contract */
-export type AnswerCheck = (operation: string, status: number, answer: unknown) => void;
+export type AnswerCheck = (operation: string, status: number, answer: unknown, type?: string) => void;
 
 export class Call {
   readonly query: Record<string, Decoded>;

@@ -102,8 +102,8 @@ function answerErrors(app: FastifyInstance, log: Logger): void {
 /** Loaded for tests only: the validator costs time at start. */
 async function answerCheck(log: Logger): Promise<AnswerCheck> {
   const { misfit, MISFIT } = await import('./answers.ts');
-  return (operation, status, answer) => {
-    const found = misfit(operation, status, answer);
+  return (operation, status, answer, type) => {
+    const found = misfit(operation, status, answer, type);
     if (found === undefined) return;
     log.error({ misfit: found }, MISFIT);
     throw new Error(`${MISFIT}: ${found}`);
@@ -114,10 +114,10 @@ async function answerCheck(log: Logger): Promise<AnswerCheck> {
 function checkRefusals(app: FastifyInstance, check: AnswerCheck): void {
   app.addHook('onSend', (request, reply, payload, done) => {
     const operation = (request.routeOptions.config as { operation?: string }).operation;
-    const isJson = String(reply.getHeader('content-type')).startsWith('application/json');
+    const type = payload ? String(reply.getHeader('content-type')).replace(/;.*/, '') : '';
     if (operation !== undefined && request.method !== 'HEAD' && reply.statusCode !== 304) {
       try {
-        check(operation, reply.statusCode, isJson && payload ? JSON.parse(String(payload)) : undefined);
+        check(operation, reply.statusCode, type === 'application/json' ? JSON.parse(String(payload)) : undefined, type);
       } catch {
         // It is told of, and the client gets what it would get.
       }

@@ -9,7 +9,7 @@ const VOLUME = { name: 'v', driver: 'local', mountpoint: '/v', created: '1700000
 describe('an answer', () => {
   const volume = { Name: 'v', Driver: 'local', Mountpoint: '/v', CreatedAt: '2023-11-14T22:13:20Z', Labels: null, Options: null, Scope: 'local' };
   const { Scope: _, ...without } = volume;
-  test.each<[string, string | undefined, [operation: string, status: number, answer: unknown]]>([
+  test.each<[string, string | undefined, [operation: string, status: number, answer: unknown, type?: string]]>([
     ['that fits', undefined, ['VolumeInspect', 200, volume]],
     ['with a field too many', 'must NOT have additional properties', ['VolumeInspect', 200, { ...volume, More: 1 }]],
     ['with a field too few', "must have required property 'Scope'", ['VolumeInspect', 200, without]],
@@ -17,10 +17,12 @@ describe('an answer', () => {
     ['that is missing', 'it has no JSON, and should', ['VolumeInspect', 200, undefined]],
     ['that is an error', undefined, ['VolumeInspect', 404, { message: 'x' }]],
     ['that is an error of another shape', 'must have required property', ['VolumeInspect', 404, { error: 'x' }]],
+    ['that is an error as text', undefined, ['VolumeInspect', 400, undefined, 'text/plain']],
+    ['as text where JSON is due', 'it has no JSON, and should', ['VolumeInspect', 200, undefined, 'text/plain']],
     ['where none is due', 'the contract has no JSON there', ['VolumeDelete', 204, {}]],
     ['that is rightly missing', undefined, ['VolumeDelete', 204, undefined]],
-  ])('%s', (_name, words, [operation, status, answer]) => {
-    const found = misfit(operation, status, answer);
+  ])('%s', (_name, words, [operation, status, answer, type]) => {
+    const found = misfit(operation, status, answer, type);
     if (words === undefined) expect(found).toBe(undefined);
     else expect(found).toContain(words);
   });
@@ -55,6 +57,7 @@ describe('a daemon under test', () => {
   test('has nothing to say of what fits, refusals too', async () => {
     await api.http.get('/volumes/good').expect(200);
     await api.http.get('/volumes/missing').expect(404, { message: 'get missing: no such volume' });
+    await api.http.get('/v1.23/volumes/good').expect(400);
     await api.http.delete('/volumes/good').expect(204);
     expect(said).toEqual([]);
   });

@@ -10,7 +10,7 @@ interface Place { IPAddress: string; Gateway: string; GlobalIPv6Address: string;
 interface Inspected { State: { Pid: number }; NetworkSettings: { Networks: Record<string, Place> } }
 
 const UNIT = process.pid % 250;
-const PORT = 24_500 + UNIT;
+const PORT = 18_500 + UNIT;
 /** An address of the host that is no bridge's; where it asks for names of elsewhere. */
 const [OUTSIDE, SERVER] = [`198.18.${UNIT}.1`, `127.78.${UNIT}.1`];
 const OUTSIDE6 = `2001:db8:${UNIT}::1`;
@@ -108,12 +108,12 @@ describe('an internal network', () => {
     expect([inner.Gateway, inner.IPv6Gateway]).toEqual(['', '']);
     // As a container with CAP_NET_ADMIN could.
     for (const gateway of gateways) run(...(await within('aa')), 'ip', 'route', 'add', 'default', 'via', gateway!);
-    await ready(spawn(process.execPath, ['-e', `require('net').createServer((s) => s.end('host')).listen(${PORT + 1000}, '::', () => console.log('ready'))`], { stdio: ['ignore', 'pipe', 'inherit'] }));
+    await ready(spawn(process.execPath, ['-e', `require('net').createServer((s) => s.end('host')).listen(${PORT + 300}, '::', () => console.log('ready'))`], { stdio: ['ignore', 'pipe', 'inherit'] }));
     const both = (address: string, port: number): Target[] => [['tcp', address, port], ['udp', address, port]];
     const neighbours = [inner.IPAddress, inner.GlobalIPv6Address].flatMap((address) => both(address, 80));
     const elsewhere: Target[] = [...[open.IPAddress, open.GlobalIPv6Address].flatMap((address) => both(address, 80)), ...[OUTSIDE, OUTSIDE6, open.Gateway, open.IPv6Gateway].flatMap((address) => both(address, PORT)),
-      ...[OUTSIDE, OUTSIDE6].map((address): Target => ['tcp', address, PORT + 1000])];
-    expect(await answering('bb', [['tcp', OUTSIDE, PORT], ['udp', OUTSIDE, PORT], ['tcp', OUTSIDE6, PORT], ['tcp', OUTSIDE, PORT + 1000], ['tcp', OUTSIDE6, PORT + 1000]])).toHaveLength(5);
+      ...[OUTSIDE, OUTSIDE6].map((address): Target => ['tcp', address, PORT + 300])];
+    expect(await answering('bb', [['tcp', OUTSIDE, PORT], ['udp', OUTSIDE, PORT], ['tcp', OUTSIDE6, PORT], ['tcp', OUTSIDE, PORT + 300], ['tcp', OUTSIDE6, PORT + 300]])).toHaveLength(5);
     expect(await answering('aa', [...neighbours, ...elsewhere])).toEqual(neighbours);
     expect(await answering('bb', neighbours)).toEqual([]);
   });

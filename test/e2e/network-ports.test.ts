@@ -136,10 +136,11 @@ describe('a port that is taken', () => {
       ? await new Promise<ReturnType<typeof createSocket>>((resolve) => { const socket = createSocket({ type: address === '::' ? 'udp6' : 'udp4', ipv6Only: address === '::' }); socket.bind(BASE, address, () => resolve(socket)); })
       : await new Promise<ReturnType<typeof createServer>>((resolve) => { const server = createServer().listen({ port: BASE, host: address, ipv6Only: address === '::' }, () => resolve(server)); });
     try {
+      const { Options } = (await engine.api('GET', '/networks/bridge')).json as { Options: Record<string, string> };
       const { exitCode, stderr } = await docker('run', '-d', '--name', 'late', '-p', `${BASE}:80/${protocol}`, 'busybox', 'sleep', '100');
       expect([exitCode, stderr]).toEqual([125, expect.stringContaining(`failed to bind host port for ${told}:${BASE}:`) as string]);
       expect(stderr).toContain(`:80/${protocol}: address already in use`);
-      expect([(await state('late')).State.Status, (await state('late')).NetworkSettings.Networks['bridge']!.IPAddress, links()]).toEqual(['created', '', []]);
+      expect([(await state('late')).State.Status, (await state('late')).NetworkSettings.Networks['bridge']!.IPAddress, linksOn(Options['com.docker.network.bridge.name']!)]).toEqual(['created', '', []]);
     } finally {
       other.close();
     }
