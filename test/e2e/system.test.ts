@@ -78,6 +78,18 @@ test('events of a restart, of those that look, and of a prune', async () => {
   expect(events.at(-1)).not.toHaveProperty('id');
 });
 
+test('a container prune takes what does not run, and leaves what does', async () => {
+  const made = (name: string, ...command: string[]): Promise<string> => engine.dockerOutput('run', '-d', '--network', 'none', '--label', 'pruned=1', '--name', name, 'busybox', ...command);
+  const [running, paused, exited] = [await made('stays', 'sleep', '1000'), await made('sleeps', 'sleep', '1000'), await made('ended', 'true')].map((id) => id.trim());
+  const created = (await engine.dockerOutput('create', '--network', 'none', '--label', 'pruned=1', 'busybox', 'true')).trim();
+  await engine.dockerOutput('pause', 'sleeps');
+  await engine.dockerOutput('wait', 'ended');
+  const pruned = await engine.api('POST', `/containers/prune?filters=${encodeURIComponent('{"label":["pruned=1"]}')}`);
+  expect([pruned.status, (pruned.json as { ContainersDeleted: string[] }).ContainersDeleted.sort()]).toEqual([200, [exited, created].sort()]);
+  expect((await engine.dockerOutput('ps', '-aq', '--no-trunc', '--filter', 'label=pruned=1')).trim().split('\n').sort()).toEqual([running, paused].sort());
+  await engine.dockerOutput('rm', '-f', 'stays', 'sleeps');
+});
+
 test('an exec tells its command in the events, and that it ended', async () => {
   await engine.docker('run', '-d', '--name', 'told', 'busybox', 'sleep', '1000').result;
   expect((await engine.docker('exec', 'told', 'sh', '-c', 'exit 3').result).exitCode).toBe(3);

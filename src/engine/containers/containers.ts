@@ -123,14 +123,20 @@ export class Containers {
     await this.#remove(await this.#find(reference), options);
   }
 
+  /** Takes away those that do not run. One that cannot go, because somebody starts or removes it meanwhile say, is left: moby daemon/prune.go. */
   async prune(filters: Map<string, string[]>): Promise<{ deleted: string[]; reclaimed: number }> {
     const deleted: string[] = [];
     let reclaimed = 0;
     for (const c of filterContainers(this.#registry.all(), { all: true, limit: 0, filters }, 'prune')) {
-      const size = await this.parts.snapshots.sizeRw(c.id);
-      await this.#remove(this.#registry.lookup(c.id), { force: false, volumes: false });
-      deleted.push(c.id);
-      reclaimed += size;
+      if (isRunning(c)) continue;
+      try {
+        const size = await this.parts.snapshots.sizeRw(c.id);
+        await this.#remove(this.#registry.lookup(c.id), { force: false, volumes: false });
+        deleted.push(c.id);
+        reclaimed += size;
+      } catch (err) {
+        this.parts.log.warn({ container: c.id, err }, 'could not be pruned');
+      }
     }
     this.parts.events.record({ type: 'container', action: 'prune', actor: '', attributes: { reclaimed: String(reclaimed) }, time: wallNow() });
     return { deleted, reclaimed };
