@@ -53,7 +53,9 @@ export const archiveHandlers: Record<string, Handler> = {
   async ImagePrune(call) {
     const filters = call.filters();
     const dangling = booleanFilter(filters, 'dangling') ?? true;
-    call.json(imagesPruned(await call.engine.images.prune(filters, { dangling })));
+    const gone = new AbortController();
+    call.reply.raw.on('close', () => gone.abort());
+    call.json(imagesPruned(await call.engine.images.prune(filters, { dangling }, gone.signal)));
   },
 };
 

@@ -2,7 +2,7 @@
 import { InvalidParameter, NotImplemented } from '../../engine/errors.ts';
 import type { Handler } from '../call.ts';
 import { booleanFilter, checkFilterKeys } from '../query.ts';
-import { imageDeleted, imageHistory, imageInspect, imageSummary } from '../wire/images.ts';
+import { buildPruned, imageDeleted, imageHistory, imageInspect, imageSummary } from '../wire/images.ts';
 import { pull } from './registry.ts';
 
 const FILTERS = ['dangling', 'label', 'before', 'since', 'until', 'reference'];
@@ -60,5 +60,11 @@ export const imageHandlers: Record<string, Handler> = {
 
   async ImageDelete(call) {
     call.json(imageDeleted(await call.engine.images.remove(call.param('name'), { force: call.flag('force'), noprune: call.flag('noprune') })));
+  },
+
+  // `docker system prune` asks for it too.
+  BuildPrune(call) {
+    call.filters();
+    call.json(buildPruned());
   },
 };

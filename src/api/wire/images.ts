@@ -43,5 +43,8 @@ export const imageDeleted = (deletions: Deletion[]): Schemas['ImageDeleteRespons
 
 export const imagesPruned = ({ deleted, reclaimed }: { deleted: Deletion[]; reclaimed: number }): Schemas['ImagePruneResponse'] => ({ ImagesDeleted: deleted.length > 0 ? deleted : null, SpaceReclaimed: reclaimed });
 
+/** Nothing is built here. */
+export const buildPruned = (): Schemas['BuildPruneResponse'] => ({ CachesDeleted: null, SpaceReclaimed: 0 });
+
 /** Gone since API 1.44. */
 const virtualSize = (image: Image, speaks: Speaks): { VirtualSize?: number } => (speaks('1.44') ? {} : { VirtualSize: image.size });
