@@ -1,4 +1,5 @@
 /** An images part of its own, on a directory of its own, for tests. */
+import { createHash } from 'node:crypto';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -73,6 +74,11 @@ export function place({ unpacker, packer }: Pick<Bundles, 'unpacker' | 'packer'>
 
 /** An entry and its body, or the name of a file and its text. */
 export type Item = [path: string, text: string] | { entry: TarEntry; body?: Buffer };
+
+export const digestOf = (bytes: Buffer): string => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+
+/** A file by that name. */
+export const part = (name: string, body: Buffer | string): Item => ({ entry: newEntry('file', name, { size: Buffer.byteLength(body as string) }), body: Buffer.from(body as string) });
 
 /** A tar archive. */
 export function archive(...items: Item[]): Buffer {

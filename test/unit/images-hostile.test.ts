@@ -1,29 +1,24 @@
 /** Archives of images and layers that mean harm, hosts without room, and several at once: what is wrong is refused, and nothing is left of it. */
-import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { InvalidParameter, SystemFault } from '../../src/engine/errors.ts';
 import { Downloads } from '../../src/engine/images/downloads.ts';
 import { Endpoints } from '../../src/engine/images/registry/endpoints.ts';
 import { newEntry } from '../../src/engine/images/tar-writer.ts';
 import { mount, unmount } from '../../src/sys/mount.ts';
-import { archive, directory, place, type Item, type Place } from '../support/images.ts';
-import { bundles, type Bundles } from '../support/unpacker.ts';
+import { archive, digestOf, directory, part, place, symlink, type Item, type Place } from '../support/images.ts';
+import { eachInItsPlace } from '../support/places.ts';
+import type { Bundles } from '../support/unpacker.ts';
 
 let built: Bundles;
 let at: Place;
-beforeAll(async () => { built = await bundles(); });
-afterAll(() => built[Symbol.dispose]());
-beforeEach(() => { at = place(built); });
-afterEach(() => at[Symbol.dispose]());
+eachInItsPlace((...own) => ([at, built] = own));
 
-const digestOf = (bytes: Buffer): string => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
 const LAYER = archive(['f', 'x']);
 
-const part = (name: string, body: Buffer | string): Item => ({ entry: newEntry('file', name, { size: Buffer.byteLength(body as string) }), body: Buffer.from(body as string) });
 const config = (changes: object = {}): object => ({ architecture: 'amd64', os: 'linux', rootfs: { type: 'layers', diff_ids: [digestOf(LAYER)] }, ...changes });
 
 /** A docker-archive of one image. */
@@ -47,9 +42,9 @@ function expectNothing(): void {
 describe('an image whose configuration is of the wrong kind is refused: no list of images stumbles upon it', () => {
   test.each<[string, object]>([
     ['created', { created: 7 }], ['author', { author: ['x'] }], ['architecture', { architecture: {} }], ['variant', { variant: 8 }], ['config', { config: 'x' }], ['config', { config: [] }],
-    ['config.Labels', { config: { Labels: ['a'] } }], ['config.Labels.a', { config: { Labels: { a: 1 } } }], ['config.Env', { config: { Env: 'A=b' } }], ['config.Env', { config: { Env: [null] } }],
-    ['config.Cmd', { config: { Cmd: 'sh' } }], ['config.Volumes.v', { config: { Volumes: { v: 1 } } }], ['config.ExposedPorts', { config: { ExposedPorts: 80 } }], ['config.Healthcheck.Test', { config: { Healthcheck: { Test: 'x' } } }],
-    ['config.StopTimeout', { config: { StopTimeout: '10' } }], ['history', { history: {} }], ['history', { history: [null] }], ['history.created', { history: [{ created: 1 }] }], ['container_config.Tty', { container_config: { Tty: 'yes' } }],
+    ['config.Labels', { config: { Labels: ['a'] } }], ['config.Labels.a', { config: { Labels: { a: 1 } } }], ['config.Env', { config: { Env: 'A=b' } }],
+    ['config.Cmd', { config: { Cmd: 7 } }], ['config.Cmd', { config: { Cmd: ['sh', 7] } }], ['config.Entrypoint', { config: { Entrypoint: {} } }], ['config.Volumes.v', { config: { Volumes: { v: 1 } } }], ['config.ExposedPorts', { config: { ExposedPorts: 80 } }], ['config.Healthcheck.Test', { config: { Healthcheck: { Test: 'x' } } }],
+    ['config.StopTimeout', { config: { StopTimeout: '10' } }], ['history', { history: {} }], ['history', { history: [7] }], ['history.created', { history: [{ created: 1 }] }], ['container_config.Tty', { container_config: { Tty: 'yes' } }],
   ])('%s', async (where, changes) => {
     await expect(load(image(config(changes)))).rejects.toThrow(new RegExp(`^invalid image JSON: cannot unmarshal \\w+ into ${where} of type `));
     expectNothing();
@@ -64,6 +59,29 @@ describe('an image whose configuration is of the wrong kind is refused: no list 
     expect(await load(image(config({ created: null, author: null, history: null, config: { Env: null, Labels: null, Healthcheck: null, Cmd: null } })))).toEqual(['Loaded image: loaded:1']);
     expect(list()).toHaveLength(1);
     expect(at.images.history('loaded:1')).toEqual([]);
+  });
+});
+
+describe('an image whose configuration is odd is read as Docker reads it', () => {
+  test.each<[string, object, object]>([
+    ['a string for a list of words', { Cmd: 'sh -c x', Entrypoint: '/run', Shell: 'ash' }, { Cmd: ['sh -c x'], Entrypoint: ['/run'], Shell: ['ash'] }],
+    ['null among strings', { Env: ['A=1', null], Cmd: ['sh', null], Labels: { a: null }, Volumes: { '/v': null } }, { Env: ['A=1', ''], Cmd: ['sh', ''], Labels: { a: '' }, Volumes: { '/v': {} } }],
+    ['names in another case, the last of two', { env: ['A=1'], WORKINGDIR: '/w', cmd: ['one'], Cmd: ['two'] }, { Env: ['A=1'], WorkingDir: '/w', Cmd: ['two'] }],
+    ['what nobody knows, and what JavaScript does', { Memory: 7, __proto__x: 1, Labels: JSON.parse('{"__proto__":"l"}') as object }, { Labels: JSON.parse('{"__proto__":"l"}') as object }],
+  ])('%s', async (_name, written, read) => {
+    const made = image(config({ config: written }));
+    await load(made);
+    const { id, config: found } = at.images.resolve('loaded:1');
+    expect(found.config).toEqual(read);
+    // Its id is that of the bytes as they came.
+    expect(id).toBe(digestOf(Buffer.from(JSON.stringify(config({ config: written })))));
+    expect(at.images.configOf(id)!.toString()).toBe(JSON.stringify(config({ config: written })));
+  });
+
+  test('null for a list, a name, a system', async () => {
+    await load(image(config({ architecture: null, os: null, history: [null, { created: null, created_by: 'x' }] })));
+    expect(at.images.resolve('loaded:1').config).toMatchObject({ architecture: '', os: 'linux' });
+    expect(at.images.history('loaded:1').map(({ CreatedBy }) => CreatedBy)).toEqual(['x', '']);
   });
 });
 
@@ -92,7 +110,7 @@ describe('an archive of images whose documents are of the wrong kind', () => {
     ['an image manifest without a configuration', () => layout(leading('{"layers":[]}'), blob('{"layers":[]}'))],
     ['devices', () => archive({ entry: newEntry('block', 'manifest.json', { major: 8, minor: 0 }) })],
     ['links in a circle', () => archive({ entry: newEntry('symlink', 'manifest.json', { link: Buffer.from('manifest.json') }) })],
-    ['20,001 entries', () => archive(...Array.from({ length: 20_001 }, (_, i): Item => [`f${i}`, '']))],
+    ['20,001 entries', () => archive(...Array.from({ length: 20_001 }, (_, i) => symlink(`l${i}`, 'x')))],
   ])('%s', async (_name, make) => {
     await expect(load(make())).rejects.toThrow(InvalidParameter);
     expectNothing();

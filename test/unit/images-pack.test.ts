@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createServer } from 'node:net';
 import fc from 'fast-check';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { SystemFault } from '../../src/engine/errors.ts';
 import { newEntry } from '../../src/engine/images/tar-writer.ts';
 import { S_IFBLK, S_IFCHR, makeNode } from '../../src/sys/inode.ts';
@@ -12,17 +12,17 @@ import { mkfifo } from '../../src/sys/file.ts';
 import { unmount } from '../../src/sys/mount.ts';
 import { getXattr, listXattrs, setXattr } from '../support/xattr.ts';
 import { overlay } from '../../src/engine/images/overlay.ts';
-import { archive, directory, place, symlink, type Place } from '../support/images.ts';
-import { bundles, type Bundles } from '../support/unpacker.ts';
+import { archive, directory, symlink, type Place } from '../support/images.ts';
+import { eachInItsPlace } from '../support/places.ts';
+import type { Bundles } from '../support/unpacker.ts';
 import { until } from '../e2e/until.ts';
 
 let built: Bundles;
 let at: Place;
 let root: string;
-beforeAll(async () => { built = await bundles(); });
-afterAll(() => built[Symbol.dispose]());
-beforeEach(() => { at = place(built); root = mkdtempSync(join(tmpdir(), 'holdfast-pack-')); });
-afterEach(() => { at[Symbol.dispose](); rmSync(root, { recursive: true, force: true }); });
+eachInItsPlace((...own) => ([at, built] = own));
+beforeEach(() => { root = mkdtempSync(join(tmpdir(), 'holdfast-pack-')); });
+afterEach(() => rmSync(root, { recursive: true, force: true }));
 
 const capability = Buffer.from('0100000200040000000000000000000000000000', 'hex');
 const make = (...path: string[]): string => {

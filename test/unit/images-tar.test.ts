@@ -184,6 +184,11 @@ describe('headers', () => {
     const body = Buffer.from(text as string);
     return Buffer.concat([header((block) => block.write(flag, 156), newEntry('file', 'p', { size: body.length })), body, bodyPadding(body.length)]);
   };
+  const record = (key: string, value: string): string => {
+    const rest = ` ${key}=${value}\n`;
+    const digits = String(rest.length + String(rest.length).length).length;
+    return `${rest.length + digits}${rest}`;
+  };
   const first = (...blocks: Buffer[]): TarEntry => read(Buffer.concat([...blocks, TRAILER]))[0]!.entry;
 
   test('numbers: base-256, negative times, spaces, nothing', () => {
@@ -203,6 +208,14 @@ describe('headers', () => {
       pax('17 comment=a b c\n12 uid=4242\n12 gid=4343\n', 'g'), header(() => undefined), pax('8 uid=7\n'), header(() => undefined), header(() => undefined), pax('7 uid=\n', 'g'), header(() => undefined), TRAILER,
     ]);
     expect(read(archive).map(({ entry }) => [entry.uid, entry.gid])).toEqual([[4242, 4343], [7, 4343], [4242, 4343], [0, 4343]]);
+  });
+
+  test('global values may have 64 KiB in all, a value that is replaced or taken back no more', () => {
+    const most = pax(record('VENDOR.x', 'x'.repeat(65_536 - 'VENDOR.x'.length)), 'g');
+    const archive = Buffer.concat([most, header(() => undefined), most, header(() => undefined), pax(record('VENDOR.x', ''), 'g'), pax(record('VENDOR.y', 'y'.repeat(60_000)), 'g'), header(() => undefined), TRAILER]);
+    expect(read(archive)).toHaveLength(3);
+    const more = pax(record('VENDOR.x', 'x'.repeat(65_537 - 'VENDOR.x'.length)), 'g');
+    expect(() => read(Buffer.concat([more, header(() => undefined), TRAILER]))).toThrow('global headers of more than 65536 bytes');
   });
 
   test('a v7 directory is a file whose name ends in a slash', () => {
@@ -226,6 +239,7 @@ describe('headers', () => {
     ['a negative size', /a size of -1/, () => header((b) => b.fill(0xff, 124, 136))],
     ['an absurd size', /a size of 9223372036854775807/, () => Buffer.concat([pax('28 size=9223372036854775807\n'), header(() => undefined)])],
     ['a huge pax header', /too long/, () => header((b) => { b.write('x', 156); b.write('77777777777\0', 124); })],
+    ['global headers that never stop', /global headers of more than 65536 bytes/, () => Buffer.concat(Array.from({ length: 3 }, (_, i) => pax(record(`VENDOR.${i}`, 'x'.repeat(30_000)), 'g')))],
     ['an owner that means "leave it"', /owner 4294967295 is out of range/, () => Buffer.concat([pax('18 uid=4294967295\n'), header(() => undefined)])],
     ['a pax record that is too long', /invalid pax header/, () => Buffer.concat([pax('99 path=x\n'), header(() => undefined)])],
     ['a pax record without =', /invalid pax header/, () => Buffer.concat([pax('9 pathxx\n'), header(() => undefined)])],

@@ -3,7 +3,7 @@ import { InvalidParameter } from '../errors.ts';
 import { sha256 } from './digest.ts';
 import type { ImageConfig } from './image.ts';
 import { isDigest } from './reference.ts';
-import { checkForm } from './config-form.ts';
+import { readConfig } from './config-form.ts';
 import type { Staging } from './staging.ts';
 
 /** One image of an archive. */
@@ -93,21 +93,10 @@ function blob(descriptor: Descriptor | undefined): string {
 async function bundled(staging: Staging, name: string, rest: Pick<Bundled, 'layers' | 'names' | 'parent'>): Promise<Bundled> {
   if (name === '') throw new InvalidParameter('invalid manifest: an image without a config');
   const configBytes = await staging.read(name);
-  const config = checkConfig((await staging.json(name)) as Partial<ImageConfig> | null);
+  const config = readConfig(await staging.json(name));
   const { length } = config.rootfs.diff_ids;
   if (rest.layers.length !== length) throw new InvalidParameter(`invalid manifest, layers length mismatch: expected ${rest.layers.length}, got ${length}`);
   return { id: sha256(configBytes), config, configBytes, ...rest };
-}
-
-/** @throws InvalidParameter for what is no image configuration */
-export function checkConfig(config: Partial<ImageConfig> | null): ImageConfig {
-  if (!config?.rootfs) throw new InvalidParameter('invalid image JSON, no RootFS key');
-  checkForm(config);
-  const diffIds = config.rootfs.diff_ids ?? [];
-  if (!Array.isArray(diffIds) || !diffIds.every((id) => typeof id === 'string' && isDigest(id))) throw new InvalidParameter('invalid image JSON: diff_ids are no digests');
-  const { os = 'linux', architecture = '' } = config;
-  if (os !== '' && os !== 'linux') throw new InvalidParameter(`cannot load ${os} image on linux`);
-  return { ...config, os: os || 'linux', architecture, rootfs: { type: 'layers', diff_ids: diffIds } };
 }
 
 function text(value: unknown): string {

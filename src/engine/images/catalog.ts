@@ -2,9 +2,10 @@
 import type { ImageRow, ImageRows } from '../../store/images.ts';
 import { NotFound } from '../errors.ts';
 import type { NewEvent } from '../events/event.ts';
+import { parseConfig } from './config-form.ts';
 import { chainIds, sha256 } from './digest.ts';
 import { parseMoment, parseRfc3339 } from './go-time.ts';
-import type { Image, ImageConfig } from './image.ts';
+import type { Image } from './image.ts';
 import type { Layers } from './layers.ts';
 import { canonicalString, familiarMatch, familiarName, familiarString, parseAnyReference, parseReference, type Reference, repositoryOf, tagNameOnly } from './reference.ts';
 import { withoutTagIfDigest, type User } from './removal.ts';
@@ -93,7 +94,7 @@ export class Catalog {
 
   /** As the domain sees it; `names` are those to be shown. */
   image(row: ImageRow, names = this.references(row.id)): Image {
-    const config = JSON.parse(row.config.toString()) as ImageConfig;
+    const config = parseConfig(row.config);
     return {
       id: row.id, parent: row.parent, config, created: String((config.created && parseRfc3339(config.created)) || 0n), tagged: row.tagged, size: row.size, chains: row.chains,
       repoTags: names.filter((name) => !name.digest).map(familiarString),
@@ -191,7 +192,7 @@ export class Catalog {
   /** Tells of an image that came from or went to a registry. */
   recordTransfer(id: string, action: 'pull' | 'push', reference: Reference): void {
     const row = this.parts.rows.byId(id);
-    const labels = row ? (JSON.parse(row.config.toString()) as ImageConfig).config?.Labels ?? {} : {};
+    const labels = row ? parseConfig(row.config).config?.Labels ?? {} : {};
     this.parts.events.record({ type: 'image', action, actor: familiarString(reference), attributes: { ...labels, name: familiarName(reference) }, time: this.parts.now() });
   }
 
@@ -214,7 +215,7 @@ export class Catalog {
   // Docker gives the id for the name in all but a tag's event, and no labels of an image that is gone.
   recordEvent(id: string, action: string, name = id): void {
     const row = this.parts.rows.byId(id);
-    const labels = row ? (JSON.parse(row.config.toString()) as ImageConfig).config?.Labels ?? {} : {};
+    const labels = row ? parseConfig(row.config).config?.Labels ?? {} : {};
     this.parts.events.record({ type: 'image', action, actor: id, attributes: { ...labels, name }, time: this.parts.now() });
   }
 }

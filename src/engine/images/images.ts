@@ -9,6 +9,7 @@ import { Catalog, type ImageParts } from './catalog.ts';
 import { applyChanges, type ImageSettings } from './changes.ts';
 import { childConfig, EMPTY_LAYER } from './child.ts';
 import { decompress, detectCompression, peek } from './compression.ts';
+import { parseConfig } from './config-form.ts';
 import { sha256 } from './digest.ts';
 import { formatRfc3339 } from './go-time.ts';
 import { hostArchitecture, machines } from '../architecture.ts';
@@ -84,7 +85,7 @@ export class Images extends Catalog {
       const { chainId, diffId } = await this.parts.layers.addTar(hold, layer, parent.chains);
       faultPoint('image-commit.unpacked');
       const isEmpty = diffId === EMPTY_LAYER;
-      const bytes = childConfig(JSON.parse(this.configOf(parent.id)!.toString()) as ImageConfig, { ...commit, ...(isEmpty ? {} : { diffId }), created: formatRfc3339(BigInt(this.parts.now())) });
+      const bytes = childConfig(parseConfig(this.configOf(parent.id)!), { ...commit, ...(isEmpty ? {} : { diffId }), created: formatRfc3339(BigInt(this.parts.now())) });
       const id = sha256(bytes);
       this.parts.rows.transaction(() => {
         this.insertImage(id, bytes, isEmpty ? parent.chains : [...parent.chains, chainId]);

@@ -2,7 +2,7 @@
 import type { DistributionRows } from '../../store/distribution.ts';
 import { faultPoint } from '../../sys/fault.ts';
 import { EngineError, InvalidParameter, NotFound } from '../errors.ts';
-import { checkConfig } from './bundle.ts';
+import { readConfig } from './config-form.ts';
 import { chainIds } from './digest.ts';
 import type { Downloads, Stage } from './downloads.ts';
 import type { ImageConfig } from './image.ts';
@@ -204,8 +204,8 @@ function diffIdsOf(bytes: Buffer, { layers }: ImageManifest): string[] {
   } catch (error) {
     throw new RegistryLie(`the image's configuration is no JSON: ${(error as Error).message}`);
   }
-  if (config?.os !== undefined && config.os !== '' && config.os !== 'linux') throw new InvalidParameter(`image operating system ${JSON.stringify(config.os)} cannot be used on this platform: operating system is not supported`);
-  const diffIds = checkConfig(config).rootfs.diff_ids;
+  if (config?.os && config.os !== 'linux') throw new InvalidParameter(`image operating system ${JSON.stringify(config.os)} cannot be used on this platform: operating system is not supported`);
+  const diffIds = readConfig(config).rootfs.diff_ids;
   if (diffIds.length !== layers.length) throw new RegistryLie(`the image's configuration has ${diffIds.length} layers, and its manifest ${layers.length}`);
   return diffIds;
 }

@@ -1,6 +1,6 @@
 /** What is asked of a registry besides images: who one is (`docker login`), what a name leads to, what there is (`docker search`). */
 import { EngineError, InvalidParameter, NotFound, Unauthorized, Forbidden } from '../../errors.ts';
-import { checkConfig } from '../bundle.ts';
+import { readConfig } from '../config-form.ts';
 import type { ImageConfig } from '../image.ts';
 import { familiarName, tagNameOnly, type Reference } from '../reference.ts';
 import { ANONYMOUS, type Credentials } from './credentials.ts';
@@ -110,7 +110,7 @@ function platformOf(bytes: Buffer): Platform {
     // No image's: it has no platform to tell.
   }
   const { architecture = '', os = '', variant } = config ? { ...config } : {};
-  if (config?.rootfs) checkConfig({ ...config, os: 'linux' });
+  if (config?.rootfs) readConfig({ ...config, os: 'linux' });
   return { architecture, os, ...(variant ? { variant } : {}) };
 }
 
