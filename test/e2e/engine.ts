@@ -34,14 +34,21 @@ export interface Command {
   result: Promise<{ stdout: string; stderr: string; exitCode: number }>;
 }
 
+/** Of a daemon. */
+interface Place {
+  /** Name of the network namespace that it lives in, if not the test's. */
+  netns?: string;
+  /** More of its command line. */
+  flags?: readonly string[];
+}
+
 export class TestEngine implements AsyncDisposable {
   readonly socket: string;
   readonly execRoot: string;
   readonly #owner: Owner;
   #daemon: ChildProcess | undefined;
 
-  /** @param netns name of the network namespace that it lives in, if not the test's */
-  constructor(readonly root: string, private readonly bip: string, private readonly netns?: string) {
+  constructor(readonly root: string, private readonly bip: string, private readonly place: Place = {}) {
     this.socket = join(root, 'h.sock');
     this.execRoot = join(root, 'run');
     this.#owner = ownerOf(root);
@@ -51,7 +58,7 @@ export class TestEngine implements AsyncDisposable {
   /** @param variables for its environment: a fault, say */
   async startAgain(variables: Record<string, string> = {}): Promise<void> {
     const log = openSync(join(this.root, 'log'), 'a');
-    const [program, ...args] = this.#within(holdfastd, '--host', `unix://${this.socket}`, '--data-root', join(this.root, 'data'), '--exec-root', this.execRoot, '--bip', this.bip, ...POOL);
+    const [program, ...args] = this.#within(holdfastd, '--host', `unix://${this.socket}`, '--data-root', join(this.root, 'data'), '--exec-root', this.execRoot, '--bip', this.bip, ...POOL, ...(this.place.flags ?? []));
     this.#daemon = spawn(program!, args, { stdio: ['ignore', log, log], env: { ...process.env, HOLDFAST_CHECK_ANSWERS: '1', ...variables } });
     closeSync(log);
     await until(async () => {
@@ -161,7 +168,7 @@ export class TestEngine implements AsyncDisposable {
     if (wrong.length > 0) throw new Error(wrong.map((error) => (error instanceof Error ? error.message : String(error))).join('\n'));
   }
 
-  #within = (...command: string[]): string[] => (this.netns === undefined ? command : ['nsenter', `--net=/run/netns/${this.netns}`, ...command]);
+  #within = (...command: string[]): string[] => (this.place.netns === undefined ? command : ['nsenter', `--net=/run/netns/${this.place.netns}`, ...command]);
 
   // As a client would: what remains then is the engine's fault.
   async #empty(): Promise<void> {
@@ -272,10 +279,10 @@ function endNow(pid: number): string {
   }
 }
 
-/** Starts a daemon with `busybox:latest` in it. `dataBytes`: its data root is a disk of its own, of this size. `netns`: it lives in this network namespace. */
-export async function startEngine({ dataBytes, netns }: { dataBytes?: number; netns?: string } = {}): Promise<TestEngine> {
+/** Starts a daemon with `busybox:latest` in it. `dataBytes`: its data root is a disk of its own, of this size. */
+export async function startEngine({ dataBytes, ...place }: { dataBytes?: number } & Place = {}): Promise<TestEngine> {
   const subnet = (process.pid + count++) % 200;
-  const engine = new TestEngine(mkdtempSync(TEMPORARY), `${BRIDGES}.${subnet}.1/24`, netns);
+  const engine = new TestEngine(mkdtempSync(TEMPORARY), `${BRIDGES}.${subnet}.1/24`, place);
   if (dataBytes !== undefined) {
     mkdirSync(join(engine.root, 'data'));
     execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${dataBytes}`, 'tmpfs', join(engine.root, 'data')]);

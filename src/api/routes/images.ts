@@ -34,9 +34,9 @@ export const imageHandlers: Record<string, Handler> = {
   },
 
   async ImageLoad(call) {
-    await call.stream('application/json', async (write) => {
+    await call.stream('application/json', async (write, signal) => {
       try {
-        for await (const line of call.engine.images.load(call.request.raw)) await write(`${JSON.stringify({ stream: `${line}\n` })}\r\n`);
+        for await (const line of call.engine.images.load(call.request.raw, signal)) await write(`${JSON.stringify({ stream: `${line}\n` })}\r\n`);
       } catch (error) {
         const { message } = error as Error;
         await write(`${JSON.stringify({ errorDetail: { message }, error: message })}\r\n`);

@@ -67,6 +67,8 @@ export async function createContainer(parts: Parts, name: string, request: Creat
     hold.release();
     rmSync(directory, { recursive: true, force: true });
     for (const mount of container.mounts.filter((m) => m.anonymous)) await parts.volumes.remove(mount.name, { force: true }).catch(() => undefined);
+    // Removed meanwhile, its image left it the layers.
+    if (!parts.images.find(image.id)) await parts.images.collect();
     throw error;
   } finally {
     hold.release();

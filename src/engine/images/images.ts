@@ -100,15 +100,15 @@ export class Images extends Catalog {
     }
   }
 
-  /** A docker-archive or OCI layout (any compression, several images). Yields Docker's lines, without a newline: `Loaded image: x:1`. */
-  async *load(archive: Readable): AsyncGenerator<string> {
+  /** A docker-archive or OCI layout (any compression, several images). Yields Docker's lines, without a newline: `Loaded image: x:1`. `signal`: nobody waits for it any more. */
+  async *load(archive: Readable, signal?: AbortSignal): AsyncGenerator<string> {
     const { head, all } = await peek(archive);
     // Whatever came before the fault: the sender may listen for the answer only when it has sent all.
     const staging = await Staging.spool(decompress(all, detectCompression(head)), this.#staging()).finally(() => archive.resume());
     const hold = this.parts.layers.hold();
     try {
       faultPoint('load.spooled');
-      yield* loadImages(this, this.parts, staging, hold);
+      yield* loadImages(this, this.parts, { staging, hold, signal });
     } finally {
       hold.release();
       await staging.discard();

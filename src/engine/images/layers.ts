@@ -24,6 +24,20 @@ export interface Hold {
   release(): void;
 }
 
+/** A layer that is being unpacked for whoever wants it. */
+interface Coming {
+  done: Promise<Layer>;
+  /** How many wait for it. */
+  waiting: number;
+  abort: AbortController;
+}
+
+interface Options {
+  /** The diff ID that it must have. */
+  expected?: string;
+  signal?: AbortSignal;
+}
+
 /** Short, so that the mount options of many layers fit into a page. */
 const NAME_BYTES = 5;
 /** Docker's own limit. An image says nothing of how long its list of layers may be. */
@@ -34,7 +48,7 @@ export class Layers {
   readonly #holds = new Set<Hold>();
   readonly #leftOver: Layer[];
   /** Being unpacked, by the chain ID that they must get. */
-  readonly #coming = new Map<string, Promise<Layer>>();
+  readonly #coming = new Map<string, Coming>();
 
   /** `images` is the directory of all that belongs to images. */
   constructor(private readonly rows: LayerRows, images: string, private readonly unpacker: Unpacker, private readonly archives: Archives) {
@@ -71,23 +85,38 @@ export class Layers {
     return hold;
   }
 
-  /** Unpacks the archive in a file onto the layers `below` (chain IDs, lowest first), unless that layer is there: then the file need not be. @throws DigestMismatch */
-  async addFile(hold: Hold, file: () => string, below: string[], expected: string): Promise<Layer> {
+  /**
+   * Unpacks the archive in a file onto the layers `below` (chain IDs, lowest first), unless that layer is there: then the file need not be.
+   * Those who want the same layer share the work; it ends with the last of them, and leaves nothing then.
+   * @throws DigestMismatch
+   */
+  async addFile(hold: Hold, file: () => string, below: string[], expected: string, signal?: AbortSignal): Promise<Layer> {
     const chain = chainId(below.at(-1) ?? '', expected);
     hold.chains.add(chain);
-    // Whoever waited may find that another who waited too has begun again.
-    for (let coming = this.#coming.get(chain); coming; coming = this.#coming.get(chain)) await coming.catch(() => undefined);
-    const known = this.get(chain);
-    if (known) return known;
-    const fd = openSync(file(), 'r');
-    try {
-      const coming = this.#unpack(hold, fd, compressionOf(fd), below, expected);
-      this.#coming.set(chain, coming);
-      return await coming;
-    } finally {
-      this.#coming.delete(chain);
-      closeSync(fd);
+    signal?.throwIfAborted();
+    // Another's file may turn out bad, or be given up: then one's own counts.
+    for (let coming = this.#coming.get(chain); coming; coming = this.#coming.get(chain)) {
+      await awaited(coming, signal).catch(() => undefined);
+      signal?.throwIfAborted();
     }
+    return this.get(chain) ?? awaited(this.#begin(hold, file(), below, expected), signal);
+  }
+
+  #begin(hold: Hold, file: string, below: string[], expected: string): Coming {
+    const chain = chainId(below.at(-1) ?? '', expected);
+    const fd = openSync(file, 'r');
+    const abort = new AbortController();
+    const unpack = async (): Promise<Layer> => {
+      try {
+        return await this.#unpack(hold, fd, compressionOf(fd), below, { expected, signal: abort.signal });
+      } finally {
+        this.#coming.delete(chain);
+        closeSync(fd);
+      }
+    };
+    const coming = { done: Promise.resolve().then(unpack), waiting: 0, abort };
+    this.#coming.set(chain, coming);
+    return coming;
   }
 
   /** Unpacks an archive that is being received. */
@@ -99,7 +128,7 @@ export class Layers {
   /** Unpacks an archive of our own making: whatever its first bytes are, it is not compressed. */
   addTar = (hold: Hold, archive: AsyncIterable<Buffer>, below: string[]): Promise<Layer> => this.#unpack(hold, archive, 'none', below);
 
-  async #unpack(hold: Hold, archive: AsyncIterable<Buffer> | Fd, compression: Compression, below: string[], expected?: string): Promise<Layer> {
+  async #unpack(hold: Hold, archive: AsyncIterable<Buffer> | Fd, compression: Compression, below: string[], { expected, signal }: Options = {}): Promise<Layer> {
     if (below.length >= MAX_DEPTH) throw new InvalidParameter('max depth exceeded');
     const directory = randomBytes(NAME_BYTES).toString('hex');
     this.rows.intend(directory);
@@ -110,7 +139,7 @@ export class Layers {
       mkdirSync(home, { mode: 0o710 });
       mkdirSync(files, { mode: 0o755 });
       faultPoint('layer.directory');
-      const { diffId, size, archiveSize, implicit } = await this.unpacker.unpack(archive, compression, files, home);
+      const { diffId, size, archiveSize, implicit } = await this.unpacker.unpack(archive, compression, { directory: files, home, signal });
       faultPoint('layer.unpacked');
       if (expected !== undefined && diffId !== expected) throw new DigestMismatch(expected, diffId);
       await inheritDirectories(files, implicit, this.lower(below));
@@ -118,6 +147,7 @@ export class Layers {
       return this.#ready(hold, { chainId: chainId(below.at(-1) ?? '', diffId), diffId, parent: below.at(-1) ?? '', directory, size, archiveSize });
     } catch (error) {
       await this.#takeAway(directory);
+      signal?.throwIfAborted();
       throw error;
     }
   }
@@ -161,6 +191,19 @@ export class Layers {
     faultPoint('layer.removed');
     this.rows.delete(directory);
   }
+}
+
+// Whoever leaves as the last ends it, and waits for that.
+function awaited(coming: Coming, signal: AbortSignal | undefined): Promise<Layer> {
+  coming.waiting++;
+  return new Promise((resolve, reject) => {
+    const leave = (): void => {
+      if (--coming.waiting === 0) coming.abort.abort(signal!.reason);
+      else reject(signal!.reason as Error);
+    };
+    signal?.addEventListener('abort', leave, { once: true });
+    coming.done.then(resolve, reject).finally(() => signal?.removeEventListener('abort', leave));
+  });
 }
 
 export class DigestMismatch extends InvalidParameter {

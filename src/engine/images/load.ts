@@ -9,12 +9,19 @@ import { DigestMismatch, type Hold } from './layers.ts';
 import { familiarString, parseReference } from './reference.ts';
 import type { Staging } from './staging.ts';
 
-/** Yields Docker's lines. The layers are held by `hold`. */
-export async function* loadImages(catalog: Catalog, parts: ImageParts, staging: Staging, hold: Hold): AsyncGenerator<string> {
-  const images = await bundledImages(staging, hostArchitecture);
+interface Ask {
+  staging: Staging;
+  /** Holds the layers. */
+  hold: Hold;
+  signal: AbortSignal | undefined;
+}
+
+/** Yields Docker's lines. When `signal` ends it, the images that are whole by then stay, as in Docker. */
+export async function* loadImages(catalog: Catalog, parts: ImageParts, ask: Ask): AsyncGenerator<string> {
+  const images = await bundledImages(ask.staging, hostArchitecture);
   let named = false;
   for (const image of images) {
-    await loadLayers(parts, staging, image, hold);
+    await loadLayers(parts, image, ask);
     const lines = loadImage(catalog, parts, image);
     named = lines.length > 0;
     yield* lines;
@@ -24,11 +31,11 @@ export async function* loadImages(catalog: Catalog, parts: ImageParts, staging: 
   if (!named) for (const { id } of images) yield `Loaded image ID: ${id}`;
 }
 
-async function loadLayers(parts: ImageParts, staging: Staging, image: Bundled, hold: Hold): Promise<void> {
+async function loadLayers(parts: ImageParts, image: Bundled, { staging, hold, signal }: Ask): Promise<void> {
   const chains = chainIds(image.config.rootfs.diff_ids);
   for (const [i, expected] of image.config.rootfs.diff_ids.entries()) {
     try {
-      await parts.layers.addFile(hold, () => staging.file(image.layers[i]!), chains.slice(0, i), expected);
+      await parts.layers.addFile(hold, () => staging.file(image.layers[i]!), chains.slice(0, i), expected, signal);
     } catch (error) {
       if (!(error instanceof DigestMismatch)) throw error;
       throw new InvalidParameter(`invalid diffID for layer ${i}: expected "${error.expected}", got "${error.actual}"`);

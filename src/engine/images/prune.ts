@@ -15,6 +15,8 @@ export async function pruneImages(images: Images, parts: ImageParts, filters: Re
     const names = images.references(id);
     if (dangling && names.some((name) => !name.digest)) continue;
     for (const each of names.length > 0 ? names.map(familiarString) : [id.slice('sha256:'.length)]) {
+      // A pull or a tag may have given it to another meanwhile.
+      if (images.find(each)?.id !== id) continue;
       deleted.push(...(await images.remove(each, { force: false, noprune: false }).catch((error: unknown) => refused(error))));
     }
   }

@@ -57,10 +57,10 @@ export class Puller {
     const { id, changed } = await this.#anywhere(reference, options, signal, (repository) => this.#fetch({ reference, repository, wanted, report, signal }));
     report({ status: `Status: ${changed ? 'Downloaded newer image' : 'Image is up to date'} for ${familiarString(reference)}` });
     this.parts.images.recordTransfer(id, 'pull', reference);
-    // As Docker: there was but one platform to be had, and it is not the one that was asked for.
-    const { config } = this.parts.images.resolve(id);
-    if (options.platform && !matches(config, options.platform)) {
-      report({ status: `WARNING: image with reference ${familiarString(reference)} was found but its platform (${platformText(config)}) does not match the specified platform (${platformText(options.platform)})` });
+    // As Docker: there was but one platform to be had, and it is not the one that was asked for. Somebody may have removed it since.
+    const image = options.platform && this.parts.images.find(id);
+    if (options.platform && image && !matches(image.config, options.platform)) {
+      report({ status: `WARNING: image with reference ${familiarString(reference)} was found but its platform (${platformText(image.config)}) does not match the specified platform (${platformText(options.platform)})` });
     }
   }
 
@@ -175,8 +175,9 @@ class LayerPull {
   async #unpack(hold: ReturnType<Layers['hold']>, i: number, { digest, size }: Descriptor, progress: LayerProgress): Promise<void> {
     progress.bytes('Extracting', 0, size);
     try {
-      await this.parts.layers.addFile(hold, () => this.parts.downloads.file(digest), this.#chains.slice(0, i), this.diffIds[i]!);
+      await this.parts.layers.addFile(hold, () => this.parts.downloads.file(digest), this.#chains.slice(0, i), this.diffIds[i]!, this.#stop.signal);
     } catch (error) {
+      this.#stop.signal.throwIfAborted();
       if (error instanceof DigestMismatch) throw new RegistryLie(`layer ${digest} has diff ID ${error.actual}, and the image's configuration says ${error.expected}`);
       // The client sent no archive: it is not its fault.
       throw error instanceof InvalidParameter ? new RegistryLie(`failed to register layer ${digest}: ${error.message}`) : error;

@@ -11,6 +11,13 @@ import type { Report } from './unpacker.ts';
 
 export type Unpacked = Extract<Report, { ok: true }>;
 
+/** Where a layer's files go, and beside them what belongs to them. */
+interface Place {
+  directory: string;
+  home: string;
+  signal?: AbortSignal | undefined;
+}
+
 const MAX_STDERR = 2000;
 /** What it makes is soon garbage: rarely collected, and by the thread that made it, this costs half as much. */
 const FLAGS = ['--max-semi-space-size=8', '--single-threaded-gc'];
@@ -22,13 +29,14 @@ export class Unpacker {
   /**
    * Unpacks `archive` into the empty directory `directory`; all of it is on disk afterwards, and in `home` its recipe.
    * A stream that turns out bad is still read to its end, behind the caller's back: its sender may listen for the answer only then.
-   * @throws InvalidParameter when the archive is broken or tries to get out, SystemFault when the host fails
+   * @throws InvalidParameter when the archive is broken or tries to get out, SystemFault when the host fails or `signal` ends it: nobody writes then any more
    */
-  async unpack(archive: AsyncIterable<Buffer> | Fd, compression: Compression, directory: string, home: string): Promise<Unpacked> {
+  async unpack(archive: AsyncIterable<Buffer> | Fd, compression: Compression, { directory, home, signal }: Place): Promise<Unpacked> {
     // What this Node cannot decode itself is decoded before the jail: its programs are outside.
     const inside = compression === 'none' || decodesHere(compression);
-    if (typeof archive === 'number' && inside) return outcome(await this.#report(this.#spawn(archive, directory, compression, home)));
-    const stream = typeof archive === 'number' ? createReadStream('', { fd: archive, autoClose: false, start: 0 }) : archive;
+    if (typeof archive === 'number' && inside) return outcome(await this.#report(this.#spawn(archive, directory, compression, home), signal));
+    const file = typeof archive === 'number' ? createReadStream('', { fd: archive, autoClose: false, start: 0 }) : undefined;
+    const stream = file ?? (archive as AsyncIterable<Buffer>);
     const child = this.#spawn('pipe', directory, inside ? compression : 'none', home);
     let fault: unknown;
     feed(inside ? stream : decompress(stream, compression), child.stdin!).catch((error: unknown) => {
@@ -36,10 +44,14 @@ export class Unpacker {
       // Cut off, not complete: the unpacker must not take it for an archive that ends here.
       child.kill('SIGKILL');
     });
-    const report = await this.#report(child).catch((error: unknown) => {
+    try {
+      return outcome(await this.#report(child, signal));
+    } catch (error) {
       throw fault ?? error;
-    });
-    return outcome(report);
+    } finally {
+      // Nobody sends it: the rest need not be read, and its descriptor is about to be closed.
+      file?.destroy();
+    }
   }
 
   #spawn(stdin: 'pipe' | Fd, directory: string, compression: Compression, home: string): ChildProcess {
@@ -53,14 +65,16 @@ export class Unpacker {
     }
   }
 
-  async #report(child: ChildProcess): Promise<Report> {
+  async #report(child: ChildProcess, signal?: AbortSignal): Promise<Report> {
+    const end = (): void => void child.kill('SIGKILL');
+    signal?.addEventListener('abort', end, { once: true });
     const ended = new Promise<string>((resolve, reject) => {
       child.once('error', (error) => reject(new SystemFault(`cannot start the unpacker: ${error.message}`)));
       child.once('exit', (code, signal) => resolve(signal ?? `code ${code}`));
     });
     ended.catch(() => undefined);
     const [words, text] = await Promise.all([collect(child.stderr!, MAX_STDERR), collect(child.stdio[3] as Readable)]);
-    const ending = await ended;
+    const ending = await ended.finally(() => signal?.removeEventListener('abort', end));
     if (text === '') throw new SystemFault(`the unpacker died (${ending}) ${words.trim()}`.trim());
     return JSON.parse(text) as Report;
   }
