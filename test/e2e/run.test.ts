@@ -1,6 +1,7 @@
 /** `docker run` and what belongs to it, with the stock CLI. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startEngine, type TestEngine } from './engine.ts';
+import { opened } from './http.ts';
 import { until } from './until.ts';
 
 let engine: TestEngine;
@@ -86,9 +87,22 @@ describe('docker run', () => {
     expect((await run.result).stdout).toMatch(/^[0-9a-f]{32} /);
   });
 
-  test('--rm leaves nothing', async () => {
-    await sh('true', '--name', 'gone');
-    await until(async () => (await docker('inspect', 'gone')).exitCode !== 0);
+  test('--rm leaves nothing when it has ended: not its name, its volumes, its hold on the image', async () => {
+    for (let round = 0; round < 5; round++) {
+      const image = (await engine.api('POST', `/commit?container=${(await docker('create', 'busybox', 'true')).stdout.trim()}&repo=once`)).status;
+      expect(image).toBe(201);
+      const made = await engine.api('POST', '/containers/create?name=gone', { Image: 'once', Cmd: ['true'], HostConfig: { AutoRemove: true, NetworkMode: 'none', Binds: ['once:/x'] } });
+      const { Id } = made.json as { Id: string };
+      const wait = await opened(engine.socket, 'POST', `/containers/${Id}/wait?condition=removed`);
+      await engine.api('POST', `/containers/${Id}/start`);
+      expect((await wait.answer).json).toEqual({ StatusCode: 0 });
+      // At once, whoever asks.
+      const [inspected, name, volume, once] = await Promise.all([
+        engine.api('GET', `/containers/${Id}/json`), engine.api('POST', '/containers/create?name=gone', { Image: 'busybox', Cmd: ['true'] }), engine.api('DELETE', '/volumes/once'), engine.api('DELETE', '/images/once'),
+      ]);
+      expect([inspected.status, name.status, volume.status, once.status]).toEqual([404, 201, 204, 200]);
+      await docker('container', 'prune', '-f');
+    }
   });
 
   test('a terminal: size, echo, line ends', async () => {

@@ -280,10 +280,11 @@ export class Containers {
   }
 
   async #removeInTurn(s: Supervisor, options: { force: boolean; volumes: boolean }): Promise<void> {
-    await removeContainer(s, this.parts, this.#lifecycle, options);
-    this.#registry.drop(s);
-    // Its image was removed before it: nobody else needs those layers.
-    if (!this.parts.images.find(s.container.imageId)) await this.parts.images.collect();
+    await removeContainer(s, this.parts, this.#lifecycle, options, async () => {
+      this.#registry.drop(s);
+      // Its image was removed before it: nobody else needs those layers.
+      if (!this.parts.images.find(s.container.imageId)) await this.parts.images.collect();
+    });
   }
 
   // After `final`: what the run held is given back, and an --rm container goes.

@@ -137,8 +137,7 @@ export class Registry {
     try {
       await s.serial.run(async () => {
         if (c.phase === 'removing') {
-          await removeContainer(s, this.parts, this.lifecycle, { force: true, volumes: c.hostConfig.AutoRemove });
-          return this.drop(s);
+          return removeContainer(s, this.parts, this.lifecycle, { force: true, volumes: c.hostConfig.AutoRemove }, () => this.drop(s));
         }
         if (c.state.status === 'starting' && s.link) {
           // The daemon that began this start is dead, and its client knows nothing of it.
@@ -149,8 +148,7 @@ export class Registry {
         if (!c.state.final) return;
         if (c.netns !== '' || c.ports.length > 0 || mountsUnder(this.parts.paths.run(c.id)).length > 0) await this.lifecycle.tearDown(s);
         if (c.hostConfig.AutoRemove && c.state.gen > 0 && !isOfEarlierBoot(c.state)) {
-          await removeContainer(s, this.parts, this.lifecycle, { force: true, volumes: true });
-          this.drop(s);
+          await removeContainer(s, this.parts, this.lifecycle, { force: true, volumes: true }, () => this.drop(s));
         }
       });
     } catch (err) {

@@ -33,8 +33,8 @@ export function markRemoving(s: Supervisor, parts: Parts): void {
   parts.rows.setPhase(s.container.id, 'removing');
 }
 
-/** Kills it if it must, waits for the proof of its death, and takes everything away. */
-export async function removeContainer(s: Supervisor, parts: Parts, lifecycle: Lifecycle, options: RemoveOptions): Promise<void> {
+/** Kills it if it must, waits for the proof of its death, and takes everything away. `drop`: it is no more; who waits for that is told after it. */
+export async function removeContainer(s: Supervisor, parts: Parts, lifecycle: Lifecycle, options: RemoveOptions, drop: () => Promise<void> | void): Promise<void> {
   const c = s.container;
   markRemoving(s, parts);
   try {
@@ -45,6 +45,21 @@ export async function removeContainer(s: Supervisor, parts: Parts, lifecycle: Li
     c.phase = 'dead';
     parts.rows.setPhase(c.id, 'dead');
     throw error instanceof Error ? error : new SystemFault(String(error));
+  }
+  // Last, as in dockerd: `docker run --rm` has ended then, and what comes next may use its name, its image and its volumes.
+  try {
+    await drop();
+  } finally {
+    await s.link?.request({ op: 'removed' }).catch(() => undefined);
+    s.waits.answer(c.state.exitCode);
+    s.retire();
+    for (const directory of cgroupDirectories(shimCgroup(c, parts.config))) {
+      try {
+        rmdirSync(directory);
+      } catch {
+        // The shim may still be inside; the start-up sweep takes empty ones away.
+      }
+    }
   }
 }
 
@@ -73,17 +88,6 @@ async function finishRemoval(s: Supervisor, parts: Parts, lifecycle: Lifecycle, 
   if (options.volumes) {
     for (const mount of anonymous) {
       await parts.volumes.remove(mount.name, { force: true }).catch((err: unknown) => parts.log.debug({ volume: mount.name, err }, 'anonymous volume stays'));
-    }
-  }
-  // Now that nothing of it is left to be found, those who wait for that are told, by the shim and here.
-  await s.link?.request({ op: 'removed' }).catch(() => undefined);
-  s.waits.answer(c.state.exitCode);
-  s.retire();
-  for (const directory of cgroupDirectories(shimCgroup(c, parts.config))) {
-    try {
-      rmdirSync(directory);
-    } catch {
-      // The shim may still be inside; the start-up sweep takes empty ones away.
     }
   }
 }
