@@ -5,6 +5,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { until } from '../e2e/until.ts';
+import { digestOf } from './images.ts';
 
 /** Installed, or unpacked by scripts/test. */
 const PROGRAMS = [process.env.HOLDFAST_REGISTRY ?? '', '/usr/bin/docker-registry', `${process.env.HOLDFAST_CACHE ?? '/var/cache/holdfast'}/docker-registry/usr/bin/docker-registry`];
@@ -15,13 +16,15 @@ export const PASSWORD = 's3cret';
 const HTPASSWD = `${USER}:$2b$04$.EOk8GzPO.5LP/G6MPOo4u5UXcGu/slOehOTqBy7UPwkhK4av2RVK\n`;
 
 export interface TestRegistry extends AsyncDisposable {
-  /** `127.0.0.1:PORT`. */
+  /** `ADDRESS:PORT`. */
   host: string;
   /** Lines of its log: each request is one. */
   log(): string;
 }
 
 interface Options {
+  /** Where it listens: loopback unless given. */
+  address?: string;
   auth?: 'htpasswd' | { realm: string; service: string; issuer: string; certificate: string };
   tls?: { certificate: string; key: string };
 }
@@ -34,7 +37,7 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-export async function startRegistry({ auth, tls }: Options = {}): Promise<TestRegistry> {
+export async function startRegistry({ address = '127.0.0.1', auth, tls }: Options = {}): Promise<TestRegistry> {
   const program = PROGRAMS.find((path) => path !== '' && existsSync(path));
   if (!program) throw new Error('there is no docker-registry here: scripts/test fetches it');
   const root = mkdtempSync(join(tmpdir(), 'holdfast-registry-'));
@@ -44,7 +47,7 @@ export async function startRegistry({ auth, tls }: Options = {}): Promise<TestRe
   // JSON is YAML too.
   writeFileSync(join(root, 'config.yml'), JSON.stringify({
     version: 0.1, log: { level: 'info', accesslog: { disabled: false } }, storage: { filesystem: { rootdirectory: join(root, 'data') }, delete: { enabled: true } },
-    http: { addr: `127.0.0.1:${port}`, ...(tls && { tls: { certificate: tls.certificate, key: tls.key } }) }, ...(auth !== undefined && { auth: auths }),
+    http: { addr: `${address}:${port}`, ...(tls && { tls: { certificate: tls.certificate, key: tls.key } }) }, ...(auth !== undefined && { auth: auths }),
   }));
   let log = '';
   const child: ChildProcess = spawn(program, ['serve', join(root, 'config.yml')], { stdio: ['ignore', 'pipe', 'pipe'], env: { PATH: process.env.PATH, OTEL_TRACES_EXPORTER: 'none' } });
@@ -57,11 +60,37 @@ export async function startRegistry({ auth, tls }: Options = {}): Promise<TestRe
   try {
     await until(() => {
       if (child.exitCode !== null) throw new Error(`docker-registry ended: ${log}`);
-      return /listening on/.test(log) || readFileSync('/proc/net/tcp', 'utf8').includes(`0100007F:${port.toString(16).toUpperCase().padStart(4, '0')} 00000000:0000 0A`);
+      const reversed = address.split('.').reverse().map((byte) => Number(byte).toString(16).padStart(2, '0')).join('');
+      return /listening on/.test(log) || readFileSync('/proc/net/tcp', 'utf8').includes(`${reversed}:${port.toString(16).padStart(4, '0')}`.toUpperCase() + ' 00000000:0000 0A');
     });
   } catch (error) {
     await stop();
     throw error;
   }
-  return { host: `127.0.0.1:${port}`, log: () => log, [Symbol.asyncDispose]: stop };
+  return { host: `${address}:${port}`, log: () => log, [Symbol.asyncDispose]: stop };
+}
+
+interface Descriptor {
+  mediaType: string;
+  digest: string;
+  size: number;
+}
+
+/** Puts a blob into an open registry's repository, as any client may. */
+export async function putBlob(host: string, path: string, bytes: Buffer, mediaType: string): Promise<Descriptor> {
+  const digest = digestOf(bytes);
+  const begun = await fetch(`http://${host}/v2/${path}/blobs/uploads/`, { method: 'POST' });
+  const at = new URL(begun.headers.get('location')!, `http://${host}/`);
+  at.searchParams.set('digest', digest);
+  const { status } = await fetch(at, { method: 'PUT', body: bytes, headers: { 'content-type': 'application/octet-stream' } });
+  if (status !== 201) throw new Error(`a blob was answered with ${status}`);
+  return { mediaType, digest, size: bytes.length };
+}
+
+/** Puts a manifest, or a list of them, there. */
+export async function putManifest(host: string, path: string, tag: string, document: { mediaType: string }): Promise<Descriptor> {
+  const bytes = Buffer.from(JSON.stringify(document));
+  const answer = await fetch(`http://${host}/v2/${path}/manifests/${tag}`, { method: 'PUT', body: bytes, headers: { 'content-type': document.mediaType } });
+  if (answer.status !== 201) throw new Error(`a manifest was answered with ${answer.status}: ${await answer.text()}`);
+  return { mediaType: document.mediaType, digest: digestOf(bytes), size: bytes.length };
 }

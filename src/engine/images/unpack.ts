@@ -35,7 +35,8 @@ export class Unpacker {
     // What this Node cannot decode itself is decoded before the jail: its programs are outside.
     const inside = compression === 'none' || decodesHere(compression);
     if (typeof archive === 'number' && inside) return outcome(await this.#report(this.#spawn(archive, directory, compression, home), signal));
-    const file = typeof archive === 'number' ? createReadStream('', { fd: archive, autoClose: false, start: 0 }) : undefined;
+    // By a descriptor of its own: that one is the caller's to close.
+    const file = typeof archive === 'number' ? createReadStream(`/proc/self/fd/${archive}`) : undefined;
     const stream = file ?? (archive as AsyncIterable<Buffer>);
     const child = this.#spawn('pipe', directory, inside ? compression : 'none', home);
     let fault: unknown;
@@ -49,7 +50,7 @@ export class Unpacker {
     } catch (error) {
       throw fault ?? error;
     } finally {
-      // Nobody sends it: the rest need not be read, and its descriptor is about to be closed.
+      // Nobody sends it: the rest need not be read.
       file?.destroy();
     }
   }

@@ -1,8 +1,8 @@
 /** Where a repository is found: its registry, or a mirror before it; which of them may be spoken to without verified TLS; what certificates they have. */
 import { lookup } from 'node:dns/promises';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { BlockList, isIP } from 'node:net';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { rootCertificates } from 'node:tls';
 import type { Dispatcher } from 'undici';
 import { InvalidParameter, SystemFault } from '../../errors.ts';
@@ -36,7 +36,7 @@ interface TlsOptions {
 }
 
 export class Endpoints {
-  readonly #transports = new Map<string, Promise<Transport>>();
+  readonly #transports = new Map<string, { version: string; transport: Promise<Transport> }>();
   readonly #subnets = new BlockList();
   readonly #names: Set<string>;
 
@@ -60,7 +60,7 @@ export class Endpoints {
     const host = domain === HUB ? HUB_REGISTRY : domain;
     // It also names a directory of certificates: `..` must not.
     if (!isDomain(host)) throw new InvalidParameter(`invalid registry address ${JSON.stringify(host)}`);
-    return this.#once(host, async () => {
+    return this.#once(host, host, async () => {
       const insecure = await this.#isInsecure(host);
       const bases = [new URL(`https://${host}/`), ...(insecure ? [new URL(`http://${host}/`)] : [])];
       return new Transport(bases, await this.#dispatcher(host, insecure), { insecure, isMirror: false });
@@ -68,26 +68,32 @@ export class Endpoints {
   }
 
   close(): void {
-    for (const transport of this.#transports.values()) void transport.then((each) => each.close(), () => undefined);
+    for (const { transport } of this.#transports.values()) void transport.then((each) => each.close(), () => undefined);
   }
 
   #mirror(mirror: string): Promise<Transport> {
     const url = new URL(mirror);
-    return this.#once(mirror, async () => {
+    return this.#once(mirror, url.host, async () => {
       const insecure = url.protocol === 'http:' || (await this.#isInsecure(url.host));
       return new Transport([url], await this.#dispatcher(url.host, insecure), { insecure, isMirror: true });
     });
   }
 
-  // A name that could not be looked up, or certificates that could not be read, may be there the next time.
-  #once(key: string, make: () => Promise<Transport>): Promise<Transport> {
-    let transport = this.#transports.get(key);
-    if (!transport) {
-      transport = make();
-      this.#transports.set(key, transport);
-      transport.catch(() => this.#transports.delete(key));
-    }
+  // A name that could not be looked up, or certificates that could not be read, may be there the next time; so may other certificates.
+  #once(key: string, host: string, make: () => Promise<Transport>): Promise<Transport> {
+    const version = this.#certificates(host).map((path) => `${path} ${statSync(path, { throwIfNoEntry: false })?.mtimeMs}`).join('\n');
+    const known = this.#transports.get(key);
+    if (known?.version === version) return known.transport;
+    const transport = make();
+    this.#transports.set(key, { version, transport });
+    transport.catch(() => this.#transports.delete(key));
     return transport;
+  }
+
+  /** All files in the host's directory, sorted. */
+  #certificates(host: string): string[] {
+    const directory = join(this.options.certificates, host);
+    return existsSync(directory) ? readdirSync(directory).sort().map((name) => join(directory, name)) : [];
   }
 
   async #isInsecure(host: string): Promise<boolean> {
@@ -115,13 +121,12 @@ export class Endpoints {
   }
 
   #tls(host: string, insecure: boolean): TlsOptions {
-    const directory = join(this.options.certificates, host);
-    const names = existsSync(directory) ? readdirSync(directory).sort() : [];
-    const read = (name: string): string => readFileSync(join(directory, name), 'utf8');
-    const own = names.filter((name) => name.endsWith('.crt')).map(read);
-    const certificate = names.find((name) => name.endsWith('.cert'));
+    const files = this.#certificates(host);
+    const read = (path: string): string => readFileSync(path, 'utf8');
+    const own = files.filter((path) => path.endsWith('.crt')).map(read);
+    const certificate = files.find((path) => path.endsWith('.cert'));
     const key = certificate?.replace(/\.cert$/, '.key');
-    if (key !== undefined && !names.includes(key)) throw new SystemFault(`missing key ${key} for client certificate ${certificate}. CA certificates must use the extension .crt`);
+    if (key !== undefined && !files.includes(key)) throw new SystemFault(`missing key ${basename(key)} for client certificate ${basename(certificate!)}. CA certificates must use the extension .crt`);
     const system = SYSTEM_ROOTS.find((path) => existsSync(path));
     const roots = [...(system ? [readFileSync(system, 'utf8')] : rootCertificates), ...(process.env['NODE_EXTRA_CA_CERTS'] && existsSync(process.env['NODE_EXTRA_CA_CERTS']) ? [readFileSync(process.env['NODE_EXTRA_CA_CERTS'], 'utf8')] : [])];
     return { rejectUnauthorized: !insecure, ...(insecure && own.length === 0 ? {} : { ca: [...roots, ...own] }), ...(certificate !== undefined && key !== undefined ? { cert: read(certificate), key: read(key) } : {}) };
