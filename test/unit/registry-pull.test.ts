@@ -13,10 +13,9 @@ import { Endpoints } from '../../src/engine/images/registry/endpoints.ts';
 import type { Platform } from '../../src/engine/images/registry/manifest.ts';
 import { until } from '../e2e/until.ts';
 import { DOCKER_LIST, DOCKER_MANIFEST, FaultyRegistry } from '../support/faulty-registry.ts';
-import { archive, place, type Place } from '../support/images.ts';
-import { bundles, type Bundles } from '../support/unpacker.ts';
+import { archive, type Place } from '../support/images.ts';
+import { eachInItsPlace } from '../support/places.ts';
 
-let built: Bundles;
 let here: Place;
 let registry: FaultyRegistry;
 let puller: Puller;
@@ -28,10 +27,8 @@ const noise = (bytes: number): string => Array.from({ length: bytes }, () => Str
 const LOW = archive(['low', 'l'], ['noise', noise(3_000_000)]);
 const HIGH = archive(['high', 'h']);
 
-beforeAll(async () => void (built = await bundles()));
-afterAll(() => built[Symbol.dispose]());
+eachInItsPlace((at) => (here = at));
 beforeEach(async () => {
-  here = place(built);
   registry = await FaultyRegistry.start();
   puller = makePuller();
   lines = [];
@@ -39,11 +36,10 @@ beforeEach(async () => {
 afterEach(async () => {
   for (const close of closing.splice(0)) close();
   await registry[Symbol.asyncDispose]();
-  here[Symbol.dispose]();
 });
 
-function makePuller({ mirrors = [], certificates = '/nowhere', concurrent = 3 }: { mirrors?: string[]; certificates?: string; concurrent?: number } = {}): Puller {
-  const endpoints = new Endpoints({ mirrors, insecure: [], certificates });
+function makePuller({ mirrors = [], insecure = [], certificates = '/nowhere', concurrent = 3 }: { mirrors?: string[]; insecure?: string[]; certificates?: string; concurrent?: number } = {}): Puller {
+  const endpoints = new Endpoints({ mirrors, insecure, certificates });
   closing.push(() => endpoints.close());
   downloads = new Downloads(join(here.paths.images(), 'downloads'), { concurrent, attempts: 2 });
   return new Puller({ endpoints, downloads, layers: here.layers, images: here.images, rows: here.distribution });
@@ -80,6 +76,27 @@ describe('what comes', () => {
     expect(lines.slice(-2)).toEqual([{ status: `Digest: ${made.digest}` }, { status: `Status: Downloaded newer image for ${app()}` }]);
     expect(here.events.at(-1)).toMatchObject({ type: 'image', action: 'pull', actor: app(), attributes: { name: `${registry.host}/app`, made: 'here' } });
     expect(partial()).toEqual([]);
+  });
+
+  test.each([1, 3])('layers side by side, %i at a time, however many there are', async (concurrent) => {
+    puller = makePuller({ concurrent });
+    const { layers } = registry.image('app', '1', Array.from({ length: 6 }, (_, i) => archive([`f${i}`, String(i)])));
+    const waiting: (() => void)[] = [];
+    let most = 0;
+    registry.fault = (request, response, body) => {
+      if (!layers.some((digest) => isBlob(request.url, digest))) return false;
+      most = Math.max(most, waiting.push(() => response.writeHead(200, { 'content-length': body!.length }).end(body)));
+      return true;
+    };
+    const pulling = pull(app());
+    for (let left = layers.length; left > 0; left--) {
+      await until(() => waiting.length === Math.min(concurrent, left));
+      waiting.shift()!();
+    }
+    await pulling;
+    expect(most).toBe(concurrent);
+    expect(new Set(lines.filter(({ status }) => status === 'Waiting').map(({ id }) => id)).size).toBeGreaterThanOrEqual(layers.length - concurrent);
+    expect(here.images.resolve(app()).chains).toHaveLength(6);
   });
 
   test('what is there costs one HEAD', async () => {
@@ -391,5 +408,10 @@ describe('TLS', () => {
     plain.image('app', '1', [HIGH]);
     await expect(pull(`${plain.host}/app:1`)).rejects.toThrow('http: server gave HTTP response to HTTPS client');
     expect(plain.seen).toEqual([]);
+    for (const insecure of [plain.host, ADDRESS, '10.213.251.0/24']) {
+      puller = makePuller({ insecure: [insecure] });
+      await pull(`${plain.host}/app:1`);
+      await here.images.remove(`${plain.host}/app:1`, { force: false, noprune: false });
+    }
   });
 });

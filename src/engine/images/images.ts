@@ -171,7 +171,7 @@ export class Images extends Catalog {
     if ('untag' in step) {
       rows.removeName(canonicalString(step.untag));
       if (!step.silent) this.recordEvent(step.image, 'untag');
-      return { lines: [untaggedLine(step.untag)], retired: [] };
+      return { lines: [untaggedLine(step.shown ?? step.untag)], retired: [] };
     }
     const chains = rows.byId(step.delete)?.chains ?? [];
     const isUsed = usersOf(step.delete).length > 0;

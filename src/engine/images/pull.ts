@@ -10,7 +10,7 @@ import { hostArchitecture } from '../architecture.ts';
 import type { Images } from './images.ts';
 import { DigestMismatch, type Layers } from './layers.ts';
 import { LayerProgress, type Report } from './progress.ts';
-import { familiarName, familiarString, repositoryOf, shortId, withTag, type Reference } from './reference.ts';
+import { canonicalString, familiarName, familiarString, repositoryOf, shortId, withTag, type Reference } from './reference.ts';
 import type { Credentials } from './registry/credentials.ts';
 import type { Endpoints } from './registry/endpoints.ts';
 import { RegistryLie, RegistryRefusal } from './registry/failure.ts';
@@ -81,16 +81,17 @@ export class Puller {
     const { reference, repository, wanted, report, signal } = ask;
     const { images } = this.parts;
     const asked = reference.digest ?? reference.tag!;
+    const shown = reference.digest === undefined ? asked : canonicalString(withDigest(reference, asked));
     const head = await repository.head(asked, signal);
     const present = head && images.named(withDigest(reference, head.digest));
     if (present && matches(present.config, wanted)) {
-      report({ id: asked, status: `Pulling from ${reference.path}` });
+      report({ id: shown, status: `Pulling from ${reference.path}` });
       report({ status: `Digest: ${head.digest}` });
       return images.adopt({ id: present.id }, [named(reference, head.digest), withDigest(reference, head.digest)]);
     }
     const top = await repository.manifest(head?.digest ?? asked, signal);
     faultPoint('pull.manifest');
-    report({ id: asked, status: `Pulling from ${reference.path}` });
+    report({ id: shown, status: `Pulling from ${reference.path}` });
     const { own, manifest } = await this.#ofPlatform(top, ask);
     checkConfigType(manifest.config, familiarString(reference));
     const bytes = await repository.document(manifest.config, MAX_CONFIG, signal);

@@ -17,7 +17,9 @@ export interface Known {
   usersOf(id: string): User[];
 }
 
-export type Step = { untag: Reference; image: string; /** Docker tells no event of digests that go with their tag. */ silent?: true } | { delete: string };
+export type Step =
+  | { untag: Reference; image: string; /** As it was asked for, where that says more. */ shown?: Reference; /** Docker tells no event of digests that go with their tag. */ silent?: true }
+  | { delete: string };
 
 interface Conflicting {
   hard: boolean;
@@ -53,8 +55,9 @@ class Plan {
     if (!force && user && isSingle(this.#references(id))) {
       throw new Conflict(`conflict: unable to remove repository reference ${JSON.stringify(reference)} (must force) - container ${shortId(user.id)} is using its referenced image ${shortId(id)}`);
     }
-    const name = withoutTagIfDigest(tagNameOnly(parseReference(reference)));
-    this.#untag(id, name);
+    const shown = tagNameOnly(parseReference(reference));
+    const name = withoutTagIfDigest(shown);
+    this.#untag(id, name, { shown });
     if (!name.digest) this.#untagDigests(id, repositoryOf(name));
     if (this.#references(id).length === 0) this.#delete(id, { force, prune: !noprune, quiet: true });
     return this.#steps;
@@ -63,12 +66,12 @@ class Plan {
   // The digests of a repository go with its last tag.
   #untagDigests(id: string, repository: string): void {
     const there = this.#references(id).filter((name) => repositoryOf(name) === repository);
-    if (there.every((name) => name.digest)) for (const name of there) this.#untag(id, name, true);
+    if (there.every((name) => name.digest)) for (const name of there) this.#untag(id, name, { silent: true });
   }
 
-  #untag(image: string, untag: Reference, silent?: true): void {
+  #untag(image: string, untag: Reference, rest: { shown?: Reference; silent?: true } = {}): void {
     this.#untagged.add(canonicalString(untag));
-    this.#steps.push(silent ? { untag, image, silent } : { untag, image });
+    this.#steps.push({ untag, image, ...rest });
   }
 
   #delete(id: string, { force, prune, quiet }: { force: boolean; prune: boolean; quiet: boolean }): void {
