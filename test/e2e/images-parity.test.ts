@@ -25,7 +25,8 @@ let registry: TestRegistry;
 let tmp: string;
 
 beforeAll(async () => {
-  [engine, peer, registry] = await Promise.all([startEngine(), startDockerd({ hostNetwork: true }), startRegistry()]);
+  // It must reach the registry, and leave everybody else's network alone.
+  [engine, peer, registry] = await Promise.all([startEngine(), startDockerd({ hostNetwork: true, flags: ['--iptables=false', '--ip-forward=false'] }), startRegistry()]);
   tmp = mkdtempSync(join(tmpdir(), 'holdfast-parity-'));
   // As `docker save` names them: a parent is told by its id.
   writeFileSync(join(tmp, 'both.tar'), archive(
