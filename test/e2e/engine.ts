@@ -56,7 +56,7 @@ export class TestEngine implements AsyncDisposable {
   }
 
   /** @param variables for its environment: a fault, say */
-  async startAgain(variables: Record<string, string> = {}): Promise<void> {
+  async startAgain(variables: NodeJS.ProcessEnv = {}): Promise<void> {
     const log = openSync(join(this.root, 'log'), 'a');
     const [program, ...args] = this.#within(holdfastd, '--host', `unix://${this.socket}`, '--data-root', join(this.root, 'data'), '--exec-root', this.execRoot, '--bip', this.bip, ...POOL, ...(this.place.flags ?? []));
     this.#daemon = spawn(program!, args, { stdio: ['ignore', log, log], env: { ...process.env, HOLDFAST_CHECK_ANSWERS: '1', ...variables } });
