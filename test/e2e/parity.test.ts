@@ -9,6 +9,10 @@ import { differences } from './parity-differences.ts';
 
 const FEWEST = 120;
 
+/** dockerd looks for a plugin of that name for 15 s: it is asked before all else. */
+const SLOW = ['create: log driver', 'POST /volumes/create {"Name":"x","Driver":"missing"}'];
+
+const begun = new Map<string, Promise<{ status: number; message: string }>>();
 let holdfast: TestEngine;
 let dockerd: Dockerd;
 
@@ -37,6 +41,7 @@ async function refusal(socket: string, bad: BadRequest): Promise<{ status: numbe
 beforeAll(async () => {
   [holdfast, dockerd] = await Promise.all([startEngine(), startDockerd()]);
   await Promise.all([prepare(holdfast.socket), prepare(dockerd.socket)]);
+  for (const bad of badRequests) if (SLOW.includes(bad.name)) begun.set(bad.name, refusal(dockerd.socket, bad));
 });
 
 afterAll(async () => {
@@ -56,7 +61,7 @@ describe('bad requests, on dockerd and on Holdfast', () => {
   for (const bad of badRequests) {
     test(bad.name, async () => {
       const ours = await refusal(holdfast.socket, bad);
-      const theirs = await refusal(dockerd.socket, bad);
+      const theirs = await (begun.get(bad.name) ?? refusal(dockerd.socket, bad));
       const difference = differences[bad.name];
       if (difference) {
         expect(ours, difference.reason).toEqual({ status: difference.status, message: difference.message instanceof RegExp ? expect.stringMatching(difference.message) : difference.message });

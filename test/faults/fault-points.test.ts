@@ -187,6 +187,9 @@ test.each(Object.keys(operations))('%s: killed at each of its points', async (na
     await agreement(operation.leaves, point);
   }
   console.log(`${name}: killed at ${hit.length} of ${points.length} passings, ${seen.size} points`);
-  const names = (all: string[]): string[] => [...new Set(all.map((point) => point.split('#')[0]!))].sort();
-  expect(names(hit), 'points that were never hit').toEqual(names(points));
+  const hitNames = new Set(hit.map((point) => point.split('#')[0]!));
+  const missed = [...seen.keys()].filter((name) => !hitNames.has(name));
+  // What went on in the background at the first look was not the operation's: then the second shows none of it.
+  const again = missed.length > 0 ? await passings(operation) : seen;
+  expect(missed.filter((name) => again.has(name)), 'points that were never hit').toEqual([]);
 }, 300_000);
