@@ -30,8 +30,8 @@ await build({
   banner: { js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);" },
 });
 await build({ ...cjs, entryPoints: [`${root}src/shim/main.ts`], outfile: `${dist}/shim/shim.cjs`, treeShaking: true, minifyWhitespace: true, sourcemap: 'external' });
-// Small processes of their own: the jailed unpacker and packer, the archive worker, the port proxy.
-for (const [entry, name] of [['src/engine/images/unpacker.ts', 'unpacker'], ['src/engine/images/packer.ts', 'packer'], ['src/engine/containers/archive-worker.ts', 'archiver'], ['src/engine/networks/proxy-main.ts', 'port-proxy']]) {
+// Small processes of their own: the jailed unpacker (with a script for its second thread) and packer, the archive worker, the port proxy.
+for (const [entry, name] of [['src/engine/images/unpacker.ts', 'unpacker'], ['src/engine/images/body-writer.ts', 'body-writer'], ['src/engine/images/packer.ts', 'packer'], ['src/engine/containers/archive-worker.ts', 'archiver'], ['src/engine/networks/proxy-main.ts', 'port-proxy']]) {
   await build({ ...cjs, entryPoints: [`${root}${entry}`], outfile: `${dist}/${name}.cjs` });
 }
 const triplet = `linux_${process.arch}`;

@@ -30,5 +30,6 @@ export async function bundles(): Promise<Bundles> {
     });
     return outfile;
   };
+  await add('src/engine/images/body-writer.ts');
   return { directory, unpacker: await add('src/engine/images/unpacker.ts'), packer: await add('src/engine/images/packer.ts'), add, [Symbol.dispose]: () => rmSync(directory, { recursive: true, force: true }) };
 }

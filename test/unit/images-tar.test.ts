@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { BLOCK, checksums, TarError, type TarEntry, type TarType } from '../../src/engine/images/tar.ts';
+import { BLOCK, checksum, signedChecksum, TarError, type TarEntry, type TarType } from '../../src/engine/images/tar.ts';
 import { TarReader } from '../../src/engine/images/tar-reader.ts';
 import { bodyPadding, encodeHeader, newEntry, TRAILER } from '../../src/engine/images/tar-writer.ts';
 import { getXattr, setXattr } from '../support/xattr.ts';
@@ -177,7 +177,7 @@ describe('headers', () => {
   const header = (changes: (header: Buffer) => void, entry = newEntry('file', 'x')): Buffer => {
     const block = Buffer.from(encodeHeader(entry).subarray(-BLOCK));
     changes(block);
-    block.write(`${checksums(block).unsigned.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
+    block.write(`${checksum(block).toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
     return block;
   };
   const pax = (text: string | Buffer, flag = 'x'): Buffer => {
@@ -229,7 +229,7 @@ describe('headers', () => {
 
   test('an old checksum of signed bytes', () => {
     const block = header((each) => each.write('\xe9\xe8', 0, 'latin1'));
-    block.write(`${checksums(block).signed.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
+    block.write(`${signedChecksum(block).toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
     expect(first(block).path).toBe('\xe9\xe8');
   });
 

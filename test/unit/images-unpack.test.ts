@@ -7,7 +7,7 @@ import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { InvalidParameter, SystemFault } from '../../src/engine/errors.ts';
 import type { Layer } from '../../src/engine/images/layers.ts';
-import { checksums } from '../../src/engine/images/tar.ts';
+import { checksum } from '../../src/engine/images/tar.ts';
 import { bodyPadding, encodeHeader, newEntry, TRAILER } from '../../src/engine/images/tar-writer.ts';
 import { getXattr, listXattrs, setXattr } from '../support/xattr.ts';
 import { archive, digestOf, directory, hardlink, place, symlink, type Item, type Place } from '../support/images.ts';
@@ -168,7 +168,7 @@ describe('whatever a registry may hold is written again byte for byte', () => {
   const raw = (entry: Parameters<typeof encodeHeader>[0], change: (header: Buffer) => void, body = Buffer.alloc(0)): Buffer => {
     const header = encodeHeader(entry);
     change(header);
-    header.write(`${checksums(header).unsigned.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
+    header.write(`${checksum(header).toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
     return Buffer.concat([header, body, bodyPadding(body.length)]);
   };
   const open = (...items: Item[]): Buffer => archive(...items).subarray(0, -TRAILER.length);

@@ -6,7 +6,7 @@
  * many were handed over and how many are done. Nothing here may need a file that is outside of the jail.
  */
 import { createHash, type Hash } from 'node:crypto';
-import { closeSync, futimesSync, writeSync } from 'node:fs';
+import { closeSync, futimesSync, readFileSync, writeSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { quote, type TarEntry } from './tar.ts';
 
@@ -38,7 +38,7 @@ const CONTROL = 6;
 const MAX_START_MS = 10_000;
 const MAX_WORDS = 1000;
 
-interface Shared {
+export interface Shared {
   control: Int32Array;
   slabs: SharedArrayBuffer;
   jobs: Float64Array;
@@ -56,16 +56,16 @@ export class Bodies {
   readonly #closes: number[] = Array.from({ length: SLABS }, () => 0);
   readonly #entries: TarEntry[][] = Array.from({ length: SLABS }, () => []);
 
-  /** `script`, started as a thread, is to call `writeBodies` with its workerData; undefined for no thread. */
+  /** `script` is what body-writer.ts was bundled to; undefined for no second thread. */
   constructor(script?: string) {
     this.#shared = {
       control: new Int32Array(new SharedArrayBuffer(4 * CONTROL)), slabs: new SharedArrayBuffer(SLABS * SLAB), jobs: new Float64Array(new SharedArrayBuffer(8 * SLABS * JOBS)), words: new Uint8Array(new SharedArrayBuffer(MAX_WORDS)),
     };
     this.#slabs = slabsOf(this.#shared);
     if (script === undefined) return;
-    // The descriptors that it closes are opened here.
-    new Worker(script, { workerData: this.#shared, trackUnmanagedFds: false });
-    this.#threaded = Atomics.wait(this.#shared.control, READY, 0, MAX_START_MS) !== 'timed-out';
+    // As text: while it starts, a tenth of a second, this thread jails both and begins. The descriptors that it closes are opened here.
+    new Worker(readFileSync(script, 'utf8'), { eval: true, workerData: this.#shared, trackUnmanagedFds: false });
+    this.#threaded = true;
   }
 
   /** Memory for the next bytes of the archive. @throws HostError when the bodies before could not be written */
@@ -149,7 +149,10 @@ export class Bodies {
   // Until so many slabs are done.
   #await(count: number): void {
     const { control } = this.#shared;
-    if (this.#threaded) for (let done; (done = Atomics.load(control, DONE)) < count; ) Atomics.wait(control, DONE, done);
+    if (this.#threaded && count > 0) {
+      if (Atomics.wait(control, READY, 0, MAX_START_MS) === 'timed-out') throw new HostError('the thread that writes files does not start');
+      for (let done; (done = Atomics.load(control, DONE)) < count; ) Atomics.wait(control, DONE, done);
+    }
     this.#check();
   }
 

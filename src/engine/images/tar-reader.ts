@@ -2,7 +2,7 @@
  * Reads tar, incrementally: ustar, pax (with binary values and global headers), GNU and star, old v7.
  * Whatever comes in comes out again, in order: `meta` and `data` together are the archive's bytes.
  */
-import { BLOCK, checksums, FIELDS, padding, quote, TarError, XATTR_PREFIX, type TarEntry, type TarType } from './tar.ts';
+import { BLOCK, checksum, FIELDS, padding, quote, signedChecksum, TarError, XATTR_PREFIX, type TarEntry, type TarType } from './tar.ts';
 
 /** What an archive says, told in its order. Bytes are views of what was pushed. */
 export interface TarSink {
@@ -129,8 +129,7 @@ export class TarReader {
     }
     if (this.#zeroBlocks > 0) throw new TarError('invalid tar header: an entry behind an end-of-archive block');
     const sum = octal(block, 'checksum');
-    const { unsigned, signed } = checksums(block);
-    if (sum !== unsigned && sum !== signed) throw new TarError('invalid tar header: wrong checksum');
+    if (sum !== checksum(block) && sum !== signedChecksum(block)) throw new TarError('invalid tar header: wrong checksum');
 
     const flag = String.fromCharCode(block[FIELDS.type[0]]!);
     if (flag === 'x' || flag === 'g' || flag === 'L' || flag === 'K') {

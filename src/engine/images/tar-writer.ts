@@ -1,5 +1,5 @@
 /** Writes tar entries: ustar, with a pax header before it for what ustar cannot say (long or non-ASCII names, big numbers, fractions of seconds, xattrs). */
-import { BLOCK, checksums, FIELDS, padding, TarError, XATTR_PREFIX, type TarEntry, type TarType } from './tar.ts';
+import { BLOCK, checksum, FIELDS, padding, TarError, XATTR_PREFIX, type TarEntry, type TarType } from './tar.ts';
 
 const FLAGS: Record<TarType, string> = { file: '0', hardlink: '1', symlink: '2', character: '3', block: '4', directory: '5', fifo: '6' };
 const ZEROS = Buffer.alloc(BLOCK);
@@ -89,7 +89,7 @@ function number(header: Buffer, name: keyof typeof FIELDS, value: number): boole
 function seal(header: Buffer, flag: string): void {
   header.write(flag, FIELDS.type[0], 'latin1');
   header.write('ustar\x0000', FIELDS.magic[0], 'latin1');
-  header.write(`${checksums(header).unsigned.toString(8).padStart(6, '0')}\0 `, FIELDS.checksum[0], 'latin1');
+  header.write(`${checksum(header).toString(8).padStart(6, '0')}\0 `, FIELDS.checksum[0], 'latin1');
 }
 
 const floorSeconds = (ns: bigint): number => Number(ns >= 0n ? ns / 1_000_000_000n : -((-ns + 999_999_999n) / 1_000_000_000n));

@@ -7,12 +7,12 @@
  * DIRECTORY exists and is empty. When the report says `ok` everything is on disk.
  */
 import { createReadStream, fstatSync, read, writeSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { isMainThread, workerData } from 'node:worker_threads';
 import { dieWithParent, jailProcess } from '../../sys/jail.ts';
 import { syncFilesystem } from '../../sys/inode.ts';
-import { Bodies, writeBodies } from './bodies.ts';
+import { Bodies } from './bodies.ts';
 import { decompress, type Compression } from './compression.ts';
 import { Extractor } from './extract.ts';
 import { RecipeWriter } from './recipe.ts';
@@ -23,6 +23,7 @@ export type Report =
   | { ok: true; diffId: string; size: number; /** Bytes of the archive, not compressed. */ archiveSize: number; /** Directories that no entry named, one character a byte. */ implicit: string[] }
   | { ok: false; fault: 'archive' | 'host'; message: string };
 
+const BODY_WRITER = join(dirname(fileURLToPath(import.meta.url)), 'body-writer.cjs');
 const STDIN = 0;
 const REPORT = 3;
 const RECIPE = 4;
@@ -35,8 +36,8 @@ const WORTH_A_THREAD = 4 << 20;
 async function main([directory, compression, parent]: string[]): Promise<void> {
   if (!dieWithParent(Number(parent))) return;
   process.umask(0);
-  // Loaded now: nothing can be once the jail is shut.
-  const bodies = new Bodies(isShort() ? undefined : fileURLToPath(import.meta.url));
+  // Read now: nothing can be once the jail is shut.
+  const bodies = new Bodies(isShort() ? undefined : BODY_WRITER);
   jailProcess(directory!);
   let report: Report;
   try {
@@ -130,11 +131,7 @@ class Unpacking implements TarSink {
   }
 }
 
-if (isMainThread) {
-  main(process.argv.slice(2)).catch((error: unknown) => {
-    process.stderr.write(`${(error as Error).stack}\n`);
-    process.exit(1);
-  });
-} else {
-  writeBodies(workerData as Parameters<typeof writeBodies>[0]);
-}
+main(process.argv.slice(2)).catch((error: unknown) => {
+  process.stderr.write(`${(error as Error).stack}\n`);
+  process.exit(1);
+});
