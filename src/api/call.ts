@@ -72,6 +72,13 @@ export class Call {
     void this.reply.code(status).send();
   }
 
+  /** Aborted when the client has left. */
+  gone(): AbortSignal {
+    const gone = new AbortController();
+    this.reply.raw.on('close', () => gone.abort());
+    return gone.signal;
+  }
+
   /** Streams an answer: head flushed at once, `signal` aborts when the client leaves. */
   async stream(contentType: string, work: (write: (bytes: Buffer | string) => Promise<void>, signal: AbortSignal) => Promise<void>, gone = new AbortController()): Promise<void> {
     const { raw } = this.reply;

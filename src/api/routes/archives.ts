@@ -53,9 +53,7 @@ export const archiveHandlers: Record<string, Handler> = {
   async ImagePrune(call) {
     const filters = call.filters();
     const dangling = booleanFilter(filters, 'dangling') ?? true;
-    const gone = new AbortController();
-    call.reply.raw.on('close', () => gone.abort());
-    call.json(imagesPruned(await call.engine.images.prune(filters, { dangling }, gone.signal)));
+    call.json(imagesPruned(await call.engine.images.prune(filters, { dangling }, call.gone())));
   },
 };
 

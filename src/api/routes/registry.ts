@@ -34,9 +34,7 @@ export const registryHandlers: Record<string, Handler> = {
   },
 
   async DistributionInspect(call) {
-    const gone = new AbortController();
-    call.reply.raw.on('close', () => gone.abort());
-    call.json(distributionInspect(await call.engine.registries.inspect(parseReference(call.param('name')), credentials(call), gone.signal)));
+    call.json(distributionInspect(await call.engine.registries.inspect(parseReference(call.param('name')), credentials(call), call.gone())));
   },
 
   async ImageSearch(call) {

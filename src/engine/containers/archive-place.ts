@@ -1,7 +1,7 @@
 /** Puts the entries of an archive into a directory that has content already, as `docker cp` does (moby pkg/archive). Runs in the container's view: see there. */
 import { chmodSync, closeSync, constants, fchmodSync, fchownSync, lchownSync, linkSync, lstatSync, mkdirSync, openSync, rmSync, symlinkSync, writeSync } from 'node:fs';
 import { makeNode, S_IFBLK, S_IFCHR, S_IFIFO, setTimes, setXattrAt } from '../../sys/inode.ts';
-import { clean } from '../images/byte-path.ts';
+import { bytes, clean } from '../images/byte-path.ts';
 import { TarError, type TarEntry } from '../images/tar.ts';
 
 export interface PlaceOptions {
@@ -134,6 +134,5 @@ export class Placer {
 /** What `noOverwriteDirNonDir` refuses. */
 export class PlaceTaken extends Error {}
 
-const bytes = (path: string): Buffer => Buffer.from(path, 'latin1');
 const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? '';
 const timesOf = ({ mtime, atime = mtime }: TarEntry): [bigint, bigint] => [atime, mtime];

@@ -191,9 +191,7 @@ export class Catalog {
 
   /** Tells of an image that came from or went to a registry. */
   recordTransfer(id: string, action: 'pull' | 'push', reference: Reference): void {
-    const row = this.parts.rows.byId(id);
-    const labels = row ? parseConfig(row.config).config?.Labels ?? {} : {};
-    this.parts.events.record({ type: 'image', action, actor: familiarString(reference), attributes: { ...labels, name: familiarName(reference) }, time: this.parts.now() });
+    this.parts.events.record({ type: 'image', action, actor: familiarString(reference), attributes: { ...this.#labelsOf(id), name: familiarName(reference) }, time: this.parts.now() });
   }
 
   /** Within a transaction of the caller's, like the three below. */
@@ -214,9 +212,12 @@ export class Catalog {
 
   // Docker gives the id for the name in all but a tag's event, and no labels of an image that is gone.
   recordEvent(id: string, action: string, name = id): void {
+    this.parts.events.record({ type: 'image', action, actor: id, attributes: { ...this.#labelsOf(id), name }, time: this.parts.now() });
+  }
+
+  #labelsOf(id: string): Record<string, string> {
     const row = this.parts.rows.byId(id);
-    const labels = row ? parseConfig(row.config).config?.Labels ?? {} : {};
-    this.parts.events.record({ type: 'image', action, actor: id, attributes: { ...labels, name }, time: this.parts.now() });
+    return row ? parseConfig(row.config).config?.Labels ?? {} : {};
   }
 }
 

@@ -1,7 +1,8 @@
 /** What a container changed, by comparing its own layer with what lies below (moby pkg/archive/changes.go). Runs jailed (packer.ts). */
 import type { Stats } from 'node:fs';
 import { getXattrAt } from '../../sys/inode.ts';
-import { isOpaque, isWhiteout, look, namesIn } from './pack.ts';
+import { isOpaque, look, namesIn } from './pack.ts';
+import { isWhiteout } from './whiteout.ts';
 
 /** Docker's numbers. */
 const MODIFIED = 0;

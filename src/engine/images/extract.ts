@@ -10,10 +10,9 @@ import { HostError, type Bodies } from './bodies.ts';
 import { bytes, clean, join, nameOf, parentOf } from './byte-path.ts';
 import { LayerTree, makeOpaque, type Times } from './layer-tree.ts';
 import { quote, TarError, type TarEntry } from './tar.ts';
+import { OPAQUE, WHITEOUT } from './whiteout.ts';
 
-const WHITEOUT = '.wh.';
 const WHITEOUT_META = '.wh..wh.';
-const OPAQUE = '.wh..wh..opq';
 /** overlayfs's own marks. An archive may not set them: they are this host's bookkeeping. */
 const OVERLAY_XATTRS = 'trusted.overlay.';
 /** No honest layer has nearly as many device nodes. */

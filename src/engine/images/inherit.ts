@@ -7,6 +7,7 @@ import { open } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { getXattrAt, setTimes } from '../../sys/inode.ts';
+import { isWhiteout, OPAQUE_XATTR } from './whiteout.ts';
 
 const NS_PER_MS = 1_000_000n;
 const AT_ONCE = 100;
@@ -58,10 +59,9 @@ function walk(layer: string, path: string): { found?: Stats; hidden: boolean } {
     found = lstatSync(name, { throwIfNoEntry: false });
     if (!found) return { hidden };
     if (!found.isDirectory()) return end < 0 && !isWhiteout(found) ? { found, hidden: true } : { hidden: true };
-    hidden ||= getXattrAt(name, 'trusted.overlay.opaque')?.toString() === 'y';
+    hidden ||= getXattrAt(name, OPAQUE_XATTR)?.toString() === 'y';
     if (end < 0) return { found, hidden };
   }
 }
 
-const isWhiteout = (found: Stats): boolean => found.isCharacterDevice() && found.rdev === 0;
 const under = (layer: string, path: string): Buffer => Buffer.concat([Buffer.from(layer), Buffer.from(path, 'latin1')]);

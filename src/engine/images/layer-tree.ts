@@ -6,8 +6,8 @@ import { chmodSync, lstatSync, mkdirSync, readdirSync, readlinkSync, realpathSyn
 import { setTimes, setXattrAt } from '../../sys/inode.ts';
 import { bytes, join, nameOf, parentOf } from './byte-path.ts';
 import { quote, TarError } from './tar.ts';
+import { isWhiteout, OPAQUE_XATTR } from './whiteout.ts';
 
-const OPAQUE_XATTR = 'trusted.overlay.opaque';
 const IMPLICIT_MODE = 0o755;
 /** Characters in the names of directories that no entry names: they are reported, and looked for in the layers below. */
 const MAX_IMPLICIT = 8 * 1024 * 1024;
@@ -155,7 +155,6 @@ export const makeOpaque = (path: string): void => setXattrAt(bytes(path), OPAQUE
 
 const shown = (path: string): string => quote(path.slice(1));
 const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? '';
-const isWhiteout = (found: Stats): boolean => found.isCharacterDevice() && found.rdev === 0;
 
 function leadsToDirectory(path: string): boolean {
   try {

@@ -4,12 +4,11 @@
  */
 import { closeSync, constants, fstatSync, lstatSync, openSync, readdirSync, readlinkSync, readSync, type Stats } from 'node:fs';
 import { deviceNumbers, getXattrAt, listXattrsAt } from '../../sys/inode.ts';
+import { bytes, join } from './byte-path.ts';
 import type { TarEntry } from './tar.ts';
 import { bodyPadding, encodeHeader, newEntry } from './tar-writer.ts';
+import { isWhiteout, OPAQUE, OPAQUE_XATTR, WHITEOUT } from './whiteout.ts';
 
-const WHITEOUT = '.wh.';
-const OPAQUE = '.wh..wh..opq';
-export const OPAQUE_XATTR = 'trusted.overlay.opaque';
 const READ_SIZE = 1 << 20;
 const NS_PER_S = 1_000_000_000n;
 /** What became of a file between the look at it and its opening. */
@@ -137,8 +136,6 @@ export function namesIn(directory: string): string[] {
   }
 }
 
-/** overlayfs's mark for a name that is gone. */
-export const isWhiteout = (found: Stats): boolean => found.isCharacterDevice() && found.rdev === 0;
 /** overlayfs's mark for a directory whose lower ones do not count. */
 export const isOpaque = (path: string): boolean => xattr(path, OPAQUE_XATTR)?.toString() === 'y';
 
@@ -169,7 +166,5 @@ function xattr(path: string, name: string): Buffer | undefined {
   }
 }
 
-const bytes = (path: string): Buffer => Buffer.from(path, 'latin1');
-const join = (directory: string, name: string): string => (directory === '/' ? `/${name}` : `${directory}/${name}`);
 const mtimeOf = (found: Stats): bigint => BigInt(Math.floor(found.mtimeMs / 1000)) * NS_PER_S;
 const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? '';
