@@ -9,7 +9,10 @@ export const IMAGE = 'holdfast-bench:latest';
 export class Engine {
   readonly #agent = new http.Agent({ keepAlive: true, maxSockets: 32 });
 
-  constructor(readonly name: string, readonly socket: string) {}
+  constructor(
+    readonly name: string,
+    readonly socket: string,
+  ) {}
 
   /** The answer's body. @throws for a status of 400 and more */
   async call(method: string, path: string, body?: unknown): Promise<string> {
@@ -19,9 +22,21 @@ export class Engine {
   }
 
   /** Sends one request and gives the answer's body on as it comes; resolves at its end. */
-  stream(method: string, path: string, body: unknown, take: (chunk: Buffer) => void, opened: () => void = () => undefined): Promise<void> {
+  stream(
+    method: string,
+    path: string,
+    body: unknown,
+    take: (chunk: Buffer) => void,
+    opened: () => void = () => undefined,
+  ): Promise<void> {
     const payload = body === undefined || Buffer.isBuffer(body) ? body : JSON.stringify(body);
-    const headers = payload === undefined ? {} : { 'Content-Type': Buffer.isBuffer(payload) ? 'application/x-tar' : 'application/json', 'Content-Length': Buffer.byteLength(payload) };
+    const headers =
+      payload === undefined
+        ? {}
+        : {
+            'Content-Type': Buffer.isBuffer(payload) ? 'application/x-tar' : 'application/json',
+            'Content-Length': Buffer.byteLength(payload),
+          };
     return new Promise((resolve, reject) => {
       const request = http.request({ socketPath: this.socket, agent: this.#agent, method, path, headers }, (answer) => {
         opened();
@@ -29,7 +44,11 @@ export class Engine {
         let refusal = '';
         answer.on('data', (chunk: Buffer) => (failed ? (refusal += chunk.toString()) : take(chunk)));
         answer.on('error', reject);
-        answer.on('end', () => (failed ? reject(new Error(`${this.name}: ${method} ${path}: ${answer.statusCode} ${refusal.trim()}`)) : resolve()));
+        answer.on('end', () =>
+          failed
+            ? reject(new Error(`${this.name}: ${method} ${path}: ${answer.statusCode} ${refusal.trim()}`))
+            : resolve(),
+        );
       });
       request.on('error', reject);
       request.end(payload);
@@ -38,25 +57,53 @@ export class Engine {
 
   /** Starts an exec and counts what it writes until its end. */
   async execStream(container: string, command: string[]): Promise<number> {
-    const { Id } = JSON.parse(await this.call('POST', `/containers/${container}/exec`, { Cmd: command, AttachStdout: true, AttachStderr: true })) as { Id: string };
+    const { Id } = JSON.parse(
+      await this.call('POST', `/containers/${container}/exec`, {
+        Cmd: command,
+        AttachStdout: true,
+        AttachStderr: true,
+      }),
+    ) as { Id: string };
     const payload = JSON.stringify({ Detach: false, Tty: false });
     return new Promise((resolve, reject) => {
-      const headers = { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(payload), Connection: 'Upgrade', Upgrade: 'tcp' };
-      const request = http.request({ socketPath: this.socket, agent: false, method: 'POST', path: `/exec/${Id}/start`, headers });
+      const headers = {
+        'Content-Type': 'application/json',
+        'Content-Length': Buffer.byteLength(payload),
+        Connection: 'Upgrade',
+        Upgrade: 'tcp',
+      };
+      const request = http.request({
+        socketPath: this.socket,
+        agent: false,
+        method: 'POST',
+        path: `/exec/${Id}/start`,
+        headers,
+      });
       request.on('upgrade', (_answer, connection: Socket, head: Buffer) => {
         let bytes = head.length;
         connection.on('data', (chunk: Buffer) => (bytes += chunk.length));
         connection.on('end', () => (connection.end(), resolve(bytes)));
         connection.on('error', reject);
       });
-      request.on('response', (answer) => reject(new Error(`${this.name}: exec was not upgraded: ${answer.statusCode}`)));
+      request.on('response', (answer) =>
+        reject(new Error(`${this.name}: exec was not upgraded: ${answer.statusCode}`)),
+      );
       request.on('error', reject);
       request.end(payload);
     });
   }
 
   async create(command: string[], host: Record<string, unknown> = { NetworkMode: 'none' }): Promise<string> {
-    return (JSON.parse(await this.call('POST', '/containers/create', { Image: IMAGE, Cmd: command, Labels: { [LABEL]: '1' }, HostConfig: host })) as { Id: string }).Id;
+    return (
+      JSON.parse(
+        await this.call('POST', '/containers/create', {
+          Image: IMAGE,
+          Cmd: command,
+          Labels: { [LABEL]: '1' },
+          HostConfig: host,
+        }),
+      ) as { Id: string }
+    ).Id;
   }
 
   start = (id: string): Promise<string> => this.call('POST', `/containers/${id}/start`);
@@ -71,7 +118,13 @@ export class Engine {
   /** Resolves with the waiting answer once the engine has taken the wait. */
   waiting(id: string): Promise<{ ended: Promise<void> }> {
     return new Promise((resolve, reject) => {
-      const ended: Promise<void> = this.stream('POST', `/containers/${id}/wait?condition=next-exit`, undefined, () => undefined, () => resolve({ ended }));
+      const ended: Promise<void> = this.stream(
+        'POST',
+        `/containers/${id}/wait?condition=next-exit`,
+        undefined,
+        () => undefined,
+        () => resolve({ ended }),
+      );
       ended.catch(reject);
     });
   }

@@ -8,7 +8,10 @@ import { Engine, IMAGE } from './engine.ts';
 import { LINES_BYTES, LINES_PATH, measures, type Measure } from './measures.ts';
 import { aligned, markdown, table, type Row } from './table.ts';
 
-const { values, positionals } = parseArgs({ allowPositionals: true, options: { rounds: { type: 'string' }, only: { type: 'string' }, markdown: { type: 'boolean' } } });
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { rounds: { type: 'string' }, only: { type: 'string' }, markdown: { type: 'boolean' } },
+});
 const engines = positionals.map((word) => {
   const [, name, socket] = /^([\w.-]+)=(?:unix:\/\/)?(.+)$/.exec(word) ?? [];
   if (!name || !socket) throw new Error(`${word}: NAME=SOCKET is expected`);
@@ -23,7 +26,7 @@ function image(): Buffer {
   const directory = mkdtempSync(join(tmpdir(), 'holdfast-bench-'));
   try {
     const path = join(directory, 'image.tar');
-    writeFileSync(path, execFileSync(process.env['BENCH_IMAGE']!, { maxBuffer: 64 * 1024 * 1024 }));
+    writeFileSync(path, execFileSync(process.env.BENCH_IMAGE!, { maxBuffer: 64 * 1024 * 1024 }));
     writeFileSync(join(directory, LINES_PATH), `${'0123456789'.repeat(10).slice(1)}\n`.repeat(LINES_BYTES / 100 + 1));
     execFileSync('tar', ['-C', directory, '--owner=0', '--group=0', '-rf', path, `.${LINES_PATH}`]);
     return readFileSync(path);
@@ -55,7 +58,10 @@ try {
     process.stderr.write(`${measure.title}…\n`);
     rows.push(await measured(measure));
   }
-  const lines = table(engines.map(({ name }) => name), rows);
+  const lines = table(
+    engines.map(({ name }) => name),
+    rows,
+  );
   console.log(values.markdown ? markdown(lines) : aligned(lines));
 } finally {
   for (const engine of engines) {

@@ -43,9 +43,11 @@ async function rate(engine: Engine, path: string): Promise<number> {
   const until = performance.now() + RATE_MS;
   let count = 0;
   const begin = performance.now();
-  await Promise.all(Array.from({ length: CONNECTIONS }, async () => {
-    for (; performance.now() < until; count++) await engine.call('GET', path);
-  }));
+  await Promise.all(
+    Array.from({ length: CONNECTIONS }, async () => {
+      for (; performance.now() < until; count++) await engine.call('GET', path);
+    }),
+  );
   return (count * 1000) / (performance.now() - begin);
 }
 
@@ -67,69 +69,160 @@ async function logged(engine: Engine): Promise<{ id: string; ms: number }> {
 }
 
 export const measures: Measure[] = [
-  { name: 'create', title: 'create', unit: 'ms', rounds: 15, sample: async (engine) => {
-    let id = '';
-    const ms = await timed(async () => (id = await engine.create(FOREVER, BRIDGE)));
-    await engine.remove(id);
-    return ms;
-  } },
-  { name: 'start-none', title: 'start, no network', unit: 'ms', rounds: 15, sample: (engine) => withContainer(engine, engine.create(FOREVER), (id) => timed(() => engine.start(id))) },
-  { name: 'start-bridge', title: 'start, bridge', unit: 'ms', rounds: 15, sample: (engine) => withContainer(engine, engine.create(FOREVER, BRIDGE), (id) => timed(() => engine.start(id))) },
-  { name: 'run', title: 'create, start, wait, rm', unit: 'ms', rounds: 15, sample: (engine) => timed(async () => {
-    const id = await engine.create(['true'], BRIDGE);
-    const { ended } = await engine.waiting(id);
-    await engine.start(id);
-    await ended;
-    await engine.remove(id);
-  }) },
-  { name: 'exec', title: 'exec `true`, to its end', unit: 'ms', rounds: 15, sample: (engine) => withContainer(engine, engine.run(FOREVER), (id) => timed(() => engine.execStream(id, ['true']))) },
-  { name: 'kill', title: 'kill and wait', unit: 'ms', rounds: 15, sample: (engine) => withContainer(engine, engine.run(FOREVER), async (id) => {
-    const { ended } = await engine.waiting(id);
-    return timed(async () => {
-      await engine.call('POST', `/containers/${id}/kill`);
-      await ended;
-    });
-  }) },
-  { name: 'parallel', title: `${PARALLEL} starts at once, bridge`, unit: 'ms', rounds: 3, sample: async (engine) => {
-    const ids = await Promise.all(Array.from({ length: PARALLEL }, () => engine.create(FOREVER, BRIDGE)));
-    const ms = await timed(() => Promise.all(ids.map((id) => engine.start(id))));
-    await Promise.all(ids.map((id) => engine.remove(id)));
-    return ms;
-  } },
+  {
+    name: 'create',
+    title: 'create',
+    unit: 'ms',
+    rounds: 15,
+    sample: async (engine) => {
+      let id = '';
+      const ms = await timed(async () => (id = await engine.create(FOREVER, BRIDGE)));
+      await engine.remove(id);
+      return ms;
+    },
+  },
+  {
+    name: 'start-none',
+    title: 'start, no network',
+    unit: 'ms',
+    rounds: 15,
+    sample: (engine) => withContainer(engine, engine.create(FOREVER), (id) => timed(() => engine.start(id))),
+  },
+  {
+    name: 'start-bridge',
+    title: 'start, bridge',
+    unit: 'ms',
+    rounds: 15,
+    sample: (engine) => withContainer(engine, engine.create(FOREVER, BRIDGE), (id) => timed(() => engine.start(id))),
+  },
+  {
+    name: 'run',
+    title: 'create, start, wait, rm',
+    unit: 'ms',
+    rounds: 15,
+    sample: (engine) =>
+      timed(async () => {
+        const id = await engine.create(['true'], BRIDGE);
+        const { ended } = await engine.waiting(id);
+        await engine.start(id);
+        await ended;
+        await engine.remove(id);
+      }),
+  },
+  {
+    name: 'exec',
+    title: 'exec `true`, to its end',
+    unit: 'ms',
+    rounds: 15,
+    sample: (engine) =>
+      withContainer(engine, engine.run(FOREVER), (id) => timed(() => engine.execStream(id, ['true']))),
+  },
+  {
+    name: 'kill',
+    title: 'kill and wait',
+    unit: 'ms',
+    rounds: 15,
+    sample: (engine) =>
+      withContainer(engine, engine.run(FOREVER), async (id) => {
+        const { ended } = await engine.waiting(id);
+        return timed(async () => {
+          await engine.call('POST', `/containers/${id}/kill`);
+          await ended;
+        });
+      }),
+  },
+  {
+    name: 'parallel',
+    title: `${PARALLEL} starts at once, bridge`,
+    unit: 'ms',
+    rounds: 3,
+    sample: async (engine) => {
+      const ids = await Promise.all(Array.from({ length: PARALLEL }, () => engine.create(FOREVER, BRIDGE)));
+      const ms = await timed(() => Promise.all(ids.map((id) => engine.start(id))));
+      await Promise.all(ids.map((id) => engine.remove(id)));
+      return ms;
+    },
+  },
   { name: 'ping', title: 'GET /_ping', unit: '/s', rounds: 5, sample: (engine) => rate(engine, '/_ping') },
-  { name: 'inspect', title: 'inspect', unit: '/s', rounds: 5, sample: (engine) => withContainer(engine, engine.run(FOREVER, BRIDGE), (id) => rate(engine, `/containers/${id}/json`)) },
-  { name: 'log-write', title: 'container output into its log', unit: 'MB/s', rounds: 3, sample: async (engine) => {
-    const { id, ms } = await logged(engine);
-    await engine.remove(id);
-    return LINES_BYTES / MB / (ms / 1000);
-  } },
-  { name: 'log-read', title: 'GET logs', unit: 'MB/s', rounds: 3, sample: async (engine) => {
-    const { id } = await logged(engine);
-    let bytes = 0;
-    const ms = await timed(() => engine.stream('GET', `/containers/${id}/logs?stdout=1`, undefined, (chunk) => (bytes += chunk.length)));
-    await engine.remove(id);
-    if (bytes < LINES_BYTES) throw new Error(`${engine.name}: the log has ${bytes} bytes of ${LINES_BYTES}`);
-    return LINES_BYTES / MB / (ms / 1000);
-  } },
-  { name: 'exec-stream', title: 'exec output to its client', unit: 'MB/s', rounds: 3, sample: (engine) => withContainer(engine, engine.run(FOREVER), async (id) => {
-    let bytes = 0;
-    const ms = await timed(async () => (bytes = await engine.execStream(id, ['cat', LINES_PATH])));
-    if (bytes < LINES_BYTES) throw new Error(`${engine.name}: the exec gave ${bytes} bytes of ${LINES_BYTES}`);
-    return LINES_BYTES / MB / (ms / 1000);
-  }) },
-  { name: 'memory-0', title: 'memory, no containers', unit: 'MiB', rounds: 1, sample: (engine) => Promise.resolve(engineMemory(engine.socket)) },
-  { name: 'list', title: `list of ${MANY}`, unit: '/s', rounds: 1, sample: async (engine) => {
-    const ids = await many(engine, MANY);
-    const answer = await rate(engine, '/containers/json');
-    await Promise.all(ids.map((id) => engine.remove(id)));
-    return answer;
-  } },
-  { name: 'memory-50', title: `memory, ${MANY} idle containers`, unit: 'MiB', rounds: 1, sample: async (engine) => {
-    const ids = await many(engine, MANY);
-    // Idle is what an hour finds, not the moment after the start.
-    await new Promise((resolve) => setTimeout(resolve, 15_000));
-    const answer = engineMemory(engine.socket);
-    await Promise.all(ids.map((id) => engine.remove(id)));
-    return answer;
-  } },
+  {
+    name: 'inspect',
+    title: 'inspect',
+    unit: '/s',
+    rounds: 5,
+    sample: (engine) =>
+      withContainer(engine, engine.run(FOREVER, BRIDGE), (id) => rate(engine, `/containers/${id}/json`)),
+  },
+  {
+    name: 'log-write',
+    title: 'container output into its log',
+    unit: 'MB/s',
+    rounds: 3,
+    sample: async (engine) => {
+      const { id, ms } = await logged(engine);
+      await engine.remove(id);
+      return LINES_BYTES / MB / (ms / 1000);
+    },
+  },
+  {
+    name: 'log-read',
+    title: 'GET logs',
+    unit: 'MB/s',
+    rounds: 3,
+    sample: async (engine) => {
+      const { id } = await logged(engine);
+      let bytes = 0;
+      const ms = await timed(() =>
+        engine.stream('GET', `/containers/${id}/logs?stdout=1`, undefined, (chunk) => (bytes += chunk.length)),
+      );
+      await engine.remove(id);
+      if (bytes < LINES_BYTES) throw new Error(`${engine.name}: the log has ${bytes} bytes of ${LINES_BYTES}`);
+      return LINES_BYTES / MB / (ms / 1000);
+    },
+  },
+  {
+    name: 'exec-stream',
+    title: 'exec output to its client',
+    unit: 'MB/s',
+    rounds: 3,
+    sample: (engine) =>
+      withContainer(engine, engine.run(FOREVER), async (id) => {
+        let bytes = 0;
+        const ms = await timed(async () => (bytes = await engine.execStream(id, ['cat', LINES_PATH])));
+        if (bytes < LINES_BYTES) throw new Error(`${engine.name}: the exec gave ${bytes} bytes of ${LINES_BYTES}`);
+        return LINES_BYTES / MB / (ms / 1000);
+      }),
+  },
+  {
+    name: 'memory-0',
+    title: 'memory, no containers',
+    unit: 'MiB',
+    rounds: 1,
+    sample: (engine) => Promise.resolve(engineMemory(engine.socket)),
+  },
+  {
+    name: 'list',
+    title: `list of ${MANY}`,
+    unit: '/s',
+    rounds: 1,
+    sample: async (engine) => {
+      const ids = await many(engine, MANY);
+      const answer = await rate(engine, '/containers/json');
+      await Promise.all(ids.map((id) => engine.remove(id)));
+      return answer;
+    },
+  },
+  {
+    name: 'memory-50',
+    title: `memory, ${MANY} idle containers`,
+    unit: 'MiB',
+    rounds: 1,
+    sample: async (engine) => {
+      const ids = await many(engine, MANY);
+      // Idle is what an hour finds, not the moment after the start.
+      await new Promise((resolve) => setTimeout(resolve, 15_000));
+      const answer = engineMemory(engine.socket);
+      await Promise.all(ids.map((id) => engine.remove(id)));
+      return answer;
+    },
+  },
 ];

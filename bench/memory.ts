@@ -3,7 +3,8 @@ import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
 
 /**
- * Proportional set size in MiB of all processes of the engine behind `socket`: those that name its directory in their command
+ * Proportional set size in MiB of all processes of the engine behind `socket`: those that name its directory in their
+ * command
  * line or hold a file open below it, in our mount namespace (a container has its own).
  */
 export function engineMemory(socket: string): number {
@@ -21,8 +22,10 @@ export function engineMemory(socket: string): number {
   return kib / 1024;
 }
 
-const names = (pid: string, root: string): boolean => readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes(`${root}/`);
-const holds = (pid: string, root: string): boolean => readdirSync(`/proc/${pid}/fd`).some((fd) => readlink(`/proc/${pid}/fd/${fd}`).startsWith(`${root}/`));
+const names = (pid: string, root: string): boolean =>
+  readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes(`${root}/`);
+const holds = (pid: string, root: string): boolean =>
+  readdirSync(`/proc/${pid}/fd`).some((fd) => readlink(`/proc/${pid}/fd/${fd}`).startsWith(`${root}/`));
 
 function readlink(path: string): string {
   try {

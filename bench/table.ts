@@ -17,17 +17,29 @@ export function median(samples: number[]): number {
 export function table(names: string[], rows: Row[]): string[][] {
   const head = ['', 'unit', ...names, ...names.slice(1).map((name) => `${names[0]} / ${name}`)];
   const better = (unit: Measure['unit']): string => (unit === 'ms' || unit === 'MiB' ? '↓' : '↑');
-  return [head, ...rows.map(({ measure, samples }) => {
-    const medians = samples.map(median);
-    return [measure.title, `${measure.unit} ${better(measure.unit)}`, ...medians.map(figure), ...medians.slice(1).map((other) => (medians[0]! / other).toFixed(2))];
-  })];
+  return [
+    head,
+    ...rows.map(({ measure, samples }) => {
+      const medians = samples.map(median);
+      return [
+        measure.title,
+        `${measure.unit} ${better(measure.unit)}`,
+        ...medians.map(figure),
+        ...medians.slice(1).map((other) => (medians[0]! / other).toFixed(2)),
+      ];
+    }),
+  ];
 }
 
 const figure = (n: number): string => (Number.isNaN(n) ? '-' : n >= 100 ? n.toFixed(0) : n.toFixed(1));
 
 export function aligned(lines: string[][]): string {
   const widths = lines[0]!.map((_, column) => Math.max(...lines.map((line) => line[column]!.length)));
-  return lines.map((line) => line.map((cell, column) => (column === 0 ? cell.padEnd(widths[0]!) : cell.padStart(widths[column]!))).join('  ')).join('\n');
+  return lines
+    .map((line) =>
+      line.map((cell, column) => (column === 0 ? cell.padEnd(widths[0]!) : cell.padStart(widths[column]!))).join('  '),
+    )
+    .join('\n');
 }
 
 export function markdown([head, ...lines]: string[][]): string {

@@ -1,4 +1,5 @@
-// Bundles the daemon (dist/daemon.cjs, with all packages but the native ones, and its code cache) and the shim (dist/shim/: one file and koffi's native part).
+// Bundles the daemon (dist/daemon.cjs, with all packages but the native ones, and its code cache) and the shim
+// (dist/shim/: one file and koffi's native part).
 import { execFileSync } from 'node:child_process';
 import { build } from 'esbuild';
 import { cpSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
@@ -13,28 +14,78 @@ rmSync(dist, { recursive: true, force: true });
 mkdirSync(`${dist}/shim`, { recursive: true });
 
 const { version } = JSON.parse(readFileSync(`${root}package.json`, 'utf8'));
-const common = { bundle: true, platform: 'node', target: 'node20', define: { HOLDFAST_VERSION: JSON.stringify(version) }, loader: { '.sql': 'text' }, logLevel: 'warning' };
+const common = {
+  bundle: true,
+  platform: 'node',
+  target: 'node20',
+  define: { HOLDFAST_VERSION: JSON.stringify(version) },
+  loader: { '.sql': 'text' },
+  logLevel: 'warning',
+};
 
 // openapi.yaml becomes JSON here: parsing YAML at start costs 0.4 s (parts.md).
-const yaml = { name: 'yaml', setup: (b) => b.onLoad({ filter: /\.yaml$/ }, ({ path }) => ({ contents: JSON.stringify(YAML.parse(readFileSync(path, 'utf8'))), loader: 'json' })) };
+const yaml = {
+  name: 'yaml',
+  setup: (b) =>
+    b.onLoad({ filter: /\.yaml$/ }, ({ path }) => ({
+      contents: JSON.stringify(YAML.parse(readFileSync(path, 'utf8'))),
+      loader: 'json',
+    })),
+};
 
 const cjs = {
-  ...common, format: 'cjs', minifySyntax: true, define: { ...common.define, 'import.meta.url': '__moduleUrl' },
+  ...common,
+  format: 'cjs',
+  minifySyntax: true,
+  define: { ...common.define, 'import.meta.url': '__moduleUrl' },
   banner: { js: "const __moduleUrl = require('node:url').pathToFileURL(__filename).href;" },
 };
-await build({ ...cjs, entryPoints: [`${root}src/main.ts`], outfile: `${dist}/daemon.cjs`, external: ['better-sqlite3', 'koffi'], minifyWhitespace: true, sourcemap: true, plugins: [yaml] });
+await build({
+  ...cjs,
+  entryPoints: [`${root}src/main.ts`],
+  outfile: `${dist}/daemon.cjs`,
+  external: ['better-sqlite3', 'koffi'],
+  minifyWhitespace: true,
+  sourcemap: true,
+  plugins: [yaml],
+});
 await build({ ...cjs, entryPoints: [`${root}src/loader.ts`], outfile: `${dist}/holdfastd.cjs` });
 // Split, so that a native module that does not load is a finding of `holdfastd check` and not its end.
 await build({
-  ...common, entryPoints: { check: `${root}src/check/main.ts` }, outdir: `${dist}/check`, outExtension: { '.js': '.mjs' }, format: 'esm', splitting: true, external: ['better-sqlite3', 'koffi'],
-  banner: { js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);" },
+  ...common,
+  entryPoints: { check: `${root}src/check/main.ts` },
+  outdir: `${dist}/check`,
+  outExtension: { '.js': '.mjs' },
+  format: 'esm',
+  splitting: true,
+  external: ['better-sqlite3', 'koffi'],
+  banner: {
+    js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);",
+  },
 });
-await build({ ...cjs, entryPoints: [`${root}src/shim/main.ts`], outfile: `${dist}/shim/shim.cjs`, treeShaking: true, minifyWhitespace: true, sourcemap: 'external' });
-// Small processes of their own: the jailed unpacker (with a script for its second thread) and packer, the archive worker, the port proxy.
-for (const [entry, name] of [['src/engine/images/unpacker.ts', 'unpacker'], ['src/engine/images/body-writer.ts', 'body-writer'], ['src/engine/images/packer.ts', 'packer'], ['src/engine/containers/archive-worker.ts', 'archiver'], ['src/engine/networks/proxy-main.ts', 'port-proxy']]) {
+await build({
+  ...cjs,
+  entryPoints: [`${root}src/shim/main.ts`],
+  outfile: `${dist}/shim/shim.cjs`,
+  treeShaking: true,
+  minifyWhitespace: true,
+  sourcemap: 'external',
+});
+// Small processes of their own: the jailed unpacker (with a script for its second thread) and packer, the archive
+// worker, the port proxy.
+for (const [entry, name] of [
+  ['src/engine/images/unpacker.ts', 'unpacker'],
+  ['src/engine/images/body-writer.ts', 'body-writer'],
+  ['src/engine/images/packer.ts', 'packer'],
+  ['src/engine/containers/archive-worker.ts', 'archiver'],
+  ['src/engine/networks/proxy-main.ts', 'port-proxy'],
+]) {
   await build({ ...cjs, entryPoints: [`${root}${entry}`], outfile: `${dist}/${name}.cjs` });
 }
 const triplet = `linux_${process.arch}`;
 cpSync(require.resolve(`@koromix/koffi-linux-${process.arch}/${triplet}/koffi.node`), `${dist}/shim/koffi.node`);
 cpSync(require.resolve(`@koromix/koffi-linux-${process.arch}/${triplet}/koffi.node`), `${dist}/koffi.node`);
-execFileSync(process.execPath, [`${dist}/holdfastd.cjs`, '--version'], { env: { HOLDFAST_CODE_CACHE: 'build' }, stdio: ['ignore', 'ignore', 'inherit'] });
+execFileSync(process.execPath, [`${dist}/holdfastd.cjs`, '--version'], {
+  env: { HOLDFAST_CODE_CACHE: 'build' },
+  stdio: ['ignore', 'ignore', 'inherit'],
+});

@@ -1,4 +1,5 @@
-// Says what node_modules needs: 'ok', 'install' (absent, or of another lock file) or 'rebuild' (native parts of another Node).
+// Says what node_modules needs: 'ok', 'install' (absent, or of another lock file) or 'rebuild' (native parts of another
+// Node).
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 
@@ -15,7 +16,10 @@ function packagesOf(lockFile) {
 // npm leaves a lock file of what it installed; packages for other platforms are not in it.
 function isInstalled() {
   const installed = packagesOf('node_modules/.package-lock.json');
-  return Object.entries(packagesOf('package-lock.json')).every(([path, wanted]) => path === '' || installed[path]?.version === wanted.version || (wanted.optional && !installed[path]));
+  return Object.entries(packagesOf('package-lock.json')).every(
+    ([path, wanted]) =>
+      path === '' || installed[path]?.version === wanted.version || (wanted.optional && !installed[path]),
+  );
 }
 
 function loads() {

@@ -14,7 +14,10 @@ let skipped = 0;
 const failures = [];
 
 function run(program, args) {
-  const { status, error } = spawnSync(join(root, 'node_modules/.bin', program), args, { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] });
+  const { status, error } = spawnSync(join(root, 'node_modules/.bin', program), args, {
+    cwd: root,
+    stdio: ['ignore', 'inherit', 'inherit'],
+  });
   if (error) console.error(error.message);
   return status === 0;
 }

@@ -1,9 +1,21 @@
 /**
- * The API's listening sockets. Where systemd does not hold them (fd://), a tiny process does: it inherits the descriptors
- * and sleeps, so that connections queue while no daemon lives, and the socket keeps its inode over any number of daemons.
+ * The API's listening sockets. Where systemd does not hold them (fd://), a tiny process does: it inherits the
+ * descriptors
+ * and sleeps, so that connections queue while no daemon lives, and the socket keeps its inode over any number of
+ * daemons.
  */
 import { spawn } from 'node:child_process';
-import { chmodSync, chownSync, closeSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { makeNonBlocking } from './sys/file.ts';
 import type { Fd } from './sys/libc.ts';
@@ -49,7 +61,8 @@ function unixPath(host: string): string {
 }
 
 function passedBySystemd(): Fd[] {
-  if (process.env.LISTEN_PID !== String(process.pid)) throw new Error('fd:// was asked for, but no socket was passed (LISTEN_PID)');
+  if (process.env.LISTEN_PID !== String(process.pid))
+    throw new Error('fd:// was asked for, but no socket was passed (LISTEN_PID)');
   return Array.from({ length: Number(process.env.LISTEN_FDS ?? 0) }, (_, i) => FIRST_FD + i);
 }
 
@@ -67,17 +80,29 @@ function open(path: string, group: string): Fd {
 /** By number, or by name in /etc/group. @throws when there is no such group */
 function groupId(group: string): number {
   if (/^\d+$/.test(group)) return Number(group);
-  const line = readFileSync('/etc/group', 'utf8').split('\n').find((l) => l.startsWith(`${group}:`));
+  const line = readFileSync('/etc/group', 'utf8')
+    .split('\n')
+    .find((l) => l.startsWith(`${group}:`));
   if (!line) throw new Error(`group ${group} does not exist`);
   return Number(line.split(':')[2]);
 }
 
 function hold(record: string, paths: string[], fds: Fd[]): void {
-  const child = spawn('sleep', ['infinity'], { argv0: 'holdfast-listener', detached: true, cwd: '/', env: {}, stdio: ['ignore', 'ignore', 'ignore', ...fds] });
+  const child = spawn('sleep', ['infinity'], {
+    argv0: 'holdfast-listener',
+    detached: true,
+    cwd: '/',
+    env: {},
+    stdio: ['ignore', 'ignore', 'ignore', ...fds],
+  });
   child.on('error', () => undefined);
   child.unref();
   if (child.pid === undefined) return; // Without a holder the daemon serves all the same; only its death is noticed.
-  const holder: Holder = { pid: child.pid, startTime: procStat(child.pid)?.startTime ?? '', sockets: paths.map((path) => ({ path, inode: statSync(path).ino })) };
+  const holder: Holder = {
+    pid: child.pid,
+    startTime: procStat(child.pid)?.startTime ?? '',
+    sockets: paths.map((path) => ({ path, inode: statSync(path).ino })),
+  };
   writeFileSync(`${record}.new`, JSON.stringify(holder), { mode: 0o600 });
   renameSync(`${record}.new`, record);
 }
@@ -94,7 +119,9 @@ function readHolder(record: string): Holder | undefined {
 function takeOver(record: string, paths: string[]): Fd[] | undefined {
   const holder = readHolder(record);
   if (!holder || !isAlive(holder.pid, holder.startTime)) return undefined;
-  const same = paths.length === holder.sockets.length && holder.sockets.every((s, i) => s.path === paths[i] && inodeOf(s.path) === s.inode);
+  const same =
+    paths.length === holder.sockets.length &&
+    holder.sockets.every((s, i) => s.path === paths[i] && inodeOf(s.path) === s.inode);
   if (!same) return undefined;
   const pidfd = pidfdOpen(holder.pid);
   try {

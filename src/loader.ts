@@ -1,6 +1,8 @@
 /**
- * What bin/holdfastd runs: the daemon's bundle, compiled ahead. A start costs a third of the CPU time with V8's cache of the
- * compiled code beside the bundle (110 ms instead of 365), and clients wait for it. A cache of another V8 is refused by V8
+ * What bin/holdfastd runs: the daemon's bundle, compiled ahead. A start costs a third of the CPU time with V8's cache
+ * of the
+ * compiled code beside the bundle (110 ms instead of 365), and clients wait for it. A cache of another V8 is refused by
+ * V8
  * itself and passed over. https://nodejs.org/api/vm.html#scriptcreatecacheddata
  */
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -9,7 +11,13 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { constants, Script } from 'node:vm';
 
-type Wrapped = (exports: object, require: NodeJS.Require, module: { exports: object }, file: string, directory: string) => void;
+type Wrapped = (
+  exports: object,
+  require: NodeJS.Require,
+  module: { exports: object },
+  file: string,
+  directory: string,
+) => void;
 
 const here = dirname(fileURLToPath(import.meta.url));
 const bundle = join(here, 'daemon.cjs');
@@ -18,7 +26,9 @@ const cache = join(here, 'daemon.cache');
 const builds = process.env.HOLDFAST_CODE_CACHE === 'build';
 
 const script = new Script(wrap(readFileSync(bundle, 'utf8')), {
-  filename: bundle, cachedData: builds ? undefined : readIfThere(cache), importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER,
+  filename: bundle,
+  cachedData: builds ? undefined : readIfThere(cache),
+  importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER,
 });
 if (builds) process.once('exit', () => writeFileSync(cache, script.createCachedData()));
 const module = { exports: {} };

@@ -23,21 +23,29 @@ const here = dirname(fileURLToPath(import.meta.url));
 
 async function main(): Promise<void> {
   const invocation = loadConfig(process.argv.slice(2), process.env);
-  if ('text' in invocation) return print(invocation.text);
+  if ('text' in invocation) return void print(invocation.text);
   const { command, config } = invocation;
   if (command === 'check') return void (process.exitCode = await check(config, print));
-  if (command === 'validate') return print('configuration OK');
+  if (command === 'validate') return void print('configuration OK');
 
   const nice = getPriority();
   favour(nice + STARTING_NICE);
-  const log = pino({ level: config.logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime }, pino.destination({ dest: 2, sync: true }));
+  const log = pino(
+    { level: config.logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime },
+    pino.destination({ dest: 2, sync: true }),
+  );
   for (const warning of config.warnings) log.warn(warning);
   const paths = new Paths(config.dataRoot, config.execRoot);
   for (const root of [config.dataRoot, config.execRoot]) mkdirSync(root, { recursive: true, mode: 0o710 });
-  const locks = [paths.dataLock(), paths.execLock()].map((path) => tryLock(path) ?? refuse(`another holdfastd is running on ${dirname(path)}`));
+  const locks = [paths.dataLock(), paths.execLock()].map(
+    (path) => tryLock(path) ?? refuse(`another holdfastd is running on ${dirname(path)}`),
+  );
 
   const programs = {
-    shim: join(here, 'shim'), unpacker: join(here, 'unpacker.cjs'), packer: join(here, 'packer.cjs'), archiver: join(here, 'archiver.cjs'),
+    shim: join(here, 'shim'),
+    unpacker: join(here, 'unpacker.cjs'),
+    packer: join(here, 'packer.cjs'),
+    archiver: join(here, 'archiver.cjs'),
     portProxy: join(here, 'port-proxy.cjs'),
   };
   const engine = await openEngine(config, paths, programs, log);
@@ -50,7 +58,10 @@ async function main(): Promise<void> {
   await server.listen(listening.fds);
   if (config.pidfile) writeFileSync(config.pidfile, `${process.pid}\n`);
   log.info({ version: VERSION, hosts: config.hosts, pid: process.pid }, 'serving');
-  restored.then(() => log.info('all containers are restored'), (err: unknown) => log.error({ err }, 'restoring failed'));
+  restored.then(
+    () => log.info('all containers are restored'),
+    (err: unknown) => log.error({ err }, 'restoring failed'),
+  );
 
   let ending = false;
   const end = async (signal: string): Promise<void> => {

@@ -31,7 +31,14 @@ export type AnswerCheck = (operation: string, status: number, answer: unknown, t
 export class Call {
   readonly query: Record<string, Decoded>;
 
-  constructor(readonly engine: Engine, private readonly operation: Operation, readonly request: FastifyRequest, readonly reply: FastifyReply, readonly version: string, private readonly check?: AnswerCheck) {
+  constructor(
+    readonly engine: Engine,
+    private readonly operation: Operation,
+    readonly request: FastifyRequest,
+    readonly reply: FastifyReply,
+    readonly version: string,
+    private readonly check?: AnswerCheck,
+  ) {
     const at = request.raw.url!.indexOf('?');
     this.query = decodeQuery(operation.query, at < 0 ? '' : request.raw.url!.slice(at + 1));
   }
@@ -51,7 +58,8 @@ export class Call {
     const chunked = headers['transfer-encoding'] !== undefined;
     const empty = bytes.length === 0 && !chunked;
     if (type === '' && !empty) throw new InvalidParameter('malformed Content-Type header (): mime: no media type');
-    if (type !== '' && !/^\s*application\/json\s*(;|$)/i.test(type)) throw new InvalidParameter(`unsupported Content-Type header (${type}): must be 'application/json'`);
+    if (type !== '' && !/^\s*application\/json\s*(;|$)/i.test(type))
+      throw new InvalidParameter(`unsupported Content-Type header (${type}): must be 'application/json'`);
     if (empty && this.operation.needsBody) throw new InvalidParameter('invalid JSON: EOF');
     const text = bytes.toString();
     if (!empty && text.trim() === '') throw new InvalidParameter('invalid JSON: got EOF while reading request body');
@@ -65,7 +73,10 @@ export class Call {
 
   json(value: unknown, status = 200): void {
     this.check?.(this.operation.id, status, value);
-    void this.reply.code(status).header('content-type', 'application/json').send(Buffer.from(`${JSON.stringify(value)}\n`));
+    void this.reply
+      .code(status)
+      .header('content-type', 'application/json')
+      .send(Buffer.from(`${JSON.stringify(value)}\n`));
   }
 
   empty(status: number): void {
@@ -80,7 +91,11 @@ export class Call {
   }
 
   /** Streams an answer: head flushed at once, `signal` aborts when the client leaves. */
-  async stream(contentType: string, work: (write: (bytes: Buffer | string) => Promise<void>, signal: AbortSignal) => Promise<void>, gone = new AbortController()): Promise<void> {
+  async stream(
+    contentType: string,
+    work: (write: (bytes: Buffer | string) => Promise<void>, signal: AbortSignal) => Promise<void>,
+    gone = new AbortController(),
+  ): Promise<void> {
     const { raw } = this.reply;
     this.reply.hijack();
     raw.writeHead(200, { ...(this.reply.getHeaders() as Record<string, string>), 'content-type': contentType });
@@ -89,7 +104,9 @@ export class Call {
     raw.on('error', () => gone.abort());
     const write = (bytes: Buffer | string): Promise<void> =>
       new Promise((resolve) => {
-        if (this.check && contentType === 'application/json') for (const line of bytes.toString().split('\n')) if (line.trim() !== '') this.check(this.operation.id, 200, JSON.parse(line));
+        if (this.check && contentType === 'application/json')
+          for (const line of bytes.toString().split('\n'))
+            if (line.trim() !== '') this.check(this.operation.id, 200, JSON.parse(line));
         if (gone.signal.aborted || raw.write(bytes)) return resolve();
         const slow = setTimeout(() => raw.destroy(), this.engine.config.slowClientMs);
         const go = (): void => {
@@ -108,7 +125,10 @@ export class Call {
     }
   }
 
-  /** Streams an archive. What fails before its first byte is an ordinary answer; later the connection breaks off, so that a part does not pass for all of it. */
+  /**
+   * Streams an archive. What fails before its first byte is an ordinary answer; later the connection breaks off, so
+   * that a part does not pass for all of it.
+   */
   async archive(contentType: string, chunks: AsyncIterable<Buffer>): Promise<void> {
     const iterator = chunks[Symbol.asyncIterator]();
     const first = await iterator.next();
@@ -128,7 +148,11 @@ export class Call {
     const upgrade = this.request.headers.upgrade !== undefined;
     const type = `application/vnd.docker.${upgrade && framed && this.atLeast('1.42') ? 'multiplexed' : 'raw'}-stream`;
     const more = headers ? this.headerLines() : '';
-    return this.take(upgrade ? `HTTP/1.1 101 UPGRADED\r\nContent-Type: ${type}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n${more}\r\n` : `HTTP/1.1 200 OK\r\nContent-Type: ${type}\r\n${more}\r\n`);
+    return this.take(
+      upgrade
+        ? `HTTP/1.1 101 UPGRADED\r\nContent-Type: ${type}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n${more}\r\n`
+        : `HTTP/1.1 200 OK\r\nContent-Type: ${type}\r\n${more}\r\n`,
+    );
   }
 
   /** The headers that every answer has, as lines of a head that is written by hand. */
@@ -140,18 +164,27 @@ export class Call {
   take(head: string): HijackedClient {
     this.reply.hijack();
     const upgraded = upgrades.get(this.request.raw);
-    return upgraded ? takeUpgraded(upgraded.socket, head, upgraded.rest) : takeOver(this.request.raw, this.reply.raw, head);
+    return upgraded
+      ? takeUpgraded(upgraded.socket, head, upgraded.rest)
+      : takeOver(this.request.raw, this.reply.raw, head);
   }
 
   /** Hands the taken client to `work`; a refusal becomes an ordinary answer on the same connection. */
-  async handing(client: HijackedClient, work: (client: HijackedClient) => Promise<void>, options: { plain: boolean }): Promise<void> {
+  async handing(
+    client: HijackedClient,
+    work: (client: HijackedClient) => Promise<void>,
+    options: { plain: boolean },
+  ): Promise<void> {
     try {
       await work(client);
     } catch (error) {
       const status = statusOf(error);
       const body = options.plain ? `${messageOf(error)}\r\n` : `${JSON.stringify({ message: messageOf(error) })}\n`;
       const type = options.plain ? 'application/vnd.docker.raw-stream' : 'application/json';
-      client.refuse(`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? 'Error'}\r\nContent-Type: ${type}\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n`, body);
+      client.refuse(
+        `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? 'Error'}\r\nContent-Type: ${type}\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n`,
+        body,
+      );
       if (!options.plain) this.check?.(this.operation.id, status, { message: messageOf(error) });
     }
   }

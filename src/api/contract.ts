@@ -27,7 +27,10 @@ interface Described {
   requestBody?: { required?: boolean; content?: Record<string, { schema?: Schema }> };
 }
 
-const { paths, components } = document as { paths: Record<string, Record<string, Described>>; components: { schemas: Record<string, Schema>; parameters?: Record<string, Parameter & { in: string }> } };
+const { paths, components } = document as {
+  paths: Record<string, Record<string, Described>>;
+  components: { schemas: Record<string, Schema>; parameters?: Record<string, Parameter & { in: string }> };
+};
 const METHODS = new Set(['get', 'head', 'post', 'put', 'delete']);
 
 /** Reads JSON bodies by the contract's schemas. */
@@ -35,14 +38,18 @@ export const bodies = new GoJson(components.schemas);
 
 export const operations: Operation[] = Object.entries(paths).flatMap(([path, methods]) => {
   const shared = ((methods as Record<string, unknown>).parameters ?? []) as NonNullable<Described['parameters']>;
-  return Object.entries(methods).filter(([method]) => METHODS.has(method)).map(([method, described]) => ({
-    id: described.operationId,
-    method: method.toUpperCase(),
-    path,
-    since: described['x-since'] ?? MIN_API_VERSION,
-    url: path.replace(/\{(\w+)\}/g, ':$1'),
-    query: [...shared, ...(described.parameters ?? [])].map((p) => (p.$ref ? components.parameters![p.$ref.split('/').at(-1)!]! : p)).filter((p) => p.in === 'query'),
-    body: described.requestBody?.content?.['application/json']?.schema,
-    needsBody: described.requestBody?.required === true,
-  }));
+  return Object.entries(methods)
+    .filter(([method]) => METHODS.has(method))
+    .map(([method, described]) => ({
+      id: described.operationId,
+      method: method.toUpperCase(),
+      path,
+      since: described['x-since'] ?? MIN_API_VERSION,
+      url: path.replace(/\{(\w+)\}/g, ':$1'),
+      query: [...shared, ...(described.parameters ?? [])]
+        .map((p) => (p.$ref ? components.parameters![p.$ref.split('/').at(-1)!]! : p))
+        .filter((p) => p.in === 'query'),
+      body: described.requestBody?.content?.['application/json']?.schema,
+      needsBody: described.requestBody?.required === true,
+    }));
 });

@@ -1,4 +1,7 @@
-/** Compressed answers, where a client asks for them: only those of archives are (moby daemon/server/router/container/copy.go). */
+/**
+ * Compressed answers, where a client asks for them: only those of archives are (moby
+ * daemon/server/router/container/copy.go).
+ */
 import { Readable } from 'node:stream';
 import { createDeflateRaw, createGzip } from 'node:zlib';
 
@@ -7,11 +10,15 @@ export type Encoding = 'gzip' | 'deflate' | 'identity';
 /** What Accept-Encoding prefers of ours; without a word of it, nothing. RFC 9110, 12.5.3 */
 export function acceptedEncoding(header: string): Encoding {
   const offers = header.split(',').map((offer) => {
-    const [name = '', ...parameters] = offer.trim().toLowerCase().split(/\s*;\s*/);
+    const [name = '', ...parameters] = offer
+      .trim()
+      .toLowerCase()
+      .split(/\s*;\s*/);
     const q = Number(/^q=([\d.]+)$/.exec(parameters.find((each) => each.startsWith('q=')) ?? '')?.[1] ?? 1);
     return { name, q };
   });
-  const weigh = (name: string): number => (offers.find((each) => each.name === name) ?? offers.find((each) => each.name === '*'))?.q ?? 0;
+  const weigh = (name: string): number =>
+    (offers.find((each) => each.name === name) ?? offers.find((each) => each.name === '*'))?.q ?? 0;
   const [gzip, deflate] = [weigh('gzip'), weigh('deflate')];
   if (gzip === 0 && deflate === 0) return 'identity';
   return gzip >= deflate ? 'gzip' : 'deflate';

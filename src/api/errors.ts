@@ -1,5 +1,14 @@
 /** Errors become statuses here and nowhere else. */
-import { Conflict, Forbidden, InvalidParameter, NotFound, NotImplemented, NotModified, Unauthorized, Unavailable } from '../engine/errors.ts';
+import {
+  Conflict,
+  Forbidden,
+  InvalidParameter,
+  NotFound,
+  NotImplemented,
+  NotModified,
+  Unauthorized,
+  Unavailable,
+} from '../engine/errors.ts';
 import { atLeast } from './version.ts';
 
 /** The oldest API whose errors are JSON; before it they were text (moby daemon/server/server.go). */
@@ -7,7 +16,14 @@ const FIRST_WITH_JSON_ERRORS = '1.24';
 
 // moby daemon/server/httpstatus/status.go. What is none of these is a 500, however much it looks like the user's fault.
 const statuses = [
-  [NotFound, 404], [InvalidParameter, 400], [Conflict, 409], [Unauthorized, 401], [Unavailable, 503], [Forbidden, 403], [NotModified, 304], [NotImplemented, 501],
+  [NotFound, 404],
+  [InvalidParameter, 400],
+  [Conflict, 409],
+  [Unauthorized, 401],
+  [Unavailable, 503],
+  [Forbidden, 403],
+  [NotModified, 304],
+  [NotImplemented, 501],
 ] as const;
 
 export function statusOf(error: unknown): number {
@@ -29,7 +45,8 @@ export interface ErrorBody {
 export function errorBody(error: unknown, apiVersion: string): ErrorBody {
   const message = messageOf(error);
   // Exactly `application/json`: docker compares with == and prints the raw body when a charset follows.
-  if (atLeast(apiVersion, FIRST_WITH_JSON_ERRORS)) return { contentType: 'application/json', text: `${JSON.stringify({ message })}\n` };
+  if (atLeast(apiVersion, FIRST_WITH_JSON_ERRORS))
+    return { contentType: 'application/json', text: `${JSON.stringify({ message })}\n` };
   return { contentType: 'text/plain; charset=utf-8', text: `${message}\n` };
 }
 

@@ -84,7 +84,8 @@ class Scan {
     if (!'bfnrt\\/"u'.includes(c)) throw this.#unexpected('in string escape code');
     this.#at++;
     if (c !== 'u') return;
-    for (let i = 0; i < 4; i++, this.#at++) if (!/[0-9a-fA-F]/.test(this.#peek())) throw this.#unexpected('in \\u hexadecimal character escape');
+    for (let i = 0; i < 4; i++, this.#at++)
+      if (!/[0-9a-fA-F]/.test(this.#peek())) throw this.#unexpected('in \\u hexadecimal character escape');
   }
 
   #number(): void {
@@ -127,7 +128,9 @@ class Scan {
   }
 
   #unexpected(where: string): Unexpected {
-    return new Unexpected(`invalid character ${quoted(String.fromCodePoint(this.text.codePointAt(this.#at)!))} ${where}`);
+    return new Unexpected(
+      `invalid character ${quoted(String.fromCodePoint(this.text.codePointAt(this.#at)!))} ${where}`,
+    );
   }
 }
 

@@ -42,7 +42,12 @@ interface Field {
 const JSON_PREFIX = 'invalid JSON: ';
 /** The numbers of JSON are doubles here, so 64-bit limits are met only nearly. */
 const LIMITS: Record<string, [number, number]> = {
-  int: [-(2 ** 63), 2 ** 63], int64: [-(2 ** 63), 2 ** 63], uint: [0, 2 ** 64], uint64: [0, 2 ** 64], uint32: [0, 2 ** 32 - 1], uint16: [0, 2 ** 16 - 1],
+  int: [-(2 ** 63), 2 ** 63],
+  int64: [-(2 ** 63), 2 ** 63],
+  uint: [0, 2 ** 64],
+  uint64: [0, 2 ** 64],
+  uint32: [0, 2 ** 32 - 1],
+  uint16: [0, 2 ** 16 - 1],
 };
 
 export class GoJson {
@@ -82,7 +87,12 @@ export class GoJson {
     const { additionalProperties } = known.schema;
     if (typeof additionalProperties === 'object') {
       // fromEntries: a key `__proto__` is a key like others.
-      return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, item === null ? this.#zero(additionalProperties) : this.#read(item, additionalProperties, place)]));
+      return Object.fromEntries(
+        Object.entries(value).map(([key, item]) => [
+          key,
+          item === null ? this.#zero(additionalProperties) : this.#read(item, additionalProperties, place),
+        ]),
+      );
     }
     const fields = this.#fieldsOf(known.schema);
     if (fields.size === 0) return value;
@@ -125,8 +135,10 @@ export class GoJson {
     const cached = this.#fields.get(schema);
     if (cached) return cached;
     const fields = new Map<string, Field>();
-    for (const part of schema.allOf ?? []) for (const [key, field] of this.#fieldsOf(this.#known(part).schema)) fields.set(key, field);
-    for (const [name, property] of Object.entries(schema.properties ?? {})) fields.set(name.toLowerCase(), { name, schema: property });
+    for (const part of schema.allOf ?? [])
+      for (const [key, field] of this.#fieldsOf(this.#known(part).schema)) fields.set(key, field);
+    for (const [name, property] of Object.entries(schema.properties ?? {}))
+      fields.set(name.toLowerCase(), { name, schema: property });
     this.#fields.set(schema, fields);
     return fields;
   }
@@ -146,17 +158,24 @@ function goTypeOf(schema: Schema): string {
   if (schema['x-go-type']) return schema['x-go-type'];
   const [type] = typesOf(schema);
   switch (type) {
-    case 'boolean': return 'bool';
-    case 'integer': return schema.format ?? 'int64';
-    case 'array': return `[]${goTypeOf(schema.items ?? {})}`;
-    case 'object': return typeof schema.additionalProperties === 'object' ? `map[string]${goTypeOf(schema.additionalProperties)}` : 'struct {}';
-    default: return type ?? 'interface {}';
+    case 'boolean':
+      return 'bool';
+    case 'integer':
+      return schema.format ?? 'int64';
+    case 'array':
+      return `[]${goTypeOf(schema.items ?? {})}`;
+    case 'object':
+      return typeof schema.additionalProperties === 'object'
+        ? `map[string]${goTypeOf(schema.additionalProperties)}`
+        : 'struct {}';
+    default:
+      return type ?? 'interface {}';
   }
 }
 
 function readInteger(value: unknown, { schema, goType }: Known, place: Place): number {
   if (typeof value !== 'number') return refuse(value, goType, place);
-  const [least, most] = LIMITS[schema.format ?? 'int64'] ?? LIMITS['int64']!;
+  const [least, most] = LIMITS[schema.format ?? 'int64'] ?? LIMITS.int64!;
   if (!Number.isInteger(value) || value < least || value > most) return refuse(value, goType, place, `number ${value}`);
   // The end of 64 bits was rounded up when it was read; written again it would not fit into 64 bits.
   return value === most && !Number.isSafeInteger(most) ? most - most / 2 ** 53 : value;

@@ -24,7 +24,11 @@ export class HijackedClient implements Client {
   readonly #gone: (() => void)[] = [];
   #watching = false;
 
-  constructor(private readonly socket: Socket & Internals, head: string, early: Buffer) {
+  constructor(
+    private readonly socket: Socket & Internals,
+    head: string,
+    early: Buffer,
+  ) {
     this.#head = Buffer.from(head, 'latin1');
     this.#early = [early];
     socket.on('error', () => socket.destroy());
@@ -84,7 +88,8 @@ export class HijackedClient implements Client {
     this.#end(`${head}${body}`);
   }
 
-  // Bytes of the client that nobody reads would turn its end of the answer into ECONNRESET (unix(7)): they are read away.
+  // Bytes of the client that nobody reads would turn its end of the answer into ECONNRESET (unix(7)): they are read
+  // away.
   #end(bytes: string | Buffer): void {
     const { socket } = this;
     const close = (): void => void socket.destroy();
@@ -122,12 +127,15 @@ export function expectStrays(socket: Socket): void {
   if (!strays.has(socket)) strays.set(socket, []);
 }
 
-/** Keeps what the parser choked on, if it is a client's early input. It cannot wait in the connection, so there is a limit to it. */
+/**
+ * Keeps what the parser choked on, if it is a client's early input. It cannot wait in the connection, so there is a
+ * limit to it.
+ */
 export function keepStray(socket: Socket, error: { rawPacket?: Buffer; bytesParsed?: number }): boolean {
   const kept = strays.get(socket);
   if (!kept || !error.rawPacket) return false;
   if (kept.length >= MAX_STRAYS) socket.destroy();
-  else kept.push(error.rawPacket.subarray(kept.length === 0 ? error.bytesParsed ?? 0 : 0));
+  else kept.push(error.rawPacket.subarray(kept.length === 0 ? (error.bytesParsed ?? 0) : 0));
   return true;
 }
 
@@ -156,8 +164,16 @@ function held(socket: Socket & Internals, head: string, rest: Buffer): HijackedC
   return new HijackedClient(socket, head, Buffer.concat(chunks));
 }
 
-/** Reads an upgrade request's body (Node does not) from `head` and what follows; what comes behind it is `rest`. @throws when it is too long or the client leaves */
-export function readUpgradeBody(socket: Socket, head: Buffer, framing: BodyFraming, limit: number): Promise<{ body: Buffer; rest: Buffer }> {
+/**
+ * Reads an upgrade request's body (Node does not) from `head` and what follows; what comes behind it is `rest`. @throws
+ * when it is too long or the client leaves
+ */
+export function readUpgradeBody(
+  socket: Socket,
+  head: Buffer,
+  framing: BodyFraming,
+  limit: number,
+): Promise<{ body: Buffer; rest: Buffer }> {
   return new Promise((resolve, reject) => {
     let all = head;
     const finish = (how: () => void): void => {
@@ -169,9 +185,14 @@ export function readUpgradeBody(socket: Socket, head: Buffer, framing: BodyFrami
     const look = (): void => {
       let found;
       try {
-        found = framing === 'chunked' ? dechunk(all) : all.length >= framing ? { body: all.subarray(0, framing), rest: all.subarray(framing) } : undefined;
+        found =
+          framing === 'chunked'
+            ? dechunk(all)
+            : all.length >= framing
+              ? { body: all.subarray(0, framing), rest: all.subarray(framing) }
+              : undefined;
       } catch (error) {
-        return finish(() => reject(error as Error));
+        return finish(() => reject(error));
       }
       if (found) finish(() => resolve(found));
       else if (all.length > limit) finish(() => reject(new Error('the body of the upgrade request is too long')));

@@ -1,5 +1,6 @@
 /**
- * Node's HTTP servers, one for each listening socket, all over the same routes. A request with `Upgrade: tcp` becomes an
+ * Node's HTTP servers, one for each listening socket, all over the same routes. A request with `Upgrade: tcp` becomes
+ * an
  * ordinary one here, whose handler may take its connection.
  */
 import { createServer, ServerResponse, type IncomingMessage, type Server } from 'node:http';
@@ -28,9 +29,15 @@ export class HttpServers {
 
   /** One more, which listens to nothing yet. */
   make(handler: RequestHandler = this.o.route): Server {
-    const server = createServer({ maxHeaderSize: MAX_HEADER_BYTES, keepAliveTimeout: 0, requestTimeout: 0, headersTimeout: HEADERS_TIMEOUT_MS }, handler);
+    const server = createServer(
+      { maxHeaderSize: MAX_HEADER_BYTES, keepAliveTimeout: 0, requestTimeout: 0, headersTimeout: HEADERS_TIMEOUT_MS },
+      handler,
+    );
     server.setTimeout(0);
-    server.on('upgrade', (request: IncomingMessage, socket: Socket, head: Buffer) => void this.#upgrade(request, socket, head));
+    server.on(
+      'upgrade',
+      (request: IncomingMessage, socket: Socket, head: Buffer) => void this.#upgrade(request, socket, head),
+    );
     server.on('clientError', (error, socket) => {
       if (keepStray(socket as Socket, error as Error & { rawPacket?: Buffer })) return;
       if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n');
@@ -42,10 +49,15 @@ export class HttpServers {
   /** Serves on these listening descriptors: the server that was made first on the first, more on the others. */
   async listen(fds: number[]): Promise<void> {
     while (this.#servers.length < fds.length) this.make();
-    await Promise.all(fds.map((fd, i) => new Promise<void>((resolve, reject) => {
-      this.#servers[i]!.once('error', reject);
-      this.#servers[i]!.listen({ fd }, resolve);
-    })));
+    await Promise.all(
+      fds.map(
+        (fd, i) =>
+          new Promise<void>((resolve, reject) => {
+            this.#servers[i]!.once('error', reject);
+            this.#servers[i]!.listen({ fd }, resolve);
+          }),
+      ),
+    );
   }
 
   close(): void {
@@ -58,8 +70,10 @@ export class HttpServers {
   async #upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
     socket.on('error', () => socket.destroy());
     socket.setTimeout(0);
-    if (isWebSocketAttach(request)) return this.o.webSocket(request, socket, head);
-    const framing = /chunked/i.test(request.headers['transfer-encoding'] ?? '') ? 'chunked' : Number(request.headers['content-length'] ?? 0) || 0;
+    if (isWebSocketAttach(request)) return void this.o.webSocket(request, socket, head);
+    const framing = /chunked/i.test(request.headers['transfer-encoding'] ?? '')
+      ? 'chunked'
+      : Number(request.headers['content-length'] ?? 0) || 0;
     try {
       const { body, rest } = await readUpgradeBody(socket, head, framing, MAX_UPGRADE_BODY);
       upgrades.set(request, { socket, body, rest });

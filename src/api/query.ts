@@ -1,4 +1,7 @@
-/** Query strings by Docker's rules, which are neither JSON Schema's nor Fastify's (moby daemon/server/httputils/form.go). */
+/**
+ * Query strings by Docker's rules, which are neither JSON Schema's nor Fastify's (moby
+ * daemon/server/httputils/form.go).
+ */
 import { InvalidParameter } from '../engine/errors.ts';
 import type { Schema } from './go-json.ts';
 
@@ -36,7 +39,10 @@ function unescape(text: string): string {
     return decodeURIComponent(plain);
   } catch {
     // Escaped bytes that are no UTF-8: Go keeps them as they are.
-    return Buffer.from(plain.replace(/%([0-9a-fA-F]{2})/g, (_, hex: string) => String.fromCharCode(parseInt(hex, 16))), 'latin1').toString('utf8');
+    return Buffer.from(
+      plain.replace(/%([0-9a-fA-F]{2})/g, (_, hex: string) => String.fromCharCode(parseInt(hex, 16))),
+      'latin1',
+    ).toString('utf8');
   }
 }
 
@@ -48,10 +54,14 @@ export function decodeQuery(parameters: Parameter[], query: string, form = ''): 
 
 function decode(given: string[] | undefined, schema: Schema): Decoded {
   switch (schema.type) {
-    case 'boolean': return given ? toBoolean(given[0]!) : schema.default === true;
-    case 'array': return given ?? [];
-    case 'integer': return toInteger(given?.[0] ?? '', schema);
-    default: return given?.[0] ?? '';
+    case 'boolean':
+      return given ? toBoolean(given[0]!) : schema.default === true;
+    case 'array':
+      return given ?? [];
+    case 'integer':
+      return toInteger(given?.[0] ?? '', schema);
+    default:
+      return given?.[0] ?? '';
   }
 }
 
@@ -71,9 +81,11 @@ function toInteger(text: string, schema: Schema): number | undefined {
     return value >= 0 && value < 2 ** 32 ? value : refuse('value out of range');
   }
   if (text === '') return undefined;
-  if (!/^[+-]?\d+$/.test(text)) throw new InvalidParameter(`strconv.Atoi: parsing ${JSON.stringify(text)}: invalid syntax`);
+  if (!/^[+-]?\d+$/.test(text))
+    throw new InvalidParameter(`strconv.Atoi: parsing ${JSON.stringify(text)}: invalid syntax`);
   const value = Number(text);
-  if (Math.abs(value) >= 2 ** 63) throw new InvalidParameter(`strconv.Atoi: parsing ${JSON.stringify(text)}: value out of range`);
+  if (Math.abs(value) >= 2 ** 63)
+    throw new InvalidParameter(`strconv.Atoi: parsing ${JSON.stringify(text)}: value out of range`);
   return value;
 }
 
@@ -94,7 +106,10 @@ export function decodeFilters(text: string): Map<string, string[]> {
 const invalidFilter = (): InvalidParameter => new InvalidParameter('invalid filter');
 
 const isFlags = (value: unknown): value is Record<string, boolean> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value) && Object.values(value).every((v) => typeof v === 'boolean');
+  typeof value === 'object' &&
+  value !== null &&
+  !Array.isArray(value) &&
+  Object.values(value).every((v) => typeof v === 'boolean');
 
 function parseObject(text: string): Record<string, unknown> {
   let value: unknown;
@@ -123,15 +138,22 @@ export function booleanFilter(filters: Map<string, string[]>, key: string): bool
   return isTrue;
 }
 
-/** Unix seconds with an optional fraction, as nanoseconds; undefined when empty. The client converts everything else. @throws InvalidParameter */
+/**
+ * Unix seconds with an optional fraction, as nanoseconds; undefined when empty. The client converts everything else.
+ * @throws InvalidParameter
+ */
 export function toNanoseconds(name: string, text: string): bigint | undefined {
   if (text === '') return undefined;
   const [seconds = '', fraction = ''] = text.split('.', 2);
-  const refuse = (part: string, why = 'invalid syntax'): InvalidParameter => new InvalidParameter(`invalid value for ${JSON.stringify(name)}: strconv.ParseInt: parsing ${JSON.stringify(part)}: ${why}`);
+  const refuse = (part: string, why = 'invalid syntax'): InvalidParameter =>
+    new InvalidParameter(
+      `invalid value for ${JSON.stringify(name)}: strconv.ParseInt: parsing ${JSON.stringify(part)}: ${why}`,
+    );
   if (!/^[+-]?\d+$/.test(seconds)) throw refuse(seconds);
   if (!/^\d*$/.test(fraction)) throw refuse(fraction);
   // Before it becomes a number: of a million digits that takes its time.
-  if (!/^[+-]?0*\d{1,19}$/.test(seconds) || BigInt.asIntN(64, BigInt(seconds)) !== BigInt(seconds)) throw refuse(seconds, 'value out of range');
+  if (!/^[+-]?0*\d{1,19}$/.test(seconds) || BigInt.asIntN(64, BigInt(seconds)) !== BigInt(seconds))
+    throw refuse(seconds, 'value out of range');
   const moment = BigInt(seconds) * 1_000_000_000n + BigInt(fraction.slice(0, 9).padEnd(9, '0'));
   // Nothing here is older or younger than 64 bits of nanoseconds can tell.
   return moment < -MAX_MOMENT ? -MAX_MOMENT : moment > MAX_MOMENT ? MAX_MOMENT : moment;

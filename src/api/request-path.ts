@@ -10,7 +10,10 @@ export const versionOf = (request: IncomingMessage): string => versions.get(requ
 /** What was asked for, without its query: that may hold what a log should not. */
 export const pathOf = (request: IncomingMessage): string => request.url!.replace(/\?.*$/, '');
 
-/** The URL that routes know. `/v1.43/x` is `/x` of that version; image names keep their slashes as %2F, so that they are one parameter. */
+/**
+ * The URL that routes know. `/v1.43/x` is `/x` of that version; image names keep their slashes as %2F, so that they are
+ * one parameter.
+ */
 export function rewriteUrl(request: IncomingMessage): string {
   // A proxy's client names the server too.
   const asked = request.url!.replace(/^https?:\/\/[^/?]*(?=\/)/i, '');
@@ -19,9 +22,12 @@ export function rewriteUrl(request: IncomingMessage): string {
   const url = found ? found[2]! : asked;
   const distributed = /^\/distribution\/(.+)\/json(\?.*)?$/.exec(url);
   if (distributed) return `/distribution/${distributed[1]!.replaceAll('/', '%2F')}/json${distributed[2] ?? ''}`;
-  const named = /^\/images\/(.+?)\/(json|history|tag|push|get)(\?.*)?$/.exec(url) ?? /^\/images\/((?!(?:json|create|load|get|prune|search)(?:\?|$)).+?)()(\?.*)?$/.exec(url);
+  const named =
+    /^\/images\/(.+?)\/(json|history|tag|push|get)(\?.*)?$/.exec(url) ??
+    /^\/images\/((?!(?:json|create|load|get|prune|search)(?:\?|$)).+?)()(\?.*)?$/.exec(url);
   // Elsewhere an escaped slash is a slash, as in Go: /containers/a%2Fb/json leads nowhere.
-  if (!named) return /^\/(containers|exec)\//.test(url) ? url.replace(/^[^?]*/, (path) => path.replace(/%2f/gi, '/')) : url;
+  if (!named)
+    return /^\/(containers|exec)\//.test(url) ? url.replace(/^[^?]*/, (path) => path.replace(/%2f/gi, '/')) : url;
   const [, name = '', verb = '', query = ''] = named;
   return `/images/${name.replaceAll('/', '%2F')}${verb && `/${verb}`}${query}`;
 }

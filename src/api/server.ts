@@ -2,7 +2,7 @@
 import websocket from '@fastify/websocket';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { randomUUID } from 'node:crypto';
-import { createServer as createHttpServer, type IncomingMessage } from 'node:http';
+import { createServer as createHttpServer } from 'node:http';
 import type { Logger } from 'pino';
 import type { Engine } from '../engine/engine.ts';
 import { InvalidParameter } from '../engine/errors.ts';
@@ -26,10 +26,22 @@ import { webSocketRoute } from './websocket.ts';
 
 /** Operations that take their connection over: what a client sends behind such a request is its input. */
 const TAKES_OVER = new Set(['ContainerAttach', 'ContainerWait', 'ExecStart']);
-const HEADERS = { 'api-version': API_VERSION, 'docker-experimental': 'false', ostype: 'linux', server: `Docker/${VERSION} (linux)` };
+const HEADERS = {
+  'api-version': API_VERSION,
+  'docker-experimental': 'false',
+  ostype: 'linux',
+  server: `Docker/${VERSION} (linux)`,
+};
 
 const handlers: Record<string, Handler> = {
-  ...systemHandlers, ...containerHandlers, ...archiveHandlers, ...execHandlers, ...imageHandlers, ...registryHandlers, ...networkHandlers, ...volumeHandlers,
+  ...systemHandlers,
+  ...containerHandlers,
+  ...archiveHandlers,
+  ...execHandlers,
+  ...imageHandlers,
+  ...registryHandlers,
+  ...networkHandlers,
+  ...volumeHandlers,
 };
 
 export interface ApiServer {
@@ -39,12 +51,19 @@ export interface ApiServer {
 }
 
 export interface ServerOptions {
-  /** Every JSON answer is held against the contract; one that does not fit becomes a 500 and an error in the log. For tests. */
+  /**
+   * Every JSON answer is held against the contract; one that does not fit becomes a 500 and an error in the log. For
+   * tests.
+   */
   checkAnswers: boolean;
 }
 
 /** @throws when an operation of the contract has no handler */
-export async function createServer(engine: Engine, log: Logger, { checkAnswers }: ServerOptions = { checkAnswers: false }): Promise<ApiServer> {
+export async function createServer(
+  engine: Engine,
+  log: Logger,
+  { checkAnswers }: ServerOptions = { checkAnswers: false },
+): Promise<ApiServer> {
   // On a server that never listens: on its own it would close every `Upgrade: tcp` (parts.md).
   const webSockets = createHttpServer();
   const servers = new HttpServers({
@@ -54,12 +73,16 @@ export async function createServer(engine: Engine, log: Logger, { checkAnswers }
   const app = Fastify({
     serverFactory: (handler) => servers.make(handler),
     exposeHeadRoutes: false,
-    rewriteUrl: (request) => rewriteUrl(request as IncomingMessage),
+    rewriteUrl: (request) => rewriteUrl(request),
     routerOptions: { maxParamLength: 4096 },
     genReqId: () => randomUUID(),
     clientErrorHandler: () => undefined, // Each server has its own listener (http-servers.ts).
     // A path that cannot be decoded: Go's server does not get as far as JSON either.
-    frameworkErrors: (_error, _request, reply) => void (reply as unknown as FastifyReply).code(400).header('content-type', 'text/plain; charset=utf-8').send('400 Bad Request'),
+    frameworkErrors: (_error, _request, reply) =>
+      void (reply as unknown as FastifyReply)
+        .code(400)
+        .header('content-type', 'text/plain; charset=utf-8')
+        .send('400 Bad Request'),
   }) as unknown as FastifyInstance;
   behaveAsGo(app);
   await app.register(websocket, { options: { server: webSockets } });
@@ -74,24 +97,37 @@ export async function createServer(engine: Engine, log: Logger, { checkAnswers }
   };
 }
 
-/** What Go's server and Docker's router do before a route is looked for, and where there is none. Bodies are read by the routes. */
+/**
+ * What Go's server and Docker's router do before a route is looked for, and where there is none. Bodies are read by the
+ * routes.
+ */
 function behaveAsGo(app: FastifyInstance): void {
   app.addHook('onRequest', (request, reply, done) => {
     const path = pathOf(request.raw);
     if (request.method === 'OPTIONS') return void reply.code(200).send();
     // gorilla/mux sends a client with an empty name in its path to the cleaned one.
-    if (path.includes('//')) return void reply.code(301).header('location', path.replace(/\/{2,}/g, '/')).send();
+    if (path.includes('//'))
+      return void reply
+        .code(301)
+        .header('location', path.replace(/\/{2,}/g, '/'))
+        .send();
     done();
   });
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', (_request, payload, done) => done(null, payload));
-  app.setNotFoundHandler((_request, reply) => reply.code(404).header('content-type', 'application/json').send(Buffer.from('{"message":"page not found"}\n')));
+  app.setNotFoundHandler((_request, reply) =>
+    reply.code(404).header('content-type', 'application/json').send(Buffer.from('{"message":"page not found"}\n')),
+  );
 }
 
 function answerErrors(app: FastifyInstance, log: Logger): void {
   app.setErrorHandler((error, request, reply) => {
     const status = statusOf(error);
-    if (status >= 500) log.error({ reqId: request.id, method: request.method, url: pathOf(request.raw), status, err: error }, 'request failed');
+    if (status >= 500)
+      log.error(
+        { reqId: request.id, method: request.method, url: pathOf(request.raw), status, err: error },
+        'request failed',
+      );
     else log.debug({ reqId: request.id, status, reason: messageOf(error) }, 'request refused');
     if (status === 304) return reply.code(304).send();
     const { contentType, text } = errorBody(error, versionOf(request.raw));
@@ -126,20 +162,29 @@ function checkRefusals(app: FastifyInstance, check: AnswerCheck): void {
   });
 }
 
-function bindRoutes(app: FastifyInstance, { engine, log, check }: { engine: Engine; log: Logger; check: AnswerCheck | undefined }): void {
+function bindRoutes(
+  app: FastifyInstance,
+  { engine, log, check }: { engine: Engine; log: Logger; check: AnswerCheck | undefined },
+): void {
   const callOf = (operation: Operation, request: FastifyRequest, reply: FastifyReply): Call => {
     void reply.headers(HEADERS);
     const version = versionOf(request.raw);
-    log.debug({ reqId: request.id, operation: operation.id, method: request.method, url: pathOf(request.raw), version }, 'request');
+    log.debug(
+      { reqId: request.id, operation: operation.id, method: request.method, url: pathOf(request.raw), version },
+      'request',
+    );
     checkVersion(version);
-    if (!atLeast(version, operation.since)) throw new InvalidParameter(`${operation.method} ${operation.path} requires minimum API version ${operation.since}`);
+    if (!atLeast(version, operation.since))
+      throw new InvalidParameter(
+        `${operation.method} ${operation.path} requires minimum API version ${operation.since}`,
+      );
     return new Call(engine, operation, request, reply, version, check);
   };
   for (const operation of operations) {
     const handler = handlers[operation.id];
     if (!handler) throw new Error(`openapi.yaml names ${operation.id}, and nothing handles it`);
     app.route({
-      method: operation.method as 'GET',
+      method: operation.method,
       url: operation.url,
       config: { operation: operation.id },
       onRequest: (request, _reply, done) => {
@@ -147,7 +192,9 @@ function bindRoutes(app: FastifyInstance, { engine, log, check }: { engine: Engi
         if (TAKES_OVER.has(operation.id)) expectStrays(request.raw.socket);
         done();
       },
-      ...(operation.id === 'ContainerAttachWebsocket' ? webSocketRoute((request, reply) => callOf(operation, request, reply)) : {}),
+      ...(operation.id === 'ContainerAttachWebsocket'
+        ? webSocketRoute((request, reply) => callOf(operation, request, reply))
+        : {}),
       handler: async (request, reply) => {
         await handler(callOf(operation, request, reply));
         return reply;

@@ -18,7 +18,10 @@ const numbers = (version: string): number[] => version.split('.').map(Number);
 /** @throws InvalidParameter for a version that is not spoken here */
 export function checkVersion(version: string): void {
   if (!atLeast(version, MIN_API_VERSION)) {
-    throw new InvalidParameter(`client version ${version} is too old. Minimum supported API version is ${MIN_API_VERSION}, please upgrade your client to a newer version`);
+    throw new InvalidParameter(
+      `client version ${version} is too old. Minimum supported API version is ${MIN_API_VERSION}, please upgrade your client to a newer version`,
+    );
   }
-  if (!atLeast(API_VERSION, version)) throw new InvalidParameter(`client version ${version} is too new. Maximum supported API version is ${API_VERSION}`);
+  if (!atLeast(API_VERSION, version))
+    throw new InvalidParameter(`client version ${version} is too new. Maximum supported API version is ${API_VERSION}`);
 }

@@ -9,7 +9,10 @@ import type { Call } from './call.ts';
 /** Bytes that may wait in the WebSocket before the stream is read on. */
 const MOST_BUFFERED = 1024 * 1024;
 
-/** What a WebSocket's route is made of. Refused while it still is HTTP, so that a refusal is an ordinary answer; opened only then. */
+/**
+ * What a WebSocket's route is made of. Refused while it still is HTTP, so that a refusal is an ordinary answer; opened
+ * only then.
+ */
 export function webSocketRoute(callOf: (request: FastifyRequest, reply: FastifyReply) => Call) {
   const opened = new WeakMap<IncomingMessage, { stream: Duplex; binary: boolean }>();
   return {

@@ -16,7 +16,10 @@ export interface Finding {
 }
 
 /** Looks at one thing on this host. Throwing is a way of saying that it is lacking. */
-export type Probe = { subject: string; look: (config: Config) => Promise<Omit<Finding, 'subject'>> | Omit<Finding, 'subject'> };
+export interface Probe {
+  subject: string;
+  look: (config: Config) => Promise<Omit<Finding, 'subject'>> | Omit<Finding, 'subject'>;
+}
 
 const allProbes: readonly Probe[] = [...programProbes, ...isolationProbes, ...networkProbes, ...placeProbes];
 
@@ -44,7 +47,10 @@ export function report(found: readonly Finding[]): string {
   ]);
   const lacking = found.filter((f) => f.verdict === 'lacking').map((f) => f.subject);
   const notes = found.filter((f) => f.verdict === 'advice').length;
-  const verdict = lacking.length > 0 ? `This host cannot run Holdfast yet: ${lacking.join(', ')}.` : `This host can run Holdfast${notes > 0 ? `; ${notes} ${notes === 1 ? 'note' : 'notes'} above` : ''}.`;
+  const verdict =
+    lacking.length > 0
+      ? `This host cannot run Holdfast yet: ${lacking.join(', ')}.`
+      : `This host can run Holdfast${notes > 0 ? `; ${notes} ${notes === 1 ? 'note' : 'notes'} above` : ''}.`;
   return `${lines.join('\n')}\n\n${verdict}\n`;
 }
 

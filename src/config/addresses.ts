@@ -23,4 +23,5 @@ export function parseSubnet(text: string): Subnet | undefined {
 
 export const overlap = (a: Subnet, b: Subnet): boolean => a.network <= b.broadcast && b.network <= a.broadcast;
 
-export const formatAddress = (address: number): string => [24, 16, 8, 0].map((shift) => Math.floor(address / 2 ** shift) % 256).join('.');
+export const formatAddress = (address: number): string =>
+  [24, 16, 8, 0].map((shift) => Math.floor(address / 2 ** shift) % 256).join('.');

@@ -17,7 +17,10 @@ export interface AddressPool {
 export interface Config {
   readonly dataRoot: string;
   readonly execRoot: string;
-  /** Tells daemons on one host apart in names that are global (nft tables, chains): '' on the default roots, else eight hex digits. */
+  /**
+   * Tells daemons on one host apart in names that are global (nft tables, chains): '' on the default roots, else eight
+   * hex digits.
+   */
   readonly instance: string;
   /** unix:///path or fd://; at least one. */
   readonly hosts: readonly string[];
@@ -30,7 +33,10 @@ export interface Config {
   readonly logDriver: string;
   readonly logOpts: Readonly<Record<string, string>>;
   readonly cgroupDriver: 'cgroupfs' | 'systemd';
-  /** Parent of the containers' cgroups: /holdfast, or a slice (holdfast.slice) under the systemd driver; derived from the roots where they are not the default. */
+  /**
+   * Parent of the containers' cgroups: /holdfast, or a slice (holdfast.slice) under the systemd driver; derived from
+   * the roots where they are not the default.
+   */
   readonly cgroupParent: string;
   readonly runtimes: Readonly<Record<string, RuntimeConfig>>;
   readonly defaultRuntime: string;

@@ -5,11 +5,16 @@ import { ConfigError } from './error.ts';
 import type { Raw } from './flags.ts';
 import { kinds, options } from './options.ts';
 
-/** @throws ConfigError naming what is unknown or of the wrong type. A missing file is an error only where it was asked for. */
+/**
+ * @throws ConfigError naming what is unknown or of the wrong type. A missing file is an error only where it was asked
+ * for.
+ */
 export function readConfigFile(path: string, { required }: { required: boolean }): Raw {
   let text: string;
   try {
-    text = readFileSync(path, 'utf8').replace(/^\uFEFF/, '').trim();
+    text = readFileSync(path, 'utf8')
+      .replace(/^\uFEFF/, '')
+      .trim();
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     if (code === 'ENOENT' && !required) return {};
@@ -25,18 +30,24 @@ export function readConfigFile(path: string, { required }: { required: boolean }
   return valid(path, content);
 }
 
-export const unusable = (path: string, why: string): ConfigError => new ConfigError(`unable to configure the daemon with file ${path}: ${why}`);
+export const unusable = (path: string, why: string): ConfigError =>
+  new ConfigError(`unable to configure the daemon with file ${path}: ${why}`);
 
 function valid(path: string, content: unknown): Raw {
-  if (typeof content !== 'object' || content === null || Array.isArray(content)) throw unusable(path, 'it must hold one JSON object');
+  if (typeof content !== 'object' || content === null || Array.isArray(content))
+    throw unusable(path, 'it must hold one JSON object');
   const known = options.filter((o) => !o.flagOnly);
   const keys = new Set(known.map((o) => o.key));
   const unknown = Object.keys(content).filter((key) => !keys.has(key));
-  if (unknown.length > 0) throw unusable(path, `the following directives don't match any configuration option: ${unknown.join(', ')}`);
-  const check = new Ajv({ allowUnionTypes: true }).compile({ type: 'object', properties: Object.fromEntries(known.map((o) => [o.key, kinds[o.kind].schema])) });
+  if (unknown.length > 0)
+    throw unusable(path, `the following directives don't match any configuration option: ${unknown.join(', ')}`);
+  const check = new Ajv({ allowUnionTypes: true }).compile({
+    type: 'object',
+    properties: Object.fromEntries(known.map((o) => [o.key, kinds[o.kind].schema])),
+  });
   if (!check(content)) {
     const { instancePath, message, params } = check.errors![0]!;
-    const extra = 'additionalProperty' in params ? ` (${params['additionalProperty']})` : '';
+    const extra = 'additionalProperty' in params ? ` (${params.additionalProperty})` : '';
     throw unusable(path, `${instancePath.slice(1).replaceAll('/', '.')} ${message}${extra}`);
   }
   return content as Raw;

@@ -14,7 +14,8 @@ const byFlag = new Map(options.map((o) => [flagOf(o), o]));
 const byShort = new Map(options.flatMap((o) => (o.short ? [[o.short, o]] : [])));
 
 /**
- * dockerd's flags are pflag's: --debug, --debug=false, -D, -Dl debug, -ldebug, --mtu -1. (node:util's parseArgs refuses a
+ * dockerd's flags are pflag's: --debug, --debug=false, -D, -Dl debug, -ldebug, --mtu -1. (node:util's parseArgs refuses
+ * a
  * boolean with a value, and a value that begins with a dash.)
  * @throws ConfigError for a flag that is nobody's or a value that does not parse
  */
@@ -33,7 +34,12 @@ export function readCommandLine(argv: readonly string[]): CommandLine {
     else if (argument.startsWith('-') && argument !== '-') takeShort(argument, take);
     else words.push(argument);
   }
-  return { raw: Object.fromEntries([...given].map(([option, values]) => [option.key, parse(option, values, `--${flagOf(option)}`)])), words };
+  return {
+    raw: Object.fromEntries(
+      [...given].map(([option, values]) => [option.key, parse(option, values, `--${flagOf(option)}`)]),
+    ),
+    words,
+  };
 }
 
 type Take = (option: Option, value: string | undefined) => void;
@@ -46,9 +52,10 @@ function takeLong(argument: string, take: Take): void {
 }
 
 function takeShort(argument: string, take: Take): void {
-  for (let letters = argument.slice(1); letters !== ''; ) {
+  for (let letters = argument.slice(1); letters !== '';) {
     const option = byShort.get(letters[0]!);
-    if (!option) throw new ConfigError(`unknown shorthand flag: '${letters[0]}' in ${argument}\nSee 'holdfastd --help'.`);
+    if (!option)
+      throw new ConfigError(`unknown shorthand flag: '${letters[0]}' in ${argument}\nSee 'holdfastd --help'.`);
     letters = letters.slice(1);
     const bare = letters === '' || (option.kind === 'boolean' && !letters.startsWith('='));
     take(option, bare ? undefined : letters.replace(/^=/, ''));
@@ -60,11 +67,12 @@ function takeShort(argument: string, take: Take): void {
 export function readEnvironment(env: NodeJS.ProcessEnv): Raw {
   const raw: Raw = {};
   for (const option of options) {
-    if (option.inert !== undefined || option.kind === 'boolean' && option.flagOnly) continue;
+    if (option.inert !== undefined || (option.kind === 'boolean' && option.flagOnly)) continue;
     const variable = variableOf(option);
     const text = env[variable];
     if (text === undefined || text === '') continue;
-    const single = option.kind === 'string' || option.kind === 'bytes' || option.kind === 'boolean' || option.kind === 'integer';
+    const single =
+      option.kind === 'string' || option.kind === 'bytes' || option.kind === 'boolean' || option.kind === 'integer';
     raw[option.key] = parse(option, single ? [text] : text.trim().split(/\s+/), variable);
   }
   return raw;

@@ -20,10 +20,16 @@ Flags:
 ${own.map(line).join('\n')}
 
 Docker's, accepted without effect (the daemon's log says so):
-${wrap(inert.map((o) => `--${flagOf(o)}`), 2)}
+${wrap(
+  inert.map((o) => `--${flagOf(o)}`),
+  2,
+)}
 
 Docker's, refused when they ask for a protection that Holdfast does not have:
-${wrap(refused.map((o) => `--${flagOf(o)}`), 2)}
+${wrap(
+  refused.map((o) => `--${flagOf(o)}`),
+  2,
+)}
 `;
 }
 

@@ -1,4 +1,7 @@
-/** What a command line asks for, with the configuration it means: flags, then environment, then daemon.json, then defaults. */
+/**
+ * What a command line asks for, with the configuration it means: flags, then environment, then daemon.json, then
+ * defaults.
+ */
 import { VERSION } from '../version.ts';
 import type { Config } from './config.ts';
 import { ConfigError } from './error.ts';
@@ -19,29 +22,47 @@ export type Invocation =
 /** @throws ConfigError whose message is for the person who started it */
 export function loadConfig(argv: readonly string[], env: NodeJS.ProcessEnv): Invocation {
   const { raw: flags, words } = readCommandLine(argv);
-  if (flags['help']) return { command: 'help', text: helpText() };
-  if (flags['version']) return { command: 'version', text: `Holdfast version ${VERSION}` };
+  if (flags.help) return { command: 'help', text: helpText() };
+  if (flags.version) return { command: 'version', text: `Holdfast version ${VERSION}` };
   const [word, ...more] = words;
   const command = commands.find((c) => c === word);
-  if (more.length > 0 || (word !== undefined && !command)) throw new ConfigError(`unknown command: ${words.join(' ')}\nSee 'holdfastd --help'.`);
+  if (more.length > 0 || (word !== undefined && !command))
+    throw new ConfigError(`unknown command: ${words.join(' ')}\nSee 'holdfastd --help'.`);
 
   const environment = readEnvironment(env);
   const given = { ...environment, ...flags };
   const path = (given['config-file'] as string | undefined) ?? DEFAULT_CONFIG_FILE;
   const file = readConfigFile(path, { required: given['config-file'] !== undefined });
   refuseConflicts(path, { flags, environment, file });
-  const runtimes = { ...(file['runtimes'] as Raw | undefined), ...(given['runtimes'] as Raw | undefined) };
-  return { command: command ?? (flags['validate'] ? 'validate' : 'daemon'), config: resolveConfig({ ...file, ...given, runtimes }, env) };
+  const runtimes = { ...(file.runtimes as Raw | undefined), ...(given.runtimes as Raw | undefined) };
+  return {
+    command: command ?? (flags.validate ? 'validate' : 'daemon'),
+    config: resolveConfig({ ...file, ...given, runtimes }, env),
+  };
 }
 
 // As dockerd: nobody should have to guess which of two wins. Runtimes are added up instead.
-function refuseConflicts(path: string, { flags, environment, file }: { flags: Raw; environment: Raw; file: Raw }): void {
+function refuseConflicts(
+  path: string,
+  { flags, environment, file }: { flags: Raw; environment: Raw; file: Raw },
+): void {
   const given = { ...environment, ...flags };
   const conflicts = Object.keys(file).filter((key) => key in given && key !== 'runtimes');
   if (conflicts.length === 0) return;
-  const told = conflicts.map((key) => `${key}: (from ${key in flags ? 'flag' : 'environment'}: ${show(given[key])}, from file: ${show(file[key])})`);
+  const told = conflicts.map(
+    (key) =>
+      `${key}: (from ${key in flags ? 'flag' : 'environment'}: ${show(given[key])}, from file: ${show(file[key])})`,
+  );
   const where = conflicts.some((key) => key in flags) ? 'as a flag' : 'in the environment';
-  throw unusable(path, `the following directives are specified both ${where} and in the configuration file: ${told.join(', ')}`);
+  throw unusable(
+    path,
+    `the following directives are specified both ${where} and in the configuration file: ${told.join(', ')}`,
+  );
 }
 
-const show = (value: unknown): string => (Array.isArray(value) ? `[${value.map(show).join(' ')}]` : typeof value === 'object' ? JSON.stringify(value) : String(value));
+const show = (value: unknown): string =>
+  Array.isArray(value)
+    ? `[${value.map(show).join(' ')}]`
+    : typeof value === 'object'
+      ? JSON.stringify(value)
+      : String(value);

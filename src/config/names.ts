@@ -17,7 +17,12 @@ export interface Names {
 
 export function namesFor(dataRoot: string, execRoot: string): Names {
   if (dataRoot === DEFAULT_DATA_ROOT && execRoot === DEFAULT_EXEC_ROOT) {
-    return { instance: '', bridge: 'holdfast0', cgroupParent: { cgroupfs: '/holdfast', systemd: 'holdfast.slice' }, bip: DEFAULT_BIP };
+    return {
+      instance: '',
+      bridge: 'holdfast0',
+      cgroupParent: { cgroupfs: '/holdfast', systemd: 'holdfast.slice' },
+      bip: DEFAULT_BIP,
+    };
   }
   const hash = createHash('sha256').update(`${dataRoot}\0${execRoot}`).digest();
   const instance = hash.toString('hex', 0, 4);

@@ -1,4 +1,7 @@
-/** Checks of what was given for networks: addresses, the bridge's name, pools, name servers. Each returns what counts. @throws ConfigError */
+/**
+ * Checks of what was given for networks: addresses, the bridge's name, pools, name servers. Each returns what counts.
+ * @throws ConfigError
+ */
 import { isIP } from 'node:net';
 import { formatAddress, parseSubnet } from './addresses.ts';
 import type { AddressPool } from './config.ts';
@@ -11,23 +14,40 @@ export function checkBip(bip: string): string {
   const invalid = (why: string): ConfigError => new ConfigError(`invalid bip ${JSON.stringify(bip)}: ${why}`);
   const subnet = parseSubnet(bip);
   if (!subnet) throw invalid('it must be the address and the subnet of the bridge, e.g. 10.77.0.1/16');
-  if (subnet.prefix > 30 || subnet.prefix < 8) throw invalid(`/${subnet.prefix} leaves no room for containers; /8 to /30 is`);
-  if (subnet.address === subnet.network) throw invalid(`${formatAddress(subnet.address)} names the subnet itself; give the bridge an address in it, e.g. ${formatAddress(subnet.network + 1)}/${subnet.prefix}`);
-  if (subnet.address === subnet.broadcast) throw invalid(`${formatAddress(subnet.address)} is the subnet's broadcast address`);
+  if (subnet.prefix > 30 || subnet.prefix < 8)
+    throw invalid(`/${subnet.prefix} leaves no room for containers; /8 to /30 is`);
+  if (subnet.address === subnet.network)
+    throw invalid(
+      `${formatAddress(subnet.address)} names the subnet itself; give the bridge an address in it, e.g. ${formatAddress(subnet.network + 1)}/${subnet.prefix}`,
+    );
+  if (subnet.address === subnet.broadcast)
+    throw invalid(`${formatAddress(subnet.address)} is the subnet's broadcast address`);
   return bip;
 }
 
 export function checkBridge(name: string): string {
-  if (name === 'none') throw new ConfigError('invalid bridge: the default network cannot be switched off yet; run containers with --network none');
-  if (Buffer.byteLength(name) > MAX_LINK_NAME || /[\s/:]/.test(name) || name === '.' || name === '..') throw new ConfigError(`invalid bridge ${JSON.stringify(name)}: a link's name has at most ${MAX_LINK_NAME} bytes and no white space, '/' or ':'`);
+  if (name === 'none')
+    throw new ConfigError(
+      'invalid bridge: the default network cannot be switched off yet; run containers with --network none',
+    );
+  if (Buffer.byteLength(name) > MAX_LINK_NAME || /[\s/:]/.test(name) || name === '.' || name === '..')
+    throw new ConfigError(
+      `invalid bridge ${JSON.stringify(name)}: a link's name has at most ${MAX_LINK_NAME} bytes and no white space, '/' or ':'`,
+    );
   return name;
 }
 
 export function checkPools(pools: AddressPool[]): AddressPool[] {
   for (const { base, size } of pools) {
     const subnet = parseSubnet(base);
-    if (!subnet) throw new ConfigError(`invalid default-address-pool: base ${JSON.stringify(base)} is no IPv4 subnet, e.g. 10.78.0.0/15`);
-    if (size < subnet.prefix || size > 30) throw new ConfigError(`invalid default-address-pool: networks of size ${size} do not fit into ${base}; ${Math.max(subnet.prefix, 8)} to 30 do`);
+    if (!subnet)
+      throw new ConfigError(
+        `invalid default-address-pool: base ${JSON.stringify(base)} is no IPv4 subnet, e.g. 10.78.0.0/15`,
+      );
+    if (size < subnet.prefix || size > 30)
+      throw new ConfigError(
+        `invalid default-address-pool: networks of size ${size} do not fit into ${base}; ${Math.max(subnet.prefix, 8)} to 30 do`,
+      );
   }
   return pools.map(({ base, size }) => {
     const { network, prefix } = parseSubnet(base)!;
@@ -41,9 +61,11 @@ export function checkIp(key: string, address: string): string {
 }
 
 // Docker's own default, 0.0.0.0, stands for every address, IPv6 ones too.
-export const checkPublishAddress = (address: string): string => (address === '' || address === '0.0.0.0' ? '' : checkIp('ip', address));
+export const checkPublishAddress = (address: string): string =>
+  address === '' || address === '0.0.0.0' ? '' : checkIp('ip', address);
 
 export function checkDomain(domain: string): string {
-  if (domain !== '.' && !/^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?$/.test(domain)) throw new ConfigError(`invalid dns-search: ${JSON.stringify(domain)} is no domain`);
+  if (domain !== '.' && !/^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?$/.test(domain))
+    throw new ConfigError(`invalid dns-search: ${JSON.stringify(domain)} is no domain`);
   return domain;
 }

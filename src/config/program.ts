@@ -4,7 +4,16 @@ import { delimiter, join } from 'node:path';
 
 /** Path of a program: in PATH, or where Debian keeps what only root runs; undefined when it is not installed. */
 export function findProgram(name: string, env: NodeJS.ProcessEnv, also: readonly string[] = []): string | undefined {
-  const directories = [...(env['PATH'] ?? '').split(delimiter).filter(Boolean), '/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin', ...also];
+  const directories = [
+    ...(env.PATH ?? '').split(delimiter).filter(Boolean),
+    '/usr/local/sbin',
+    '/usr/local/bin',
+    '/usr/sbin',
+    '/usr/bin',
+    '/sbin',
+    '/bin',
+    ...also,
+  ];
   return directories.map((directory) => join(directory, name)).find(isExecutable);
 }
 

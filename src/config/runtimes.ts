@@ -25,16 +25,20 @@ export function runtimeTable(given: Record<string, RawRuntime>, env: NodeJS.Proc
   }
   for (const [name, { path, runtimeArgs, runtimeType, options: shimOptions }] of Object.entries(given)) {
     // Its state is kept in a directory of this name.
-    if (!/^[A-Za-z0-9][A-Za-z0-9_.-]*$/.test(name)) throw new ConfigError(`invalid runtime name ${JSON.stringify(name)}: letters, digits, '_', '.' and '-' only`);
-    if (runtimeType !== undefined || shimOptions !== undefined) throw new ConfigError(`runtime ${name}: runtimeType and options name a containerd shim; give the path of an OCI runtime`);
+    if (!/^[A-Za-z0-9][A-Za-z0-9_.-]*$/.test(name))
+      throw new ConfigError(`invalid runtime name ${JSON.stringify(name)}: letters, digits, '_', '.' and '-' only`);
+    if (runtimeType !== undefined || shimOptions !== undefined)
+      throw new ConfigError(
+        `runtime ${name}: runtimeType and options name a containerd shim; give the path of an OCI runtime`,
+      );
     if (!path) throw new ConfigError(`runtime ${name}: it has no path`);
     const found = path.includes('/') ? absolute(`path of runtime ${name}`, path) : findProgram(path, env);
     if (!found) throw new ConfigError(`runtime ${name}: ${path} is not in PATH`);
     table[name] = { path: found, args: runtimeArgs ?? [] };
   }
   // Without any, the name stands for itself: `check` and the first start say what is missing.
-  table['runc'] ??= { path: 'runc', args: [] };
-  table[RUNC_ALIAS] ??= table['runc'];
+  table.runc ??= { path: 'runc', args: [] };
+  table[RUNC_ALIAS] ??= table.runc;
   return table;
 }
 

@@ -1,5 +1,16 @@
 /** What images and Docker's API call this host's machine, by Go's names, and others. */
-const NAMES: Partial<Record<NodeJS.Architecture, string>> = { x64: 'amd64', ia32: '386', ppc64: 'ppc64le', mipsel: 'mipsle' };
+const NAMES: Partial<Record<NodeJS.Architecture, string>> = {
+  x64: 'amd64',
+  ia32: '386',
+  ppc64: 'ppc64le',
+  mipsel: 'mipsle',
+};
 export const hostArchitecture = NAMES[process.arch] ?? process.arch;
 /** Other names of theirs. */
-export const machines: Record<string, string> = { x86_64: 'amd64', 'x86-64': 'amd64', aarch64: 'arm64', i386: '386', armhf: 'arm' };
+export const machines: Record<string, string> = {
+  x86_64: 'amd64',
+  'x86-64': 'amd64',
+  aarch64: 'arm64',
+  i386: '386',
+  armhf: 'arm',
+};

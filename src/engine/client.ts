@@ -1,4 +1,7 @@
-/** An API client's connection that the engine may hand over to a shim. The API makes it (api/hijack.ts); the engine knows no HTTP. */
+/**
+ * An API client's connection that the engine may hand over to a shim. The API makes it (api/hijack.ts); the engine
+ * knows no HTTP.
+ */
 
 export interface Client {
   /** The connection's descriptor. The daemon's copy stays open, and unread, until a shim has acknowledged. */

@@ -58,8 +58,10 @@ export interface Engine {
   readonly volumes: Volumes;
   readonly events: EventLog;
   readonly system: System;
-  /** Sweeps up what a dead daemon left half done, and finds every shim again; resolves when all that answer are restored.
-   *  When it returns, everything that the store knows can be asked for: what is not restored yet makes its askers wait. */
+  /** Sweeps up what a dead daemon left half done, and finds every shim again; resolves when all that answer are
+   * restored.
+   *  When it returns, everything that the store knows can be asked for: what is not restored yet makes its askers
+   * wait. */
   restore(): Promise<void>;
   /** Closes connections and the store; containers go on. */
   close(): Promise<void>;
@@ -77,27 +79,89 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
   const late: { containers?: Containers } = {};
   const all = () => late.containers?.all() ?? [];
   const images = new Images({
-    rows: new ImageRows(db), layers, events, directory: paths.images(), claimed: () => snapshots.claimed(), now: wallNow,
-    usersOf: (imageId) => all().filter((c) => c.imageId === imageId).map((c) => ({ id: c.id, running: isRunning(c) })),
+    rows: new ImageRows(db),
+    layers,
+    events,
+    directory: paths.images(),
+    claimed: () => snapshots.claimed(),
+    now: wallNow,
+    usersOf: (imageId) =>
+      all()
+        .filter((c) => c.imageId === imageId)
+        .map((c) => ({ id: c.id, running: isRunning(c) })),
   });
   const distribution = new DistributionRows(db);
-  const endpoints = new Endpoints({ mirrors: config.registryMirrors, insecure: config.insecureRegistries, certificates: config.registryCerts });
-  const downloads = new Downloads(join(paths.images(), 'downloads'), { concurrent: config.maxConcurrentDownloads, attempts: config.maxDownloadAttempts });
+  const endpoints = new Endpoints({
+    mirrors: config.registryMirrors,
+    insecure: config.insecureRegistries,
+    certificates: config.registryCerts,
+  });
+  const downloads = new Downloads(join(paths.images(), 'downloads'), {
+    concurrent: config.maxConcurrentDownloads,
+    attempts: config.maxDownloadAttempts,
+  });
   const puller = new Puller({ endpoints, downloads, layers, images, rows: distribution });
   const pusher = new Pusher({ endpoints, layers, images, rows: distribution, concurrent: config.maxConcurrentUploads });
   const registries = new Registries(endpoints);
   const volumes = new Volumes({
-    store: new VolumeStore(db), events, root: paths.volumes(), usersOf: (name) => all().filter((c) => c.mounts.some((m) => m.name === name)).map((c) => c.id),
+    store: new VolumeStore(db),
+    events,
+    root: paths.volumes(),
+    usersOf: (name) =>
+      all()
+        .filter((c) => c.mounts.some((m) => m.name === name))
+        .map((c) => c.id),
   });
-  const networks = new Networks({ store: new NetworkStore(db), config, paths, events, log, proxyBundle: built.portProxy });
+  const networks = new Networks({
+    store: new NetworkStore(db),
+    config,
+    paths,
+    events,
+    log,
+    proxyBundle: built.portProxy,
+  });
   await volumes.start();
-  const pool = new ShimPool(installShimBundle(built.shim, paths.shimBundles()), config.warmShims, join(config.dataRoot, 'shims', 'log'));
+  const pool = new ShimPool(
+    installShimBundle(built.shim, paths.shimBundles()),
+    config.warmShims,
+    join(config.dataRoot, 'shims', 'log'),
+  );
   const rows = new ContainerRows(db);
-  const containers = new Containers({ config, paths, log, rows, execs, events, images, archives, snapshots, networks, volumes, files: new ContainerFiles(built.archiver), pool });
+  const containers = new Containers({
+    config,
+    paths,
+    log,
+    rows,
+    execs,
+    events,
+    images,
+    archives,
+    snapshots,
+    networks,
+    volumes,
+    files: new ContainerFiles(built.archiver),
+    pool,
+  });
   late.containers = containers;
-  const system = new System({ config, containers: all, images: () => images.list({ labels: [], references: [], before: [], since: [] }, { all: false }).length, listeners: () => events.subscribers });
+  const system = new System({
+    config,
+    containers: all,
+    images: () => images.list({ labels: [], references: [], before: [], since: [] }, { all: false }).length,
+    listeners: () => events.subscribers,
+  });
   return {
-    config, paths, containers, images, puller, pusher, registries, snapshots, networks, volumes, events, system,
+    config,
+    paths,
+    containers,
+    images,
+    puller,
+    pusher,
+    registries,
+    snapshots,
+    networks,
+    volumes,
+    events,
+    system,
     async restore() {
       const restored = containers.restore();
       const connected = networks.start();

@@ -5,7 +5,10 @@ import { join } from 'node:path';
 const SHORT = 16;
 
 export class Paths {
-  constructor(readonly dataRoot: string, readonly execRoot: string) {}
+  constructor(
+    readonly dataRoot: string,
+    readonly execRoot: string,
+  ) {}
 
   readonly database = (): string => join(this.dataRoot, 'holdfast.db');
   readonly dataLock = (): string => join(this.dataRoot, 'lock');
@@ -21,7 +24,10 @@ export class Paths {
   readonly runs = (): string => join(this.execRoot, 'c');
   readonly run = (id: string): string => join(this.runs(), id.slice(0, SHORT));
   readonly rootfs = (id: string): string => join(this.run(id), 'rootfs');
-  /** Where the part of a volume that mount point `index` names is bound, so that nobody can swap it while the runtime mounts it. */
+  /**
+   * Where the part of a volume that mount point `index` names is bound, so that nobody can swap it while the runtime
+   * mounts it.
+   */
   readonly subpath = (id: string, index: number): string => join(this.run(id), 'subpaths', String(index));
   readonly netns = (id: string): string => join(this.execRoot, 'netns', id.slice(0, SHORT));
   readonly runtimeRoot = (runtime: string): string => join(this.execRoot, 'oci', runtime);

@@ -1,4 +1,7 @@
-/** Regular expressions of clients. Go's take time in proportion to the text; ours may take for ever, so they get a moment and no more. */
+/**
+ * Regular expressions of clients. Go's take time in proportion to the text; ours may take for ever, so they get a
+ * moment and no more.
+ */
 import { createContext, Script, type Context } from 'node:vm';
 import { InvalidParameter } from './errors.ts';
 
@@ -20,7 +23,10 @@ export class Pattern {
   #left = MOMENT_MS;
 
   /** @throws SyntaxError */
-  constructor(private readonly source: string, flags: '' | 'i' = '') {
+  constructor(
+    private readonly source: string,
+    flags: '' | 'i' = '',
+  ) {
     this.#expression = new RegExp(source, flags);
     this.#choices = source.match(CHOICE)?.length ?? 0;
   }
@@ -41,5 +47,6 @@ export class Pattern {
     }
   }
 
-  #tooSlow = (): InvalidParameter => new InvalidParameter(`the regular expression ${JSON.stringify(this.source)} takes too long`);
+  #tooSlow = (): InvalidParameter =>
+    new InvalidParameter(`the regular expression ${JSON.stringify(this.source)} takes too long`);
 }

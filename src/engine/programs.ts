@@ -35,5 +35,9 @@ async function ask(path: string): Promise<Program> {
 
 /** `runc version 1.1.5+ds1 / commit: …`, `crun version 1.8.1 / commit: …`, `tini version 0.19.0 - git.de40ad0`. */
 function parseVersion(name: string, text: string): Program {
-  return { name, version: /^\S+ version (\S+)/m.exec(text)?.[1] ?? '', commit: /^commit: (\S+)/m.exec(text)?.[1] ?? /git\.([0-9a-f]+)/.exec(text)?.[1] ?? '' };
+  return {
+    name,
+    version: /^\S+ version (\S+)/m.exec(text)?.[1] ?? '',
+    commit: /^commit: (\S+)/m.exec(text)?.[1] ?? /git\.([0-9a-f]+)/.exec(text)?.[1] ?? '',
+  };
 }

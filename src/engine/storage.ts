@@ -14,14 +14,29 @@ export interface StorageFacts {
 
 /** Types of statfs(2), by the names that dockerd gives them. */
 const NAMES: Record<number, string> = {
-  0x9123683e: 'btrfs', 0xef53: 'extfs', 0x58465342: 'xfs', 0x01021994: 'tmpfs', 0x2fc12fc1: 'zfs', 0x794c7630: 'overlayfs', 0x52654973: 'reiserfs', 0x3153464a: 'jfs', 0x858458f6: 'ramfs',
-  0x6969: 'nfs', 0x65735546: 'fuse', 0xf2f52010: 'f2fs', 0xca451a4e: 'bcachefs', 0xf15f: 'ecryptfs',
+  0x9123683e: 'btrfs',
+  0xef53: 'extfs',
+  0x58465342: 'xfs',
+  0x01021994: 'tmpfs',
+  0x2fc12fc1: 'zfs',
+  0x794c7630: 'overlayfs',
+  0x52654973: 'reiserfs',
+  0x3153464a: 'jfs',
+  0x858458f6: 'ramfs',
+  0x6969: 'nfs',
+  0x65735546: 'fuse',
+  0xf2f52010: 'f2fs',
+  0xca451a4e: 'bcachefs',
+  0xf15f: 'ecryptfs',
 };
 
 export function storageFacts(dataRoot: string): StorageFacts {
   return {
-    driver: 'overlay2', backing: NAMES[statfsSync(dataRoot).type] ?? '<unknown>', supportsDType: tellsTypes(dataRoot),
-    // overlayfs.rst: with redirect_dir or metacopy a changed directory or mode is no more than a reference to the lower one.
+    driver: 'overlay2',
+    backing: NAMES[statfsSync(dataRoot).type] ?? '<unknown>',
+    supportsDType: tellsTypes(dataRoot),
+    // overlayfs.rst: with redirect_dir or metacopy a changed directory or mode is no more than a reference to the lower
+    // one.
     nativeDiff: !isOn('redirect_dir') && !isOn('metacopy'),
   };
 }

@@ -80,19 +80,42 @@ export class System {
     const paused = count('paused');
     const [runtime, init] = await this.#programs();
     return {
-      id: this.#id, hostname: hostname(), time: wallNow(),
-      containers: { all: containers.length, running, paused, stopped: containers.length - running - paused }, images: this.parts.images(),
-      storage: storageFacts(config.dataRoot), controls: host.controls, cgroupVersion: host.cgroup === 'v2' ? '2' : '1', ipv4Forwarding: host.ipv4Forwarding,
-      bridgeNetfilter: { ipv4: isOn('/proc/sys/net/bridge/bridge-nf-call-iptables'), ipv6: isOn('/proc/sys/net/bridge/bridge-nf-call-ip6tables') },
-      openFiles: readdirSync('/proc/self/fd').length, listeners: this.parts.listeners(), kernel: release(), operatingSystem: osRelease('PRETTY_NAME') || 'Linux', osVersion: osRelease('VERSION_ID'),
-      machine: MACHINE[arch()] ?? arch(), cpus: host.cpus, memory: totalmem(), proxies: { http: proxy('HTTP_PROXY'), https: proxy('HTTPS_PROXY'), no: environment('NO_PROXY') },
-      securityOptions: securityOptions(config, host.seccomp), runtime, init,
+      id: this.#id,
+      hostname: hostname(),
+      time: wallNow(),
+      containers: { all: containers.length, running, paused, stopped: containers.length - running - paused },
+      images: this.parts.images(),
+      storage: storageFacts(config.dataRoot),
+      controls: host.controls,
+      cgroupVersion: host.cgroup === 'v2' ? '2' : '1',
+      ipv4Forwarding: host.ipv4Forwarding,
+      bridgeNetfilter: {
+        ipv4: isOn('/proc/sys/net/bridge/bridge-nf-call-iptables'),
+        ipv6: isOn('/proc/sys/net/bridge/bridge-nf-call-ip6tables'),
+      },
+      openFiles: readdirSync('/proc/self/fd').length,
+      listeners: this.parts.listeners(),
+      kernel: release(),
+      operatingSystem: osRelease('PRETTY_NAME') || 'Linux',
+      osVersion: osRelease('VERSION_ID'),
+      machine: MACHINE[arch()] ?? arch(),
+      cpus: host.cpus,
+      memory: totalmem(),
+      proxies: { http: proxy('HTTP_PROXY'), https: proxy('HTTPS_PROXY'), no: environment('NO_PROXY') },
+      securityOptions: securityOptions(config, host.seccomp),
+      runtime,
+      init,
     };
   }
 
   async versions(): Promise<VersionFacts> {
     const [runtime, init] = await this.#programs();
-    return { kernel: release(), architecture: thisHost().architecture, runtime: { ...runtime, name: this.parts.config.defaultRuntime }, init };
+    return {
+      kernel: release(),
+      architecture: thisHost().architecture,
+      runtime: { ...runtime, name: this.parts.config.defaultRuntime },
+      init,
+    };
   }
 
   #programs(): Promise<[Program, Program]> {
@@ -113,15 +136,18 @@ function stableId(path: string): string {
 function securityOptions(config: Config, seccomp: boolean): string[] {
   const profile = config.seccompProfile === DEFAULT_SECCOMP_PROFILE ? 'builtin' : config.seccompProfile;
   return [
-    ...(hostHasAppArmor() ? ['name=apparmor'] : []), ...(seccomp ? [`name=seccomp,profile=${profile}`] : []),
-    ...(config.noNewPrivileges ? ['name=no-new-privileges'] : []), ...(hasCgroupNamespaces() ? ['name=cgroupns'] : []),
+    ...(hostHasAppArmor() ? ['name=apparmor'] : []),
+    ...(seccomp ? [`name=seccomp,profile=${profile}`] : []),
+    ...(config.noNewPrivileges ? ['name=no-new-privileges'] : []),
+    ...(hasCgroupNamespaces() ? ['name=cgroupns'] : []),
   ];
 }
 
 const hasCgroupNamespaces = (): boolean => readdirSync('/proc/self/ns').includes('cgroup');
 
 /** os-release(5) */
-const osRelease = (key: string): string => new RegExp(`^${key}="?([^"\n]*)`, 'm').exec(text('/etc/os-release') || text('/usr/lib/os-release'))?.[1] ?? '';
+const osRelease = (key: string): string =>
+  new RegExp(`^${key}="?([^"\n]*)`, 'm').exec(text('/etc/os-release') || text('/usr/lib/os-release'))?.[1] ?? '';
 
 const environment = (name: string): string => process.env[name] || process.env[name.toLowerCase()] || '';
 

@@ -31,7 +31,7 @@ const CRC_DIGITS = 8;
 export function parseJournal(file: Buffer): ParsedJournal {
   const parsed: ParsedJournal = { snapshot: null, records: [], seq: 0, whole: 0, damaged: 0 };
   let bad = 0;
-  for (let at = 0; ; ) {
+  for (let at = 0; ;) {
     const end = file.indexOf(NEWLINE, at);
     if (end < 0) return parsed;
     const value = decodeLine(file.subarray(at, end));

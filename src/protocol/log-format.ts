@@ -1,5 +1,6 @@
 /**
- * The container's log file, byte for byte as Docker's json-file driver lays it out (moby daemon/logger/jsonfilelog/jsonlog):
+ * The container's log file, byte for byte as Docker's json-file driver lays it out (moby
+ * daemon/logger/jsonfilelog/jsonlog):
  *
  *     {"log":"text\n","stream":"stdout","attrs":{"tag":"x"},"time":"2026-11-24T00:04:55.1234567Z"}
  *

@@ -38,7 +38,9 @@ export interface HandedClient {
   token: string;
   /** base64: what the shim writes first, in a packet of its own. Empty when the daemon wrote it already. */
   head: string;
-  /** base64: bytes of the client that the daemon had read already; they come before anything read from the descriptor. */
+  /**
+   * base64: bytes of the client that the daemon had read already; they come before anything read from the descriptor.
+   */
   early: string;
 }
 

@@ -2,7 +2,10 @@
 
 /** What happened. One journal line is one record; see docs/shim-protocol.md. */
 export type RecordBody =
-  /** A shim took this container over. The first record of every shim; after it the daemon's death no longer ends the shim. */
+  /**
+   * A shim took this container over. The first record of every shim; after it the daemon's death no longer ends the
+   * shim.
+   */
   | { type: 'adopted'; shimPid: number; bundle: string }
   /** Intent: generation `gen` is about to be created (before the runtime is run). */
   | { type: 'creating'; operation: string }
@@ -16,7 +19,9 @@ export type RecordBody =
   | { type: 'exited'; code: number; signal: number; oomKilled: boolean; error?: string }
   /** The restart policy will start the container again at `at` (wall, ns). */
   | { type: 'restarting'; count: number; at: string }
-  /** Dead and no restart pending: its rootfs, netns and ports may be torn down. `user` is true when a client stopped it. */
+  /**
+   * Dead and no restart pending: its rootfs, netns and ports may be torn down. `user` is true when a client stopped it.
+   */
   | { type: 'final'; user: boolean }
   /** The kernel killed one of its processes, or more, for want of memory: `kills` of this generation until now. */
   | { type: 'oom'; kills?: number }
@@ -29,7 +34,14 @@ export type RecordBody =
   /** `restart` ended with the container running. */
   | { type: 'restarted'; operation: string }
   /** Intent of a client's stop, kill or restart: from here on the restart policy is off until the next start. */
-  | { type: 'stopping'; operation: string; signal: number; deadlineMs: number; restart: boolean; /** One signal and no deadline: no `stopped` follows. */ kill?: boolean }
+  | {
+      type: 'stopping';
+      operation: string;
+      signal: number;
+      deadlineMs: number;
+      restart: boolean;
+      /** One signal and no deadline: no `stopped` follows. */ kill?: boolean;
+    }
   /** The host goes down: not a user's stop. */
   | { type: 'shutdown' }
   | { type: 'health'; status: HealthStatus; streak: number; probe?: HealthProbe }
@@ -46,7 +58,8 @@ export type RecordType = RecordBody['type'];
 
 /** One journal line. */
 export interface Stamped {
-  /** 1, 2, 3 … over all generations of this container, never used twice. A gap is left after a boot (what was pulled may not
+  /** 1, 2, 3 … over all generations of this container, never used twice. A gap is left after a boot (what was pulled may
+   * not
    *  have reached the disk) and where old health records were dropped. */
   seq: number;
   /** Which run of the container this is about; 0 before the first. */
@@ -69,7 +82,10 @@ export interface HealthProbe {
   end: string;
   exitCode: number;
   output: string;
-  /** What its process ended with, when it was killed for taking too long: exitCode is -1 then, as where no process was to be had. */
+  /**
+   * What its process ended with, when it was killed for taking too long: exitCode is -1 then, as where no process was
+   * to be had.
+   */
   killed?: number;
 }
 

@@ -45,25 +45,52 @@ export interface RunState {
 
 export function initialRunState(): RunState {
   return {
-    status: 'created', gen: 0, pid: 0, pidStartTime: '', boot: '', startedAt: '', finishedAt: '', exitCode: 0,
-    oomKilled: false, error: '', restartCount: 0, stoppedByUser: false, final: true, health: null, restart: null, execs: {},
+    status: 'created',
+    gen: 0,
+    pid: 0,
+    pidStartTime: '',
+    boot: '',
+    startedAt: '',
+    finishedAt: '',
+    exitCode: 0,
+    oomKilled: false,
+    error: '',
+    restartCount: 0,
+    stoppedByUser: false,
+    final: true,
+    health: null,
+    restart: null,
+    execs: {},
   };
 }
 
 /**
- * Applies one record. Pure: the given state is not changed. A damaged journal may lack any of them: whatever follows the gap
+ * Applies one record. Pure: the given state is not changed. A damaged journal may lack any of them: whatever follows
+ * the gap
  * still leads to a state that is no lie.
  */
 export function applyRecord(s: RunState, r: JournalRecord): RunState {
   // `creating` is damaged: the generation is this one all the same.
-  return apply(r.gen > s.gen && r.type !== 'creating' ? { ...s, status: 'starting', gen: r.gen, boot: r.boot, final: false, execs: {} } : s, r);
+  return apply(
+    r.gen > s.gen && r.type !== 'creating'
+      ? { ...s, status: 'starting', gen: r.gen, boot: r.boot, final: false, execs: {} }
+      : s,
+    r,
+  );
 }
 
 function apply(s: RunState, r: JournalRecord): RunState {
   switch (r.type) {
     case 'creating':
       return {
-        ...s, status: s.status === 'restarting' ? 'restarting' : 'starting', gen: r.gen, boot: r.boot, error: '', final: false, pid: 0, pidStartTime: '',
+        ...s,
+        status: s.status === 'restarting' ? 'restarting' : 'starting',
+        gen: r.gen,
+        boot: r.boot,
+        error: '',
+        final: false,
+        pid: 0,
+        pidStartTime: '',
         execs: {},
         // A restart by policy keeps its count; a start by hand begins anew (moby: RestartCount resets on manual start).
         ...(s.status === 'restarting' ? {} : { restartCount: 0, stoppedByUser: false }),
@@ -72,18 +99,40 @@ function apply(s: RunState, r: JournalRecord): RunState {
       return { ...s, pid: r.pid, pidStartTime: r.startTime };
     case 'started':
       return {
-        ...s, status: 'running', pid: r.pid, pidStartTime: r.startTime, startedAt: r.wall, exitCode: 0, oomKilled: false,
-        stoppedByUser: false, restartAsked: false, error: '', final: false,
+        ...s,
+        status: 'running',
+        pid: r.pid,
+        pidStartTime: r.startTime,
+        startedAt: r.wall,
+        exitCode: 0,
+        oomKilled: false,
+        stoppedByUser: false,
+        restartAsked: false,
+        error: '',
+        final: false,
       };
     case 'failed':
       return {
-        ...s, status: s.startedAt ? 'exited' : 'created', pid: 0, pidStartTime: '', exitCode: r.code, error: r.error, health: null,
+        ...s,
+        status: s.startedAt ? 'exited' : 'created',
+        pid: 0,
+        pidStartTime: '',
+        exitCode: r.code,
+        error: r.error,
+        health: null,
         ...(s.startedAt ? { finishedAt: r.wall } : {}),
       };
     case 'exited':
       return {
-        ...s, status: 'exited', pid: 0, pidStartTime: '', finishedAt: r.wall, exitCode: r.code, oomKilled: r.oomKilled,
-        error: r.error ?? '', execs: endedExecs(s.execs),
+        ...s,
+        status: 'exited',
+        pid: 0,
+        pidStartTime: '',
+        finishedAt: r.wall,
+        exitCode: r.code,
+        oomKilled: r.oomKilled,
+        error: r.error ?? '',
+        execs: endedExecs(s.execs),
       };
     case 'restarting':
       return { ...s, status: 'restarting', restartCount: r.count, pid: 0, pidStartTime: '' };
@@ -92,7 +141,17 @@ function apply(s: RunState, r: JournalRecord): RunState {
       if (s.status === 'created' || s.status === 'exited') return { ...s, ...ended };
       if (s.status === 'restarting') return { ...s, ...ended, status: 'exited' };
       // `exited` or `failed` is damaged.
-      return { ...s, ...ended, status: 'exited', pid: 0, pidStartTime: '', finishedAt: r.wall, exitCode: UNKNOWN_CODE, error: 'the record of its end is damaged: its exit code is not known', execs: {} };
+      return {
+        ...s,
+        ...ended,
+        status: 'exited',
+        pid: 0,
+        pidStartTime: '',
+        finishedAt: r.wall,
+        exitCode: UNKNOWN_CODE,
+        error: 'the record of its end is damaged: its exit code is not known',
+        execs: {},
+      };
     }
     case 'oom':
       return { ...s, oomKilled: true };
@@ -108,11 +167,14 @@ function apply(s: RunState, r: JournalRecord): RunState {
         health: {
           status: r.status,
           streak: r.streak,
-          log: r.probe ? [...(s.health?.log ?? []), r.probe].slice(-HEALTH_LOG_ENTRIES) : s.health?.log ?? [],
+          log: r.probe ? [...(s.health?.log ?? []), r.probe].slice(-HEALTH_LOG_ENTRIES) : (s.health?.log ?? []),
         },
       };
     case 'exec-started':
-      return { ...s, execs: { ...s.execs, [r.exec]: { pid: r.pid, startTime: r.startTime, running: true, exitCode: null } } };
+      return {
+        ...s,
+        execs: { ...s.execs, [r.exec]: { pid: r.pid, startTime: r.startTime, running: true, exitCode: null } },
+      };
     case 'exec-failed':
       return { ...s, execs: { ...s.execs, [r.exec]: { pid: 0, startTime: '', running: false, exitCode: r.code } } };
     case 'exec-exited':

@@ -11,7 +11,9 @@ import type { Output, Stdio } from './stdio.ts';
 
 /** Output that a client may have in memory; beyond, it is fed from the log, or else the output waits. */
 const MEMORY_BYTES = 1 << 20;
-/** docker-py loses what arrives together with the head (api-wire.md 61), so the client gets a moment to read it alone. */
+/**
+ * docker-py loses what arrives together with the head (api-wire.md 61), so the client gets a moment to read it alone.
+ */
 const HEAD_ALONE_MS = 5;
 /** After our end a client has this long to close its own, lest a close with unread input becomes a reset. */
 const LINGER_MS = 1000;
@@ -74,7 +76,10 @@ export class AttachedClient {
     this.#headAlone = head.length > 0;
     if (this.#headAlone) this.#writeHead(head);
     this.#patience = new Patience(this.#socket);
-    this.#input = new ClientInput(this.#socket, early, options, { detached: () => this.#detached(), left: () => this.finish() });
+    this.#input = new ClientInput(this.#socket, early, options, {
+      detached: () => this.#detached(),
+      left: () => this.finish(),
+    });
   }
 
   /** Begins, with the process if there is one already. */
@@ -140,11 +145,13 @@ export class AttachedClient {
   #inMemory = (): number => this.#socket.writableLength + this.#afterBytes;
 
   #writeHead(head: Buffer): void {
-    this.#socket.write(head, () => setTimeout(() => {
-      this.#headAlone = false;
-      this.#socket.uncork();
-      if (this.#finishing && !this.#backlog) this.#end();
-    }, HEAD_ALONE_MS));
+    this.#socket.write(head, () =>
+      setTimeout(() => {
+        this.#headAlone = false;
+        this.#socket.uncork();
+        if (this.#finishing && !this.#backlog) this.#end();
+      }, HEAD_ALONE_MS),
+    );
     this.#socket.cork();
   }
 
@@ -169,7 +176,7 @@ export class AttachedClient {
 
   #replay(): void {
     const log = this.#stdio?.log;
-    const path = this.#stdio ? log?.path ?? null : this.#owner.logPath();
+    const path = this.#stdio ? (log?.path ?? null) : this.#owner.logPath();
     if (path === null) {
       this.say(Buffer.from('Error attaching: configured logging driver does not support reading\n'));
       return this.finish();
@@ -193,7 +200,8 @@ export class AttachedClient {
     this.#pumping = true;
     setImmediate(() => {
       this.#pumping = false;
-      if (this.#backlog && !this.#socket.destroyed && this.#socket.writableLength <= MEMORY_BYTES / 2) this.#feed(this.#backlog);
+      if (this.#backlog && !this.#socket.destroyed && this.#socket.writableLength <= MEMORY_BYTES / 2)
+        this.#feed(this.#backlog);
     });
   }
 

@@ -1,4 +1,7 @@
-/** What a shim's successor must know beyond the run state: intents that were journalled and not finished. A fold over the journal. */
+/**
+ * What a shim's successor must know beyond the run state: intents that were journalled and not finished. A fold over
+ * the journal.
+ */
 import type { JournalRecord } from '../protocol/records.ts';
 
 /** A stop, kill or restart that a client asked for. */
@@ -35,7 +38,14 @@ export interface Carried {
 }
 
 export const initialCarried = (): Carried => ({
-  operation: '', intents: [], undecided: false, restartAt: '', backoffMs: 0, startedMono: '', oomKills: 0, shutdown: false,
+  operation: '',
+  intents: [],
+  undecided: false,
+  restartAt: '',
+  backoffMs: 0,
+  startedMono: '',
+  oomKills: 0,
+  shutdown: false,
 });
 
 /** Applies one record. Pure. */
@@ -43,7 +53,15 @@ export function carry(c: Carried, r: JournalRecord): Carried {
   switch (r.type) {
     case 'creating':
       // By hand the back-off begins anew; by policy (no operation) it goes on.
-      return { ...c, operation: r.operation, undecided: false, restartAt: '', oomKills: 0, shutdown: false, backoffMs: r.operation === '' ? c.backoffMs : 0 };
+      return {
+        ...c,
+        operation: r.operation,
+        undecided: false,
+        restartAt: '',
+        oomKills: 0,
+        shutdown: false,
+        backoffMs: r.operation === '' ? c.backoffMs : 0,
+      };
     case 'started':
       return { ...c, startedMono: r.mono };
     case 'failed':
@@ -54,7 +72,13 @@ export function carry(c: Carried, r: JournalRecord): Carried {
       return { ...c, undecided: true };
     case 'restarting': {
       const delayNs = BigInt(r.at) - BigInt(r.wall);
-      return { ...c, undecided: false, intents: [], restartAt: String(BigInt(r.mono) + delayNs), backoffMs: Number(delayNs / 1_000_000n) };
+      return {
+        ...c,
+        undecided: false,
+        intents: [],
+        restartAt: String(BigInt(r.mono) + delayNs),
+        backoffMs: Number(delayNs / 1_000_000n),
+      };
     }
     case 'final':
       // Stops that wait for the death still owe their `stopped`; the rest is done.
@@ -62,9 +86,18 @@ export function carry(c: Carried, r: JournalRecord): Carried {
     case 'stopping':
       return {
         ...c,
-        intents: [...c.intents, {
-          operation: r.operation, signal: r.signal, deadlineMs: r.deadlineMs, restart: r.restart, kill: r.kill === true, since: r.mono, sent: false,
-        }],
+        intents: [
+          ...c.intents,
+          {
+            operation: r.operation,
+            signal: r.signal,
+            deadlineMs: r.deadlineMs,
+            restart: r.restart,
+            kill: r.kill === true,
+            since: r.mono,
+            sent: false,
+          },
+        ],
       };
     case 'killed':
       return { ...c, intents: c.intents.map((i) => (i.signal === r.signal ? { ...i, sent: true } : i)) };

@@ -1,4 +1,7 @@
-/** Control groups, as far as a shim needs them: who was killed for memory, who is left, and a place of its own. v1, v2 and hybrid. */
+/**
+ * Control groups, as far as a shim needs them: who was killed for memory, who is left, and a place of its own. v1, v2
+ * and hybrid.
+ */
 import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -24,7 +27,8 @@ function hierarchies(): Hierarchy[] {
     const [type, , superOptions = ''] = after.split(' ');
     const mount = before.split(' ')[4] ?? '';
     if (type === 'cgroup2') found.push({ mount, controllers: [] });
-    if (type === 'cgroup') found.push({ mount, controllers: superOptions.split(',').filter((o) => o !== 'rw' && o !== 'ro') });
+    if (type === 'cgroup')
+      found.push({ mount, controllers: superOptions.split(',').filter((o) => o !== 'rw' && o !== 'ro') });
   }
   return found;
 }
@@ -55,12 +59,20 @@ export function oomKills(cgroups: Map<string, string>): number {
 /** The processes of a container, dead ones excluded by the kernel. */
 export function processesIn(cgroups: Map<string, string>): number[] {
   const directory = cgroups.get('pids') ?? cgroups.get('') ?? cgroups.get('name=systemd');
-  return directory === undefined ? [] : (read(join(directory, 'cgroup.procs')) ?? '').split('\n').filter(Boolean).map(Number).filter((pid) => pid > 1);
+  return directory === undefined
+    ? []
+    : (read(join(directory, 'cgroup.procs')) ?? '')
+        .split('\n')
+        .filter(Boolean)
+        .map(Number)
+        .filter((pid) => pid > 1);
 }
 
 /**
- * Moves processes into the cgroup `path` of every hierarchy that lets them (v1's cpuset wants to be set up first: left alone).
- * Of v1's cpu into the root: below the containers' common group the shim would share that group's weight with them, and the
+ * Moves processes into the cgroup `path` of every hierarchy that lets them (v1's cpuset wants to be set up first: left
+ * alone).
+ * Of v1's cpu into the root: below the containers' common group the shim would share that group's weight with them, and
+ * the
  * busier they are, the later their lines would be read.
  */
 export function joinCgroup(path: string, pids: number[]): void {
@@ -80,7 +92,10 @@ export function joinCgroup(path: string, pids: number[]): void {
 const EMPTYING_MS = 500;
 const EMPTYING_STEP_MS = 5;
 
-/** Leaves the cgroup `path` for the root (on v2 a cgroup with children takes no processes) and removes it. Waits, briefly, for others who end. */
+/**
+ * Leaves the cgroup `path` for the root (on v2 a cgroup with children takes no processes) and removes it. Waits,
+ * briefly, for others who end.
+ */
 export function leaveCgroup(path: string): void {
   const deadline = Date.now() + EMPTYING_MS;
   for (const { mount } of hierarchies()) {
@@ -89,7 +104,8 @@ export function leaveCgroup(path: string): void {
     } catch {
       // A shim that was never in it has nothing to leave; what its predecessor made is removed all the same.
     }
-    while (!removed(join(mount, path)) && Date.now() < deadline) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, EMPTYING_STEP_MS);
+    while (!removed(join(mount, path)) && Date.now() < deadline)
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, EMPTYING_STEP_MS);
   }
 }
 

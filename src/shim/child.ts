@@ -10,7 +10,12 @@ export class Child {
   #dead = false;
   #setDeath!: (death: Death) => void;
 
-  private constructor(readonly pid: number, readonly startTime: string, readonly pidfd: Fd | null, private readonly noteFile: string) {
+  private constructor(
+    readonly pid: number,
+    readonly startTime: string,
+    readonly pidfd: Fd | null,
+    private readonly noteFile: string,
+  ) {
     this.death = new Promise((resolve) => (this.#setDeath = resolve));
   }
 
@@ -22,7 +27,12 @@ export class Child {
   }
 
   /** A dead shim's child, dead by now perhaps. `heldPidfd`: what its keeper held. */
-  static adopted(known: { pid: number; startTime: string }, heldPidfd: Fd | null, reaper: Reaper, noteFile: string): Child {
+  static adopted(
+    known: { pid: number; startTime: string },
+    heldPidfd: Fd | null,
+    reaper: Reaper,
+    noteFile: string,
+  ): Child {
     const alive = isAlive(known.pid, known.startTime);
     const pidfd = heldPidfd ?? (alive ? pidfdOpen(known.pid) : null);
     const child = new Child(known.pid, known.startTime, pidfd, noteFile);
@@ -59,7 +69,9 @@ export class Child {
 
 function writeNote(file: string, { code, signal, at }: Death): void {
   try {
-    writeFileSync(file, JSON.stringify({ code, signal, wall: String(at.wall), mono: String(at.mono) }), { mode: 0o600 });
+    writeFileSync(file, JSON.stringify({ code, signal, wall: String(at.wall), mono: String(at.mono) }), {
+      mode: 0o600,
+    });
   } catch {
     // A full exec root: then the journal alone has to do.
   }
@@ -67,7 +79,12 @@ function writeNote(file: string, { code, signal, at }: Death): void {
 
 function readNote(file: string): Death | undefined {
   try {
-    const { code, signal, wall, mono } = JSON.parse(readFileSync(file, 'utf8')) as { code: number; signal: number; wall: string; mono: string };
+    const { code, signal, wall, mono } = JSON.parse(readFileSync(file, 'utf8')) as {
+      code: number;
+      signal: number;
+      wall: string;
+      mono: string;
+    };
     return { code, signal, at: { wall: BigInt(wall), mono: BigInt(mono) }, known: true };
   } catch {
     return undefined;

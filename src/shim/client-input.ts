@@ -1,4 +1,7 @@
-/** What an attached client types: it goes to the process's stdin, at the pace of that process, until the client ends it or leaves. */
+/**
+ * What an attached client types: it goes to the process's stdin, at the pace of that process, until the client ends it
+ * or leaves.
+ */
 import type { Socket } from 'node:net';
 import type { AttachOptions } from '../protocol/messages.ts';
 import { DetachKeys } from './detach-keys.ts';
@@ -26,7 +29,12 @@ export class ClientInput {
   #stopped = false;
 
   /** `early`: input that was read already. */
-  constructor(private readonly socket: Socket, early: Buffer, private readonly o: AttachOptions, private readonly owner: InputOwner) {
+  constructor(
+    private readonly socket: Socket,
+    early: Buffer,
+    private readonly o: AttachOptions,
+    private readonly owner: InputOwner,
+  ) {
     this.#keys = new DetachKeys(o.detachKeys);
     if (early.length > 0) this.#take(early);
     socket.on('data', (chunk: Buffer) => this.#take(chunk));

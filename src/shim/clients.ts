@@ -1,4 +1,7 @@
-/** Clients' connections that the daemon hands over: they wait on the socket `fd`, and are fetched when a command names their token. */
+/**
+ * Clients' connections that the daemon hands over: they wait on the socket `fd`, and are fetched when a command names
+ * their token.
+ */
 import { closeSync } from 'node:fs';
 import type { HandedClient } from '../protocol/messages.ts';
 import type { Fd } from '../sys/libc.ts';
@@ -16,7 +19,10 @@ export class Clients {
   /** Connections that nothing has come on yet. */
   readonly #arriving = new Set<Fd>();
 
-  constructor(private readonly listener: Fd, private readonly trusted: (uid: number) => boolean) {}
+  constructor(
+    private readonly listener: Fd,
+    private readonly trusted: (uid: number) => boolean,
+  ) {}
 
   /** The connection that was handed over under the client's token; undefined when there is none. */
   claim({ token, head, early }: HandedClient): Client | undefined {
@@ -40,10 +46,11 @@ export class Clients {
     closeSync(this.listener);
   }
 
-  // The daemon connects, sends and closes before it writes its command, so whatever that names is queued already. What it is
+  // The daemon connects, sends and closes before it writes its command, so whatever that names is queued already. What
+  // it is
   // just about to send for its next command may be a connection still without anything in it: that one stays.
   #collect(): void {
-    for (let connection; (connection = accept(this.listener)) !== undefined; ) this.#arriving.add(connection);
+    for (let connection; (connection = accept(this.listener)) !== undefined;) this.#arriving.add(connection);
     for (const connection of this.#arriving) if (this.#receive(connection)) this.#hangUp(connection);
   }
 

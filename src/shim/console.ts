@@ -50,7 +50,10 @@ export function terminalStream(master: Fd, onread: OnReadOpts): Socket {
   return handleStream(master, onread);
 }
 
-/** What is left in a terminal after its end: libuv takes a partial read with a hang-up for the end (node-on-linux.md §3). */
+/**
+ * What is left in a terminal after its end: libuv takes a partial read with a hang-up for the end (node-on-linux.md
+ * §3).
+ */
 export function drainTerminal(master: Fd, buffer: Buffer, take: (bytes: Buffer) => void): void {
   for (;;) {
     let n: number;

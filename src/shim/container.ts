@@ -1,7 +1,9 @@
 /**
  * The shim's container, and what can be asked of it. The parts of its life have an owner each:
- * its phase and the turns (phase.ts), what it is made from (spec-file.ts), its generations (generations.ts), what ends one
- * (stops.ts), what comes after the end (restarts.ts), a dead shim's inheritance (successor.ts). What merely reaches into the
+ * its phase and the turns (phase.ts), what it is made from (spec-file.ts), its generations (generations.ts), what ends
+ * one
+ * (stops.ts), what comes after the end (restarts.ts), a dead shim's inheritance (successor.ts). What merely reaches
+ * into the
  * running container (signals, stops, waits, execs, attached clients) never queues behind a turn.
  */
 import { closeSync } from 'node:fs';
@@ -52,21 +54,49 @@ export class Container {
 
   constructor(private readonly o: ContainerOptions) {
     const { id, dir, run, boot, journal, reaper, daemonConnected, complain } = o;
-    const phases = this.#phases = new Phases(id);
-    const specFile = this.#specFile = new SpecFile(dir, run, reaper);
-    const sessions = this.#sessions = sessionsOf(specFile, journal);
+    const phases = (this.#phases = new Phases(id));
+    const specFile = (this.#specFile = new SpecFile(dir, run, reaper));
+    const sessions = (this.#sessions = sessionsOf(specFile, journal));
     const waiters = this.#waiters;
-    const removal = this.#removal = new RemovalGrace({ dir, journal, phases, specFile, waiters, daemonConnected });
+    const removal = (this.#removal = new RemovalGrace({ dir, journal, phases, specFile, waiters, daemonConnected }));
     const decide = (): void => this.#restarts.decide();
-    const generations = this.#generations = new Generations({ id, run, journal, reaper, phases, specFile, sessions, waiters, removal, decide, complain });
-    const restarts = this.#restarts = new Restarts({ id, journal, phases, specFile, generations, waiters, complain });
-    const stops = this.#stops = new Stops({ journal, phases, specFile, generations, restarts, complain });
-    this.#successor = new Successor({ run, boot, journal, phases, specFile, generations, restarts, stops, removal, complain });
+    const generations = (this.#generations = new Generations({
+      id,
+      run,
+      journal,
+      reaper,
+      phases,
+      specFile,
+      sessions,
+      waiters,
+      removal,
+      decide,
+      complain,
+    }));
+    const restarts = (this.#restarts = new Restarts({ id, journal, phases, specFile, generations, waiters, complain }));
+    const stops = (this.#stops = new Stops({ journal, phases, specFile, generations, restarts, complain }));
+    this.#successor = new Successor({
+      run,
+      boot,
+      journal,
+      phases,
+      specFile,
+      generations,
+      restarts,
+      stops,
+      removal,
+      complain,
+    });
   }
 
   /** Whether the shim is needed: a generation, a client, a waiter, an exec. */
   get needed(): boolean {
-    return this.#phases.current !== 'idle' || this.#sessions.count > 0 || this.#waiters.count > 0 || this.#generations.execs.count > 0;
+    return (
+      this.#phases.current !== 'idle' ||
+      this.#sessions.count > 0 ||
+      this.#waiters.count > 0 ||
+      this.#generations.execs.count > 0
+    );
   }
 
   get phase(): Phase {
@@ -98,7 +128,8 @@ export class Container {
   async create(operation: string): Promise<{ gen: number; pid: number }> {
     return this.#phases.inTurn(async () => {
       this.#phases.check('create');
-      if (!this.o.journal.writable) throw new Refused('failed', 'no space left on device: the journal cannot be written', 128);
+      if (!this.o.journal.writable)
+        throw new Refused('failed', 'no space left on device: the journal cannot be written', 128);
       this.#specFile.load();
       return this.#generations.create(operation, 'create');
     });
@@ -148,7 +179,8 @@ export class Container {
 
   wait(client: Client, condition: WaitCondition): void {
     this.#waiters.add(client, condition);
-    if (condition === 'not-running' && this.#phases.current === 'idle') this.#waiters.exited(this.o.journal.state.exitCode);
+    if (condition === 'not-running' && this.#phases.current === 'idle')
+      this.#waiters.exited(this.o.journal.state.exitCode);
   }
 
   /** Runs a process in it. Owns the client's connection. @throws Refused */

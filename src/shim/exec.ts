@@ -93,17 +93,35 @@ class Exec {
   #child: Child | null = null;
   #keeper: Keeper | null = null;
 
-  constructor(private readonly o: ExecSurroundings, private readonly spec: ExecSpec, private readonly attached: Attached | null) {
+  constructor(
+    private readonly o: ExecSurroundings,
+    private readonly spec: ExecSpec,
+    private readonly attached: Attached | null,
+  ) {
     this.over = new Promise((resolve) => (this.#setOver = resolve));
     this.#running = new Promise((resolve) => (this.#setRunning = resolve));
     // Nobody reads a detached exec's output: /dev/null takes it, only a terminal has to be drained.
     this.#stdio = attached || spec.tty ? new Stdio(this.#stdioOptions()) : null;
     this.#sessions = attached
-      ? new Sessions({ logPath: () => null, slowClientMs: o.spec.slowClientMs, onDetach: () => void o.journal.append({ type: 'detached', exec: spec.id }) }) : null;
+      ? new Sessions({
+          logPath: () => null,
+          slowClientMs: o.spec.slowClientMs,
+          onDetach: () => void o.journal.append({ type: 'detached', exec: spec.id }),
+        })
+      : null;
   }
 
   static takeOver(o: ExecSurroundings, id: string, known: RunExec): Exec {
-    const spec: ExecSpec = { id, tty: false, consoleSize: [0, 0], attachStdin: false, attachStdout: false, attachStderr: false, process: {}, detachKeys: [] };
+    const spec: ExecSpec = {
+      id,
+      tty: false,
+      consoleSize: [0, 0],
+      attachStdin: false,
+      attachStdout: false,
+      attachStderr: false,
+      process: {},
+      detachKeys: [],
+    };
     const exec = new Exec(o, { ...spec, ...readNote(o.run, id) }, null);
     exec.#adopt(known);
     return exec;
@@ -111,14 +129,18 @@ class Exec {
 
   async start(): Promise<number> {
     const { o, spec, attached } = this;
-    // The success head goes out before the process exists: docker-py loses what comes in the same packet (api-wire.md 61, 70).
+    // The success head goes out before the process exists: docker-py loses what comes in the same packet (api-wire.md
+    // 61, 70).
     if (attached) this.#sessions!.add(attached.client, attached.options);
     const json = join(o.run, `${this.#key}.json`);
     try {
       writeFileSync(json, ociJson({ ...spec.process, terminal: spec.tty }), { mode: 0o600 });
       this.#stdio?.prepare();
       const stdio = this.#stdio?.childStdio() ?? ['ignore', 'ignore', 'ignore'];
-      const pid = await o.runtime.exec({ stdio, consoleSocket: this.#stdio?.consoleSocket ?? '' }, { key: this.#key, json });
+      const pid = await o.runtime.exec(
+        { stdio, consoleSocket: this.#stdio?.consoleSocket ?? '' },
+        { key: this.#key, json },
+      );
       this.#child = Child.born(pid, o.reaper, this.#files.exit);
       this.#stdio?.created(spec.consoleSize);
     } catch (error) {
@@ -172,7 +194,11 @@ class Exec {
     // What the next shim must know of it beside the descriptors.
     const { tty, attachStdin } = this.spec;
     writeFileSync(noteFile(this.o.run, this.spec.id), JSON.stringify({ tty, attachStdin }), { mode: 0o600 });
-    this.#keeper = new Keeper(this.#files.keeper, this.o.reaper, () => ({ stdio: this.#stdio?.kept() ?? [], pidfd: child.pidfd, ports: [] }));
+    this.#keeper = new Keeper(this.#files.keeper, this.o.reaper, () => ({
+      stdio: this.#stdio?.kept() ?? [],
+      pidfd: child.pidfd,
+      ports: [],
+    }));
     this.#keeper.renew();
   }
 

@@ -30,10 +30,12 @@ export function startFailure(step: keyof typeof CONTEXT, error: unknown): StartF
 export function classify(message: string): StartFailure {
   const text = message.toLowerCase();
   const has = (phrase: string): boolean => text.includes(phrase);
-  if (NOT_EXECUTABLE.some(has)) return { message: has('permission denied') ? message : `${message}: permission denied`, code: 126 };
+  if (NOT_EXECUTABLE.some(has))
+    return { message: has('permission denied') ? message : `${message}: permission denied`, code: 126 };
   if (NOT_FOUND.some(has)) {
     const hint = has('not a directory')
-      ? ': Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and is the expected type' : '';
+      ? ': Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and is the expected type'
+      : '';
     return { message: message + hint, code: 127 };
   }
   return { message, code: OTHER };

@@ -1,4 +1,7 @@
-/** FIFOs between a process and its shim. Unlike a pipe, one can be opened again by its path; unlike a socket, also as /dev/stdout. */
+/**
+ * FIFOs between a process and its shim. Unlike a pipe, one can be opened again by its path; unlike a socket, also as
+ * /dev/stdout.
+ */
 import { closeSync, constants, openSync } from 'node:fs';
 import { makeBlocking, mkfifo, removeFile } from '../sys/file.ts';
 import type { Fd } from '../sys/libc.ts';
@@ -19,7 +22,10 @@ export function makeOutputFifo(path: string): FifoEnds {
   return { readEnd, writeEnd: otherEnd(path, constants.O_WRONLY, readEnd) };
 }
 
-/** Makes a FIFO that the process reads: its end blocks, ours does not. It must not be able to write: it would never see EOF. */
+/**
+ * Makes a FIFO that the process reads: its end blocks, ours does not. It must not be able to write: it would never see
+ * EOF.
+ */
 export function makeInputFifo(path: string): FifoEnds {
   makeAnew(path);
   const readEnd = openSync(path, READ_NONBLOCKING);
@@ -32,7 +38,8 @@ export function makeInputFifo(path: string): FifoEnds {
 export function reopenOutput(path: string): Fd | undefined {
   try {
     const readEnd = openSync(path, READ_NONBLOCKING);
-    // A FIFO tells a reader of its writers' end only if it has had one since that reader opened it. pipe_poll in fs/pipe.c
+    // A FIFO tells a reader of its writers' end only if it has had one since that reader opened it. pipe_poll in
+    // fs/pipe.c
     closeSync(otherEnd(path, WRITE_NONBLOCKING, readEnd));
     return readEnd;
   } catch {

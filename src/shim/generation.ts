@@ -30,7 +30,10 @@ export interface Making {
 
 type Complain = (what: string, error: unknown) => void;
 
-/** After the init's death: how long a process that escaped the container may hold its output open (dockerd waits as long). */
+/**
+ * After the init's death: how long a process that escaped the container may hold its output open (dockerd waits as
+ * long).
+ */
 const DRAIN_CAP_MS = 2000;
 
 export class Generation {
@@ -38,10 +41,18 @@ export class Generation {
   #cgroups: Map<string, string>;
   readonly #oom: OomWatch;
 
-  private constructor(private readonly making: Making, readonly init: Child, readonly stdio: Stdio) {
+  private constructor(
+    private readonly making: Making,
+    readonly init: Child,
+    readonly stdio: Stdio,
+  ) {
     this.#cgroups = cgroupsOf(init.pid);
     this.#oom = new OomWatch(this.#cgroups, making.onOom, { removedBySystemd: making.spec.runtime.systemdCgroup });
-    this.#keeper = new Keeper(files(making).keeper, making.reaper, () => ({ stdio: stdio.kept(), pidfd: init.pidfd, ports: [...making.ports] }));
+    this.#keeper = new Keeper(files(making).keeper, making.reaper, () => ({
+      stdio: stdio.kept(),
+      pidfd: init.pidfd,
+      ports: [...making.ports],
+    }));
     stdio.onStdinEnd = () => this.#keeper.renew();
   }
 
@@ -115,7 +126,8 @@ export class Generation {
   /** How many of its processes the kernel has killed for want of memory. Not after bury(): the cgroup is gone then. */
   oomKills = (): number => this.#oom.kills();
 
-  /** The init is dead: reads its last words and has the runtime forget it. Its end is on record in a note, so the keeper has
+  /** The init is dead: reads its last words and has the runtime forget it. Its end is on record in a note, so the keeper
+   * has
    *  nothing left to keep: it goes before the journal says that all is over, when nobody would look for it any more. */
   async bury(): Promise<void> {
     await Promise.all([this.stdio.finish(DRAIN_CAP_MS), this.#forget()]);
@@ -137,15 +149,23 @@ export class Generation {
 
 // Days after its donor's death a container may be restarted, and the donor's pid may be a process of the host.
 function requireDonors({ donors = [] }: ShimSpec): void {
-  if (!donors.every(({ pid, startTime }) => isAlive(pid, startTime))) throw new Error('failed to join namespaces: the container that they are of is not running');
+  if (!donors.every(({ pid, startTime }) => isAlive(pid, startTime)))
+    throw new Error('failed to join namespaces: the container that they are of is not running');
 }
 
 // The end of a run does not wait for it, nor fail by it: a next run in whose way that is says so itself.
 const deleteByForce = (runtime: Runtime, complain: Complain): Promise<void> =>
-  runtime.delete({ force: true }).catch((error: unknown) => complain('the runtime does not forget the container', error));
+  runtime
+    .delete({ force: true })
+    .catch((error: unknown) => complain('the runtime does not forget the container', error));
 
 /** Ends what a shim left half made: an init that nobody started, or that nobody knows of, and its keeper. */
-export async function clearLeftovers(runtime: Runtime, run: string, left: { gen: number; pid: number; startTime: string }, complain: Complain): Promise<void> {
+export async function clearLeftovers(
+  runtime: Runtime,
+  run: string,
+  left: { gen: number; pid: number; startTime: string },
+  complain: Complain,
+): Promise<void> {
   const { keeper } = files({ run, gen: left.gen });
   new Inheritance(keeper).release();
   removeFile(keeper);

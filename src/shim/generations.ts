@@ -1,5 +1,6 @@
 /**
- * The container's generations, of which there is one at a time: how it is made, started, paused and resumed, how it ends, and
+ * The container's generations, of which there is one at a time: how it is made, started, paused and resumed, how it
+ * ends, and
  * how it is undone. Each intent is in the journal before it is acted upon. What comes after an end is decided elsewhere
  * (restarts.ts). Whoever calls create(), start(), again(), undo(), pause(), resume() or fail() has the turn (phase.ts).
  */
@@ -35,7 +36,6 @@ export interface GenerationsOptions {
   decide: () => void;
   complain: (what: string, error: unknown) => void;
 }
-
 
 export class Generations {
   readonly execs = new Execs();
@@ -114,8 +114,14 @@ export class Generations {
     await this.start(operation);
   }
 
-  /** Takes over the one whose shim died; its init may be dead by now. `justStarted`: of that shim's health checks nothing is known. */
-  adopt(known: { pid: number; startTime: string }, { as, justStarted }: { as: 'running' | 'paused'; justStarted: boolean }): void {
+  /**
+   * Takes over the one whose shim died; its init may be dead by now. `justStarted`: of that shim's health checks
+   * nothing is known.
+   */
+  adopt(
+    known: { pid: number; startTime: string },
+    { as, justStarted }: { as: 'running' | 'paused'; justStarted: boolean },
+  ): void {
     const { journal, phases } = this.o;
     const { gen, execs } = journal.state;
     const { generation, ports } = Generation.takeOver(this.#making(gen), known);
@@ -174,7 +180,9 @@ export class Generations {
     this.#clearAway(generation);
   }
 
-  /** Says that a create or start did not work out, to all who wait; what remains to be said is returned, to be thrown. */
+  /**
+   * Says that a create or start did not work out, to all who wait; what remains to be said is returned, to be thrown.
+   */
   fail(operation: string, { message, code }: StartFailure): Refused {
     const { journal, phases, sessions, waiters } = this.o;
     journal.append({ type: 'failed', error: message, code, operation });
@@ -198,14 +206,23 @@ export class Generations {
 
   #making(gen: number): Making {
     const { run, reaper, specFile, complain } = this.o;
-    return { gen, run, reaper, complain, ports: this.#ports.fds, onOom: (kills) => this.#oom(kills), ...specFile.definition };
+    return {
+      gen,
+      run,
+      reaper,
+      complain,
+      ports: this.#ports.fds,
+      onOom: (kills) => this.#oom(kills),
+      ...specFile.definition,
+    };
   }
 
   #live(generation: Generation): void {
     this.#current = generation;
     this.#over = new Promise((resolve) => (this.#setOver = resolve));
     this.o.sessions.bind(generation.stdio);
-    void generation.init.death.then((death) => this.o.phases.inTurn(() => this.#ended(generation, death)))
+    void generation.init.death
+      .then((death) => this.o.phases.inTurn(() => this.#ended(generation, death)))
       .catch((error: unknown) => this.o.complain(`the end of generation ${generation.gen}`, error));
   }
 
@@ -215,7 +232,11 @@ export class Generations {
     const { journal, id, phases, waiters } = this.o;
     const wasStarted = phases.current !== 'created';
     phases.move('die');
-    if (!wasStarted) return this.undo(journal.carried.operation, { message: `the init of container ${id} died before it was started`, code: 128 });
+    if (!wasStarted)
+      return this.undo(journal.carried.operation, {
+        message: `the init of container ${id} died before it was started`,
+        code: 128,
+      });
     this.#health?.suspend();
     this.#health = null;
     this.#oom(generation.oomKills(), death.at);

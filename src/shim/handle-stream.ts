@@ -29,5 +29,5 @@ export function handleStream(fd: Fd, onread: OnReadOpts): Socket {
   const failed = handle.open(fd);
   if (failed) throw new Error(`opening descriptor ${fd} as a stream failed: ${failed}`);
   const options = { handle, readable: true, writable: true, allowHalfOpen: true, manualStart: true, onread };
-  return new Socket(options as ConstructorParameters<typeof Socket>[0]);
+  return new Socket(options);
 }

@@ -26,7 +26,11 @@ export interface HealthState {
 }
 
 /** A probe's result and what it means. Pure. */
-export function judge(before: HealthState, exitCode: number, timing: { sinceStartMs: number; startPeriodMs: number; retries: number }): HealthState {
+export function judge(
+  before: HealthState,
+  exitCode: number,
+  timing: { sinceStartMs: number; startPeriodMs: number; retries: number },
+): HealthState {
   if (exitCode === 0) return { status: 'healthy', streak: 0 };
   if (before.status === 'starting' && timing.sinceStartMs < timing.startPeriodMs) return before;
   const streak = before.streak + 1;
@@ -54,7 +58,10 @@ export class Health {
   #watching = 0;
   #running: Promise<unknown> = Promise.resolve();
 
-  constructor(private readonly o: HealthSurroundings, private readonly health: HealthSpec) {}
+  constructor(
+    private readonly o: HealthSurroundings,
+    private readonly health: HealthSpec,
+  ) {}
 
   /** The container has just started. */
   start(): void {
@@ -76,7 +83,10 @@ export class Health {
   }
 
   #schedule(watch: number): void {
-    this.#timer = setTimeout(() => void this.#check(watch), nextProbeIn(this.#state().status, this.#sinceStartMs(), this.health));
+    this.#timer = setTimeout(
+      () => void this.#check(watch),
+      nextProbeIn(this.#state().status, this.#sinceStartMs(), this.health),
+    );
   }
 
   async #check(watch: number): Promise<void> {
@@ -87,7 +97,11 @@ export class Health {
     this.#running = running;
     const probe = await running;
     if (watch !== this.#watching) return;
-    const timing = { sinceStartMs, startPeriodMs: this.health.startPeriod || DEFAULTS.startPeriod, retries: this.health.retries || DEFAULTS.retries };
+    const timing = {
+      sinceStartMs,
+      startPeriodMs: this.health.startPeriod || DEFAULTS.startPeriod,
+      retries: this.health.retries || DEFAULTS.retries,
+    };
     this.o.journal.append({ type: 'health', ...judge(this.#state(), probe.exitCode, timing), probe });
     this.#schedule(watch);
   }
@@ -104,7 +118,10 @@ export class Health {
 
   async #run(watch: number): Promise<HealthProbe> {
     const start = String(wallClock());
-    const result = await this.#exec(watch).catch((error: unknown) => ({ exitCode: NOT_RUN, output: error instanceof Error ? error.message : String(error) }));
+    const result = await this.#exec(watch).catch((error: unknown) => ({
+      exitCode: NOT_RUN,
+      output: error instanceof Error ? error.message : String(error),
+    }));
     return { start, end: String(wallClock()), ...result };
   }
 
@@ -115,7 +132,10 @@ export class Health {
     writeFileSync(json, JSON.stringify(probeProcess(spec, this.health)), { mode: 0o600 });
     const pipe = new OutputPipe(join(run, 'health.out'));
     try {
-      const pid = await runtime.exec({ stdio: ['ignore', pipe.writeEnd, pipe.writeEnd], consoleSocket: '' }, { key: 'health', json });
+      const pid = await runtime.exec(
+        { stdio: ['ignore', pipe.writeEnd, pipe.writeEnd], consoleSocket: '' },
+        { key: 'health', json },
+      );
       pipe.started();
       const child = Child.born(pid, reaper, exitNote);
       this.#probe = child;

@@ -1,10 +1,23 @@
 /**
  * The journal of one container (format: protocol/journal-format.ts), and the run state that follows from it.
- * A record counts from the moment append() returns: whoever reads it hears it. That it is on disk too is what durable() waits for.
+ * A record counts from the moment append() returns: whoever reads it hears it. That it is on disk too is what durable()
+ * waits for.
  * A full disk cannot lose a record while the shim lives: it stays in memory and is tried again; and room for the next
  * ones is reserved ahead, so that an exit usually finds its place even then.
  */
-import { closeSync, existsSync, fdatasync, fdatasyncSync, fstatSync, ftruncateSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fdatasync,
+  fdatasyncSync,
+  fstatSync,
+  ftruncateSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
 import { dirname } from 'node:path';
 import { encodeRecord, encodeSnapshot, parseJournal, type Snapshot } from '../protocol/journal-format.ts';
 import type { JournalRecord, RecordBody, RecordType } from '../protocol/records.ts';
@@ -22,7 +35,18 @@ export interface Moment {
 export const now = (): Moment => ({ wall: wallClock(), mono: monotonicClock() });
 
 /** Lost only with the power, and of no use after it: not worth an fsync. */
-const UNSYNCED: ReadonlySet<RecordType> = new Set<RecordType>(['created', 'health', 'attached', 'detached', 'resized', 'exec-started', 'exec-failed', 'paused', 'resumed', 'killed']);
+const UNSYNCED: ReadonlySet<RecordType> = new Set<RecordType>([
+  'created',
+  'health',
+  'attached',
+  'detached',
+  'resized',
+  'exec-started',
+  'exec-failed',
+  'paused',
+  'resumed',
+  'killed',
+]);
 
 const RESERVE = 64 * 1024;
 const RESERVE_AGAIN_BELOW = 16 * 1024;
@@ -61,7 +85,10 @@ export class Journal {
   #sync: Promise<void> | null = null;
 
   /** Opens `path` (made if missing) and cuts off a torn tail. */
-  constructor(private readonly path: string, private readonly boot: string) {
+  constructor(
+    private readonly path: string,
+    private readonly boot: string,
+  ) {
     const isNew = !existsSync(path);
     this.#fd = openSync(path, 'a', 0o600);
     if (isNew) syncDirectory(dirname(path));
@@ -81,7 +108,14 @@ export class Journal {
   /** Writes one record. `at` when it happened, if that was not just now. */
   append(body: RecordBody, at: Moment = now()): JournalRecord {
     const gen = body.type === 'creating' ? this.state.gen + 1 : this.state.gen;
-    const record = { seq: ++this.seq, gen, boot: this.boot, wall: String(at.wall), mono: String(at.mono), ...body } as JournalRecord;
+    const record = {
+      seq: ++this.seq,
+      gen,
+      boot: this.boot,
+      wall: String(at.wall),
+      mono: String(at.mono),
+      ...body,
+    };
     this.state = applyRecord(this.state, record);
     this.carried = carry(this.carried, record);
     this.#recent.push(record);
@@ -110,7 +144,8 @@ export class Journal {
   /** Records after `seq`, oldest first, at most `limit`. */
   since(seq: number, limit: number): { records: JournalRecord[]; last: number } {
     const first = this.#recent[0]?.seq ?? this.seq + 1;
-    const known = seq + 1 >= first ? this.#recent : mergeNewer(parseJournal(readFileSync(this.path)).records, this.#recent);
+    const known =
+      seq + 1 >= first ? this.#recent : mergeNewer(parseJournal(readFileSync(this.path)).records, this.#recent);
     const records = known.filter((r) => r.seq > seq).slice(0, Math.max(limit, 0));
     return { records, last: this.seq };
   }
@@ -187,7 +222,9 @@ export class Journal {
     });
   }
 
-  /** Rewrites the file: a snapshot of what is committed, then the rest, less the oldest probes where there are too many. */
+  /**
+   * Rewrites the file: a snapshot of what is committed, then the rest, less the oldest probes where there are too many.
+   */
   async #compact(): Promise<void> {
     if (this.#compacting || this.#closed || !this.writable) return;
     const parsed = parseJournal(readFileSync(this.path));
@@ -198,7 +235,10 @@ export class Journal {
       return;
     }
     const folded = fold(parsed.snapshot, done);
-    const lines = [encodeSnapshot({ seq: Math.max(this.#committed, parsed.snapshot?.seq ?? 0), ...folded }), ...rest.map(encodeRecord)];
+    const lines = [
+      encodeSnapshot({ seq: Math.max(this.#committed, parsed.snapshot?.seq ?? 0), ...folded }),
+      ...rest.map(encodeRecord),
+    ];
     const temporary = this.#successorPath;
     try {
       const fd = openSync(temporary, 'w', 0o600);
@@ -208,7 +248,7 @@ export class Journal {
       this.#compacting.size = content.length;
       await new Promise<void>((resolve, reject) => fdatasync(fd, (error) => (error ? reject(error) : resolve())));
       while (this.#sync) await this.#sync;
-      if (this.#closed || !this.writable || !this.#compacting) return this.#abandonCompaction();
+      if (this.#closed || !this.writable || !this.#compacting) return void this.#abandonCompaction();
       // What was appended meanwhile is in both; from here on only the new one counts.
       fdatasyncSync(fd);
       renameSync(temporary, this.path);

@@ -1,6 +1,8 @@
 /**
- * The keeper: a tiny process that only holds descriptors open (FIFOs' read ends, stdin's write end, pty master, the init's
- * pidfd, bound ports), so that a shim's death is neither EPIPE nor EOF nor a hang-up. The next shim finds it by its file
+ * The keeper: a tiny process that only holds descriptors open (FIFOs' read ends, stdin's write end, pty master, the
+ * init's
+ * pidfd, bound ports), so that a shim's death is neither EPIPE nor EOF nor a hang-up. The next shim finds it by its
+ * file
  * and takes back what has no path (node-on-linux.md §10).
  */
 import { closeSync, existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
@@ -35,7 +37,11 @@ export class Keeper {
   #renewal: NodeJS.Timeout | undefined;
   #ended = false;
 
-  constructor(private readonly file: string, private readonly reaper: Reaper, private readonly descriptors: () => KeptDescriptors) {}
+  constructor(
+    private readonly file: string,
+    private readonly reaper: Reaper,
+    private readonly descriptors: () => KeptDescriptors,
+  ) {}
 
   get pid(): number | undefined {
     return this.#pid;
@@ -66,7 +72,13 @@ export class Keeper {
   #spawn(): number {
     const kept = this.descriptors();
     const all = [...kept.stdio, ...(kept.pidfd === null ? [] : [kept.pidfd]), ...kept.ports];
-    const pid = spawn({ file: SLEEP, args: ['infinity'], env: {}, descriptors: ['ignore', 'ignore', 'ignore', ...all], session: true });
+    const pid = spawn({
+      file: SLEEP,
+      args: ['infinity'],
+      env: {},
+      descriptors: ['ignore', 'ignore', 'ignore', ...all],
+      session: true,
+    });
     this.reaper.watch(pid, () => {
       if (pid !== this.#pid) return;
       this.#pid = undefined;
@@ -83,7 +95,8 @@ export class Keeper {
   #note(pid: number, kept: KeptDescriptors): void {
     let next = FIRST_KEPT;
     const note: KeeperNote = {
-      pid, startTime: procStat(pid)?.startTime ?? '',
+      pid,
+      startTime: procStat(pid)?.startTime ?? '',
       stdio: kept.stdio.map(() => next++),
       pidfd: kept.pidfd === null ? null : next++,
       ports: kept.ports.map(() => next++),
@@ -109,7 +122,8 @@ export class Inheritance {
     return { pidfd: this.#pidfd, fds: this.#note?.stdio ?? [] };
   }
 
-  takePidfd = (): Fd | null => (typeof this.#note?.pidfd === 'number' ? pidfdGetfd(this.#pidfd, this.#note.pidfd) : null);
+  takePidfd = (): Fd | null =>
+    typeof this.#note?.pidfd === 'number' ? pidfdGetfd(this.#pidfd, this.#note.pidfd) : null;
   takePorts = (): Fd[] => (this.#note?.ports ?? []).map((fd) => pidfdGetfd(this.#pidfd, fd));
 
   /** Everything that is wanted was taken: the old keeper ends. */

@@ -1,5 +1,6 @@
 /**
- * The shim's entry. It is started warm and anonymous: descriptor 3 is a socket to the daemon, on which one line gives it a
+ * The shim's entry. It is started warm and anonymous: descriptor 3 is a socket to the daemon, on which one line gives
+ * it a
  * container. The daemon's end before that means that it is not wanted; after it, nothing.
  */
 import { Socket } from 'node:net';
@@ -15,10 +16,12 @@ const NICE = -5;
 let shim: Shim | undefined;
 let hostGoesDown = false;
 
-const complain = (what: string) => (error: unknown): void => {
-  if (shim) shim.complain(what, error);
-  else console.error(what, error);
-};
+const complain =
+  (what: string) =>
+  (error: unknown): void => {
+    if (shim) shim.complain(what, error);
+    else console.error(what, error);
+  };
 
 becomeSubreaper();
 process.title = 'holdfast-shim';
@@ -56,7 +59,9 @@ async function adopt(given: Adopt): Promise<void> {
     shim = await Shim.adopt(given, process.env.HOLDFAST_SHIM_BUNDLE ?? basename(dirname(process.argv[1] ?? '')));
   } catch (error) {
     complain('adoption')(error);
-    daemon.end(`${JSON.stringify({ error: error instanceof Error ? error.message : String(error) })}\n`, () => process.exit(1));
+    daemon.end(`${JSON.stringify({ error: error instanceof Error ? error.message : String(error) })}\n`, () =>
+      process.exit(1),
+    );
     return;
   }
   if (!daemon.destroyed) daemon.end('{"ready":true}\n');

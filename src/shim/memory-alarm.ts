@@ -1,10 +1,16 @@
-/** Rings when something happens to a cgroup's memory: on v1 through an eventfd (cgroup.event_control), on v2 through inotify. No thread waits, nothing polls. */
+/**
+ * Rings when something happens to a cgroup's memory: on v1 through an eventfd (cgroup.event_control), on v2 through
+ * inotify. No thread waits, nothing polls.
+ */
 import { closeSync, openSync, watch, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { eventFd } from '../sys/file.ts';
 import { handleStream } from './handle-stream.ts';
 
-/** It comes a moment before the kill that it announces (v1), and again and again under pressure (v2): further ones share the next look. */
+/**
+ * It comes a moment before the kill that it announces (v1), and again and again under pressure (v2): further ones share
+ * the next look.
+ */
 const PAUSE_MS = 100;
 const COUNTER_BYTES = 8;
 
@@ -12,13 +18,17 @@ export class MemoryAlarm {
   #source: { close(): void } | undefined;
   #pause: NodeJS.Timeout | undefined;
 
-  constructor(cgroups: Map<string, string>, private readonly onAlarm: () => void) {
+  constructor(
+    cgroups: Map<string, string>,
+    private readonly onAlarm: () => void,
+  ) {
     const [v1, v2] = [cgroups.get('memory'), cgroups.get('')];
     try {
       if (v1 !== undefined) this.#source = watchV1(v1, () => this.#ring());
       else if (v2 !== undefined) this.#source = watchV2(v2, () => this.#ring());
     } catch {
-      // No descriptor or inotify instance is left, or the container is gone already: then one look at the end has to do.
+      // No descriptor or inotify instance is left, or the container is gone already: then one look at the end has to
+      // do.
     }
   }
 

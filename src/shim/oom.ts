@@ -7,9 +7,12 @@ import { MemoryAlarm } from './memory-alarm.ts';
 const EVENTS = 'memory.events';
 
 /**
- * A cgroup that we made ourselves stays until the runtime deletes the container: its counter can be read after the end. systemd
- * removes a scope the moment that it is empty, often before we get to look: there (on v2) the counter is what it was when it was
- * last seen, and what it may have told last is taken from the slice above, whose counter holds those of all scopes in it.
+ * A cgroup that we made ourselves stays until the runtime deletes the container: its counter can be read after the end.
+ * systemd
+ * removes a scope the moment that it is empty, often before we get to look: there (on v2) the counter is what it was
+ * when it was
+ * last seen, and what it may have told last is taken from the slice above, whose counter holds those of all scopes in
+ * it.
  */
 export class OomWatch {
   #alarm: MemoryAlarm | undefined;
@@ -22,7 +25,11 @@ export class OomWatch {
   readonly #sliceAtStart: number;
 
   /** `onKill` hears the number of all until now, and may hear one twice. */
-  constructor(private readonly cgroups: Map<string, string>, private readonly onKill: (kills: number) => void, { removedBySystemd }: { removedBySystemd: boolean }) {
+  constructor(
+    private readonly cgroups: Map<string, string>,
+    private readonly onKill: (kills: number) => void,
+    { removedBySystemd }: { removedBySystemd: boolean },
+  ) {
     const unified = cgroups.get('');
     this.#scope = removedBySystemd && !cgroups.has('memory') ? unified : undefined;
     this.#sliceAtStart = this.#inSlice();
@@ -39,7 +46,13 @@ export class OomWatch {
   kills(): number {
     const before = this.#slice;
     // Gone, after something had happened to its memory, and the slice counts one more than when we last saw both.
-    if (this.#scope !== undefined && before !== undefined && counter(this.#scope) === undefined && this.#inSlice() > before) this.#counted++;
+    if (
+      this.#scope !== undefined &&
+      before !== undefined &&
+      counter(this.#scope) === undefined &&
+      this.#inSlice() > before
+    )
+      this.#counted++;
     this.#counted = Math.max(this.#counted, oomKills(this.cgroups));
     return this.#counted;
   }
@@ -62,7 +75,7 @@ export class OomWatch {
     if (counter(this.#scope) !== undefined) this.#slice = this.#inSlice();
   }
 
-  #inSlice = (): number => (this.#scope === undefined ? 0 : counter(dirname(this.#scope)) ?? 0);
+  #inSlice = (): number => (this.#scope === undefined ? 0 : (counter(dirname(this.#scope)) ?? 0));
 }
 
 function counter(directory: string): number | undefined {

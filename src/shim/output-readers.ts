@@ -1,4 +1,6 @@
-/** What reads a process's output: one stream for each FIFO, or one for its terminal. All of them can be made to wait. */
+/**
+ * What reads a process's output: one stream for each FIFO, or one for its terminal. All of them can be made to wait.
+ */
 import { Socket, type OnReadOpts } from 'node:net';
 import { Stream, type OutputStream } from '../protocol/frames.ts';
 import { duplicate } from '../sys/file.ts';
@@ -28,7 +30,7 @@ export class OutputReaders {
   /** Reads a FIFO from now on, over a descriptor of its own. */
   readFifo(readEnd: Fd, stream: OutputStream): void {
     const options = { fd: duplicate(readEnd), readable: true, writable: false, onread: this.#onread(stream) };
-    this.#watch(new Socket(options as ConstructorParameters<typeof Socket>[0]), () => {});
+    this.#watch(new Socket(options), () => {});
   }
 
   /** Reads a terminal from now on, over a descriptor of its own. The stream can be written to. */
@@ -60,14 +62,15 @@ export class OutputReaders {
   }
 
   /**
-   * Resolves when all is read, or when somebody has held the streams open for `capMs` in which the output was not held back:
+   * Resolves when all is read, or when somebody has held the streams open for `capMs` in which the output was not held
+   * back:
    * then with silence, or when more came than the pipes (`pipeBytes`) can have held.
    */
   async drainAtMost(capMs: number, pipeBytes: number): Promise<void> {
     const limit = this.#bytesRead + pipeBytes;
     let drained = false;
     void this.drained.then(() => (drained = true));
-    for (let waitedMs = 0; !drained; ) {
+    for (let waitedMs = 0; !drained;) {
       const before = this.#bytesRead;
       const wasHeld = this.#isHeld;
       await this.#drainedOr(FINISH_TICK_MS);

@@ -58,7 +58,8 @@ export function next(phase: Phase, move: Move, container: string): Phase {
 
 // moby's words, where it has any (daemon/errors.go, pause.go, unpause.go).
 function refusal(phase: Phase, move: Move, container: string): string {
-  if (move === 'pause') return phase === 'paused' ? `container ${container} is already paused` : `container ${container} is not running`;
+  if (move === 'pause')
+    return phase === 'paused' ? `container ${container} is already paused` : `container ${container} is not running`;
   if (move === 'resume') return `Container ${container} is not paused`;
   return `container ${container} is ${phase}: cannot ${move} it`;
 }

@@ -1,4 +1,6 @@
-/** The published ports' sockets: bound so that nobody else takes them, never listening. Held over restarts by policy. */
+/**
+ * The published ports' sockets: bound so that nobody else takes them, never listening. Held over restarts by policy.
+ */
 import { closeSync } from 'node:fs';
 import type { HeldPort } from '../protocol/spec.ts';
 import { holdPort } from '../sys/inet.ts';

@@ -1,6 +1,8 @@
 /**
- * Who collects the dead: one waitpid(WNOHANG) for each watched child at every SIGCHLD, all of them each time, because a pid
- * namespace's init cannot be reaped before its dead execs are (node-on-linux.md §1). Processes that are not our children
+ * Who collects the dead: one waitpid(WNOHANG) for each watched child at every SIGCHLD, all of them each time, because a
+ * pid
+ * namespace's init cannot be reaped before its dead execs are (node-on-linux.md §1). Processes that are not our
+ * children
  * (taken over from a dead shim) are looked at now and then through their pidfd.
  */
 import { readFileSync } from 'node:fs';
@@ -47,7 +49,7 @@ export class Reaper {
   }
 
   #sweep(): void {
-    for (let again = true; again; ) {
+    for (let again = true; again;) {
       again = false;
       for (const [pid, onDeath] of this.#watched) {
         const ending = reap(pid);
@@ -71,7 +73,8 @@ export class Reaper {
     this.#poll = undefined;
   }
 
-  // Orphans that nobody announced arrive when a --pid=host container's child outlives it. Only what was a zombie at two scans
+  // Orphans that nobody announced arrive when a --pid=host container's child outlives it. Only what was a zombie at two
+  // scans
   // with nothing being spawned is taken: a younger one may be an exec that is not registered yet.
   #scanSoon(): void {
     this.#scan ??= setTimeout(() => {
@@ -99,7 +102,8 @@ export function foreignDeath(pid: number, startTime: string, pidfd: Fd | null): 
   const stat = procStat(pid);
   const isItself = stat?.startTime === startTime;
   if (isItself && stat.state !== 'Z' && stat.state !== 'X') return undefined;
-  const ending = (pidfd === null ? undefined : pidfdEnding(pidfd)) ?? (isItself ? decodeStatus(stat.exitStatus) : undefined);
+  const ending =
+    (pidfd === null ? undefined : pidfdEnding(pidfd)) ?? (isItself ? decodeStatus(stat.exitStatus) : undefined);
   return ending ? { ...ending, at: now(), known: true } : unknownDeath();
 }
 

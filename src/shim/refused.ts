@@ -2,7 +2,11 @@
 import type { Refusal } from '../protocol/messages.ts';
 
 export class Refused extends Error {
-  constructor(readonly kind: Refusal['kind'], message: string, readonly code?: number) {
+  constructor(
+    readonly kind: Refusal['kind'],
+    message: string,
+    readonly code?: number,
+  ) {
     super(message);
   }
 }

@@ -1,4 +1,6 @@
-/** Who waits for a container's removal is not kept for ever when no daemon is there to remove it, or to say that it did. */
+/**
+ * Who waits for a container's removal is not kept for ever when no daemon is there to remove it, or to say that it did.
+ */
 import { existsSync } from 'node:fs';
 import type { Journal } from './journal.ts';
 import type { Phases } from './phase.ts';

@@ -1,5 +1,6 @@
 /**
- * What comes after a death: another generation, because a client's `restart` is under way or the restart policy wants it, or
+ * What comes after a death: another generation, because a client's `restart` is under way or the restart policy wants
+ * it, or
  * the end.
  */
 import type { RestartPolicy } from '../protocol/records.ts';
@@ -50,7 +51,10 @@ export class Restarts {
     });
     if (!decision.restart) return this.o.generations.finish();
     const at = now();
-    journal.append({ type: 'restarting', count: decision.count, at: String(at.wall + BigInt(decision.delayMs) * NS_PER_MS) }, at);
+    journal.append(
+      { type: 'restarting', count: decision.count, at: String(at.wall + BigInt(decision.delayMs) * NS_PER_MS) },
+      at,
+    );
     phases.move('retry');
     this.schedule(decision.delayMs);
   }
@@ -94,7 +98,8 @@ export class Restarts {
       clearTimeout(this.#backoff);
       // Somebody else's restart may have been quicker.
       if (phases.isUp) return;
-      if (phases.current !== 'between' && phases.current !== 'backoff') throw new Refused('failed', `container ${id} was stopped meanwhile`);
+      if (phases.current !== 'between' && phases.current !== 'backoff')
+        throw new Refused('failed', `container ${id} was stopped meanwhile`);
       await generations.again(operation);
     });
     journal.append({ type: 'restarted', operation });

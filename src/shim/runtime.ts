@@ -29,7 +29,11 @@ export class Runtime {
   #running = 0;
   #commands = 0;
 
-  constructor(private readonly spec: ShimSpec, private readonly run: string, private readonly reaper: Reaper) {}
+  constructor(
+    private readonly spec: ShimSpec,
+    private readonly run: string,
+    private readonly reaper: Reaper,
+  ) {}
 
   /** A command is under way: its offspring may become our children any moment. */
   get busy(): boolean {
@@ -40,7 +44,10 @@ export class Runtime {
   async create({ stdio, consoleSocket }: NewProcess, gen: number): Promise<number> {
     const pidFile = join(this.run, `${gen}.pid`);
     removeFile(pidFile);
-    await this.#command(['create', '--bundle', this.spec.bundle, '--pid-file', pidFile, ...terminal(consoleSocket), this.spec.id], { stdio });
+    await this.#command(
+      ['create', '--bundle', this.spec.bundle, '--pid-file', pidFile, ...terminal(consoleSocket), this.spec.id],
+      { stdio },
+    );
     return readPid(pidFile);
   }
 
@@ -54,7 +61,19 @@ export class Runtime {
   async exec({ stdio, consoleSocket }: NewProcess, process: { key: string; json: string }): Promise<number> {
     const pidFile = join(this.run, `${process.key}.pid`);
     try {
-      await this.#command(['exec', '--detach', '--process', process.json, '--pid-file', pidFile, ...terminal(consoleSocket), this.spec.id], { stdio });
+      await this.#command(
+        [
+          'exec',
+          '--detach',
+          '--process',
+          process.json,
+          '--pid-file',
+          pidFile,
+          ...terminal(consoleSocket),
+          this.spec.id,
+        ],
+        { stdio },
+      );
       return readPid(pidFile);
     } finally {
       removeFile(pidFile);
@@ -74,7 +93,10 @@ export class Runtime {
     await this.#command(['delete', ...(options.force ? ['--force'] : []), this.spec.id], { timeout: SHORT_MS });
   }
 
-  /** The runtime's own word for the container's state (created, running, paused, stopped) and its init; undefined when it knows none. */
+  /**
+   * The runtime's own word for the container's state (created, running, paused, stopped) and its init; undefined when
+   * it knows none.
+   */
   async state(): Promise<{ status: string; pid: number } | undefined> {
     const answer = join(this.run, 'state.json');
     const fd = openSync(answer, 'w', 0o600);
@@ -95,15 +117,31 @@ export class Runtime {
     return join(this.spec.runtime.root, this.spec.id);
   }
 
-  async #command(args: string[], { stdio = NOTHING, timeout }: { stdio?: ChildStdio; timeout?: number } = {}): Promise<void> {
+  async #command(
+    args: string[],
+    { stdio = NOTHING, timeout }: { stdio?: ChildStdio; timeout?: number } = {},
+  ): Promise<void> {
     const { runtime } = this.spec;
     const log = join(this.run, `log${++this.#commands}.json`);
-    const argv = [...runtime.args, '--root', runtime.root, '--log', log, '--log-format', 'json', ...(runtime.systemdCgroup ? ['--systemd-cgroup'] : []), ...args];
+    const argv = [
+      ...runtime.args,
+      '--root',
+      runtime.root,
+      '--log',
+      log,
+      '--log-format',
+      'json',
+      ...(runtime.systemdCgroup ? ['--systemd-cgroup'] : []),
+      ...args,
+    ];
     this.#running++;
     try {
       // Its end, not that of its streams: the container inherits them.
       const { code, signal } = await this.#end(this.#spawn(argv, stdio), timeout);
-      if (code !== 0) throw new RuntimeFailure(lastError(log) ?? `${runtime.path} ${args[0]} ended with ${signal > 0 ? `signal ${signal}` : code}`);
+      if (code !== 0)
+        throw new RuntimeFailure(
+          lastError(log) ?? `${runtime.path} ${args[0]} ended with ${signal > 0 ? `signal ${signal}` : code}`,
+        );
     } finally {
       this.#running--;
       removeFile(log);

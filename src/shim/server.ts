@@ -2,7 +2,17 @@
 import { chmodSync, closeSync } from 'node:fs';
 import { createServer, type Server as NetServer, type Socket } from 'node:net';
 import { join } from 'node:path';
-import { PROTOCOL_VERSION, type Answers, type Doorbell, type HandedClient, type Hello, type Op, type Refusal, type Reply, type Request } from '../protocol/messages.ts';
+import {
+  PROTOCOL_VERSION,
+  type Answers,
+  type Doorbell,
+  type HandedClient,
+  type Hello,
+  type Op,
+  type Refusal,
+  type Reply,
+  type Request,
+} from '../protocol/messages.ts';
 import { CTL_SOCKET, FD_SOCKET } from '../protocol/paths.ts';
 import { removeFile } from '../sys/file.ts';
 import { listenUnix, peerOf } from '../sys/socket.ts';
@@ -65,7 +75,9 @@ export class Server {
     try {
       this.#clients = new Clients(listenUnix(fd, BACKLOG), isTrusted);
       this.#net = createServer((socket) => this.#accept(socket));
-      const listening = new Promise<void>((resolve, reject) => this.#net!.once('listening', resolve).once('error', reject));
+      const listening = new Promise<void>((resolve, reject) =>
+        this.#net!.once('listening', resolve).once('error', reject),
+      );
       this.#net.listen({ path: ctl, backlog: BACKLOG });
       await listening;
     } finally {
@@ -184,7 +196,8 @@ export class Server {
       return NOTHING;
     },
     release: () => {
-      if (this.o.container.phase !== 'idle') throw new Refused('conflict', `container ${this.o.id} is ${this.o.container.phase}`);
+      if (this.o.container.phase !== 'idle')
+        throw new Refused('conflict', `container ${this.o.id} is ${this.o.container.phase}`);
       this.o.onRelease();
       return NOTHING;
     },
@@ -192,7 +205,15 @@ export class Server {
 
   #hello(): Hello {
     const { id, bundle, journal } = this.o;
-    return { protocol: PROTOCOL_VERSION, version: VERSION, bundle, pid: process.pid, container: id, seq: journal.seq, state: journal.state };
+    return {
+      protocol: PROTOCOL_VERSION,
+      version: VERSION,
+      bundle,
+      pid: process.pid,
+      container: id,
+      seq: journal.seq,
+      state: journal.state,
+    };
   }
 
   #claim(handed: HandedClient): Client {
@@ -219,6 +240,7 @@ const isTrusted = (uid: number): boolean => uid === 0 || uid === process.getuid!
 const handleOf = (socket: Socket): number => (socket as unknown as { _handle: { fd: number } })._handle.fd;
 
 function refusal(error: unknown): Refusal {
-  if (error instanceof Refused) return { kind: error.kind, message: error.message, ...(error.code === undefined ? {} : { code: error.code }) };
+  if (error instanceof Refused)
+    return { kind: error.kind, message: error.message, ...(error.code === undefined ? {} : { code: error.code }) };
   return { kind: 'failed', message: error instanceof Error ? error.message : String(error) };
 }

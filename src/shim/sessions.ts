@@ -45,7 +45,10 @@ export class Sessions {
     });
     this.#clients.add(client);
     this.#listen();
-    this.#timer ??= setInterval(() => this.#check(), Math.min(MAX_CHECK_MS, Math.ceil(this.#o.slowClientMs / CHECKS))).unref();
+    this.#timer ??= setInterval(
+      () => this.#check(),
+      Math.min(MAX_CHECK_MS, Math.ceil(this.#o.slowClientMs / CHECKS)),
+    ).unref();
     client.begin(this.#stdio);
   }
 
@@ -56,7 +59,10 @@ export class Sessions {
     for (const client of this.#clients) client.bind(stdio);
   }
 
-  /** The process has ended, its output is in the log, and its exit is on record: each stream ends once its client has all of it. */
+  /**
+   * The process has ended, its output is in the log, and its exit is on record: each stream ends once its client has
+   * all of it.
+   */
   closeAll(): void {
     if (this.#stdio) this.#stdio.onOutput = null;
     for (const client of this.#clients) {

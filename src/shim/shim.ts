@@ -18,7 +18,10 @@ const LOCK_PATIENCE_MS = 2000;
 const LOCK_POLL_MS = 10;
 /** After the container's end somebody may still want to pull, or to start it again. */
 const LINGER_MS = 1000;
-/** A shim whose container was never started, or which nobody has spoken to: its daemon died in the start, or thought better of it. */
+/**
+ * A shim whose container was never started, or which nobody has spoken to: its daemon died in the start, or thought
+ * better of it.
+ */
 const UNUSED_LINGER_MS = 5_000;
 const LOOK_MS = 250;
 const TIDY_MS = 10_000;
@@ -37,13 +40,33 @@ export class Shim {
   #cgroup = '';
   #cpu = 0;
 
-  private constructor(private readonly order: Adopt, private readonly lock: Lock, bundle: string) {
+  private constructor(
+    private readonly order: Adopt,
+    private readonly lock: Lock,
+    bundle: string,
+  ) {
     const { container: id, dir, run } = order;
     const boot = bootId();
     this.#journal = new Journal(join(dir, JOURNAL_FILE), boot);
     const reaper = new Reaper(() => this.#container.busy);
-    this.#container = new Container({ id, dir, run, boot, journal: this.#journal, reaper, daemonConnected: () => this.#server.connections > 0, complain: this.complain });
-    this.#server = new Server({ id, container: this.#container, journal: this.#journal, bundle, onRelease: () => (this.#released = true), complain: this.complain });
+    this.#container = new Container({
+      id,
+      dir,
+      run,
+      boot,
+      journal: this.#journal,
+      reaper,
+      daemonConnected: () => this.#server.connections > 0,
+      complain: this.complain,
+    });
+    this.#server = new Server({
+      id,
+      container: this.#container,
+      journal: this.#journal,
+      bundle,
+      onRelease: () => (this.#released = true),
+      complain: this.complain,
+    });
     this.#journal.onAppend = () => this.#server.ring();
   }
 
@@ -57,7 +80,8 @@ export class Shim {
     return shim;
   }
 
-  readonly complain = (what: string, error: unknown): void => complainTo(join(this.order.dir, SHIM_LOG_FILE), what, error);
+  readonly complain = (what: string, error: unknown): void =>
+    complainTo(join(this.order.dir, SHIM_LOG_FILE), what, error);
 
   /** The host goes down. */
   async shutdown(): Promise<void> {
@@ -131,7 +155,7 @@ export class Shim {
 }
 
 async function lockPatiently(path: string): Promise<Lock | undefined> {
-  for (const deadline = Date.now() + LOCK_PATIENCE_MS; ; ) {
+  for (const deadline = Date.now() + LOCK_PATIENCE_MS; ;) {
     const lock = tryLock(path);
     if (lock || Date.now() > deadline) return lock;
     await new Promise((resolve) => setTimeout(resolve, LOCK_POLL_MS));

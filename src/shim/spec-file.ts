@@ -1,4 +1,7 @@
-/** `spec.json`, which the daemon writes before each create, and what is made of it: the runtime's command line and the log. */
+/**
+ * `spec.json`, which the daemon writes before each create, and what is made of it: the runtime's command line and the
+ * log.
+ */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { SPEC_FILE } from '../protocol/paths.ts';
@@ -21,7 +24,11 @@ export class SpecFile {
   #definition: Definition | null = null;
 
   /** `dir` and `run`: the container's directory and its run directory. */
-  constructor(private readonly dir: string, private readonly run: string, private readonly reaper: Reaper) {}
+  constructor(
+    private readonly dir: string,
+    private readonly run: string,
+    private readonly reaper: Reaper,
+  ) {}
 
   /** As it was loaded last. Only for a container that has a generation, or had one. */
   get definition(): Definition {
@@ -48,7 +55,8 @@ export class SpecFile {
   load(): void {
     const spec = this.#read();
     if (!spec) throw new Refused('failed', `${join(this.dir, SPEC_FILE)} cannot be read`, 128);
-    if (spec.version > SPEC_VERSION) throw new Refused('failed', `${SPEC_FILE} has version ${spec.version}, this shim knows ${SPEC_VERSION}`, 128);
+    if (spec.version > SPEC_VERSION)
+      throw new Refused('failed', `${SPEC_FILE} has version ${spec.version}, this shim knows ${SPEC_VERSION}`, 128);
     this.#definition = { spec, runtime: new Runtime(spec, this.run, this.reaper), log: this.#logFor(spec) };
   }
 

@@ -2,8 +2,10 @@
  * Our end of a process's stdin: a FIFO, or its terminal.
  *
  * A keeper holds a write end of the FIFO, so that a killed shim is no EOF. A true EOF therefore needs two closes. `end`
- * closes ours, after everything written has gone into the FIFO; from then on `writeEnd` is undefined, and `onEnd` is called:
- * the shim starts a keeper that does not hold it, then kills the old one. With that the process reads EOF. (Order matters:
+ * closes ours, after everything written has gone into the FIFO; from then on `writeEnd` is undefined, and `onEnd` is
+ * called:
+ * the shim starts a keeper that does not hold it, then kills the old one. With that the process reads EOF. (Order
+ * matters:
  * the other way round nobody would hold the rest.)
  */
 import { closeSync } from 'node:fs';
@@ -48,7 +50,8 @@ export class Stdin {
   start(terminal: Socket | null): void {
     this.#started = true;
     if (terminal) this.#stream = terminal;
-    else if (this.#writeEnd !== undefined) this.#stream = new Socket({ fd: duplicate(this.#writeEnd), readable: false, writable: true });
+    else if (this.#writeEnd !== undefined)
+      this.#stream = new Socket({ fd: duplicate(this.#writeEnd), readable: false, writable: true });
     if (this.#stream) this.#watch(this.#stream);
     for (const { chunk, write } of this.#typedAhead.splice(0)) {
       if (this.#stream) this.#stream.write(chunk, () => this.#accepted(write));
@@ -56,7 +59,9 @@ export class Stdin {
     }
   }
 
-  /** `accepted` is called once the kernel has taken all of it (or nobody will ever read it). The chunk is not copied. */
+  /**
+   * `accepted` is called once the kernel has taken all of it (or nobody will ever read it). The chunk is not copied.
+   */
   write(chunk: Buffer, accepted: () => void): void {
     const isOpen = !this.#started || this.#stream?.writable === true;
     if (!isOpen || this.#ending) return void setImmediate(accepted);

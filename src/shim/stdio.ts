@@ -1,8 +1,10 @@
 /**
  * The stdio of one process: a container's init or an exec.
  *
- * stdout, stderr and stdin are FIFOs (fifo.ts), or there is a terminal (console.ts). A keeper process holds what must not
- * close when this shim is killed (`kept`), and the next shim reads on (`takeOver`). Output goes to the log and to `onOutput`
+ * stdout, stderr and stdin are FIFOs (fifo.ts), or there is a terminal (console.ts). A keeper process holds what must
+ * not
+ * close when this shim is killed (`kept`), and the next shim reads on (`takeOver`). Output goes to the log and to
+ * `onOutput`
  * in the tick it is read in.
  */
 import { closeSync } from 'node:fs';
@@ -182,7 +184,9 @@ export class Stdio {
     this.#readers.release(who);
   }
 
-  /** `accepted` is called once the kernel has taken all of it (or nobody will ever read it). The chunk is not copied. */
+  /**
+   * `accepted` is called once the kernel has taken all of it (or nobody will ever read it). The chunk is not copied.
+   */
   writeStdin(chunk: Buffer, accepted: () => void): void {
     if (!this.hasStdin || this.#closed) return void setImmediate(accepted);
     this.#stdin.write(chunk, accepted);

@@ -1,5 +1,6 @@
 /**
- * What ends a running container: clients' signals, stops and restarts, and the host's shutdown. They never queue behind the
+ * What ends a running container: clients' signals, stops and restarts, and the host's shutdown. They never queue behind
+ * the
  * turns of others, so that a stop reaches a container whatever else is asked of it. Each is in the journal first: the
  * successor of a shim that dies in the middle goes on with it.
  */
@@ -46,7 +47,8 @@ export class Stops {
     const { journal, phases, generations } = this.o;
     await phases.settled();
     const generation = phases.current === 'backoff' && asUser ? null : generations.up();
-    if (asUser) journal.append({ type: 'stopping', operation, signal, deadlineMs: NO_DEADLINE, restart: false, kill: true });
+    if (asUser)
+      journal.append({ type: 'stopping', operation, signal, deadlineMs: NO_DEADLINE, restart: false, kill: true });
     if (!generation) return this.o.restarts.cancel();
     this.#send(generation, signal);
     if (asUser || signal === SIGKILL) await generations.thaw();
@@ -85,7 +87,8 @@ export class Stops {
     const { journal, phases, specFile, generations, restarts } = this.o;
     restarts.hostGoesDown();
     journal.append({ type: 'shutdown' });
-    if (phases.current === 'created') await generations.abandon('', { message: 'the host is shutting down', code: 128 });
+    if (phases.current === 'created')
+      await generations.abandon('', { message: 'the host is shutting down', code: 128 });
     await phases.settled();
     if (phases.current === 'backoff') await restarts.cancel();
     if (phases.isUp) {

@@ -38,19 +38,29 @@ export class Successor {
       case 'rest':
         return settleStops(journal);
       case 'adopt':
-        generations.adopt({ pid: state.pid, startTime: state.pidStartTime }, { as: state.status === 'paused' ? 'paused' : 'running', justStarted: false });
+        generations.adopt(
+          { pid: state.pid, startTime: state.pidStartTime },
+          { as: state.status === 'paused' ? 'paused' : 'running', justStarted: false },
+        );
         return stops.resume();
       case 'lost':
         journal.append({ type: 'exited', ...LOST, error: 'the host went down while the container was running' });
         return this.#finish();
       case 'fail':
-        journal.append({ type: 'failed', operation: carried.operation, code: 128, error: 'the host went down while the container was being started' });
+        journal.append({
+          type: 'failed',
+          operation: carried.operation,
+          code: 128,
+          error: 'the host went down while the container was being started',
+        });
         return this.#finish();
       case 'finish':
         return this.#finish();
       case 'clear':
         phases.move('clear');
-        void phases.inTurn(() => this.#clear(step.then)).catch((error: unknown) => this.o.complain('clearing away a half-made container', error));
+        void phases
+          .inTurn(() => this.#clear(step.then))
+          .catch((error: unknown) => this.o.complain('clearing away a half-made container', error));
         return;
       case 'decide':
         phases.move('clear');
@@ -71,14 +81,17 @@ export class Successor {
       // It had been let go, only the record is missing.
       journal.append({ type: 'started', ...known, operation: carried.operation });
       generations.adopt(known, { as: 'running', justStarted: true });
-      return stops.resume();
+      return void stops.resume();
     }
     await clearLeftovers(runtime, run, { gen: state.gen, ...known }, this.o.complain);
     if (then === 'fail') {
-      generations.fail(carried.operation, { message: 'the start was interrupted: the container\'s shim died', code: 128 });
+      generations.fail(carried.operation, {
+        message: "the start was interrupted: the container's shim died",
+        code: 128,
+      });
       return;
     }
-    if (carried.intents.some((intent) => intent.restart)) return this.#awaitClients();
+    if (carried.intents.some((intent) => intent.restart)) return void this.#awaitClients();
     phases.move('adoptBackoff');
     restarts.schedule(0);
   }

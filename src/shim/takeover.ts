@@ -14,7 +14,10 @@ export type Takeover =
   | { do: 'rest' }
   /** Its init was running: it still is, or its death is to be told. */
   | { do: 'adopt' }
-  /** A create or start was under way: undo it, unless it turns out to have succeeded; then `fail` it, or `retry` where no client waits for it. */
+  /**
+   * A create or start was under way: undo it, unless it turns out to have succeeded; then `fail` it, or `retry` where
+   * no client waits for it.
+   */
   | { do: 'clear'; then: 'fail' | 'retry' }
   /** Dead, and nothing was decided. */
   | { do: 'decide' }

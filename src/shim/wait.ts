@@ -1,4 +1,6 @@
-/** Clients that wait for the container (`POST /containers/x/wait`), handed over by the daemon so that they outlive it. */
+/**
+ * Clients that wait for the container (`POST /containers/x/wait`), handed over by the daemon so that they outlive it.
+ */
 import { Socket } from 'node:net';
 import type { WaitCondition } from '../protocol/messages.ts';
 import type { Client } from './clients.ts';

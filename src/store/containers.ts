@@ -16,7 +16,10 @@ interface Row {
   cursor: bigint;
 }
 
-type Definition = Pick<Container, 'config' | 'hostConfig' | 'path' | 'args' | 'mounts' | 'appArmorProfile' | 'platform'>;
+type Definition = Pick<
+  Container,
+  'config' | 'hostConfig' | 'path' | 'args' | 'mounts' | 'appArmorProfile' | 'platform'
+>;
 type Network = Pick<Container, 'endpoints' | 'ports' | 'netns'>;
 
 /** A row that cannot be read. It is kept, and so is everything that belongs to its id. */
@@ -74,8 +77,15 @@ export class ContainerRows {
 
   insert(c: Container): void {
     this.#insert.run({
-      id: c.id, name: c.name, phase: c.phase, created: BigInt(c.created), image_id: c.imageId, definition: definitionOf(c),
-      network: networkOf(c), state: JSON.stringify(c.state), cursor: c.cursor,
+      id: c.id,
+      name: c.name,
+      phase: c.phase,
+      created: BigInt(c.created),
+      image_id: c.imageId,
+      definition: definitionOf(c),
+      network: networkOf(c),
+      state: JSON.stringify(c.state),
+      cursor: c.cursor,
     });
   }
 
@@ -99,7 +109,8 @@ export class ContainerRows {
   /** Void after a boot, as the network itself is. */
   setNetwork = (c: Container): void => this.relaxed(() => void this.#network.run(networkOf(c), c.id));
   /** State and cursor move together: the cursor says which journal records the state holds. */
-  setState = (id: string, state: RunState, cursor: number): void => void this.#state.run(JSON.stringify(state), cursor, id);
+  setState = (id: string, state: RunState, cursor: number): void =>
+    void this.#state.run(JSON.stringify(state), cursor, id);
   delete = (id: string): void => void this.#delete.run(id);
 }
 

@@ -28,30 +28,44 @@ export function openDatabase(path: string): Db {
   db.pragma('synchronous = FULL');
   db.pragma('foreign_keys = ON');
   db.pragma('busy_timeout = 5000');
-  db.exec('CREATE TABLE IF NOT EXISTS schema (version INTEGER NOT NULL, readable_from INTEGER NOT NULL, applied TEXT NOT NULL) STRICT');
-  const found = db.prepare('SELECT max(version) AS version, max(readable_from) AS readableFrom FROM schema').get() as { version: number | null; readableFrom: number | null };
+  db.exec(
+    'CREATE TABLE IF NOT EXISTS schema (version INTEGER NOT NULL, readable_from INTEGER NOT NULL, applied TEXT NOT NULL) STRICT',
+  );
+  const found = db.prepare('SELECT max(version) AS version, max(readable_from) AS readableFrom FROM schema').get() as {
+    version: number | null;
+    readableFrom: number | null;
+  };
   if ((found.readableFrom ?? 0) > LATEST) {
     db.close();
-    throw new SystemFault(`${path} was written by a newer Holdfast (schema ${found.version}); this one reads up to ${LATEST}. Start the newer release, or restore a backup.`);
+    throw new SystemFault(
+      `${path} was written by a newer Holdfast (schema ${found.version}); this one reads up to ${LATEST}. Start the newer release, or restore a backup.`,
+    );
   }
   for (const migration of migrations.filter((m) => m.version > (found.version ?? 0))) {
     db.transaction(() => {
       db.exec(migration.sql);
-      db.prepare('INSERT INTO schema VALUES (?, ?, ?)').run(migration.version, migration.readableFrom, new Date().toISOString());
+      db.prepare('INSERT INTO schema VALUES (?, ?, ?)').run(
+        migration.version,
+        migration.readableFrom,
+        new Date().toISOString(),
+      );
     })();
   }
   return db;
 }
 
-// Environments with passwords are in it. SQLite gives the files beside it the same mode, those that are there keep theirs.
+// Environments with passwords are in it. SQLite gives the files beside it the same mode, those that are there keep
+// theirs.
 function makePrivate(path: string): void {
   closeSync(openSync(path, 'a', 0o600));
   for (const file of [path, `${path}-wal`, `${path}-shm`]) if (existsSync(file)) chmodSync(file, 0o600);
 }
 
 /**
- * One transaction that does not wait for the disk. A killed daemon loses nothing by it; a power cut may undo it (and whatever
- * followed it), so it is for what a journal tells again or what is void after a boot. The next durable commit, or `Flush`,
+ * One transaction that does not wait for the disk. A killed daemon loses nothing by it; a power cut may undo it (and
+ * whatever
+ * followed it), so it is for what a journal tells again or what is void after a boot. The next durable commit, or
+ * `Flush`,
  * brings it to disk. sqlite.org/pragma.html#pragma_synchronous
  */
 export function relaxed<T>(db: Db, work: () => T): T {
@@ -64,7 +78,10 @@ export function relaxed<T>(db: Db, work: () => T): T {
   }
 }
 
-/** Brings relaxed transactions to disk, off the main thread. One sync runs at a time; whoever comes meanwhile shares the next. */
+/**
+ * Brings relaxed transactions to disk, off the main thread. One sync runs at a time; whoever comes meanwhile shares the
+ * next.
+ */
 export class Flush {
   #wal: number | undefined;
   #running: Promise<void> = Promise.resolve();
@@ -74,10 +91,12 @@ export class Flush {
 
   /** Resolves when all that was committed before this call is on disk. */
   done(): Promise<void> {
-    this.#next ??= this.#running.catch(() => undefined).then(() => {
-      this.#next = undefined;
-      return (this.#running = this.#sync());
-    });
+    this.#next ??= this.#running
+      .catch(() => undefined)
+      .then(() => {
+        this.#next = undefined;
+        return (this.#running = this.#sync());
+      });
     return this.#next;
   }
 

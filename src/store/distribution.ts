@@ -29,13 +29,25 @@ export class DistributionRows {
   readonly #sweep;
 
   constructor(db: Db) {
-    this.#add = db.prepare('INSERT INTO blobs (diff_id, digest, media_type, size, repository) VALUES (@diffId, @digest, @mediaType, @size, @repository) ON CONFLICT DO UPDATE SET media_type = excluded.media_type, size = excluded.size');
-    this.#forget = db.prepare('DELETE FROM blobs WHERE diff_id = @diffId AND digest = @digest AND repository = @repository');
-    this.#ofLayer = db.prepare('SELECT diff_id AS diffId, digest, media_type AS mediaType, size, repository FROM blobs WHERE diff_id = ? ORDER BY rowid DESC');
+    this.#add = db.prepare(
+      'INSERT INTO blobs (diff_id, digest, media_type, size, repository) VALUES (@diffId, @digest, @mediaType, @size, @repository) ON CONFLICT DO UPDATE SET media_type = excluded.media_type, size = excluded.size',
+    );
+    this.#forget = db.prepare(
+      'DELETE FROM blobs WHERE diff_id = @diffId AND digest = @digest AND repository = @repository',
+    );
+    this.#ofLayer = db.prepare(
+      'SELECT diff_id AS diffId, digest, media_type AS mediaType, size, repository FROM blobs WHERE diff_id = ? ORDER BY rowid DESC',
+    );
     this.#knows = db.prepare('SELECT 1 FROM blobs WHERE digest = ? LIMIT 1').pluck();
-    this.#addManifest = db.prepare('INSERT INTO manifests (digest, image_id, media_type, bytes) VALUES (@digest, @imageId, @mediaType, @bytes) ON CONFLICT DO NOTHING');
-    this.#ofImage = db.prepare('SELECT digest, image_id AS imageId, media_type AS mediaType, bytes FROM manifests WHERE image_id = ? ORDER BY rowid DESC');
-    this.#sweep = db.prepare("DELETE FROM blobs WHERE diff_id NOT IN (SELECT diff_id FROM layers WHERE phase = 'ready')");
+    this.#addManifest = db.prepare(
+      'INSERT INTO manifests (digest, image_id, media_type, bytes) VALUES (@digest, @imageId, @mediaType, @bytes) ON CONFLICT DO NOTHING',
+    );
+    this.#ofImage = db.prepare(
+      'SELECT digest, image_id AS imageId, media_type AS mediaType, bytes FROM manifests WHERE image_id = ? ORDER BY rowid DESC',
+    );
+    this.#sweep = db.prepare(
+      "DELETE FROM blobs WHERE diff_id NOT IN (SELECT diff_id FROM layers WHERE phase = 'ready')",
+    );
   }
 
   add = (row: BlobRow): void => void this.#add.run(row);

@@ -46,20 +46,36 @@ export class EventStore {
     this.#insert = db.prepare(`INSERT INTO events (time, type, action, actor, attributes, origin, seq)
       VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (origin, seq, action) DO NOTHING`);
     // Times do not fit into a double.
-    this.#after = db.prepare<[number, number]>(`SELECT ${COLUMNS} FROM events WHERE row > ? ORDER BY row LIMIT ?`).safeIntegers(true);
-    this.#byTime = db.prepare<[bigint, number, bigint, number, number]>(
-      `SELECT ${COLUMNS} FROM events WHERE (time, row) > (?, ?) AND time <= ? AND row <= ? ORDER BY time, row LIMIT ?`).safeIntegers(true);
+    this.#after = db
+      .prepare<[number, number]>(`SELECT ${COLUMNS} FROM events WHERE row > ? ORDER BY row LIMIT ?`)
+      .safeIntegers(true);
+    this.#byTime = db
+      .prepare<[bigint, number, bigint, number, number]>(
+        `SELECT ${COLUMNS} FROM events WHERE (time, row) > (?, ?) AND time <= ? AND row <= ? ORDER BY time, row LIMIT ?`,
+      )
+      .safeIntegers(true);
     this.#last = db.prepare<[]>(`SELECT max(row) FROM events`).pluck();
-    this.#prune = db.prepare<[number, number]>(`DELETE FROM events WHERE row IN (SELECT row FROM events WHERE row <= ? ORDER BY row LIMIT ?)`);
+    this.#prune = db.prepare<[number, number]>(
+      `DELETE FROM events WHERE row IN (SELECT row FROM events WHERE row <= ? ORDER BY row LIMIT ?)`,
+    );
   }
 
-  /** Stores events; those of a journal record that was recorded before are passed over. Joins the caller's transaction, if one is open.
+  /** Stores events; those of a journal record that was recorded before are passed over. Joins the caller's transaction,
+   * if one is open.
    *  @returns how many were new */
   insert(events: readonly NewEvent[]): number {
     return this.#db.transaction(() => {
       let added = 0;
       for (const e of events) {
-        added += this.#insert.run(BigInt(e.time), e.type, e.action, e.actor, JSON.stringify(e.attributes), e.origin?.container ?? null, e.origin?.seq ?? null).changes;
+        added += this.#insert.run(
+          BigInt(e.time),
+          e.type,
+          e.action,
+          e.actor,
+          JSON.stringify(e.attributes),
+          e.origin?.container ?? null,
+          e.origin?.seq ?? null,
+        ).changes;
       }
       return added;
     })();
@@ -93,7 +109,14 @@ export class EventStore {
 }
 
 function fromRow(r: Row): Event {
-  const event: Event = { row: Number(r.row), time: String(r.time), type: r.type, action: r.action, actor: r.actor, attributes: JSON.parse(r.attributes) as Record<string, string> };
+  const event: Event = {
+    row: Number(r.row),
+    time: String(r.time),
+    type: r.type,
+    action: r.action,
+    actor: r.actor,
+    attributes: JSON.parse(r.attributes) as Record<string, string>,
+  };
   if (r.origin !== null) event.origin = { container: r.origin, seq: Number(r.seq) };
   return event;
 }

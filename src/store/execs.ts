@@ -1,4 +1,7 @@
-/** Execs at rest: what was asked for, and how it ended. None outlives its container's run, so nothing here waits for the disk. */
+/**
+ * Execs at rest: what was asked for, and how it ended. None outlives its container's run, so nothing here waits for the
+ * disk.
+ */
 import type { Exec, ExecConfig } from '../engine/containers/execs.ts';
 import { relaxed, type Db } from './database.ts';
 
@@ -19,21 +22,31 @@ export class ExecRows {
   readonly #delete;
 
   constructor(private readonly db: Db) {
-    this.#insert = db.prepare('INSERT INTO execs (id, container_id, created, definition, state) VALUES (?, ?, ?, ?, ?)');
+    this.#insert = db.prepare(
+      'INSERT INTO execs (id, container_id, created, definition, state) VALUES (?, ?, ?, ?, ?)',
+    );
     this.#all = db.prepare('SELECT * FROM execs ORDER BY created');
     this.#state = db.prepare('UPDATE execs SET state = ? WHERE id = ?');
     this.#delete = db.prepare('DELETE FROM execs WHERE id = ?');
   }
 
-  insert = (exec: Exec): void => relaxed(this.db, () => void this.#insert.run(exec.id, exec.containerId, Date.now(), JSON.stringify(exec.config), stateOf(exec)));
+  insert = (exec: Exec): void =>
+    relaxed(
+      this.db,
+      () => void this.#insert.run(exec.id, exec.containerId, Date.now(), JSON.stringify(exec.config), stateOf(exec)),
+    );
   setState = (exec: Exec): void => relaxed(this.db, () => void this.#state.run(stateOf(exec), exec.id));
   delete = (id: string): void => relaxed(this.db, () => void this.#delete.run(id));
 
   load(): Exec[] {
     return (this.#all.all() as Row[]).map((row) => ({
-      id: row.id, containerId: row.container_id, config: JSON.parse(row.definition) as ExecConfig, ...(JSON.parse(row.state) as State),
+      id: row.id,
+      containerId: row.container_id,
+      config: JSON.parse(row.definition) as ExecConfig,
+      ...(JSON.parse(row.state) as State),
     }));
   }
 }
 
-const stateOf = ({ running, exitCode, pid, started, ended }: Exec): string => JSON.stringify({ running, exitCode, pid, started, ended } satisfies State);
+const stateOf = ({ running, exitCode, pid, started, ended }: Exec): string =>
+  JSON.stringify({ running, exitCode, pid, started, ended } satisfies State);

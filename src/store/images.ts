@@ -48,7 +48,9 @@ export class ImageRows {
   revision = 0;
 
   constructor(private readonly db: Db) {
-    this.#insert = db.prepare('INSERT INTO images (id, config, created, size, chains) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING');
+    this.#insert = db.prepare(
+      'INSERT INTO images (id, config, created, size, chains) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING',
+    );
     this.#byId = db.prepare('SELECT * FROM images WHERE id = ?').safeIntegers();
     // 'g' comes behind every hexadecimal digit.
     this.#byPrefix = db.prepare("SELECT id FROM images WHERE id >= @prefix AND id < @prefix || 'g' LIMIT 2").pluck();
@@ -57,7 +59,9 @@ export class ImageRows {
     this.#parent = db.prepare('UPDATE images SET parent = ? WHERE id = ?');
     this.#tagged = db.prepare('UPDATE images SET tagged = ? WHERE id = ?');
     this.#delete = db.prepare('DELETE FROM images WHERE id = ?');
-    this.#setName = db.prepare('INSERT INTO image_names (name, image_id) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET image_id = excluded.image_id');
+    this.#setName = db.prepare(
+      'INSERT INTO image_names (name, image_id) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET image_id = excluded.image_id',
+    );
     this.#removeName = db.prepare('DELETE FROM image_names WHERE name = ?');
     this.#byName = db.prepare('SELECT image_id FROM image_names WHERE name = ?').pluck();
     this.#names = db.prepare('SELECT name FROM image_names WHERE image_id = ? ORDER BY name').pluck();
@@ -124,5 +128,11 @@ export class ImageRows {
 }
 
 const fromRow = (row: Row): ImageRow => ({
-  id: row.id, config: row.config, parent: row.parent, created: String(row.created), tagged: String(row.tagged), size: Number(row.size), chains: JSON.parse(row.chains) as string[],
+  id: row.id,
+  config: row.config,
+  parent: row.parent,
+  created: String(row.created),
+  tagged: String(row.tagged),
+  size: Number(row.size),
+  chains: JSON.parse(row.chains) as string[],
 });

@@ -37,8 +37,12 @@ export class LayerRows {
   readonly #all;
 
   constructor(db: Db) {
-    this.#intend = db.prepare("INSERT INTO layers (chain_id, diff_id, directory, phase) VALUES (?, '', ?, 'unpacking')");
-    this.#ready = db.prepare("UPDATE layers SET chain_id = ?, diff_id = ?, parent = ?, size = ?, archive_size = ?, phase = 'ready' WHERE directory = ?");
+    this.#intend = db.prepare(
+      "INSERT INTO layers (chain_id, diff_id, directory, phase) VALUES (?, '', ?, 'unpacking')",
+    );
+    this.#ready = db.prepare(
+      "UPDATE layers SET chain_id = ?, diff_id = ?, parent = ?, size = ?, archive_size = ?, phase = 'ready' WHERE directory = ?",
+    );
     this.#removing = db.prepare("UPDATE layers SET chain_id = ?, phase = 'removing' WHERE directory = ?");
     this.#delete = db.prepare('DELETE FROM layers WHERE directory = ?');
     this.#byChain = db.prepare("SELECT * FROM layers WHERE chain_id = ? AND phase = 'ready'");
@@ -47,7 +51,8 @@ export class LayerRows {
 
   /** Recorded before the directory is made. */
   intend = (directory: string): void => void this.#intend.run(placeholder(directory), directory);
-  ready = ({ chainId, diffId, parent, size, archiveSize, directory }: Omit<LayerRow, 'phase'>): void => void this.#ready.run(chainId, diffId, parent, size, archiveSize, directory);
+  ready = ({ chainId, diffId, parent, size, archiveSize, directory }: Omit<LayerRow, 'phase'>): void =>
+    void this.#ready.run(chainId, diffId, parent, size, archiveSize, directory);
   /** Recorded before the directory is taken away. */
   setRemoving = (directory: string): void => void this.#removing.run(placeholder(directory), directory);
   delete = (directory: string): void => void this.#delete.run(directory);
@@ -62,5 +67,11 @@ export class LayerRows {
 }
 
 const fromRow = (row: Row): LayerRow => ({
-  chainId: row.chain_id, diffId: row.diff_id, parent: row.parent, directory: row.directory, phase: row.phase as LayerRow['phase'], size: row.size, archiveSize: row.archive_size,
+  chainId: row.chain_id,
+  diffId: row.diff_id,
+  parent: row.parent,
+  directory: row.directory,
+  phase: row.phase as LayerRow['phase'],
+  size: row.size,
+  archiveSize: row.archive_size,
 });

@@ -38,8 +38,12 @@ export class NetworkStore {
   readonly #end;
 
   constructor(private readonly db: Db) {
-    this.#all = db.prepare<[], { definition: string; phase: NetworkPhase }>('SELECT definition, phase FROM networks ORDER BY rowid');
-    this.#insert = db.prepare("INSERT INTO networks (id, name, phase, created, definition) VALUES (?, ?, 'creating', ?, ?)");
+    this.#all = db.prepare<[], { definition: string; phase: NetworkPhase }>(
+      'SELECT definition, phase FROM networks ORDER BY rowid',
+    );
+    this.#insert = db.prepare(
+      "INSERT INTO networks (id, name, phase, created, definition) VALUES (?, ?, 'creating', ?, ?)",
+    );
     this.#setPhase = db.prepare('UPDATE networks SET phase = ? WHERE id = ?');
     this.#delete = db.prepare('DELETE FROM networks WHERE id = ?');
     this.#setup = db.prepare('UPDATE attachments SET setup = ? WHERE container_id = ?');
@@ -52,12 +56,15 @@ export class NetworkStore {
     const columns = 'container_id AS containerId, netns, phase, setup';
     this.#attachments = db.prepare<[], AttachmentRow>(`SELECT ${columns} FROM attachments ORDER BY rowid`);
     this.#attachment = db.prepare<[string], AttachmentRow>(`SELECT ${columns} FROM attachments WHERE container_id = ?`);
-    this.#begin = db.prepare("INSERT INTO attachments (container_id, netns, phase, setup) VALUES (?, ?, 'setting-up', ?)");
+    this.#begin = db.prepare(
+      "INSERT INTO attachments (container_id, netns, phase, setup) VALUES (?, ?, 'setting-up', ?)",
+    );
     this.#phase = db.prepare('UPDATE attachments SET phase = ? WHERE container_id = ?');
     this.#end = db.prepare('DELETE FROM attachments WHERE container_id = ?');
   }
 
-  networks = (): { network: Network; phase: NetworkPhase }[] => this.#all.all().map(({ definition, phase }) => ({ network: JSON.parse(definition) as Network, phase }));
+  networks = (): { network: Network; phase: NetworkPhase }[] =>
+    this.#all.all().map(({ definition, phase }) => ({ network: JSON.parse(definition) as Network, phase }));
 
   /** Records a network that is about to be made. @throws when the name is another's */
   insertCreating(network: Network): void {
@@ -89,7 +96,9 @@ export class NetworkStore {
   attachments = (): AttachmentRow[] => this.#attachments.all();
   attachment = (containerId: string): AttachmentRow | undefined => this.#attachment.get(containerId);
 
-  /** Records what will be set up, before anything is. @throws when an address is in use, or the container is attached */
+  /**
+   * Records what will be set up, before anything is. @throws when an address is in use, or the container is attached
+   */
   begin(containerId: string, netns: string, setup: string, addresses: AddressRow[]): void {
     this.#relaxed(() => {
       this.#begin.run(containerId, netns, setup);
@@ -105,8 +114,16 @@ export class NetworkStore {
     });
   }
 
-  /** Changes what is set up for a container, with the addresses that it takes and the network whose addresses it gives back. */
-  change(containerId: string, setup: string, { take = [], leave }: { take?: AddressRow[]; leave?: string } = {}, also?: () => void): void {
+  /**
+   * Changes what is set up for a container, with the addresses that it takes and the network whose addresses it gives
+   * back.
+   */
+  change(
+    containerId: string,
+    setup: string,
+    { take = [], leave }: { take?: AddressRow[]; leave?: string } = {},
+    also?: () => void,
+  ): void {
     this.#relaxed(() => {
       this.#setup.run(setup, containerId);
       for (const { networkId, address } of take) this.#take.run(networkId, address, containerId);

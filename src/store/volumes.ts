@@ -57,4 +57,8 @@ export class VolumeStore {
   inPhase = (phase: VolumePhase): StoredVolume[] => (this.#inPhase.all(phase) as Row[]).map(fromRow);
 }
 
-const fromRow = ({ name, created, definition }: Row): StoredVolume => ({ ...(JSON.parse(definition) as Definition), name, created: String(created) });
+const fromRow = ({ name, created, definition }: Row): StoredVolume => ({
+  ...(JSON.parse(definition) as Definition),
+  name,
+  created: String(created),
+});

@@ -12,11 +12,15 @@ const CTA_PROTO_DST_PORT = 3;
 const AF_INET = 2;
 const PROTOCOLS = { tcp: 6, udp: 17 } as const;
 
-/** Forgets the IPv4 flows that began towards one of these ports: the next packet of each is looked at anew. Returns how many. */
+/**
+ * Forgets the IPv4 flows that began towards one of these ports: the next packet of each is looked at anew. Returns how
+ * many.
+ */
 export function forgetFlows(protocol: keyof typeof PROTOCOLS, ports: ReadonlySet<number>): number {
   const socket = Netlink.open(NETLINK_NETFILTER);
   try {
-    const flows = socket.ask({ type: (SUBSYSTEM << 8) | IPCTNL_MSG_CT_GET, flags: NLM.DUMP, body: header(), what: 'list flows' })
+    const flows = socket
+      .ask({ type: (SUBSYSTEM << 8) | IPCTNL_MSG_CT_GET, flags: NLM.DUMP, body: header(), what: 'list flows' })
       .map(({ body }) => attributes(body.subarray(4)).get(CTA_TUPLE_ORIG))
       .filter((tuple) => tuple !== undefined && matches(tuple, PROTOCOLS[protocol], ports));
     for (const tuple of flows) forget(socket, tuple!);
@@ -33,7 +37,14 @@ function matches(tuple: Buffer, protocol: number, ports: ReadonlySet<number>): b
 
 function forget(socket: Netlink, tuple: Buffer): void {
   try {
-    socket.run([{ type: (SUBSYSTEM << 8) | IPCTNL_MSG_CT_DELETE, flags: NLM.ACK, body: Buffer.concat([header(), nested(CTA_TUPLE_ORIG, tuple)]), what: 'forget a flow' }]);
+    socket.run([
+      {
+        type: (SUBSYSTEM << 8) | IPCTNL_MSG_CT_DELETE,
+        flags: NLM.ACK,
+        body: Buffer.concat([header(), nested(CTA_TUPLE_ORIG, tuple)]),
+        what: 'forget a flow',
+      },
+    ]);
   } catch (error) {
     if (!(error instanceof Errno && error.code === 'ENOENT')) throw error;
   }

@@ -2,7 +2,8 @@
  * Fault points: places where a test kills this process, to see what the next start makes of what it finds.
  * They stand in the wrappers that everything world-changing goes through, so that none can be forgotten.
  *
- * HOLDFAST_FAULT=name or name#n kills at the (n-th) passing of that point; HOLDFAST_FAULT_LOG=file lists all that are passed.
+ * HOLDFAST_FAULT=name or name#n kills at the (n-th) passing of that point; HOLDFAST_FAULT_LOG=file lists all that are
+ * passed.
  * With HOLDFAST_FAULT_ARMED=file neither counts while there is no such file: a daemon's start passes points too.
  */
 import { appendFileSync, existsSync } from 'node:fs';

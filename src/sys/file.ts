@@ -44,7 +44,8 @@ export function tryLock(path: string): Lock | undefined {
 export const mkfifo = (path: string): void => void check(mkfifoCall(path, 0o600), 'mkfifo', path);
 
 /** `mode` includes the file type. mknod(2). */
-export const mknod = (path: string, mode: number, device: bigint): void => void check(mknodCall(path, mode, device), 'mknod', path);
+export const mknod = (path: string, mode: number, device: bigint): void =>
+  void check(mknodCall(path, mode, device), 'mknod', path);
 
 /** A counter to be woken by; close-on-exec, non-blocking. eventfd(2). */
 export const eventFd = (): Fd => check(eventfdCall(0, EFD_CLOEXEC | EFD_NONBLOCK), 'eventfd');
@@ -85,7 +86,10 @@ export function syncDirectory(path: string): void {
   }
 }
 
-/** Whether a directory's entries tell their types. Each begins with an inode and an offset (8 bytes each), its length (2) and its type (1). getdents64(2) */
+/**
+ * Whether a directory's entries tell their types. Each begins with an inode and an offset (8 bytes each), its length
+ * (2) and its type (1). getdents64(2)
+ */
 export function tellsTypes(path: string): boolean {
   const fd = openSync(path, 'r');
   try {

@@ -31,11 +31,13 @@ export function bindPort(protocol: Transport, address: string, port: number): Fd
   return bound(protocol, address, port, { reuse: protocol === 'tcp' });
 }
 
-/** As bindPort(), for a socket that will never listen and only keeps others away: nobody can share the port by asking for reuse.
+/** As bindPort(), for a socket that will never listen and only keeps others away: nobody can share the port by asking
+ * for reuse.
  *  @throws Errno EADDRINUSE when somebody has it */
 export function holdPort(protocol: Transport, address: string, port: number): Fd {
   try {
-    // Whoever binds first with reuse lets everybody with reuse in who comes later, as long as nobody listens; so without it.
+    // Whoever binds first with reuse lets everybody with reuse in who comes later, as long as nobody listens; so
+    // without it.
     return bound(protocol, address, port, { reuse: false });
   } catch (error) {
     if (protocol !== 'tcp' || !(error instanceof Errno) || error.code !== 'EADDRINUSE') throw error;
@@ -46,7 +48,11 @@ export function holdPort(protocol: Transport, address: string, port: number): Fd
 function bound(protocol: Transport, address: string, port: number, { reuse }: { reuse: boolean }): Fd {
   const six = isIPv6(address);
   const type = (protocol === 'udp' ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC | SOCK_NONBLOCK;
-  const fd = check(socketCall(six ? AF_INET6 : AF_INET, type, protocol === 'sctp' ? IPPROTO_SCTP : 0), 'socket', protocol);
+  const fd = check(
+    socketCall(six ? AF_INET6 : AF_INET, type, protocol === 'sctp' ? IPPROTO_SCTP : 0),
+    'socket',
+    protocol,
+  );
   try {
     if (six) setOption(fd, IPPROTO_IPV6, IPV6_V6ONLY);
     if (reuse) setOption(fd, SOL_SOCKET, SO_REUSEADDR);

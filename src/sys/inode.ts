@@ -1,4 +1,7 @@
-/** Inodes under paths that are bytes, not text, and what node:fs cannot say of them: devices, xattrs, times to the nanosecond, final links untouched. */
+/**
+ * Inodes under paths that are bytes, not text, and what node:fs cannot say of them: devices, xattrs, times to the
+ * nanosecond, final links untouched.
+ */
 import { closeSync, openSync } from 'node:fs';
 import { check, declare, Errno, errno } from './libc.ts';
 
@@ -24,11 +27,14 @@ export const MAX_MAJOR = 0xfff;
 export const MAX_MINOR = 0xfffff;
 
 /** makedev(3). */
-const makedev = (major: number, minor: number): number => (major & MAX_MAJOR) * 256 + (minor & 0xff) + (minor >> 8) * 2 ** 20;
+const makedev = (major: number, minor: number): number =>
+  (major & MAX_MAJOR) * 256 + (minor & 0xff) + (minor >> 8) * 2 ** 20;
 
 /** Major and minor number of a device, from st_rdev. major(3). */
-export const deviceNumbers = (rdev: number): { major: number; minor: number } =>
-  ({ major: Math.floor(rdev / 256) & MAX_MAJOR, minor: (rdev & 0xff) | (Math.floor(rdev / 2 ** 12) & 0xfff00) });
+export const deviceNumbers = (rdev: number): { major: number; minor: number } => ({
+  major: Math.floor(rdev / 256) & MAX_MAJOR,
+  minor: (rdev & 0xff) | (Math.floor(rdev / 2 ** 12) & 0xfff00),
+});
 
 /** `mode` includes the type. mknod(2). */
 export function makeNode(path: Buffer, mode: number, major: number, minor: number): void {
@@ -64,7 +70,8 @@ export function listXattrsAt(path: Buffer): string[] {
 export function setTimes(path: Buffer, atime: bigint, mtime: bigint): void {
   putTime(0, atime);
   putTime(2, mtime);
-  if (utimensatCall(AT_FDCWD, cString(path), TIMES, AT_SYMLINK_NOFOLLOW) < 0) throw new Errno(errno(), 'utimensat', path.toString());
+  if (utimensatCall(AT_FDCWD, cString(path), TIMES, AT_SYMLINK_NOFOLLOW) < 0)
+    throw new Errno(errno(), 'utimensat', path.toString());
 }
 
 /** struct timespec[2], little-endian as the machines are that this runs on. */

@@ -63,7 +63,7 @@ export function readInRoot(root: string, path: string, limit: number): Buffer | 
 
 function readUpTo(file: Fd, limit: number): Buffer {
   const chunks: Buffer[] = [];
-  for (let left = limit; left > 0; ) {
+  for (let left = limit; left > 0;) {
     const chunk = Buffer.allocUnsafe(Math.min(left, 65536));
     const n = readSync(file, chunk);
     if (n === 0) break;

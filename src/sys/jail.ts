@@ -1,4 +1,7 @@
-/** A process of its own that can reach nothing above one directory, and does not outlive its parent. chroot(2), prctl(2). */
+/**
+ * A process of its own that can reach nothing above one directory, and does not outlive its parent. chroot(2),
+ * prctl(2).
+ */
 import { check, declare } from './libc.ts';
 import { SIGKILL } from './process.ts';
 
@@ -14,7 +17,10 @@ export function jailProcess(root: string): void {
   check(chdirCall('/'), 'chdir');
 }
 
-/** This process is killed when its parent dies. `parent` is the pid that it had when it was spawned: false when that one is gone already. */
+/**
+ * This process is killed when its parent dies. `parent` is the pid that it had when it was spawned: false when that one
+ * is gone already.
+ */
 export function dieWithParent(parent: number): boolean {
   check(prctlCall(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0), 'prctl');
   return process.ppid === parent;

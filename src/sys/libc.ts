@@ -27,7 +27,11 @@ export type Fd = number;
 /** A system call that failed. `code` is the errno's name, as in Node's own errors. */
 export class Errno extends Error {
   readonly code: string;
-  constructor(readonly errno: number, readonly syscall: string, detail = '') {
+  constructor(
+    readonly errno: number,
+    readonly syscall: string,
+    detail = '',
+  ) {
     const code = errnoNames.get(errno) ?? `errno ${errno}`;
     super(`${syscall}: ${code}${detail ? ` (${detail})` : ''}`);
     this.name = 'Errno';
@@ -39,7 +43,10 @@ const errnoNames = new Map<number, string>(Object.entries(constants.errno).map((
 
 type Native = (...args: unknown[]) => number;
 
-/** Declares a C function by its prototype. It is looked up when it is first called: each takes 10 KiB, and no process needs them all. */
+/**
+ * Declares a C function by its prototype. It is looked up when it is first called: each takes 10 KiB, and no process
+ * needs them all.
+ */
 export function declare(prototype: string): Native {
   let native: Native | undefined;
   return (...args) => (native ??= libc.func(prototype) as unknown as Native)(...args);
@@ -48,10 +55,13 @@ export function declare(prototype: string): Native {
 /** As declare(), called in a thread of Node's pool. */
 export function declareAside(prototype: string): (...args: unknown[]) => Promise<number | bigint> {
   let native: { async(...args: unknown[]): void } | undefined;
-  return (...args) => new Promise((resolve, reject) => {
-    native ??= libc.func(prototype) as unknown as { async(...args: unknown[]): void };
-    native.async(...args, (error: Error | null, result: number | bigint) => (error ? reject(error) : resolve(result)));
-  });
+  return (...args) =>
+    new Promise((resolve, reject) => {
+      native ??= libc.func(prototype) as unknown as { async(...args: unknown[]): void };
+      native.async(...args, (error: Error | null, result: number | bigint) =>
+        error ? reject(error) : resolve(result),
+      );
+    });
 }
 
 /** Returns `result`, or throws what errno says when it is negative. */
@@ -64,7 +74,9 @@ export function check(result: number | bigint, syscall: string, detail = ''): nu
 /** errno of the call just made. */
 export const errno = (): number => koffi.errno();
 
-/** The address of a buffer, for structures that hold pointers. The caller keeps the buffer alive until the call returns. */
+/**
+ * The address of a buffer, for structures that hold pointers. The caller keeps the buffer alive until the call returns.
+ */
 export const addressOf = (buffer: Buffer): bigint => BigInt(koffi.address(buffer));
 
 const rawSyscall = declare('long syscall(long n, long a, long b, long c, long d, long e, long f)');
@@ -73,4 +85,5 @@ const rawSyscall = declare('long syscall(long n, long a, long b, long c, long d,
 export const SYS = { pidfd_send_signal: 424, pidfd_open: 434, pidfd_getfd: 438, mount_setattr: 442 } as const;
 
 /** syscall(2), for calls that the C library does not wrap. */
-export const syscall = (n: number, a = 0, b = 0, c = 0, d = 0, e = 0, f = 0): number => Number(rawSyscall(n, a, b, c, d, e, f));
+export const syscall = (n: number, a = 0, b = 0, c = 0, d = 0, e = 0, f = 0): number =>
+  Number(rawSyscall(n, a, b, c, d, e, f));

@@ -1,4 +1,7 @@
-/** Mounts by descriptor, and the mount namespaces of others. open_tree(2), move_mount(2), mount_setattr(2) (Linux 5.2, 5.12), setns(2), pivot_root(2). */
+/**
+ * Mounts by descriptor, and the mount namespaces of others. open_tree(2), move_mount(2), mount_setattr(2) (Linux 5.2,
+ * 5.12), setns(2), pivot_root(2).
+ */
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { addressOf, check, declare, SYS, syscall, type Fd } from './libc.ts';
 
@@ -36,7 +39,10 @@ export function enterMounts(namespace: Fd): void {
 /** A copy of the mounts at and below an open file or directory, attached nowhere yet. */
 export function copyTree(place: Fd): Fd {
   const empty = text('');
-  return check(syscall(SYS_OPEN_TREE, place, at(empty), OPEN_TREE_CLONE | AT_EMPTY_PATH | AT_RECURSIVE | O_CLOEXEC), 'open_tree');
+  return check(
+    syscall(SYS_OPEN_TREE, place, at(empty), OPEN_TREE_CLONE | AT_EMPTY_PATH | AT_RECURSIVE | O_CLOEXEC),
+    'open_tree',
+  );
 }
 
 /** Attaches what `copyTree` gave at `target`, which is looked up below this thread's root. */
@@ -51,7 +57,17 @@ export function setMountFlags(flags: number, tree?: Fd): void {
   const attributes = Buffer.alloc(SIZE);
   attributes.writeBigUInt64LE(BigInt(flags), 0);
   const path = text(tree === undefined ? '/' : '');
-  check(syscall(SYS.mount_setattr, tree ?? AT_FDCWD, at(path), AT_RECURSIVE | (tree === undefined ? 0 : AT_EMPTY_PATH), at(attributes), SIZE), 'mount_setattr');
+  check(
+    syscall(
+      SYS.mount_setattr,
+      tree ?? AT_FDCWD,
+      at(path),
+      AT_RECURSIVE | (tree === undefined ? 0 : AT_EMPTY_PATH),
+      at(attributes),
+      SIZE,
+    ),
+    'mount_setattr',
+  );
 }
 
 /** Makes the mount point `root` this thread's root, and lets go of everything else. */
@@ -76,10 +92,18 @@ export interface OwnMount {
 export function mountsBy(proc: Fd): OwnMount[] {
   const fd = check(openatCall(proc, 'thread-self/mountinfo', O_CLOEXEC), 'openat', 'mountinfo');
   try {
-    return readFileSync(fd, 'latin1').split('\n').filter((line) => line !== '').map((line) => {
-      const [before = '', after = ''] = line.split(' - ');
-      return { point: (before.split(' ')[4] ?? '').replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(parseInt(digits, 8))), type: after.split(' ')[0] ?? '' };
-    });
+    return readFileSync(fd, 'latin1')
+      .split('\n')
+      .filter((line) => line !== '')
+      .map((line) => {
+        const [before = '', after = ''] = line.split(' - ');
+        return {
+          point: (before.split(' ')[4] ?? '').replace(/\\([0-7]{3})/g, (_, digits: string) =>
+            String.fromCharCode(parseInt(digits, 8)),
+          ),
+          type: after.split(' ')[0] ?? '',
+        };
+      });
   } finally {
     closeSync(fd);
   }

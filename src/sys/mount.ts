@@ -3,13 +3,31 @@ import { readFileSync } from 'node:fs';
 import { faultPoint } from './fault.ts';
 import { check, declare, Errno, errno } from './libc.ts';
 
-const mountCall = declare('int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)');
+const mountCall = declare(
+  'int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)',
+);
 const umountCall = declare('int umount2(const char *target, int flags)');
 const unshareCall = declare('int unshare(int flags)');
 
 export const MS = {
-  RDONLY: 1, NOSUID: 2, NODEV: 4, NOEXEC: 8, SYNCHRONOUS: 16, REMOUNT: 32, DIRSYNC: 128, NOATIME: 1024, NODIRATIME: 2048, BIND: 4096, MOVE: 8192, REC: 16384,
-  UNBINDABLE: 1 << 17, PRIVATE: 1 << 18, SLAVE: 1 << 19, SHARED: 1 << 20, RELATIME: 1 << 21, STRICTATIME: 1 << 24,
+  RDONLY: 1,
+  NOSUID: 2,
+  NODEV: 4,
+  NOEXEC: 8,
+  SYNCHRONOUS: 16,
+  REMOUNT: 32,
+  DIRSYNC: 128,
+  NOATIME: 1024,
+  NODIRATIME: 2048,
+  BIND: 4096,
+  MOVE: 8192,
+  REC: 16384,
+  UNBINDABLE: 1 << 17,
+  PRIVATE: 1 << 18,
+  SLAVE: 1 << 19,
+  SHARED: 1 << 20,
+  RELATIME: 1 << 21,
+  STRICTATIME: 1 << 24,
 } as const;
 
 const CLONE_NEWNS = 0x20000;
@@ -17,13 +35,22 @@ const MNT_DETACH = 2;
 const EINVAL = 22;
 const ENOENT = 2;
 
-export function mount(source: string, target: string, type: string | null, flags = 0, data: string | null = null): void {
+export function mount(
+  source: string,
+  target: string,
+  type: string | null,
+  flags = 0,
+  data: string | null = null,
+): void {
   faultPoint('mount.before');
   check(mountCall(source, target, type, flags, data), 'mount', `${type ?? 'bind'} on ${target}`);
   faultPoint('mount.after');
 }
 
-/** Gives the calling thread mounts of its own: what it mounts from now on nobody else sees, and it goes with the thread. unshare(2), mount_namespaces(7). */
+/**
+ * Gives the calling thread mounts of its own: what it mounts from now on nobody else sees, and it goes with the thread.
+ * unshare(2), mount_namespaces(7).
+ */
 export function ownMounts(): void {
   check(unshareCall(CLONE_NEWNS), 'unshare');
   check(mountCall('none', '/', null, MS.REC | MS.PRIVATE, null), 'mount', 'private on /');
@@ -42,8 +69,11 @@ export function unmount(target: string): boolean {
 
 /** Mount points at or below `prefix`, deepest first. proc(5) mountinfo. */
 export function mountsUnder(prefix: string): string[] {
-  const points = readFileSync('/proc/self/mountinfo', 'latin1').split('\n').map((line) => unescapeOctal(line.split(' ')[4] ?? ''));
+  const points = readFileSync('/proc/self/mountinfo', 'latin1')
+    .split('\n')
+    .map((line) => unescapeOctal(line.split(' ')[4] ?? ''));
   return points.filter((p) => p === prefix || p.startsWith(`${prefix}/`)).sort((a, b) => b.length - a.length);
 }
 
-const unescapeOctal = (text: string): string => text.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(parseInt(digits, 8)));
+const unescapeOctal = (text: string): string =>
+  text.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(parseInt(digits, 8)));

@@ -22,7 +22,15 @@ const EAGAIN = 11;
 export const NETLINK_ROUTE = 0;
 export const NETLINK_NETFILTER = 12;
 
-export const NLM = { REQUEST: 1, ACK: 4, REPLACE: 0x100, EXCL: 0x200, CREATE: 0x400, APPEND: 0x800, DUMP: 0x300 } as const;
+export const NLM = {
+  REQUEST: 1,
+  ACK: 4,
+  REPLACE: 0x100,
+  EXCL: 0x200,
+  CREATE: 0x400,
+  APPEND: 0x800,
+  DUMP: 0x300,
+} as const;
 
 const NLMSG_ERROR = 2;
 const NLMSG_DONE = 3;
@@ -53,7 +61,8 @@ export interface Reply {
 
 /** An attribute: a number becomes 32 bits of the host's order, a string gets its NUL. */
 export function attribute(type: number, value: Buffer | number | string): Buffer {
-  const payload = typeof value === 'string' ? Buffer.from(`${value}\0`) : typeof value === 'number' ? u32(value) : value;
+  const payload =
+    typeof value === 'string' ? Buffer.from(`${value}\0`) : typeof value === 'number' ? u32(value) : value;
   const bytes = Buffer.alloc(align4(4 + payload.length));
   bytes.writeUInt16LE(4 + payload.length, 0);
   bytes.writeUInt16LE(type, 2);
@@ -62,7 +71,8 @@ export function attribute(type: number, value: Buffer | number | string): Buffer
 }
 
 /** An attribute that holds attributes. */
-export const nested = (type: number, ...attributes: Buffer[]): Buffer => attribute(type | NESTED, Buffer.concat(attributes));
+export const nested = (type: number, ...attributes: Buffer[]): Buffer =>
+  attribute(type | NESTED, Buffer.concat(attributes));
 
 /** The attributes in `bytes`, by type; a type that occurs more than once keeps its last. */
 export function attributes(bytes: Buffer): Map<number, Buffer> {
@@ -72,7 +82,7 @@ export function attributes(bytes: Buffer): Map<number, Buffer> {
 /** The attributes in `bytes`, in order. */
 export function attributeList(bytes: Buffer): [type: number, value: Buffer][] {
   const list: [number, Buffer][] = [];
-  for (let at = 0; at + 4 <= bytes.length; ) {
+  for (let at = 0; at + 4 <= bytes.length;) {
     const length = bytes.readUInt16LE(at);
     if (length < 4) break;
     list.push([bytes.readUInt16LE(at + 2) & 0x3fff, bytes.subarray(at + 4, at + length)]);
@@ -93,7 +103,8 @@ export class Netlink {
   readonly #received = Buffer.allocUnsafeSlow(RECEIVE);
 
   private constructor(private readonly fd: Fd) {
-    for (const option of [NETLINK_CAP_ACK, NETLINK_EXT_ACK]) setsockoptCall(fd, SOL_NETLINK, option, addressOf(ONE), ONE.length);
+    for (const option of [NETLINK_CAP_ACK, NETLINK_EXT_ACK])
+      setsockoptCall(fd, SOL_NETLINK, option, addressOf(ONE), ONE.length);
   }
 
   /** @param protocol NETLINK_ROUTE or NETLINK_NETFILTER */
@@ -112,7 +123,10 @@ export class Netlink {
     this.#acknowledged(waiting);
   }
 
-  /** As `run`, with the kernel's work done in a thread of the pool: for what takes it milliseconds. Not for two at a time on one socket. */
+  /**
+   * As `run`, with the kernel's work done in a thread of the pool: for what takes it milliseconds. Not for two at a
+   * time on one socket.
+   */
   async runAside(requests: Request[]): Promise<void> {
     const { bytes, waiting } = this.#encode(requests);
     if (Number(await sendAside(this.fd, bytes, bytes.length, 0)) < 0) throw new Errno(EIO, 'send', 'netlink');
@@ -197,11 +211,13 @@ interface Message extends Reply {
 
 function messages(bytes: Buffer): Message[] {
   const list: Message[] = [];
-  for (let at = 0; at + HEADER <= bytes.length; ) {
+  for (let at = 0; at + HEADER <= bytes.length;) {
     const length = bytes.readUInt32LE(at);
     if (length < HEADER) break;
     list.push({
-      type: bytes.readUInt16LE(at + 4), flags: bytes.readUInt16LE(at + 6), sequence: bytes.readUInt32LE(at + 8),
+      type: bytes.readUInt16LE(at + 4),
+      flags: bytes.readUInt16LE(at + 6),
+      sequence: bytes.readUInt32LE(at + 8),
       body: bytes.subarray(at + HEADER, at + length),
     });
     at += align4(length);

@@ -27,7 +27,8 @@ export function becomeSubreaper(): void {
 }
 
 /**
- * Gives the calling thread a nice value below 0; its children begin at 0 again. setpriority(2), sched(7) "SCHED_RESET_ON_FORK".
+ * Gives the calling thread a nice value below 0; its children begin at 0 again. setpriority(2), sched(7)
+ * "SCHED_RESET_ON_FORK".
  * False without CAP_SYS_NICE.
  */
 export function favour(nice: number): boolean {
@@ -48,7 +49,10 @@ export function decodeStatus(status: number): Ending {
   return signal ? { code: 128 + signal, signal } : { code: (status >> 8) & 0xff, signal: 0 };
 }
 
-/** Reaps child `pid` if it is dead; undefined while it lives, 'not-a-child' when somebody else is its parent. waitpid(2), WNOHANG. */
+/**
+ * Reaps child `pid` if it is dead; undefined while it lives, 'not-a-child' when somebody else is its parent.
+ * waitpid(2), WNOHANG.
+ */
 export function reap(pid: number): Ending | undefined | 'not-a-child' {
   const status: [number] = [0];
   const found = waitpidCall(pid, status, WNOHANG);
@@ -80,11 +84,15 @@ export function pidfdKill(pidfd: Fd, signal: number): boolean {
   throw new Errno(errno(), 'pidfd_send_signal');
 }
 
-// _IOWR(0xFF, 11, struct pidfd_info), PIDFD_INFO_EXIT is bit 3 of its mask; the status lies at offset 60 (linux/pidfd.h, 6.15).
+// _IOWR(0xFF, 11, struct pidfd_info), PIDFD_INFO_EXIT is bit 3 of its mask; the status lies at offset 60
+// (linux/pidfd.h, 6.15).
 const PIDFD_GET_INFO = ((3 << 30) >>> 0) + (64 << 16) + (0xff << 8) + 11;
 const PIDFD_INFO_EXIT = 8n;
 
-/** How the process behind a pidfd ended, though somebody else reaped it; undefined when the kernel cannot tell. PIDFD_GET_INFO, Linux 6.15. */
+/**
+ * How the process behind a pidfd ended, though somebody else reaped it; undefined when the kernel cannot tell.
+ * PIDFD_GET_INFO, Linux 6.15.
+ */
 export function pidfdEnding(pidfd: Fd): Ending | undefined {
   const info = Buffer.alloc(64);
   info.writeBigUInt64LE(PIDFD_INFO_EXIT, 0);
@@ -110,7 +118,10 @@ export function procStat(pid: number): ProcStat | undefined {
   } catch {
     return undefined;
   }
-  const fields = text.slice(text.lastIndexOf(')') + 2).trim().split(' ');
+  const fields = text
+    .slice(text.lastIndexOf(')') + 2)
+    .trim()
+    .split(' ');
   return { state: fields[0]!, ppid: Number(fields[1]), startTime: fields[19]!, exitStatus: Number(fields[49] ?? 0) };
 }
 

@@ -62,7 +62,10 @@ export function connectsTo(path: string): boolean {
   }
 }
 
-/** Pid of the process that listens on the unix socket at `path`, whether or not it ever accepts; undefined when none does. */
+/**
+ * Pid of the process that listens on the unix socket at `path`, whether or not it ever accepts; undefined when none
+ * does.
+ */
 export function listenerOf(path: string): number | undefined {
   const fd = check(socketCall(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), 'socket');
   try {
@@ -87,7 +90,10 @@ export function deliverFd(path: string, data: Buffer, passenger: Fd): void {
   }
 }
 
-/** Sends `data` with descriptors as passengers. sendmsg(2) with SCM_RIGHTS. @throws Errno EPIPE when nobody is there any more */
+/**
+ * Sends `data` with descriptors as passengers. sendmsg(2) with SCM_RIGHTS. @throws Errno EPIPE when nobody is there any
+ * more
+ */
 export function sendFds(socket: Fd, data: Buffer, fds: Fd[]): void {
   const control = Buffer.alloc(16 + align8(fds.length * 4));
   control.writeBigUInt64LE(BigInt(16 + fds.length * 4), 0);
@@ -134,7 +140,8 @@ export function socketPair(): [Fd, Fd] {
 
 function unixAddress(path: string): Buffer {
   const bytes = Buffer.from(path);
-  if (bytes.length > MAX_SOCKET_PATH) throw new Errno(36, 'socket path', `${path} is longer than ${MAX_SOCKET_PATH} bytes`);
+  if (bytes.length > MAX_SOCKET_PATH)
+    throw new Errno(36, 'socket path', `${path} is longer than ${MAX_SOCKET_PATH} bytes`);
   const address = Buffer.alloc(2 + bytes.length + 1);
   address.writeUInt16LE(AF_UNIX, 0);
   bytes.copy(address, 2);
@@ -156,7 +163,7 @@ function messageHeader(data: Buffer, control: Buffer): { header: Buffer; keep: B
 
 function passengers(control: Buffer, length: number): Fd[] {
   const fds: Fd[] = [];
-  for (let at = 0; at + 16 <= length; ) {
+  for (let at = 0; at + 16 <= length;) {
     const size = Number(control.readBigUInt64LE(at));
     if (size < 16) break;
     if (control.readInt32LE(at + 8) === SOL_SOCKET && control.readInt32LE(at + 12) === SCM_RIGHTS) {

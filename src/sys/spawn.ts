@@ -1,15 +1,21 @@
 /**
- * New processes by posix_spawn(3). The child borrows this process's memory until its exec, so that none of it is copied: a
- * fork of Node takes a millisecond, and each page that it writes afterwards faults. Nobody but the caller waits for the child.
+ * New processes by posix_spawn(3). The child borrows this process's memory until its exec, so that none of it is
+ * copied: a
+ * fork of Node takes a millisecond, and each page that it writes afterwards faults. Nobody but the caller waits for the
+ * child.
  */
 import { closeSync, constants } from 'node:fs';
 import { duplicate } from './file.ts';
 import { declare, Errno, type Fd } from './libc.ts';
 
-const spawnCall = declare('int posix_spawnp(_Out_ int *pid, const char *file, void *actions, void *attributes, const char **argv, const char **envp)');
+const spawnCall = declare(
+  'int posix_spawnp(_Out_ int *pid, const char *file, void *actions, void *attributes, const char **argv, const char **envp)',
+);
 const initActions = declare('int posix_spawn_file_actions_init(void *actions)');
 const addDup = declare('int posix_spawn_file_actions_adddup2(void *actions, int fd, int as)');
-const addOpen = declare('int posix_spawn_file_actions_addopen(void *actions, int fd, const char *path, int flags, unsigned int mode)');
+const addOpen = declare(
+  'int posix_spawn_file_actions_addopen(void *actions, int fd, const char *path, int flags, unsigned int mode)',
+);
 const addChdir = declare('int posix_spawn_file_actions_addchdir_np(void *actions, const char *path)');
 const destroyActions = declare('int posix_spawn_file_actions_destroy(void *actions)');
 const initAttributes = declare('int posix_spawnattr_init(void *attributes)');
@@ -42,7 +48,8 @@ export function spawn({ file, args, env, descriptors, session = false, directory
   const actions = Buffer.alloc(OPAQUE_BYTES);
   const attributes = Buffer.alloc(OPAQUE_BYTES);
   const none = Buffer.alloc(SIGNAL_SET_BYTES);
-  // Also those that sigfillset(3) leaves out: the C library has handlers for them, and would have the child ignore them, and its children.
+  // Also those that sigfillset(3) leaves out: the C library has handlers for them, and would have the child ignore
+  // them, and its children.
   const all = Buffer.alloc(SIGNAL_SET_BYTES, 0xff);
   const borrowed: Fd[] = [];
   initAttributes(attributes);
@@ -57,7 +64,14 @@ export function spawn({ file, args, env, descriptors, session = false, directory
     });
     if (directory !== undefined) addChdir(actions, directory);
     const pid: [number] = [0];
-    const failure = spawnCall(pid, file, actions, attributes, [file, ...args, null], [...Object.entries(env).map(([name, value]) => `${name}=${value}`), null]);
+    const failure = spawnCall(
+      pid,
+      file,
+      actions,
+      attributes,
+      [file, ...args, null],
+      [...Object.entries(env).map(([name, value]) => `${name}=${value}`), null],
+    );
     if (failure !== 0) throw new Errno(failure, 'spawn', file);
     return pid[0];
   } finally {

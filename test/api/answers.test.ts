@@ -4,10 +4,26 @@ import { MISFIT, misfit, operationOf } from '../../src/api/answers.ts';
 import { NotFound } from '../../src/engine/errors.ts';
 import { serve, type Api } from './harness.ts';
 
-const VOLUME = { name: 'v', driver: 'local', mountpoint: '/v', created: '1700000000000000000', labels: {}, options: {}, anonymous: false };
+const VOLUME = {
+  name: 'v',
+  driver: 'local',
+  mountpoint: '/v',
+  created: '1700000000000000000',
+  labels: {},
+  options: {},
+  anonymous: false,
+};
 
 describe('an answer', () => {
-  const volume = { Name: 'v', Driver: 'local', Mountpoint: '/v', CreatedAt: '2023-11-14T22:13:20Z', Labels: null, Options: null, Scope: 'local' };
+  const volume = {
+    Name: 'v',
+    Driver: 'local',
+    Mountpoint: '/v',
+    CreatedAt: '2023-11-14T22:13:20Z',
+    Labels: null,
+    Options: null,
+    Scope: 'local',
+  };
   const { Scope: _, ...without } = volume;
   test.each<[string, string | undefined, [operation: string, status: number, answer: unknown, type?: string]]>([
     ['that fits', undefined, ['VolumeInspect', 200, volume]],
@@ -28,7 +44,11 @@ describe('an answer', () => {
   });
 
   test('is known by its request', () => {
-    expect([operationOf('GET', '/v1.44/volumes/a%2Fb?x=1'), operationOf('GET', '/volumes'), operationOf('GET', '/nothing')]).toEqual(['VolumeInspect', 'VolumeList', undefined]);
+    expect([
+      operationOf('GET', '/v1.44/volumes/a%2Fb?x=1'),
+      operationOf('GET', '/volumes'),
+      operationOf('GET', '/nothing'),
+    ]).toEqual(['VolumeInspect', 'VolumeList', undefined]);
   });
 });
 
@@ -36,15 +56,18 @@ describe('a daemon under test', () => {
   let api: Api;
   const said: string[] = [];
   beforeAll(async () => {
-    api = await serve({
-      volumes: {
-        resolve: (name: string) => {
-          if (name === 'missing') throw new NotFound('get missing: no such volume');
-          return name === 'odd' ? { ...VOLUME, labels: { number: 5 } } : VOLUME;
+    api = await serve(
+      {
+        volumes: {
+          resolve: (name: string) => {
+            if (name === 'missing') throw new NotFound('get missing: no such volume');
+            return name === 'odd' ? { ...VOLUME, labels: { number: 5 } } : VOLUME;
+          },
+          remove: () => Promise.resolve(),
         },
-        remove: () => Promise.resolve(),
       },
-    }, said);
+      said,
+    );
   });
   beforeEach(() => void (said.length = 0));
   afterAll(() => api.close());

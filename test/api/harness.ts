@@ -12,7 +12,10 @@ import { listenUnix } from '../../src/sys/socket.ts';
 export interface Api {
   /** For plain requests and answers. */
   http: ReturnType<typeof supertest>;
-  /** For what is about bytes. Sends them and returns what came until the server closed, or until it has been silent for a moment. */
+  /**
+   * For what is about bytes. Sends them and returns what came until the server closed, or until it has been silent for
+   * a moment.
+   */
   raw(request: string | string[], options?: { halfClose?: boolean }): Promise<string>;
   open(): Promise<Socket>;
   close(): Promise<void>;
@@ -24,12 +27,17 @@ const SILENCE_MS = 150;
 export async function serve(engine: unknown, said: string[] = []): Promise<Api> {
   const directory = mkdtempSync(join(tmpdir(), 'holdfast-api-'));
   const path = join(directory, 'api.sock');
-  const api = await createServer({ config: { slowClientMs: 60_000 }, ...(engine as object) } as unknown as Engine, pino({ level: 'error' }, { write: (line) => void said.push(line) }), { checkAnswers: true });
+  const api = await createServer(
+    { config: { slowClientMs: 60_000 }, ...(engine as object) } as unknown as Engine,
+    pino({ level: 'error' }, { write: (line) => void said.push(line) }),
+    { checkAnswers: true },
+  );
   await api.listen([listenUnix(path, 128)]);
-  const open = (): Promise<Socket> => new Promise((resolve, reject) => {
-    const socket = connect({ path, allowHalfOpen: true });
-    socket.once('error', reject).once('connect', () => resolve(socket));
-  });
+  const open = (): Promise<Socket> =>
+    new Promise((resolve, reject) => {
+      const socket = connect({ path, allowHalfOpen: true });
+      socket.once('error', reject).once('connect', () => resolve(socket));
+    });
   return {
     http: supertest(`http+unix://${encodeURIComponent(path)}`),
     open,

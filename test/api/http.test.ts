@@ -22,8 +22,20 @@ let images: string[] = [];
 const echo = (client: Client): void => client.answer(`early=${client.early.toString()}`);
 
 beforeAll(async () => {
-  const container = { id: ID, name: 'c', config: { Tty: false, OpenStdin: true }, hostConfig: { LogConfig: { Type: 'json-file' } }, phase: 'ready', state: {} };
-  const resolve = (reference: string) => (reference === 'slow' ? new Promise<never>(() => undefined) : reference === 'c' || reference === ID ? Promise.resolve(container) : Promise.reject(new NotFound(`No such container: ${reference}`)));
+  const container = {
+    id: ID,
+    name: 'c',
+    config: { Tty: false, OpenStdin: true },
+    hostConfig: { LogConfig: { Type: 'json-file' } },
+    phase: 'ready',
+    state: {},
+  };
+  const resolve = (reference: string) =>
+    reference === 'slow'
+      ? new Promise<never>(() => undefined)
+      : reference === 'c' || reference === ID
+        ? Promise.resolve(container)
+        : Promise.reject(new NotFound(`No such container: ${reference}`));
   api = await serve({
     containers: {
       resolve,
@@ -31,12 +43,16 @@ beforeAll(async () => {
       list: (query: typeof listed) => ((listed = query), Promise.resolve([])),
       create: (_name: unknown, request: unknown) => ((created = request), Promise.resolve({ id: ID, warnings: [] })),
       start: () => Promise.reject(new NotModified('')),
-      stop: async (reference: string, options: Record<string, unknown>) => void (await resolve(reference), (stopped = options)),
+      stop: async (reference: string, options: Record<string, unknown>) =>
+        void (await resolve(reference), (stopped = options)),
       kill: (reference: string) => resolve(reference).then(() => undefined),
       resize: () => Promise.resolve(),
       prune: () => Promise.resolve({ deleted: [], reclaimed: 0 }),
       pause: () => Promise.reject(new Error('boom')),
-      logs: (reference: string) => resolve(reference).then(() => Promise.reject(new Conflict('can not get logs from container which is dead or marked for removal'))),
+      logs: (reference: string) =>
+        resolve(reference).then(() =>
+          Promise.reject(new Conflict('can not get logs from container which is dead or marked for removal')),
+        ),
       attach: (_id: string, _options: unknown, client: Client) => Promise.resolve(echo(client)),
       wait: (_id: string, condition: string, client: Client) => {
         if (condition === 'removed') {
@@ -46,7 +62,10 @@ beforeAll(async () => {
         } else client.answer('{"StatusCode":0}\n');
         return Promise.resolve();
       },
-      inspectExec: (id: string) => (id === 'e' ? Promise.resolve({ id, containerId: ID }) : Promise.reject(new NotFound(`No such exec instance: ${id}`))),
+      inspectExec: (id: string) =>
+        id === 'e'
+          ? Promise.resolve({ id, containerId: ID })
+          : Promise.reject(new NotFound(`No such exec instance: ${id}`)),
       startExec: (_id: string, options: Record<string, unknown>, client?: Client) => {
         execStarted = options;
         if (client) echo(client);
@@ -54,14 +73,32 @@ beforeAll(async () => {
       },
     },
     images: { history: (name: string) => (images.push(name), []), find: () => undefined },
-    events: { subscribe: () => ({ async *[Symbol.asyncIterator]() { await new Promise((r) => setTimeout(r, 60_000).unref()); } }) },
-    system: { versions: () => Promise.resolve({ kernel: '<&>', architecture: 'amd64', runtime: { name: 'runc', version: '', commit: '' }, init: { name: 'tini', version: '', commit: '' } }) },
+    events: {
+      subscribe: () => ({
+        async *[Symbol.asyncIterator]() {
+          await new Promise((r) => setTimeout(r, 60_000).unref());
+        },
+      }),
+    },
+    system: {
+      versions: () =>
+        Promise.resolve({
+          kernel: '<&>',
+          architecture: 'amd64',
+          runtime: { name: 'runc', version: '', commit: '' },
+          init: { name: 'tini', version: '', commit: '' },
+        }),
+    },
   });
 });
 afterAll(() => api.close());
 
-const get = (path: string, method = 'GET'): Promise<string> => api.raw(`${method} ${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`);
-const post = (path: string, body = '', headers = ''): Promise<string> => api.raw(`POST ${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: ${body.length}\r\n${headers}\r\n${body}`);
+const get = (path: string, method = 'GET'): Promise<string> =>
+  api.raw(`${method} ${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`);
+const post = (path: string, body = '', headers = ''): Promise<string> =>
+  api.raw(
+    `POST ${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: ${body.length}\r\n${headers}\r\n${body}`,
+  );
 const JSON_TYPE = 'Content-Type: application/json\r\n';
 const create = (body: string, type = JSON_TYPE): Promise<string> => post('/containers/create', body, type);
 const status = (answer: string): number => Number(answer.split(' ')[1]);
@@ -71,25 +108,33 @@ const messageOf = (answer: string): string => (JSON.parse(bodyOf(answer)) as { m
 test('the document is valid, and each operation is served as it says', async () => {
   const document = YAML.parse(readFileSync('openapi.yaml', 'utf8')) as Record<string, unknown>;
   expect(await new Validator().validate(structuredClone(document))).toMatchObject({ valid: true });
-  const described = Object.entries(document['paths'] as Record<string, Record<string, { operationId: string }>>)
-    .flatMap(([path, methods]) => Object.entries(methods).map(([method, { operationId }]) => `${operationId} ${method.toUpperCase()} ${path}`));
+  const described = Object.entries(document.paths as Record<string, Record<string, { operationId: string }>>).flatMap(
+    ([path, methods]) =>
+      Object.entries(methods).map(([method, { operationId }]) => `${operationId} ${method.toUpperCase()} ${path}`),
+  );
   expect(operations.map((o) => `${o.id} ${o.method} ${o.path}`).sort()).toEqual(described.sort());
   expect(new Set(operations.map((o) => o.id)).size).toBe(operations.length);
 });
 
 test('JSON has exactly its type, ends with a newline, escapes nothing for HTML; every answer has the headers', async () => {
-  const { text } = await api.http.get('/version').expect(200).expect('content-type', 'application/json')
-    .expect('api-version', '1.51').expect('ostype', 'linux').expect('docker-experimental', 'false').expect('server', /^Docker\//);
+  const { text } = await api.http
+    .get('/version')
+    .expect(200)
+    .expect('content-type', 'application/json')
+    .expect('api-version', '1.51')
+    .expect('ostype', 'linux')
+    .expect('docker-experimental', 'false')
+    .expect('server', /^Docker\//);
   expect(text).toMatch(/"KernelVersion":"<&>".*\}\n$/);
   await api.http.get('/containers/nope/json').expect(404).expect('api-version', '1.51');
 });
 
-test('a path may come with its server, as proxies\' clients write it', async () => {
+test("a path may come with its server, as proxies' clients write it", async () => {
   expect(bodyOf(await get('http://docker/v1.43/_ping'))).toBe('OK');
   expect(status(await get('http://docker/nonsense'))).toBe(404);
 });
 
-test('a path may come with its server, as proxies\' clients write it', async () => {
+test("a path may come with its server, as proxies' clients write it", async () => {
   expect(bodyOf(await get('http://docker/v1.43/_ping'))).toBe('OK');
   expect(status(await get('http://docker/nonsense'))).toBe(404);
 });
@@ -104,10 +149,20 @@ test('ping: text without newline, and by HEAD without body', async () => {
 
 test('versions: in range, too new, too old (as text), and too old for one operation', async () => {
   await api.http.get('/v1.24/version').expect(200);
-  await api.http.get('/v1.99/version').expect(400, { message: 'client version 1.99 is too new. Maximum supported API version is 1.51' }).expect('api-version', '1.51');
-  await api.http.get('/v1.12/version').expect('content-type', /^text\/plain/)
-    .expect(400, 'client version 1.12 is too old. Minimum supported API version is 1.24, please upgrade your client to a newer version\n');
-  await api.http.post('/v1.24/containers/prune').expect(400, { message: 'POST /containers/prune requires minimum API version 1.25' });
+  await api.http
+    .get('/v1.99/version')
+    .expect(400, { message: 'client version 1.99 is too new. Maximum supported API version is 1.51' })
+    .expect('api-version', '1.51');
+  await api.http
+    .get('/v1.12/version')
+    .expect('content-type', /^text\/plain/)
+    .expect(
+      400,
+      'client version 1.12 is too old. Minimum supported API version is 1.24, please upgrade your client to a newer version\n',
+    );
+  await api.http
+    .post('/v1.24/containers/prune')
+    .expect(400, { message: 'POST /containers/prune requires minimum API version 1.25' });
 });
 
 test('an unknown path and a wrong method are 404, OPTIONS 200, an empty name leads elsewhere', async () => {
@@ -130,7 +185,7 @@ test('errors: by kind, 500 for what has none, 304 without a body', async () => {
   await api.http.post('/containers/x/kill').expect(404, { message: 'cannot kill container: x: No such container: x' });
 });
 
-test('booleans, integers and filters are Docker\'s', async () => {
+test("booleans, integers and filters are Docker's", async () => {
   await api.http.get('/containers/json').query({ all: 'True', limit: -1, filters: '{"label":{"a=b":true}}' });
   expect(listed).toMatchObject({ all: true, limit: -1 });
   expect(listed!.filters.get('label')).toEqual(['a=b']);
@@ -138,9 +193,15 @@ test('booleans, integers and filters are Docker\'s', async () => {
   expect(listed).toMatchObject({ all: false, limit: 0 });
   expect(listed!.filters.get('label')).toEqual(['x']);
   await api.http.get('/containers/json?filters=nonsense').expect(400, { message: 'invalid filter' });
-  await api.http.get('/containers/json?limit=abc').expect(400, { message: 'strconv.Atoi: parsing "abc": invalid syntax' });
-  await api.http.post('/containers/x/resize?h=abc&w=1').expect(400, { message: 'invalid resize height "abc": invalid syntax' });
-  await api.http.post('/containers/x/resize?h=-100&w=1').expect(400, { message: 'invalid resize height "-100": value out of range' });
+  await api.http
+    .get('/containers/json?limit=abc')
+    .expect(400, { message: 'strconv.Atoi: parsing "abc": invalid syntax' });
+  await api.http
+    .post('/containers/x/resize?h=abc&w=1')
+    .expect(400, { message: 'invalid resize height "abc": invalid syntax' });
+  await api.http
+    .post('/containers/x/resize?h=-100&w=1')
+    .expect(400, { message: 'invalid resize height "-100": value out of range' });
   expect(status(await get('/containers/json?a;b'))).toBe(400);
   expect(status(await get('/containers/json?all=%zz'))).toBe(400);
   await api.http.post('/v1.41/containers/c/stop?signal=SIGINT&t=0');
@@ -148,11 +209,14 @@ test('booleans, integers and filters are Docker\'s', async () => {
 });
 
 test('numbers and depths that no machine holds are refused', async () => {
-  const since = async (value: string): Promise<string> => messageOf(await get(`/containers/c/logs?stdout=1&since=${value}`));
+  const since = async (value: string): Promise<string> =>
+    messageOf(await get(`/containers/c/logs?stdout=1&since=${value}`));
   const range = 'invalid value for "since": strconv.ParseInt: parsing "9223372036854775808": value out of range';
   expect(await since('9223372036854775808')).toBe(range);
   expect(await since('9'.repeat(500_000))).toContain('value out of range');
-  expect(await since('9223372036854775807')).toBe('can not get logs from container which is dead or marked for removal');
+  expect(await since('9223372036854775807')).toBe(
+    'can not get logs from container which is dead or marked for removal',
+  );
   const deep = await create(`{"Image":"x","Labels":${'['.repeat(1_000_000)}`);
   expect([status(deep), messageOf(deep)]).toEqual([400, 'invalid JSON: exceeded max depth']);
 });
@@ -162,17 +226,51 @@ test('a query of 17 kB passes', async () => {
 });
 
 test('bodies are read as Go reads them', async () => {
-  expect(status(await create('{"iMaGe":"busybox","Cmd":"ls","Tty":null,"Nonsense":1,"Labels":{"__proto__":"x","KeepCase":"y"},"HostConfig":{"portbindings":{"80/tcp":null},"Memory":null}}'))).toBe(201);
-  expect(created).toEqual({ Image: 'busybox', Cmd: ['ls'], Labels: Object.fromEntries([['__proto__', 'x'], ['KeepCase', 'y']]), HostConfig: { PortBindings: { '80/tcp': null } } });
+  expect(
+    status(
+      await create(
+        '{"iMaGe":"busybox","Cmd":"ls","Tty":null,"Nonsense":1,"Labels":{"__proto__":"x","KeepCase":"y"},"HostConfig":{"portbindings":{"80/tcp":null},"Memory":null}}',
+      ),
+    ),
+  ).toBe(201);
+  expect(created).toEqual({
+    Image: 'busybox',
+    Cmd: ['ls'],
+    Labels: Object.fromEntries([
+      ['__proto__', 'x'],
+      ['KeepCase', 'y'],
+    ]),
+    HostConfig: { PortBindings: { '80/tcp': null } },
+  });
   const refusals: [string, string, string?][] = [
-    ['', 'invalid JSON: EOF'], ['null', 'config cannot be empty in order to create a container'], ['{}', 'config cannot be empty in order to create a container'],
+    ['', 'invalid JSON: EOF'],
+    ['null', 'config cannot be empty in order to create a container'],
+    ['{}', 'config cannot be empty in order to create a container'],
     ['{"HostConfig":{}}', 'config cannot be empty in order to create a container'],
-    ['{', 'invalid JSON: unexpected EOF'], ['nonsense', "invalid JSON: invalid character 'o' in literal null (expecting 'u')"], ['{"Image":"a"}{"Image":"b"}', 'unexpected content after JSON'],
-    ['{"Image":"a","Tty":"yes"}', 'invalid JSON: json: cannot unmarshal string into Go struct field CreateRequest.Tty of type bool'],
-    ['{"Image":5}', 'invalid JSON: json: cannot unmarshal number into Go struct field CreateRequest.Image of type string'],
-    ['{"Image":"a","Env":{}}', 'invalid JSON: json: cannot unmarshal object into Go struct field CreateRequest.Env of type []string'],
-    ['{"HostConfig":{"Memory":"1g"}}', 'invalid JSON: json: cannot unmarshal string into Go struct field HostConfig.HostConfig.Memory of type int64'],
-    ['{"Image":"a"}', "unsupported Content-Type header (text/plain): must be 'application/json'", 'Content-Type: text/plain\r\n'],
+    ['{', 'invalid JSON: unexpected EOF'],
+    ['nonsense', "invalid JSON: invalid character 'o' in literal null (expecting 'u')"],
+    ['{"Image":"a"}{"Image":"b"}', 'unexpected content after JSON'],
+    [
+      '{"Image":"a","Tty":"yes"}',
+      'invalid JSON: json: cannot unmarshal string into Go struct field CreateRequest.Tty of type bool',
+    ],
+    [
+      '{"Image":5}',
+      'invalid JSON: json: cannot unmarshal number into Go struct field CreateRequest.Image of type string',
+    ],
+    [
+      '{"Image":"a","Env":{}}',
+      'invalid JSON: json: cannot unmarshal object into Go struct field CreateRequest.Env of type []string',
+    ],
+    [
+      '{"HostConfig":{"Memory":"1g"}}',
+      'invalid JSON: json: cannot unmarshal string into Go struct field HostConfig.HostConfig.Memory of type int64',
+    ],
+    [
+      '{"Image":"a"}',
+      "unsupported Content-Type header (text/plain): must be 'application/json'",
+      'Content-Type: text/plain\r\n',
+    ],
     ['{"Image":"a"}', 'malformed Content-Type header (): mime: no media type', ''],
   ];
   for (const [body, message, type] of refusals) {
@@ -180,7 +278,9 @@ test('bodies are read as Go reads them', async () => {
     expect([status(answer), messageOf(answer)]).toEqual([400, message]);
   }
   expect(status(await create('{"Image":"a"}', 'Content-Type: application/json; charset=utf-8\r\n'))).toBe(201);
-  const chunked = await api.raw('POST /containers/create HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n');
+  const chunked = await api.raw(
+    'POST /containers/create HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
+  );
   expect(messageOf(chunked)).toBe('invalid JSON: got EOF while reading request body');
   // What reads no JSON minds no type.
   expect(status(await post('/containers/c/resize?h=1&w=1', 'x', 'Content-Type: text/plain\r\n'))).toBe(200);
@@ -188,12 +288,15 @@ test('bodies are read as Go reads them', async () => {
 
 test('image names keep their slashes, raw and escaped', async () => {
   images = [];
-  for (const name of ['a/b/c', 'a%2Fb%2Fc', 'localhost:5000/x:1', `x@sha256:${'0'.repeat(64)}`]) await get(`/v1.43/images/${name}/history`);
+  for (const name of ['a/b/c', 'a%2Fb%2Fc', 'localhost:5000/x:1', `x@sha256:${'0'.repeat(64)}`])
+    await get(`/v1.43/images/${name}/history`);
   expect(images).toEqual(['a/b/c', 'a/b/c', 'localhost:5000/x:1', `x@sha256:${'0'.repeat(64)}`]);
 });
 
 test('logs: refused before the head, with the right status', async () => {
-  await api.http.get('/containers/c/logs').expect(400, { message: 'Bad parameters: you must choose at least one stream' });
+  await api.http
+    .get('/containers/c/logs')
+    .expect(400, { message: 'Bad parameters: you must choose at least one stream' });
   await api.http.get('/containers/c/logs?stdout=1').expect(409);
   await api.http.get('/containers/x/logs?stdout=1').expect(404);
 });
@@ -210,26 +313,39 @@ const RAW = 'application/vnd.docker.raw-stream';
 test('attach: 101 with Upgrade, with and without Connection; 200 raw without', async () => {
   const path = '/containers/c/attach?stream=1&stdout=1';
   for (const connection of ['Connection: Upgrade\r\n', '']) {
-    const answer = await api.raw(`POST ${path} HTTP/1.1\r\nHost: x\r\n${connection}Upgrade: tcp\r\nContent-Length: 0\r\n\r\n`);
-    expect(answer).toBe(`HTTP/1.1 101 UPGRADED\r\nContent-Type: ${MUX}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\nearly=`);
+    const answer = await api.raw(
+      `POST ${path} HTTP/1.1\r\nHost: x\r\n${connection}Upgrade: tcp\r\nContent-Length: 0\r\n\r\n`,
+    );
+    expect(answer).toBe(
+      `HTTP/1.1 101 UPGRADED\r\nContent-Type: ${MUX}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\nearly=`,
+    );
   }
-  expect(await api.raw(`POST /v1.41${path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n`)).toContain(`Content-Type: ${RAW}`);
-  expect(await api.raw(`POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n`)).toBe(`HTTP/1.1 200 OK\r\nContent-Type: ${RAW}\r\n\r\nearly=`);
+  expect(
+    await api.raw(`POST /v1.41${path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n`),
+  ).toContain(`Content-Type: ${RAW}`);
+  expect(await api.raw(`POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n`)).toBe(
+    `HTTP/1.1 200 OK\r\nContent-Type: ${RAW}\r\n\r\nearly=`,
+  );
 });
 
 test('attach: a body is not input, what follows it is; in one packet, in two, chunked, without Upgrade', async () => {
   const start = 'POST /containers/c/attach?stream=1&stdin=1 HTTP/1.1\r\nHost: x\r\n';
   const upgrade = `${start}Connection: Upgrade\r\nUpgrade: tcp\r\n`;
   const cases: (string | string[])[] = [
-    `${upgrade}Content-Length: 13\r\n\r\n{"stdin":true}`.replace('13', '14') + 'hello', [`${upgrade}Content-Length: 14\r\n\r\n{"std`, 'in":true}hello'],
-    [`${upgrade}Transfer-Encoding: chunked\r\n\r\n2\r\n{`, '}\r\n0\r\n\r\nhello'], `${start}Content-Length: 14\r\n\r\n{"stdin":true}hello`, `${start}Content-Length: 0\r\n\r\nhello`,
+    `${upgrade}Content-Length: 13\r\n\r\n{"stdin":true}`.replace('13', '14') + 'hello',
+    [`${upgrade}Content-Length: 14\r\n\r\n{"std`, 'in":true}hello'],
+    [`${upgrade}Transfer-Encoding: chunked\r\n\r\n2\r\n{`, '}\r\n0\r\n\r\nhello'],
+    `${start}Content-Length: 14\r\n\r\n{"stdin":true}hello`,
+    `${start}Content-Length: 0\r\n\r\nhello`,
   ];
   for (const request of cases) expect(bodyOf(await api.raw(request))).toBe('early=hello');
 });
 
 test('a chunk size that is no number ends the request, not the daemon', async () => {
-  const upgrade = 'POST /containers/c/attach?stream=1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nTransfer-Encoding: chunked\r\n\r\n';
-  for (const size of ['-6', '-1', '+1', '0x1', '', 'g', '1g', '1 1', '123456789']) expect(await api.raw(`${upgrade}${size}\r\n`)).toBe('');
+  const upgrade =
+    'POST /containers/c/attach?stream=1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nTransfer-Encoding: chunked\r\n\r\n';
+  for (const size of ['-6', '-1', '+1', '0x1', '', 'g', '1g', '1 1', '123456789'])
+    expect(await api.raw(`${upgrade}${size}\r\n`)).toBe('');
   expect(bodyOf(await api.raw(`${upgrade}2 ;a=b\r\n{}\r\n0\r\n\r\nhello`))).toBe('early=hello');
 });
 
@@ -243,7 +359,9 @@ test('what a client sends ahead is kept up to a limit', async () => {
     more();
     return socket;
   };
-  const waiting = await flood('POST /containers/c/wait?condition=removed HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n');
+  const waiting = await flood(
+    'POST /containers/c/wait?condition=removed HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n',
+  );
   await expect.poll(() => taken?.early.length).toBeGreaterThan(64 << 10);
   await new Promise((resolve) => setTimeout(resolve, 200));
   expect(taken!.early.length).toBeLessThan(256 << 10);
@@ -254,16 +372,29 @@ test('what a client sends ahead is kept up to a limit', async () => {
 });
 
 test('attach: errors are text on the taken connection', async () => {
-  const answer = await api.raw('POST /containers/x/attach?stream=1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n');
+  const answer = await api.raw(
+    'POST /containers/x/attach?stream=1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n',
+  );
   expect(answer).toMatch(/^HTTP\/1\.1 404 Not Found\r\nContent-Type: application\/vnd\.docker\.raw-stream\r\n/);
   expect(bodyOf(answer)).toBe('No such container: x\r\n');
-  expect(bodyOf(await api.raw('POST /containers/c/attach?detachKeys=nonsense HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n'))).toBe('Invalid detach keys (nonsense) provided\r\n');
+  expect(
+    bodyOf(
+      await api.raw(
+        'POST /containers/c/attach?detachKeys=nonsense HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n',
+      ),
+    ),
+  ).toBe('Invalid detach keys (nonsense) provided\r\n');
 });
 
 test('exec start: its body decides; detached it is an ordinary answer, and so is its 404', async () => {
-  const start = (id: string, body: string): Promise<string> => api.raw(`POST /exec/${id}/start HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n${JSON_TYPE}Content-Length: ${body.length}\r\n\r\n${body}in`);
+  const start = (id: string, body: string): Promise<string> =>
+    api.raw(
+      `POST /exec/${id}/start HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n${JSON_TYPE}Content-Length: ${body.length}\r\n\r\n${body}in`,
+    );
   const attached = await start('e', '{"detach":false,"Tty":true}');
-  expect(attached).toMatch(/^HTTP\/1\.1 101 UPGRADED\r\nContent-Type: application\/vnd\.docker\.raw-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nApi-Version: 1\.51\r\n/);
+  expect(attached).toMatch(
+    /^HTTP\/1\.1 101 UPGRADED\r\nContent-Type: application\/vnd\.docker\.raw-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nApi-Version: 1\.51\r\n/,
+  );
   expect(bodyOf(attached)).toBe('early=in');
   expect(execStarted).toMatchObject({ tty: true, framed: false });
   expect(status(await start('e', '{"Detach":true}'))).toBe(200);

@@ -10,20 +10,37 @@ let exec: Record<string, unknown> | undefined;
 let pruned: Map<string, string[]> | undefined;
 
 const NETWORK = {
-  id: ID, name: 'net', created: '1', driver: 'bridge', bridge: 'x', enableIPv4: true, enableIPv6: false, internal: false, attachable: false, ingress: false,
-  ipam: { driver: 'default', options: null, config: [] }, options: {}, labels: {},
+  id: ID,
+  name: 'net',
+  created: '1',
+  driver: 'bridge',
+  bridge: 'x',
+  enableIPv4: true,
+  enableIPv6: false,
+  internal: false,
+  attachable: false,
+  ingress: false,
+  ipam: { driver: 'default', options: null, config: [] },
+  options: {},
+  labels: {},
 };
 
 beforeAll(async () => {
   api = await serve({
     containers: {
       all: () => [],
-      create: (_name: unknown, request: Record<string, unknown>, platform?: string) => ((created = { ...request, platform }), Promise.resolve({ id: ID, warnings: ['engine'] })),
+      create: (_name: unknown, request: Record<string, unknown>, platform?: string) => (
+        (created = { ...request, platform }),
+        Promise.resolve({ id: ID, warnings: ['engine'] })
+      ),
       createExec: (_id: string, config: Record<string, unknown>) => ((exec = config), Promise.resolve(ID)),
       resolve: (reference: string) => Promise.reject(new NotFound(`No such container: ${reference}`)),
     },
     images: { list: () => [], sharedSizes: () => new Map(), layersSize: () => 7 },
-    volumes: { prune: (filters: Map<string, string[]>) => ((pruned = filters), Promise.resolve({ deleted: [], reclaimed: 0 })), usage: () => Promise.resolve([]) },
+    volumes: {
+      prune: (filters: Map<string, string[]>) => ((pruned = filters), Promise.resolve({ deleted: [], reclaimed: 0 })),
+      usage: () => Promise.resolve([]),
+    },
     networks: { resolve: () => NETWORK, members: () => [] },
   });
 });
@@ -31,52 +48,75 @@ afterAll(() => api.close());
 
 async function hostConfig(version: string, HostConfig: Record<string, unknown>): Promise<Record<string, unknown>> {
   await api.http.post(`/v${version}/containers/create`).send({ Image: 'x', HostConfig }).expect(201);
-  return created!['HostConfig'] as Record<string, unknown>;
+  return created!.HostConfig as Record<string, unknown>;
 }
 
 test('create: fields count from the version that brought them to the one that took them', async () => {
-  expect((await hostConfig('1.24', { AutoRemove: true }))['AutoRemove']).toBe(false);
-  expect((await hostConfig('1.25', { AutoRemove: true }))['AutoRemove']).toBe(true);
-  expect((await hostConfig('1.41', { ConsoleSize: [5, 6] }))['ConsoleSize']).toEqual([0, 0]);
-  expect((await hostConfig('1.42', { ConsoleSize: [5, 6] }))['ConsoleSize']).toEqual([5, 6]);
-  expect((await hostConfig('1.41', { KernelMemory: 9 }))['KernelMemory']).toBe(9);
+  expect((await hostConfig('1.24', { AutoRemove: true })).AutoRemove).toBe(false);
+  expect((await hostConfig('1.25', { AutoRemove: true })).AutoRemove).toBe(true);
+  expect((await hostConfig('1.41', { ConsoleSize: [5, 6] })).ConsoleSize).toEqual([0, 0]);
+  expect((await hostConfig('1.42', { ConsoleSize: [5, 6] })).ConsoleSize).toEqual([5, 6]);
+  expect((await hostConfig('1.41', { KernelMemory: 9 })).KernelMemory).toBe(9);
   expect(await hostConfig('1.42', { Annotations: { a: 'b' } })).not.toHaveProperty('Annotations');
-  expect((await hostConfig('1.43', { Annotations: { a: 'b' } }))['Annotations']).toEqual({ a: 'b' });
-  expect((await hostConfig('1.39', {}))['IpcMode']).toBe('shareable');
-  expect((await hostConfig('1.40', {}))['CgroupnsMode']).toBe('host');
+  expect((await hostConfig('1.43', { Annotations: { a: 'b' } })).Annotations).toEqual({ a: 'b' });
+  expect((await hostConfig('1.39', {})).IpcMode).toBe('shareable');
+  expect((await hostConfig('1.40', {})).CgroupnsMode).toBe('host');
   const subpath = { Mounts: [{ Type: 'volume', Target: '/x', VolumeOptions: { Subpath: 'a' } }] };
-  expect((await hostConfig('1.44', subpath))['Mounts']).toMatchObject([{ VolumeOptions: { Subpath: '' } }]);
-  expect((await hostConfig('1.45', subpath))['Mounts']).toMatchObject([{ VolumeOptions: { Subpath: 'a' } }]);
-  await api.http.post('/v1.43/containers/create').send({ Image: 'x', Healthcheck: { Test: ['NONE'], StartInterval: 5_000_000 } });
+  expect((await hostConfig('1.44', subpath)).Mounts).toMatchObject([{ VolumeOptions: { Subpath: '' } }]);
+  expect((await hostConfig('1.45', subpath)).Mounts).toMatchObject([{ VolumeOptions: { Subpath: 'a' } }]);
+  await api.http
+    .post('/v1.43/containers/create')
+    .send({ Image: 'x', Healthcheck: { Test: ['NONE'], StartInterval: 5_000_000 } });
   expect(created).toMatchObject({ Healthcheck: { StartInterval: 0 } });
 });
 
 test('create: platform since 1.41', async () => {
   await api.http.post('/v1.40/containers/create?platform=linux/arm64').send({ Image: 'x' });
-  expect(created!['platform']).toBeUndefined();
+  expect(created!.platform).toBeUndefined();
   await api.http.post('/v1.41/containers/create?platform=linux/arm64').send({ Image: 'x' });
-  expect(created!['platform']).toBe('linux/arm64');
+  expect(created!.platform).toBe('linux/arm64');
 });
 
-test('create: one endpoint before 1.44, and the MAC address is an endpoint\'s since', async () => {
+test("create: one endpoint before 1.44, and the MAC address is an endpoint's since", async () => {
   const two = { Image: 'x', NetworkingConfig: { EndpointsConfig: { b: {}, a: {} } } };
-  await api.http.post('/v1.43/containers/create').send(two).expect(400, { message: 'Container cannot be created with multiple network endpoints: a, b' });
+  await api.http
+    .post('/v1.43/containers/create')
+    .send(two)
+    .expect(400, { message: 'Container cannot be created with multiple network endpoints: a, b' });
   await api.http.post('/v1.44/containers/create').send(two).expect(201);
 
-  const mac = (own?: string) => ({ Image: 'x', MacAddress: '02:00:00:00:00:01', HostConfig: { NetworkMode: 'net' }, ...(own ? { NetworkingConfig: { EndpointsConfig: { net: { MacAddress: own } } } } : {}) });
+  const mac = (own?: string) => ({
+    Image: 'x',
+    MacAddress: '02:00:00:00:00:01',
+    HostConfig: { NetworkMode: 'net' },
+    ...(own ? { NetworkingConfig: { EndpointsConfig: { net: { MacAddress: own } } } } : {}),
+  });
   const now = await api.http.post('/v1.44/containers/create').send(mac());
-  expect(now.body['Warnings']).toEqual(['The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead.', 'engine']);
-  expect(created).toMatchObject({ NetworkingConfig: { EndpointsConfig: { net: { MacAddress: '02:00:00:00:00:01' } } } });
+  expect(now.body.Warnings).toEqual([
+    'The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead.',
+    'engine',
+  ]);
+  expect(created).toMatchObject({
+    NetworkingConfig: { EndpointsConfig: { net: { MacAddress: '02:00:00:00:00:01' } } },
+  });
   await api.http.post('/v1.44/containers/create').send(mac('02:00:00:00:00:02')).expect(400);
   const before = await api.http.post('/v1.43/containers/create').send(mac('02:00:00:00:00:02'));
-  expect(before.body['Warnings']).toEqual(['engine']);
-  expect(created).toMatchObject({ NetworkingConfig: { EndpointsConfig: { net: { MacAddress: '02:00:00:00:00:01' } } } });
+  expect(before.body.Warnings).toEqual(['engine']);
+  expect(created).toMatchObject({
+    NetworkingConfig: { EndpointsConfig: { net: { MacAddress: '02:00:00:00:00:01' } } },
+  });
 });
 
 test('exec: ConsoleSize since 1.42', async () => {
-  for (const [version, size] of [['1.41', [0, 0]], ['1.42', [5, 6]]] as const) {
-    await api.http.post(`/v${version}/containers/c/exec`).send({ Cmd: ['x'], ConsoleSize: [5, 6] }).expect(201);
-    expect(exec!['ConsoleSize']).toEqual(size);
+  for (const [version, size] of [
+    ['1.41', [0, 0]],
+    ['1.42', [5, 6]],
+  ] as const) {
+    await api.http
+      .post(`/v${version}/containers/c/exec`)
+      .send({ Cmd: ['x'], ConsoleSize: [5, 6] })
+      .expect(201);
+    expect(exec!.ConsoleSize).toEqual(size);
   }
 });
 
@@ -88,8 +128,12 @@ test('volumes: a prune of before 1.42 takes named ones too', async () => {
 });
 
 test('df: only what is asked for, since 1.42', async () => {
-  await api.http.get('/system/df?type=volume').expect(200, { LayersSize: 0, Images: null, Containers: null, Volumes: [], BuildCache: null });
-  await api.http.get('/v1.41/system/df?type=volume').expect(200, { LayersSize: 7, Images: [], Containers: [], Volumes: [], BuildCache: [] });
+  await api.http
+    .get('/system/df?type=volume')
+    .expect(200, { LayersSize: 0, Images: null, Containers: null, Volumes: [], BuildCache: null });
+  await api.http
+    .get('/v1.41/system/df?type=volume')
+    .expect(200, { LayersSize: 7, Images: [], Containers: [], Volumes: [], BuildCache: [] });
   await api.http.get('/system/df?type=x').expect(400, { message: 'unknown object type: x' });
 });
 
@@ -101,5 +145,7 @@ test('networks: verbose is strict, and there are local ones only', async () => {
 
 test('only names of images have slashes, and forms are no JSON', async () => {
   await api.http.get('/containers/a%2Fb/json').expect(404, { message: 'page not found' });
-  await api.http.post('/containers/c/exec').type('form').send('Cmd=x').expect(400, { message: 'unsupported Content-Type header (application/x-www-form-urlencoded): must be \'application/json\'' });
+  await api.http.post('/containers/c/exec').type('form').send('Cmd=x').expect(400, {
+    message: "unsupported Content-Type header (application/x-www-form-urlencoded): must be 'application/json'",
+  });
 });

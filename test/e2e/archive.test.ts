@@ -1,7 +1,22 @@
 /** `docker cp`, and the three requests behind it. */
 import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
-import { existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, symlinkSync, writeFileSync, chownSync, chmodSync, linkSync, utimesSync } from 'node:fs';
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+  chownSync,
+  chmodSync,
+  linkSync,
+  utimesSync,
+} from 'node:fs';
 import http from 'node:http';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
@@ -18,8 +33,30 @@ const MOUNTS = ['-v', 'files:/volume', '-v', 'sealed:/sealed:ro'];
 beforeAll(async () => {
   engine = await startEngine();
   here = mkdtempSync('/tmp/hf-cp-');
-  ids.running = await ok('run', '-d', '--name', 'running', '--init', '--tmpfs', '/memory', ...MOUNTS, 'busybox', 'sleep', '10000');
-  ids.stopped = await ok('create', '--name', 'stopped', '-v', 'others:/volume', '-v', 'sealed:/sealed:ro', 'busybox', 'true');
+  ids.running = await ok(
+    'run',
+    '-d',
+    '--name',
+    'running',
+    '--init',
+    '--tmpfs',
+    '/memory',
+    ...MOUNTS,
+    'busybox',
+    'sleep',
+    '10000',
+  );
+  ids.stopped = await ok(
+    'create',
+    '--name',
+    'stopped',
+    '-v',
+    'others:/volume',
+    '-v',
+    'sealed:/sealed:ro',
+    'busybox',
+    'true',
+  );
 });
 afterAll(async () => {
   rmSync(here, { recursive: true, force: true });
@@ -34,16 +71,30 @@ async function ok(...args: string[]): Promise<string> {
 }
 const at = (...names: string[]): string => join(here, ...names);
 const inside = (script: string): Promise<string> => ok('exec', 'running', 'sh', '-c', script);
-const archive = (id: string, path: string, query = ''): string => `/containers/${id}/archive?path=${encodeURIComponent(path)}${query}`;
+const archive = (id: string, path: string, query = ''): string =>
+  `/containers/${id}/archive?path=${encodeURIComponent(path)}${query}`;
 const stat = async (id: string, path: string): Promise<Record<string, unknown>> => {
   const { status, headers } = await engine.api('HEAD', archive(id, path));
-  return status === 200 ? (JSON.parse(Buffer.from(headers['x-docker-container-path-stat'] as string, 'base64').toString()) as Record<string, unknown>) : { status };
+  return status === 200
+    ? (JSON.parse(Buffer.from(headers['x-docker-container-path-stat'] as string, 'base64').toString()) as Record<
+        string,
+        unknown
+      >)
+    : { status };
 };
-const put = (id: string, path: string, tar: Buffer, query = '') => engine.api('PUT', archive(id, path, query), tar, { 'Content-Type': 'application/x-tar' });
-const namesOf = (tar: Buffer): string[] => execFileSync('tar', ['-tf', '-'], { input: tar, encoding: 'utf8', stdio: ['pipe', 'pipe', 'ignore'] }).split('\n').filter((n) => n !== '');
+const put = (id: string, path: string, tar: Buffer, query = '') =>
+  engine.api('PUT', archive(id, path, query), tar, { 'Content-Type': 'application/x-tar' });
+const namesOf = (tar: Buffer): string[] =>
+  execFileSync('tar', ['-tf', '-'], { input: tar, encoding: 'utf8', stdio: ['pipe', 'pipe', 'ignore'] })
+    .split('\n')
+    .filter((n) => n !== '');
 const file = (name: string, text: string, more = {}): Buffer => {
   const entry = newEntry('file', name, { size: Buffer.byteLength(text), ...more });
-  return Buffer.concat([encodeHeader(entry), Buffer.from(text), Buffer.alloc((512 - (Buffer.byteLength(text) % 512)) % 512)]);
+  return Buffer.concat([
+    encodeHeader(entry),
+    Buffer.from(text),
+    Buffer.alloc((512 - (Buffer.byteLength(text) % 512)) % 512),
+  ]);
 };
 const tarOf = (...entries: Buffer[]): Buffer => Buffer.concat([...entries, TRAILER]);
 
@@ -62,7 +113,7 @@ function makeTree(root: string): void {
   symlinkSync('plain', join(root, 'link'));
   symlinkSync('/etc/hostname', join(root, 'deep/absolute'));
   writeFileSync(join(root, 'ünïcode and spaces'), '');
-  writeFileSync(join(root, `${'n'.repeat(200)}`), 'long');
+  writeFileSync(join(root, 'n'.repeat(200)), 'long');
   execFileSync('mkfifo', [join(root, 'fifo')]);
   execFileSync('truncate', ['-s', '5M', join(root, 'sparse')]);
   // cap_net_raw=ep: bytes that are no text.
@@ -73,25 +124,48 @@ function makeTree(root: string): void {
 /** What is in a tree, to be compared. */
 function tree(root: string, { owners }: { owners: boolean }): string[] {
   const format = `%P %y %m ${owners ? '%U:%G ' : ''}%n %l %T@`;
-  const listed = execFileSync('find', [root, '-mindepth', '1', '-printf', `${format}\\n`], { encoding: 'utf8' }).replace(/\.\d+$/gm, '').split('\n').filter((line) => line !== '').map((line) => line.replace(/(d \d+ (?:\S+ )?)\d+/, '$1-'));
-  const sums = listed.map((line) => line.split(' ')[0]!).filter((name) => lstatSync(join(root, name), { throwIfNoEntry: false })?.isFile()).map((name) => `${name} ${createHash('md5').update(readFileSync(join(root, name))).digest('hex')}`);
+  const listed = execFileSync('find', [root, '-mindepth', '1', '-printf', `${format}\\n`], { encoding: 'utf8' })
+    .replace(/\.\d+$/gm, '')
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => line.replace(/(d \d+ (?:\S+ )?)\d+/, '$1-'));
+  const sums = listed
+    .map((line) => line.split(' ')[0]!)
+    .filter((name) => lstatSync(join(root, name), { throwIfNoEntry: false })?.isFile())
+    .map(
+      (name) =>
+        `${name} ${createHash('md5')
+          .update(readFileSync(join(root, name)))
+          .digest('hex')}`,
+    );
   return [...listed, ...sums].sort();
 }
 
 describe.each(['running', 'stopped'] as const)('a container that is %s', (state) => {
   test('gives back what it was given, to the bit', async () => {
     makeTree(at(`tree-${state}`));
-    for (const [place, name] of [['/', 'root'], ['/volume/', 'volume']]) {
+    for (const [place, name] of [
+      ['/', 'root'],
+      ['/volume/', 'volume'],
+    ]) {
       await ok('cp', at(`tree-${state}`), `${state}:${place}`);
       await ok('cp', `${state}:${join(place!, `tree-${state}`)}`, at(`back-${state}-${name}`));
       // Of a copy out the client makes all files its own user's, unless -a.
-      expect(tree(at(`back-${state}-${name}`), { owners: false })).toEqual(tree(at(`tree-${state}`), { owners: false }));
+      expect(tree(at(`back-${state}-${name}`), { owners: false })).toEqual(
+        tree(at(`tree-${state}`), { owners: false }),
+      );
       expect(getXattrAt(Buffer.from(at(`back-${state}-${name}`, 'plain')), 'security.capability')).toEqual(CAPABILITY);
       // The container has the owners of the host's files.
       const { body } = await engine.api('GET', archive(state, join(place!, `tree-${state}`, 'plain')));
-      expect(execFileSync('tar', ['--numeric-owner', '-tvf', '-'], { input: body, encoding: 'utf8' })).toMatch(/^-rw-r----- 1234\/4321 /);
+      expect(execFileSync('tar', ['--numeric-owner', '-tvf', '-'], { input: body, encoding: 'utf8' })).toMatch(
+        /^-rw-r----- 1234\/4321 /,
+      );
     }
-    expect(existsSync(join(engine.root, 'data/volumes', state === 'running' ? 'files' : 'others', '_data', `tree-${state}`, 'plain'))).toBe(true);
+    expect(
+      existsSync(
+        join(engine.root, 'data/volumes', state === 'running' ? 'files' : 'others', '_data', `tree-${state}`, 'plain'),
+      ),
+    ).toBe(true);
   });
 
   test('a file: into a directory, under another name, over another', async () => {
@@ -115,7 +189,9 @@ describe.each(['running', 'stopped'] as const)('a container that is %s', (state)
     await ok('cp', `${state}:/new-${state}/.`, at(`out-${state}`));
     expect(readdirSync(at(`out-${state}`)).sort()).toEqual([`d-${state}`, 'sub']);
     expect((await docker('cp', at(`d-${state}`), `${state}:/etc/passwd`)).stderr).toMatch(/cannot copy directory/);
-    expect((await docker('cp', `${state}:/nowhere`, at('x'))).stderr).toMatch(/Could not find the file \/nowhere in container (running|stopped)/);
+    expect((await docker('cp', `${state}:/nowhere`, at('x'))).stderr).toMatch(
+      /Could not find the file \/nowhere in container (running|stopped)/,
+    );
     expect((await docker('cp', at('one'), `${state}:/no/where/`)).exitCode).toBe(1);
   });
 
@@ -128,7 +204,11 @@ describe.each(['running', 'stopped'] as const)('a container that is %s', (state)
   });
 
   test('links: as they are, and with -L what they lead to', async () => {
-    const links = tarOf(encodeHeader(newEntry('symlink', 'in', { link: Buffer.from('/etc/one') })), encodeHeader(newEntry('symlink', 'out', { link: Buffer.from('../../../../../../etc') })), encodeHeader(newEntry('symlink', 'lost', { link: Buffer.from('/not/here') })));
+    const links = tarOf(
+      encodeHeader(newEntry('symlink', 'in', { link: Buffer.from('/etc/one') })),
+      encodeHeader(newEntry('symlink', 'out', { link: Buffer.from('../../../../../../etc') })),
+      encodeHeader(newEntry('symlink', 'lost', { link: Buffer.from('/not/here') })),
+    );
     expect((await put(state, '/home', links)).status).toBe(200);
     await ok('cp', `${state}:/home/in`, at(`link-${state}`));
     expect(readlinkSync(at(`link-${state}`))).toBe('/etc/one');
@@ -143,7 +223,10 @@ describe.each(['running', 'stopped'] as const)('a container that is %s', (state)
   });
 
   test('names in the archive are as dockerd’s', async () => {
-    const first = async (path: string): Promise<string[]> => namesOf((await engine.api('GET', archive(state, path))).body).filter((name) => name !== '/.dockerenv').slice(0, 2);
+    const first = async (path: string): Promise<string[]> =>
+      namesOf((await engine.api('GET', archive(state, path))).body)
+        .filter((name) => name !== '/.dockerenv')
+        .slice(0, 2);
     expect(await first(`/new-${state}/sub`)).toEqual(['sub/', 'sub/f']);
     expect(await first(`/new-${state}/sub/`)).toEqual(['sub/', 'sub/f']);
     expect(await first(`/new-${state}/sub/.`)).toEqual(['./', './f']);
@@ -153,21 +236,44 @@ describe.each(['running', 'stopped'] as const)('a container that is %s', (state)
 
   test('what cannot be is refused in Docker’s words', async () => {
     const tar = tarOf(file('x', 'x'));
-    expect(await put(state, '/etc/one', tar)).toMatchObject({ status: 400, json: { message: 'extraction point is not a directory' } });
-    expect(await put(state, '/not/there', tar)).toMatchObject({ status: 404, json: { message: `Could not find the file /not/there in container ${state}` } });
-    expect(await put(state, '/sealed', tar)).toMatchObject({ status: 400, json: { message: 'mounted volume is marked read-only' } });
-    for (const method of ['GET', 'PUT', 'HEAD']) expect((await engine.api(method, `/containers/${state}/archive?path=`)).status).toBe(400);
-    expect((await engine.api('GET', `/containers/${state}/archive`)).json).toEqual({ message: 'bad parameter: path cannot be empty' });
-    expect(await engine.api('GET', archive('nobody', '/'))).toMatchObject({ status: 404, json: { message: 'No such container: nobody' } });
+    expect(await put(state, '/etc/one', tar)).toMatchObject({
+      status: 400,
+      json: { message: 'extraction point is not a directory' },
+    });
+    expect(await put(state, '/not/there', tar)).toMatchObject({
+      status: 404,
+      json: { message: `Could not find the file /not/there in container ${state}` },
+    });
+    expect(await put(state, '/sealed', tar)).toMatchObject({
+      status: 400,
+      json: { message: 'mounted volume is marked read-only' },
+    });
+    for (const method of ['GET', 'PUT', 'HEAD'])
+      expect((await engine.api(method, `/containers/${state}/archive?path=`)).status).toBe(400);
+    expect((await engine.api('GET', `/containers/${state}/archive`)).json).toEqual({
+      message: 'bad parameter: path cannot be empty',
+    });
+    expect(await engine.api('GET', archive('nobody', '/'))).toMatchObject({
+      status: 404,
+      json: { message: 'No such container: nobody' },
+    });
     expect((await put(state, '/home', tarOf(file('../escaped', 'x')))).status).toBe(400);
-    expect((await put(state, '/home', Buffer.from('this is no archive, but long enough to be looked at'.repeat(20)))).status).toBe(400);
+    expect(
+      (await put(state, '/home', Buffer.from('this is no archive, but long enough to be looked at'.repeat(20)))).status,
+    ).toBe(400);
   });
 
   test('noOverwriteDirNonDir', async () => {
     await put(state, '/home', tarOf(encodeHeader(newEntry('directory', 'taken/')), file('flat', '')));
     const query = '&noOverwriteDirNonDir=1';
-    expect(await put(state, '/home', tarOf(file('taken', 'x')), query)).toMatchObject({ status: 500, json: { message: 'cannot overwrite directory "/home/taken" with non-directory "/home"' } });
-    expect(await put(state, '/home', tarOf(encodeHeader(newEntry('directory', 'flat/'))), query)).toMatchObject({ status: 500, json: { message: 'cannot overwrite non-directory "/home/flat" with directory "/home"' } });
+    expect(await put(state, '/home', tarOf(file('taken', 'x')), query)).toMatchObject({
+      status: 500,
+      json: { message: 'cannot overwrite directory "/home/taken" with non-directory "/home"' },
+    });
+    expect(await put(state, '/home', tarOf(encodeHeader(newEntry('directory', 'flat/'))), query)).toMatchObject({
+      status: 500,
+      json: { message: 'cannot overwrite non-directory "/home/flat" with directory "/home"' },
+    });
     expect((await put(state, '/home', tarOf(file('taken', 'x')))).status).toBe(200);
     expect(await stat(state, '/home/taken')).toMatchObject({ size: 1 });
   });
@@ -175,11 +281,17 @@ describe.each(['running', 'stopped'] as const)('a container that is %s', (state)
   test('compressed both ways', async () => {
     const packed = execFileSync('gzip', ['-c'], { input: tarOf(file('zipped', 'from gzip')) });
     expect((await put(state, '/home', packed)).status).toBe(200);
-    const { headers, body } = await engine.api('GET', archive(state, '/home/zipped'), undefined, { 'Accept-Encoding': 'gzip' });
+    const { headers, body } = await engine.api('GET', archive(state, '/home/zipped'), undefined, {
+      'Accept-Encoding': 'gzip',
+    });
     expect(headers['content-encoding']).toBe('gzip');
     expect(gunzipSync(body).includes('from gzip')).toBe(true);
     const plain = await engine.api('GET', archive(state, '/home/zipped'), undefined, { 'Accept-Encoding': 'identity' });
-    expect([plain.headers['content-encoding'], plain.headers['content-type'], namesOf(plain.body)]).toEqual([undefined, 'application/x-tar', ['zipped']]);
+    expect([plain.headers['content-encoding'], plain.headers['content-type'], namesOf(plain.body)]).toEqual([
+      undefined,
+      'application/x-tar',
+      ['zipped'],
+    ]);
   });
 });
 
@@ -206,15 +318,32 @@ test('owners: the archive’s, or with copyUIDGID the container’s user’s', a
 });
 
 test('a read-only root is closed, its volumes and tmpfs are not', async () => {
-  const id = await ok('run', '-d', '--read-only', '--tmpfs', '/memory', '-v', 'files:/volume', 'busybox', 'sleep', '1000');
+  const id = await ok(
+    'run',
+    '-d',
+    '--read-only',
+    '--tmpfs',
+    '/memory',
+    '-v',
+    'files:/volume',
+    'busybox',
+    'sleep',
+    '1000',
+  );
   const tar = tarOf(file('x', 'x'));
-  expect(await put(id, '/etc', tar)).toMatchObject({ status: 400, json: { message: 'container rootfs is marked read-only' } });
+  expect(await put(id, '/etc', tar)).toMatchObject({
+    status: 400,
+    json: { message: 'container rootfs is marked read-only' },
+  });
   expect([(await put(id, '/volume', tar)).status, (await put(id, '/memory', tar)).status]).toEqual([200, 200]);
   await ok('rm', '-f', id);
 });
 
 test('events tell of both', async () => {
-  const { text } = await engine.api('GET', `/events?since=1&until=${(Date.now() / 1000 + 1).toFixed(3)}&filters=${encodeURIComponent('{"container":["stopped"]}')}`);
+  const { text } = await engine.api(
+    'GET',
+    `/events?since=1&until=${(Date.now() / 1000 + 1).toFixed(3)}&filters=${encodeURIComponent('{"container":["stopped"]}')}`,
+  );
   expect(text).toMatch(/"Action":"archive-path"/);
   expect(text).toMatch(/"Action":"extract-to-dir"/);
 });
@@ -224,7 +353,9 @@ test('a stopped container is not left mounted, and starts while somebody copies'
   await until(() => !readFileSync('/proc/self/mountinfo', 'utf8').includes(` ${rootfs} `));
   const id = await ok('create', '--name', 'busy', 'busybox', 'sleep', '1000');
   await put(id, '/', tarOf(file('big', 'x'.repeat(30_000_000))));
-  const slow = await new Promise<http.IncomingMessage>((resolve, reject) => http.get({ socketPath: engine.socket, path: archive(id, '/big'), agent: false }, resolve).on('error', reject));
+  const slow = await new Promise<http.IncomingMessage>((resolve, reject) =>
+    http.get({ socketPath: engine.socket, path: archive(id, '/big'), agent: false }, resolve).on('error', reject),
+  );
   await ok('start', id);
   expect(await ok('exec', id, 'stat', '-c', '%s', '/big')).toBe('30000000');
   let size = 0;
@@ -233,21 +364,36 @@ test('a stopped container is not left mounted, and starts while somebody copies'
   await ok('rm', '-f', id);
 });
 
-const workers = (): string[] => readdirSync('/proc').filter((pid) => {
-  try {
-    return /^\d+$/.test(pid) && readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('archiver.cjs') && readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(engine.execRoot) && !/^\d+ \(.*\) Z/.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
-  } catch {
-    return false;
-  }
-});
+const workers = (): string[] =>
+  readdirSync('/proc').filter((pid) => {
+    try {
+      return (
+        /^\d+$/.test(pid) &&
+        readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('archiver.cjs') &&
+        readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(engine.execRoot) &&
+        !/^\d+ \(.*\) Z/.test(readFileSync(`/proc/${pid}/stat`, 'utf8'))
+      );
+    } catch {
+      return false;
+    }
+  });
 
 test('a client that goes away takes its worker along, and so does a removal', async () => {
   await put('running', '/home', tarOf(file('large', 'x'.repeat(30_000_000))));
-  const reading = await new Promise<http.IncomingMessage>((resolve, reject) => http.get({ socketPath: engine.socket, path: archive('running', '/home/large'), agent: false }, resolve).on('error', reject));
+  const reading = await new Promise<http.IncomingMessage>((resolve, reject) =>
+    http
+      .get({ socketPath: engine.socket, path: archive('running', '/home/large'), agent: false }, resolve)
+      .on('error', reject),
+  );
   expect(workers().length).toBe(1);
   reading.destroy();
   await until(() => workers().length === 0);
-  const writing = http.request({ socketPath: engine.socket, method: 'PUT', path: archive('running', '/home'), agent: false });
+  const writing = http.request({
+    socketPath: engine.socket,
+    method: 'PUT',
+    path: archive('running', '/home'),
+    agent: false,
+  });
   writing.on('error', () => undefined);
   writing.write(tarOf(file('half', 'x'.repeat(100_000))).subarray(0, 50_000));
   await until(() => workers().length === 1);
@@ -267,19 +413,39 @@ test('a client that goes away takes its worker along, and so does a removal', as
 describe('a container that swaps links during the copy', () => {
   // The path is now a directory, now a link to the host's one by every way that there is.
   const SWAPS = ['/..', '/../../../../../../../../..', '/proc/1/root', '/proc/self/root', '/proc/self/cwd'];
-  test.each([['its own processes', []], ['the host’s processes', ['--pid=host']]])('cannot reach the host; it sees %s', async (_, options) => {
+  test.each([
+    ['its own processes', []],
+    ['the host’s processes', ['--pid=host']],
+  ])('cannot reach the host; it sees %s', async (_, options) => {
     const secret = at('host-secret');
     mkdirSync(secret, { recursive: true });
     writeFileSync(join(secret, 'marker'), 'the host’s');
-    const turns = SWAPS.map((to) => `rm -rf d; ln -s ${to}${here} d; rm -f d; mkdir -p d/host-secret; echo ours > d/host-secret/marker; `).join('');
-    const id = await ok('run', '-d', ...options, 'busybox', 'sh', '-c', `mkdir -p /swap; cd /swap; while true; do ${turns} sleep 0.01; done`);
+    const turns = SWAPS.map(
+      (to) => `rm -rf d; ln -s ${to}${here} d; rm -f d; mkdir -p d/host-secret; echo ours > d/host-secret/marker; `,
+    ).join('');
+    const id = await ok(
+      'run',
+      '-d',
+      ...options,
+      'busybox',
+      'sh',
+      '-c',
+      `mkdir -p /swap; cd /swap; while true; do ${turns} sleep 0.01; done`,
+    );
     const before = tree(secret, { owners: true });
-    const tar = tarOf(encodeHeader(newEntry('directory', 'host-secret/')), file('host-secret/marker', 'overwritten'), file('host-secret/new', 'planted'));
+    const tar = tarOf(
+      encodeHeader(newEntry('directory', 'host-secret/')),
+      file('host-secret/marker', 'overwritten'),
+      file('host-secret/new', 'planted'),
+    );
     // Most copies meet a link or nothing at all; it counts only once some have gone through too.
     let through = 0;
     for (let tries = 0; tries < 25 || through < 3; tries++) {
       if (tries > 500) throw new Error('no copy came through');
-      const [written, read] = await Promise.all([put(id, '/swap/d', tar), engine.api('GET', archive(id, '/swap/d/host-secret/marker'))]);
+      const [written, read] = await Promise.all([
+        put(id, '/swap/d', tar),
+        engine.api('GET', archive(id, '/swap/d/host-secret/marker')),
+      ]);
       if (written.status === 200) through++;
       expect(read.body.includes('the host’s')).toBe(false);
     }

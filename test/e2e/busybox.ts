@@ -5,4 +5,6 @@ import { fileURLToPath } from 'node:url';
 let made: Buffer | undefined;
 
 export const busyboxTar = (): Buffer =>
-  (made ??= execFileSync(fileURLToPath(new URL('../../scripts/busybox-image', import.meta.url)), { maxBuffer: 64 * 1024 * 1024 }));
+  (made ??= execFileSync(fileURLToPath(new URL('../../scripts/busybox-image', import.meta.url)), {
+    maxBuffer: 64 * 1024 * 1024,
+  }));

@@ -1,6 +1,9 @@
 import { expect } from 'vitest';
 
-/** Ways to say `docker cp`. Before each, the same tree stands in the container's /w and in the working directory of the client (cp-parity.test.ts). */
+/**
+ * Ways to say `docker cp`. Before each, the same tree stands in the container's /w and in the working directory of the
+ * client (cp-parity.test.ts).
+ */
 export interface CopyCase {
   name: string;
   /** What follows `docker cp`. */
@@ -30,8 +33,14 @@ chown 33:100 file dir/sub; chmod 640 file; chmod 4755 exe; chmod 1777 empty; chm
 touch -d @1000000000 file dir/sub/s dir/sub
 `;
 
-const out = (name: string, from: string, to: string, ...options: string[]): CopyCase => ({ name: `out: ${name}`, args: [...options, `C:${from}`, to] });
-const into = (name: string, from: string, to: string, ...options: string[]): CopyCase => ({ name: `in: ${name}`, args: [...options, from, `C:${to}`] });
+const out = (name: string, from: string, to: string, ...options: string[]): CopyCase => ({
+  name: `out: ${name}`,
+  args: [...options, `C:${from}`, to],
+});
+const into = (name: string, from: string, to: string, ...options: string[]): CopyCase => ({
+  name: `in: ${name}`,
+  args: [...options, from, `C:${to}`],
+});
 
 export const copyCases: CopyCase[] = [
   // Out of the container.
@@ -157,9 +166,21 @@ export const copyCases: CopyCase[] = [
   into('a sealed volume itself', 'file', '/ro'),
   into('over a device', 'exe', '/dev/null'),
   { name: 'in: a file over a directory of its name', args: ['file', 'C:/w/holder'], inside: 'mkdir -p holder/file' },
-  { name: 'in: a directory over a file of its name', args: ['dir', 'C:/w/holder'], inside: 'mkdir holder; echo x >holder/dir' },
-  { name: 'in: a directory over a link of its name', args: ['dir', 'C:/w/holder'], inside: 'mkdir holder; ln -s ../empty holder/dir' },
-  { name: 'in: a file over a link of its name', args: ['exe', 'C:/w/holder'], inside: 'mkdir holder; ln -s ../file holder/exe' },
+  {
+    name: 'in: a directory over a file of its name',
+    args: ['dir', 'C:/w/holder'],
+    inside: 'mkdir holder; echo x >holder/dir',
+  },
+  {
+    name: 'in: a directory over a link of its name',
+    args: ['dir', 'C:/w/holder'],
+    inside: 'mkdir holder; ln -s ../empty holder/dir',
+  },
+  {
+    name: 'in: a file over a link of its name',
+    args: ['exe', 'C:/w/holder'],
+    inside: 'mkdir holder; ln -s ../file holder/exe',
+  },
   { name: 'in: an archive', args: ['-', 'C:/w/empty'], stdin: 'tar -c dir file' },
   { name: 'in: an archive, compressed', args: ['-', 'C:/w/empty'], stdin: 'tar -cz dir file' },
   { name: 'in: an archive with owners', args: ['-a', '-', 'C:/w/empty'], stdin: 'tar -c dir file' },
@@ -167,11 +188,23 @@ export const copyCases: CopyCase[] = [
   { name: 'in: an archive to a file', args: ['-', 'C:/w/file'], stdin: 'tar -c exe' },
   { name: 'in: an archive to a link to a directory', args: ['-', 'C:/w/dirlink'], stdin: 'tar -c exe' },
   { name: 'in: an archive with links', args: ['-', 'C:/w/empty'], stdin: 'tar -c file hard link broken fifo' },
-  { name: 'in: an archive that climbs', args: ['-', 'C:/w/empty'], stdin: "tar -cP --transform 's,^file,../climbed,' file" },
-  { name: 'in: an archive with absolute names', args: ['-', 'C:/w/empty'], stdin: "tar -cP --transform 's,^file,/w/absolute,' file" },
+  {
+    name: 'in: an archive that climbs',
+    args: ['-', 'C:/w/empty'],
+    stdin: "tar -cP --transform 's,^file,../climbed,' file",
+  },
+  {
+    name: 'in: an archive with absolute names',
+    args: ['-', 'C:/w/empty'],
+    stdin: "tar -cP --transform 's,^file,/w/absolute,' file",
+  },
   { name: 'in: no archive', args: ['-', 'C:/w/empty'], stdin: 'echo this is no archive' },
   { name: 'in: nothing', args: ['-', 'C:/w/empty'], stdin: 'true' },
-  { name: 'in: an archive through a link in it', args: ['-', 'C:/w/empty'], stdin: "mkdir x; ln -s /etc x/etc; tar -c -C x etc --transform 's,^file,etc/through,' -C .. file" },
+  {
+    name: 'in: an archive through a link in it',
+    args: ['-', 'C:/w/empty'],
+    stdin: "mkdir x; ln -s /etc x/etc; tar -c -C x etc --transform 's,^file,etc/through,' -C .. file",
+  },
 
   // Of whose rootfs is sealed.
   { name: 'sealed: out', args: ['C:/etc/passwd', 'new'], container: 'sealed' },
@@ -204,23 +237,69 @@ export const copyCases: CopyCase[] = [
   { name: 'quietly', args: ['-q', 'C:/w/file', 'new'] },
 ];
 
-const CHROOT = 'the same refusal without the words of 20.10\'s helper process; newer engines have none';
-const LINKS = 'dockerd refuses a link whose words lead out of the target; here it is a link like others, and harmless: nothing is written through it';
+const CHROOT = "the same refusal without the words of 20.10's helper process; newer engines have none";
+const LINKS =
+  'dockerd refuses a link whose words lead out of the target; here it is a link like others, and harmless: nothing is written through it';
 const WORDS = 'the same refusal in the words of newer engines (28)';
 
 /** Where Holdfast does otherwise than Debian's dockerd 20.10, and why. */
-export const copyDifferences: Record<string, { reason: string; exitCode?: number; words?: unknown; inside?: unknown }> = {
-  'out: a file with a slash behind': { reason: WORDS, words: "Error response from daemon: lstat /w/file/: not a directory\n" },
-  'out: a file with a slash and a dot behind': { reason: WORDS, words: "Error response from daemon: lstat /w/file/.: not a directory\n" },
-  'out: a file below a file': { reason: WORDS, words: "Error response from daemon: lstat /w/file/x: not a directory\n" },
-  'out: the empty path': { reason: WORDS, words: 'Error response from daemon: bad parameter: path cannot be empty\n' },
-  'out: a link that leads to itself': { reason: WORDS, words: 'Error response from daemon: evalSymlinksInScope: too many links in /w/loop1\n' },
-  'out: a link that leads to itself, followed': { reason: WORDS, words: 'Error response from daemon: evalSymlinksInScope: too many links in /w/loop1\n' },
-  'in: a file over a directory of its name': { reason: CHROOT, words: 'Error response from daemon: cannot overwrite directory "/w/holder/file" with non-directory "/w/holder"\n' },
-  'in: a directory over a file of its name': { reason: CHROOT, words: 'Error response from daemon: cannot overwrite non-directory "/w/holder/dir" with directory "/w/holder"\n' },
-  'in: a directory over a link of its name': { reason: CHROOT, words: 'Error response from daemon: cannot overwrite non-directory "/w/holder/dir" with directory "/w/holder"\n' },
-  'in: an archive that climbs': { reason: CHROOT, words: 'Error response from daemon: "../climbed" is outside of "/w/empty"\n' },
-  'in: no archive': { reason: CHROOT, words: 'Error response from daemon: unexpected EOF\n' },
-  ...Object.fromEntries(['in: the contents of a directory into a directory', 'in: the contents of a directory over another', 'in: the contents of a directory onto a link to a directory', 'stopped: a directory in'].map((name) =>
-    [name, { reason: LINKS, exitCode: 0, words: '', inside: expect.arrayContaining([expect.stringMatching(/^(dir|empty)\/up -> \.\.\/file$/)]) }])),
-};
+export const copyDifferences: Record<string, { reason: string; exitCode?: number; words?: unknown; inside?: unknown }> =
+  {
+    'out: a file with a slash behind': {
+      reason: WORDS,
+      words: 'Error response from daemon: lstat /w/file/: not a directory\n',
+    },
+    'out: a file with a slash and a dot behind': {
+      reason: WORDS,
+      words: 'Error response from daemon: lstat /w/file/.: not a directory\n',
+    },
+    'out: a file below a file': {
+      reason: WORDS,
+      words: 'Error response from daemon: lstat /w/file/x: not a directory\n',
+    },
+    'out: the empty path': {
+      reason: WORDS,
+      words: 'Error response from daemon: bad parameter: path cannot be empty\n',
+    },
+    'out: a link that leads to itself': {
+      reason: WORDS,
+      words: 'Error response from daemon: evalSymlinksInScope: too many links in /w/loop1\n',
+    },
+    'out: a link that leads to itself, followed': {
+      reason: WORDS,
+      words: 'Error response from daemon: evalSymlinksInScope: too many links in /w/loop1\n',
+    },
+    'in: a file over a directory of its name': {
+      reason: CHROOT,
+      words: 'Error response from daemon: cannot overwrite directory "/w/holder/file" with non-directory "/w/holder"\n',
+    },
+    'in: a directory over a file of its name': {
+      reason: CHROOT,
+      words: 'Error response from daemon: cannot overwrite non-directory "/w/holder/dir" with directory "/w/holder"\n',
+    },
+    'in: a directory over a link of its name': {
+      reason: CHROOT,
+      words: 'Error response from daemon: cannot overwrite non-directory "/w/holder/dir" with directory "/w/holder"\n',
+    },
+    'in: an archive that climbs': {
+      reason: CHROOT,
+      words: 'Error response from daemon: "../climbed" is outside of "/w/empty"\n',
+    },
+    'in: no archive': { reason: CHROOT, words: 'Error response from daemon: unexpected EOF\n' },
+    ...Object.fromEntries(
+      [
+        'in: the contents of a directory into a directory',
+        'in: the contents of a directory over another',
+        'in: the contents of a directory onto a link to a directory',
+        'stopped: a directory in',
+      ].map((name) => [
+        name,
+        {
+          reason: LINKS,
+          exitCode: 0,
+          words: '',
+          inside: expect.arrayContaining([expect.stringMatching(/^(dir|empty)\/up -> \.\.\/file$/)]),
+        },
+      ]),
+    ),
+  };

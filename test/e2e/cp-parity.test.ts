@@ -30,7 +30,9 @@ interface Inspected {
   Mounts: { Name: string; Source: string }[];
 }
 
-/** One of the two engines. Every case has a directory of its own: in the container's /w and /volume, and for the client. */
+/**
+ * One of the two engines. Every case has a directory of its own: in the container's /w and /volume, and for the client.
+ */
 class Side {
   readonly #root = mkdtempSync(join(tmpdir(), 'hf-cp-'));
   readonly #copied = new Map<CopyCase, { exitCode: number; words: string }>();
@@ -39,9 +41,24 @@ class Side {
   constructor(private readonly socket: string) {}
 
   async prepare(): Promise<void> {
-    const made = await request(this.socket, 'POST', '/images/create?fromSrc=-&repo=busybox&tag=latest', busyboxTar(), { 'Content-Type': 'application/x-tar' });
+    const made = await request(this.socket, 'POST', '/images/create?fromSrc=-&repo=busybox&tag=latest', busyboxTar(), {
+      'Content-Type': 'application/x-tar',
+    });
     if (made.status >= 400) throw new Error(made.text);
-    for (const name of CONTAINERS) await this.#ok('run', '-d', '--name', name, '--hostname', 'host', ...(name === 'sealed' ? ['--read-only'] : []), ...VOLUMES, 'busybox', 'sleep', '100000');
+    for (const name of CONTAINERS)
+      await this.#ok(
+        'run',
+        '-d',
+        '--name',
+        name,
+        '--hostname',
+        'host',
+        ...(name === 'sealed' ? ['--read-only'] : []),
+        ...VOLUMES,
+        'busybox',
+        'sleep',
+        '100000',
+      );
     await this.#makePlaces();
     await this.#ok('kill', 'stopped');
   }
@@ -49,7 +66,8 @@ class Side {
   async run(): Promise<void> {
     const left = [...this.#places].map(([copy, { outside }]) => ({ copy, outside }));
     const next = async (): Promise<void> => {
-      for (let each; (each = left.shift()) !== undefined; ) this.#copied.set(each.copy, await this.#copy(each.copy, each.outside));
+      for (let each; (each = left.shift()) !== undefined;)
+        this.#copied.set(each.copy, await this.#copy(each.copy, each.outside));
     };
     await Promise.all(Array.from({ length: AT_ONCE }, next));
     await this.#ok('start', 'stopped');
@@ -72,7 +90,10 @@ class Side {
     const roots = new Map<string, { inside: string; volume: string }>();
     for (const name of CONTAINERS) {
       const { GraphDriver, Mounts } = (await request(this.socket, 'GET', `/containers/${name}/json`)).json as Inspected;
-      roots.set(name, { inside: join(GraphDriver.Data.MergedDir, 'w'), volume: Mounts.find(({ Name }) => Name === 'kept')!.Source });
+      roots.set(name, {
+        inside: join(GraphDriver.Data.MergedDir, 'w'),
+        volume: Mounts.find(({ Name }) => Name === 'kept')!.Source,
+      });
     }
     const script = ['set -e; umask 022', `mkdir ${template}; cd ${template}; ${TREE}`];
     for (const [number, copy] of copyCases.entries()) {
@@ -80,20 +101,35 @@ class Side {
       const { inside, volume } = roots.get(containerOf(copy))!;
       const place = { inside: join(inside, index), volume: join(volume, index), outside: join(this.#root, index) };
       this.#places.set(copy, place);
-      script.push(`mkdir -p ${inside} ${place.volume}; echo kept >${place.volume}/kept; cp -a ${template} ${place.inside}; cp -a ${template} ${place.outside}`);
-      script.push(`mkdir -p ${place.outside}/holder/file; cd ${place.inside}; ${copy.inside ?? ''}\ncd ${place.outside}; ${copy.outside ?? ''}`);
+      script.push(
+        `mkdir -p ${inside} ${place.volume}; echo kept >${place.volume}/kept; cp -a ${template} ${place.inside}; cp -a ${template} ${place.outside}`,
+      );
+      script.push(
+        `mkdir -p ${place.outside}/holder/file; cd ${place.inside}; ${copy.inside ?? ''}\ncd ${place.outside}; ${copy.outside ?? ''}`,
+      );
     }
     await promisify(execFile)('sh', ['-c', script.join('\n')]);
   }
 
   async #copy(copy: CopyCase, cwd: string): Promise<{ exitCode: number; words: string }> {
     const index = cwd.slice(-3);
-    const args = copy.args.map((word) => word.replace(/^C:/, `${containerOf(copy)}:`).replace(/(:\/*w|:.*\/w|\/volume)(?=\/|$)/, `$1/${index}`));
+    const args = copy.args.map((word) =>
+      word.replace(/^C:/, `${containerOf(copy)}:`).replace(/(:\/*w|:.*\/w|\/volume)(?=\/|$)/, `$1/${index}`),
+    );
     const stdin = copy.stdin === undefined ? undefined : execFileSync('sh', ['-c', copy.stdin], { cwd });
     const { exitCode, output, stderr } = await this.#docker(['cp', ...args], { cwd, stdin });
-    const table = copy.archive && exitCode === 0 ? execFileSync('tar', ['--numeric-owner', '-tvf', '-'], { input: output, encoding: 'utf8' }).replace(/\d{4}-\d\d-\d\d \d\d:\d\d/g, (time) => (new Date(time) < LONG_AGO ? 'old' : 'new')) : output.toString();
+    const table =
+      copy.archive && exitCode === 0
+        ? execFileSync('tar', ['--numeric-owner', '-tvf', '-'], { input: output, encoding: 'utf8' }).replace(
+            /\d{4}-\d\d-\d\d \d\d:\d\d/g,
+            (time) => (new Date(time) < LONG_AGO ? 'old' : 'new'),
+          )
+        : output.toString();
     // What the client could not write any more is told of or not as luck has it.
-    return { exitCode, words: `${table}${stderr.replace(/^time=.*\n/gm, '')}`.replaceAll(cwd, '<here>').replaceAll(`/${index}`, '') };
+    return {
+      exitCode,
+      words: `${table}${stderr.replace(/^time=.*\n/gm, '')}`.replaceAll(cwd, '<here>').replaceAll(`/${index}`, ''),
+    };
   }
 
   async #ok(...args: string[]): Promise<void> {
@@ -101,8 +137,14 @@ class Side {
     if (exitCode !== 0) throw new Error(`docker ${args.join(' ')}: ${stderr}`);
   }
 
-  #docker(args: string[], { cwd = this.#root, stdin = Buffer.alloc(0) }: { cwd?: string; stdin?: Buffer | undefined }): Promise<{ exitCode: number; output: Buffer; stderr: string }> {
-    const child = spawn(process.env.HOLDFAST_DOCKER || 'docker', args, { cwd, env: { ...process.env, DOCKER_HOST: `unix://${this.socket}` } });
+  #docker(
+    args: string[],
+    { cwd = this.#root, stdin = Buffer.alloc(0) }: { cwd?: string; stdin?: Buffer | undefined },
+  ): Promise<{ exitCode: number; output: Buffer; stderr: string }> {
+    const child = spawn(process.env.HOLDFAST_DOCKER || 'docker', args, {
+      cwd,
+      env: { ...process.env, DOCKER_HOST: `unix://${this.socket}` },
+    });
     const output: Buffer[] = [];
     let stderr = '';
     child.stdout.on('data', (chunk: Buffer) => output.push(chunk));
@@ -120,12 +162,14 @@ const containerOf = (copy: CopyCase): string => copy.container ?? 'running';
 
 /** Each file below: mode, owner, whether its time is a kept one, content or target. */
 function listing(root: string): string[] {
-  return readdirSync(root, { recursive: true, encoding: 'utf8' }).sort().map((name) => {
-    const path = join(root, name);
-    const found = lstatSync(path);
-    if (found.isSymbolicLink()) return `${name} -> ${readlinkSync(path)}`;
-    return `${name} ${found.mode.toString(8)} ${found.uid}:${found.gid} ${found.mtime < LONG_AGO ? 'old' : 'new'} ${found.isFile() ? readFileSync(path, 'utf8').slice(0, 60) : ''}`;
-  });
+  return readdirSync(root, { recursive: true, encoding: 'utf8' })
+    .sort()
+    .map((name) => {
+      const path = join(root, name);
+      const found = lstatSync(path);
+      if (found.isSymbolicLink()) return `${name} -> ${readlinkSync(path)}`;
+      return `${name} ${found.mode.toString(8)} ${found.uid}:${found.gid} ${found.mtime < LONG_AGO ? 'old' : 'new'} ${found.isFile() ? readFileSync(path, 'utf8').slice(0, 60) : ''}`;
+    });
 }
 
 let holdfast: TestEngine;
@@ -156,7 +200,7 @@ describe('docker cp, on dockerd and on Holdfast', () => {
     test(copy.name, () => {
       const [here, there] = [ours!.outcome(copy), theirs!.outcome(copy)];
       const difference = copyDifferences[copy.name];
-      if (!difference) return expect(here).toEqual(there);
+      if (!difference) return void expect(here).toEqual(there);
       const { reason, ...otherwise } = difference;
       expect(here, 'the difference is gone: take it off the table').not.toEqual(there);
       expect(here, reason).toEqual({ ...there, ...otherwise });

@@ -15,12 +15,15 @@ beforeAll(async () => {
 afterAll(async () => engine?.[Symbol.asyncDispose]());
 
 const docker = (...args: string[]) => engine.docker(...args).result;
-const bash = (script: string, ...options: string[]) => docker('run', '--rm', ...options, 'debian:test', 'bash', '-ec', script);
+const bash = (script: string, ...options: string[]) =>
+  docker('run', '--rm', ...options, 'debian:test', 'bash', '-ec', script);
 
 describe('users', () => {
   test('root by default, with Docker’s PATH, its HOME and the image’s environment', async () => {
     const { stdout } = await bash('id; echo $HOME; echo $PATH; echo $LANG; pwd');
-    expect(stdout).toBe('uid=0(root) gid=0(root) groups=0(root)\n/root\n/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\nC.UTF-8\n/\n');
+    expect(stdout).toBe(
+      'uid=0(root) gid=0(root) groups=0(root)\n/root\n/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\nC.UTF-8\n/\n',
+    );
   });
 
   test.each([
@@ -30,11 +33,17 @@ describe('users', () => {
     ['nobody', 'uid=65534(nobody) gid=65534(nogroup) groups=65534(nogroup)', '/nonexistent'],
     ['4321:8765', 'uid=4321 gid=8765 groups=8765', '/'],
   ])('%s is looked up in the image’s passwd and group', async (user, id, home) => {
-    expect(await bash('id; echo $HOME; grep CapEff /proc/self/status', '--user', user)).toEqual({ stdout: `${id}\n${home}\nCapEff:\t0000000000000000\n`, stderr: '', exitCode: 0 });
+    expect(await bash('id; echo $HOME; grep CapEff /proc/self/status', '--user', user)).toEqual({
+      stdout: `${id}\n${home}\nCapEff:\t0000000000000000\n`,
+      stderr: '',
+      exitCode: 0,
+    });
   });
 
   test('further groups by the image’s names', async () => {
-    expect((await bash('id', '--user', 'man', '--group-add', 'audio', '--group-add', 'video')).stdout).toBe('uid=6(man) gid=12(man) groups=12(man),29(audio),44(video)\n');
+    expect((await bash('id', '--user', 'man', '--group-add', 'audio', '--group-add', 'video')).stdout).toBe(
+      'uid=6(man) gid=12(man) groups=12(man),29(audio),44(video)\n',
+    );
   });
 
   test('one that is not in the image', async () => {
@@ -46,9 +55,23 @@ describe('users', () => {
   test('one that was added inside, with supplementary groups and a home, in an exec', async () => {
     const { stdout } = await docker('run', '-d', 'debian:test', 'sleep', '1000');
     const id = stdout.trim();
-    expect(await docker('exec', id, 'useradd', '--create-home', '--groups', 'audio,video', 'worker')).toEqual({ stdout: '', stderr: '', exitCode: 0 });
-    const seen = await docker('exec', '--user', 'worker', id, 'bash', '-c', 'id; echo $HOME; cd; touch mine && stat -c %U mine; touch /etc/no 2>&1');
-    expect(seen.stdout).toBe('uid=1000(worker) gid=1000(worker) groups=1000(worker),29(audio),44(video)\n/home/worker\nworker\ntouch: cannot touch \'/etc/no\': Permission denied\n');
+    expect(await docker('exec', id, 'useradd', '--create-home', '--groups', 'audio,video', 'worker')).toEqual({
+      stdout: '',
+      stderr: '',
+      exitCode: 0,
+    });
+    const seen = await docker(
+      'exec',
+      '--user',
+      'worker',
+      id,
+      'bash',
+      '-c',
+      'id; echo $HOME; cd; touch mine && stat -c %U mine; touch /etc/no 2>&1',
+    );
+    expect(seen.stdout).toBe(
+      "uid=1000(worker) gid=1000(worker) groups=1000(worker),29(audio),44(video)\n/home/worker\nworker\ntouch: cannot touch '/etc/no': Permission denied\n",
+    );
     expect((await docker('exec', id, 'su', 'worker', '-c', 'id -un')).stdout).toBe('worker\n');
     await docker('restart', '-t', '0', id);
     expect((await docker('exec', '--user', 'worker:video', id, 'id', '-gn')).stdout).toBe('video\n');
@@ -68,7 +91,9 @@ describe('packages', () => {
     dpkg-deb --root-owner-group --build /tmp/hello /tmp/hf-hello.deb >/dev/null`;
 
   test('what debootstrap installed is whole', async () => {
-    expect(await bash('dpkg --audit; dpkg --verify bash coreutils apt; dpkg-query -f \'${db:Status-Abbrev}\\n\' -W | sort -u')).toEqual({ stdout: 'ii \n', stderr: '', exitCode: 0 });
+    expect(
+      await bash("dpkg --audit; dpkg --verify bash coreutils apt; dpkg-query -f '${db:Status-Abbrev}\\n' -W | sort -u"),
+    ).toEqual({ stdout: 'ii \n', stderr: '', exitCode: 0 });
   });
 
   test('apt installs, and purges again', async () => {
@@ -79,11 +104,23 @@ describe('packages', () => {
       echo greeting=changed > /etc/hello.conf; hello
       apt-get purge -qq -y hf-hello </dev/null >/tmp/log 2>&1 || { cat /tmp/log >&2; exit 1; }
       ! test -e /etc/hello.conf; ! test -e /usr/bin/hello; dpkg --audit; echo gone`;
-    expect(await bash(script, '--network', 'none')).toEqual({ stdout: 'hello\ninstall ok installed\nhello hello\nchanged\ngone\n', stderr: '', exitCode: 0 });
+    expect(await bash(script, '--network', 'none')).toEqual({
+      stdout: 'hello\ninstall ok installed\nhello hello\nchanged\ngone\n',
+      stderr: '',
+      exitCode: 0,
+    });
   });
 
   test('an installed package is there after a restart of the container, and not in another', async () => {
-    await docker('run', '--name', 'kept', 'debian:test', 'bash', '-ec', `${MAKE}; test -e /usr/bin/hello || dpkg -i /tmp/hf-hello.deb >/dev/null; hello`);
+    await docker(
+      'run',
+      '--name',
+      'kept',
+      'debian:test',
+      'bash',
+      '-ec',
+      `${MAKE}; test -e /usr/bin/hello || dpkg -i /tmp/hf-hello.deb >/dev/null; hello`,
+    );
     expect(await docker('start', '-a', 'kept')).toMatchObject({ stdout: 'hello\n', exitCode: 0 });
     expect((await bash('command -v hello || echo none')).stdout).toBe('none\n');
   });
@@ -91,12 +128,15 @@ describe('packages', () => {
 
 describe('the rest of a system', () => {
   test('devices, terminals and file systems are where Debian looks for them', async () => {
-    const { stdout } = await bash('for f in null zero full random urandom tty ptmx fd stdin stdout stderr shm mqueue; do test -e /dev/$f && echo $f; done | wc -l; stat -f -c %T / /proc /sys /dev/shm; mktemp -d /dev/shm/XXXX >/dev/null; hostname | wc -c');
+    const { stdout } = await bash(
+      'for f in null zero full random urandom tty ptmx fd stdin stdout stderr shm mqueue; do test -e /dev/$f && echo $f; done | wc -l; stat -f -c %T / /proc /sys /dev/shm; mktemp -d /dev/shm/XXXX >/dev/null; hostname | wc -c',
+    );
     expect(stdout).toBe('13\noverlayfs\nproc\nsysfs\ntmpfs\n13\n');
   });
 
   test('perl, awk, tar with owners, hard links and sparse files', async () => {
-    const script = 'cd /tmp; mkdir a; echo x > a/one; ln a/one a/two; truncate -s 10M a/sparse; chown 6:12 a/one; tar cSf a.tar a; rm -r a; tar xf a.tar; stat -c "%h %u %g" a/one; test $(du -k a/sparse | cut -f1) -lt 100 && echo sparse; perl -e "print 6*7, qq{\\n}"; awk "BEGIN { print 6*7 }"';
+    const script =
+      'cd /tmp; mkdir a; echo x > a/one; ln a/one a/two; truncate -s 10M a/sparse; chown 6:12 a/one; tar cSf a.tar a; rm -r a; tar xf a.tar; stat -c "%h %u %g" a/one; test $(du -k a/sparse | cut -f1) -lt 100 && echo sparse; perl -e "print 6*7, qq{\\n}"; awk "BEGIN { print 6*7 }"';
     expect(await bash(script)).toEqual({ stdout: '2 6 12\nsparse\n42\n42\n', stderr: '', exitCode: 0 });
   });
 });

@@ -16,7 +16,10 @@ export interface Dockerd extends AsyncDisposable {
 /** @param hostNetwork without a network namespace of its own: right beside us
  *  @param flags more of its command line
  *  @throws when it cannot be had or does not come up */
-export async function startDockerd({ hostNetwork = false, flags = [] }: { hostNetwork?: boolean; flags?: readonly string[] } = {}): Promise<Dockerd> {
+export async function startDockerd({
+  hostNetwork = false,
+  flags = [],
+}: { hostNetwork?: boolean; flags?: readonly string[] } = {}): Promise<Dockerd> {
   const directory = mkdtempSync(join(tmpdir(), 'hf-dockerd-'));
   const env = { ...process.env, PEER_DIR: directory, PEER_FLAGS: flags.join(' ') };
   const { stdout } = await run(script, ['start', ...(hostNetwork ? ['--host-network'] : [])], { env });

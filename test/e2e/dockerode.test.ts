@@ -14,10 +14,14 @@ beforeAll(async () => {
 });
 afterAll(async () => engine?.[Symbol.asyncDispose]());
 
-
 describe('dockerode', () => {
   test('attach with stdin and without hijack: dockerode writes stdin behind a request that it never ends', async () => {
-    const container = await docker.createContainer({ Image: 'busybox', Cmd: ['sh', '-c', 'read a; echo got $a; read b; echo got $b; exit 4'], OpenStdin: true, AttachStdin: true });
+    const container = await docker.createContainer({
+      Image: 'busybox',
+      Cmd: ['sh', '-c', 'read a; echo got $a; read b; echo got $b; exit 4'],
+      OpenStdin: true,
+      AttachStdin: true,
+    });
     const stream = await container.attach({ stream: true, stdin: true, stdout: true, stderr: true });
     const out = new PassThrough();
     docker.modem.demuxStream(stream, out, new PassThrough());
@@ -33,7 +37,13 @@ describe('dockerode', () => {
 
   test('attach with stdin, hijacked', async () => {
     const hijack = true;
-    const container = await docker.createContainer({ Image: 'busybox', Cmd: ['cat'], OpenStdin: true, StdinOnce: true, AttachStdin: true });
+    const container = await docker.createContainer({
+      Image: 'busybox',
+      Cmd: ['cat'],
+      OpenStdin: true,
+      StdinOnce: true,
+      AttachStdin: true,
+    });
     const stream = await container.attach({ stream: true, hijack, stdin: true, stdout: true, stderr: true });
     const [out, err] = [new PassThrough(), new PassThrough()];
     docker.modem.demuxStream(stream, out, err);
@@ -58,7 +68,11 @@ describe('dockerode', () => {
     const container = await docker.createContainer({ Image: 'busybox', Cmd: ['sleep', '1000'] });
     await container.start();
     for (const hijack of [true, false]) {
-      const exec = await container.exec({ Cmd: ['sh', '-c', 'echo out; exit 3'], AttachStdout: true, AttachStderr: true });
+      const exec = await container.exec({
+        Cmd: ['sh', '-c', 'echo out; exit 3'],
+        AttachStdout: true,
+        AttachStderr: true,
+      });
       const stream = await exec.start({ hijack, stdin: false });
       const out = new PassThrough();
       docker.modem.demuxStream(stream, out, new PassThrough());
@@ -95,10 +109,18 @@ describe('dockerode', () => {
   test('logs, stats, events, info', async () => {
     const container = await docker.createContainer({ Image: 'busybox', Cmd: ['sh', '-c', 'echo logged; sleep 1000'] });
     await container.start();
-    await until(async () => (await container.logs({ stdout: true, stderr: true, follow: false })).toString().includes('logged'));
-    const stats = (await container.stats({ stream: false })) as unknown as { memory_stats: { usage: number }; name: string };
+    await until(async () =>
+      (await container.logs({ stdout: true, stderr: true, follow: false })).toString().includes('logged'),
+    );
+    const stats = (await container.stats({ stream: false })) as unknown as {
+      memory_stats: { usage: number };
+      name: string;
+    };
     expect(stats.memory_stats.usage).toBeGreaterThan(0);
-    const events = (await docker.getEvents({ since: Math.floor(Date.now() / 1000) - 60, until: Math.floor(Date.now() / 1000) + 1 })) as unknown as NodeJS.ReadableStream;
+    const events = await docker.getEvents({
+      since: Math.floor(Date.now() / 1000) - 60,
+      until: Math.floor(Date.now() / 1000) + 1,
+    });
     const seen = collected(events);
     await seen.ended;
     expect(seen.text()).toMatch(/"Action":"start"/);

@@ -1,6 +1,20 @@
-/** A daemon of its own for a test: own roots, own bridge, the real docker CLI in front of it. Everything it made is gone when it is disposed. */
+/**
+ * A daemon of its own for a test: own roots, own bridge, the real docker CLI in front of it. Everything it made is gone
+ * when it is disposed.
+ */
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
-import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import type { Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
@@ -18,7 +32,10 @@ const START_DEADLINE_MS = 15_000;
 const TEMPORARY = '/tmp/hf-';
 /** What ends by itself after the last container: a shim's cgroup, the port proxy. */
 const ENDING_MS = 8_000;
-/** Another file's engines may be there at the same time, in another worker: bridges and networks of each worker have addresses of their own. */
+/**
+ * Another file's engines may be there at the same time, in another worker: bridges and networks of each worker have
+ * addresses of their own.
+ */
 const WORKER = Number(process.env.VITEST_POOL_ID ?? 1);
 const BRIDGES = `10.${219 + WORKER}`;
 /** What a daemon looks for free subnets in; the first worker's in what is the default. */
@@ -48,7 +65,11 @@ export class TestEngine implements AsyncDisposable {
   readonly #owner: Owner;
   #daemon: ChildProcess | undefined;
 
-  constructor(readonly root: string, private readonly bip: string, private readonly place: Place = {}) {
+  constructor(
+    readonly root: string,
+    private readonly bip: string,
+    private readonly place: Place = {},
+  ) {
     this.socket = join(root, 'h.sock');
     this.execRoot = join(root, 'run');
     this.#owner = ownerOf(root);
@@ -58,17 +79,36 @@ export class TestEngine implements AsyncDisposable {
   /** @param variables for its environment: a fault, say */
   async startAgain(variables: NodeJS.ProcessEnv = {}): Promise<void> {
     const log = openSync(join(this.root, 'log'), 'a');
-    const [program, ...args] = this.#within(holdfastd, '--host', `unix://${this.socket}`, '--data-root', join(this.root, 'data'), '--exec-root', this.execRoot, '--bip', this.bip, ...POOL, ...(this.place.flags ?? []));
-    this.#daemon = spawn(program!, args, { stdio: ['ignore', log, log], env: { ...process.env, HOLDFAST_CHECK_ANSWERS: '1', ...variables } });
+    const [program, ...args] = this.#within(
+      holdfastd,
+      '--host',
+      `unix://${this.socket}`,
+      '--data-root',
+      join(this.root, 'data'),
+      '--exec-root',
+      this.execRoot,
+      '--bip',
+      this.bip,
+      ...POOL,
+      ...(this.place.flags ?? []),
+    );
+    this.#daemon = spawn(program!, args, {
+      stdio: ['ignore', log, log],
+      env: { ...process.env, HOLDFAST_CHECK_ANSWERS: '1', ...variables },
+    });
     closeSync(log);
     await until(async () => {
-      if (this.#daemon!.exitCode !== null || this.#daemon!.signalCode !== null) throw new Error(`the daemon ended:\n${readFileSync(join(this.root, 'log'), 'utf8').slice(-2000)}`);
-      return existsSync(this.socket) && (await request(this.socket, 'GET', '/_ping').catch(() => undefined))?.status === 200;
+      if (this.#daemon!.exitCode !== null || this.#daemon!.signalCode !== null)
+        throw new Error(`the daemon ended:\n${readFileSync(join(this.root, 'log'), 'utf8').slice(-2000)}`);
+      return (
+        existsSync(this.socket) && (await request(this.socket, 'GET', '/_ping').catch(() => undefined))?.status === 200
+      );
     }, START_DEADLINE_MS);
   }
 
   /** Whether the daemon has ended, by a fault say. */
-  isDead = (): boolean => this.#daemon !== undefined && (this.#daemon.exitCode !== null || this.#daemon.signalCode !== null);
+  isDead = (): boolean =>
+    this.#daemon !== undefined && (this.#daemon.exitCode !== null || this.#daemon.signalCode !== null);
 
   async kill9(): Promise<void> {
     await this.#end('SIGKILL');
@@ -88,11 +128,17 @@ export class TestEngine implements AsyncDisposable {
     await this.#end('SIGTERM');
   }
 
-  /** One request. A JSON answer that does not fit the contract is thrown; what other clients get, the daemon checks itself. */
+  /**
+   * One request. A JSON answer that does not fit the contract is thrown; what other clients get, the daemon checks
+   * itself.
+   */
   async api(method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<Answer> {
     const answer = await request(this.socket, method, path, body, headers);
     const operation = operationOf(method, path);
-    const wrong = operation && answer.headers['content-type'] === 'application/json' && answer.json !== undefined ? misfit(operation, answer.status, answer.json) : undefined;
+    const wrong =
+      operation && answer.headers['content-type'] === 'application/json' && answer.json !== undefined
+        ? misfit(operation, answer.status, answer.json)
+        : undefined;
     if (wrong) throw new Error(`${MISFIT}: ${wrong}`);
     return answer;
   }
@@ -134,14 +180,20 @@ export class TestEngine implements AsyncDisposable {
   /** Pids of the living shims that hold a container of this engine. */
   shims(): number[] {
     const mine = join(this.root, 'data');
-    return readdirSync('/proc').filter((pid) => /^\d+$/.test(pid)).map(Number).filter((pid) => {
-      try {
-        // A warm one has no container yet, and none of its descriptors is a journal.
-        return readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('holdfast-shim') && readlinks(pid).some((path) => path.startsWith(join(mine, 'containers')));
-      } catch {
-        return false;
-      }
-    });
+    return readdirSync('/proc')
+      .filter((pid) => /^\d+$/.test(pid))
+      .map(Number)
+      .filter((pid) => {
+        try {
+          // A warm one has no container yet, and none of its descriptors is a journal.
+          return (
+            readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('holdfast-shim') &&
+            readlinks(pid).some((path) => path.startsWith(join(mine, 'containers')))
+          );
+        } catch {
+          return false;
+        }
+      });
   }
 
   /** @throws what was wrong, after everything was taken away all the same */
@@ -157,25 +209,35 @@ export class TestEngine implements AsyncDisposable {
     await attempt(() => this.#empty());
     await attempt(() => this.#noCgroups());
     if (!this.isDead()) await attempt(() => this.stop());
-    const misfits = readFileSync(join(this.root, 'log'), 'utf8').split('\n').filter((line) => line.includes(MISFIT));
+    const misfits = readFileSync(join(this.root, 'log'), 'utf8')
+      .split('\n')
+      .filter((line) => line.includes(MISFIT));
     if (misfits.length > 0) wrong.push(new Error(misfits.join('\n')));
     await until(() => pidsOf(this.#owner).length === 0, ENDING_MS).catch(() => undefined);
-    for (const pid of pidsOf(this.#owner)) wrong.push(new Error(`still running after the daemon: ${pid} ${endNow(pid)}`));
+    for (const pid of pidsOf(this.#owner))
+      wrong.push(new Error(`still running after the daemon: ${pid} ${endNow(pid)}`));
     await attempt(() => this.#takeAwayCgroups());
     this.#takeAwayNetwork();
     this.#unmount();
     await attempt(() => rmSync(this.root, { recursive: true, force: true }));
-    if (wrong.length > 0) throw new Error(wrong.map((error) => (error instanceof Error ? error.message : String(error))).join('\n'));
+    if (wrong.length > 0)
+      throw new Error(wrong.map((error) => (error instanceof Error ? error.message : String(error))).join('\n'));
   }
 
-  #within = (...command: string[]): string[] => (this.place.netns === undefined ? command : ['nsenter', `--net=/run/netns/${this.place.netns}`, ...command]);
+  #within = (...command: string[]): string[] =>
+    this.place.netns === undefined ? command : ['nsenter', `--net=/run/netns/${this.place.netns}`, ...command];
 
   // As a client would: what remains then is the engine's fault.
   async #empty(): Promise<void> {
     if (this.#daemon === undefined || this.isDead()) await this.startAgain();
     const all = (await this.api('GET', '/containers/json?all=1')).json as { Id: string }[];
     await Promise.all(all.map(({ Id }) => this.api('DELETE', `/containers/${Id}?force=1&v=1`)));
-    for (const { Id, Name, Driver, Options } of (await this.api('GET', '/networks')).json as { Id: string; Name: string; Driver: string; Options: Record<string, string> | null }[]) {
+    for (const { Id, Name, Driver, Options } of (await this.api('GET', '/networks')).json as {
+      Id: string;
+      Name: string;
+      Driver: string;
+      Options: Record<string, string> | null;
+    }[]) {
       if (Driver !== 'bridge') continue;
       this.#owner.links.add(Options?.['com.docker.network.bridge.name'] ?? `br-${Id.slice(0, 12)}`);
       if (Name !== 'bridge') await this.api('DELETE', `/networks/${Id}`);
@@ -184,9 +246,10 @@ export class TestEngine implements AsyncDisposable {
   }
 
   // Of the containers and their shims.
-  #noCgroups = (): Promise<void> => until(() => cgroupsBelow(this.#cgroup).length === 0, ENDING_MS).catch(() => {
-    throw new Error(`cgroups remain: ${cgroupsBelow(this.#cgroup).join(' ')}`);
-  });
+  #noCgroups = (): Promise<void> =>
+    until(() => cgroupsBelow(this.#cgroup).length === 0, ENDING_MS).catch(() => {
+      throw new Error(`cgroups remain: ${cgroupsBelow(this.#cgroup).join(' ')}`);
+    });
 
   get #cgroup(): string {
     return namesFor(join(this.root, 'data'), this.execRoot).cgroupParent.cgroupfs;
@@ -195,7 +258,10 @@ export class TestEngine implements AsyncDisposable {
   #takeAwayCgroups = (): Promise<void> => until(() => removeCgroup(this.#cgroup), ENDING_MS);
 
   #unmount(): void {
-    const points = readFileSync('/proc/self/mountinfo', 'latin1').split('\n').map((line) => line.split(' ')[4] ?? '').filter((point) => point.startsWith(`${this.root}/`));
+    const points = readFileSync('/proc/self/mountinfo', 'latin1')
+      .split('\n')
+      .map((line) => line.split(' ')[4] ?? '')
+      .filter((point) => point.startsWith(`${this.root}/`));
     for (const point of points.reverse()) execFileSync('umount', ['-l', point]);
   }
 
@@ -211,8 +277,18 @@ export class TestEngine implements AsyncDisposable {
     const address = this.bip.split('/')[0]!;
     const link = /^\d+: (\S+)/m.exec(quietly('ip', '-o', '-4', 'addr', 'show', 'to', address))?.[1];
     if (!link) return;
-    for (const table of quietly('nft', 'list', 'tables').matchAll(/table (\w+) (holdfast_\w+)/g)) if (table[2] === `holdfast_${link}`) quietly('nft', 'delete', 'table', table[1]!, table[2]!);
-    for (const rule of quietly('iptables', '-S').split('\n').filter((r) => r.startsWith('-A') && r.includes(link))) quietly('iptables', ...rule.replace('-A', '-D').split(' ').map((w) => w.replaceAll('"', '')));
+    for (const table of quietly('nft', 'list', 'tables').matchAll(/table (\w+) (holdfast_\w+)/g))
+      if (table[2] === `holdfast_${link}`) quietly('nft', 'delete', 'table', table[1]!, table[2]);
+    for (const rule of quietly('iptables', '-S')
+      .split('\n')
+      .filter((r) => r.startsWith('-A') && r.includes(link)))
+      quietly(
+        'iptables',
+        ...rule
+          .replace('-A', '-D')
+          .split(' ')
+          .map((w) => w.replaceAll('"', '')),
+      );
     quietly('ip', 'link', 'del', link);
   }
 
@@ -223,7 +299,10 @@ export class TestEngine implements AsyncDisposable {
   }
 
   #run(program: string, args: string[]): Command {
-    const child = spawn(program, args, { env: { ...process.env, DOCKER_HOST: `unix://${this.socket}` }, stdio: ['pipe', 'pipe', 'pipe'] });
+    const child = spawn(program, args, {
+      env: { ...process.env, DOCKER_HOST: `unix://${this.socket}` },
+      stdio: ['pipe', 'pipe', 'pipe'],
+    });
     let [stdout, stderr] = ['', ''];
     child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
     child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
@@ -232,7 +311,13 @@ export class TestEngine implements AsyncDisposable {
       child.on('error', reject);
       child.on('close', (code, signal) => resolve(code ?? (signal ? 255 : 0)));
     });
-    return { stdin: child.stdin, stdout: () => stdout, stderr: () => stderr, exitCode, result: exitCode.then((code) => ({ stdout, stderr, exitCode: code })) };
+    return {
+      stdin: child.stdin,
+      stdout: () => stdout,
+      stderr: () => stderr,
+      exitCode,
+      result: exitCode.then((code) => ({ stdout, stderr, exitCode: code })),
+    };
   }
 }
 
@@ -249,12 +334,20 @@ function readlinks(pid: number): string[] {
 /** A cgroup's directories, one in each hierarchy. */
 function cgroupDirectories(path: string): string[] {
   const mounted = '/sys/fs/cgroup';
-  return ['.', ...readdirSync(mounted)].map((hierarchy) => join(mounted, hierarchy, path)).filter((place) => existsSync(place));
+  return ['.', ...readdirSync(mounted)]
+    .map((hierarchy) => join(mounted, hierarchy, path))
+    .filter((place) => existsSync(place));
 }
 
 /** Of containers and shims; their parents, which stay for the next daemon, do not count. */
 function cgroupsBelow(path: string): string[] {
-  return cgroupDirectories(path).flatMap((place) => execFileSync('find', [place, '-mindepth', '1', '-type', 'd', '-not', '-path', join(place, 'shims')], { encoding: 'utf8' }).split('\n').filter(Boolean));
+  return cgroupDirectories(path).flatMap((place) =>
+    execFileSync('find', [place, '-mindepth', '1', '-type', 'd', '-not', '-path', join(place, 'shims')], {
+      encoding: 'utf8',
+    })
+      .split('\n')
+      .filter(Boolean),
+  );
 }
 
 /** Removes a cgroup and the empty ones below it, from every hierarchy. @returns whether nothing of it is left */
@@ -288,7 +381,9 @@ export async function startEngine({ dataBytes, ...place }: { dataBytes?: number 
     execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${dataBytes}`, 'tmpfs', join(engine.root, 'data')]);
   }
   await engine.startAgain();
-  const made = await engine.api('POST', '/images/create?fromSrc=-&repo=busybox&tag=latest', busyboxTar(), { 'Content-Type': 'application/x-tar' });
+  const made = await engine.api('POST', '/images/create?fromSrc=-&repo=busybox&tag=latest', busyboxTar(), {
+    'Content-Type': 'application/x-tar',
+  });
   if (made.status !== 200) throw new Error(`busybox could not be imported: ${made.text}`);
   return engine;
 }

@@ -1,5 +1,6 @@
 /**
- * Every field of Config and HostConfig, with a value that is not its default, and how that shows: in what the container itself
+ * Every field of Config and HostConfig, with a value that is not its default, and how that shows: in what the container
+ * itself
  * sees, in what the engine does with it, in a refusal, or in a warning that names it.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
@@ -18,7 +19,10 @@ export interface FieldCase {
   refused?: { status: number; message: RegExp };
   /** A warning that names the field. With `sees` beside it: of hosts whose kernel lacks it. */
   warns?: RegExp;
-  /** Of inspect once it was started, as a dotted path, and what it must be: for fields that tell clients something, or the engine's own doing. */
+  /**
+   * Of inspect once it was started, as a dotted path, and what it must be: for fields that tell clients something, or
+   * the engine's own doing.
+   */
   inspect?: [string, unknown];
   /** What the engine does with the created container because of it. */
   acts?: (engine: TestEngine, id: string) => Promise<void>;
@@ -26,23 +30,39 @@ export interface FieldCase {
 
 const MIB = 1024 * 1024;
 
-const inspected = async (engine: TestEngine, id: string): Promise<{ RestartCount: number; State: { Status: string; ExitCode: number; Health?: { Status: string; Log: { Output: string }[] } } }> =>
-  (await engine.api('GET', `/containers/${id}/json`)).json as Awaited<ReturnType<typeof inspected>>;
+const inspected = async (
+  engine: TestEngine,
+  id: string,
+): Promise<{
+  RestartCount: number;
+  State: { Status: string; ExitCode: number; Health?: { Status: string; Log: { Output: string }[] } };
+}> => (await engine.api('GET', `/containers/${id}/json`)).json as Awaited<ReturnType<typeof inspected>>;
 const start = async (engine: TestEngine, id: string): Promise<void> => {
   const { status, text } = await engine.api('POST', `/containers/${id}/start`);
   expect(status, text).toBe(204);
 };
-const output = async (engine: TestEngine, id: string): Promise<string> => (await engine.docker('logs', id).result).stdout;
+const output = async (engine: TestEngine, id: string): Promise<string> =>
+  (await engine.docker('logs', id).result).stdout;
 
 export const configFields: Record<string, FieldCase> = {
   Hostname: { body: { Hostname: 'somewhere' }, probe: 'hostname', sees: /^somewhere$/m },
-  Domainname: { body: { Hostname: 'a', Domainname: 'example.test' }, probe: 'cat /proc/sys/kernel/domainname /etc/hosts', sees: /^example\.test$[\s\S]*\ta\.example\.test a$/m },
+  Domainname: {
+    body: { Hostname: 'a', Domainname: 'example.test' },
+    probe: 'cat /proc/sys/kernel/domainname /etc/hosts',
+    sees: /^example\.test$[\s\S]*\ta\.example\.test a$/m,
+  },
   User: { body: { User: '1234:5678' }, probe: 'id -u; id -g', sees: /^1234\n5678$/m },
   // What a client is to attach to is for the client to say again in its attach; here they are only kept for it.
   AttachStdin: { body: { AttachStdin: true }, inspect: ['Config.AttachStdin', true] },
   AttachStdout: { body: { AttachStdout: true }, inspect: ['Config.AttachStdout', true] },
   AttachStderr: { body: { AttachStderr: true }, inspect: ['Config.AttachStderr', true] },
-  ExposedPorts: { body: { ExposedPorts: { '7777/tcp': {} }, Cmd: ['sleep', '100'], HostConfig: { PublishAllPorts: true } }, inspect: ['NetworkSettings.Ports.7777/tcp', expect.arrayContaining([expect.objectContaining({ HostPort: expect.stringMatching(/^[1-9]\d+$/) as string })])] },
+  ExposedPorts: {
+    body: { ExposedPorts: { '7777/tcp': {} }, Cmd: ['sleep', '100'], HostConfig: { PublishAllPorts: true } },
+    inspect: [
+      'NetworkSettings.Ports.7777/tcp',
+      expect.arrayContaining([expect.objectContaining({ HostPort: expect.stringMatching(/^[1-9]\d+$/) as string })]),
+    ],
+  },
   Tty: { body: { Tty: true }, probe: 'tty', sees: /\/dev\/(pts\/\d+|console)/ },
   OpenStdin: { body: { OpenStdin: true }, probe: 'readlink /proc/self/fd/0', sees: /^(?!\/dev\/null$).+$/m },
   StdinOnce: {
@@ -70,15 +90,25 @@ export const configFields: Record<string, FieldCase> = {
   WorkingDir: { body: { WorkingDir: '/some/where' }, probe: 'pwd', sees: /^\/some\/where$/m },
   Entrypoint: { body: { Entrypoint: ['echo', 'entered'], Cmd: ['with'] }, sees: /^entered with$/m },
   NetworkDisabled: { body: { NetworkDisabled: true }, probe: 'ls /sys/class/net', sees: /^lo\s*$/ },
-  MacAddress: { body: { MacAddress: '02:42:aa:bb:cc:dd' }, probe: 'cat /sys/class/net/eth0/address', sees: /^02:42:aa:bb:cc:dd$/m },
+  MacAddress: {
+    body: { MacAddress: '02:42:aa:bb:cc:dd' },
+    probe: 'cat /sys/class/net/eth0/address',
+    sees: /^02:42:aa:bb:cc:dd$/m,
+  },
   // Meant for the builds that start from an image made of it.
   OnBuild: { body: { OnBuild: ['RUN x'] }, inspect: ['Config.OnBuild', ['RUN x']] },
   Labels: {
     body: { Labels: { colour: 'teal' } },
-    acts: async (engine, id) => expect((await engine.docker('ps', '-aq', '--no-trunc', '--filter', 'label=colour=teal').result).stdout.trim()).toBe(id),
+    acts: async (engine, id) =>
+      expect(
+        (await engine.docker('ps', '-aq', '--no-trunc', '--filter', 'label=colour=teal').result).stdout.trim(),
+      ).toBe(id),
   },
   StopSignal: {
-    body: { StopSignal: 'SIGUSR1', Cmd: ['sh', '-c', 'trap "echo usr1; exit 5" USR1; echo ready; while :; do sleep 0.1; done'] },
+    body: {
+      StopSignal: 'SIGUSR1',
+      Cmd: ['sh', '-c', 'trap "echo usr1; exit 5" USR1; echo ready; while :; do sleep 0.1; done'],
+    },
     acts: async (engine, id) => {
       await start(engine, id);
       await until(async () => (await output(engine, id)).includes('ready'));
@@ -99,7 +129,11 @@ export const configFields: Record<string, FieldCase> = {
     },
   },
   Shell: {
-    body: { Shell: ['/bin/sh', '-xc'], Healthcheck: { Test: ['CMD-SHELL', 'echo asked'], Interval: 1_000_000_000 }, Cmd: ['sleep', '100'] },
+    body: {
+      Shell: ['/bin/sh', '-xc'],
+      Healthcheck: { Test: ['CMD-SHELL', 'echo asked'], Interval: 1_000_000_000 },
+      Cmd: ['sleep', '100'],
+    },
     acts: async (engine, id) => {
       await start(engine, id);
       await until(async () => ((await inspected(engine, id)).State.Health?.Log ?? []).length > 0);
@@ -108,58 +142,104 @@ export const configFields: Record<string, FieldCase> = {
   },
 };
 
-const host = (HostConfig: Record<string, unknown>, rest: Omit<FieldCase, 'body'>, config: Record<string, unknown> = {}): FieldCase => ({ body: { ...config, HostConfig }, ...rest });
+const host = (
+  HostConfig: Record<string, unknown>,
+  rest: Omit<FieldCase, 'body'>,
+  config: Record<string, unknown> = {},
+): FieldCase => ({ body: { ...config, HostConfig }, ...rest });
 /** Where a cgroup v1 controller's or the unified cgroup's file is, inside the container. */
 const cgroup = (v1: string, v2: string): string => `cat /sys/fs/cgroup/${v1} 2>/dev/null || cat /sys/fs/cgroup/${v2}`;
 
 /** A disk of this machine, with its numbers; undefined where it has none that a container could be throttled on. */
-const disk = readdirSync('/sys/block').filter((name) => existsSync(join('/dev', name)) && !name.startsWith('loop')).map((name) => ({ path: join('/dev', name), numbers: readFileSync(join('/sys/block', name, 'dev'), 'latin1').trim() }))[0];
+const disk = readdirSync('/sys/block')
+  .filter((name) => existsSync(join('/dev', name)) && !name.startsWith('loop'))
+  .map((name) => ({
+    path: join('/dev', name),
+    numbers: readFileSync(join('/sys/block', name, 'dev'), 'latin1').trim(),
+  }))[0];
 
-/** A limit of a disk: it is in the cgroup, or the kernel lacks it; where there is no disk, that one has to be there is all that shows. */
-const throttle = (field: string, v1: string, v2: string, warns: RegExp): FieldCase => disk
-  ? host({ [field]: [{ Path: disk.path, Rate: 1_048_576 }] }, { probe: cgroup(`blkio/blkio.throttle.${v1}_device`, 'io.max'), sees: new RegExp(`^${disk.numbers} (1048576$|.*${v2}=1048576)`, 'm'), warns })
-  : host({ [field]: [{ Path: '/dev/nope', Rate: 1024 }] }, { refused: { status: 400, message: /\/dev\/nope/ } });
+/**
+ * A limit of a disk: it is in the cgroup, or the kernel lacks it; where there is no disk, that one has to be there is
+ * all that shows.
+ */
+const throttle = (field: string, v1: string, v2: string, warns: RegExp): FieldCase =>
+  disk
+    ? host(
+        { [field]: [{ Path: disk.path, Rate: 1_048_576 }] },
+        {
+          probe: cgroup(`blkio/blkio.throttle.${v1}_device`, 'io.max'),
+          sees: new RegExp(`^${disk.numbers} (1048576$|.*${v2}=1048576)`, 'm'),
+          warns,
+        },
+      )
+    : host({ [field]: [{ Path: '/dev/nope', Rate: 1024 }] }, { refused: { status: 400, message: /\/dev\/nope/ } });
 
 /** Where systemd owns the cgroups, scopes lie in slices. */
 const bySystemd = existsSync('/run/systemd/system') && existsSync('/sys/fs/cgroup/cgroup.controllers');
 
-const boundPort = expect.arrayContaining([expect.objectContaining({ HostIp: '127.0.0.1', HostPort: expect.stringMatching(/^[1-9]\d+$/) as string })]) as unknown;
+const boundPort = expect.arrayContaining([
+  expect.objectContaining({ HostIp: '127.0.0.1', HostPort: expect.stringMatching(/^[1-9]\d+$/) as string }),
+]) as unknown;
 
 export const hostFields: Record<string, FieldCase> = {
   Binds: host({ Binds: ['/etc/os-release:/seen:ro'] }, { probe: 'cat /seen', sees: /PRETTY_NAME/ }),
   // Where the client wrote the id to, kept for whoever asks.
   ContainerIDFile: host({ ContainerIDFile: '/tmp/id' }, { inspect: ['HostConfig.ContainerIDFile', '/tmp/id'] }),
-  LogConfig: host({ LogConfig: { Type: 'none', Config: {} } }, {
-    acts: async (engine, id) => {
-      await start(engine, id);
-      expect((await engine.docker('logs', id).result).stderr).toContain('configured logging driver does not support reading');
+  LogConfig: host(
+    { LogConfig: { Type: 'none', Config: {} } },
+    {
+      acts: async (engine, id) => {
+        await start(engine, id);
+        expect((await engine.docker('logs', id).result).stderr).toContain(
+          'configured logging driver does not support reading',
+        );
+      },
     },
-  }),
+  ),
   NetworkMode: host({ NetworkMode: 'none' }, { probe: 'ls /sys/class/net', sees: /^lo\s*$/ }),
-  PortBindings: host({ PortBindings: { '7777/tcp': [{ HostIp: '127.0.0.1', HostPort: '0' }] } }, { inspect: ['NetworkSettings.Ports.7777/tcp', boundPort] }, { Cmd: ['sleep', '100'] }),
-  RestartPolicy: host({ RestartPolicy: { Name: 'on-failure', MaximumRetryCount: 2 } }, {
-    acts: async (engine, id) => {
-      await start(engine, id);
-      await until(async () => (await inspected(engine, id)).State.Status === 'exited');
-      expect(await inspected(engine, id)).toMatchObject({ RestartCount: 2, State: { ExitCode: 3 } });
+  PortBindings: host(
+    { PortBindings: { '7777/tcp': [{ HostIp: '127.0.0.1', HostPort: '0' }] } },
+    { inspect: ['NetworkSettings.Ports.7777/tcp', boundPort] },
+    { Cmd: ['sleep', '100'] },
+  ),
+  RestartPolicy: host(
+    { RestartPolicy: { Name: 'on-failure', MaximumRetryCount: 2 } },
+    {
+      acts: async (engine, id) => {
+        await start(engine, id);
+        await until(async () => (await inspected(engine, id)).State.Status === 'exited');
+        expect(await inspected(engine, id)).toMatchObject({ RestartCount: 2, State: { ExitCode: 3 } });
+      },
     },
-  }, { Cmd: ['sh', '-c', 'exit 3'] }),
-  AutoRemove: host({ AutoRemove: true }, {
-    acts: async (engine, id) => {
-      await start(engine, id);
-      await until(async () => (await engine.api('GET', `/containers/${id}/json`)).status === 404);
+    { Cmd: ['sh', '-c', 'exit 3'] },
+  ),
+  AutoRemove: host(
+    { AutoRemove: true },
+    {
+      acts: async (engine, id) => {
+        await start(engine, id);
+        await until(async () => (await engine.api('GET', `/containers/${id}/json`)).status === 404);
+      },
     },
-  }),
-  VolumeDriver: host({ VolumeDriver: 'missing', Binds: ['named:/x'] }, { refused: { status: 404, message: /plugin "missing" not found/ } }),
+  ),
+  VolumeDriver: host(
+    { VolumeDriver: 'missing', Binds: ['named:/x'] },
+    { refused: { status: 404, message: /plugin "missing" not found/ } },
+  ),
   VolumesFrom: host({ VolumesFrom: ['missing'] }, { refused: { status: 400, message: /No such container: missing/ } }),
   ConsoleSize: host({ ConsoleSize: [33, 99] }, { probe: 'stty size', sees: /^33 99$/m }, { Tty: true }),
   // They are the runtime's and its hooks' to read.
-  Annotations: host({ Annotations: { 'org.example': 'x' } }, {
-    acts: async (engine, id) => {
-      await start(engine, id);
-      expect(JSON.parse(readFileSync(join(engine.execRoot, 'c', id.slice(0, 16), 'config.json'), 'utf8'))).toMatchObject({ annotations: { 'org.example': 'x' } });
+  Annotations: host(
+    { Annotations: { 'org.example': 'x' } },
+    {
+      acts: async (engine, id) => {
+        await start(engine, id);
+        expect(
+          JSON.parse(readFileSync(join(engine.execRoot, 'c', id.slice(0, 16), 'config.json'), 'utf8')),
+        ).toMatchObject({ annotations: { 'org.example': 'x' } });
+      },
     },
-  }),
+  ),
   CapAdd: host({ CapAdd: ['SYS_TIME'] }, { probe: 'grep CapEff /proc/self/status', sees: /00000000aa0425fb/ }),
   CapDrop: host({ CapDrop: ['ALL'] }, { probe: 'grep CapEff /proc/self/status', sees: /0000000000000000/ }),
   CgroupnsMode: host({ CgroupnsMode: 'private' }, { probe: 'cat /proc/self/cgroup', sees: /^(\d+:.*:\/\n)+$/ }),
@@ -170,67 +250,209 @@ export const hostFields: Record<string, FieldCase> = {
   GroupAdd: host({ GroupAdd: ['4321'] }, { probe: 'id -G', sees: /\b4321\b/ }),
   IpcMode: host({ IpcMode: 'none' }, { probe: 'grep -c " /dev/shm " /proc/mounts; true', sees: /^0$/m }),
   Cgroup: host({ Cgroup: 'x' }, { warns: /Cgroup/ }),
-  Links: host({ Links: ['missing:alias'] }, { refused: { status: 400, message: /^could not get container for missing: No such container: missing$/ } }),
+  Links: host(
+    { Links: ['missing:alias'] },
+    { refused: { status: 400, message: /^could not get container for missing: No such container: missing$/ } },
+  ),
   OomScoreAdj: host({ OomScoreAdj: 500 }, { probe: 'cat /proc/self/oom_score_adj', sees: /^500$/m }),
   PidMode: host({ PidMode: 'host' }, { probe: 'cat /proc/1/comm; echo $$', sees: /^(?!sh\n)[\s\S]*^\d{2,}$/m }),
-  Privileged: host({ Privileged: true }, { probe: 'grep Seccomp: /proc/self/status; ls /dev', sees: /Seccomp:\s+0\n[\s\S]*^kmsg$/m }),
-  PublishAllPorts: host({ PublishAllPorts: true }, { inspect: ['NetworkSettings.Ports.7778/tcp', expect.arrayContaining([expect.objectContaining({ HostPort: expect.stringMatching(/^[1-9]\d+$/) as string })])] }, { ExposedPorts: { '7778/tcp': {} }, Cmd: ['sleep', '100'] }),
+  Privileged: host(
+    { Privileged: true },
+    { probe: 'grep Seccomp: /proc/self/status; ls /dev', sees: /Seccomp:\s+0\n[\s\S]*^kmsg$/m },
+  ),
+  PublishAllPorts: host(
+    { PublishAllPorts: true },
+    {
+      inspect: [
+        'NetworkSettings.Ports.7778/tcp',
+        expect.arrayContaining([expect.objectContaining({ HostPort: expect.stringMatching(/^[1-9]\d+$/) as string })]),
+      ],
+    },
+    { ExposedPorts: { '7778/tcp': {} }, Cmd: ['sleep', '100'] },
+  ),
   ReadonlyRootfs: host({ ReadonlyRootfs: true }, { probe: 'touch /x 2>&1; true', sees: /Read-only/ }),
-  SecurityOpt: host({ SecurityOpt: ['no-new-privileges'] }, { probe: 'grep NoNewPrivs /proc/self/status', sees: /NoNewPrivs:\s+1/ }),
-  StorageOpt: host({ StorageOpt: { size: '10G' } }, { refused: { status: 400, message: /--storage-opt is supported only for overlay over xfs with 'pquota' mount option/ } }),
-  Tmpfs: host({ Tmpfs: { '/scratch': 'size=1m' } }, { probe: 'grep " /scratch " /proc/mounts', sees: /tmpfs .*size=1024k/ }),
+  SecurityOpt: host(
+    { SecurityOpt: ['no-new-privileges'] },
+    { probe: 'grep NoNewPrivs /proc/self/status', sees: /NoNewPrivs:\s+1/ },
+  ),
+  StorageOpt: host(
+    { StorageOpt: { size: '10G' } },
+    {
+      refused: {
+        status: 400,
+        message: /--storage-opt is supported only for overlay over xfs with 'pquota' mount option/,
+      },
+    },
+  ),
+  Tmpfs: host(
+    { Tmpfs: { '/scratch': 'size=1m' } },
+    { probe: 'grep " /scratch " /proc/mounts', sees: /tmpfs .*size=1024k/ },
+  ),
   UTSMode: host({ UTSMode: 'host' }, { probe: 'hostname', sees: new RegExp(`^${hostname()}$`, 'm') }),
   UsernsMode: host({ UsernsMode: 'nope' }, { refused: { status: 400, message: /invalid USER mode: nope/ } }),
   ShmSize: host({ ShmSize: 2 * MIB }, { probe: 'grep " /dev/shm " /proc/mounts', sees: /size=2048k/ }),
-  Sysctls: host({ Sysctls: { 'net.ipv4.ip_default_ttl': '99' } }, { probe: 'cat /proc/sys/net/ipv4/ip_default_ttl', sees: /^99$/m }),
-  Runtime: host({ Runtime: 'missing' }, { refused: { status: 400, message: /unknown or invalid runtime name: missing/ } }),
-  Isolation: host({ Isolation: 'hyperv' }, { refused: { status: 400, message: /invalid isolation \(hyperv\): linux only supports 'default'/ } }),
+  Sysctls: host(
+    { Sysctls: { 'net.ipv4.ip_default_ttl': '99' } },
+    { probe: 'cat /proc/sys/net/ipv4/ip_default_ttl', sees: /^99$/m },
+  ),
+  Runtime: host(
+    { Runtime: 'missing' },
+    { refused: { status: 400, message: /unknown or invalid runtime name: missing/ } },
+  ),
+  Isolation: host(
+    { Isolation: 'hyperv' },
+    { refused: { status: 400, message: /invalid isolation \(hyperv\): linux only supports 'default'/ } },
+  ),
   // v2 has weights; how a runtime turns shares into one differs by version.
-  CpuShares: host({ CpuShares: 512 }, { probe: 'cat /sys/fs/cgroup/cpu/cpu.shares 2>/dev/null || echo weight $(cat /sys/fs/cgroup/cpu.weight)', sees: /^512$|^weight (?!100$)\d+$/m }),
-  Memory: host({ Memory: 32 * MIB }, { probe: cgroup('memory/memory.limit_in_bytes', 'memory.max'), sees: /^33554432$/m }),
+  CpuShares: host(
+    { CpuShares: 512 },
+    {
+      probe: 'cat /sys/fs/cgroup/cpu/cpu.shares 2>/dev/null || echo weight $(cat /sys/fs/cgroup/cpu.weight)',
+      sees: /^512$|^weight (?!100$)\d+$/m,
+    },
+  ),
+  Memory: host(
+    { Memory: 32 * MIB },
+    { probe: cgroup('memory/memory.limit_in_bytes', 'memory.max'), sees: /^33554432$/m },
+  ),
   NanoCpus: host({ NanoCpus: 500_000_000 }, { probe: cgroup('cpu/cpu.cfs_quota_us', 'cpu.max'), sees: /^50000\b/m }),
   CgroupParent: bySystemd
-    ? host({ CgroupParent: 'fields.slice', CgroupnsMode: 'host' }, { probe: 'cat /proc/self/cgroup', sees: /:\/fields\.slice\/holdfast-[0-9a-f]{64}\.scope$/m })
-    : host({ CgroupParent: '/holdfast-fields', CgroupnsMode: 'host' }, { probe: 'cat /proc/self/cgroup', sees: /:\/holdfast-fields\/[0-9a-f]{64}$/m }),
-  BlkioWeight: host({ BlkioWeight: 300 }, { probe: cgroup('blkio/blkio.weight', 'io.weight io.bfq.weight'), sees: /\b300\b/, warns: /BlkioWeight|Block I\/O weight/ }),
+    ? host(
+        { CgroupParent: 'fields.slice', CgroupnsMode: 'host' },
+        { probe: 'cat /proc/self/cgroup', sees: /:\/fields\.slice\/holdfast-[0-9a-f]{64}\.scope$/m },
+      )
+    : host(
+        { CgroupParent: '/holdfast-fields', CgroupnsMode: 'host' },
+        { probe: 'cat /proc/self/cgroup', sees: /:\/holdfast-fields\/[0-9a-f]{64}$/m },
+      ),
+  BlkioWeight: host(
+    { BlkioWeight: 300 },
+    {
+      probe: cgroup('blkio/blkio.weight', 'io.weight io.bfq.weight'),
+      sees: /\b300\b/,
+      warns: /BlkioWeight|Block I\/O weight/,
+    },
+  ),
   BlkioWeightDevice: disk
-    ? host({ BlkioWeightDevice: [{ Path: disk.path, Weight: 300 }] }, { probe: cgroup('blkio/blkio.weight_device', 'io.weight io.bfq.weight'), sees: new RegExp(`^${disk.numbers} `, 'm'), warns: /Block I\/O weight_device/ })
-    : host({ BlkioWeightDevice: [{ Path: '/dev/nope', Weight: 300 }] }, { refused: { status: 400, message: /\/dev\/nope/ } }),
+    ? host(
+        { BlkioWeightDevice: [{ Path: disk.path, Weight: 300 }] },
+        {
+          probe: cgroup('blkio/blkio.weight_device', 'io.weight io.bfq.weight'),
+          sees: new RegExp(`^${disk.numbers} `, 'm'),
+          warns: /Block I\/O weight_device/,
+        },
+      )
+    : host(
+        { BlkioWeightDevice: [{ Path: '/dev/nope', Weight: 300 }] },
+        { refused: { status: 400, message: /\/dev\/nope/ } },
+      ),
   BlkioDeviceReadBps: throttle('BlkioDeviceReadBps', 'read_bps', 'rbps', /BPS read limit/),
   BlkioDeviceWriteBps: throttle('BlkioDeviceWriteBps', 'write_bps', 'wbps', /BPS write limit/),
   BlkioDeviceReadIOps: throttle('BlkioDeviceReadIOps', 'read_iops', 'riops', /IOPS read limit/),
   BlkioDeviceWriteIOps: throttle('BlkioDeviceWriteIOps', 'write_iops', 'wiops', /IOPS write limit/),
-  CpuPeriod: host({ CpuPeriod: 50_000, CpuQuota: 25_000 }, { probe: cgroup('cpu/cpu.cfs_period_us', 'cpu.max'), sees: /\b50000$/m }),
+  CpuPeriod: host(
+    { CpuPeriod: 50_000, CpuQuota: 25_000 },
+    { probe: cgroup('cpu/cpu.cfs_period_us', 'cpu.max'), sees: /\b50000$/m },
+  ),
   CpuQuota: host({ CpuQuota: 25_000 }, { probe: cgroup('cpu/cpu.cfs_quota_us', 'cpu.max'), sees: /^25000\b/m }),
   ...(existsSync('/sys/fs/cgroup/cpu/cpu.rt_runtime_us')
-    ? { CpuRealtimePeriod: host({ CpuRealtimePeriod: 1_000_000 }, { warns: /CpuRealtimePeriod/ }), CpuRealtimeRuntime: host({ CpuRealtimeRuntime: 950_000 }, { warns: /CpuRealtimeRuntime/ }) }
+    ? {
+        CpuRealtimePeriod: host({ CpuRealtimePeriod: 1_000_000 }, { warns: /CpuRealtimePeriod/ }),
+        CpuRealtimeRuntime: host({ CpuRealtimeRuntime: 950_000 }, { warns: /CpuRealtimeRuntime/ }),
+      }
     : {
-        CpuRealtimePeriod: host({ CpuRealtimePeriod: 1_000_000 }, { refused: { status: 400, message: /kernel does not support CPU real-time scheduler/ } }),
-        CpuRealtimeRuntime: host({ CpuRealtimeRuntime: 950_000 }, { refused: { status: 400, message: /kernel does not support CPU real-time scheduler/ } }),
+        CpuRealtimePeriod: host(
+          { CpuRealtimePeriod: 1_000_000 },
+          { refused: { status: 400, message: /kernel does not support CPU real-time scheduler/ } },
+        ),
+        CpuRealtimeRuntime: host(
+          { CpuRealtimeRuntime: 950_000 },
+          { refused: { status: 400, message: /kernel does not support CPU real-time scheduler/ } },
+        ),
       }),
-  CpusetCpus: availableParallelism() > 1
-    ? host({ CpusetCpus: '0' }, { probe: 'grep Cpus_allowed_list /proc/self/status', sees: /:\s+0$/m })
-    : host({ CpusetCpus: '4095' }, { refused: { status: 400, message: /Requested CPUs are not available - requested 4095/ } }),
+  CpusetCpus:
+    availableParallelism() > 1
+      ? host({ CpusetCpus: '0' }, { probe: 'grep Cpus_allowed_list /proc/self/status', sees: /:\s+0$/m })
+      : host(
+          { CpusetCpus: '4095' },
+          { refused: { status: 400, message: /Requested CPUs are not available - requested 4095/ } },
+        ),
   // Most machines have but one node.
-  CpusetMems: host({ CpusetMems: '4095' }, { refused: { status: 400, message: /Requested memory nodes are not available - requested 4095/ } }),
-  Devices: host({ Devices: [{ PathOnHost: '/dev/null', PathInContainer: '/dev/nothing', CgroupPermissions: 'rwm' }] }, { probe: 'ls -l /dev/nothing && echo gone > /dev/nothing && cat /dev/nothing; echo end', sees: /^c.* 1,\s+3 .*\nend$/m }),
-  // A device that this machine need not have: without the rule opening it is not permitted, with it the kernel looks for the driver.
-  DeviceCgroupRules: host({ DeviceCgroupRules: ['c 200:7 rwm'] }, { probe: 'mknod /rare c 200 7; (: < /rare) 2>&1; echo end', sees: /No such (device|file)[^\n]*\nend/ }),
-  DeviceRequests: host({ DeviceRequests: [{ Count: -1, Capabilities: [['gpu']] }] }, { refused: { status: 400, message: /^could not select device driver "" with capabilities: \[\[gpu\]\]$/ } }),
+  CpusetMems: host(
+    { CpusetMems: '4095' },
+    { refused: { status: 400, message: /Requested memory nodes are not available - requested 4095/ } },
+  ),
+  Devices: host(
+    { Devices: [{ PathOnHost: '/dev/null', PathInContainer: '/dev/nothing', CgroupPermissions: 'rwm' }] },
+    {
+      probe: 'ls -l /dev/nothing && echo gone > /dev/nothing && cat /dev/nothing; echo end',
+      sees: /^c.* 1,\s+3 .*\nend$/m,
+    },
+  ),
+  // A device that this machine need not have: without the rule opening it is not permitted, with it the kernel looks
+  // for the driver.
+  DeviceCgroupRules: host(
+    { DeviceCgroupRules: ['c 200:7 rwm'] },
+    { probe: 'mknod /rare c 200 7; (: < /rare) 2>&1; echo end', sees: /No such (device|file)[^\n]*\nend/ },
+  ),
+  DeviceRequests: host(
+    { DeviceRequests: [{ Count: -1, Capabilities: [['gpu']] }] },
+    { refused: { status: 400, message: /^could not select device driver "" with capabilities: \[\[gpu\]\]$/ } },
+  ),
   KernelMemory: host({ KernelMemory: 32 * MIB }, { warns: /KernelMemory/ }),
   KernelMemoryTCP: host({ KernelMemoryTCP: 32 * MIB }, { warns: /KernelMemoryTCP/ }),
-  MemoryReservation: host({ MemoryReservation: 32 * MIB }, { probe: cgroup('memory/memory.soft_limit_in_bytes', 'memory.low'), sees: /^33554432$/m }),
-  MemorySwap: host({ Memory: 32 * MIB, MemorySwap: 48 * MIB }, { probe: cgroup('memory/memory.memsw.limit_in_bytes', 'memory.swap.max'), sees: /^50331648$|^16777216$/m, warns: /swap limit/ }),
-  MemorySwappiness: host({ MemorySwappiness: 30 }, { probe: 'cat /sys/fs/cgroup/memory/memory.swappiness', sees: /^30$/m, warns: /swappiness/ }),
-  OomKillDisable: host({ Memory: 32 * MIB, OomKillDisable: true }, { probe: 'cat /sys/fs/cgroup/memory/memory.oom_control', sees: /^oom_kill_disable 1$/m, warns: /OomKillDisable discarded/ }),
+  MemoryReservation: host(
+    { MemoryReservation: 32 * MIB },
+    { probe: cgroup('memory/memory.soft_limit_in_bytes', 'memory.low'), sees: /^33554432$/m },
+  ),
+  MemorySwap: host(
+    { Memory: 32 * MIB, MemorySwap: 48 * MIB },
+    {
+      probe: cgroup('memory/memory.memsw.limit_in_bytes', 'memory.swap.max'),
+      sees: /^50331648$|^16777216$/m,
+      warns: /swap limit/,
+    },
+  ),
+  MemorySwappiness: host(
+    { MemorySwappiness: 30 },
+    { probe: 'cat /sys/fs/cgroup/memory/memory.swappiness', sees: /^30$/m, warns: /swappiness/ },
+  ),
+  OomKillDisable: host(
+    { Memory: 32 * MIB, OomKillDisable: true },
+    {
+      probe: 'cat /sys/fs/cgroup/memory/memory.oom_control',
+      sees: /^oom_kill_disable 1$/m,
+      warns: /OomKillDisable discarded/,
+    },
+  ),
   PidsLimit: host({ PidsLimit: 77 }, { probe: cgroup('pids/pids.max', 'pids.max'), sees: /^77$/m }),
-  Ulimits: host({ Ulimits: [{ Name: 'nofile', Soft: 99, Hard: 100 }] }, { probe: 'ulimit -n; ulimit -Hn', sees: /^99\n100$/m }),
+  Ulimits: host(
+    { Ulimits: [{ Name: 'nofile', Soft: 99, Hard: 100 }] },
+    { probe: 'ulimit -n; ulimit -Hn', sees: /^99\n100$/m },
+  ),
   CpuCount: host({ CpuCount: 2 }, { warns: /CpuCount/ }),
   CpuPercent: host({ CpuPercent: 50 }, { warns: /CpuPercent/ }),
-  IOMaximumIOps: host({ IOMaximumIOps: 50 }, { refused: { status: 400, message: /invalid option: QoS maximum IOPs configuration is not supported on linux/ } }),
-  IOMaximumBandwidth: host({ IOMaximumBandwidth: 50 }, { refused: { status: 400, message: /invalid option: QoS maximum bandwidth configuration is not supported on linux/ } }),
-  Mounts: host({ Mounts: [{ Type: 'tmpfs', Target: '/scratch', TmpfsOptions: { SizeBytes: MIB } }] }, { probe: 'grep " /scratch " /proc/mounts', sees: /size=1024k/ }),
+  IOMaximumIOps: host(
+    { IOMaximumIOps: 50 },
+    { refused: { status: 400, message: /invalid option: QoS maximum IOPs configuration is not supported on linux/ } },
+  ),
+  IOMaximumBandwidth: host(
+    { IOMaximumBandwidth: 50 },
+    {
+      refused: {
+        status: 400,
+        message: /invalid option: QoS maximum bandwidth configuration is not supported on linux/,
+      },
+    },
+  ),
+  Mounts: host(
+    { Mounts: [{ Type: 'tmpfs', Target: '/scratch', TmpfsOptions: { SizeBytes: MIB } }] },
+    { probe: 'grep " /scratch " /proc/mounts', sees: /size=1024k/ },
+  ),
   MaskedPaths: host({ MaskedPaths: ['/proc/uptime'] }, { probe: 'cat /proc/uptime; echo read', sees: /^read\n$/ }),
-  ReadonlyPaths: host({ ReadonlyPaths: ['/proc/sys/kernel'] }, { probe: 'grep " /proc/sys" /proc/mounts', sees: /^proc \/proc\/sys\/kernel proc ro,[^\n]*\n$/ }),
+  ReadonlyPaths: host(
+    { ReadonlyPaths: ['/proc/sys/kernel'] },
+    { probe: 'grep " /proc/sys" /proc/mounts', sees: /^proc \/proc\/sys\/kernel proc ro,[^\n]*\n$/ },
+  ),
   Init: host({ Init: true }, { probe: 'cat /proc/1/comm', sees: /init|tini|catatonit/ }),
 };

@@ -1,4 +1,7 @@
-/** What of a HostConfig shows only between containers, at a second start, or on the host: binds' sources, donors, shared memory, limits. */
+/**
+ * What of a HostConfig shows only between containers, at a second start, or on the host: binds' sources, donors, shared
+ * memory, limits.
+ */
 import { execFileSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -20,7 +23,8 @@ afterAll(async () => {
 
 const docker = (...args: string[]) => engine.docker(...args).result;
 const sh = (script: string, ...options: string[]) => docker('run', '--rm', ...options, 'busybox', 'sh', '-c', script);
-const inspect = async (name: string, format: string): Promise<string> => (await docker('inspect', '-f', format, name)).stdout.trim();
+const inspect = async (name: string, format: string): Promise<string> =>
+  (await docker('inspect', '-f', format, name)).stdout.trim();
 const background = async (...options: string[]): Promise<string> => {
   const { stdout, stderr, exitCode } = await docker('run', '-d', ...options, 'busybox', 'sleep', '1000');
   expect({ stderr, exitCode }).toEqual({ stderr: '', exitCode: 0 });
@@ -30,7 +34,17 @@ const background = async (...options: string[]): Promise<string> => {
 describe('the source of a bind that does not exist', () => {
   test('is made by -v, at each start', async () => {
     const source = join(scratch, 'made/by/bind');
-    await docker('create', '--name', 'bound', '-v', `${source}:/data`, 'busybox', 'sh', '-c', 'ls /data; touch /data/x');
+    await docker(
+      'create',
+      '--name',
+      'bound',
+      '-v',
+      `${source}:/data`,
+      'busybox',
+      'sh',
+      '-c',
+      'ls /data; touch /data/x',
+    );
     expect(existsSync(source)).toBe(false);
     expect((await docker('start', '-a', 'bound')).exitCode).toBe(0);
     expect(statSync(source).mode & 0o777).toBe(0o755);
@@ -41,9 +55,17 @@ describe('the source of a bind that does not exist', () => {
 
   test('refuses a --mount at create', async () => {
     const source = join(scratch, 'nowhere');
-    const { exitCode, stderr } = await docker('create', '--mount', `type=bind,source=${source},target=/data`, 'busybox', 'true');
+    const { exitCode, stderr } = await docker(
+      'create',
+      '--mount',
+      `type=bind,source=${source},target=/data`,
+      'busybox',
+      'true',
+    );
     expect(exitCode).toBe(1);
-    expect(stderr).toBe(`Error response from daemon: invalid mount config for type "bind": bind source path does not exist: ${source}\n`);
+    expect(stderr).toBe(
+      `Error response from daemon: invalid mount config for type "bind": bind source path does not exist: ${source}\n`,
+    );
     expect(existsSync(source)).toBe(false);
   });
 
@@ -57,7 +79,13 @@ describe('the source of a bind that does not exist', () => {
 
   test('is made by a mount that asks for it', async () => {
     const source = join(scratch, 'made/by/mount');
-    const created = await engine.api('POST', '/containers/create', { Image: 'busybox', Cmd: ['true'], HostConfig: { Mounts: [{ Type: 'bind', Source: source, Target: '/data', BindOptions: { CreateMountpoint: true } }] } });
+    const created = await engine.api('POST', '/containers/create', {
+      Image: 'busybox',
+      Cmd: ['true'],
+      HostConfig: {
+        Mounts: [{ Type: 'bind', Source: source, Target: '/data', BindOptions: { CreateMountpoint: true } }],
+      },
+    });
     expect(created.status, created.text).toBe(201);
     expect((await engine.api('POST', `/containers/${(created.json as { Id: string }).Id}/start`)).status).toBe(204);
     expect(existsSync(source)).toBe(true);
@@ -74,10 +102,38 @@ describe('the source of a bind that does not exist', () => {
 describe('--volumes-from', () => {
   test('brings volumes and binds, and goes before an anonymous volume of the container’s own', async () => {
     writeFileSync(join(scratch, 'note'), 'bound');
-    await docker('run', '--name', 'donor', '-v', '/data', '-v', 'named:/named', '-v', `${join(scratch, 'note')}:/note:ro`, 'busybox', 'sh', '-c', 'echo given > /data/x; echo given > /named/x');
+    await docker(
+      'run',
+      '--name',
+      'donor',
+      '-v',
+      '/data',
+      '-v',
+      'named:/named',
+      '-v',
+      `${join(scratch, 'note')}:/note:ro`,
+      'busybox',
+      'sh',
+      '-c',
+      'echo given > /data/x; echo given > /named/x',
+    );
     const volume = await inspect('donor', '{{range .Mounts}}{{if eq .Destination "/data"}}{{.Name}}{{end}}{{end}}');
-    await docker('create', '--name', 'heir', '--volumes-from', 'donor', '-v', '/data', 'busybox', 'sh', '-c', 'cat /data/x /named/x /note; echo more >> /data/x; echo no > /note');
-    expect(await inspect('heir', '{{range .Mounts}}{{if eq .Destination "/data"}}{{.Name}}{{end}}{{end}}')).toBe(volume);
+    await docker(
+      'create',
+      '--name',
+      'heir',
+      '--volumes-from',
+      'donor',
+      '-v',
+      '/data',
+      'busybox',
+      'sh',
+      '-c',
+      'cat /data/x /named/x /note; echo more >> /data/x; echo no > /note',
+    );
+    expect(await inspect('heir', '{{range .Mounts}}{{if eq .Destination "/data"}}{{.Name}}{{end}}{{end}}')).toBe(
+      volume,
+    );
     const { stdout, stderr } = await docker('start', '-a', 'heir');
     expect(stdout).toBe('given\ngiven\nbound');
     expect(stderr).toContain('/note: Read-only file system');
@@ -97,17 +153,26 @@ describe('--volumes-from', () => {
     await docker('rm', '-v', 'second');
     expect((await docker('volume', 'inspect', volume)).exitCode).toBe(1);
     await docker('run', '--rm', '-v', '/data', 'busybox', 'true');
-    expect((await docker('volume', 'ls', '-q', '--filter', 'dangling=true')).stdout.split('\n').filter((name) => /^[0-9a-f]{64}$/.test(name))).toEqual([]);
+    expect(
+      (await docker('volume', 'ls', '-q', '--filter', 'dangling=true')).stdout
+        .split('\n')
+        .filter((name) => /^[0-9a-f]{64}$/.test(name)),
+    ).toEqual([]);
   });
 });
 
 describe('shared memory', () => {
-  const isMounted = (id: string): boolean => readFileSync('/proc/self/mountinfo', 'utf8').includes(join(engine.execRoot, 'c', id.slice(0, 16), 'shm'));
+  const isMounted = (id: string): boolean =>
+    readFileSync('/proc/self/mountinfo', 'utf8').includes(join(engine.execRoot, 'c', id.slice(0, 16), 'shm'));
 
   test('of a shareable container is there for another one, and goes with its owner', async () => {
     const id = await background('--ipc', 'shareable', '--shm-size', '2m', '--name', 'memory');
     await docker('exec', 'memory', 'sh', '-c', 'echo kept > /dev/shm/x');
-    const { stdout } = await sh('cat /dev/shm/x; grep " /dev/shm " /proc/mounts; readlink /proc/self/ns/ipc', '--ipc', 'container:memory');
+    const { stdout } = await sh(
+      'cat /dev/shm/x; grep " /dev/shm " /proc/mounts; readlink /proc/self/ns/ipc',
+      '--ipc',
+      'container:memory',
+    );
     expect(stdout).toMatch(/^kept\nshm .*size=2048k/);
     expect(stdout).toContain((await docker('exec', 'memory', 'readlink', '/proc/self/ns/ipc')).stdout);
     expect(isMounted(id)).toBe(true);
@@ -123,22 +188,49 @@ describe('shared memory', () => {
     const id = await background('--ipc', 'private');
     const { exitCode, stderr } = await sh('true', '--ipc', `container:${id}`);
     expect(exitCode).toBe(125);
-    expect(stderr).toContain(`failed to join IPC namespace: container ${id}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)`);
+    expect(stderr).toContain(
+      `failed to join IPC namespace: container ${id}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)`,
+    );
   });
 
   test('of one that does not run is not, nor are its processes', async () => {
     const id = (await docker('create', '--ipc', 'shareable', 'busybox', 'true')).stdout.trim();
-    expect((await sh('true', '--ipc', `container:${id}`)).stderr).toContain(`failed to join IPC namespace: container ${id} is not running`);
-    expect((await sh('true', '--pid', `container:${id}`)).stderr).toContain(`failed to join PID namespace: container ${id} is not running`);
+    expect((await sh('true', '--ipc', `container:${id}`)).stderr).toContain(
+      `failed to join IPC namespace: container ${id} is not running`,
+    );
+    expect((await sh('true', '--pid', `container:${id}`)).stderr).toContain(
+      `failed to join PID namespace: container ${id} is not running`,
+    );
   });
 
   test('a restart by policy does not join whoever has the dead one’s pid by now', async () => {
     const donor = await background('--ipc', 'shareable');
-    const id = (await docker('run', '-d', '--restart', 'always', '--ipc', `container:${donor}`, 'busybox', 'sh', '-c', 'sleep 2; exit 1')).stdout.trim();
+    const id = (
+      await docker(
+        'run',
+        '-d',
+        '--restart',
+        'always',
+        '--ipc',
+        `container:${donor}`,
+        'busybox',
+        'sh',
+        '-c',
+        'sleep 2; exit 1',
+      )
+    ).stdout.trim();
     const pid = Number((await docker('inspect', '-f', '{{.State.Pid}}', donor)).stdout);
-    expect(JSON.parse(readFileSync(join(engine.root, 'data/containers', id, 'spec.json'), 'utf8'))).toMatchObject({ donors: [{ pid, startTime: expect.stringMatching(/^\d+$/) }] });
+    expect(JSON.parse(readFileSync(join(engine.root, 'data/containers', id, 'spec.json'), 'utf8'))).toMatchObject({
+      donors: [{ pid, startTime: expect.stringMatching(/^\d+$/) }],
+    });
     await docker('kill', donor);
-    await until(async () => (await docker('inspect', '-f', '{{.State.Status}} {{.State.Error}}', id)).stdout.startsWith('exited failed to join namespaces: the container that they are of is not running'), 20_000);
+    await until(
+      async () =>
+        (await docker('inspect', '-f', '{{.State.Status}} {{.State.Error}}', id)).stdout.startsWith(
+          'exited failed to join namespaces: the container that they are of is not running',
+        ),
+      20_000,
+    );
     await docker('rm', '-f', id, donor);
   });
 });
@@ -148,7 +240,13 @@ test('--link on a network of one’s own is an alias that nobody else has', asyn
   try {
     const id = await background('--name', 'net-db', '--network', 'linked-net');
     const address = await inspect(id, '{{(index .NetworkSettings.Networks "linked-net").IPAddress}}');
-    const linking = await sh('cat /etc/hosts; env; ping -c 1 -W 3 database >/dev/null && echo reached', '--network', 'linked-net', '--link', 'net-db:database');
+    const linking = await sh(
+      'cat /etc/hosts; env; ping -c 1 -W 3 database >/dev/null && echo reached',
+      '--network',
+      'linked-net',
+      '--link',
+      'net-db:database',
+    );
     expect(linking).toMatchObject({ stderr: '', exitCode: 0 });
     expect(linking.stdout).toContain(`${address}\tdatabase\n`);
     expect(linking.stdout).not.toContain('DATABASE_NAME');
@@ -162,16 +260,45 @@ test('--link on a network of one’s own is an alias that nobody else has', asyn
 
 describe('--link on the default bridge', () => {
   test('brings names and environment of the linked container', async () => {
-    const id = await background('--name', 'linked-db', '--hostname', 'dbhost', '--expose', '5432', '--expose', '5433', '--expose', '53/udp', '-e', 'SECRET=open');
+    const id = await background(
+      '--name',
+      'linked-db',
+      '--hostname',
+      'dbhost',
+      '--expose',
+      '5432',
+      '--expose',
+      '5433',
+      '--expose',
+      '53/udp',
+      '-e',
+      'SECRET=open',
+    );
     const address = await inspect(id, '{{.NetworkSettings.IPAddress}}');
-    const { stdout, stderr, exitCode } = await sh('cat /etc/hosts; env', '--name', 'linking', '--link', 'linked-db:the-db');
+    const { stdout, stderr, exitCode } = await sh(
+      'cat /etc/hosts; env',
+      '--name',
+      'linking',
+      '--link',
+      'linked-db:the-db',
+    );
     expect({ stderr, exitCode }).toEqual({ stderr: '', exitCode: 0 });
     expect(stdout).toContain(`${address}\tthe-db dbhost linked-db\n`);
-    expect(stdout.split('\n')).toEqual(expect.arrayContaining([
-      `THE_DB_PORT=tcp://${address}:5432`, `THE_DB_PORT_5433_TCP_ADDR=${address}`, 'THE_DB_PORT_5432_TCP_PORT=5432', 'THE_DB_PORT_53_UDP_PROTO=udp',
-      `THE_DB_PORT_5432_TCP_START=tcp://${address}:5432`, 'THE_DB_PORT_5432_TCP_PORT_END=5433', 'THE_DB_NAME=/linking/the-db', 'THE_DB_ENV_SECRET=open',
-    ]));
-    expect((await sh('ping -c 1 -W 3 linked-db >/dev/null && echo reached', '--link', 'linked-db')).stdout).toBe('reached\n');
+    expect(stdout.split('\n')).toEqual(
+      expect.arrayContaining([
+        `THE_DB_PORT=tcp://${address}:5432`,
+        `THE_DB_PORT_5433_TCP_ADDR=${address}`,
+        'THE_DB_PORT_5432_TCP_PORT=5432',
+        'THE_DB_PORT_53_UDP_PROTO=udp',
+        `THE_DB_PORT_5432_TCP_START=tcp://${address}:5432`,
+        'THE_DB_PORT_5432_TCP_PORT_END=5433',
+        'THE_DB_NAME=/linking/the-db',
+        'THE_DB_ENV_SECRET=open',
+      ]),
+    );
+    expect((await sh('ping -c 1 -W 3 linked-db >/dev/null && echo reached', '--link', 'linked-db')).stdout).toBe(
+      'reached\n',
+    );
   });
 
   test('is shown by inspect, is in an exec, and refuses what does not run', async () => {
@@ -184,7 +311,9 @@ describe('--link on the default bridge', () => {
     expect(started.stderr).toContain('Cannot link to a non running container: /linked-a AS /linked-b/one');
     await docker('start', 'linked-a');
     expect((await docker('start', 'linked-b')).exitCode).toBe(0);
-    expect((await docker('create', '--link', 'nobody', 'busybox', 'true')).stderr).toContain('could not get container for nobody: No such container: nobody');
+    expect((await docker('create', '--link', 'nobody', 'busybox', 'true')).stderr).toContain(
+      'could not get container for nobody: No such container: nobody',
+    );
   });
 });
 
@@ -196,7 +325,11 @@ describe('limits at the end of 64 bits', () => {
   });
 
   test('the most memory that can be asked for', async () => {
-    const created = await engine.api('POST', '/containers/create', '{"Image":"busybox","Cmd":["echo","runs"],"HostConfig":{"Memory":9223372036854775807,"MemorySwap":-1,"MemoryReservation":9007199254740993}}');
+    const created = await engine.api(
+      'POST',
+      '/containers/create',
+      '{"Image":"busybox","Cmd":["echo","runs"],"HostConfig":{"Memory":9223372036854775807,"MemorySwap":-1,"MemoryReservation":9007199254740993}}',
+    );
     expect(created.status, created.text).toBe(201);
     const { Id } = created.json as { Id: string };
     expect(await docker('start', '-a', Id)).toEqual({ stdout: 'runs\n', stderr: '', exitCode: 0 });
@@ -204,8 +337,16 @@ describe('limits at the end of 64 bits', () => {
 
   test('swap without limit again, by update', async () => {
     const id = await background('--memory', '32m', '--memory-swap', '64m');
-    const swap = (): string => execFileSync('sh', ['-c', `find /sys/fs/cgroup/ -path '*${id}*' \\( -name memory.memsw.limit_in_bytes -o -name memory.swap.max \\) -exec cat {} +`], { encoding: 'utf8' }).trim();
-    if (swap() === '') return expect((await docker('info', '-f', '{{.SwapLimit}}')).stdout.trim()).toBe('false');
+    const swap = (): string =>
+      execFileSync(
+        'sh',
+        [
+          '-c',
+          `find /sys/fs/cgroup/ -path '*${id}*' \\( -name memory.memsw.limit_in_bytes -o -name memory.swap.max \\) -exec cat {} +`,
+        ],
+        { encoding: 'utf8' },
+      ).trim();
+    if (swap() === '') return void expect((await docker('info', '-f', '{{.SwapLimit}}')).stdout.trim()).toBe('false');
     expect(['67108864', '33554432']).toContain(swap());
     const { exitCode, stderr } = await docker('update', '--memory-swap', '-1', id);
     expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });

@@ -11,10 +11,18 @@ export interface Answer {
 }
 
 /** One request, one connection. A body that is neither string nor Buffer is sent as JSON. */
-export const request = (socketPath: string, method: string, path: string, body?: unknown, headers: Record<string, string> = {}): Promise<Answer> =>
-  exchange(socketPath, method, path, body, headers, () => undefined);
+export const request = (
+  socketPath: string,
+  method: string,
+  path: string,
+  body?: unknown,
+  headers: Record<string, string> = {},
+): Promise<Answer> => exchange(socketPath, method, path, body, headers, () => undefined);
 
-/** The same, for an answer that comes late: resolves when its head is there (a `/wait` is registered then), with the promise of the rest. */
+/**
+ * The same, for an answer that comes late: resolves when its head is there (a `/wait` is registered then), with the
+ * promise of the rest.
+ */
 export function opened(socketPath: string, method: string, path: string): Promise<{ answer: Promise<Answer> }> {
   return new Promise((resolve, reject) => {
     const answer = exchange(socketPath, method, path, undefined, {}, () => resolve({ answer }));
@@ -22,21 +30,42 @@ export function opened(socketPath: string, method: string, path: string): Promis
   });
 }
 
-function exchange(socketPath: string, method: string, path: string, body: unknown, headers: Record<string, string>, onHead: () => void): Promise<Answer> {
-  const payload = body === undefined ? undefined : typeof body === 'string' || Buffer.isBuffer(body) ? body : JSON.stringify(body);
+function exchange(
+  socketPath: string,
+  method: string,
+  path: string,
+  body: unknown,
+  headers: Record<string, string>,
+  onHead: () => void,
+): Promise<Answer> {
+  const payload =
+    body === undefined ? undefined : typeof body === 'string' || Buffer.isBuffer(body) ? body : JSON.stringify(body);
   const type = payload !== undefined && !('Content-Type' in headers) ? { 'Content-Type': 'application/json' } : {};
   return new Promise((resolve, reject) => {
-    const sent = http.request({ socketPath, method, path, agent: false, headers: { ...type, ...(payload !== undefined ? { 'Content-Length': Buffer.byteLength(payload) } : {}), ...headers } }, (got) => {
-      onHead();
-      const chunks: Buffer[] = [];
-      got.on('data', (chunk: Buffer) => chunks.push(chunk));
-      got.on('error', reject);
-      got.on('end', () => {
-        const whole = Buffer.concat(chunks);
-        const text = whole.toString();
-        resolve({ status: got.statusCode ?? 0, headers: got.headers, body: whole, text, json: parsed(text) });
-      });
-    });
+    const sent = http.request(
+      {
+        socketPath,
+        method,
+        path,
+        agent: false,
+        headers: {
+          ...type,
+          ...(payload !== undefined ? { 'Content-Length': Buffer.byteLength(payload) } : {}),
+          ...headers,
+        },
+      },
+      (got) => {
+        onHead();
+        const chunks: Buffer[] = [];
+        got.on('data', (chunk: Buffer) => chunks.push(chunk));
+        got.on('error', reject);
+        got.on('end', () => {
+          const whole = Buffer.concat(chunks);
+          const text = whole.toString();
+          resolve({ status: got.statusCode ?? 0, headers: got.headers, body: whole, text, json: parsed(text) });
+        });
+      },
+    );
     sent.on('error', reject);
     sent.end(payload);
   });

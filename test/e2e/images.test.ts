@@ -29,7 +29,8 @@ afterAll(async () => {
 
 const docker = async (...args: string[]): Promise<string> => (await engine.dockerOutput(...args)).trim();
 const refusal = async (...args: string[]): Promise<string> => (await engine.dockerRefusal(...args)).trim();
-const inspect = async <T = Record<string, unknown>>(name: string): Promise<T> => (JSON.parse(await docker('inspect', name)) as T[])[0]!;
+const inspect = async <T = Record<string, unknown>>(name: string): Promise<T> =>
+  (JSON.parse(await docker('inspect', name)) as T[])[0]!;
 const idOf = async (name: string): Promise<string> => (await inspect<{ Id: string }>(name)).Id;
 const entries = (tar: string): string[] => execFileSync('tar', ['-tf', tar], { encoding: 'utf8' }).trim().split('\n');
 const fromTar = (tar: string, name: string): Buffer => execFileSync('tar', ['-xOf', tar, name], { maxBuffer: 1 << 28 });
@@ -47,15 +48,43 @@ async function made(name: string, text: string, ...args: string[]): Promise<stri
 
 /** Image events since then, as action and name. */
 async function events(since: string): Promise<string[]> {
-  const text = await docker('events', '--since', since, '--until', new Date().toISOString(), '--filter', 'type=image', '--format', '{{.Action}} {{with .Actor.Attributes.name}}{{.}}{{end}}');
+  const text = await docker(
+    'events',
+    '--since',
+    since,
+    '--until',
+    new Date().toISOString(),
+    '--filter',
+    'type=image',
+    '--format',
+    '{{.Action}} {{with .Actor.Attributes.name}}{{.}}{{end}}',
+  );
   return text.split('\n').filter((line) => line !== '');
 }
 
 describe('what a container changed', () => {
   test('is told by diff, and the places of our own mounts are not in it', async () => {
     const c = fresh();
-    await docker('run', '--name', c, 'busybox', 'sh', '-c', 'echo x > /etc/new; rm /etc/group; mkdir -p /a/b; chmod 700 /tmp; rm -rf /var/spool; mkdir /var/spool; touch /home/z; rm /home/z');
-    expect((await docker('diff', c)).split('\n')).toEqual(['A /a', 'A /a/b', 'C /etc', 'D /etc/group', 'A /etc/new', 'C /tmp', 'C /var', 'C /var/spool', 'D /var/spool/mail']);
+    await docker(
+      'run',
+      '--name',
+      c,
+      'busybox',
+      'sh',
+      '-c',
+      'echo x > /etc/new; rm /etc/group; mkdir -p /a/b; chmod 700 /tmp; rm -rf /var/spool; mkdir /var/spool; touch /home/z; rm /home/z',
+    );
+    expect((await docker('diff', c)).split('\n')).toEqual([
+      'A /a',
+      'A /a/b',
+      'C /etc',
+      'D /etc/group',
+      'A /etc/new',
+      'C /tmp',
+      'C /var',
+      'C /var/spool',
+      'D /var/spool/mail',
+    ]);
     await docker('rm', c);
   });
 
@@ -68,12 +97,25 @@ describe('what a container changed', () => {
 
   test('is seen while it runs, and hostile links in it lead nowhere', async () => {
     const c = fresh();
-    await docker('run', '-d', '--name', c, 'busybox', 'sh', '-c', 'while :; do rm -rf /d; ln -s / /d; rm /d; mkdir -p /d/etc; done');
+    await docker(
+      'run',
+      '-d',
+      '--name',
+      c,
+      'busybox',
+      'sh',
+      '-c',
+      'while :; do rm -rf /d; ln -s / /d; rm /d; mkdir -p /d/etc; done',
+    );
     try {
       for (let i = 0; i < 5; i++) {
         const lines = (await docker('diff', c)).split('\n');
         expect(lines.filter((line) => !/^A \/d(\/etc)?$/.test(line) && line !== '')).toEqual([]);
-        const names = execFileSync('tar', ['-tf', '-'], { input: (await engine.api('GET', `/containers/${c}/export`)).body, encoding: 'utf8', maxBuffer: 1 << 28 }).split('\n');
+        const names = execFileSync('tar', ['-tf', '-'], {
+          input: (await engine.api('GET', `/containers/${c}/export`)).body,
+          encoding: 'utf8',
+          maxBuffer: 1 << 28,
+        }).split('\n');
         expect(names.filter((name) => name.startsWith('d/') && !/^d\/(etc\/)?$/.test(name))).toEqual([]);
       }
     } finally {
@@ -85,14 +127,27 @@ describe('what a container changed', () => {
 describe('export', () => {
   test('has all files, of a container that runs and of one that does not, without its volumes', async () => {
     const c = fresh();
-    await docker('run', '-d', '--name', c, '-v', '/data', 'busybox', 'sh', '-c', 'echo v > /data/in-volume; echo x > /here; sleep 1000');
+    await docker(
+      'run',
+      '-d',
+      '--name',
+      c,
+      '-v',
+      '/data',
+      'busybox',
+      'sh',
+      '-c',
+      'echo v > /data/in-volume; echo x > /here; sleep 1000',
+    );
     const list = async (): Promise<string[]> => {
       await docker('export', '-o', join(tmp, 'e.tar'), c);
       return entries(join(tmp, 'e.tar'));
     };
     await until(async () => (await docker('exec', c, 'ls', '/')).includes('here'));
     const running = await list();
-    expect(running).toEqual(expect.arrayContaining(['here', 'bin/busybox', 'data/', 'etc/hosts', '.dockerenv', 'dev/console']));
+    expect(running).toEqual(
+      expect.arrayContaining(['here', 'bin/busybox', 'data/', 'etc/hosts', '.dockerenv', 'dev/console']),
+    );
     expect(running).not.toContain('data/in-volume');
     expect(fromTar(join(tmp, 'e.tar'), 'here').toString()).toBe('x\n');
     expect(fromTar(join(tmp, 'e.tar'), 'etc/hosts').length).toBe(0);
@@ -106,21 +161,26 @@ describe('export', () => {
   test('ends with its client', async () => {
     const c = fresh();
     await docker('run', '--name', c, 'busybox', 'dd', 'if=/dev/zero', 'of=/big', 'bs=1M', 'count=100');
-    const packers = (): string[] => execFileSync('ps', ['-eo', 'stat,args'], { encoding: 'utf8' }).split('\n').filter((line) => line.includes('packer.cjs') && line.includes(engine.root) && !line.startsWith('Z'));
+    const packers = (): string[] =>
+      execFileSync('ps', ['-eo', 'stat,args'], { encoding: 'utf8' })
+        .split('\n')
+        .filter((line) => line.includes('packer.cjs') && line.includes(engine.root) && !line.startsWith('Z'));
     await new Promise<void>((resolve, reject) => {
-      const sent = get({ socketPath: engine.socket, path: `/containers/${c}/export` }, (answer) => answer.once('data', () => {
-        answer.pause();
-        setTimeout(() => {
-          try {
-            // It waits for the slow client.
-            expect(packers().length).toBe(1);
-            sent.destroy();
-            resolve();
-          } catch (error) {
-            reject(error as Error);
-          }
-        }, 300);
-      }));
+      const sent = get({ socketPath: engine.socket, path: `/containers/${c}/export` }, (answer) =>
+        answer.once('data', () => {
+          answer.pause();
+          setTimeout(() => {
+            try {
+              // It waits for the slow client.
+              expect(packers().length).toBe(1);
+              sent.destroy();
+              resolve();
+            } catch (error) {
+              reject(error);
+            }
+          }, 300);
+        }),
+      );
       sent.on('error', () => undefined);
     });
     await until(() => packers().length === 0);
@@ -132,16 +192,79 @@ describe('commit', () => {
   test('makes an image with its files, settings, author and comment', async () => {
     const c = fresh();
     const since = new Date().toISOString();
-    await docker('run', '--name', c, '-e', 'A=1', '--label', 'a=b', '-w', '/tmp', 'busybox', 'sh', '-c', 'echo new > /new; rm /etc/group');
-    const id = await docker('commit', '-a', 'Me <me@x>', '-m', 'a message', '-c', 'ENV B=2', '-c', 'CMD ["cat", "/new"]', '-c', 'EXPOSE 80', '-c', 'LABEL c=d', c, 'mine:1');
+    await docker(
+      'run',
+      '--name',
+      c,
+      '-e',
+      'A=1',
+      '--label',
+      'a=b',
+      '-w',
+      '/tmp',
+      'busybox',
+      'sh',
+      '-c',
+      'echo new > /new; rm /etc/group',
+    );
+    const id = await docker(
+      'commit',
+      '-a',
+      'Me <me@x>',
+      '-m',
+      'a message',
+      '-c',
+      'ENV B=2',
+      '-c',
+      'CMD ["cat", "/new"]',
+      '-c',
+      'EXPOSE 80',
+      '-c',
+      'LABEL c=d',
+      c,
+      'mine:1',
+    );
     expect(await docker('run', '--rm', 'mine:1')).toBe('new');
     expect(await refusal('run', '--rm', 'mine:1', 'cat', '/etc/group')).toMatch(/No such file/);
-    const image = await inspect<{ Id: string; Author: string; Config: Record<string, unknown>; Parent: string; RootFS: { Layers: string[] } }>('mine:1');
+    const image = await inspect<{
+      Id: string;
+      Author: string;
+      Config: Record<string, unknown>;
+      Parent: string;
+      RootFS: { Layers: string[] };
+    }>('mine:1');
     const base = await inspect<{ Id: string; RootFS: { Layers: string[] } }>('busybox');
-    expect(image).toMatchObject({ Id: id, Author: 'Me <me@x>', Parent: base.Id, Config: { Env: ['A=1', 'B=2'], Cmd: ['cat', '/new'], WorkingDir: '/tmp', ExposedPorts: { '80/tcp': {} }, Labels: { a: 'b', c: 'd' } } });
+    expect(image).toMatchObject({
+      Id: id,
+      Author: 'Me <me@x>',
+      Parent: base.Id,
+      Config: {
+        Env: ['A=1', 'B=2'],
+        Cmd: ['cat', '/new'],
+        WorkingDir: '/tmp',
+        ExposedPorts: { '80/tcp': {} },
+        Labels: { a: 'b', c: 'd' },
+      },
+    });
     expect(image.RootFS.Layers.slice(0, -1)).toEqual(base.RootFS.Layers);
-    expect((await docker('history', '--format', '{{.CreatedBy}}|{{.Comment}}|{{.Size}}', '--no-trunc', 'mine:1')).split('\n')[0]).toBe('sh -c echo new > /new; rm /etc/group|a message|4B');
-    expect(await docker('events', '--since', since, '--until', new Date().toISOString(), '--filter', 'event=commit', '--format', '{{.Actor.Attributes.imageRef}} {{.Actor.Attributes.imageID}} {{.Actor.Attributes.comment}}')).toBe(`mine:1 ${id} a message`);
+    expect(
+      (await docker('history', '--format', '{{.CreatedBy}}|{{.Comment}}|{{.Size}}', '--no-trunc', 'mine:1')).split(
+        '\n',
+      )[0],
+    ).toBe('sh -c echo new > /new; rm /etc/group|a message|4B');
+    expect(
+      await docker(
+        'events',
+        '--since',
+        since,
+        '--until',
+        new Date().toISOString(),
+        '--filter',
+        'event=commit',
+        '--format',
+        '{{.Actor.Attributes.imageRef}} {{.Actor.Attributes.imageID}} {{.Actor.Attributes.comment}}',
+      ),
+    ).toBe(`mine:1 ${id} a message`);
     await docker('rm', c);
     await docker('rmi', 'mine:1');
   });
@@ -149,14 +272,18 @@ describe('commit', () => {
   test('of nothing changed adds no layer; twice the same adds the same', async () => {
     const c = await docker('create', 'busybox', 'true');
     await docker('commit', c, 'empty');
-    expect((await inspect<{ RootFS: { Layers: string[] } }>('empty')).RootFS.Layers).toEqual((await inspect<{ RootFS: { Layers: string[] } }>('busybox')).RootFS.Layers);
+    expect((await inspect<{ RootFS: { Layers: string[] } }>('empty')).RootFS.Layers).toEqual(
+      (await inspect<{ RootFS: { Layers: string[] } }>('busybox')).RootFS.Layers,
+    );
     await docker('rm', c);
     const d = fresh();
     await docker('run', '--name', d, 'busybox', 'sh', '-c', 'for i in 5 3 1; do echo $i > /$i; done');
     await docker('commit', d, 'one');
     await docker('commit', '-m', 'other', d, 'two');
     expect(await idOf('one')).not.toBe(await idOf('two'));
-    expect((await inspect<{ RootFS: unknown }>('one')).RootFS).toEqual((await inspect<{ RootFS: unknown }>('two')).RootFS);
+    expect((await inspect<{ RootFS: unknown }>('one')).RootFS).toEqual(
+      (await inspect<{ RootFS: unknown }>('two')).RootFS,
+    );
     await docker('rm', d);
     await docker('rmi', 'empty', 'one', 'two');
   });
@@ -167,7 +294,19 @@ describe('commit', () => {
     const told = async (...args: string[]): Promise<string> => {
       const since = new Date().toISOString();
       await docker('commit', ...args, c, 'paused');
-      return (await docker('events', '--since', since, '--until', new Date().toISOString(), '--filter', `container=${c}`, '--format', '{{.Action}}')).replaceAll('\n', ' ');
+      return (
+        await docker(
+          'events',
+          '--since',
+          since,
+          '--until',
+          new Date().toISOString(),
+          '--filter',
+          `container=${c}`,
+          '--format',
+          '{{.Action}}',
+        )
+      ).replaceAll('\n', ' ');
     };
     expect(await told()).toBe('pause commit unpause');
     expect(await told('--pause=false')).toBe('commit');
@@ -176,11 +315,13 @@ describe('commit', () => {
     await docker('rmi', 'paused');
   });
 
-  test("refuses what Docker refuses, in its words", async () => {
+  test('refuses what Docker refuses, in its words', async () => {
     const c = await docker('create', 'busybox', 'true');
     expect(await refusal('commit', 'nobody', 'x')).toBe('Error response from daemon: No such container: nobody');
     expect((await engine.api('POST', `/commit?container=${c}&repo=AA`)).status).toBe(400);
-    expect((await engine.api('POST', `/commit?container=${c}&changes=RUN%20x`)).text).toMatch(/is not a valid change command/);
+    expect((await engine.api('POST', `/commit?container=${c}&changes=RUN%20x`)).text).toMatch(
+      /is not a valid change command/,
+    );
     await docker('rm', c);
   });
 });
@@ -194,10 +335,22 @@ describe('save and load', () => {
     const names = entries(file);
     expect(names.slice(0, 2)).toEqual(['blobs/', 'blobs/sha256/']);
     expect(names.slice(-4)).toEqual(['index.json', 'manifest.json', 'oci-layout', 'repositories']);
-    for (const name of names.filter((each) => /^blobs\/sha256\/./.test(each))) expect(sha256(fromTar(file, name))).toBe(name.slice('blobs/sha256/'.length));
-    const manifest = JSON.parse(fromTar(file, 'manifest.json').toString()) as { Config: string; RepoTags: string[]; Layers: string[] }[];
-    expect(manifest.map(({ Config, RepoTags }) => [Config, RepoTags])).toEqual([[`blobs/${a.replace(':', '/')}`, ['sa:1', 'sa:2']], [`blobs/${b.replace(':', '/')}`, ['sb:1']]]);
-    expect((JSON.parse(fromTar(file, 'index.json').toString()) as { manifests: { annotations: Record<string, string> }[] }).manifests.map(({ annotations }) => annotations['io.containerd.image.name'])).toEqual(['docker.io/library/sa:1', 'docker.io/library/sa:2', 'docker.io/library/sb:1']);
+    for (const name of names.filter((each) => /^blobs\/sha256\/./.test(each)))
+      expect(sha256(fromTar(file, name))).toBe(name.slice('blobs/sha256/'.length));
+    const manifest = JSON.parse(fromTar(file, 'manifest.json').toString()) as {
+      Config: string;
+      RepoTags: string[];
+      Layers: string[];
+    }[];
+    expect(manifest.map(({ Config, RepoTags }) => [Config, RepoTags])).toEqual([
+      [`blobs/${a.replace(':', '/')}`, ['sa:1', 'sa:2']],
+      [`blobs/${b.replace(':', '/')}`, ['sb:1']],
+    ]);
+    expect(
+      (
+        JSON.parse(fromTar(file, 'index.json').toString()) as { manifests: { annotations: Record<string, string> }[] }
+      ).manifests.map(({ annotations }) => annotations['io.containerd.image.name']),
+    ).toEqual(['docker.io/library/sa:1', 'docker.io/library/sa:2', 'docker.io/library/sb:1']);
     expect(JSON.parse(fromTar(file, 'oci-layout').toString())).toEqual({ imageLayoutVersion: '1.0.0' });
     expect(Object.keys(JSON.parse(fromTar(file, 'repositories').toString()) as object)).toEqual(['sa', 'sb']);
 
@@ -222,11 +375,30 @@ describe('save and load', () => {
   test('an old archive with compressed layers', async () => {
     const rootfs = archive(['hello', 'world']);
     const diffId = `sha256:${sha256(rootfs)}`;
-    const config = Buffer.from(JSON.stringify({ architecture: 'amd64', os: 'linux', config: {}, rootfs: { type: 'layers', diff_ids: [diffId, diffId] } }));
+    const config = Buffer.from(
+      JSON.stringify({
+        architecture: 'amd64',
+        os: 'linux',
+        config: {},
+        rootfs: { type: 'layers', diff_ids: [diffId, diffId] },
+      }),
+    );
     const item = (name: string, body: Buffer): Item => ({ entry: newEntry('file', name, { size: body.length }), body });
     const zstd = execFileSync('zstd', ['-qc'], { input: rootfs });
     for (const layer of [gzipSync(rootfs), zstd, execFileSync('xz', ['-c'], { input: rootfs })]) {
-      writeFileSync(join(tmp, 'old.tar'), archive(item('c.json', config), item('l/layer.tar', layer), item('manifest.json', Buffer.from(JSON.stringify([{ Config: 'c.json', RepoTags: ['old:1'], Layers: ['l/layer.tar', 'l/layer.tar'] }])))));
+      writeFileSync(
+        join(tmp, 'old.tar'),
+        archive(
+          item('c.json', config),
+          item('l/layer.tar', layer),
+          item(
+            'manifest.json',
+            Buffer.from(
+              JSON.stringify([{ Config: 'c.json', RepoTags: ['old:1'], Layers: ['l/layer.tar', 'l/layer.tar'] }]),
+            ),
+          ),
+        ),
+      );
       expect(await docker('load', '-i', join(tmp, 'old.tar'))).toBe('Loaded image: old:1');
       expect(await idOf('old:1')).toBe(`sha256:${sha256(config)}`);
       await docker('rmi', 'old:1');
@@ -235,10 +407,31 @@ describe('save and load', () => {
 
   test('an image of 120 layers runs, is compared, archived and committed', async () => {
     const layers = Array.from({ length: 120 }, (_, i) => archive([`f${i}`, String(i)]));
-    const config = Buffer.from(JSON.stringify({ architecture: 'amd64', os: 'linux', config: {}, rootfs: { type: 'layers', diff_ids: [`sha256:${sha256(busyboxTar())}`, ...layers.map((layer) => `sha256:${sha256(layer)}`)] } }));
+    const config = Buffer.from(
+      JSON.stringify({
+        architecture: 'amd64',
+        os: 'linux',
+        config: {},
+        rootfs: {
+          type: 'layers',
+          diff_ids: [`sha256:${sha256(busyboxTar())}`, ...layers.map((layer) => `sha256:${sha256(layer)}`)],
+        },
+      }),
+    );
     const item = (name: string, body: Buffer): Item => ({ entry: newEntry('file', name, { size: body.length }), body });
     const names = layers.map((_, i) => `l${i}.tar`);
-    writeFileSync(join(tmp, 'many.tar'), archive(item('c.json', config), item('base.tar', busyboxTar()), ...layers.map((layer, i) => item(names[i]!, layer)), item('manifest.json', Buffer.from(JSON.stringify([{ Config: 'c.json', RepoTags: ['many:1'], Layers: ['base.tar', ...names] }])))));
+    writeFileSync(
+      join(tmp, 'many.tar'),
+      archive(
+        item('c.json', config),
+        item('base.tar', busyboxTar()),
+        ...layers.map((layer, i) => item(names[i]!, layer)),
+        item(
+          'manifest.json',
+          Buffer.from(JSON.stringify([{ Config: 'c.json', RepoTags: ['many:1'], Layers: ['base.tar', ...names] }])),
+        ),
+      ),
+    );
     await docker('load', '-i', join(tmp, 'many.tar'));
     const c = fresh();
     await docker('run', '--name', c, 'many:1', 'sh', '-c', 'cat /f0 /f119; rm /f7');
@@ -253,27 +446,45 @@ describe('save and load', () => {
   });
 
   test('what does not exist', async () => {
-    expect(await refusal('save', '-o', join(tmp, 'no.tar'), 'nosuch')).toBe('Error response from daemon: No such image: nosuch');
-    expect(await refusal('save', '-o', join(tmp, 'no.tar'), 'nosuch:1')).toBe('Error response from daemon: reference does not exist');
+    expect(await refusal('save', '-o', join(tmp, 'no.tar'), 'nosuch')).toBe(
+      'Error response from daemon: No such image: nosuch',
+    );
+    expect(await refusal('save', '-o', join(tmp, 'no.tar'), 'nosuch:1')).toBe(
+      'Error response from daemon: reference does not exist',
+    );
     expect((await engine.api('GET', '/images/nosuch:1/get')).status).toBe(404);
   });
 
   test('a broken archive is refused and leaves nothing', async () => {
     const rows = async (): Promise<string> => docker('images', '-aq');
     const before = await rows();
-    for (const bytes of [Buffer.from('no archive at all'.repeat(100)), archive(['x', 'y']), archive(['manifest.json', '[{"Config":"../../etc/passwd","RepoTags":[],"Layers":[]}]'])]) {
+    for (const bytes of [
+      Buffer.from('no archive at all'.repeat(100)),
+      archive(['x', 'y']),
+      archive(['manifest.json', '[{"Config":"../../etc/passwd","RepoTags":[],"Layers":[]}]']),
+    ]) {
       const answer = await engine.api('POST', '/images/load', bytes, { 'Content-Type': 'application/x-tar' });
       expect(answer.status).toBe(200);
       expect((answer.json as { error: string }).error).not.toBe('');
     }
     for (const [config, fault] of [
-      [{ config: { Labels: { a: 1 } } }, 'cannot unmarshal number into config.Labels.a of type string'], [{ config: { env: 'A=1' } }, 'cannot unmarshal string into config.Env of type list'],
-      [{ config: { Env: [['A=1']] } }, 'cannot unmarshal array into config.Env of type string'], [{ config: { Volumes: ['/x'] } }, 'cannot unmarshal array into config.Volumes of type map'],
-      [{ config: { Healthcheck: { Test: 'x' } } }, 'cannot unmarshal string into config.Healthcheck.Test of type list'], [{ config: 'x' }, 'cannot unmarshal string into config of type struct'],
-      [{ created: 'yesterday' }, 'cannot unmarshal string into created of type time'], [{ history: [1] }, 'cannot unmarshal number into history of type struct'], [{ architecture: {} }, 'cannot unmarshal object into architecture of type string'],
+      [{ config: { Labels: { a: 1 } } }, 'cannot unmarshal number into config.Labels.a of type string'],
+      [{ config: { env: 'A=1' } }, 'cannot unmarshal string into config.Env of type list'],
+      [{ config: { Env: [['A=1']] } }, 'cannot unmarshal array into config.Env of type string'],
+      [{ config: { Volumes: ['/x'] } }, 'cannot unmarshal array into config.Volumes of type map'],
+      [{ config: { Healthcheck: { Test: 'x' } } }, 'cannot unmarshal string into config.Healthcheck.Test of type list'],
+      [{ config: 'x' }, 'cannot unmarshal string into config of type struct'],
+      [{ created: 'yesterday' }, 'cannot unmarshal string into created of type time'],
+      [{ history: [1] }, 'cannot unmarshal number into history of type struct'],
+      [{ architecture: {} }, 'cannot unmarshal object into architecture of type string'],
     ] as const) {
-      const bytes = archive(['c.json', JSON.stringify({ os: 'linux', rootfs: { type: 'layers', diff_ids: [] }, ...config })], ['manifest.json', '[{"Config":"c.json","RepoTags":["odd:1"],"Layers":[]}]']);
-      expect((await engine.api('POST', '/images/load', bytes, { 'Content-Type': 'application/x-tar' })).json).toMatchObject({ error: `invalid image JSON: ${fault}` });
+      const bytes = archive(
+        ['c.json', JSON.stringify({ os: 'linux', rootfs: { type: 'layers', diff_ids: [] }, ...config })],
+        ['manifest.json', '[{"Config":"c.json","RepoTags":["odd:1"],"Layers":[]}]'],
+      );
+      expect(
+        (await engine.api('POST', '/images/load', bytes, { 'Content-Type': 'application/x-tar' })).json,
+      ).toMatchObject({ error: `invalid image JSON: ${fault}` });
     }
     expect(await rows()).toBe(before);
   });
@@ -288,39 +499,65 @@ describe('prune', () => {
     const c = await docker('create', 'p:2', 'true');
     expect(await docker('images', '-q', '--no-trunc', '--filter', 'dangling=true')).toBe(first);
     const since = new Date().toISOString();
-    expect(await docker('image', 'prune', '-f')).toMatch(new RegExp(`^Deleted Images:\ndeleted: ${first}\ndeleted: sha256:[0-9a-f]{64}\n\nTotal reclaimed space: 4B$`));
+    expect(await docker('image', 'prune', '-f')).toMatch(
+      new RegExp(`^Deleted Images:\ndeleted: ${first}\ndeleted: sha256:[0-9a-f]{64}\n\nTotal reclaimed space: 4B$`),
+    );
     expect(await events(since)).toEqual([`delete ${first}`, 'prune']);
     expect(await docker('image', 'prune', '-f')).toBe('Total reclaimed space: 0B');
     expect(await docker('image', 'prune', '-af', '--filter', 'label!=keep')).not.toContain('p:1');
     expect(await docker('image', 'prune', '-af', '--filter', 'until=24h')).toBe('Total reclaimed space: 0B');
     expect(await docker('image', 'prune', '-af', '--filter', 'label=keep=1')).toContain('untagged: p:1');
-    expect((await docker('images', '--format', '{{.Repository}}:{{.Tag}}', 'p'))).toBe('p:2');
-    expect((await engine.api('POST', '/images/prune?filters={"nonsense":["1"]}')).text).toBe(`{"message":"invalid filter 'nonsense'"}\n`);
+    expect(await docker('images', '--format', '{{.Repository}}:{{.Tag}}', 'p')).toBe('p:2');
+    expect((await engine.api('POST', '/images/prune?filters={"nonsense":["1"]}')).text).toBe(
+      `{"message":"invalid filter 'nonsense'"}\n`,
+    );
     await docker('rm', c);
     await docker('rmi', 'p:2');
     // The second prune took busybox.
-    await engine.api('POST', '/images/create?fromSrc=-&repo=busybox&tag=latest', readFileSync(join(tmp, 'bb.tar')), { 'Content-Type': 'application/x-tar' });
+    await engine.api('POST', '/images/create?fromSrc=-&repo=busybox&tag=latest', readFileSync(join(tmp, 'bb.tar')), {
+      'Content-Type': 'application/x-tar',
+    });
   });
-  beforeAll(async () => void (await docker('export', '-o', join(tmp, 'bb.tar'), await docker('create', 'busybox', 'true')), await docker('container', 'prune', '-f')));
+  beforeAll(
+    async () =>
+      void (
+        await docker('export', '-o', join(tmp, 'bb.tar'), await docker('create', 'busybox', 'true')),
+        await docker('container', 'prune', '-f')
+      ),
+  );
 });
 
 test('df counts each layer once, and answers for the kinds that are asked for', async () => {
   const ids = [await made('df:1', 'a'), await made('df:2', 'b')];
-  const usage = async (query = ''): Promise<Record<string, unknown>> => (await engine.api('GET', `/system/df${query}`)).json as Record<string, unknown>;
-  const whole = await usage() as { LayersSize: number; Images: { Id: string; Size: number; SharedSize: number }[] };
+  const usage = async (query = ''): Promise<Record<string, unknown>> =>
+    (await engine.api('GET', `/system/df${query}`)).json as Record<string, unknown>;
+  const whole = (await usage()) as { LayersSize: number; Images: { Id: string; Size: number; SharedSize: number }[] };
   const [one, two] = ids.map((id) => whole.Images.find(({ Id }) => Id === id)!);
   expect([one!.Size - one!.SharedSize, two!.Size - two!.SharedSize]).toEqual([2, 2]);
   const others = await usage('?type=image&type=build-cache');
-  expect(others).toEqual({ LayersSize: whole.LayersSize, Images: expect.any(Array) as unknown, Containers: null, Volumes: null, BuildCache: [] });
-  expect(await usage('?type=volume')).toMatchObject({ LayersSize: 0, Images: null, Volumes: expect.any(Array) as unknown });
-  expect((await engine.api('GET', '/system/df?type=nonsense')).text).toBe('{"message":"unknown object type: nonsense"}\n');
+  expect(others).toEqual({
+    LayersSize: whole.LayersSize,
+    Images: expect.any(Array) as unknown,
+    Containers: null,
+    Volumes: null,
+    BuildCache: [],
+  });
+  expect(await usage('?type=volume')).toMatchObject({
+    LayersSize: 0,
+    Images: null,
+    Volumes: expect.any(Array) as unknown,
+  });
+  expect((await engine.api('GET', '/system/df?type=nonsense')).text).toBe(
+    '{"message":"unknown object type: nonsense"}\n',
+  );
   await docker('rmi', 'df:1', 'df:2');
   expect((await usage()).LayersSize).toBe(whole.LayersSize - 4);
 });
 
 test('a container takes the layers of its removed image along', async () => {
   await made('gone:1', 'layer');
-  const size = async (): Promise<number> => ((await engine.api('GET', '/system/df?type=image')).json as { LayersSize: number }).LayersSize;
+  const size = async (): Promise<number> =>
+    ((await engine.api('GET', '/system/df?type=image')).json as { LayersSize: number }).LayersSize;
   const before = await size();
   const c = await docker('create', 'gone:1', 'true');
   await docker('rmi', '-f', 'gone:1');
@@ -332,10 +569,14 @@ test('a container takes the layers of its removed image along', async () => {
 test('a name per image: retagging leaves the old one dangling, removal by Docker’s rules', async () => {
   const id = await made('r:1', 'here');
   await docker('tag', 'r:1', 'other:1');
-  expect(await refusal('rmi', id)).toBe(`Error response from daemon: conflict: unable to delete ${id.slice(7, 19)} (must be forced) - image is referenced in multiple repositories`);
+  expect(await refusal('rmi', id)).toBe(
+    `Error response from daemon: conflict: unable to delete ${id.slice(7, 19)} (must be forced) - image is referenced in multiple repositories`,
+  );
   expect(await docker('rmi', 'other:1')).toBe('Untagged: other:1');
   const c = await docker('create', 'r:1', 'true');
-  expect(await refusal('rmi', 'r:1')).toBe(`Error response from daemon: conflict: unable to remove repository reference "r:1" (must force) - container ${c.slice(0, 12)} is using its referenced image ${id.slice(7, 19)}`);
+  expect(await refusal('rmi', 'r:1')).toBe(
+    `Error response from daemon: conflict: unable to remove repository reference "r:1" (must force) - container ${c.slice(0, 12)} is using its referenced image ${id.slice(7, 19)}`,
+  );
   expect(await docker('rmi', '-f', 'r:1')).toMatch(/^Untagged: r:1/);
   // Its layers are there as long as it is.
   expect((await engine.docker('start', '-a', c).result).exitCode).toBe(0);
@@ -350,7 +591,15 @@ test('a commit of a pulled image, pushed and pulled again, is identical', async 
   await docker('rmi', base);
   await docker('pull', base);
   const c = fresh();
-  await docker('run', '--name', c, base, 'sh', '-c', 'echo x > /etc/made; rm -r /var/spool; mkdir /var/spool; rm /etc/group; ln /etc/made /etc/linked');
+  await docker(
+    'run',
+    '--name',
+    c,
+    base,
+    'sh',
+    '-c',
+    'echo x > /etc/made; rm -r /var/spool; mkdir /var/spool; rm /etc/group; ln /etc/made /etc/linked',
+  );
   const id = await docker('commit', c, mine);
   await docker('push', mine);
   const archived = async (): Promise<Buffer> => {
@@ -364,15 +613,26 @@ test('a commit of a pulled image, pushed and pulled again, is identical', async 
   await docker('pull', mine);
   expect(await idOf(mine)).toBe(id);
   expect((await archived()).equals(before)).toBe(true);
-  expect(await docker('run', '--rm', mine, 'sh', '-c', 'cat /etc/linked; test ! -e /etc/group && ls /var/spool')).toBe('x');
+  expect(await docker('run', '--rm', mine, 'sh', '-c', 'cat /etc/linked; test ! -e /etc/group && ls /var/spool')).toBe(
+    'x',
+  );
   await docker('rmi', mine, base);
 });
 
 describe('beside a dockerd of Debian', () => {
   let peer: Dockerd;
-  beforeAll(async () => { peer = await startDockerd(); });
-  afterAll(async () => { await peer[Symbol.asyncDispose](); });
-  const theirs = (...args: string[]): string => execFileSync('docker', args, { encoding: 'utf8', env: { ...process.env, DOCKER_HOST: `unix://${peer.socket}` }, stdio: ['ignore', 'pipe', 'pipe'] }).trim();
+  beforeAll(async () => {
+    peer = await startDockerd();
+  });
+  afterAll(async () => {
+    await peer[Symbol.asyncDispose]();
+  });
+  const theirs = (...args: string[]): string =>
+    execFileSync('docker', args, {
+      encoding: 'utf8',
+      env: { ...process.env, DOCKER_HOST: `unix://${peer.socket}` },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    }).trim();
 
   test('what is saved here is loaded there as the same image, and the reverse', async () => {
     const id = await made('pair:1', 'ours');
@@ -381,12 +641,23 @@ describe('beside a dockerd of Debian', () => {
     expect(theirs('images', '-q', '--no-trunc', 'pair:1')).toBe(id);
     expect(theirs('run', '--rm', '--network=none', 'pair:1', 'cat', '/ours')).toBe('ours');
 
-    theirs('run', '--name', 'there', '--network=none', 'pair:1', 'sh', '-c', 'echo theirs > /theirs; rm -r /var/spool; mkdir /var/spool; rm /ours');
+    theirs(
+      'run',
+      '--name',
+      'there',
+      '--network=none',
+      'pair:1',
+      'sh',
+      '-c',
+      'echo theirs > /theirs; rm -r /var/spool; mkdir /var/spool; rm /ours',
+    );
     const back = theirs('commit', '-m', 'there', 'there', 'pair:2');
     theirs('save', '-o', join(tmp, 'theirs.tar'), 'pair:2');
     expect(await docker('load', '-i', join(tmp, 'theirs.tar'))).toBe('Loaded image: pair:2');
     expect(await idOf('pair:2')).toBe(back);
-    expect(await docker('run', '--rm', 'pair:2', 'sh', '-c', 'cat /theirs; ls /var/spool; test ! -e /ours')).toBe('theirs');
+    expect(await docker('run', '--rm', 'pair:2', 'sh', '-c', 'cat /theirs; ls /var/spool; test ! -e /ours')).toBe(
+      'theirs',
+    );
     // Theirs again by us: the same blobs.
     await docker('save', '-o', join(tmp, 'again.tar'), 'pair:2');
     theirs('rm', 'there');
@@ -399,28 +670,56 @@ describe('beside a dockerd of Debian', () => {
   test('the same container has the same changes, files and sizes', async () => {
     await docker('save', '-o', join(tmp, 'bb-save.tar'), 'busybox');
     theirs('load', '-i', join(tmp, 'bb-save.tar'));
-    const work = 'echo x > /etc/new; rm /etc/group; mkdir -p /a/b; touch /a/b/c; chmod 700 /tmp; rm -rf /var/spool; mkdir /var/spool; echo y > /var/spool/y; ln /etc/passwd /etc/pw; ln -s x /l; chown 5:6 /home; rm -r /usr; echo > /usr';
-    const run = ['run', '--name', 'same', '--network=none', '-v', '/data', '--tmpfs', '/t', 'busybox', 'sh', '-c', work];
+    const work =
+      'echo x > /etc/new; rm /etc/group; mkdir -p /a/b; touch /a/b/c; chmod 700 /tmp; rm -rf /var/spool; mkdir /var/spool; echo y > /var/spool/y; ln /etc/passwd /etc/pw; ln -s x /l; chown 5:6 /home; rm -r /usr; echo > /usr';
+    const run = [
+      'run',
+      '--name',
+      'same',
+      '--network=none',
+      '-v',
+      '/data',
+      '--tmpfs',
+      '/t',
+      'busybox',
+      'sh',
+      '-c',
+      work,
+    ];
     await docker(...run);
     theirs(...run);
     const sorted = (text: string): string[] => text.split('\n').sort();
     expect(sorted(await docker('diff', 'same'))).toEqual(sorted(theirs('diff', 'same')));
     await docker('export', '-o', join(tmp, 'a.tar'), 'same');
     theirs('export', '-o', join(tmp, 'b.tar'), 'same');
-    const files = (tar: string): string[] => execFileSync('tar', ['--numeric-owner', '-tvf', tar], { encoding: 'utf8' }).split('\n').map((line) => line.replace(/ \d{4}-\d\d-\d\d \d\d:\d\d /, ' '));
+    const files = (tar: string): string[] =>
+      execFileSync('tar', ['--numeric-owner', '-tvf', tar], { encoding: 'utf8' })
+        .split('\n')
+        .map((line) => line.replace(/ \d{4}-\d\d-\d\d \d\d:\d\d /, ' '));
     expect(files(join(tmp, 'a.tar'))).toEqual(files(join(tmp, 'b.tar')));
     const sizes = async (socket: string): Promise<unknown> => {
-      const { SizeRw, SizeRootFs } = (await request(socket, 'GET', '/v1.41/containers/same/json?size=1')).json as { SizeRw: number; SizeRootFs: number };
+      const { SizeRw, SizeRootFs } = (await request(socket, 'GET', '/v1.41/containers/same/json?size=1')).json as {
+        SizeRw: number;
+        SizeRootFs: number;
+      };
       return { SizeRw, SizeRootFs };
     };
     expect(await sizes(engine.socket)).toEqual(await sizes(peer.socket));
     const table = '{{.Repository}} {{.Tag}} {{.ID}} {{.Size}}';
     expect(await docker('images', '--format', table, 'busybox')).toBe(theirs('images', '--format', table, 'busybox'));
     const usage = async (socket: string): Promise<unknown> => {
-      const { Images, Containers } = (await request(socket, 'GET', '/v1.41/system/df')).json as { Images: { RepoTags: string[] | null; Size: number; SharedSize: number; Containers: number }[]; Containers: { Names: string[]; SizeRw: number; SizeRootFs: number }[] };
+      const { Images, Containers } = (await request(socket, 'GET', '/v1.41/system/df')).json as {
+        Images: { RepoTags: string[] | null; Size: number; SharedSize: number; Containers: number }[];
+        Containers: { Names: string[]; SizeRw: number; SizeRootFs: number }[];
+      };
       return [
-        Images.filter(({ RepoTags }) => RepoTags?.some((name) => /^(busybox|same):/.test(name))).map(({ RepoTags, Size, SharedSize, Containers: users }) => ({ RepoTags, Size, SharedSize, users })).sort((a, b) => a.Size - b.Size),
-        Containers.filter(({ Names }) => Names.includes('/same')).map(({ SizeRw, SizeRootFs }) => ({ SizeRw, SizeRootFs })),
+        Images.filter(({ RepoTags }) => RepoTags?.some((name) => /^(busybox|same):/.test(name)))
+          .map(({ RepoTags, Size, SharedSize, Containers: users }) => ({ RepoTags, Size, SharedSize, users }))
+          .sort((a, b) => a.Size - b.Size),
+        Containers.filter(({ Names }) => Names.includes('/same')).map(({ SizeRw, SizeRootFs }) => ({
+          SizeRw,
+          SizeRootFs,
+        })),
       ];
     };
     await docker('commit', 'same', 'same:1');

@@ -1,4 +1,7 @@
-/** What networks keep apart: nothing gets from one to another, nothing out of an internal one; not by any protocol, family or address, nor by a forged one. */
+/**
+ * What networks keep apart: nothing gets from one to another, nothing out of an internal one; not by any protocol,
+ * family or address, nor by a forged one.
+ */
 import { execFile, execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { createSocket, type Socket } from 'node:dgram';
 import { promisify } from 'node:util';
@@ -6,8 +9,16 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { startEngine, type TestEngine } from './engine.ts';
 import { until } from './until.ts';
 
-interface Place { IPAddress: string; Gateway: string; GlobalIPv6Address: string; IPv6Gateway: string }
-interface Inspected { State: { Pid: number }; NetworkSettings: { Networks: Record<string, Place> } }
+interface Place {
+  IPAddress: string;
+  Gateway: string;
+  GlobalIPv6Address: string;
+  IPv6Gateway: string;
+}
+interface Inspected {
+  State: { Pid: number };
+  NetworkSettings: { Networks: Record<string, Place> };
+}
 
 const UNIT = process.pid % 250;
 const PORT = 18_500 + UNIT;
@@ -18,13 +29,22 @@ const LINK = `hfa${process.pid}`.slice(0, 15);
 
 let engine: TestEngine;
 const children: ChildProcess[] = [];
-const run = (...command: string[]): string => execFileSync(command[0]!, command.slice(1), { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+const run = (...command: string[]): string =>
+  execFileSync(command[0]!, command.slice(1), { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
 const done = async (...args: string[]): Promise<string> => engine.dockerOutput(...args).then((text) => text.trim());
-const inspect = async (name: string): Promise<Inspected> => (await engine.api('GET', `/containers/${name}/json`)).json as Inspected;
-const place = async (name: string, network: string): Promise<Place> => (await inspect(name)).NetworkSettings.Networks[network]!;
-const sleeper = (name: string, ...options: string[]): Promise<string> => done('run', '-d', '--name', name, ...options, 'busybox', 'sleep', '1000');
+const inspect = async (name: string): Promise<Inspected> =>
+  (await engine.api('GET', `/containers/${name}/json`)).json as Inspected;
+const place = async (name: string, network: string): Promise<Place> =>
+  (await inspect(name)).NetworkSettings.Networks[network]!;
+const sleeper = (name: string, ...options: string[]): Promise<string> =>
+  done('run', '-d', '--name', name, ...options, 'busybox', 'sleep', '1000');
 /** A command in a container's network, as its root could run it: the busybox at hand has no tools for datagrams. */
-const within = async (name: string): Promise<string[]> => ['nsenter', '-t', String((await inspect(name)).State.Pid), '-n'];
+const within = async (name: string): Promise<string[]> => [
+  'nsenter',
+  '-t',
+  String((await inspect(name)).State.Pid),
+  '-n',
+];
 
 /** Answers each connection and each datagram at port 80, by both families. */
 const SERVING = `
@@ -32,7 +52,12 @@ const SERVING = `
   const d = require('dgram');
   for (const type of ['udp4', 'udp6']) { const s = d.createSocket({ type, ipv6Only: type === 'udp6' }); s.on('message', (_, r) => s.send('udp', r.port, r.address)).bind(80); }
   console.log('ready');`;
-const serve = async (name: string): Promise<void> => ready(spawn('nsenter', [...(await within(name)).slice(1), process.execPath, '-e', SERVING], { stdio: ['ignore', 'pipe', 'inherit'] }));
+const serve = async (name: string): Promise<void> =>
+  ready(
+    spawn('nsenter', [...(await within(name)).slice(1), process.execPath, '-e', SERVING], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    }),
+  );
 
 /** Waits until it says something; it is ended after the test. */
 async function ready(child: ChildProcess): Promise<void> {
@@ -42,7 +67,9 @@ async function ready(child: ChildProcess): Promise<void> {
   await until(() => said !== '');
 }
 
-/** Which of these targets answer to somebody in the container's network: protocol, address, port. All are asked at once. */
+/**
+ * Which of these targets answer to somebody in the container's network: protocol, address, port. All are asked at once.
+ */
 type Target = [protocol: 'tcp' | 'udp', address: string, port: number];
 const ASKING = `
   const targets = JSON.parse(process.argv[1]), answered = [];
@@ -52,7 +79,9 @@ const ASKING = `
   });
   setTimeout(() => { console.log(JSON.stringify(answered)); process.exit(); }, 1500);`;
 async function answering(name: string, targets: Target[]): Promise<Target[]> {
-  const answered = JSON.parse(run(...(await within(name)), process.execPath, '-e', ASKING, JSON.stringify(targets))) as number[];
+  const answered = JSON.parse(
+    run(...(await within(name)), process.execPath, '-e', ASKING, JSON.stringify(targets)),
+  ) as number[];
   return targets.filter((_, i) => answered.includes(i));
 }
 
@@ -72,7 +101,8 @@ afterEach(async () => {
   const all = (await engine.api('GET', '/containers/json?all=1')).json as { Id: string }[];
   await Promise.all(all.map(({ Id }) => engine.api('DELETE', `/containers/${Id}?force=1&v=1`)));
   for (const { Name } of (await engine.api('GET', '/networks')).json as { Name: string }[]) {
-    if (!['bridge', 'host', 'none'].includes(Name)) expect((await engine.api('DELETE', `/networks/${Name}`)).status).toBe(204);
+    if (!['bridge', 'host', 'none'].includes(Name))
+      expect((await engine.api('DELETE', `/networks/${Name}`)).status).toBe(204);
   }
 });
 
@@ -85,14 +115,22 @@ test('a connection from another network fails: tcp and udp, IPv4 and IPv6, also 
   await sleeper('default');
   await serve('aa');
   const { IPAddress, GlobalIPv6Address } = await place('aa', 'n1');
-  const targets: Target[] = [IPAddress, GlobalIPv6Address].flatMap((address): Target[] => [['tcp', address, 80], ['udp', address, 80]]);
+  const targets: Target[] = [IPAddress, GlobalIPv6Address].flatMap((address): Target[] => [
+    ['tcp', address, 80],
+    ['udp', address, 80],
+  ]);
   expect(await answering('neighbour', targets)).toEqual(targets);
   expect(await answering('stranger', targets)).toEqual([]);
   // The default network has no IPv6: nor has it a way round by the gateway.
   expect(await answering('default', targets)).toEqual([]);
   // What is published is published: by the host's own address it is reached.
   const { Gateway } = await place('stranger', 'n2');
-  expect(await answering('stranger', [['tcp', Gateway, PORT], ['udp', Gateway, PORT]])).toHaveLength(2);
+  expect(
+    await answering('stranger', [
+      ['tcp', Gateway, PORT],
+      ['udp', Gateway, PORT],
+    ]),
+  ).toHaveLength(2);
 });
 
 describe('an internal network', () => {
@@ -104,16 +142,41 @@ describe('an internal network', () => {
     await sleeper('bb', '--network', 'open', '-p', `${PORT}:80`, '-p', `${PORT}:80/udp`);
     for (const name of ['aa', 'neighbour', 'bb']) await serve(name);
     const [inner, open] = [await place('neighbour', 'inner'), await place('bb', 'open')];
-    const gateways = ((await engine.api('GET', '/networks/inner')).json as { IPAM: { Config: { Gateway: string }[] } }).IPAM.Config.map(({ Gateway }) => Gateway);
+    const gateways = (
+      (await engine.api('GET', '/networks/inner')).json as { IPAM: { Config: { Gateway: string }[] } }
+    ).IPAM.Config.map(({ Gateway }) => Gateway);
     expect([inner.Gateway, inner.IPv6Gateway]).toEqual(['', '']);
     // As a container with CAP_NET_ADMIN could.
-    for (const gateway of gateways) run(...(await within('aa')), 'ip', 'route', 'add', 'default', 'via', gateway!);
-    await ready(spawn(process.execPath, ['-e', `require('net').createServer((s) => s.end('host')).listen(${PORT + 300}, '::', () => console.log('ready'))`], { stdio: ['ignore', 'pipe', 'inherit'] }));
-    const both = (address: string, port: number): Target[] => [['tcp', address, port], ['udp', address, port]];
+    for (const gateway of gateways) run(...(await within('aa')), 'ip', 'route', 'add', 'default', 'via', gateway);
+    await ready(
+      spawn(
+        process.execPath,
+        [
+          '-e',
+          `require('net').createServer((s) => s.end('host')).listen(${PORT + 300}, '::', () => console.log('ready'))`,
+        ],
+        { stdio: ['ignore', 'pipe', 'inherit'] },
+      ),
+    );
+    const both = (address: string, port: number): Target[] => [
+      ['tcp', address, port],
+      ['udp', address, port],
+    ];
     const neighbours = [inner.IPAddress, inner.GlobalIPv6Address].flatMap((address) => both(address, 80));
-    const elsewhere: Target[] = [...[open.IPAddress, open.GlobalIPv6Address].flatMap((address) => both(address, 80)), ...[OUTSIDE, OUTSIDE6, open.Gateway, open.IPv6Gateway].flatMap((address) => both(address, PORT)),
-      ...[OUTSIDE, OUTSIDE6].map((address): Target => ['tcp', address, PORT + 300])];
-    expect(await answering('bb', [['tcp', OUTSIDE, PORT], ['udp', OUTSIDE, PORT], ['tcp', OUTSIDE6, PORT], ['tcp', OUTSIDE, PORT + 300], ['tcp', OUTSIDE6, PORT + 300]])).toHaveLength(5);
+    const elsewhere: Target[] = [
+      ...[open.IPAddress, open.GlobalIPv6Address].flatMap((address) => both(address, 80)),
+      ...[OUTSIDE, OUTSIDE6, open.Gateway, open.IPv6Gateway].flatMap((address) => both(address, PORT)),
+      ...[OUTSIDE, OUTSIDE6].map((address): Target => ['tcp', address, PORT + 300]),
+    ];
+    expect(
+      await answering('bb', [
+        ['tcp', OUTSIDE, PORT],
+        ['udp', OUTSIDE, PORT],
+        ['tcp', OUTSIDE6, PORT],
+        ['tcp', OUTSIDE, PORT + 300],
+        ['tcp', OUTSIDE6, PORT + 300],
+      ]),
+    ).toHaveLength(5);
     expect(await answering('aa', [...neighbours, ...elsewhere])).toEqual(neighbours);
     expect(await answering('bb', neighbours)).toEqual([]);
   });
@@ -134,7 +197,10 @@ describe('names', () => {
   });
   afterEach(() => server.close());
 
-  /** Sends a question for a name, as it is: from whatever address. IP_HDRINCL, for which CAP_NET_RAW is enough; containers have it by default. */
+  /**
+   * Sends a question for a name, as it is: from whatever address. IP_HDRINCL, for which CAP_NET_RAW is enough;
+   * containers have it by default.
+   */
   const FORGING = `
 import socket, struct, sys
 source, target, name = sys.argv[1:]
@@ -155,7 +221,7 @@ s.sendto(head + udp, (target, 0))`;
   const ask = async (from: string, at: string, name: string): Promise<number | undefined> => {
     // The server that is asked in the end is in this process: it must not be held up.
     const [program, ...args] = [...(await within(from)), process.execPath, '-e', ASKING_NAME, at, name];
-    const { stdout } = await promisify(execFile)(program!, args);
+    const { stdout } = await promisify(execFile)(program, args);
     return stdout === '' ? undefined : Number(stdout);
   };
   const [FOUND, FAILED, UNKNOWN] = [0, 2, 3];
@@ -166,20 +232,32 @@ s.sendto(head + udp, (target, 0))`;
     await sleeper('aa', '--network', 'inner', '--dns', SERVER);
     await sleeper('bb', '--network', 'open', '--dns', SERVER);
     await sleeper('both', '--network', 'open', '--network', 'inner', '--dns', SERVER);
-    const [gateway, gateway6] = ((await engine.api('GET', '/networks/inner')).json as { IPAM: { Config: { Gateway: string }[] } }).IPAM.Config.map(({ Gateway }) => Gateway) as [string, string];
-    const [aa, bb, both] = [await place('aa', 'inner'), await place('bb', 'open'), await inspect('both').then((c) => c.NetworkSettings.Networks)];
+    const [gateway, gateway6] = (
+      (await engine.api('GET', '/networks/inner')).json as { IPAM: { Config: { Gateway: string }[] } }
+    ).IPAM.Config.map(({ Gateway }) => Gateway) as [string, string];
+    const [aa, bb, both] = [
+      await place('aa', 'inner'),
+      await place('bb', 'open'),
+      await inspect('both').then((c) => c.NetworkSettings.Networks),
+    ];
     expect(await ask('aa', gateway, 'both')).toBe(FOUND);
     expect(await ask('aa', gateway, 'ordinary.example')).toBe(FAILED);
     expect([await ask('aa', gateway6, 'both'), await ask('aa', gateway6, 'six.example')]).toEqual([FOUND, FAILED]);
-    const sources: Record<string, string> = { stranger: bb.IPAddress, neighbour: both['inner']!.IPAddress, double: both['open']!.IPAddress, nobody: aa.IPAddress.replace(/\d+$/, '250'), foreign: '203.0.113.9' };
+    const sources: Record<string, string> = {
+      stranger: bb.IPAddress,
+      neighbour: both.inner!.IPAddress,
+      double: both.open!.IPAddress,
+      nobody: aa.IPAddress.replace(/\d+$/, '250'),
+      foreign: '203.0.113.9',
+    };
     for (const [name, source] of Object.entries(sources)) {
       await forge('aa', source, gateway, `${name}.example`);
       run(...(await within('aa')), 'ip', 'route', 'replace', 'default', 'via', gateway);
       await forge('aa', source, bb.Gateway, `${name}2.example`);
     }
     // An address that nobody has is not even listened to, whichever servers the host has.
-    run(...(await within('aa')), 'ip', 'addr', 'add', `${sources['nobody']}/32`, 'dev', 'eth0');
-    run(...(await within('aa')), 'ip', 'route', 'replace', gateway, 'dev', 'eth0', 'src', sources['nobody']!);
+    run(...(await within('aa')), 'ip', 'addr', 'add', `${sources.nobody}/32`, 'dev', 'eth0');
+    run(...(await within('aa')), 'ip', 'route', 'replace', gateway, 'dev', 'eth0', 'src', sources.nobody!);
     expect(await ask('aa', gateway, 'unlisted.example')).toBe(undefined);
     const nobody6 = aa.GlobalIPv6Address.replace(/[^:]*$/, 'ff99');
     run(...(await within('aa')), 'ip', 'addr', 'add', `${nobody6}/128`, 'dev', 'eth0', 'nodad');

@@ -19,12 +19,32 @@ const done = async (...args: string[]): Promise<string> => {
   return stdout.trim();
 };
 const web = (name: string, ...options: string[]): Promise<string> =>
-  done('run', '-d', '--name', name, ...options, 'busybox', 'sh', '-c', `mkdir -p /w; echo ${name} > /w/index.html; for p in 80 81 82; do httpd -h /w -p $p; done; exec sleep 1000`);
-const served = async (url: string, by: string): Promise<void> => until(async () => (await engine.curl(url).catch(() => '')).trim() === by);
-const refused = async (url: string): Promise<boolean> => engine.curl(url).then(() => false, () => true);
-const state = async (name: string) => (await engine.api('GET', `/containers/${name}/json`)).json as {
-  State: { Status: string; Error: string; ExitCode: number }; NetworkSettings: { Ports: Record<string, { HostIp: string; HostPort: string }[] | null>; Networks: Record<string, { IPAddress: string; Gateway: string }> };
-};
+  done(
+    'run',
+    '-d',
+    '--name',
+    name,
+    ...options,
+    'busybox',
+    'sh',
+    '-c',
+    `mkdir -p /w; echo ${name} > /w/index.html; for p in 80 81 82; do httpd -h /w -p $p; done; exec sleep 1000`,
+  );
+const served = async (url: string, by: string): Promise<void> =>
+  until(async () => (await engine.curl(url).catch(() => '')).trim() === by);
+const refused = async (url: string): Promise<boolean> =>
+  engine.curl(url).then(
+    () => false,
+    () => true,
+  );
+const state = async (name: string) =>
+  (await engine.api('GET', `/containers/${name}/json`)).json as {
+    State: { Status: string; Error: string; ExitCode: number };
+    NetworkSettings: {
+      Ports: Record<string, { HostIp: string; HostPort: string }[] | null>;
+      Networks: Record<string, { IPAddress: string; Gateway: string }>;
+    };
+  };
 
 beforeAll(async () => {
   engine = await startEngine();
@@ -39,7 +59,12 @@ test('a range of host ports: the first that is free', async () => {
   const range = `${BASE}-${BASE + 2}:80`;
   for (const i of [0, 1, 2]) {
     await web(`w${i}`, '-p', range);
-    expect((await state(`w${i}`)).NetworkSettings.Ports).toEqual({ '80/tcp': [{ HostIp: '0.0.0.0', HostPort: String(BASE + i) }, { HostIp: '::', HostPort: String(BASE + i) }] });
+    expect((await state(`w${i}`)).NetworkSettings.Ports).toEqual({
+      '80/tcp': [
+        { HostIp: '0.0.0.0', HostPort: String(BASE + i) },
+        { HostIp: '::', HostPort: String(BASE + i) },
+      ],
+    });
   }
   const { exitCode, stderr } = await docker('run', '-d', '--name', 'w3', '-p', range, 'busybox', 'true');
   expect([exitCode, stderr]).toEqual([125, expect.stringContaining('all ports are allocated') as string]);
@@ -49,12 +74,14 @@ test('a range of host ports: the first that is free', async () => {
 test('a range to a range: one to one', async () => {
   await web('w0', '-p', `${BASE}-${BASE + 2}:80-82`);
   for (const i of [0, 1, 2]) await served(`http://127.0.0.1:${BASE + i}/`, 'w0');
-  expect((await done('port', 'w0')).split('\n').sort()).toEqual([0, 1, 2].flatMap((i) => [`${80 + i}/tcp -> 0.0.0.0:${BASE + i}`, `${80 + i}/tcp -> [::]:${BASE + i}`]).sort());
+  expect((await done('port', 'w0')).split('\n').sort()).toEqual(
+    [0, 1, 2].flatMap((i) => [`${80 + i}/tcp -> 0.0.0.0:${BASE + i}`, `${80 + i}/tcp -> [::]:${BASE + i}`]).sort(),
+  );
 });
 
 test('one host address: only there', async () => {
   await web('w0', '-p', `127.0.0.1:${BASE}:80`, '-p', `[::1]:${BASE + 1}:80`);
-  const { Gateway } = (await state('w0')).NetworkSettings.Networks['bridge']!;
+  const { Gateway } = (await state('w0')).NetworkSettings.Networks.bridge!;
   await served(`http://127.0.0.1:${BASE}/`, 'w0');
   await served(`http://[::1]:${BASE + 1}/`, 'w0');
   expect(await refused(`http://${Gateway}:${BASE}/`)).toBe(true);
@@ -69,11 +96,17 @@ test('the same port on two addresses is two', async () => {
   await served(`http://127.0.0.2:${BASE}/`, 'w2');
 });
 
-test.each([['udp4', '127.0.0.1'], ['udp6', '::1']] as const)('udp, %s', async (family, address) => {
+test.each([
+  ['udp4', '127.0.0.1'],
+  ['udp6', '::1'],
+] as const)('udp, %s', async (family, address) => {
   await done('run', '-d', '--name', 'echo', '-p', `${BASE}:7/udp`, 'busybox', 'sleep', '1000');
   // The busybox at hand has nothing that listens for datagrams: one from here, in the container's network.
-  const { State: { Pid } } = (await engine.api('GET', '/containers/echo/json')).json as { State: { Pid: number } };
-  const script = "const s = require('dgram').createSocket('udp4'); s.on('message', (m, r) => s.send(m, r.port, r.address)).bind(7)";
+  const {
+    State: { Pid },
+  } = (await engine.api('GET', '/containers/echo/json')).json as { State: { Pid: number } };
+  const script =
+    "const s = require('dgram').createSocket('udp4'); s.on('message', (m, r) => s.send(m, r.port, r.address)).bind(7)";
   const server = spawn('nsenter', ['-t', String(Pid), '-n', process.execPath, '-e', script], { stdio: 'ignore' });
   const client = createSocket(family);
   try {
@@ -109,10 +142,26 @@ describe('a port that is taken', () => {
     const links = (): string[] => linksOn(Options['com.docker.network.bridge.name']!);
     const before = links();
     expect(before).toHaveLength(1);
-    const { exitCode, stderr } = await docker('run', '-d', '--name', 'late', '-p', `${BASE}:80`, 'busybox', 'sleep', '100');
-    const words = new RegExp(`failed to set up container networking: driver failed programming external connectivity on endpoint late \\(([0-9a-f]{64})\\): Bind for 0\\.0\\.0\\.0:${BASE} failed: port is already allocated`);
+    const { exitCode, stderr } = await docker(
+      'run',
+      '-d',
+      '--name',
+      'late',
+      '-p',
+      `${BASE}:80`,
+      'busybox',
+      'sleep',
+      '100',
+    );
+    const words = new RegExp(
+      `failed to set up container networking: driver failed programming external connectivity on endpoint late \\(([0-9a-f]{64})\\): Bind for 0\\.0\\.0\\.0:${BASE} failed: port is already allocated`,
+    );
     expect([exitCode, stderr]).toEqual([125, expect.stringMatching(words) as string]);
-    expect((await state('late')).State).toMatchObject({ Status: 'created', ExitCode: 128, Error: expect.stringMatching(words) as string });
+    expect((await state('late')).State).toMatchObject({
+      Status: 'created',
+      ExitCode: 128,
+      Error: expect.stringMatching(words) as string,
+    });
     expect(links()).toEqual(before);
     expect(linkNames()).not.toContain(`vh${words.exec(stderr)![1]!.slice(0, 11)}`);
     expect(readdirSync(join(engine.execRoot, 'netns'))).toHaveLength(1);
@@ -123,24 +172,69 @@ describe('a port that is taken', () => {
   test('by another process: refused, in Docker’s words', async () => {
     const other = createServer().listen(BASE, '0.0.0.0');
     try {
-      const { exitCode, stderr } = await docker('run', '-d', '--name', 'late', '-p', `${BASE}:80`, 'busybox', 'sleep', '100');
-      expect([exitCode, stderr]).toEqual([125, expect.stringMatching(new RegExp(`failed to bind host port for 0\\.0\\.0\\.0:${BASE}:[0-9.]+:80/tcp: address already in use`)) as string]);
+      const { exitCode, stderr } = await docker(
+        'run',
+        '-d',
+        '--name',
+        'late',
+        '-p',
+        `${BASE}:80`,
+        'busybox',
+        'sleep',
+        '100',
+      );
+      expect([exitCode, stderr]).toEqual([
+        125,
+        expect.stringMatching(
+          new RegExp(`failed to bind host port for 0\\.0\\.0\\.0:${BASE}:[0-9.]+:80/tcp: address already in use`),
+        ) as string,
+      ]);
     } finally {
       await new Promise((resolve) => other.close(resolve));
     }
     await done('start', 'late');
   });
 
-  test.each([['tcp', '::', '[::]'], ['udp', '0.0.0.0', '0.0.0.0'], ['udp', '::', '[::]'], ['tcp', '127.0.0.1', '0.0.0.0']] as const)('by another process, %s on %s: refused, and nothing of it stays', async (protocol, address, told) => {
-    const other: { close(): unknown } = protocol === 'udp'
-      ? await new Promise<ReturnType<typeof createSocket>>((resolve) => { const socket = createSocket({ type: address === '::' ? 'udp6' : 'udp4', ipv6Only: address === '::' }); socket.bind(BASE, address, () => resolve(socket)); })
-      : await new Promise<ReturnType<typeof createServer>>((resolve) => { const server = createServer().listen({ port: BASE, host: address, ipv6Only: address === '::' }, () => resolve(server)); });
+  test.each([
+    ['tcp', '::', '[::]'],
+    ['udp', '0.0.0.0', '0.0.0.0'],
+    ['udp', '::', '[::]'],
+    ['tcp', '127.0.0.1', '0.0.0.0'],
+  ] as const)('by another process, %s on %s: refused, and nothing of it stays', async (protocol, address, told) => {
+    const other: { close(): unknown } =
+      protocol === 'udp'
+        ? await new Promise<ReturnType<typeof createSocket>>((resolve) => {
+            const socket = createSocket({ type: address === '::' ? 'udp6' : 'udp4', ipv6Only: address === '::' });
+            socket.bind(BASE, address, () => resolve(socket));
+          })
+        : await new Promise<ReturnType<typeof createServer>>((resolve) => {
+            const server = createServer().listen({ port: BASE, host: address, ipv6Only: address === '::' }, () =>
+              resolve(server),
+            );
+          });
     try {
       const { Options } = (await engine.api('GET', '/networks/bridge')).json as { Options: Record<string, string> };
-      const { exitCode, stderr } = await docker('run', '-d', '--name', 'late', '-p', `${BASE}:80/${protocol}`, 'busybox', 'sleep', '100');
-      expect([exitCode, stderr]).toEqual([125, expect.stringContaining(`failed to bind host port for ${told}:${BASE}:`) as string]);
+      const { exitCode, stderr } = await docker(
+        'run',
+        '-d',
+        '--name',
+        'late',
+        '-p',
+        `${BASE}:80/${protocol}`,
+        'busybox',
+        'sleep',
+        '100',
+      );
+      expect([exitCode, stderr]).toEqual([
+        125,
+        expect.stringContaining(`failed to bind host port for ${told}:${BASE}:`) as string,
+      ]);
       expect(stderr).toContain(`:80/${protocol}: address already in use`);
-      expect([(await state('late')).State.Status, (await state('late')).NetworkSettings.Networks['bridge']!.IPAddress, linksOn(Options['com.docker.network.bridge.name']!)]).toEqual(['created', '', []]);
+      expect([
+        (await state('late')).State.Status,
+        (await state('late')).NetworkSettings.Networks.bridge!.IPAddress,
+        linksOn(Options['com.docker.network.bridge.name']!),
+      ]).toEqual(['created', '', []]);
     } finally {
       other.close();
     }
@@ -151,7 +245,14 @@ describe('a port that is taken', () => {
     await web('w0', '-p', `${BASE}:80`);
     const listens = (): boolean => {
       try {
-        execFileSync(process.execPath, ['-e', `require('net').createServer().listen(${BASE},'0.0.0.0',()=>process.exit(0)).on('error',()=>process.exit(1))`], { stdio: 'ignore' });
+        execFileSync(
+          process.execPath,
+          [
+            '-e',
+            `require('net').createServer().listen(${BASE},'0.0.0.0',()=>process.exit(0)).on('error',()=>process.exit(1))`,
+          ],
+          { stdio: 'ignore' },
+        );
         return true;
       } catch {
         return false;
@@ -171,6 +272,8 @@ describe('a port that is taken', () => {
     await served(`http://127.0.0.1:${BASE}/`, 'w0');
     await served(`http://[::1]:${BASE}/`, 'w0');
     await engine.startAgain();
-    expect((await docker('run', '--rm', '-p', `${BASE}:80`, 'busybox', 'true')).stderr).toContain(`Bind for 0.0.0.0:${BASE} failed: port is already allocated`);
+    expect((await docker('run', '--rm', '-p', `${BASE}:80`, 'busybox', 'true')).stderr).toContain(
+      `Bind for 0.0.0.0:${BASE} failed: port is already allocated`,
+    );
   });
 });

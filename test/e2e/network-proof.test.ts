@@ -1,4 +1,7 @@
-/** Published ports over every way that leads to them, under conditions that break others: a firewall that forwards nothing, filtered bridges, a dockerd beside us. */
+/**
+ * Published ports over every way that leads to them, under conditions that break others: a firewall that forwards
+ * nothing, filtered bridges, a dockerd beside us.
+ */
 import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -16,7 +19,8 @@ const [DEFAULT, OWN, THEIRS] = [BASE, BASE + 1, BASE + 2];
 const FILTERED = '/proc/sys/net/bridge/bridge-nf-call-iptables';
 
 let engine: TestEngine;
-const sh = (command: string): string => execFileSync('sh', ['-c', command], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+const sh = (command: string): string =>
+  execFileSync('sh', ['-c', command], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
 const tried = (command: string): string => {
   try {
     return sh(command).trim();
@@ -30,24 +34,39 @@ const done = async (...args: string[]): Promise<string> => {
   expect(exitCode, `docker ${args.join(' ')}: ${stderr}`).toBe(0);
   return stdout.trim();
 };
-const serving = (text: string): string[] => ['busybox', 'sh', '-c', `mkdir -p /w; echo ${text} > /w/index.html; exec httpd -f -h /w -p 80`];
+const serving = (text: string): string[] => [
+  'busybox',
+  'sh',
+  '-c',
+  `mkdir -p /w; echo ${text} > /w/index.html; exec httpd -f -h /w -p 80`,
+];
 
 /** On the default network and on one of our own: which answers come by each way. */
 async function answers(): Promise<Record<string, string[]>> {
-  const from = (name: string, url: string): Promise<string> => engine.docker('exec', name, 'timeout', '5', 'wget', '-qO-', url).result.then(({ stdout }) => stdout.trim());
+  const from = (name: string, url: string): Promise<string> =>
+    engine.docker('exec', name, 'timeout', '5', 'wget', '-qO-', url).result.then(({ stdout }) => stdout.trim());
   const both = <T>(work: (port: number, name: string) => T): T[] => [work(DEFAULT, 'first'), work(OWN, 'second')];
   return {
     '127.0.0.1': both((port) => fetched(`http://127.0.0.1:${port}/`)),
     '[::1]': both((port) => fetched(`http://[::1]:${port}/`)),
     'another host': both((port) => fetched(`http://${HERE}:${port}/`, `ip netns exec ${FAR}`)),
-    'hairpin': await Promise.all(both((port, name) => from(name, `http://${HERE}:${port}/`))),
-    'the other network, by the host': await Promise.all(both((port, name) => from(name === 'first' ? 'second' : 'first', `http://${HERE}:${port}/`))),
+    hairpin: await Promise.all(both((port, name) => from(name, `http://${HERE}:${port}/`))),
+    'the other network, by the host': await Promise.all(
+      both((port, name) => from(name === 'first' ? 'second' : 'first', `http://${HERE}:${port}/`)),
+    ),
   };
 }
-const ALL = Object.fromEntries(['127.0.0.1', '[::1]', 'another host', 'hairpin', 'the other network, by the host'].map((way) => [way, ['first', 'second']]));
+const ALL = Object.fromEntries(
+  ['127.0.0.1', '[::1]', 'another host', 'hairpin', 'the other network, by the host'].map((way) => [
+    way,
+    ['first', 'second'],
+  ]),
+);
 const allAnswer = async (): Promise<void> => {
   let last: unknown;
-  await until(async () => JSON.stringify((last = await answers())) === JSON.stringify(ALL), 30_000).catch(() => expect(last).toEqual(ALL));
+  await until(async () => JSON.stringify((last = await answers())) === JSON.stringify(ALL), 30_000).catch(() =>
+    expect(last).toEqual(ALL),
+  );
 };
 
 beforeAll(async () => {
@@ -71,18 +90,36 @@ test('by 127.0.0.1, [::1], another host, hairpin, and from the other network', a
 
 test('out to another host, by IPv4 and IPv6, under the host’s address; from there nobody comes in', async () => {
   const [here, there] = [`2001:db8:${unit}::1`, `2001:db8:${unit}::2`];
-  sh(`ip addr add ${here}/64 dev ${FAR}h nodad && ip -n ${FAR} addr add ${there}/64 dev eth0 nodad && ip -n ${FAR} route add default via ${here}`);
+  sh(
+    `ip addr add ${here}/64 dev ${FAR}h nodad && ip -n ${FAR} addr add ${there}/64 dev eth0 nodad && ip -n ${FAR} route add default via ${here}`,
+  );
   // Tells each client under which address it came.
-  const server = spawn('nsenter', [`--net=/run/netns/${FAR}`, process.execPath, '-e', "require('net').createServer((s) => s.end(s.remoteAddress)).listen(80, '::', () => console.log('ready'))"], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const server = spawn(
+    'nsenter',
+    [
+      `--net=/run/netns/${FAR}`,
+      process.execPath,
+      '-e',
+      "require('net').createServer((s) => s.end(s.remoteAddress)).listen(80, '::', () => console.log('ready'))",
+    ],
+    { stdio: ['ignore', 'pipe', 'inherit'] },
+  );
   try {
     await new Promise((resolve) => server.stdout.once('data', resolve));
     await done('network', 'create', '--ipv6', 'six');
     await done('run', '-d', '--name', 'third', '--network', 'six', ...serving('third'));
-    const came = (name: string, address: string): Promise<string> => engine.docker('exec', name, 'sh', '-c', `timeout 5 nc -w 3 ${address} 80 </dev/null`).result.then(({ stdout }) => stdout.trim());
+    const came = (name: string, address: string): Promise<string> =>
+      engine
+        .docker('exec', name, 'sh', '-c', `timeout 5 nc -w 3 ${address} 80 </dev/null`)
+        .result.then(({ stdout }) => stdout.trim());
     await until(async () => (await came('third', THERE)) === `::ffff:${HERE}`);
     await until(async () => (await came('third', there)) === here);
     expect(await came('first', THERE)).toBe(`::ffff:${HERE}`);
-    const { six } = ((await engine.api('GET', '/containers/third/json')).json as { NetworkSettings: { Networks: { six: { IPAddress: string; GlobalIPv6Address: string } } } }).NetworkSettings.Networks;
+    const { six } = (
+      (await engine.api('GET', '/containers/third/json')).json as {
+        NetworkSettings: { Networks: { six: { IPAddress: string; GlobalIPv6Address: string } } };
+      }
+    ).NetworkSettings.Networks;
     for (const address of [six.IPAddress, `[${six.GlobalIPv6Address}]`]) {
       expect(fetched(`http://${address}/`)).toBe('third');
       expect(fetched(`http://${address}/`, `ip netns exec ${FAR}`)).toBe('');
@@ -104,13 +141,26 @@ test('with FORWARD DROP and bridges filtered', async () => {
     await allAnswer();
     // The daemon is not in the way of a packet.
     await engine.kill9();
-    for (const [port, text] of [[DEFAULT, 'first'], [OWN, 'second']] as const) for (const [url, where] of [[`http://${HERE}:${port}/`, `ip netns exec ${FAR}`], [`http://127.0.0.1:${port}/`, ''], [`http://[::1]:${port}/`, '']] as const) expect(fetched(url, where)).toBe(text);
+    for (const [port, text] of [
+      [DEFAULT, 'first'],
+      [OWN, 'second'],
+    ] as const)
+      for (const [url, where] of [
+        [`http://${HERE}:${port}/`, `ip netns exec ${FAR}`],
+        [`http://127.0.0.1:${port}/`, ''],
+        [`http://[::1]:${port}/`, ''],
+      ] as const)
+        expect(fetched(url, where)).toBe(text);
     await engine.startAgain();
     // What is not published is not reached from outside, nor from another network.
-    const { NetworkSettings } = (await engine.api('GET', '/containers/second/json')).json as { NetworkSettings: { Networks: { own: { IPAddress: string } } } };
+    const { NetworkSettings } = (await engine.api('GET', '/containers/second/json')).json as {
+      NetworkSettings: { Networks: { own: { IPAddress: string } } };
+    };
     const address = NetworkSettings.Networks.own.IPAddress;
     expect(fetched(`http://${address}/`, `ip netns exec ${FAR}`)).toBe('');
-    expect((await engine.docker('exec', 'first', 'timeout', '2', 'nc', '-w', '1', address, '80').result).exitCode).not.toBe(0);
+    expect(
+      (await engine.docker('exec', 'first', 'timeout', '2', 'nc', '-w', '1', address, '80').result).exitCode,
+    ).not.toBe(0);
     expect(fetched(`http://${address}/`)).toBe('second');
   } finally {
     sh(`iptables -w 5 -P FORWARD ${policy}`);
@@ -122,7 +172,13 @@ describe('beside a dockerd', () => {
   let dockerd: Dockerd | undefined;
   beforeAll(async () => {
     dockerd = await startDockerd({ hostNetwork: true });
-    const loaded = await request(dockerd.socket, 'POST', '/images/create?fromSrc=-&repo=busybox&tag=latest', busyboxTar(), { 'Content-Type': 'application/x-tar' });
+    const loaded = await request(
+      dockerd.socket,
+      'POST',
+      '/images/create?fromSrc=-&repo=busybox&tag=latest',
+      busyboxTar(),
+      { 'Content-Type': 'application/x-tar' },
+    );
     expect(loaded.status, loaded.text).toBe(200);
   });
   afterAll(async () => dockerd?.[Symbol.asyncDispose]());
@@ -134,7 +190,12 @@ describe('beside a dockerd', () => {
       expect(answer.status, answer.text).toBeLessThan(300);
       return answer.json;
     };
-    const body = { Image: 'busybox', Cmd: serving('theirs').slice(1), ExposedPorts: { '80/tcp': {} }, HostConfig: { PortBindings: { '80/tcp': [{ HostPort: String(THEIRS) }] } } };
+    const body = {
+      Image: 'busybox',
+      Cmd: serving('theirs').slice(1),
+      ExposedPorts: { '80/tcp': {} },
+      HostConfig: { PortBindings: { '80/tcp': [{ HostPort: String(THEIRS) }] } },
+    };
     const { Id } = (await docker('POST', '/containers/create', body)) as { Id: string };
     await docker('POST', `/containers/${Id}/start`);
     // dockerd does so where it is the one that turns forwarding on.
@@ -147,13 +208,31 @@ describe('beside a dockerd', () => {
     }
     await until(() => fetched(`http://${HERE}:${THEIRS}/`, `ip netns exec ${FAR}`) === 'theirs');
     expect(fetched(`http://${HERE}:${THEIRS}/`)).toBe('theirs');
-    const { NetworkSettings } = (await docker('GET', `/containers/${Id}/json`)) as { NetworkSettings: { Networks: { bridge: { IPAddress: string } } } };
+    const { NetworkSettings } = (await docker('GET', `/containers/${Id}/json`)) as {
+      NetworkSettings: { Networks: { bridge: { IPAddress: string } } };
+    };
     expect(fetched(`http://${NetworkSettings.Networks.bridge.IPAddress}/`)).toBe('theirs');
     // A network made beside it works as well, and takes none of its subnets.
     await done('network', 'create', 'late');
     try {
       await done('run', '-d', '--name', 'third', '--network', 'late', ...serving('third'));
-      await until(async () => (await engine.docker('run', '--rm', '--network', 'late', 'busybox', 'timeout', '5', 'wget', '-qO-', 'http://third/').result).stdout.trim() === 'third');
+      await until(
+        async () =>
+          (
+            await engine.docker(
+              'run',
+              '--rm',
+              '--network',
+              'late',
+              'busybox',
+              'timeout',
+              '5',
+              'wget',
+              '-qO-',
+              'http://third/',
+            ).result
+          ).stdout.trim() === 'third',
+      );
     } finally {
       await engine.api('DELETE', '/containers/third?force=1');
       await engine.api('DELETE', '/networks/late');

@@ -9,8 +9,22 @@ import { startEngine, type TestEngine } from './engine.ts';
 import { linkNames, linksOn } from './links.ts';
 import { until } from './until.ts';
 
-interface Net { Id: string; Name: string; IPAM: { Config: { Subnet: string; Gateway: string }[] }; Containers: Record<string, { Name: string; IPv4Address: string; IPv6Address: string; EndpointID: string }> }
-interface Place { IPAddress: string; Gateway: string; EndpointID: string; NetworkID: string; DNSNames: string[]; Aliases: string[] | null; MacAddress: string; GlobalIPv6Address: string }
+interface Net {
+  Id: string;
+  Name: string;
+  IPAM: { Config: { Subnet: string; Gateway: string }[] };
+  Containers: Record<string, { Name: string; IPv4Address: string; IPv6Address: string; EndpointID: string }>;
+}
+interface Place {
+  IPAddress: string;
+  Gateway: string;
+  EndpointID: string;
+  NetworkID: string;
+  DNSNames: string[];
+  Aliases: string[] | null;
+  MacAddress: string;
+  GlobalIPv6Address: string;
+}
 
 let engine: TestEngine;
 let subnet: string;
@@ -24,22 +38,44 @@ const done = async (...args: string[]): Promise<string> => {
   return stdout.trim();
 };
 const inspect = async (name: string): Promise<Net> => (await engine.api('GET', `/networks/${name}`)).json as Net;
-const places = async (name: string): Promise<Record<string, Place>> => ((await engine.api('GET', `/containers/${name}/json`)).json as { NetworkSettings: { Networks: Record<string, Place> } }).NetworkSettings.Networks;
+const places = async (name: string): Promise<Record<string, Place>> =>
+  (
+    (await engine.api('GET', `/containers/${name}/json`)).json as {
+      NetworkSettings: { Networks: Record<string, Place> };
+    }
+  ).NetworkSettings.Networks;
 const place = async (name: string, network: string): Promise<Place> => (await places(name))[network]!;
 const message = async (method: string, path: string, body?: unknown): Promise<[number, string]> => {
   const { status, json } = await engine.api(method, path, body);
   return [status, (json as { message?: string } | undefined)?.message ?? ''];
 };
-const sleeper = (name: string, ...options: string[]): Promise<string> => done('run', '-d', '--name', name, ...options, 'busybox', 'sleep', '1000');
+const sleeper = (name: string, ...options: string[]): Promise<string> =>
+  done('run', '-d', '--name', name, ...options, 'busybox', 'sleep', '1000');
 const web = (name: string, ...options: string[]): Promise<string> =>
-  done('run', '-d', '--name', name, ...options, 'busybox', 'sh', '-c', `mkdir -p /w; echo ${name} > /w/index.html; exec httpd -f -h /w -p 80`);
-const get = async (from: string, host: string): Promise<string> => (await docker('exec', from, 'timeout', '5', 'wget', '-qO-', `http://${host}/`)).stdout.trim();
+  done(
+    'run',
+    '-d',
+    '--name',
+    name,
+    ...options,
+    'busybox',
+    'sh',
+    '-c',
+    `mkdir -p /w; echo ${name} > /w/index.html; exec httpd -f -h /w -p 80`,
+  );
+const get = async (from: string, host: string): Promise<string> =>
+  (await docker('exec', from, 'timeout', '5', 'wget', '-qO-', `http://${host}/`)).stdout.trim();
 /** Addresses that a name has for a container; none when it is unknown. */
 const resolved = async (from: string, name: string): Promise<string[]> =>
-  [...(await docker('exec', from, 'nslookup', name)).stdout.matchAll(/^Name:\s+\S+\nAddress(?: \d+)?: (\S+)/gm)].map(([, address]) => address!).sort();
+  [...(await docker('exec', from, 'nslookup', name)).stdout.matchAll(/^Name:\s+\S+\nAddress(?: \d+)?: (\S+)/gm)]
+    .map(([, address]) => address!)
+    .sort();
 const inNetns = (c: string, ...args: string[]): Promise<string> => done('exec', c, ...args);
 const names = (): string => join(engine.execRoot, 'names');
-const servers = (): string[] => readdirSync('/proc').filter((pid) => /^\d+$/.test(pid) && tried(`cat /proc/${pid}/cmdline`).includes(`--config\0${names()}\0`));
+const servers = (): string[] =>
+  readdirSync('/proc').filter(
+    (pid) => /^\d+$/.test(pid) && tried(`cat /proc/${pid}/cmdline`).includes(`--config\0${names()}\0`),
+  );
 const dnsPid = (): number => Number(readFileSync(join(names(), 'aardvark.pid'), 'utf8'));
 const tried = (command: string): string => {
   try {
@@ -63,29 +99,80 @@ afterAll(async () => {
 afterEach(async () => {
   const all = (await engine.api('GET', '/containers/json?all=1')).json as { Id: string }[];
   await Promise.all(all.map(({ Id }) => engine.api('DELETE', `/containers/${Id}?force=1&v=1`)));
-  const mine = ((await engine.api('GET', '/networks')).json as Net[]).filter(({ Name }) => !['bridge', 'host', 'none'].includes(Name));
+  const mine = ((await engine.api('GET', '/networks')).json as Net[]).filter(
+    ({ Name }) => !['bridge', 'host', 'none'].includes(Name),
+  );
   for (const { Id } of mine) expect((await engine.api('DELETE', `/networks/${Id}`)).status).toBe(204);
 });
 
 describe('making and taking away', () => {
   test('create, inspect, list, rm', async () => {
     const made = await engine.api('POST', '/networks/create', {
-      Name: 'n1', Labels: { a: 'b' }, Attachable: true, Options: { 'com.docker.network.driver.mtu': '1400' },
-      IPAM: { Config: [{ Subnet: `${subnet}.0/24`, Gateway: `${subnet}.9`, IPRange: `${subnet}.128/25`, AuxiliaryAddresses: { router: `${subnet}.128` } }] },
+      Name: 'n1',
+      Labels: { a: 'b' },
+      Attachable: true,
+      Options: { 'com.docker.network.driver.mtu': '1400' },
+      IPAM: {
+        Config: [
+          {
+            Subnet: `${subnet}.0/24`,
+            Gateway: `${subnet}.9`,
+            IPRange: `${subnet}.128/25`,
+            AuxiliaryAddresses: { router: `${subnet}.128` },
+          },
+        ],
+      },
     });
-    expect([made.status, made.json]).toEqual([201, { Id: expect.stringMatching(/^[0-9a-f]{64}$/) as string, Warning: '' }]);
+    expect([made.status, made.json]).toEqual([
+      201,
+      { Id: expect.stringMatching(/^[0-9a-f]{64}$/) as string, Warning: '' },
+    ]);
     expect(await inspect('n1')).toEqual({
-      Name: 'n1', Id: (made.json as Net).Id, Created: expect.any(String) as string, Scope: 'local', Driver: 'bridge', EnableIPv4: true, EnableIPv6: false,
-      IPAM: { Driver: 'default', Options: null, Config: [{ Subnet: `${subnet}.0/24`, Gateway: `${subnet}.9`, IPRange: `${subnet}.128/25`, AuxiliaryAddresses: { router: `${subnet}.128` } }] },
-      Internal: false, Attachable: true, Ingress: false, ConfigFrom: { Network: '' }, ConfigOnly: false, Containers: {},
-      Options: { 'com.docker.network.driver.mtu': '1400' }, Labels: { a: 'b' },
+      Name: 'n1',
+      Id: (made.json as Net).Id,
+      Created: expect.any(String) as string,
+      Scope: 'local',
+      Driver: 'bridge',
+      EnableIPv4: true,
+      EnableIPv6: false,
+      IPAM: {
+        Driver: 'default',
+        Options: null,
+        Config: [
+          {
+            Subnet: `${subnet}.0/24`,
+            Gateway: `${subnet}.9`,
+            IPRange: `${subnet}.128/25`,
+            AuxiliaryAddresses: { router: `${subnet}.128` },
+          },
+        ],
+      },
+      Internal: false,
+      Attachable: true,
+      Ingress: false,
+      ConfigFrom: { Network: '' },
+      ConfigOnly: false,
+      Containers: {},
+      Options: { 'com.docker.network.driver.mtu': '1400' },
+      Labels: { a: 'b' },
     });
     await sleeper('c1', '--network', 'n1');
     expect(await place('c1', 'n1')).toMatchObject({ IPAddress: `${subnet}.129`, Gateway: `${subnet}.9` });
     expect(await inNetns('c1', 'cat', '/sys/class/net/eth0/mtu')).toBe('1400');
     const { Containers } = await inspect('n1');
-    expect(Object.values(Containers)).toEqual([{ Name: 'c1', EndpointID: (await place('c1', 'n1')).EndpointID, MacAddress: (await place('c1', 'n1')).MacAddress, IPv4Address: `${subnet}.129/24`, IPv6Address: '' }]);
-    expect(await message('DELETE', '/networks/n1')).toEqual([403, `error while removing network: network n1 id ${(made.json as Net).Id} has active endpoints`]);
+    expect(Object.values(Containers)).toEqual([
+      {
+        Name: 'c1',
+        EndpointID: (await place('c1', 'n1')).EndpointID,
+        MacAddress: (await place('c1', 'n1')).MacAddress,
+        IPv4Address: `${subnet}.129/24`,
+        IPv6Address: '',
+      },
+    ]);
+    expect(await message('DELETE', '/networks/n1')).toEqual([
+      403,
+      `error while removing network: network n1 id ${(made.json as Net).Id} has active endpoints`,
+    ]);
     await done('rm', '-f', 'c1');
     expect(await done('network', 'rm', 'n1')).toBe('n1');
     expect(await message('GET', '/networks/n1')).toEqual([404, 'network n1 not found']);
@@ -102,7 +189,9 @@ describe('making and taking away', () => {
       expect(Gateway).toBe(`${subnet}.64`);
     }
     expect(given).toEqual([65, 66, 67].map((last) => `${subnet}.${last}`));
-    expect((await docker('run', '--rm', '--network', 'n1', 'busybox', 'true')).stderr).toContain("no available IPv4 addresses on this network's address pools: n1");
+    expect((await docker('run', '--rm', '--network', 'n1', 'busybox', 'true')).stderr).toContain(
+      "no available IPv4 addresses on this network's address pools: n1",
+    );
     // One of one's choice need not be in it.
     await sleeper('c4', '--network', 'n1', '--ip', `${subnet}.200`);
     expect(await inNetns('c4', 'ip', '-4', 'addr', 'show', 'eth0')).toContain(`${subnet}.200/24`);
@@ -114,12 +203,21 @@ describe('making and taking away', () => {
     const create = (body: unknown): Promise<[number, string]> => message('POST', '/networks/create', body);
     expect(await create({ Name: 'n1' })).toEqual([409, 'network with name n1 already exists']);
     expect(await create({ Name: 'bridge' })).toEqual([403, 'operation is not permitted on predefined bridge network ']);
-    expect(await create({ Name: 'n2', IPAM: { Config: [{ Subnet: `${subnet}.128/25` }] } })).toEqual([403, 'invalid pool request: Pool overlaps with other one on this address space']);
+    expect(await create({ Name: 'n2', IPAM: { Config: [{ Subnet: `${subnet}.128/25` }] } })).toEqual([
+      403,
+      'invalid pool request: Pool overlaps with other one on this address space',
+    ]);
     expect((await create({ Name: 'n2', Driver: 'overlay' }))[0]).toBe(403);
     expect(await create({ Name: 'n2', Driver: 'nonesuch' })).toEqual([404, 'plugin "nonesuch" not found']);
     expect(await message('GET', '/networks/n1?scope=swarm')).toEqual([404, 'network n1 not found']);
-    expect(await message('POST', '/networks/n1/disconnect', { Container: 'gone', Force: true })).toEqual([404, 'endpoint gone not found']);
-    expect(await message('DELETE', '/networks/host')).toEqual([403, 'host is a pre-defined network and cannot be removed']);
+    expect(await message('POST', '/networks/n1/disconnect', { Container: 'gone', Force: true })).toEqual([
+      404,
+      'endpoint gone not found',
+    ]);
+    expect(await message('DELETE', '/networks/host')).toEqual([
+      403,
+      'host is a pre-defined network and cannot be removed',
+    ]);
     expect(await message('DELETE', '/networks/nope')).toEqual([404, 'network nope not found']);
     expect(await message('GET', '/networks?filters={"foo":["x"]}')).toEqual([400, "invalid filter 'foo'"]);
   });
@@ -128,7 +226,11 @@ describe('making and taking away', () => {
     await done('network', 'create', '--label', 'who=me', 'idle');
     const id = await done('network', 'create', 'busy');
     await sleeper('c1', '--network', 'busy');
-    const listed = async (...filters: string[]): Promise<string[]> => (await done('network', 'ls', '--format', '{{.Name}}', ...filters.flatMap((f) => ['-f', f]))).split('\n').filter(Boolean).sort();
+    const listed = async (...filters: string[]): Promise<string[]> =>
+      (await done('network', 'ls', '--format', '{{.Name}}', ...filters.flatMap((f) => ['-f', f])))
+        .split('\n')
+        .filter(Boolean)
+        .sort();
     expect(await listed()).toEqual(['bridge', 'busy', 'host', 'idle', 'none']);
     expect(await listed('type=custom')).toEqual(['busy', 'idle']);
     expect(await listed('type=builtin')).toEqual(['bridge', 'host', 'none']);
@@ -140,14 +242,21 @@ describe('making and taking away', () => {
     expect(await listed('name=us')).toEqual(['busy']);
     expect(await listed('driver=null', 'driver=host')).toEqual(['host', 'none']);
     expect(await listed('scope=swarm')).toEqual([]);
-    const prune = async (filters: object): Promise<unknown> => (await engine.api('POST', `/networks/prune?filters=${encodeURIComponent(JSON.stringify(filters))}`)).json;
-    expect([await prune({ label: ['who=you'] }), await prune({ 'label!': ['who'] }), await prune({ until: ['1h'] })]).toEqual([{ NetworksDeleted: null }, { NetworksDeleted: null }, { NetworksDeleted: null }]);
+    const prune = async (filters: object): Promise<unknown> =>
+      (await engine.api('POST', `/networks/prune?filters=${encodeURIComponent(JSON.stringify(filters))}`)).json;
+    expect([
+      await prune({ label: ['who=you'] }),
+      await prune({ 'label!': ['who'] }),
+      await prune({ until: ['1h'] }),
+    ]).toEqual([{ NetworksDeleted: null }, { NetworksDeleted: null }, { NetworksDeleted: null }]);
     expect((await engine.api('POST', '/networks/prune')).json).toEqual({ NetworksDeleted: ['idle'] });
     expect((await engine.api('POST', '/networks/prune')).json).toEqual({ NetworksDeleted: null });
   });
 
   test('subnets come from the pools, none twice, none that the host has a route to', async () => {
-    const all = await Promise.all(Array.from({ length: 4 }, (_, i) => done('network', 'create', `p${i}`).then(() => inspect(`p${i}`))));
+    const all = await Promise.all(
+      Array.from({ length: 4 }, (_, i) => done('network', 'create', `p${i}`).then(() => inspect(`p${i}`))),
+    );
     const subnets = all.map(({ IPAM }) => IPAM.Config[0]!.Subnet);
     expect(new Set(subnets).size).toBe(4);
     for (const each of subnets) expect(tried(`ip -o route show ${each}`).trim().split('\n')).toHaveLength(1);
@@ -161,10 +270,28 @@ describe('making and taking away', () => {
     await done('network', 'connect', 'n1', 'c1');
     await done('network', 'disconnect', 'n1', 'c1');
     await done('network', 'rm', 'n1');
-    const lines = (await done('events', '--since', since, '--until', String(Date.now() / 1000), '--filter', 'type=network', '--filter', 'network=n1', '--format', '{{json .}}')).split('\n').map((line) => JSON.parse(line) as { Action: string; Actor: { Attributes: Record<string, string> } });
+    const lines = (
+      await done(
+        'events',
+        '--since',
+        since,
+        '--until',
+        String(Date.now() / 1000),
+        '--filter',
+        'type=network',
+        '--filter',
+        'network=n1',
+        '--format',
+        '{{json .}}',
+      )
+    )
+      .split('\n')
+      .map((line) => JSON.parse(line) as { Action: string; Actor: { Attributes: Record<string, string> } });
     expect(lines.map(({ Action, Actor: { Attributes } }) => [Action, Attributes])).toEqual([
-      ['create', { name: 'n1', type: 'bridge' }], ['connect', { name: 'n1', type: 'bridge', container: id.Id }],
-      ['disconnect', { name: 'n1', type: 'bridge', container: id.Id }], ['destroy', { name: 'n1', type: 'bridge' }],
+      ['create', { name: 'n1', type: 'bridge' }],
+      ['connect', { name: 'n1', type: 'bridge', container: id.Id }],
+      ['disconnect', { name: 'n1', type: 'bridge', container: id.Id }],
+      ['destroy', { name: 'n1', type: 'bridge' }],
     ]);
   });
 });
@@ -191,12 +318,24 @@ describe('options', () => {
 
   test('the bridge’s name, the host address of ports, no masquerade', async () => {
     const link = `hfn${process.pid}`;
-    await done('network', 'create', '-o', `com.docker.network.bridge.name=${link}`, '-o', 'com.docker.network.bridge.host_binding_ipv4=127.0.0.1', '-o', 'com.docker.network.bridge.enable_ip_masquerade=false', 'named');
+    await done(
+      'network',
+      'create',
+      '-o',
+      `com.docker.network.bridge.name=${link}`,
+      '-o',
+      'com.docker.network.bridge.host_binding_ipv4=127.0.0.1',
+      '-o',
+      'com.docker.network.bridge.enable_ip_masquerade=false',
+      'named',
+    );
     expect(tried(`ip -br link show ${link}`)).toContain(link);
     await web('aa', '--network', 'named', '-p', '80');
     expect(await done('port', 'aa')).toMatch(/^80\/tcp -> 127\.0\.0\.1:\d+$/);
     expect(tried('nft list ruleset')).not.toContain(`oifname != "${link}" masquerade`);
-    expect(await message('POST', '/networks/create', { Name: 'other', Options: { 'com.docker.network.bridge.name': link } })).toEqual([403, expect.stringContaining('networks have same bridge name') as string]);
+    expect(
+      await message('POST', '/networks/create', { Name: 'other', Options: { 'com.docker.network.bridge.name': link } }),
+    ).toEqual([403, expect.stringContaining('networks have same bridge name') as string]);
   });
 
   test('IPv6: addresses, routes, names, ports; IPv6 alone', async () => {
@@ -213,31 +352,57 @@ describe('options', () => {
     expect(await get('bb', `[${(await place('ss', 'six')).GlobalIPv6Address}]`)).toBe('ss');
     expect(await place('ss', 'six')).toMatchObject({ IPAddress: '', Gateway: '' });
     // Addresses of one's choice, at create and while it runs.
-    await done('network', 'create', '--ipv6', '--subnet', 'fd12:3456:789a:1::/64', '--gateway', 'fd12:3456:789a:1::9', 'chosen');
+    await done(
+      'network',
+      'create',
+      '--ipv6',
+      '--subnet',
+      'fd12:3456:789a:1::/64',
+      '--gateway',
+      'fd12:3456:789a:1::9',
+      'chosen',
+    );
     await web('cc', '--network', 'chosen', '--ip6', 'fd12:3456:789a:1::77');
     await done('network', 'connect', '--ip6', 'fd12:3456:789a:1::78', 'chosen', 'bb');
-    expect([(await place('cc', 'chosen')).GlobalIPv6Address, (await place('bb', 'chosen')).GlobalIPv6Address]).toEqual(['fd12:3456:789a:1::77', 'fd12:3456:789a:1::78']);
+    expect([(await place('cc', 'chosen')).GlobalIPv6Address, (await place('bb', 'chosen')).GlobalIPv6Address]).toEqual([
+      'fd12:3456:789a:1::77',
+      'fd12:3456:789a:1::78',
+    ]);
     expect(await get('bb', '[fd12:3456:789a:1::77]')).toBe('cc');
     expect(await inNetns('cc', 'ip', '-6', 'route')).toContain('default via fd12:3456:789a:1::9');
     for (const name of ['aa', 'ss']) {
       const port = /:(\d+)$/m.exec(await done('port', name))![1]!;
-      for (const host of ['127.0.0.1', '[::1]']) await until(async () => (await engine.curl(`http://${host}:${port}/`).catch(() => '')).trim() === name);
+      for (const host of ['127.0.0.1', '[::1]'])
+        await until(async () => (await engine.curl(`http://${host}:${port}/`).catch(() => '')).trim() === name);
     }
   });
 
   test('several at create, with aliases and addresses of one’s choice; priority of the way out', async () => {
     await done('network', 'create', '--subnet', `${subnet}.0/25`, 'n1');
     await done('network', 'create', '--subnet', `${subnet}.128/25`, 'n2');
-    const body = { Image: 'busybox', Cmd: ['sleep', '1000'], HostConfig: { NetworkMode: 'n1' }, NetworkingConfig: { EndpointsConfig: { n2: { GwPriority: 1, Aliases: ['two'] }, n1: { IPAMConfig: { IPv4Address: `${subnet}.77` }, Aliases: ['one'] } } } };
-    expect(await message('POST', '/v1.43/containers/create?name=old', body)).toEqual([400, 'Container cannot be created with multiple network endpoints: n1, n2']);
+    const body = {
+      Image: 'busybox',
+      Cmd: ['sleep', '1000'],
+      HostConfig: { NetworkMode: 'n1' },
+      NetworkingConfig: {
+        EndpointsConfig: {
+          n2: { GwPriority: 1, Aliases: ['two'] },
+          n1: { IPAMConfig: { IPv4Address: `${subnet}.77` }, Aliases: ['one'] },
+        },
+      },
+    };
+    expect(await message('POST', '/v1.43/containers/create?name=old', body)).toEqual([
+      400,
+      'Container cannot be created with multiple network endpoints: n1, n2',
+    ]);
     expect((await engine.api('POST', '/containers/create?name=c1', body)).status).toBe(201);
     await done('start', 'c1');
     const both = await places('c1');
     expect(Object.keys(both).sort()).toEqual(['n1', 'n2']);
-    expect(both['n1']).toMatchObject({ IPAddress: `${subnet}.77`, Aliases: ['one'] });
+    expect(both.n1).toMatchObject({ IPAddress: `${subnet}.77`, Aliases: ['one'] });
     const id = ((await engine.api('GET', '/containers/c1/json')).json as { Id: string }).Id.slice(0, 12);
-    expect(both['n1']!.DNSNames).toEqual(['c1', 'one', id]);
-    expect(await inNetns('c1', 'ip', 'route')).toContain(`default via ${both['n2']!.Gateway}`);
+    expect(both.n1!.DNSNames).toEqual(['c1', 'one', id]);
+    expect(await inNetns('c1', 'ip', 'route')).toContain(`default via ${both.n2!.Gateway}`);
     expect(await inNetns('c1', 'ip', '-4', 'addr', 'show', 'eth0')).toContain(`${subnet}.77/25`);
   });
 });
@@ -267,7 +432,12 @@ describe('connect and disconnect', () => {
     expect(await resolved('bb', 'aa')).toEqual([]);
     await done('network', 'connect', 'n1', 'aa');
     expect(await inNetns('aa', 'ip', 'route')).toContain('default via');
-    await until(async () => (await engine.curl(`http://127.0.0.1:${/:(\d+)$/m.exec(await done('port', 'aa'))![1]!}/`).catch(() => '')).trim() === 'aa');
+    await until(
+      async () =>
+        (
+          await engine.curl(`http://127.0.0.1:${/:(\d+)$/m.exec(await done('port', 'aa'))![1]!}/`).catch(() => '')
+        ).trim() === 'aa',
+    );
   });
 
   test('a stopped container: from its next start on', async () => {
@@ -282,7 +452,10 @@ describe('connect and disconnect', () => {
     await done('stop', '-t', '0', 'c1');
     await done('network', 'disconnect', 'n1', 'c1');
     expect(Object.keys(await places('c1'))).toEqual(['bridge']);
-    expect(await message('POST', '/networks/n1/disconnect', { Container: 'c1' })).toEqual([500, expect.stringMatching(/^container \w{64} is not connected to the network n1$/) as string]);
+    expect(await message('POST', '/networks/n1/disconnect', { Container: 'c1' })).toEqual([
+      500,
+      expect.stringMatching(/^container \w{64} is not connected to the network n1$/) as string,
+    ]);
   });
 
   test('addresses of one’s choice: taken, outside, not on the default network', async () => {
@@ -290,9 +463,16 @@ describe('connect and disconnect', () => {
     await done('network', 'create', 'auto');
     await sleeper('c1', '--network', 'n1', '--ip', `${subnet}.50`);
     await sleeper('c2');
-    const connect = (network: string, IPv4Address: string): Promise<[number, string]> => message('POST', `/networks/${network}/connect`, { Container: 'c2', EndpointConfig: { IPAMConfig: { IPv4Address } } });
+    const connect = (network: string, IPv4Address: string): Promise<[number, string]> =>
+      message('POST', `/networks/${network}/connect`, {
+        Container: 'c2',
+        EndpointConfig: { IPAMConfig: { IPv4Address } },
+      });
     expect(await connect('n1', `${subnet}.50`)).toEqual([403, 'Address already in use']);
-    expect(await connect('n1', '192.0.2.1')).toEqual([400, 'invalid endpoint settings:\nno configured subnet contains IP address 192.0.2.1']);
+    expect(await connect('n1', '192.0.2.1')).toEqual([
+      400,
+      'invalid endpoint settings:\nno configured subnet contains IP address 192.0.2.1',
+    ]);
     expect((await connect('auto', '10.78.0.99'))[0]).toBe(400);
     const late = await docker('run', '--rm', '--network', 'n1', '--ip', `${subnet}.50`, 'busybox', 'true');
     expect([late.exitCode, late.stderr]).toEqual([125, expect.stringContaining('Address already in use') as string]);
@@ -301,11 +481,17 @@ describe('connect and disconnect', () => {
     // With aliases, while it runs, and kept over its next start.
     await sleeper('c3');
     await done('network', 'connect', '--ip', `${subnet}.60`, '--alias', 'chosen', 'n1', 'c3');
-    expect([await inNetns('c3', 'ip', '-4', 'addr', 'show', 'eth1').then((text) => text.includes(`${subnet}.60/24`)), await resolved('c1', 'chosen')]).toEqual([true, [`${subnet}.60`]]);
+    expect([
+      await inNetns('c3', 'ip', '-4', 'addr', 'show', 'eth1').then((text) => text.includes(`${subnet}.60/24`)),
+      await resolved('c1', 'chosen'),
+    ]).toEqual([true, [`${subnet}.60`]]);
     await done('restart', '-t', '0', 'c3');
     await done('stop', '-t', '0', 'c3');
     await done('start', 'c3');
-    expect([(await place('c3', 'n1')).IPAddress, await resolved('c1', 'chosen')]).toEqual([`${subnet}.60`, [`${subnet}.60`]]);
+    expect([(await place('c3', 'n1')).IPAddress, await resolved('c1', 'chosen')]).toEqual([
+      `${subnet}.60`,
+      [`${subnet}.60`],
+    ]);
   });
 
   test('refusals in Docker’s words', async () => {
@@ -314,17 +500,31 @@ describe('connect and disconnect', () => {
     await sleeper('hh', '--network', 'host');
     await sleeper('nn', '--network', 'none');
     await sleeper('ss', '--network', 'container:c1');
-    const connect = (network: string, Container: string): Promise<[number, string]> => message('POST', `/networks/${network}/connect`, { Container });
-    const shared = 'container sharing network namespace with another container or host cannot be connected to any other network';
+    const connect = (network: string, Container: string): Promise<[number, string]> =>
+      message('POST', `/networks/${network}/connect`, { Container });
+    const shared =
+      'container sharing network namespace with another container or host cannot be connected to any other network';
     expect(await connect('n1', 'c1')).toEqual([403, 'endpoint with name c1 already exists in network n1']);
     expect(await connect('nope', 'c1')).toEqual([404, 'network nope not found']);
     expect(await connect('n1', 'nope')).toEqual([404, 'No such container: nope']);
-    expect(await connect('host', 'c1')).toEqual([400, 'cannot connect container to host network - container must be created in host network mode']);
+    expect(await connect('host', 'c1')).toEqual([
+      400,
+      'cannot connect container to host network - container must be created in host network mode',
+    ]);
     expect(await connect('n1', 'hh')).toEqual([400, shared]);
     expect(await connect('n1', 'ss')).toEqual([400, shared]);
-    expect(await connect('n1', 'nn')).toEqual([400, 'container cannot be connected to multiple networks with one of the networks in private (none) mode']);
-    expect(await message('POST', '/networks/bridge/disconnect', { Container: 'c1' })).toEqual([500, expect.stringMatching(/^container \w{64} is not connected to network bridge$/) as string]);
-    expect(await message('POST', '/networks/host/disconnect', { Container: 'hh' })).toEqual([400, 'container cannot be disconnected from host network or connected to host network']);
+    expect(await connect('n1', 'nn')).toEqual([
+      400,
+      'container cannot be connected to multiple networks with one of the networks in private (none) mode',
+    ]);
+    expect(await message('POST', '/networks/bridge/disconnect', { Container: 'c1' })).toEqual([
+      500,
+      expect.stringMatching(/^container \w{64} is not connected to network bridge$/) as string,
+    ]);
+    expect(await message('POST', '/networks/host/disconnect', { Container: 'hh' })).toEqual([
+      400,
+      'container cannot be disconnected from host network or connected to host network',
+    ]);
   });
 
   test('a network that is gone: the start fails and says so', async () => {
@@ -332,7 +532,10 @@ describe('connect and disconnect', () => {
     await done('run', '--name', 'c1', '--network', 'n1', 'busybox', 'true');
     await done('network', 'rm', 'n1');
     const { exitCode, stderr } = await docker('start', 'c1');
-    expect([exitCode, stderr]).toEqual([1, expect.stringMatching(/failed to set up container networking: network \w+ not found/) as string]);
+    expect([exitCode, stderr]).toEqual([
+      1,
+      expect.stringMatching(/failed to set up container networking: network \w+ not found/) as string,
+    ]);
   });
 });
 
@@ -348,7 +551,9 @@ describe('names', () => {
     for (const name of ['aa', 'AA', id.slice(0, 12)]) expect(await resolved('bb', name)).toEqual([a]);
     expect(await resolved('bb', 'service')).toEqual([a, a2].sort());
     expect(await resolved('cc', 'aa')).toEqual([]);
-    expect(await inNetns('bb', 'cat', '/etc/resolv.conf')).toContain(`nameserver ${(await place('bb', 'n1')).Gateway}\noptions ndots:0`);
+    expect(await inNetns('bb', 'cat', '/etc/resolv.conf')).toContain(
+      `nameserver ${(await place('bb', 'n1')).Gateway}\noptions ndots:0`,
+    );
     await done('rename', 'aa', 'anew');
     expect([await resolved('bb', 'anew'), await resolved('bb', 'aa')]).toEqual([[a], []]);
     await done('rm', '-f', 'anew');
@@ -367,7 +572,15 @@ describe('names', () => {
       head.writeUInt32BE(answer ? 0x00010001 : 0x00010000, 4);
       head.writeUInt32BE(0, 8);
       const end = query.indexOf(0, 12) + 5;
-      stub.send(Buffer.concat([head, query.subarray(12, end), answer ? Buffer.from([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 192, 0, 2, 7]) : Buffer.alloc(0)]), from.port, from.address);
+      stub.send(
+        Buffer.concat([
+          head,
+          query.subarray(12, end),
+          answer ? Buffer.from([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 192, 0, 2, 7]) : Buffer.alloc(0),
+        ]),
+        from.port,
+        from.address,
+      );
     });
     await new Promise<void>((resolve) => stub.bind(53, server, resolve));
     try {
@@ -379,8 +592,10 @@ describe('names', () => {
       expect(await resolved('aa', 'aa')).toEqual([(await place('aa', 'n1')).IPAddress]);
       asked.length = 0;
       expect(await resolved('bb', 'outside.example')).toEqual([]);
-      // At once, not after the resolver's patience; also while there is no daemon, and until it is on another network too.
-      const refused = async (): Promise<boolean> => (await docker('exec', 'bb', 'nslookup', 'outside.example')).stdout.includes('SERVFAIL');
+      // At once, not after the resolver's patience; also while there is no daemon, and until it is on another network
+      // too.
+      const refused = async (): Promise<boolean> =>
+        (await docker('exec', 'bb', 'nslookup', 'outside.example')).stdout.includes('SERVFAIL');
       expect(await refused()).toBe(true);
       await engine.kill9();
       await engine.startAgain();
@@ -430,12 +645,19 @@ describe('names', () => {
 test('many at once: each its own address, all by name, nothing left', async () => {
   await Promise.all([0, 1, 2, 3].map((n) => done('network', 'create', `m${n}`)));
   const containers = Array.from({ length: 12 }, (_, i) => ({ name: `c${i}`, network: `m${i % 4}` }));
-  await Promise.all(containers.map(({ name, network }) => sleeper(name, '--network', network, '--network-alias', 'all')));
+  await Promise.all(
+    containers.map(({ name, network }) => sleeper(name, '--network', network, '--network-alias', 'all')),
+  );
   await Promise.all(containers.map(({ name }, i) => done('network', 'connect', `m${(i + 1) % 4}`, name)));
   const members = await Promise.all([0, 1, 2, 3].map((n) => inspect(`m${n}`)));
-  for (const { Containers } of members) expect(new Set(Object.values(Containers).map(({ IPv4Address }) => IPv4Address)).size).toBe(6);
+  for (const { Containers } of members)
+    expect(new Set(Object.values(Containers).map(({ IPv4Address }) => IPv4Address)).size).toBe(6);
   for (const { name, network } of containers.slice(0, 4)) {
-    expect(await resolved('c0', name)).toEqual(network === 'm0' || network === 'm1' || network === 'm3' ? expect.arrayContaining([expect.stringMatching(/^10\./)]) : []);
+    expect(await resolved('c0', name)).toEqual(
+      network === 'm0' || network === 'm1' || network === 'm3'
+        ? expect.arrayContaining([expect.stringMatching(/^10\./)])
+        : [],
+    );
   }
   expect(await resolved('c0', 'all')).toHaveLength(6);
   const links = linksOn(...members.map(({ Id }) => `br-${Id.slice(0, 12)}`));
@@ -454,7 +676,8 @@ describe('apart', () => {
     await sleeper('bb', '--network', 'n2');
     await sleeper('dd');
     const { IPAddress } = await place('aa', 'n1');
-    for (const from of ['bb', 'dd']) expect((await docker('exec', from, 'timeout', '2', 'nc', '-w', '1', IPAddress, '80')).exitCode).not.toBe(0);
+    for (const from of ['bb', 'dd'])
+      expect((await docker('exec', from, 'timeout', '2', 'nc', '-w', '1', IPAddress, '80')).exitCode).not.toBe(0);
     await sleeper('ee', '--network', 'n1');
     expect(await get('ee', IPAddress)).toBe('aa');
   });
@@ -467,7 +690,9 @@ describe('the daemon dies', () => {
     expect((await place('aa', 'tiny')).IPAddress).toBe(`${subnet}.2`);
     const full = await docker('run', '--rm', '--network', 'tiny', 'busybox', 'true');
     expect(full.stderr).toContain("no available IPv4 addresses on this network's address pools: tiny");
-    const { State: { Pid } } = (await engine.api('GET', '/containers/aa/json')).json as { State: { Pid: number } };
+    const {
+      State: { Pid },
+    } = (await engine.api('GET', '/containers/aa/json')).json as { State: { Pid: number } };
     await engine.kill9();
     process.kill(Pid, 'SIGKILL');
     await engine.startAgain();
@@ -476,9 +701,12 @@ describe('the daemon dies', () => {
 
   test('addresses are given back when a container’s process, or its shim with it, is killed under the daemon’s eyes', async () => {
     await done('network', 'create', '--subnet', `${subnet}.0/30`, 'tiny');
-    const pid = async (): Promise<number> => ((await engine.api('GET', '/containers/aa/json')).json as { State: { Pid: number } }).State.Pid;
-    const status = async (): Promise<string> => ((await engine.api('GET', '/containers/aa/json')).json as { State: { Status: string } }).State.Status;
-    const another = async (): Promise<boolean> => (await docker('run', '--rm', '--network', 'tiny', 'busybox', 'true')).exitCode === 0;
+    const pid = async (): Promise<number> =>
+      ((await engine.api('GET', '/containers/aa/json')).json as { State: { Pid: number } }).State.Pid;
+    const status = async (): Promise<string> =>
+      ((await engine.api('GET', '/containers/aa/json')).json as { State: { Status: string } }).State.Status;
+    const another = async (): Promise<boolean> =>
+      (await docker('run', '--rm', '--network', 'tiny', 'busybox', 'true')).exitCode === 0;
     await sleeper('aa', '--network', 'tiny');
     process.kill(await pid(), 'SIGKILL');
     await until(another);
@@ -502,7 +730,9 @@ describe('the daemon dies', () => {
     const { IPAddress } = await place('aa', 'n1');
     const url = `http://127.0.0.1:${/:(\d+)$/m.exec(await done('port', 'aa'))![1]!}/`;
     expect(tried(`nft list table ip ${own}`)).toContain(`"br-${(await inspect('n1')).Id.slice(0, 12)}"`);
-    const works = async (): Promise<boolean> => (await engine.curl(url).catch(() => '')).trim() === 'aa' && (await docker('exec', 'bb', 'timeout', '2', 'nc', '-w', '1', IPAddress, '80')).exitCode !== 0;
+    const works = async (): Promise<boolean> =>
+      (await engine.curl(url).catch(() => '')).trim() === 'aa' &&
+      (await docker('exec', 'bb', 'timeout', '2', 'nc', '-w', '1', IPAddress, '80')).exitCode !== 0;
     expect(await works()).toBe(true);
     // Only what is this daemon's own: `nft flush ruleset` would take everybody's.
     execFileSync('nft', ['delete', 'table', 'ip', own]);
@@ -514,21 +744,28 @@ describe('the daemon dies', () => {
   });
 
   test.each([
-    ['before a network is on record', 'network.before'], ['once it is on record', 'network.recorded'], ['when its bridge is made', 'network.made'],
+    ['before a network is on record', 'network.before'],
+    ['once it is on record', 'network.recorded'],
+    ['when its bridge is made', 'network.made'],
   ])('at a create, %s: nothing is left', async (_, point) => {
     await engine.stop();
     const before = linkNames();
-    const rules = (): string[] => [...tried('iptables -S; ip6tables -S').matchAll(/br-[0-9a-f]{12}/g)].map(([link]) => link);
+    const rules = (): string[] =>
+      [...tried('iptables -S; ip6tables -S').matchAll(/br-[0-9a-f]{12}/g)].map(([link]) => link);
     const ruled = rules();
     await engine.startAgain({ HOLDFAST_FAULT: point });
     expect((await docker('network', 'create', 'half')).exitCode).not.toBe(0);
     await engine.startAgain();
     expect(await message('GET', '/networks/half')).toEqual([404, 'network half not found']);
     const known = ((await engine.api('GET', '/networks')).json as Net[]).map(({ Id }) => `br-${Id.slice(0, 12)}`);
-    // The daemon serves before it has swept. Bridges of daemons beside this one come and go: only what stays counts, and is in no table of theirs.
+    // The daemon serves before it has swept. Bridges of daemons beside this one come and go: only what stays counts,
+    // and is in no table of theirs.
     const left = (): string[] => {
       const theirs = foreignBridges();
-      return [...linkNames().filter((link) => link.startsWith('br-') && !before.includes(link)), ...rules().filter((link) => !ruled.includes(link))].filter((link) => !known.includes(link) && !theirs.includes(link));
+      return [
+        ...linkNames().filter((link) => link.startsWith('br-') && !before.includes(link)),
+        ...rules().filter((link) => !ruled.includes(link)),
+      ].filter((link) => !known.includes(link) && !theirs.includes(link));
     };
     const seen = left();
     await until(() => !left().some((link) => seen.includes(link)), 60_000);
@@ -536,8 +773,10 @@ describe('the daemon dies', () => {
   });
 
   test.each([
-    ['a connect, on record', 'network.joining', 'connect'], ['a connect, made', 'network.joined', 'connect'],
-    ['a disconnect, on record', 'network.leaving', 'disconnect'], ['a disconnect, done', 'network.left', 'disconnect'],
+    ['a connect, on record', 'network.joining', 'connect'],
+    ['a connect, made', 'network.joined', 'connect'],
+    ['a disconnect, on record', 'network.leaving', 'disconnect'],
+    ['a disconnect, done', 'network.left', 'disconnect'],
   ])('at %s: the container runs on, and is on it wholly or not at all', async (_, point, action) => {
     await done('network', 'create', 'n1');
     await web('aa', '-p', '80');
@@ -558,6 +797,8 @@ describe('the daemon dies', () => {
 
 /** Bridges that another daemon's table names. */
 function foreignBridges(): string[] {
-  const tables = tried('nft list ruleset').split(/^table /m).filter((table) => table.startsWith('ip holdfast_') && !table.startsWith(`ip ${own} `));
+  const tables = tried('nft list ruleset')
+    .split(/^table /m)
+    .filter((table) => table.startsWith('ip holdfast_') && !table.startsWith(`ip ${own} `));
   return tables.flatMap((table) => [...table.matchAll(/"(br-[0-9a-f]{12})"/g)].map(([, link]) => link!));
 }

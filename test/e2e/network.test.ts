@@ -8,12 +8,26 @@ let engine: TestEngine;
 const docker = (...args: string[]) => engine.docker(...args).result;
 const server = "while :; do printf 'HTTP/1.0 200 OK\\r\\n\\r\\nserved' | nc -l -p 80; done";
 const PORT = 21_809;
-const address = async (name: string): Promise<string> => (await docker('inspect', '-f', '{{.NetworkSettings.IPAddress}}', name)).stdout.trim();
+const address = async (name: string): Promise<string> =>
+  (await docker('inspect', '-f', '{{.NetworkSettings.IPAddress}}', name)).stdout.trim();
 const fetched = async (url: string): Promise<string> => engine.curl(url).catch(() => '');
 
 beforeAll(async () => {
   engine = await startEngine();
-  const { exitCode, stderr } = await docker('run', '-d', '--name', 'web', '-h', 'webhost', '-p', `${PORT}:80`, 'busybox', 'sh', '-c', server);
+  const { exitCode, stderr } = await docker(
+    'run',
+    '-d',
+    '--name',
+    'web',
+    '-h',
+    'webhost',
+    '-p',
+    `${PORT}:80`,
+    'busybox',
+    'sh',
+    '-c',
+    server,
+  );
   expect(exitCode, stderr).toBe(0);
 });
 afterAll(async () => engine?.[Symbol.asyncDispose]());
@@ -25,7 +39,16 @@ describe('the default network', () => {
   });
 
   test('a container reaches another', async () => {
-    const { stdout } = await docker('run', '--rm', 'busybox', 'timeout', '5', 'wget', '-qO-', `http://${await address('web')}/`);
+    const { stdout } = await docker(
+      'run',
+      '--rm',
+      'busybox',
+      'timeout',
+      '5',
+      'wget',
+      '-qO-',
+      `http://${await address('web')}/`,
+    );
     expect(stdout).toBe('served');
   });
 
@@ -35,14 +58,23 @@ describe('the default network', () => {
 
   test('hairpin: the container reaches itself through its published port', async () => {
     const gateway = (await docker('inspect', '-f', '{{.NetworkSettings.Gateway}}', 'web')).stdout.trim();
-    const { stdout, stderr } = await docker('exec', 'web', 'timeout', '5', 'wget', '-qO-', `http://${gateway}:${PORT}/`);
+    const { stdout, stderr } = await docker(
+      'exec',
+      'web',
+      'timeout',
+      '5',
+      'wget',
+      '-qO-',
+      `http://${gateway}:${PORT}/`,
+    );
     expect(stdout, stderr).toBe('served');
   });
 
   test('from another host, with FORWARD DROP', async () => {
     const ns = `hft${process.pid}`;
     const ip = (...args: string[]): void => void execFileSync('ip', args);
-    const policy = /-P FORWARD (\w+)/.exec(execFileSync('iptables', ['-S', 'FORWARD'], { encoding: 'utf8' }))?.[1] ?? 'ACCEPT';
+    const policy =
+      /-P FORWARD (\w+)/.exec(execFileSync('iptables', ['-S', 'FORWARD'], { encoding: 'utf8' }))?.[1] ?? 'ACCEPT';
     try {
       execFileSync('iptables', ['-P', 'FORWARD', 'DROP']);
       ip('netns', 'add', ns);
@@ -54,7 +86,11 @@ describe('the default network', () => {
       ip('-n', ns, 'route', 'add', 'default', 'via', '198.18.99.1');
       await until(() => {
         try {
-          return execFileSync('ip', ['netns', 'exec', ns, 'curl', '-s', '-m', '3', `http://198.18.99.1:${PORT}/`], { encoding: 'utf8' }) === 'served';
+          return (
+            execFileSync('ip', ['netns', 'exec', ns, 'curl', '-s', '-m', '3', `http://198.18.99.1:${PORT}/`], {
+              encoding: 'utf8',
+            }) === 'served'
+          );
         } catch {
           return false;
         }
@@ -66,26 +102,50 @@ describe('the default network', () => {
   });
 
   test('a port that is taken is refused before anything is made', async () => {
-    const { exitCode, stderr } = await docker('run', '-d', '--name', 'late', '-p', `${PORT}:80`, 'busybox', 'sleep', '100');
+    const { exitCode, stderr } = await docker(
+      'run',
+      '-d',
+      '--name',
+      'late',
+      '-p',
+      `${PORT}:80`,
+      'busybox',
+      'sleep',
+      '100',
+    );
     expect(exitCode).toBe(125);
     expect(stderr).toMatch(/port is already allocated/);
     await docker('rm', '-f', 'late');
   });
 
   test('hosts, hostname and resolv.conf', async () => {
-    const { stdout } = await docker('exec', 'web', 'sh', '-c', 'hostname; cat /etc/hostname; grep webhost /etc/hosts; grep -c nameserver /etc/resolv.conf');
+    const { stdout } = await docker(
+      'exec',
+      'web',
+      'sh',
+      '-c',
+      'hostname; cat /etc/hostname; grep webhost /etc/hosts; grep -c nameserver /etc/resolv.conf',
+    );
     expect(stdout).toMatch(new RegExp(`^webhost\nwebhost\n${await address('web')}\\s+webhost\n[1-9]`));
   });
 
   test('none, host and another container’s network', async () => {
     expect((await docker('run', '--rm', '--network', 'none', 'busybox', 'ls', '/sys/class/net')).stdout).toBe('lo\n');
-    expect((await docker('run', '--rm', '--network', 'host', 'busybox', 'wget', '-qO-', `http://127.0.0.1:${PORT}/`)).stdout).toBe('served');
-    expect((await docker('run', '--rm', '--network', 'container:web', 'busybox', 'wget', '-qO-', 'http://127.0.0.1/')).stdout).toBe('served');
+    expect(
+      (await docker('run', '--rm', '--network', 'host', 'busybox', 'wget', '-qO-', `http://127.0.0.1:${PORT}/`)).stdout,
+    ).toBe('served');
+    expect(
+      (await docker('run', '--rm', '--network', 'container:web', 'busybox', 'wget', '-qO-', 'http://127.0.0.1/'))
+        .stdout,
+    ).toBe('served');
   });
 
   test('an address is given back, and a new container gets one', async () => {
     const addresses = new Set<string>();
-    for (let i = 0; i < 5; i++) addresses.add((await docker('run', '--rm', 'busybox', 'sh', '-c', 'ip -4 addr show eth0 | grep inet')).stdout.trim());
+    for (let i = 0; i < 5; i++)
+      addresses.add(
+        (await docker('run', '--rm', 'busybox', 'sh', '-c', 'ip -4 addr show eth0 | grep inet')).stdout.trim(),
+      );
     expect(addresses.size).toBeGreaterThan(0);
     expect([...addresses].every((text) => text.startsWith('inet '))).toBe(true);
   });

@@ -1,4 +1,7 @@
-/** Whatever a real registry may hold (Debian's docker-registry) comes here, goes on to another registry, and comes to another engine as the same image. */
+/**
+ * Whatever a real registry may hold (Debian's docker-registry) comes here, goes on to another registry, and comes to
+ * another engine as the same image.
+ */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -14,16 +17,35 @@ const OCI = 'application/vnd.oci.image';
 const INDEX = `${OCI}.index.v1+json`;
 
 type Compression = 'gzip' | 'zstd' | 'none';
-const MEDIA: Record<Compression, string> = { gzip: `${OCI}.layer.v1.tar+gzip`, zstd: `${OCI}.layer.v1.tar+zstd`, none: `${OCI}.layer.v1.tar` };
+const MEDIA: Record<Compression, string> = {
+  gzip: `${OCI}.layer.v1.tar+gzip`,
+  zstd: `${OCI}.layer.v1.tar+zstd`,
+  none: `${OCI}.layer.v1.tar`,
+};
 const compressed: Record<Compression, (tar: Buffer) => Buffer> = {
-  gzip: (tar) => gzipSync(tar), zstd: (tar) => execFileSync('zstd', ['-qc'], { input: tar, maxBuffer: 1 << 28 }), none: (tar) => tar,
+  gzip: (tar) => gzipSync(tar),
+  zstd: (tar) => execFileSync('zstd', ['-qc'], { input: tar, maxBuffer: 1 << 28 }),
+  none: (tar) => tar,
 };
 
 const big = (letter: string): string => letter.repeat(300_000);
 /** Names that come more than once, and what replaces what. */
 const TWICE = archive(
-  ['f', big('a')], ['g', 'x'], ['f', 'b'], ['f', big('c')], ['d', 'a file first'], directory('d'), ['d/x', 'then a directory'], ['old', 'old'], hardlink('kept', 'old'), ['old', 'new'],
-  directory('real'), symlink('through', 'real'), ['through/y', 'one'], ['real/y', 'two'], ['g', 'x'],
+  ['f', big('a')],
+  ['g', 'x'],
+  ['f', 'b'],
+  ['f', big('c')],
+  ['d', 'a file first'],
+  directory('d'),
+  ['d/x', 'then a directory'],
+  ['old', 'old'],
+  hardlink('kept', 'old'),
+  ['old', 'new'],
+  directory('real'),
+  symlink('through', 'real'),
+  ['through/y', 'one'],
+  ['real/y', 'two'],
+  ['g', 'x'],
 );
 const ABOVE = archive(['.wh.g', ''], ['d/z', 'above']);
 
@@ -34,7 +56,12 @@ let second: TestRegistry;
 let tmp: string;
 
 beforeAll(async () => {
-  [engine, other, registry, second] = await Promise.all([startEngine(), startEngine(), startRegistry(), startRegistry()]);
+  [engine, other, registry, second] = await Promise.all([
+    startEngine(),
+    startEngine(),
+    startRegistry(),
+    startRegistry(),
+  ]);
   tmp = mkdtempSync(join(tmpdir(), 'holdfast-forms-'));
 });
 afterAll(async () => {
@@ -43,11 +70,25 @@ afterAll(async () => {
 });
 
 /** Puts an image of these layers into the registry; returns its manifest's descriptor. */
-async function put(path: string, tag: string, layers: [tar: Buffer, form: Compression][], architecture = 'amd64'): ReturnType<typeof putManifest> {
+async function put(
+  path: string,
+  tag: string,
+  layers: [tar: Buffer, form: Compression][],
+  architecture = 'amd64',
+): ReturnType<typeof putManifest> {
   const { host } = registry;
-  const config = Buffer.from(JSON.stringify({ architecture, os: 'linux', config: { Cmd: ['cat', '/f'] }, rootfs: { type: 'layers', diff_ids: layers.map(([tar]) => digestOf(tar)) } }));
+  const config = Buffer.from(
+    JSON.stringify({
+      architecture,
+      os: 'linux',
+      config: { Cmd: ['cat', '/f'] },
+      rootfs: { type: 'layers', diff_ids: layers.map(([tar]) => digestOf(tar)) },
+    }),
+  );
   return putManifest(host, path, tag, {
-    schemaVersion: 2, mediaType: `${OCI}.manifest.v1+json`, config: await putBlob(host, path, config, `${OCI}.config.v1+json`),
+    schemaVersion: 2,
+    mediaType: `${OCI}.manifest.v1+json`,
+    config: await putBlob(host, path, config, `${OCI}.config.v1+json`),
     layers: await Promise.all(layers.map(([tar, form]) => putBlob(host, path, compressed[form](tar), MEDIA[form]))),
   } as { mediaType: string });
 }
@@ -58,9 +99,18 @@ interface Inspected {
   RepoDigests: string[];
   RootFS: { Layers: string[] };
 }
-const inspect = async (at: TestEngine, name: string): Promise<Inspected> => (JSON.parse(await at.dockerOutput('image', 'inspect', name)) as Inspected[])[0]!;
-const manifestOf = async (host: string, path: string, tag: string): Promise<{ mediaType: string; layers: { mediaType: string; digest: string }[] }> =>
-  (await fetch(`http://${host}/v2/${path}/manifests/${tag}`, { headers: { accept: `${OCI}.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json` } })).json() as never;
+const inspect = async (at: TestEngine, name: string): Promise<Inspected> =>
+  (JSON.parse(await at.dockerOutput('image', 'inspect', name)) as Inspected[])[0]!;
+const manifestOf = async (
+  host: string,
+  path: string,
+  tag: string,
+): Promise<{ mediaType: string; layers: { mediaType: string; digest: string }[] }> =>
+  (
+    await fetch(`http://${host}/v2/${path}/manifests/${tag}`, {
+      headers: { accept: `${OCI}.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json` },
+    })
+  ).json() as never;
 /** The layers' archives, lowest first, as `docker save` has them. */
 async function saved(at: TestEngine, name: string): Promise<Buffer[]> {
   const file = join(tmp, 'saved.tar');
@@ -71,30 +121,78 @@ async function saved(at: TestEngine, name: string): Promise<Buffer[]> {
 
 describe('pulled, pushed to another repository and to another registry, pulled by another engine', () => {
   test.each<[string, [Buffer, Compression][]]>([
-    ['gzip', [[busyboxTar(), 'gzip'], [TWICE, 'gzip'], [ABOVE, 'gzip']]],
-    ['zstd', [[busyboxTar(), 'zstd'], [TWICE, 'zstd'], [ABOVE, 'zstd']]],
-    ['not compressed', [[busyboxTar(), 'none'], [TWICE, 'none'], [ABOVE, 'none']]],
-    ['one of each', [[busyboxTar(), 'gzip'], [TWICE, 'zstd'], [ABOVE, 'none']]],
+    [
+      'gzip',
+      [
+        [busyboxTar(), 'gzip'],
+        [TWICE, 'gzip'],
+        [ABOVE, 'gzip'],
+      ],
+    ],
+    [
+      'zstd',
+      [
+        [busyboxTar(), 'zstd'],
+        [TWICE, 'zstd'],
+        [ABOVE, 'zstd'],
+      ],
+    ],
+    [
+      'not compressed',
+      [
+        [busyboxTar(), 'none'],
+        [TWICE, 'none'],
+        [ABOVE, 'none'],
+      ],
+    ],
+    [
+      'one of each',
+      [
+        [busyboxTar(), 'gzip'],
+        [TWICE, 'zstd'],
+        [ABOVE, 'none'],
+      ],
+    ],
   ])('layers that are %s, with names that come twice', async (name, layers) => {
     const path = `form/${name.replaceAll(' ', '-')}`;
     const put1 = await put(path, '1', layers);
-    const [first, copy, far] = [`${registry.host}/${path}:1`, `${registry.host}/copy/${path}:1`, `${second.host}/${path}:1`];
+    const [first, copy, far] = [
+      `${registry.host}/${path}:1`,
+      `${registry.host}/copy/${path}:1`,
+      `${second.host}/${path}:1`,
+    ];
     expect(await engine.dockerOutput('pull', first)).toContain(`Digest: ${put1.digest}`);
     const image = await inspect(engine, first);
     expect(image.RootFS.Layers).toEqual(layers.map(([tar]) => digestOf(tar)));
     expect(await engine.dockerOutput('run', '--rm', '--network', 'none', first)).toBe(big('c'));
-    expect(await engine.dockerOutput('run', '--rm', '--network', 'none', first, 'sh', '-c', 'cat /kept /old /through/y /d/x /d/z; ls /g 2>/dev/null || echo " no g"')).toBe('oldnewtwothen a directoryabove no g\n');
+    expect(
+      await engine.dockerOutput(
+        'run',
+        '--rm',
+        '--network',
+        'none',
+        first,
+        'sh',
+        '-c',
+        'cat /kept /old /through/y /d/x /d/z; ls /g 2>/dev/null || echo " no g"',
+      ),
+    ).toBe('oldnewtwothen a directoryabove no g\n');
 
     // In the same registry nothing is sent: the same blobs, the same manifest.
     await engine.dockerOutput('tag', first, copy);
     const pushed = await engine.dockerOutput('push', copy);
     expect(pushed.match(/Mounted from/g)).toHaveLength(3);
     expect(pushed).toContain(`digest: ${put1.digest}`);
-    expect((await manifestOf(registry.host, `copy/${path}`, '1')).layers.map(({ mediaType }) => mediaType)).toEqual(layers.map(([, form]) => MEDIA[form]));
+    expect((await manifestOf(registry.host, `copy/${path}`, '1')).layers.map(({ mediaType }) => mediaType)).toEqual(
+      layers.map(([, form]) => MEDIA[form]),
+    );
 
     await engine.dockerOutput('tag', first, far);
     const digest = /digest: (sha256:\S+)/.exec(await engine.dockerOutput('push', far))![1]!;
-    for (const [from, expected] of [[copy, put1.digest], [far, digest]] as const) {
+    for (const [from, expected] of [
+      [copy, put1.digest],
+      [far, digest],
+    ] as const) {
       expect(await other.dockerOutput('pull', from)).toContain(`Digest: ${expected}`);
       const there = await inspect(other, from);
       expect([there.Id, there.RootFS]).toEqual([image.Id, image.RootFS]);
@@ -107,7 +205,10 @@ describe('pulled, pushed to another repository and to another registry, pulled b
 
   test('saved, and loaded by another engine and by this one: the same ids, the same layers', async () => {
     const source = `${registry.host}/twice:1`;
-    await put('twice', '1', [[TWICE, 'gzip'], [ABOVE, 'none']]);
+    await put('twice', '1', [
+      [TWICE, 'gzip'],
+      [ABOVE, 'none'],
+    ]);
     await engine.dockerOutput('pull', '-q', source);
     const image = await inspect(engine, source);
     const file = join(tmp, 'twice.tar');
@@ -124,19 +225,40 @@ describe('pulled, pushed to another repository and to another registry, pulled b
 });
 
 test('of a list the image for the platform that is asked for, and Docker’s warning where it is another', async () => {
-  const images = await Promise.all([['amd64', TWICE], ['arm64', ABOVE]].map(async ([architecture, tar]) => ({ ...(await put('many', architecture as string, [[tar as Buffer, 'gzip']], architecture as string)), platform: { os: 'linux', architecture: architecture as string } })));
-  const list = await putManifest(registry.host, 'many', 'all', { schemaVersion: 2, mediaType: INDEX, manifests: images } as { mediaType: string });
+  const images = await Promise.all(
+    [
+      ['amd64', TWICE],
+      ['arm64', ABOVE],
+    ].map(async ([architecture, tar]) => ({
+      ...(await put('many', architecture as string, [[tar as Buffer, 'gzip']], architecture as string)),
+      platform: { os: 'linux', architecture: architecture as string },
+    })),
+  );
+  const list = await putManifest(registry.host, 'many', 'all', {
+    schemaVersion: 2,
+    mediaType: INDEX,
+    manifests: images,
+  } as { mediaType: string });
   const name = `${registry.host}/many:all`;
   const told = (await engine.api('GET', `/distribution/${name}/json`)).json as object;
-  expect(told).toEqual({ Descriptor: { mediaType: INDEX, digest: list.digest, size: list.size }, Platforms: images.map(({ platform }) => platform) });
+  expect(told).toEqual({
+    Descriptor: { mediaType: INDEX, digest: list.digest, size: list.size },
+    Platforms: images.map(({ platform }) => platform),
+  });
 
   for (const architecture of ['arm64', 'amd64']) {
-    expect(await engine.dockerOutput('pull', '--platform', `linux/${architecture}`, name)).toContain(`Digest: ${list.digest}`);
+    expect(await engine.dockerOutput('pull', '--platform', `linux/${architecture}`, name)).toContain(
+      `Digest: ${list.digest}`,
+    );
     const image = await inspect(engine, name);
     expect([image.Architecture, image.RepoDigests]).toEqual([architecture, [`${registry.host}/many@${list.digest}`]]);
   }
-  expect(await engine.dockerRefusal('pull', '--platform', 'linux/s390x', name)).toContain('no matching manifest for linux/s390x in the manifest list entries');
+  expect(await engine.dockerRefusal('pull', '--platform', 'linux/s390x', name)).toContain(
+    'no matching manifest for linux/s390x in the manifest list entries',
+  );
   const one = `${registry.host}/many:arm64`;
-  expect((await engine.api('POST', `/images/create?fromImage=${one}&platform=linux/amd64`)).text).toContain(`WARNING: image with reference ${one} was found but its platform (linux/arm64) does not match the specified platform (linux/amd64)`);
+  expect((await engine.api('POST', `/images/create?fromImage=${one}&platform=linux/amd64`)).text).toContain(
+    `WARNING: image with reference ${one} was found but its platform (linux/arm64) does not match the specified platform (linux/amd64)`,
+  );
   await engine.dockerOutput('rmi', name, one);
 });

@@ -1,4 +1,7 @@
-/** What the daemon is told of registries: mirrors, which are insecure, whose certificates are good. Against real ones (Debian's docker-registry). */
+/**
+ * What the daemon is told of registries: mirrors, which are insecure, whose certificates are good. Against real ones
+ * (Debian's docker-registry).
+ */
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -21,7 +24,18 @@ beforeAll(async () => {
   for (const address of [SECURE, PLAIN, OPEN]) execFileSync('ip', ['addr', 'replace', `${address}/32`, 'dev', 'lo']);
   mirror = await startRegistry();
   empty = await FaultyRegistry.start();
-  engine = await startEngine({ flags: ['--registry-mirror', `http://${empty.host}`, '--registry-mirror', `http://${mirror.host}`, '--insecure-registry', `${OPEN}/32`, '--registry-certs', join(tmp, 'certs.d')] });
+  engine = await startEngine({
+    flags: [
+      '--registry-mirror',
+      `http://${empty.host}`,
+      '--registry-mirror',
+      `http://${mirror.host}`,
+      '--insecure-registry',
+      `${OPEN}/32`,
+      '--registry-certs',
+      join(tmp, 'certs.d'),
+    ],
+  });
 });
 afterAll(async () => {
   for (const each of [engine, mirror, empty]) await each[Symbol.asyncDispose]();
@@ -48,7 +62,9 @@ test('what Docker Hub has comes from a mirror: the first that has it', async () 
   expect(await docker('pull', 'mirrored:1')).toContain('Status: Downloaded newer image for mirrored:1');
   expect(empty.seen.map(({ method, url }) => `${method} ${url}`)).toContain('HEAD /v2/library/mirrored/manifests/1');
   expect(mirror.log()).toMatch(/"(HEAD|GET) \/v2\/library\/mirrored\/manifests\//);
-  expect((await docker('image', 'inspect', '-f', '{{.RepoTags}} {{.RepoDigests}}', 'mirrored:1')).trim()).toMatch(/mirrored:1.* \[mirrored@sha256:[0-9a-f]{64}\]$/);
+  expect((await docker('image', 'inspect', '-f', '{{.RepoTags}} {{.RepoDigests}}', 'mirrored:1')).trim()).toMatch(
+    /mirrored:1.* \[mirrored@sha256:[0-9a-f]{64}\]$/,
+  );
   // Of a registry that names itself no mirror is asked.
   empty.seen.length = 0;
   expect(await docker('pull', there)).toContain(`Downloaded newer image for ${there}`);
@@ -59,15 +75,45 @@ test('what Docker Hub has comes from a mirror: the first that has it', async () 
 describe('TLS', () => {
   const file = (name: string): string => join(tmp, name);
   beforeAll(() => {
-    execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-keyout', file('key.pem'), '-out', file('cert.pem'), '-subj', '/CN=registry', '-addext', `subjectAltName=IP:${SECURE}`], { stdio: 'ignore' });
+    execFileSync(
+      'openssl',
+      [
+        'req',
+        '-x509',
+        '-newkey',
+        'rsa:2048',
+        '-nodes',
+        '-days',
+        '2',
+        '-keyout',
+        file('key.pem'),
+        '-out',
+        file('cert.pem'),
+        '-subj',
+        '/CN=registry',
+        '-addext',
+        `subjectAltName=IP:${SECURE}`,
+      ],
+      { stdio: 'ignore' },
+    );
   });
-  const tls = { get certificate() { return file('cert.pem'); }, get key() { return file('key.pem'); } };
+  const tls = {
+    get certificate() {
+      return file('cert.pem');
+    },
+    get key() {
+      return file('key.pem');
+    },
+  };
 
   test('a registry whose CA nobody knows is refused, until its certificate lies in its directory: no restart is needed', async () => {
     await using registry = await startRegistry({ address: SECURE, tls });
     const name = `${registry.host}/app:1`;
     await docker('tag', 'busybox', name);
-    for (const verb of ['pull', 'push']) expect(await engine.dockerRefusal(verb, name)).toContain('tls: failed to verify certificate: x509: certificate signed by unknown authority');
+    for (const verb of ['pull', 'push'])
+      expect(await engine.dockerRefusal(verb, name)).toContain(
+        'tls: failed to verify certificate: x509: certificate signed by unknown authority',
+      );
     mkdirSync(join(tmp, 'certs.d', registry.host), { recursive: true });
     copyFileSync(file('cert.pem'), join(tmp, 'certs.d', registry.host, 'ca.crt'));
     await thereAndBack(name);
@@ -86,32 +132,57 @@ describe('TLS', () => {
     await using plain = await startRegistry({ address: PLAIN });
     const name = `${plain.host}/app:1`;
     await docker('tag', 'busybox', name);
-    for (const verb of ['pull', 'push']) expect(await engine.dockerRefusal(verb, name)).toContain('http: server gave HTTP response to HTTPS client');
+    for (const verb of ['pull', 'push'])
+      expect(await engine.dockerRefusal(verb, name)).toContain('http: server gave HTTP response to HTTPS client');
     expect(plain.log()).not.toContain('/v2/app');
     await docker('rmi', name);
   });
 });
 
 describe('docker search', () => {
-  const found = [{ name: 'box', description: '', star_count: 100, is_official: true, is_automated: false }, { name: 'some/box', description: 'a box', star_count: 7, is_official: false, is_automated: true }];
+  const found = [
+    { name: 'box', description: '', star_count: 100, is_official: true, is_automated: false },
+    { name: 'some/box', description: 'a box', star_count: 7, is_official: false, is_automated: true },
+  ];
 
   test('asks the index that the term names, and tells what it tells', async () => {
     await using index = await FaultyRegistry.start();
-    index.fault = (request, response) => (request.url!.startsWith('/v1/search') ? (response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ results: found })), true) : false);
+    index.fault = (request, response) =>
+      request.url!.startsWith('/v1/search')
+        ? (response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ results: found })),
+          true)
+        : false;
     const table = '{{.Name}}|{{.Description}}|{{.StarCount}}|{{.IsOfficial}}';
     expect(await docker('search', '--format', table, `${index.host}/box`)).toBe('box||100|[OK]\nsome/box|a box|7|\n');
     expect(index.seen.map(({ url }) => url)).toEqual(['/v1/search?q=box&n=25']);
     expect(await docker('search', '--format', '{{.Name}}', '--filter', 'stars=50', `${index.host}/box`)).toBe('box\n');
-    expect(await docker('search', '--format', '{{.Name}}', '--filter', 'is-official=false', '--limit', '3', `${index.host}/box`)).toBe('some/box\n');
+    expect(
+      await docker(
+        'search',
+        '--format',
+        '{{.Name}}',
+        '--filter',
+        'is-official=false',
+        '--limit',
+        '3',
+        `${index.host}/box`,
+      ),
+    ).toBe('some/box\n');
     expect(index.seen.at(-1)!.url).toBe('/v1/search?q=box&n=3');
   });
 
   test('says so where there is nothing to ask, or nonsense comes', async () => {
     expect(await engine.dockerRefusal('search', `${mirror.host}/box`)).toContain('Unexpected status code 404');
-    expect(await engine.dockerRefusal('search', '127.0.0.1:1/box')).toContain('dial tcp 127.0.0.1:1: connect: connection refused');
+    expect(await engine.dockerRefusal('search', '127.0.0.1:1/box')).toContain(
+      'dial tcp 127.0.0.1:1: connect: connection refused',
+    );
     await using index = await FaultyRegistry.start();
     index.fault = (_, response) => (response.writeHead(200).end('<html>'), true);
-    expect(await engine.dockerRefusal('search', `${index.host}/box`)).toContain('error decoding registry search results');
-    expect(await engine.dockerRefusal('search', '--limit', '101', 'box')).toContain('limit 101 is outside the range of [1, 100]');
+    expect(await engine.dockerRefusal('search', `${index.host}/box`)).toContain(
+      'error decoding registry search results',
+    );
+    expect(await engine.dockerRefusal('search', '--limit', '101', 'box')).toContain(
+      'limit 101 is outside the range of [1, 100]',
+    );
   });
 });

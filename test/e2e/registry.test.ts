@@ -24,7 +24,8 @@ afterAll(async () => {
 
 const docker = (...args: string[]): Promise<string> => engine.dockerOutput(...args);
 const refused = (...args: string[]): Promise<string> => engine.dockerRefusal(...args);
-const inspect = async (name: string, format: string): Promise<string> => (await docker('image', 'inspect', '-f', format, name)).trim();
+const inspect = async (name: string, format: string): Promise<string> =>
+  (await docker('image', 'inspect', '-f', format, name)).trim();
 
 describe('an open registry', () => {
   let registry: TestRegistry;
@@ -68,7 +69,18 @@ describe('an open registry', () => {
     const pulled = await docker('pull', mine);
     expect(await inspect(mine, '{{.Id}} {{.RootFS.Layers}}')).toBe(before);
     expect(/Digest: (\S+)/.exec(pulled)![1]).toBe(/digest: (\S+)/.exec(pushed)![1]);
-    expect(await docker('run', '--rm', '--network', 'none', mine, 'sh', '-c', 'cat /new; ls /bin/wget 2>/dev/null || echo gone')).toBe('hello\ngone\n');
+    expect(
+      await docker(
+        'run',
+        '--rm',
+        '--network',
+        'none',
+        mine,
+        'sh',
+        '-c',
+        'cat /new; ls /bin/wget 2>/dev/null || echo gone',
+      ),
+    ).toBe('hello\ngone\n');
   });
 
   test('all tags, /distribution, and what is missing', async () => {
@@ -80,10 +92,20 @@ describe('an open registry', () => {
     await docker('pull', '-q', '-a', `${registry.host}/tags`);
     expect(await inspect(`${registry.host}/tags:2`, '{{len .RepoTags}}')).not.toBe('0');
     const told = await engine.api('GET', `/distribution/${registry.host}/tags:1/json`);
-    expect(told.json).toMatchObject({ Descriptor: { digest: expect.stringMatching(/^sha256:/), mediaType: 'application/vnd.docker.distribution.manifest.v2+json' }, Platforms: [{ os: 'linux' }] });
+    expect(told.json).toMatchObject({
+      Descriptor: {
+        digest: expect.stringMatching(/^sha256:/),
+        mediaType: 'application/vnd.docker.distribution.manifest.v2+json',
+      },
+      Platforms: [{ os: 'linux' }],
+    });
     expect((await engine.api('GET', `/distribution/${registry.host}/tags:9/json`)).status).toBe(404);
-    expect(await refused('pull', `${registry.host}/tags:9`)).toContain(`manifest for ${registry.host}/tags:9 not found: manifest unknown: manifest unknown`);
-    expect(await refused('push', `${registry.host}/nobody:1`)).toContain(`An image does not exist locally with the tag: ${registry.host}/nobody`);
+    expect(await refused('pull', `${registry.host}/tags:9`)).toContain(
+      `manifest for ${registry.host}/tags:9 not found: manifest unknown: manifest unknown`,
+    );
+    expect(await refused('push', `${registry.host}/nobody:1`)).toContain(
+      `An image does not exist locally with the tag: ${registry.host}/nobody`,
+    );
     expect(await refused('search', `${registry.host}/tags`)).toContain('Unexpected status code 404');
   });
 });
@@ -105,7 +127,10 @@ describe('a registry with passwords', () => {
     await docker('rmi', name);
     await docker('pull', name);
     await docker('logout', registry.host);
-    expect(existsSync(join(config, 'config.json')) && readFileSync(join(config, 'config.json'), 'utf8').includes(registry.host)).toBe(false);
+    expect(
+      existsSync(join(config, 'config.json')) &&
+        readFileSync(join(config, 'config.json'), 'utf8').includes(registry.host),
+    ).toBe(false);
     expect(await refused('pull', name)).toContain('no basic auth credentials');
   });
 });

@@ -12,7 +12,8 @@ afterAll(async () => engine?.[Symbol.asyncDispose]());
 
 const docker = (...args: string[]) => engine.docker(...args).result;
 const sh = (script: string, ...options: string[]) => docker('run', '--rm', ...options, 'busybox', 'sh', '-c', script);
-const inspect = async (name: string, format: string): Promise<string> => (await docker('inspect', '-f', format, name)).stdout.trim();
+const inspect = async (name: string, format: string): Promise<string> =>
+  (await docker('inspect', '-f', format, name)).stdout.trim();
 
 describe('docker run', () => {
   test('shows both streams and ends with the process’s code', async () => {
@@ -23,7 +24,11 @@ describe('docker run', () => {
     expect((await sh(`exit ${code}`)).exitCode).toBe(code);
   });
 
-  test.each([[9, 137], [15, 143], [11, 139]])('killed by signal %i: %i', async (signal, code) => {
+  test.each([
+    [9, 137],
+    [15, 143],
+    [11, 139],
+  ])('killed by signal %i: %i', async (signal, code) => {
     expect((await sh(`kill -${signal} $$; sleep 5`, '--init=false', '--pid=host')).exitCode).toBe(code);
   });
 
@@ -48,22 +53,36 @@ describe('docker run', () => {
   });
 
   test('the working directory is there before the first start, and only a directory can be', async () => {
-    expect((await docker('create', '--name', 'early', '-w', '/app/src', 'busybox', 'sh', '-c', 'pwd; ls')).exitCode).toBe(0);
+    expect(
+      (await docker('create', '--name', 'early', '-w', '/app/src', 'busybox', 'sh', '-c', 'pwd; ls')).exitCode,
+    ).toBe(0);
     expect((await docker('diff', 'early')).stdout).toBe('A /app\nA /app/src\n');
     expect((await docker('cp', '/etc/passwd', 'early:/app/src')).exitCode).toBe(0);
     expect((await docker('start', '-a', 'early')).stdout).toBe('/app/src\npasswd\n');
     await docker('rm', 'early');
-    expect((await docker('create', '-w', '/etc/passwd', 'busybox', 'true')).stderr).toMatch(/Cannot mkdir: \/etc\/passwd is not a directory/);
+    expect((await docker('create', '-w', '/etc/passwd', 'busybox', 'true')).stderr).toMatch(
+      /Cannot mkdir: \/etc\/passwd is not a directory/,
+    );
     expect((await docker('create', '-w', '/etc/passwd/below', 'busybox', 'true')).stderr).toMatch(/not a directory/);
     expect((await docker('ps', '-aq')).stdout).toBe('');
   });
 
   test('namespaces of a container that is not there: looked for when it starts, and no image is pulled for it', async () => {
-    for (const [option, words] of [['--pid', 'failed to join PID namespace: No such container: nobody'], ['--ipc', 'failed to join IPC namespace: No such container: nobody'], ['--network', 'No such container: nobody']] as const) {
+    for (const [option, words] of [
+      ['--pid', 'failed to join PID namespace: No such container: nobody'],
+      ['--ipc', 'failed to join IPC namespace: No such container: nobody'],
+      ['--network', 'No such container: nobody'],
+    ] as const) {
       const { stderr, exitCode } = await docker('run', '--rm', option, 'container:nobody', 'busybox', 'true');
-      expect([stderr, exitCode]).toEqual([expect.stringMatching(`^docker: Error response from daemon: ${words}\n`), 125]);
+      expect([stderr, exitCode]).toEqual([
+        expect.stringMatching(`^docker: Error response from daemon: ${words}\n`),
+        125,
+      ]);
     }
-    expect((await docker('create', '--name', 'guest', '--network', 'container:host', 'busybox', 'ip', '-o', '-4', 'addr')).exitCode).toBe(0);
+    expect(
+      (await docker('create', '--name', 'guest', '--network', 'container:host', 'busybox', 'ip', '-o', '-4', 'addr'))
+        .exitCode,
+    ).toBe(0);
     await docker('run', '-d', '--name', 'host', 'busybox', 'sleep', '1000');
     expect((await docker('start', '-a', 'guest')).stdout).toContain('eth0');
     await docker('rm', '-f', 'guest', 'host');
@@ -89,16 +108,28 @@ describe('docker run', () => {
 
   test('--rm leaves nothing when it has ended: not its name, its volumes, its hold on the image', async () => {
     for (let round = 0; round < 5; round++) {
-      const image = (await engine.api('POST', `/commit?container=${(await docker('create', 'busybox', 'true')).stdout.trim()}&repo=once`)).status;
+      const image = (
+        await engine.api(
+          'POST',
+          `/commit?container=${(await docker('create', 'busybox', 'true')).stdout.trim()}&repo=once`,
+        )
+      ).status;
       expect(image).toBe(201);
-      const made = await engine.api('POST', '/containers/create?name=gone', { Image: 'once', Cmd: ['true'], HostConfig: { AutoRemove: true, NetworkMode: 'none', Binds: ['once:/x'] } });
+      const made = await engine.api('POST', '/containers/create?name=gone', {
+        Image: 'once',
+        Cmd: ['true'],
+        HostConfig: { AutoRemove: true, NetworkMode: 'none', Binds: ['once:/x'] },
+      });
       const { Id } = made.json as { Id: string };
       const wait = await opened(engine.socket, 'POST', `/containers/${Id}/wait?condition=removed`);
       await engine.api('POST', `/containers/${Id}/start`);
       expect((await wait.answer).json).toEqual({ StatusCode: 0 });
       // At once, whoever asks.
       const [inspected, name, volume, once] = await Promise.all([
-        engine.api('GET', `/containers/${Id}/json`), engine.api('POST', '/containers/create?name=gone', { Image: 'busybox', Cmd: ['true'] }), engine.api('DELETE', '/volumes/once'), engine.api('DELETE', '/images/once'),
+        engine.api('GET', `/containers/${Id}/json`),
+        engine.api('POST', '/containers/create?name=gone', { Image: 'busybox', Cmd: ['true'] }),
+        engine.api('DELETE', '/volumes/once'),
+        engine.api('DELETE', '/images/once'),
       ]);
       expect([inspected.status, name.status, volume.status, once.status]).toEqual([404, 201, 204, 200]);
       await docker('container', 'prune', '-f');
@@ -114,7 +145,16 @@ describe('docker run', () => {
   });
 
   test('-d runs on, logs tell, stop ends it with 143', async () => {
-    await docker('run', '-d', '--name', 'stays', 'busybox', 'sh', '-c', 'trap "exit 143" TERM; echo here; while :; do usleep 20000; done');
+    await docker(
+      'run',
+      '-d',
+      '--name',
+      'stays',
+      'busybox',
+      'sh',
+      '-c',
+      'trap "exit 143" TERM; echo here; while :; do usleep 20000; done',
+    );
     await until(async () => (await docker('logs', 'stays')).stdout === 'here\n');
     expect((await docker('stop', 'stays')).exitCode).toBe(0);
     expect(await inspect('stays', '{{.State.Status}} {{.State.ExitCode}}')).toBe('exited 143');
@@ -157,16 +197,49 @@ describe('docker run', () => {
   });
 
   test('memory beyond the limit: killed, and said so', async () => {
-    await docker('run', '--name', 'hungry', '-m', '16m', '--memory-swap', '16m', 'busybox', 'sh', '-c', 'tail /dev/zero');
+    await docker(
+      'run',
+      '--name',
+      'hungry',
+      '-m',
+      '16m',
+      '--memory-swap',
+      '16m',
+      'busybox',
+      'sh',
+      '-c',
+      'tail /dev/zero',
+    );
     expect(await inspect('hungry', '{{.State.OOMKilled}} {{.State.ExitCode}}')).toBe('true 137');
     await docker('rm', 'hungry');
   });
 
   test('memory beyond the limit, and the init lives on: said so at once', async () => {
-    await docker('run', '-d', '--name', 'glutton', '-m', '16m', '--memory-swap', '16m', 'busybox', 'sh', '-c', 'sh -c "tail /dev/zero"; sleep 10000');
+    await docker(
+      'run',
+      '-d',
+      '--name',
+      'glutton',
+      '-m',
+      '16m',
+      '--memory-swap',
+      '16m',
+      'busybox',
+      'sh',
+      '-c',
+      'sh -c "tail /dev/zero"; sleep 10000',
+    );
     await until(async () => (await inspect('glutton', '{{.State.Status}} {{.State.OOMKilled}}')) === 'running true');
-    const { text } = await engine.api('GET', `/events?since=0&until=${Math.ceil(Date.now() / 1000)}&filters=${encodeURIComponent(JSON.stringify({ container: ['glutton'] }))}`);
-    expect(text.trim().split('\n').map((line) => (JSON.parse(line) as { Action: string }).Action)).toEqual(['create', 'start', 'oom']);
+    const { text } = await engine.api(
+      'GET',
+      `/events?since=0&until=${Math.ceil(Date.now() / 1000)}&filters=${encodeURIComponent(JSON.stringify({ container: ['glutton'] }))}`,
+    );
+    expect(
+      text
+        .trim()
+        .split('\n')
+        .map((line) => (JSON.parse(line) as { Action: string }).Action),
+    ).toEqual(['create', 'start', 'oom']);
     await docker('restart', '-t', '0', 'glutton');
     await docker('rm', '-f', 'glutton');
   });
@@ -186,11 +259,24 @@ describe('docker run', () => {
 
   test('who waits for the removal hears of it when nothing is left of the container', async () => {
     for (const mayRun of [true, false]) {
-      const made = ['--rm', '--name', 'going', '-v', '/anonymous', 'busybox', 'sh', '-c', 'mkdir /d; cd /d; i=0; while [ $i -lt 4000 ]; do : >$i; i=$((i + 1)); done'];
+      const made = [
+        '--rm',
+        '--name',
+        'going',
+        '-v',
+        '/anonymous',
+        'busybox',
+        'sh',
+        '-c',
+        'mkdir /d; cd /d; i=0; while [ $i -lt 4000 ]; do : >$i; i=$((i + 1)); done',
+      ];
       const { stdout } = await docker(...(mayRun ? ['run', '-d'] : ['create']), ...made);
       const removal = mayRun ? undefined : engine.api('DELETE', '/containers/going?v=1');
       await engine.api('POST', `/containers/${stdout.trim()}/wait?condition=removed`);
-      const [found, volumes] = await Promise.all([engine.api('GET', '/containers/going/json'), engine.api('GET', '/volumes')]);
+      const [found, volumes] = await Promise.all([
+        engine.api('GET', '/containers/going/json'),
+        engine.api('GET', '/volumes'),
+      ]);
       expect(found.status).toBe(404);
       expect(volumes.json).toMatchObject({ Volumes: [] });
       await removal;
@@ -199,10 +285,14 @@ describe('docker run', () => {
 
   test('many clients at one container: each gets an answer, and it ends up removed', async () => {
     const id = (await docker('run', '-d', 'busybox', 'sleep', '1000')).stdout.trim();
-    const asked = (path: string): Promise<number> => engine.api('POST', `/containers/${id}/${path}`).then(({ status }) => status);
+    const asked = (path: string): Promise<number> =>
+      engine.api('POST', `/containers/${id}/${path}`).then(({ status }) => status);
     const paths = Array.from({ length: 8 }, () => ['restart?t=0', 'kill', 'stop?t=0', 'start', 'kill']).flat();
     const statuses = await Promise.all(paths.map(asked));
-    for (const [i, status] of statuses.entries()) expect({ start: [204, 304], stop: [204, 304], kill: [204, 409], restart: [204] }[paths[i]!.replace(/\?.*/, '')]).toContain(status);
+    for (const [i, status] of statuses.entries())
+      expect(
+        { start: [204, 304], stop: [204, 304], kill: [204, 409], restart: [204] }[paths[i]!.replace(/\?.*/, '')],
+      ).toContain(status);
     await asked('start');
     const restarts = Promise.all(Array.from({ length: 5 }, () => asked('restart?t=0')));
     expect((await engine.api('DELETE', `/containers/${id}?force=1`)).status).toBe(204);
@@ -214,7 +304,9 @@ describe('docker run', () => {
 describe('docker exec', () => {
   test('runs beside the container’s process', async () => {
     await docker('run', '-d', '--name', 'host', '-e', 'A=1', 'busybox', 'sleep', '1000');
-    expect(await docker('exec', '-e', 'B=2', '-w', '/tmp', 'host', 'sh', '-c', 'echo $A $B $PWD; echo e >&2; exit 4')).toEqual({ stdout: '1 2 /tmp\n', stderr: 'e\n', exitCode: 4 });
+    expect(
+      await docker('exec', '-e', 'B=2', '-w', '/tmp', 'host', 'sh', '-c', 'echo $A $B $PWD; echo e >&2; exit 4'),
+    ).toEqual({ stdout: '1 2 /tmp\n', stderr: 'e\n', exitCode: 4 });
     const piped = engine.docker('exec', '-i', 'host', 'cat');
     piped.stdin.end('through\n');
     expect((await piped.result).stdout).toBe('through\n');
@@ -227,15 +319,18 @@ describe('docker exec', () => {
 
   test('its exit code is never lost', async () => {
     await docker('run', '-d', '--name', 'many', 'busybox', 'sleep', '1000');
-    for (let i = 0; i < 25; i++) expect((await docker('exec', 'many', 'sh', '-c', `exit ${i + 1}`)).exitCode).toBe(i + 1);
+    for (let i = 0; i < 25; i++)
+      expect((await docker('exec', 'many', 'sh', '-c', `exit ${i + 1}`)).exitCode).toBe(i + 1);
     await docker('rm', '-f', 'many');
   });
 });
 
 test('an exec that nobody started goes with the run it was made in, also by a restart; one that was started is remembered', async () => {
   await docker('run', '-d', '--name', 'runs', 'busybox', 'sleep', '1000');
-  const made = async (): Promise<string> => ((await engine.api('POST', '/containers/runs/exec', { Cmd: ['true'] })).json as { Id: string }).Id;
-  const ids = async (): Promise<string[] | null> => ((await engine.api('GET', '/containers/runs/json')).json as { ExecIDs: string[] | null }).ExecIDs;
+  const made = async (): Promise<string> =>
+    ((await engine.api('POST', '/containers/runs/exec', { Cmd: ['true'] })).json as { Id: string }).Id;
+  const ids = async (): Promise<string[] | null> =>
+    ((await engine.api('GET', '/containers/runs/json')).json as { ExecIDs: string[] | null }).ExecIDs;
   const known = async (id: string): Promise<number> => (await engine.api('GET', `/exec/${id}/json`)).status;
   const [started, left] = [await made(), await made()];
   expect((await engine.api('POST', `/exec/${started}/start`, { Detach: true })).status).toBe(200);
@@ -255,7 +350,8 @@ test('an exec that nobody started goes with the run it was made in, also by a re
 test('a container without environment has none: null, as Go’s nil', async () => {
   await docker('create', '--name', 'bare', 'busybox', 'true');
   await docker('create', '--name', 'told', '-e', 'A=1', 'busybox', 'true');
-  const env = async (name: string): Promise<unknown> => ((await engine.api('GET', `/containers/${name}/json`)).json as { Config: { Env: unknown } }).Config.Env;
+  const env = async (name: string): Promise<unknown> =>
+    ((await engine.api('GET', `/containers/${name}/json`)).json as { Config: { Env: unknown } }).Config.Env;
   expect([await env('bare'), await env('told')]).toEqual([null, ['A=1']]);
   await docker('rm', 'bare', 'told');
 });
@@ -263,35 +359,108 @@ test('a container without environment has none: null, as Go’s nil', async () =
 describe('health', () => {
   test('its checks are told of as execs, as dockerd does', async () => {
     const since = String(Date.now() / 1000 - 1);
-    await docker('run', '-d', '--name', 'asked', '--health-cmd', 'exit 3', '--health-interval', '200ms', '--health-retries', '1', 'busybox', 'sleep', '1000');
+    await docker(
+      'run',
+      '-d',
+      '--name',
+      'asked',
+      '--health-cmd',
+      'exit 3',
+      '--health-interval',
+      '200ms',
+      '--health-retries',
+      '1',
+      'busybox',
+      'sleep',
+      '1000',
+    );
     await until(async () => (await inspect('asked', '{{.State.Health.Status}}')) === 'unhealthy');
     await docker('rm', '-f', 'asked');
-    const lines = (await docker('events', '--since', since, '--until', String(Date.now() / 1000), '--filter', 'container=asked', '--format', '{{json .}}')).stdout.trim().split('\n');
-    const told = lines.map((line) => JSON.parse(line) as { Action: string; timeNano: number; Actor: { Attributes: { execID?: string; exitCode?: string } } });
+    const lines = (
+      await docker(
+        'events',
+        '--since',
+        since,
+        '--until',
+        String(Date.now() / 1000),
+        '--filter',
+        'container=asked',
+        '--format',
+        '{{json .}}',
+      )
+    ).stdout
+      .trim()
+      .split('\n');
+    const told = lines.map(
+      (line) =>
+        JSON.parse(line) as {
+          Action: string;
+          timeNano: number;
+          Actor: { Attributes: { execID?: string; exitCode?: string } };
+        },
+    );
     const at = told.findIndex(({ Action }) => Action.startsWith('exec_create'));
     const id = told[at]!.Actor.Attributes.execID;
     expect(id).toMatch(/^[0-9a-f]{64}$/);
-    expect(told.slice(at, at + 4).map(({ Action, Actor: { Attributes: { execID, exitCode } } }) => [Action, execID, exitCode])).toEqual([
-      ['exec_create: /bin/sh -c exit 3', id, undefined], ['exec_start: /bin/sh -c exit 3', id, undefined], ['exec_die', id, '3'], ['health_status: unhealthy', undefined, undefined],
+    expect(
+      told.slice(at, at + 4).map(
+        ({
+          Action,
+          Actor: {
+            Attributes: { execID, exitCode },
+          },
+        }) => [Action, execID, exitCode],
+      ),
+    ).toEqual([
+      ['exec_create: /bin/sh -c exit 3', id, undefined],
+      ['exec_start: /bin/sh -c exit 3', id, undefined],
+      ['exec_die', id, '3'],
+      ['health_status: unhealthy', undefined, undefined],
     ]);
     expect(told[at + 2]!.timeNano).toBeGreaterThan(told[at]!.timeNano);
   });
 
   test('starting, healthy, unhealthy', async () => {
-    await docker('run', '-d', '--name', 'ill', '--health-cmd', 'test ! -e /sick', '--health-interval', '200ms', '--health-retries', '2', 'busybox', 'sleep', '1000');
+    await docker(
+      'run',
+      '-d',
+      '--name',
+      'ill',
+      '--health-cmd',
+      'test ! -e /sick',
+      '--health-interval',
+      '200ms',
+      '--health-retries',
+      '2',
+      'busybox',
+      'sleep',
+      '1000',
+    );
     await until(async () => (await inspect('ill', '{{.State.Health.Status}}')) === 'healthy');
     await docker('exec', 'ill', 'touch', '/sick');
     await until(async () => (await inspect('ill', '{{.State.Health.Status}}')) === 'unhealthy');
-    expect((await docker('ps', '--filter', 'health=unhealthy', '--format', '{{.Names}} {{.Status}}')).stdout).toMatch(/^ill Up .*\(unhealthy\)/);
+    expect((await docker('ps', '--filter', 'health=unhealthy', '--format', '{{.Names}} {{.Status}}')).stdout).toMatch(
+      /^ill Up .*\(unhealthy\)/,
+    );
     await docker('rm', '-f', 'ill');
   });
 });
 
 describe('logs', () => {
   test('tail, since, timestamps, follow to the end', async () => {
-    await docker('run', '--name', 'talks', 'busybox', 'sh', '-c', 'for i in 1 2 3 4 5; do echo line $i; done; echo no newline | tr -d "\\n"');
+    await docker(
+      'run',
+      '--name',
+      'talks',
+      'busybox',
+      'sh',
+      '-c',
+      'for i in 1 2 3 4 5; do echo line $i; done; echo no newline | tr -d "\\n"',
+    );
     expect((await docker('logs', '--tail', '2', 'talks')).stdout).toBe('line 5\nno newline');
-    expect((await docker('logs', '-t', '--tail', '2', 'talks')).stdout).toMatch(/^\d{4}-\d\d-\d\dT[\d:]+\.\d{9}Z line 5\n/);
+    expect((await docker('logs', '-t', '--tail', '2', 'talks')).stdout).toMatch(
+      /^\d{4}-\d\d-\d\dT[\d:]+\.\d{9}Z line 5\n/,
+    );
     expect((await docker('logs', '-f', 'talks')).stdout).toMatch(/line 1\n[^]*no newline$/);
     expect((await docker('logs', '--since', '1h', 'talks')).stdout).toMatch(/line 1/);
     expect((await docker('logs', '--until', '1h', 'talks')).stdout).toBe('');
@@ -299,8 +468,23 @@ describe('logs', () => {
   });
 
   test('rotation keeps max-file files and loses nothing within them', async () => {
-    await docker('run', '--name', 'long', '--log-opt', 'max-size=10k', '--log-opt', 'max-file=3', 'busybox', 'sh', '-c', 'i=0; while [ $i -lt 1000 ]; do echo line $i; i=$((i+1)); done');
-    const lines = (await docker('logs', 'long')).stdout.trim().split('\n').map((line) => Number(line.split(' ')[1]));
+    await docker(
+      'run',
+      '--name',
+      'long',
+      '--log-opt',
+      'max-size=10k',
+      '--log-opt',
+      'max-file=3',
+      'busybox',
+      'sh',
+      '-c',
+      'i=0; while [ $i -lt 1000 ]; do echo line $i; i=$((i+1)); done',
+    );
+    const lines = (await docker('logs', 'long')).stdout
+      .trim()
+      .split('\n')
+      .map((line) => Number(line.split(' ')[1]));
     expect(lines.at(-1)).toBe(999);
     expect(lines.length).toBeGreaterThan(100);
     expect(lines.length).toBeLessThan(1000);

@@ -1,4 +1,7 @@
-/** System calls that Docker's default profile refuses are refused in a real container, and let through where Docker does. */
+/**
+ * System calls that Docker's default profile refuses are refused in a real container, and let through where Docker
+ * does.
+ */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join } from 'node:path';
@@ -8,7 +11,8 @@ import { startEngine, type TestEngine } from './engine.ts';
 const { EPERM, ENOSYS } = constants.errno;
 
 /**
- * Each call has arguments that the kernel refuses with another error than EPERM, or takes without any effect: EPERM can only
+ * Each call has arguments that the kernel refuses with another error than EPERM, or takes without any effect: EPERM can
+ * only
  * come from the filter. Numbers: amd64, arm64.
  */
 const CALLS: Readonly<Record<string, readonly [x64: number, arm64: number, ...args: number[]]>> = {
@@ -40,13 +44,39 @@ afterAll(async () => {
 
 /** The errno of each call in a container with these options; 0 where it was taken. The host's perl makes the calls. */
 async function errnos(...options: string[]): Promise<Record<string, number>> {
-  const program = Object.entries(CALLS).map(([name, [x64, arm64, ...args]]) => `printf "${name} %d\\n", syscall(${[[x64, arm64][architecture], ...args].join(', ')}) < 0 ? $!+0 : 0;`).join(' ');
-  const { stdout, stderr, exitCode } = await engine.docker('run', '--rm', '-v', '/:/host:ro', ...options, 'busybox', 'chroot', '/host', 'perl', '-e', program).result;
+  const program = Object.entries(CALLS)
+    .map(
+      ([name, [x64, arm64, ...args]]) =>
+        `printf "${name} %d\\n", syscall(${[[x64, arm64][architecture], ...args].join(', ')}) < 0 ? $!+0 : 0;`,
+    )
+    .join(' ');
+  const { stdout, stderr, exitCode } = await engine.docker(
+    'run',
+    '--rm',
+    '-v',
+    '/:/host:ro',
+    ...options,
+    'busybox',
+    'chroot',
+    '/host',
+    'perl',
+    '-e',
+    program,
+  ).result;
   expect({ stderr, exitCode }).toEqual({ stderr: '', exitCode: 0 });
-  return Object.fromEntries(stdout.trim().split('\n').map((line): [string, number] => [line.split(' ')[0]!, Number(line.split(' ')[1])]));
+  return Object.fromEntries(
+    stdout
+      .trim()
+      .split('\n')
+      .map((line): [string, number] => [line.split(' ')[0]!, Number(line.split(' ')[1])]),
+  );
 }
 
-const refused = (seen: Record<string, number>): string[] => Object.entries(seen).filter(([, errno]) => errno === EPERM).map(([name]) => name).sort();
+const refused = (seen: Record<string, number>): string[] =>
+  Object.entries(seen)
+    .filter(([, errno]) => errno === EPERM)
+    .map(([name]) => name)
+    .sort();
 
 const ALWAYS_REFUSED = ['add_key', 'keyctl', 'mbind', 'pidfd_getfd', 'vsock'];
 const NEEDS_SYS_ADMIN = ['clone', 'mount', 'setns', 'umount2', 'unshare'];
@@ -54,13 +84,22 @@ const NEEDS_SYS_ADMIN = ['clone', 'mount', 'setns', 'umount2', 'unshare'];
 test('by default: no namespaces, no mounts, no keyrings', async () => {
   const seen = await errnos();
   expect(refused(seen)).toEqual([...ALWAYS_REFUSED, ...NEEDS_SYS_ADMIN].sort());
-  expect(seen['clone3']).toBe(ENOSYS);
+  expect(seen.clone3).toBe(ENOSYS);
   // Newer than the newest that the profile knows: C libraries fall back on this, and not on EPERM.
-  expect(seen['unheardOf']).toBe(ENOSYS);
+  expect(seen.unheardOf).toBe(ENOSYS);
 });
 
 test('a user namespace cannot be had by a user either', async () => {
-  const { stdout, stderr, exitCode } = await engine.docker('run', '--rm', '--user', '1000', 'busybox', 'unshare', '-U', 'id').result;
+  const { stdout, stderr, exitCode } = await engine.docker(
+    'run',
+    '--rm',
+    '--user',
+    '1000',
+    'busybox',
+    'unshare',
+    '-U',
+    'id',
+  ).result;
   expect({ stdout, exitCode }).toEqual({ stdout: '', exitCode: 1 });
   expect(stderr).toContain('Operation not permitted');
 });
@@ -74,25 +113,45 @@ test('an exec is filtered as well', async () => {
 test('--cap-add SYS_ADMIN brings namespaces and mounts, and nothing else', async () => {
   const seen = await errnos('--cap-add', 'SYS_ADMIN');
   expect(refused(seen)).toEqual(ALWAYS_REFUSED);
-  expect(seen['clone3']).not.toBe(ENOSYS);
+  expect(seen.clone3).not.toBe(ENOSYS);
 });
 
 test('other capabilities bring their own calls', async () => {
-  expect(refused(await errnos('--cap-add', 'SYS_NICE', '--cap-add', 'SYS_PTRACE'))).toEqual([...ALWAYS_REFUSED, ...NEEDS_SYS_ADMIN].filter((name) => name !== 'mbind' && name !== 'pidfd_getfd').sort());
+  expect(refused(await errnos('--cap-add', 'SYS_NICE', '--cap-add', 'SYS_PTRACE'))).toEqual(
+    [...ALWAYS_REFUSED, ...NEEDS_SYS_ADMIN].filter((name) => name !== 'mbind' && name !== 'pidfd_getfd').sort(),
+  );
 });
 
-test.each([['--privileged'], ['--security-opt', 'seccomp=unconfined'], ['--privileged', '--security-opt', 'seccomp=unconfined']])('nothing is filtered with %s %s', async (...options) => {
+test.each([
+  ['--privileged'],
+  ['--security-opt', 'seccomp=unconfined'],
+  ['--privileged', '--security-opt', 'seccomp=unconfined'],
+])('nothing is filtered with %s %s', async (...options) => {
   const seen = await errnos(...options.filter((option) => option !== undefined));
-  // Without a filter the kernel itself asks for rights that an unprivileged container has not: those calls have bad arguments first.
+  // Without a filter the kernel itself asks for rights that an unprivileged container has not: those calls have bad
+  // arguments first.
   expect(refused(seen)).toEqual([]);
-  expect(seen['unshare']).toBe(0);
-  expect(seen['clone3']).not.toBe(ENOSYS);
+  expect(seen.unshare).toBe(0);
+  expect(seen.clone3).not.toBe(ENOSYS);
 });
 
-test('a profile of one\'s own is taken as it is', async () => {
+test("a profile of one's own is taken as it is", async () => {
   const profile = join(scratch, 'profile.json');
-  writeFileSync(profile, JSON.stringify({ defaultAction: 'SCMP_ACT_ALLOW', syscalls: [{ names: ['keyctl', 'unshare'], action: 'SCMP_ACT_ERRNO', errnoRet: EPERM }] }));
+  writeFileSync(
+    profile,
+    JSON.stringify({
+      defaultAction: 'SCMP_ACT_ALLOW',
+      syscalls: [{ names: ['keyctl', 'unshare'], action: 'SCMP_ACT_ERRNO', errnoRet: EPERM }],
+    }),
+  );
   expect(refused(await errnos('--security-opt', `seccomp=${profile}`))).toEqual(['keyctl', 'unshare']);
-  const none = await engine.docker('run', '--rm', '--security-opt', `seccomp=${join(scratch, 'none.json')}`, 'busybox', 'true').result;
+  const none = await engine.docker(
+    'run',
+    '--rm',
+    '--security-opt',
+    `seccomp=${join(scratch, 'none.json')}`,
+    'busybox',
+    'true',
+  ).result;
   expect(none.exitCode).toBe(125);
 });

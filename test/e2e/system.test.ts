@@ -16,21 +16,32 @@ const get = async <T>(path: string): Promise<T> => (await engine.api('GET', path
 
 test('/info is true of this host, and the id outlives the daemon', async () => {
   const info = await get<Record<string, unknown>>('/info');
-  expect(info).toMatchObject({ Name: hostname(), NCPU: cpus().length, MemTotal: totalmem(), OSType: 'linux', Images: 1, Containers: 0, DefaultRuntime: 'runc', CgroupDriver: 'cgroupfs' });
-  expect(info['KernelVersion']).toBe(readFileSync('/proc/sys/kernel/osrelease', 'utf8').trim());
-  expect(Object.fromEntries(info['DriverStatus'] as [string, string][])).toMatchObject({ 'Supports d_type': 'true' });
-  expect((info['RegistryConfig'] as { IndexConfigs: object }).IndexConfigs).toHaveProperty(['docker.io']);
+  expect(info).toMatchObject({
+    Name: hostname(),
+    NCPU: cpus().length,
+    MemTotal: totalmem(),
+    OSType: 'linux',
+    Images: 1,
+    Containers: 0,
+    DefaultRuntime: 'runc',
+    CgroupDriver: 'cgroupfs',
+  });
+  expect(info.KernelVersion).toBe(readFileSync('/proc/sys/kernel/osrelease', 'utf8').trim());
+  expect(Object.fromEntries(info.DriverStatus as [string, string][])).toMatchObject({ 'Supports d_type': 'true' });
+  expect((info.RegistryConfig as { IndexConfigs: object }).IndexConfigs).toHaveProperty(['docker.io']);
   await engine.kill9();
   await engine.startAgain();
-  expect((await get<{ ID: string }>('/info')).ID).toBe(info['ID']);
+  expect((await get<{ ID: string }>('/info')).ID).toBe(info.ID);
 });
 
-test('no other user reads a container\'s environment or speaks to a shim', async () => {
+test("no other user reads a container's environment or speaks to a shim", async () => {
   const secret = 'correct-horse-battery';
   await engine.dockerOutput('run', '-d', '--name', 'secretive', '-e', `PASSWORD=${secret}`, 'busybox', 'sleep', '1000');
   await engine.dockerOutput('exec', '-d', '-e', `TOKEN=${secret}`, 'secretive', 'sleep', '1000');
   const modeOf = (path: string): number => lstatSync(path).mode & 0o777;
-  const files = execFileSync('find', [engine.root, '-xdev', '-type', 'f', '-not', '-empty'], { encoding: 'utf8' }).trim().split('\n');
+  const files = execFileSync('find', [engine.root, '-xdev', '-type', 'f', '-not', '-empty'], { encoding: 'utf8' })
+    .trim()
+    .split('\n');
   const telling = files.filter((path) => existsSync(path) && readFileSync(path).includes(secret));
   expect(telling.some((path) => path.includes('holdfast.db'))).toBe(true);
   expect(telling.filter((path) => (modeOf(path) & 0o077) !== 0)).toEqual([]);
@@ -50,51 +61,105 @@ test('the CLI is content with /info and /version', async () => {
 });
 
 test('sizes in lists, and disk usage by type', async () => {
-  expect((await engine.docker('run', '--name', 'sized', 'busybox', 'sh', '-c', 'head -c 5000 /dev/zero > /x').result).exitCode).toBe(0);
+  expect(
+    (await engine.docker('run', '--name', 'sized', 'busybox', 'sh', '-c', 'head -c 5000 /dev/zero > /x').result)
+      .exitCode,
+  ).toBe(0);
   const [listed] = await get<{ SizeRw: number; SizeRootFs: number }[]>('/containers/json?all=1&size=1');
   expect(listed!.SizeRw).toBeGreaterThanOrEqual(5000);
   expect(listed!.SizeRootFs).toBeGreaterThan(listed!.SizeRw);
   expect((await get<object[]>('/containers/json?all=1'))[0]).not.toHaveProperty('SizeRw');
   await engine.api('POST', '/volumes/create', { Name: 'vol' });
-  const usage = await get<{ Images: unknown; Volumes: { CreatedAt: string; UsageData: object }[] }>('/system/df?type=volume');
+  const usage = await get<{ Images: unknown; Volumes: { CreatedAt: string; UsageData: object }[] }>(
+    '/system/df?type=volume',
+  );
   expect(usage).toMatchObject({ Images: null, Volumes: [{ Name: 'vol', UsageData: { RefCount: 0 } }] });
   expect(Number.isNaN(Date.parse(usage.Volumes[0]!.CreatedAt))).toBe(false);
   expect((await engine.docker('system', 'df', '-v').result).exitCode).toBe(0);
   expect(await get('/info')).toMatchObject({ Containers: 1, ContainersStopped: 1 });
-  expect((await engine.api('POST', '/volumes/prune', undefined)).json).toEqual({ VolumesDeleted: [], SpaceReclaimed: 0 });
+  expect((await engine.api('POST', '/volumes/prune', undefined)).json).toEqual({
+    VolumesDeleted: [],
+    SpaceReclaimed: 0,
+  });
   expect((await engine.docker('volume', 'prune', '-a', '-f').result).stdout).toContain('vol');
 });
 
 test('events of a restart, of those that look, and of a prune', async () => {
   await engine.docker('run', '-d', '--name', 'looked', '--label', 'looked', 'busybox', 'sleep', '1000').result;
-  for (const args of [['top', 'looked'], ['export', '-o', join(engine.root, 'looked.tar'), 'looked'], ['restart', '-t', '0', 'looked'], ['stop', '-t', '0', 'looked'], ['container', 'prune', '-f', '--filter', 'label=looked']]) {
+  for (const args of [
+    ['top', 'looked'],
+    ['export', '-o', join(engine.root, 'looked.tar'), 'looked'],
+    ['restart', '-t', '0', 'looked'],
+    ['stop', '-t', '0', 'looked'],
+    ['container', 'prune', '-f', '--filter', 'label=looked'],
+  ]) {
     expect(await engine.docker(...args).result).toMatchObject({ exitCode: 0 });
   }
-  const { text } = await engine.api('GET', `/events?since=1&until=${Math.ceil(Date.now() / 1000) + 1}&filters=${encodeURIComponent('{"type":["container"]}')}`);
-  const events = text.trim().split('\n').map((line) => JSON.parse(line) as { Action: string; id?: string; Actor: { ID: string; Attributes: Record<string, string> } });
-  expect(events.filter((e) => e.Actor.Attributes.name === 'looked' && e.Action !== 'kill').map((e) => e.Action)).toEqual(
-    ['create', 'start', 'top', 'export', 'die', 'stop', 'start', 'restart', 'die', 'stop', 'destroy']);
-  expect(events.at(-1)).toMatchObject({ Action: 'prune', status: 'prune', Actor: { ID: '', Attributes: { reclaimed: '0' } } });
+  const { text } = await engine.api(
+    'GET',
+    `/events?since=1&until=${Math.ceil(Date.now() / 1000) + 1}&filters=${encodeURIComponent('{"type":["container"]}')}`,
+  );
+  const events = text
+    .trim()
+    .split('\n')
+    .map(
+      (line) =>
+        JSON.parse(line) as { Action: string; id?: string; Actor: { ID: string; Attributes: Record<string, string> } },
+    );
+  expect(
+    events.filter((e) => e.Actor.Attributes.name === 'looked' && e.Action !== 'kill').map((e) => e.Action),
+  ).toEqual(['create', 'start', 'top', 'export', 'die', 'stop', 'start', 'restart', 'die', 'stop', 'destroy']);
+  expect(events.at(-1)).toMatchObject({
+    Action: 'prune',
+    status: 'prune',
+    Actor: { ID: '', Attributes: { reclaimed: '0' } },
+  });
   expect(events.at(-1)).not.toHaveProperty('id');
 });
 
 test('a container prune takes what does not run, and leaves what does', async () => {
-  const made = (name: string, ...command: string[]): Promise<string> => engine.dockerOutput('run', '-d', '--network', 'none', '--label', 'pruned=1', '--name', name, 'busybox', ...command);
-  const [running, paused, exited] = [await made('stays', 'sleep', '1000'), await made('sleeps', 'sleep', '1000'), await made('ended', 'true')].map((id) => id.trim());
-  const created = (await engine.dockerOutput('create', '--network', 'none', '--label', 'pruned=1', 'busybox', 'true')).trim();
+  const made = (name: string, ...command: string[]): Promise<string> =>
+    engine.dockerOutput('run', '-d', '--network', 'none', '--label', 'pruned=1', '--name', name, 'busybox', ...command);
+  const [running, paused, exited] = [
+    await made('stays', 'sleep', '1000'),
+    await made('sleeps', 'sleep', '1000'),
+    await made('ended', 'true'),
+  ].map((id) => id.trim());
+  const created = (
+    await engine.dockerOutput('create', '--network', 'none', '--label', 'pruned=1', 'busybox', 'true')
+  ).trim();
   await engine.dockerOutput('pause', 'sleeps');
   await engine.dockerOutput('wait', 'ended');
   const pruned = await engine.api('POST', `/containers/prune?filters=${encodeURIComponent('{"label":["pruned=1"]}')}`);
-  expect([pruned.status, (pruned.json as { ContainersDeleted: string[] }).ContainersDeleted.sort()]).toEqual([200, [exited, created].sort()]);
-  expect((await engine.dockerOutput('ps', '-aq', '--no-trunc', '--filter', 'label=pruned=1')).trim().split('\n').sort()).toEqual([running, paused].sort());
+  expect([pruned.status, (pruned.json as { ContainersDeleted: string[] }).ContainersDeleted.sort()]).toEqual([
+    200,
+    [exited, created].sort(),
+  ]);
+  expect(
+    (await engine.dockerOutput('ps', '-aq', '--no-trunc', '--filter', 'label=pruned=1')).trim().split('\n').sort(),
+  ).toEqual([running, paused].sort());
   await engine.dockerOutput('rm', '-f', 'stays', 'sleeps');
 });
 
 test('an exec tells its command in the events, and that it ended', async () => {
   await engine.docker('run', '-d', '--name', 'told', 'busybox', 'sleep', '1000').result;
   expect((await engine.docker('exec', 'told', 'sh', '-c', 'exit 3').result).exitCode).toBe(3);
-  const { text } = await engine.api('GET', `/events?since=1&until=${Math.ceil(Date.now() / 1000) + 1}&filters=${encodeURIComponent('{"container":["told"]}')}`);
-  const events = text.trim().split('\n').map((line) => JSON.parse(line) as { Action: string; status: string; from: string; Actor: { Attributes: Record<string, string> } });
+  const { text } = await engine.api(
+    'GET',
+    `/events?since=1&until=${Math.ceil(Date.now() / 1000) + 1}&filters=${encodeURIComponent('{"container":["told"]}')}`,
+  );
+  const events = text
+    .trim()
+    .split('\n')
+    .map(
+      (line) =>
+        JSON.parse(line) as {
+          Action: string;
+          status: string;
+          from: string;
+          Actor: { Attributes: Record<string, string> };
+        },
+    );
   const execs = events.filter((e) => e.Action.startsWith('exec_'));
   expect(execs.map((e) => e.Action)).toEqual(['exec_create: sh -c exit 3', 'exec_start: sh -c exit 3', 'exec_die']);
   expect(execs.at(-1)!.Actor.Attributes).toMatchObject({ exitCode: '3', name: 'told', image: 'busybox' });

@@ -18,26 +18,44 @@ async function ok(...args: string[]): Promise<string> {
   if (exitCode !== 0) throw new Error(`docker ${args.join(' ')}: ${exitCode} ${stderr}`);
   return stdout.trim();
 }
-const sh = (script: string, ...options: string[]): Promise<string> => ok('run', '--rm', ...options, 'busybox', 'sh', '-c', script);
-const names = async (...filters: string[]): Promise<string[]> => (await ok('volume', 'ls', '-q', ...filters.flatMap((f) => ['--filter', f]))).split('\n').filter((n) => n !== '');
+const sh = (script: string, ...options: string[]): Promise<string> =>
+  ok('run', '--rm', ...options, 'busybox', 'sh', '-c', script);
+const names = async (...filters: string[]): Promise<string[]> =>
+  (await ok('volume', 'ls', '-q', ...filters.flatMap((f) => ['--filter', f]))).split('\n').filter((n) => n !== '');
 const mountpoint = (name: string): string => join(engine.root, 'data/volumes', name, '_data');
 const mounted = (path: string): boolean => readFileSync('/proc/self/mountinfo', 'utf8').includes(` ${path} `);
 const events = async (name: string): Promise<{ Action: string; Actor: { Attributes: Record<string, string> } }[]> => {
   const now = (Date.now() / 1000 + 1).toFixed(3);
-  const { text } = await engine.api('GET', `/events?since=1&until=${now}&filters=${encodeURIComponent(JSON.stringify({ volume: [name] }))}`);
-  return text.split('\n').filter((line) => line !== '').map((line) => JSON.parse(line) as { Action: string; Actor: { Attributes: Record<string, string> } });
+  const { text } = await engine.api(
+    'GET',
+    `/events?since=1&until=${now}&filters=${encodeURIComponent(JSON.stringify({ volume: [name] }))}`,
+  );
+  return text
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => JSON.parse(line) as { Action: string; Actor: { Attributes: Record<string, string> } });
 };
 
 describe('docker volume', () => {
   test('create, inspect, ls and rm', async () => {
     expect(await ok('volume', 'create', '--label', 'tier=a', '--label', 'x', 'first')).toBe('first');
-    expect(JSON.parse(await ok('volume', 'inspect', 'first'))).toEqual([{
-      CreatedAt: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/), Driver: 'local', Labels: { tier: 'a', x: '' }, Mountpoint: mountpoint('first'), Name: 'first', Options: null, Scope: 'local',
-    }]);
+    expect(JSON.parse(await ok('volume', 'inspect', 'first'))).toEqual([
+      {
+        CreatedAt: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/),
+        Driver: 'local',
+        Labels: { tier: 'a', x: '' },
+        Mountpoint: mountpoint('first'),
+        Name: 'first',
+        Options: null,
+        Scope: 'local',
+      },
+    ]);
     await ok('volume', 'create', 'second');
     // It is there: whatever else is said of it does not count.
     expect(await ok('volume', 'create', '-o', 'type=tmpfs', 'second')).toBe('second');
-    expect((await docker('volume', 'create', '-o', 'type=tmpfs', 'third')).stderr).toMatch(/create third: missing required option: "device"/);
+    expect((await docker('volume', 'create', '-o', 'type=tmpfs', 'third')).stderr).toMatch(
+      /create third: missing required option: "device"/,
+    );
     expect(await names('label=tier=a')).toEqual(['first']);
     expect(await names('name=sec')).toEqual(['second']);
     expect(await names('driver=other')).toEqual([]);
@@ -51,7 +69,10 @@ describe('docker volume', () => {
 
   test.each(['../../etc', '..', 'a/b', '.hidden', 'a b', 'x'])('the name %j is refused', async (name) => {
     const { status, json } = await engine.api('POST', '/volumes/create', { Name: name });
-    expect([status, (json as { message: string }).message]).toEqual([400, expect.stringMatching(/^create .*(includes invalid characters|too short)/)]);
+    expect([status, (json as { message: string }).message]).toEqual([
+      400,
+      expect.stringMatching(/^create .*(includes invalid characters|too short)/),
+    ]);
   });
 
   test('no name reaches what lies beside the volumes', async () => {
@@ -64,7 +85,9 @@ describe('docker volume', () => {
 
   test('one in use stays, and says by whom', async () => {
     const id = await ok('create', '-v', 'used:/data', 'busybox', 'true');
-    expect((await engine.api('DELETE', '/volumes/used')).json).toEqual({ message: `remove used: volume is in use - [${id}]` });
+    expect((await engine.api('DELETE', '/volumes/used')).json).toEqual({
+      message: `remove used: volume is in use - [${id}]`,
+    });
     expect((await engine.api('DELETE', '/volumes/used?force=1')).status).toBe(409);
     expect(await names('dangling=false')).toContain('used');
     await ok('rm', id);
@@ -77,11 +100,21 @@ describe('docker volume', () => {
     await ok('volume', 'create', 'named');
     await ok('volume', 'create', '-o', 'type=tmpfs', '-o', 'device=tmpfs', 'optioned');
     writeFileSync(join(mountpoint(anonymous), 'file'), '12345');
-    expect((await engine.api('POST', '/v1.43/volumes/prune')).json).toEqual({ VolumesDeleted: [anonymous], SpaceReclaimed: 5 });
-    expect((await engine.api('POST', `/v1.43/volumes/prune?filters=${encodeURIComponent('{"all":["1"]}')}`)).json).toEqual({ VolumesDeleted: ['named'], SpaceReclaimed: 0 });
+    expect((await engine.api('POST', '/v1.43/volumes/prune')).json).toEqual({
+      VolumesDeleted: [anonymous],
+      SpaceReclaimed: 5,
+    });
+    expect(
+      (await engine.api('POST', `/v1.43/volumes/prune?filters=${encodeURIComponent('{"all":["1"]}')}`)).json,
+    ).toEqual({ VolumesDeleted: ['named'], SpaceReclaimed: 0 });
     await ok('volume', 'create', 'again');
-    expect((await engine.api('POST', '/v1.41/volumes/prune')).json).toEqual({ VolumesDeleted: ['again'], SpaceReclaimed: 0 });
-    expect((await engine.api('POST', `/volumes/prune?filters=${encodeURIComponent('{"until":["1h"]}')}`)).status).toBe(400);
+    expect((await engine.api('POST', '/v1.41/volumes/prune')).json).toEqual({
+      VolumesDeleted: ['again'],
+      SpaceReclaimed: 0,
+    });
+    expect((await engine.api('POST', `/volumes/prune?filters=${encodeURIComponent('{"until":["1h"]}')}`)).status).toBe(
+      400,
+    );
     expect(await names('name=optioned')).toEqual(['optioned']);
     await ok('volume', 'rm', 'optioned');
     await ok('rm', '-v', held);
@@ -89,26 +122,40 @@ describe('docker volume', () => {
   });
 
   test('a prune at the same time takes no volume from a container that is being made', async () => {
-    const made = await Promise.all(Array.from({ length: 8 }, async (_, i) => {
-      const { json } = await engine.api('POST', `/containers/create?name=p${i}`, { Image: 'busybox', Cmd: ['true'], Volumes: { '/bin': {} } });
-      return (json as { Id: string }).Id;
-    }).concat(Array.from({ length: 20 }, () => engine.api('POST', '/volumes/prune').then(() => ''))));
+    const made = await Promise.all(
+      Array.from({ length: 8 }, async (_, i) => {
+        const { json } = await engine.api('POST', `/containers/create?name=p${i}`, {
+          Image: 'busybox',
+          Cmd: ['true'],
+          Volumes: { '/bin': {} },
+        });
+        return (json as { Id: string }).Id;
+      }).concat(Array.from({ length: 20 }, () => engine.api('POST', '/volumes/prune').then(() => ''))),
+    );
     for (const id of made.filter((each) => each !== '')) {
       const { json } = await engine.api('GET', `/containers/${id}/json`);
       const [{ Name, Source }] = (json as { Mounts: [{ Name: string; Source: string }] }).Mounts;
-      expect([(await engine.api('GET', `/volumes/${Name}`)).status, readdirSync(Source).includes('busybox')]).toEqual([200, true]);
+      expect([(await engine.api('GET', `/volumes/${Name}`)).status, readdirSync(Source).includes('busybox')]).toEqual([
+        200,
+        true,
+      ]);
       await ok('rm', '-v', id);
     }
   });
 
   test('PUT is for swarms', async () => {
-    expect(await engine.api('PUT', '/volumes/x?version=1', {})).toMatchObject({ status: 503, json: { message: 'volume update only valid for cluster volumes, but swarm is unavailable' } });
+    expect(await engine.api('PUT', '/volumes/x?version=1', {})).toMatchObject({
+      status: 503,
+      json: { message: 'volume update only valid for cluster volumes, but swarm is unavailable' },
+    });
   });
 
   test('df tells size and users', async () => {
     const id = await ok('run', '-d', '-v', 'sized:/data', 'busybox', 'sh', '-c', 'echo 1234567 > /data/f; sleep 100');
     await until(() => existsSync(join(mountpoint('sized'), 'f')));
-    const { Volumes } = (await engine.api('GET', '/system/df')).json as { Volumes: { Name: string; UsageData: unknown }[] };
+    const { Volumes } = (await engine.api('GET', '/system/df')).json as {
+      Volumes: { Name: string; UsageData: unknown }[];
+    };
     expect(Volumes.find((v) => v.Name === 'sized')!.UsageData).toEqual({ RefCount: 1, Size: 8 });
     await ok('rm', '-f', id);
     await ok('volume', 'rm', 'sized');
@@ -118,7 +165,9 @@ describe('docker volume', () => {
 describe('in a container', () => {
   test('what one writes another reads, and it stays', async () => {
     await sh('echo kept > /data/file', '-v', 'shared:/data');
-    expect(await sh('cat /data/file; touch /data/x', '-v', 'shared:/data:ro').catch((e: Error) => e.message)).toMatch(/Read-only file system/);
+    expect(await sh('cat /data/file; touch /data/x', '-v', 'shared:/data:ro').catch((e: Error) => e.message)).toMatch(
+      /Read-only file system/,
+    );
     expect(await sh('cat /data/file', '--mount', 'type=volume,src=shared,dst=/data')).toBe('kept');
     const actions = (await events('shared')).map((e) => e.Action);
     expect(actions.slice(0, 3)).toEqual(['create', 'mount', 'unmount']);
@@ -129,7 +178,12 @@ describe('in a container', () => {
     const id = await ok('run', '-d', '-v', 'told:/data:ro', 'busybox', 'true');
     await until(async () => (await events('told')).length === 3);
     const [, mount, unmount] = await events('told');
-    expect(mount).toMatchObject({ Action: 'mount', Actor: { Attributes: { driver: 'local', container: id, destination: '/data', 'read/write': 'false', propagation: '' } } });
+    expect(mount).toMatchObject({
+      Action: 'mount',
+      Actor: {
+        Attributes: { driver: 'local', container: id, destination: '/data', 'read/write': 'false', propagation: '' },
+      },
+    });
     expect(unmount).toMatchObject({ Action: 'unmount', Actor: { Attributes: { driver: 'local', container: id } } });
     await ok('rm', id);
     await ok('volume', 'rm', 'told');
@@ -144,13 +198,25 @@ describe('in a container', () => {
   });
 
   test('with its owners and modes, and those of the directory itself', async () => {
-    const id = await ok('run', '-d', 'busybox', 'sh', '-c', 'mkdir -p /kept/deep; echo x > /kept/file; chown 33:44 /kept; chmod 2750 /kept; chown 1000:1001 /kept/file; chmod 4711 /kept/file; chown 5:6 /kept/deep; ln -s file /kept/link; chown -h 7:8 /kept/link; mkdir /bare; chown 9:10 /bare');
+    const id = await ok(
+      'run',
+      '-d',
+      'busybox',
+      'sh',
+      '-c',
+      'mkdir -p /kept/deep; echo x > /kept/file; chown 33:44 /kept; chmod 2750 /kept; chown 1000:1001 /kept/file; chmod 4711 /kept/file; chown 5:6 /kept/deep; ln -s file /kept/link; chown -h 7:8 /kept/link; mkdir /bare; chown 9:10 /bare',
+    );
     await ok('wait', id);
     await ok('commit', id, 'owned');
-    const seen = (at: string, ...options: string[]): Promise<string> => ok('run', '--rm', ...options, 'owned', 'sh', '-c', `cd ${at}; stat -c '%n %u:%g %a' . $(ls -A)`);
-    expect(await seen('/kept', '-v', 'filled:/kept')).toBe('. 33:44 2750\ndeep 5:6 755\nfile 1000:1001 4711\nlink 7:8 777');
+    const seen = (at: string, ...options: string[]): Promise<string> =>
+      ok('run', '--rm', ...options, 'owned', 'sh', '-c', `cd ${at}; stat -c '%n %u:%g %a' . $(ls -A)`);
+    expect(await seen('/kept', '-v', 'filled:/kept')).toBe(
+      '. 33:44 2750\ndeep 5:6 755\nfile 1000:1001 4711\nlink 7:8 777',
+    );
     // By --mount too, an anonymous one too, and one that the image is asked for.
-    expect(await seen('/kept', '--mount', 'type=volume,dst=/kept')).toBe('. 33:44 2750\ndeep 5:6 755\nfile 1000:1001 4711\nlink 7:8 777');
+    expect(await seen('/kept', '--mount', 'type=volume,dst=/kept')).toBe(
+      '. 33:44 2750\ndeep 5:6 755\nfile 1000:1001 4711\nlink 7:8 777',
+    );
     expect(await seen('/bare', '-v', 'bare:/bare')).toBe('. 9:10 755');
     expect(await seen('/kept', '-v', 'unfilled:/kept:nocopy')).toBe('. 0:0 755');
     await ok('rm', id);
@@ -173,7 +239,17 @@ describe('in a container', () => {
 
   test('--volumes-from, also of one that is gone later, and read-only', async () => {
     await ok('create', '--name', 'giver', '-v', 'given:/data', '-v', '/anonymous', 'busybox', 'true');
-    await ok('create', '--name', 'taker', '--volumes-from', 'giver:ro', 'busybox', 'sh', '-c', 'touch /data/x || grep -c anonymous /proc/mounts');
+    await ok(
+      'create',
+      '--name',
+      'taker',
+      '--volumes-from',
+      'giver:ro',
+      'busybox',
+      'sh',
+      '-c',
+      'touch /data/x || grep -c anonymous /proc/mounts',
+    );
     await ok('rm', '-v', 'giver');
     expect((await docker('start', '-a', 'taker')).stdout.trim()).toBe('1');
     await ok('rm', '-v', 'taker');
@@ -184,28 +260,58 @@ describe('in a container', () => {
   test('--volumes-from: each with the access that it has there, less with :ro, and of several', async () => {
     const source = join(engine.root, 'given');
     mkdirSync(source, { recursive: true });
-    await ok('create', '--name', 'first', '-v', 'loose:/loose', '-v', 'sealed:/sealed:ro', '-v', `${source}:/bound`, 'busybox', 'true');
+    await ok(
+      'create',
+      '--name',
+      'first',
+      '-v',
+      'loose:/loose',
+      '-v',
+      'sealed:/sealed:ro',
+      '-v',
+      `${source}:/bound`,
+      'busybox',
+      'true',
+    );
     await ok('create', '--name', 'second', '-v', 'more:/more', 'busybox', 'true');
     const access = async (...options: string[]): Promise<Record<string, boolean>> => {
       const id = await ok('create', ...options, 'busybox', 'true');
-      const { Mounts } = JSON.parse((await ok('inspect', id)).slice(1, -1)) as { Mounts: { Destination: string; RW: boolean }[] };
+      const { Mounts } = JSON.parse((await ok('inspect', id)).slice(1, -1)) as {
+        Mounts: { Destination: string; RW: boolean }[];
+      };
       await ok('rm', '-v', id);
       return Object.fromEntries(Mounts.map(({ Destination, RW }) => [Destination, RW]).sort());
     };
     expect(await access('--volumes-from', 'first')).toEqual({ '/bound': true, '/loose': true, '/sealed': false });
-    expect(await access('--volumes-from', 'first:ro', '--volumes-from', 'second')).toEqual({ '/bound': false, '/loose': false, '/more': true, '/sealed': false });
+    expect(await access('--volumes-from', 'first:ro', '--volumes-from', 'second')).toEqual({
+      '/bound': false,
+      '/loose': false,
+      '/more': true,
+      '/sealed': false,
+    });
     // One's own goes before what is given.
-    expect(await access('--volumes-from', 'first:ro', '-v', 'own:/loose')).toEqual({ '/bound': false, '/loose': true, '/sealed': false });
+    expect(await access('--volumes-from', 'first:ro', '-v', 'own:/loose')).toEqual({
+      '/bound': false,
+      '/loose': true,
+      '/sealed': false,
+    });
     const tried = 'for d in loose sealed bound; do touch /$d/x 2>/dev/null && echo $d; done; true';
     expect(await sh(tried, '--volumes-from', 'first')).toBe('loose\nbound');
     expect(await sh(tried, '--volumes-from', 'first:ro')).toBe('');
-    expect((await docker('create', '--volumes-from', 'first:odd', 'busybox', 'true')).stderr).toMatch(/invalid mode: odd/);
+    expect((await docker('create', '--volumes-from', 'first:odd', 'busybox', 'true')).stderr).toMatch(
+      /invalid mode: odd/,
+    );
     await ok('rm', '-v', 'first', 'second');
     await ok('volume', 'rm', ...(await names()));
   });
 
   test('its users are counted, each once, until the last is gone', async () => {
-    const users = async (): Promise<number | undefined> => ((await engine.api('GET', '/system/df?type=volume')).json as { Volumes: { Name: string; UsageData: { RefCount: number } }[] }).Volumes.find(({ Name }) => Name === 'counted')?.UsageData.RefCount;
+    const users = async (): Promise<number | undefined> =>
+      (
+        (await engine.api('GET', '/system/df?type=volume')).json as {
+          Volumes: { Name: string; UsageData: { RefCount: number } }[];
+        }
+      ).Volumes.find(({ Name }) => Name === 'counted')?.UsageData.RefCount;
     const one = await ok('create', '-v', 'counted:/a', '-v', 'counted:/b', 'busybox', 'true');
     expect(await users()).toBe(1);
     const two = await ok('run', '-d', '--mount', 'type=volume,src=counted,dst=/a', 'busybox', 'sleep', '1000');
@@ -213,15 +319,22 @@ describe('in a container', () => {
     expect(await users()).toBe(3);
     await ok('rm', one);
     await ok('rm', '-f', two);
-    expect([await users(), (await docker('volume', 'rm', 'counted')).stderr]).toEqual([1, expect.stringContaining(`volume is in use - [${three}]`)]);
+    expect([await users(), (await docker('volume', 'rm', 'counted')).stderr]).toEqual([
+      1,
+      expect.stringContaining(`volume is in use - [${three}]`),
+    ]);
     await ok('rm', three);
     expect(await users()).toBe(0);
     await ok('volume', 'rm', 'counted');
   });
 
   test('--tmpfs and --mount type=tmpfs', async () => {
-    expect(await sh('grep " /scratch " /proc/mounts', '--tmpfs', '/scratch:size=1m,mode=700')).toMatch(/tmpfs .*rw,nosuid,nodev,noexec.*size=1024k.*mode=700/);
-    expect(await sh('grep " /scratch " /proc/mounts', '--mount', 'type=tmpfs,dst=/scratch,tmpfs-size=2m')).toMatch(/size=2048k/);
+    expect(await sh('grep " /scratch " /proc/mounts', '--tmpfs', '/scratch:size=1m,mode=700')).toMatch(
+      /tmpfs .*rw,nosuid,nodev,noexec.*size=1024k.*mode=700/,
+    );
+    expect(await sh('grep " /scratch " /proc/mounts', '--mount', 'type=tmpfs,dst=/scratch,tmpfs-size=2m')).toMatch(
+      /size=2048k/,
+    );
   });
 
   test('a read-only bind is so all the way down', async () => {
@@ -230,7 +343,13 @@ describe('in a container', () => {
     mount('none', join(source, 'deep'), 'tmpfs');
     try {
       expect(await sh('touch /b/deep/x 2>&1 || true', '-v', `${source}:/b:ro`)).toMatch(/Read-only file system/);
-      expect(await sh('touch /b/deep/x; ls /b/deep', '--mount', `type=bind,src=${source},dst=/b,readonly,bind-recursive=writable`)).toBe('x');
+      expect(
+        await sh(
+          'touch /b/deep/x; ls /b/deep',
+          '--mount',
+          `type=bind,src=${source},dst=/b,readonly,bind-recursive=writable`,
+        ),
+      ).toBe('x');
     } finally {
       unmount(join(source, 'deep'));
     }
@@ -242,7 +361,12 @@ describe('in a container', () => {
     mount('none', join(source, 'deep'), 'tmpfs');
     writeFileSync(join(source, 'deep/below'), '');
     try {
-      const seen = (options: string): Promise<string> => sh('ls /b/deep; for f in /b/x /b/deep/x; do touch $f 2>/dev/null && echo wrote $f; done; true', '--mount', `type=bind,src=${source},dst=/b${options}`);
+      const seen = (options: string): Promise<string> =>
+        sh(
+          'ls /b/deep; for f in /b/x /b/deep/x; do touch $f 2>/dev/null && echo wrote $f; done; true',
+          '--mount',
+          `type=bind,src=${source},dst=/b${options}`,
+        );
       expect(await seen(',readonly')).toBe('below');
       expect(await seen(',readonly,bind-propagation=rprivate,bind-recursive=readonly')).toBe('below');
       expect(await seen(',readonly,bind-recursive=disabled')).toBe('');
@@ -269,11 +393,27 @@ describe('in a container', () => {
       ['stays where it is, unless it is asked for', ['-v', 'SOURCE:/b'], { arrives: false, leaves: false }],
       ['private', ['-v', 'SOURCE:/b:private'], { arrives: false, leaves: false }],
       ['slave: comes in', ['-v', 'SOURCE:/b:slave'], { arrives: true, leaves: false }],
-      ['rslave, by --mount', ['--mount', 'type=bind,src=SOURCE,dst=/b,bind-propagation=rslave'], { arrives: true, leaves: false }],
+      [
+        'rslave, by --mount',
+        ['--mount', 'type=bind,src=SOURCE,dst=/b,bind-propagation=rslave'],
+        { arrives: true, leaves: false },
+      ],
       ['shared: comes in and goes out', ['-v', 'SOURCE:/b:shared'], { arrives: true, leaves: true }],
-      ['rshared, by --mount', ['--mount', 'type=bind,src=SOURCE,dst=/b,bind-propagation=rshared'], { arrives: true, leaves: true }],
+      [
+        'rshared, by --mount',
+        ['--mount', 'type=bind,src=SOURCE,dst=/b,bind-propagation=rshared'],
+        { arrives: true, leaves: true },
+      ],
     ])('%s', async (_, options, expected) => {
-      const id = await ok('run', '-d', '--privileged', ...options.map((option) => option.replace('SOURCE', source)), 'busybox', 'sleep', '1000');
+      const id = await ok(
+        'run',
+        '-d',
+        '--privileged',
+        ...options.map((option) => option.replace('SOURCE', source)),
+        'busybox',
+        'sleep',
+        '1000',
+      );
       mount('none', join(source, 'host'), 'tmpfs');
       try {
         await ok('exec', id, 'mount', '-t', 'tmpfs', 'none', '/b/inside');
@@ -292,8 +432,12 @@ describe('in a container', () => {
       mount('none', lone, 'tmpfs');
       mount('none', lone, null, MS.PRIVATE);
       try {
-        expect((await docker('run', '--rm', '-v', `${lone}:/b:shared`, 'busybox', 'true')).stderr).toContain(`path ${lone} is mounted on ${lone} but it is not a shared mount`);
-        expect((await docker('run', '--rm', '-v', `${lone}:/b:slave`, 'busybox', 'true')).stderr).toContain(`path ${lone} is mounted on ${lone} but it is not a shared or slave mount`);
+        expect((await docker('run', '--rm', '-v', `${lone}:/b:shared`, 'busybox', 'true')).stderr).toContain(
+          `path ${lone} is mounted on ${lone} but it is not a shared mount`,
+        );
+        expect((await docker('run', '--rm', '-v', `${lone}:/b:slave`, 'busybox', 'true')).stderr).toContain(
+          `path ${lone} is mounted on ${lone} but it is not a shared or slave mount`,
+        );
       } finally {
         unmount(lone);
       }
@@ -304,11 +448,17 @@ describe('in a container', () => {
 describe('options of the local driver', () => {
   test('are mounted at first use and unmounted after the last', async () => {
     await ok('volume', 'create', '-o', 'type=tmpfs', '-o', 'device=tmpfs', '-o', 'o=size=1m,uid=5', 'memory');
-    expect(JSON.parse(await ok('volume', 'inspect', '-f', '{{json .Options}}', 'memory'))).toEqual({ device: 'tmpfs', o: 'size=1m,uid=5', type: 'tmpfs' });
+    expect(JSON.parse(await ok('volume', 'inspect', '-f', '{{json .Options}}', 'memory'))).toEqual({
+      device: 'tmpfs',
+      o: 'size=1m,uid=5',
+      type: 'tmpfs',
+    });
     expect(mounted(mountpoint('memory'))).toBe(false);
     const first = await ok('run', '-d', '-v', 'memory:/m', 'busybox', 'sleep', '100');
     const second = await ok('run', '-d', '-v', 'memory:/m', 'busybox', 'sleep', '100');
-    expect(await ok('exec', second, 'sh', '-c', 'grep -o "/m tmpfs.*size=1024k.*uid=5" /proc/mounts | wc -l')).toBe('1');
+    expect(await ok('exec', second, 'sh', '-c', 'grep -o "/m tmpfs.*size=1024k.*uid=5" /proc/mounts | wc -l')).toBe(
+      '1',
+    );
     await ok('rm', '-f', first);
     expect(mounted(mountpoint('memory'))).toBe(true);
     await ok('rm', '-f', second);
@@ -326,11 +476,14 @@ describe('options of the local driver', () => {
     expect(existsSync(join(source, 'file'))).toBe(true);
     await ok('volume', 'create', '-o', 'type=none', '-o', 'device=/no/such', '-o', 'o=bind', 'absent');
     const { stderr } = await docker('run', '--rm', '-v', 'absent:/b', 'busybox', 'true');
-    expect(stderr).toContain(`error while mounting volume '${mountpoint('absent')}': failed to mount local volume: mount /no/such:${mountpoint('absent')}, flags: 0x1000: no such file or directory`);
+    expect(stderr).toContain(
+      `error while mounting volume '${mountpoint('absent')}': failed to mount local volume: mount /no/such:${mountpoint('absent')}, flags: 0x1000: no such file or directory`,
+    );
     await ok('volume', 'rm', 'absent');
   });
 
-  // No kernel of a test has an NFS server to reach: what mount(2) was called with is in the refusal, and the words are dockerd's.
+  // No kernel of a test has an NFS server to reach: what mount(2) was called with is in the refusal, and the words are
+  // dockerd's.
   test('nfs’s are taken, and mounted by the server’s address with the share’s own options', async () => {
     const refused = async (o: string): Promise<string> => {
       await ok('volume', 'create', '-o', 'type=nfs', '-o', 'device=:/export', '-o', `o=${o}`, 'share');
@@ -342,11 +495,24 @@ describe('options of the local driver', () => {
     };
     const begin = "docker: Error response from daemon: error while mounting volume 'HERE': ";
     // localhost: nobody listens there; without the file system in the kernel it is as far as one gets.
-    const words = ': (no such device|connection refused|operation not supported|protocol not supported|invalid argument|permission denied|operation not permitted)$';
-    expect(await refused('addr=127.0.0.1,rw,nfsvers=4')).toMatch(new RegExp(`^${begin}failed to mount local volume: mount :/export:HERE, data: addr=127\\.0\\.0\\.1,nfsvers=4${words}`));
-    expect(await refused('addr=localhost,ro,nosuid,nfsvers=4,soft')).toMatch(new RegExp(`^${begin}failed to mount local volume: mount :/export:HERE, flags: 0x3, data: addr=(127\\.0\\.0\\.1|::1),nfsvers=4,soft${words}`));
-    expect(await refused('addr=no-such-host.invalid,rw')).toContain(`${begin}error resolving passed in network volume address: lookup no-such-host.invalid`);
-    expect((await docker('volume', 'create', '-o', 'size=1g', 'limited')).stderr).toMatch(/quota size requested but no quota support/);
+    const words =
+      ': (no such device|connection refused|operation not supported|protocol not supported|invalid argument|permission denied|operation not permitted)$';
+    expect(await refused('addr=127.0.0.1,rw,nfsvers=4')).toMatch(
+      new RegExp(
+        `^${begin}failed to mount local volume: mount :/export:HERE, data: addr=127\\.0\\.0\\.1,nfsvers=4${words}`,
+      ),
+    );
+    expect(await refused('addr=localhost,ro,nosuid,nfsvers=4,soft')).toMatch(
+      new RegExp(
+        `^${begin}failed to mount local volume: mount :/export:HERE, flags: 0x3, data: addr=(127\\.0\\.0\\.1|::1),nfsvers=4,soft${words}`,
+      ),
+    );
+    expect(await refused('addr=no-such-host.invalid,rw')).toContain(
+      `${begin}error resolving passed in network volume address: lookup no-such-host.invalid`,
+    );
+    expect((await docker('volume', 'create', '-o', 'size=1g', 'limited')).stderr).toMatch(
+      /quota size requested but no quota support/,
+    );
     expect((await docker('volume', 'create', '-o', 'nonsense=1', 'odd')).stderr).toMatch(/invalid option: "nonsense"/);
   });
 
@@ -372,24 +538,53 @@ describe('subpath', () => {
     await sh('mkdir -p /v/a/b; echo deep > /v/a/b/file', '-v', 'parts:/v');
     expect(await sh('cat /s/file', '--mount', 'type=volume,src=parts,dst=/s,volume-subpath=a/b')).toBe('deep');
     expect(await sh('cat /s', '--mount', 'type=volume,src=parts,dst=/s,volume-subpath=a/b/file')).toBe('deep');
-    expect(await sh('touch /s/x 2>&1 || true', '--mount', 'type=volume,src=parts,dst=/s,volume-subpath=a/b,readonly')).toMatch(/Read-only/);
+    expect(
+      await sh('touch /s/x 2>&1 || true', '--mount', 'type=volume,src=parts,dst=/s,volume-subpath=a/b,readonly'),
+    ).toMatch(/Read-only/);
   });
 
   test('never leads out of it', async () => {
     symlinkSync('/etc', join(mountpoint('parts'), 'absolute'));
     symlinkSync('../../../../../../../../etc', join(mountpoint('parts'), 'relative'));
     for (const link of ['absolute', 'relative', 'absolute/ssl', 'relative/ssl', 'a/../absolute']) {
-      const { exitCode, stderr } = await docker('run', '--rm', '--mount', `type=volume,src=parts,dst=/s,volume-subpath=${link}`, 'busybox', 'ls', '/s');
+      const { exitCode, stderr } = await docker(
+        'run',
+        '--rm',
+        '--mount',
+        `type=volume,src=parts,dst=/s,volume-subpath=${link}`,
+        'busybox',
+        'ls',
+        '/s',
+      );
       expect([exitCode, stderr]).toEqual([125, expect.stringMatching(/path concatenation escapes the base directory/)]);
     }
-    const { stderr } = await docker('run', '--rm', '--mount', 'type=volume,src=parts,dst=/s,volume-subpath=../x', 'busybox', 'true');
+    const { stderr } = await docker(
+      'run',
+      '--rm',
+      '--mount',
+      'type=volume,src=parts,dst=/s,volume-subpath=../x',
+      'busybox',
+      'true',
+    );
     expect(stderr).toMatch(/subpath must be a relative path within the volume/);
   });
 
   test('that is not there is an error; an anonymous volume has none', async () => {
-    const missing = await docker('run', '--rm', '--mount', 'type=volume,src=parts,dst=/s,volume-subpath=missing', 'busybox', 'true');
-    expect([missing.exitCode, missing.stderr]).toEqual([127, expect.stringMatching(/cannot access path .*no such file or directory/)]);
-    expect((await docker('create', '--mount', 'type=volume,dst=/s,volume-subpath=a', 'busybox', 'true')).stderr).toMatch(/must not set Subpath when using anonymous volumes/);
+    const missing = await docker(
+      'run',
+      '--rm',
+      '--mount',
+      'type=volume,src=parts,dst=/s,volume-subpath=missing',
+      'busybox',
+      'true',
+    );
+    expect([missing.exitCode, missing.stderr]).toEqual([
+      127,
+      expect.stringMatching(/cannot access path .*no such file or directory/),
+    ]);
+    expect(
+      (await docker('create', '--mount', 'type=volume,dst=/s,volume-subpath=a', 'busybox', 'true')).stderr,
+    ).toMatch(/must not set Subpath when using anonymous volumes/);
     await ok('volume', 'rm', 'parts');
   });
 });

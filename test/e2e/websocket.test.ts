@@ -35,12 +35,20 @@ function attach(path: string): Promise<Session> {
 }
 
 async function create(name: string, fields: Record<string, unknown>): Promise<void> {
-  const { status, text } = await engine.api('POST', `/containers/create?name=${name}`, { Image: 'busybox', HostConfig: { NetworkMode: 'none' }, ...fields });
+  const { status, text } = await engine.api('POST', `/containers/create?name=${name}`, {
+    Image: 'busybox',
+    HostConfig: { NetworkMode: 'none' },
+    ...fields,
+  });
   expect(status, text).toBe(201);
 }
 
 test('input goes in, output comes out without frames, and the end of the container ends it', async () => {
-  await create('cat', { Cmd: ['sh', '-c', 'read line; echo "got $line"; echo err >&2'], OpenStdin: true, StdinOnce: true });
+  await create('cat', {
+    Cmd: ['sh', '-c', 'read line; echo "got $line"; echo err >&2'],
+    OpenStdin: true,
+    StdinOnce: true,
+  });
   const session = await attach('/containers/cat/attach/ws?stream=1&stdin=1&stdout=1&stderr=1');
   expect((await engine.api('POST', '/containers/cat/start')).status).toBe(204);
   session.socket.send('hello\n');

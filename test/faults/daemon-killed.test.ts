@@ -20,11 +20,23 @@ const PORT = 21_808;
 
 interface Inspect {
   Id: string;
-  State: { Status: string; Running: boolean; Pid: number; StartedAt: string; FinishedAt: string; ExitCode: number; Health?: { Status: string; FailingStreak: number } };
+  State: {
+    Status: string;
+    Running: boolean;
+    Pid: number;
+    StartedAt: string;
+    FinishedAt: string;
+    ExitCode: number;
+    Health?: { Status: string; FailingStreak: number };
+  };
   RestartCount: number;
   LogPath: string;
 }
-interface DockerEvent { Action: string; Actor: { ID: string; Attributes: Record<string, string> }; timeNano: number }
+interface DockerEvent {
+  Action: string;
+  Actor: { ID: string; Attributes: Record<string, string> };
+  timeNano: number;
+}
 
 /** How much slower this machine is now than one that has nothing else to do: the limits hold for such a one. */
 function slowness(): number {
@@ -46,7 +58,8 @@ let foreground: Command;
 let attached: Command;
 let execSession: Command;
 
-const inspect = async (name: string): Promise<Inspect> => (await engine.api('GET', `/containers/${name}/json`)).json as Inspect;
+const inspect = async (name: string): Promise<Inspect> =>
+  (await engine.api('GET', `/containers/${name}/json`)).json as Inspect;
 const run = async (name: string, ...args: string[]): Promise<void> => {
   const { exitCode, stderr } = await engine.docker('run', '-d', '--name', name, ...args).result;
   if (exitCode !== 0) throw new Error(`run ${name}: ${stderr}`);
@@ -59,20 +72,65 @@ beforeAll(async () => {
   for (const name of WRITERS) await run(name, 'busybox', 'sh', '-c', writerProgram);
   await run('tty', '-it', 'busybox', 'sh');
   await run('execs', 'busybox', 'sleep', '10000');
-  await run('health', '--health-cmd', 'test ! -e /sick', '--health-interval', '1s', '--health-retries', '2', 'busybox', 'sleep', '10000');
+  await run(
+    'health',
+    '--health-cmd',
+    'test ! -e /sick',
+    '--health-interval',
+    '1s',
+    '--health-retries',
+    '2',
+    'busybox',
+    'sleep',
+    '10000',
+  );
   const mortal = 'while [ ! -e /die ]; do usleep 50000; done; rm -f /die; exit 7';
   await run('always', '--restart', 'always', 'busybox', 'sh', '-c', mortal);
   await run('on-failure', '--restart', 'on-failure:5', 'busybox', 'sh', '-c', mortal);
   await run('unless-stopped', '--restart', 'unless-stopped', 'busybox', 'sh', '-c', mortal);
-  await run('port', '-p', `127.0.0.1:${PORT}:80`, 'busybox', 'sh', '-c', `${mortal.replace('usleep 50000', "printf 'HTTP/1.0 200 OK\\r\\n\\r\\nhere' | nc -l -p 80 -w 2")}`);
+  await run(
+    'port',
+    '-p',
+    `127.0.0.1:${PORT}:80`,
+    'busybox',
+    'sh',
+    '-c',
+    mortal.replace('usleep 50000', "printf 'HTTP/1.0 200 OK\\r\\n\\r\\nhere' | nc -l -p 80 -w 2"),
+  );
   await run('quits', 'busybox', 'sh', '-c', mortal);
-  foreground = engine.docker('run', '--rm', '-i', '--name', 'foreground', 'busybox', 'sh', '-c', 'read line; echo "heard $line"; exit 9');
+  foreground = engine.docker(
+    'run',
+    '--rm',
+    '-i',
+    '--name',
+    'foreground',
+    'busybox',
+    'sh',
+    '-c',
+    'read line; echo "heard $line"; exit 9',
+  );
   attached = engine.terminal('attach', 'tty');
   execSession = engine.docker('exec', '-i', 'execs', 'sh', '-c', 'read line; echo "exec heard $line"; exit 5');
-  await until(async () => (await engine.api('GET', '/containers/foreground/json')).status === 200 && (await inspect('foreground')).State.Running);
+  await until(
+    async () =>
+      (await engine.api('GET', '/containers/foreground/json')).status === 200 &&
+      (await inspect('foreground')).State.Running,
+  );
   await until(async () => (await inspect('health')).State.Health?.Status === 'healthy');
   await until(async () => ((await inspect('execs')) as Inspect & { ExecIDs: string[] | null }).ExecIDs?.length === 1);
-  for (const name of [...WRITERS, 'tty', 'execs', 'health', 'always', 'on-failure', 'unless-stopped', 'port', 'quits', 'foreground']) before.set(name, await inspect(name));
+  for (const name of [
+    ...WRITERS,
+    'tty',
+    'execs',
+    'health',
+    'always',
+    'on-failure',
+    'unless-stopped',
+    'port',
+    'quits',
+    'foreground',
+  ])
+    before.set(name, await inspect(name));
 
   slow = slowness();
   killedAt = Date.now();
@@ -93,12 +151,16 @@ beforeAll(async () => {
   for (const name of before.keys()) if (name !== 'foreground') after.set(name, await inspect(name));
   const until_ = Math.ceil(Date.now() / 1000);
   const text = (await engine.api('GET', `/events?since=${Math.floor(killedAt / 1000) - 1}&until=${until_}`)).text;
-  events = text.split('\n').filter((line) => line.trim() !== '').map((line) => JSON.parse(line) as DockerEvent);
+  events = text
+    .split('\n')
+    .filter((line) => line.trim() !== '')
+    .map((line) => JSON.parse(line) as DockerEvent);
 }, 240_000);
 
 afterAll(async () => engine?.[Symbol.asyncDispose]());
 
-const eventsOf = (name: string, action: string): DockerEvent[] => events.filter((e) => e.Actor.ID === before.get(name)!.Id && e.Action === action);
+const eventsOf = (name: string, action: string): DockerEvent[] =>
+  events.filter((e) => e.Actor.ID === before.get(name)!.Id && e.Action === action);
 const happenedWhileAway = (e: DockerEvent): boolean => e.timeNano / 1e6 >= killedAt - 50 && e.timeNano / 1e6 <= backAt;
 
 describe('the daemon is killed, stays away, and comes back', () => {
@@ -112,7 +174,11 @@ describe('the daemon is killed, stays away, and comes back', () => {
 
   test('whatever ran without an end is the same process', () => {
     for (const name of [...WRITERS, 'tty', 'execs', 'health', 'port']) {
-      expect(after.get(name)!.State, name).toMatchObject({ Running: true, Pid: before.get(name)!.State.Pid, StartedAt: before.get(name)!.State.StartedAt });
+      expect(after.get(name)!.State, name).toMatchObject({
+        Running: true,
+        Pid: before.get(name)!.State.Pid,
+        StartedAt: before.get(name)!.State.StartedAt,
+      });
     }
   });
 

@@ -1,4 +1,7 @@
-/** A row or a journal that cannot be read, two daemons on one root, no descriptor left: never a reason to kill or delete. */
+/**
+ * A row or a journal that cannot be read, two daemons on one root, no descriptor left: never a reason to kill or
+ * delete.
+ */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -20,9 +23,16 @@ beforeAll(async () => {
 });
 afterAll(async () => engine?.[Symbol.asyncDispose]());
 
-const inspect = async (name: string) => (await engine.api('GET', `/containers/${name}/json`)).json as
-  { Id: string; State: { Status: string; Pid: number; ExitCode: number; StartedAt: string }; NetworkSettings: { IPAddress: string } };
-const run = async (name: string, script = 'while :; do echo tick; usleep 50000; done'): Promise<{ id: string; init: number }> => {
+const inspect = async (name: string) =>
+  (await engine.api('GET', `/containers/${name}/json`)).json as {
+    Id: string;
+    State: { Status: string; Pid: number; ExitCode: number; StartedAt: string };
+    NetworkSettings: { IPAddress: string };
+  };
+const run = async (
+  name: string,
+  script = 'while :; do echo tick; usleep 50000; done',
+): Promise<{ id: string; init: number }> => {
   const id = (await engine.dockerOutput('run', '-d', '--name', name, 'busybox', 'sh', '-c', script)).trim();
   return { id, init: (await inspect(name)).State.Pid };
 };
@@ -31,7 +41,7 @@ describe('a row that cannot be read', () => {
   const inStore = (sql: string, ...values: unknown[]): unknown => {
     const db = new Database(join(engine.root, 'data', 'holdfast.db'));
     try {
-      return /^select/i.test(sql) ? (db.prepare(sql).get(...values) as Record<string, unknown>) : db.prepare(sql).run(...values);
+      return /^select/i.test(sql) ? db.prepare(sql).get(...values) : db.prepare(sql).run(...values);
     } finally {
       db.close();
     }
@@ -39,7 +49,9 @@ describe('a row that cannot be read', () => {
 
   test('nothing of its container is touched, its name stays taken; mended, all is as before', async () => {
     const { id, init } = await run('unreadable');
-    const { NetworkSettings: { IPAddress } } = await inspect('unreadable');
+    const {
+      NetworkSettings: { IPAddress },
+    } = await inspect('unreadable');
     const shim = shimOf(engine, id);
     await engine.kill9();
     const { definition } = inStore('SELECT definition FROM containers WHERE id = ?', id) as { definition: string };
@@ -53,7 +65,9 @@ describe('a row that cannot be read', () => {
     await engine.stop();
     await engine.startAgain();
     expect([isDead(init), isDead(shim)]).toEqual([false, false]);
-    expect(await engine.dockerOutput('run', '--rm', 'busybox', 'ping', '-c', '1', '-W', '5', IPAddress)).toContain('1 packets received');
+    expect(await engine.dockerOutput('run', '--rm', 'busybox', 'ping', '-c', '1', '-W', '5', IPAddress)).toContain(
+      '1 packets received',
+    );
 
     await engine.kill9();
     inStore('UPDATE containers SET definition = ? WHERE id = ?', definition, id);
@@ -77,8 +91,16 @@ describe('a row that cannot be read', () => {
     process.kill(shimOf(engine, id), 'SIGTERM');
     await until(() => isDead(init) && engine.shims().length === 0, 30_000);
     await engine.kill9();
-    execFileSync('find', [join(engine.execRoot, 'c', id.slice(0, 16)), '-name', 'rootfs', '-exec', 'umount', '-l', '{}', ';'], { stdio: 'ignore' });
-    execFileSync('rm', ['-rf', join(engine.root, 'data', 'containers', id), join(engine.execRoot, 'c', id.slice(0, 16))]);
+    execFileSync(
+      'find',
+      [join(engine.execRoot, 'c', id.slice(0, 16)), '-name', 'rootfs', '-exec', 'umount', '-l', '{}', ';'],
+      { stdio: 'ignore' },
+    );
+    execFileSync('rm', [
+      '-rf',
+      join(engine.root, 'data', 'containers', id),
+      join(engine.execRoot, 'c', id.slice(0, 16)),
+    ]);
     await engine.startAgain();
   });
 });
@@ -101,32 +123,52 @@ describe('a damaged journal', () => {
     expect(parseJournal(bytes).damaged).toBe(1);
   };
 
-  test.each<RecordType>(['creating', 'created', 'started'])('without `%s`, and with its shim dead: the container runs on, with a new one', async (type) => {
-    const { id, init } = await run(`no-${type}`);
-    await engine.kill9();
-    const shim = shimOf(engine, id);
-    process.kill(shim, 'SIGKILL');
-    await until(() => isDead(shim));
-    // So that what is to be damaged is not the last line: that would be a torn tail, and no news to anybody.
-    const bytes = readFileSync(journalOf(engine, id));
-    damage(id, type === 'started' && parseJournal(bytes).records.at(-1)?.type === 'started' ? 'created' : type);
-    await engine.startAgain();
-    expect((await inspect(id)).State).toMatchObject({ Status: 'running', Pid: init });
-    expect(await engine.dockerOutput('exec', id, 'echo', 'fine')).toBe('fine\n');
-    const before = (await engine.dockerOutput('logs', id)).length;
-    await until(async () => (await engine.dockerOutput('logs', id)).length > before);
-    await engine.dockerOutput('kill', id);
-    expect((await inspect(id)).State).toMatchObject({ Status: 'exited', ExitCode: 137 });
-    await engine.dockerOutput('start', id);
-    await engine.dockerOutput('rm', '-f', id);
-  });
+  test.each<RecordType>(['creating', 'created', 'started'])(
+    'without `%s`, and with its shim dead: the container runs on, with a new one',
+    async (type) => {
+      const { id, init } = await run(`no-${type}`);
+      await engine.kill9();
+      const shim = shimOf(engine, id);
+      process.kill(shim, 'SIGKILL');
+      await until(() => isDead(shim));
+      // So that what is to be damaged is not the last line: that would be a torn tail, and no news to anybody.
+      const bytes = readFileSync(journalOf(engine, id));
+      damage(id, type === 'started' && parseJournal(bytes).records.at(-1)?.type === 'started' ? 'created' : type);
+      await engine.startAgain();
+      expect((await inspect(id)).State).toMatchObject({ Status: 'running', Pid: init });
+      expect(await engine.dockerOutput('exec', id, 'echo', 'fine')).toBe('fine\n');
+      const before = (await engine.dockerOutput('logs', id)).length;
+      await until(async () => (await engine.dockerOutput('logs', id)).length > before);
+      await engine.dockerOutput('kill', id);
+      expect((await inspect(id)).State).toMatchObject({ Status: 'exited', ExitCode: 137 });
+      await engine.dockerOutput('start', id);
+      await engine.dockerOutput('rm', '-f', id);
+    },
+  );
 });
 
 describe('two daemons', () => {
   test('on one data root, or one exec root: the second is refused, and the first notices nothing', async () => {
     const { init } = await run('first');
-    const second = (data: string, exec: string) => spawnSync(holdfastd, ['--host', `unix://${join(engine.root, 'h2.sock')}`, '--data-root', data, '--exec-root', exec, '--bip', '10.214.9.1/24'], { encoding: 'utf8', timeout: 20_000 });
-    for (const [data, exec, shared] of [['data', 'run2', 'data'], ['data2', 'run', 'run']] as const) {
+    const second = (data: string, exec: string) =>
+      spawnSync(
+        holdfastd,
+        [
+          '--host',
+          `unix://${join(engine.root, 'h2.sock')}`,
+          '--data-root',
+          data,
+          '--exec-root',
+          exec,
+          '--bip',
+          '10.214.9.1/24',
+        ],
+        { encoding: 'utf8', timeout: 20_000 },
+      );
+    for (const [data, exec, shared] of [
+      ['data', 'run2', 'data'],
+      ['data2', 'run', 'run'],
+    ] as const) {
       const { status, stderr } = second(join(engine.root, data), join(engine.root, exec));
       expect(status).toBe(1);
       expect(stderr).toContain(`another holdfastd is running on ${join(engine.root, shared)}`);
@@ -138,7 +180,8 @@ describe('two daemons', () => {
 });
 
 describe('no descriptor is left to the daemon', () => {
-  const limit = (files: number): void => void execFileSync('prlimit', ['--pid', String(engine.pid), `--nofile=${files}:`]);
+  const limit = (files: number): void =>
+    void execFileSync('prlimit', ['--pid', String(engine.pid), `--nofile=${files}:`]);
 
   test('requests fail or wait, containers run on, a shim that is killed meanwhile is replaced later, and the daemon lives', async () => {
     const before = Number(/Max open files\s+(\d+)/.exec(readFileSync(`/proc/${engine.pid}/limits`, 'latin1'))?.[1]);
@@ -147,7 +190,9 @@ describe('no descriptor is left to the daemon', () => {
     const shim = shimOf(engine, id);
     limit(Math.max(...readdirSync(`/proc/${daemon}/fd`).map(Number)) + 1);
     try {
-      const asked = Array.from({ length: 20 }, () => engine.api('GET', '/containers/json').catch((error: unknown) => error));
+      const asked = Array.from({ length: 20 }, () =>
+        engine.api('GET', '/containers/json').catch((error: unknown) => error),
+      );
       const runs = engine.docker('run', '--rm', 'busybox', 'true').result;
       process.kill(shim, 'SIGKILL');
       await until(() => isDead(shim));

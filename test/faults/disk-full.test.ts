@@ -1,4 +1,7 @@
-/** The data root's disk is full, and later it is not: containers never wait for it, nothing is forgotten, and the daemon lives. */
+/**
+ * The data root's disk is full, and later it is not: containers never wait for it, nothing is forgotten, and the daemon
+ * lives.
+ */
 import { appendFileSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -23,15 +26,40 @@ function fill(): void {
   }
 }
 
-const inspect = async (name: string) => (await engine.api('GET', `/containers/${name}/json`)).json as { Id: string; State: { Status: string; Pid: number; ExitCode: number } };
+const inspect = async (name: string) =>
+  (await engine.api('GET', `/containers/${name}/json`)).json as {
+    Id: string;
+    State: { Status: string; Pid: number; ExitCode: number };
+  };
 
 describe('a full disk', () => {
   test('the log loses lines and says so, its container is not held up; an end is on record; later all goes on', async () => {
-    await engine.dockerOutput('run', '-d', '--name', 'writer', 'busybox', 'sh', '-c', 'n=0; while :; do n=$((n+1)); echo $n; usleep 10000; done');
-    await engine.dockerOutput('run', '-d', '--name', 'mortal', '--restart', 'on-failure:3', 'busybox', 'sh', '-c', 'trap "exit 0" USR1; trap "exit 9" TERM; while :; do usleep 10000; done');
+    await engine.dockerOutput(
+      'run',
+      '-d',
+      '--name',
+      'writer',
+      'busybox',
+      'sh',
+      '-c',
+      'n=0; while :; do n=$((n+1)); echo $n; usleep 10000; done',
+    );
+    await engine.dockerOutput(
+      'run',
+      '-d',
+      '--name',
+      'mortal',
+      '--restart',
+      'on-failure:3',
+      'busybox',
+      'sh',
+      '-c',
+      'trap "exit 0" USR1; trap "exit 9" TERM; while :; do usleep 10000; done',
+    );
     const [writer, mortal] = [await inspect('writer'), await inspect('mortal')];
     fill();
-    const tail = async (): Promise<string[]> => (await engine.dockerOutput('logs', '--tail', '5', 'writer')).trim().split('\n');
+    const tail = async (): Promise<string[]> =>
+      (await engine.dockerOutput('logs', '--tail', '5', 'writer')).trim().split('\n');
     // Full for the log too, whatever room its last block had.
     await until(async () => {
       fill();
@@ -53,7 +81,10 @@ describe('a full disk', () => {
     await until(async () => Number((await tail()).at(-1)) > last + 20);
     // As it was written: the notice is of the other stream.
     const file = readFileSync(join(engine.root, 'data', 'containers', writer.Id, `${writer.Id}-json.log`), 'utf8');
-    const lines = file.trim().split('\n').map((line) => (JSON.parse(line) as { log: string }).log.trim());
+    const lines = file
+      .trim()
+      .split('\n')
+      .map((line) => (JSON.parse(line) as { log: string }).log.trim());
     const at = lines.findIndex((line) => line.includes('lines ('));
     const dropped = Number(/\] (\d+) lines/.exec(lines[at] ?? '')?.[1]);
     expect(dropped).toBeGreaterThan(0);
@@ -70,7 +101,10 @@ describe('a full disk', () => {
     const { State } = await inspect('writer');
     fill();
     await engine.kill9();
-    const started = engine.startAgain().then(() => true, () => false);
+    const started = engine.startAgain().then(
+      () => true,
+      () => false,
+    );
     if (!(await started)) {
       // It may refuse to, as long as it says why and touches nothing.
       rmSync(ballast());

@@ -1,4 +1,7 @@
-/** A daemon serves before all containers are restored, and then sweeps what the one before left: a start that came meanwhile is none of it. */
+/**
+ * A daemon serves before all containers are restored, and then sweeps what the one before left: a start that came
+ * meanwhile is none of it.
+ */
 import { expect, test } from 'vitest';
 import { startEngine } from '../e2e/engine.ts';
 
@@ -7,11 +10,20 @@ const ROUNDS = 6;
 test('a container that is started while the daemon restores keeps its network', async () => {
   await using engine = await startEngine();
   for (let round = 0; round < ROUNDS; round++) {
-    await engine.dockerOutput('create', '--name', `c${round}`, '--network', round % 2 === 0 ? 'none' : 'bridge', 'busybox', 'sleep', '1000');
+    await engine.dockerOutput(
+      'create',
+      '--name',
+      `c${round}`,
+      '--network',
+      round % 2 === 0 ? 'none' : 'bridge',
+      'busybox',
+      'sleep',
+      '1000',
+    );
     await engine.kill9();
     await engine.startAgain();
     expect(await engine.api('POST', `/containers/c${round}/start`)).toMatchObject({ status: 204 });
   }
   const { stdout, exitCode } = await engine.docker('exec', `c${ROUNDS - 1}`, 'ip', 'addr', 'show', 'eth0').result;
-  expect({ exitCode, address: /inet /.test(stdout) }).toEqual({ exitCode: 0, address: true });
+  expect({ exitCode, address: stdout.includes('inet ') }).toEqual({ exitCode: 0, address: true });
 });

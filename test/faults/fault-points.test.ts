@@ -1,7 +1,10 @@
 /**
- * The daemon is killed at every fault point that an operation passes (src/sys/fault.ts), each time in another run of it; the
- * next daemon finishes or undoes what it finds: rows, directories, mounts, namespaces and shims agree, and nothing is left over.
- * Of a point that is passed often the first, the last and each n-th passing is taken: HOLDFAST_FAULT_EVERY=n, all with 1.
+ * The daemon is killed at every fault point that an operation passes (src/sys/fault.ts), each time in another run of
+ * it; the
+ * next daemon finishes or undoes what it finds: rows, directories, mounts, namespaces and shims agree, and nothing is
+ * left over.
+ * Of a point that is passed often the first, the last and each n-th passing is taken: HOLDFAST_FAULT_EVERY=n, all with
+ * 1.
  */
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -18,7 +21,11 @@ const AFTERMATH_MS = 1200;
 /** Long enough for what the daemon does by the clock. */
 const QUIET_MS = 2500;
 const NAME = 'victim';
-const SLEEPER = { Image: 'busybox', Cmd: ['sh', '-c', 'trap "exit 3" TERM; while :; do sleep 1 & wait; done'], HostConfig: {} };
+const SLEEPER = {
+  Image: 'busybox',
+  Cmd: ['sh', '-c', 'trap "exit 3" TERM; while :; do sleep 1 & wait; done'],
+  HostConfig: {},
+};
 
 type State = '' | 'created' | 'running' | 'exited';
 
@@ -38,10 +45,15 @@ let quiet = new Map<string, number>();
 
 const path = (rest: string): string => `/containers/${NAME}${rest}`;
 const operations: Record<string, Operation> = {
-  create: { from: '', leaves: ['', 'created'], run: () => engine.api('POST', `/containers/create?name=${NAME}`, SLEEPER) },
+  create: {
+    from: '',
+    leaves: ['', 'created'],
+    run: () => engine.api('POST', `/containers/create?name=${NAME}`, SLEEPER),
+  },
   start: { from: 'created', leaves: ['created', 'exited', 'running'], run: () => engine.api('POST', path('/start')) },
   exec: {
-    from: 'running', leaves: ['running'],
+    from: 'running',
+    leaves: ['running'],
     run: async () => {
       const { Id } = (await engine.api('POST', path('/exec'), { Cmd: ['true'] })).json as { Id: string };
       await engine.api('POST', `/exec/${Id}/start`, { Detach: true });
@@ -56,16 +68,23 @@ const operations: Record<string, Operation> = {
 beforeAll(async () => {
   engine = await startEngine();
   [armed, log] = [join(engine.root, 'armed'), join(engine.root, 'points')];
-  quiet = counts(await recorded(async () => {
-    await toState('running');
-    return () => new Promise((resolve) => setTimeout(resolve, QUIET_MS));
-  }));
+  quiet = counts(
+    await recorded(async () => {
+      await toState('running');
+      return () => new Promise((resolve) => setTimeout(resolve, QUIET_MS));
+    }),
+  );
 });
 afterAll(async () => engine?.[Symbol.asyncDispose]());
 
 const under = (directory: string): string[] => (existsSync(directory) ? readdirSync(directory) : []);
-const mounts = (): string[] => readFileSync('/proc/self/mountinfo', 'latin1').split('\n').map((line) => line.split(' ')[4] ?? '').filter((at) => at.startsWith(`${engine.root}/`));
-const list = async (): Promise<{ Id: string; State: State; Names: string[] }[]> => (await engine.api('GET', '/containers/json?all=1')).json as { Id: string; State: State; Names: string[] }[];
+const mounts = (): string[] =>
+  readFileSync('/proc/self/mountinfo', 'latin1')
+    .split('\n')
+    .map((line) => line.split(' ')[4] ?? '')
+    .filter((at) => at.startsWith(`${engine.root}/`));
+const list = async (): Promise<{ Id: string; State: State; Names: string[] }[]> =>
+  (await engine.api('GET', '/containers/json?all=1')).json as { Id: string; State: State; Names: string[] }[];
 
 /** What clients asked its shim for that is not done yet. */
 function unfinished(id: string): number {
@@ -95,8 +114,17 @@ async function agreement(states: State[], point = 'no fault'): Promise<State> {
   let last: Awaited<ReturnType<typeof found>> | undefined;
   await until(async () => {
     const f = (last = await found());
-    return states.includes(f.state) && f.unfinished === 0 && f.directories.join() === f.rows.join() && [f.rootfs, f.netns, f.pins, f.shims].every((n) => n === f.running);
-  }, 20_000).catch(() => expect.fail(`after ${point}: rows, directories, mounts, namespaces and shims do not agree on ${states.join(' or ')}: ${JSON.stringify(last)}`));
+    return (
+      states.includes(f.state) &&
+      f.unfinished === 0 &&
+      f.directories.join() === f.rows.join() &&
+      [f.rootfs, f.netns, f.pins, f.shims].every((n) => n === f.running)
+    );
+  }, 20_000).catch(() =>
+    expect.fail(
+      `after ${point}: rows, directories, mounts, namespaces and shims do not agree on ${states.join(' or ')}: ${JSON.stringify(last)}`,
+    ),
+  );
   return last!.state;
 }
 
@@ -109,7 +137,8 @@ const succeeds = async (method: string, at: string, body?: unknown): Promise<unk
 /** Brings the container to where an operation begins. What is there already is used again, unless it was renamed. */
 async function toState(wanted: State): Promise<void> {
   const [there] = await list();
-  const reusable = there !== undefined && there.Names[0] === `/${NAME}` && (wanted === 'running' || there.State === wanted);
+  const reusable =
+    there !== undefined && there.Names[0] === `/${NAME}` && (wanted === 'running' || there.State === wanted);
   if (there && !reusable) await succeeds('DELETE', `/containers/${there.Id}?force=1`);
   if (wanted === '') return void (await agreement(['']));
   if (!reusable) await succeeds('POST', `/containers/create?name=${NAME}`, SLEEPER);
@@ -120,7 +149,8 @@ async function toState(wanted: State): Promise<void> {
 /** How many starts of a daemon are over. */
 const starts = (): number => readFileSync(join(engine.root, 'log'), 'utf8').split('all containers are restored').length;
 
-const withFault = (point: string | undefined): Promise<void> => engine.startAgain(point === undefined ? {} : { HOLDFAST_FAULT: point, HOLDFAST_FAULT_ARMED: armed });
+const withFault = (point: string | undefined): Promise<void> =>
+  engine.startAgain(point === undefined ? {} : { HOLDFAST_FAULT: point, HOLDFAST_FAULT_ARMED: armed });
 
 /** The points that are passed, in order, during what `prepare` makes ready. */
 async function recorded(prepare: () => Promise<() => Promise<unknown>>): Promise<string[]> {
@@ -147,49 +177,66 @@ function counts(points: string[]): Map<string, number> {
 /** How often the operation passes each point by itself: what the clock alone explains is left out. */
 async function passings({ from, run }: Operation): Promise<Map<string, number>> {
   let ms = 0;
-  const seen = counts(await recorded(async () => {
-    await toState(from);
-    // What that set off (a shim that is made ready in place of the one it took) is none of the operation's either.
-    await new Promise((resolve) => setTimeout(resolve, AFTERMATH_MS));
-    return async () => {
-      const begun = Date.now();
-      await run();
+  const seen = counts(
+    await recorded(async () => {
+      await toState(from);
+      // What that set off (a shim that is made ready in place of the one it took) is none of the operation's either.
       await new Promise((resolve) => setTimeout(resolve, AFTERMATH_MS));
-      ms = Date.now() - begun;
-    };
-  }));
-  for (const [name, often] of seen) if (often <= (quiet.get(name) ?? 0) * Math.ceil(1 + ms / QUIET_MS)) seen.delete(name);
+      return async () => {
+        const begun = Date.now();
+        await run();
+        await new Promise((resolve) => setTimeout(resolve, AFTERMATH_MS));
+        ms = Date.now() - begun;
+      };
+    }),
+  );
+  for (const [name, often] of seen)
+    if (often <= (quiet.get(name) ?? 0) * Math.ceil(1 + ms / QUIET_MS)) seen.delete(name);
   return seen;
 }
 
-const chosen = (seen: Map<string, number>): string[] => [...seen].flatMap(([name, often]) =>
-  Array.from({ length: often }, (_, i) => i + 1).filter((n) => n === 1 || n === often || n % EVERY === 0).map((n) => `${name}#${n}`));
+const chosen = (seen: Map<string, number>): string[] =>
+  [...seen].flatMap(([name, often]) =>
+    Array.from({ length: often }, (_, i) => i + 1)
+      .filter((n) => n === 1 || n === often || n % EVERY === 0)
+      .map((n) => `${name}#${n}`),
+  );
 
-test.each(Object.keys(operations))('%s: killed at each of its points', async (name) => {
-  const operation = operations[name]!;
-  const seen = await passings(operation);
-  const points = chosen(seen);
-  const hit: string[] = [];
-  await engine.kill9();
-  await withFault(points[0]);
-  for (const [i, point] of points.entries()) {
-    await toState(operation.from);
-    writeFileSync(armed, '');
-    // Who comes after the death waits in the queue of the held socket: for the next daemon, not for us.
-    await Promise.race([operation.run().catch(() => undefined), until(() => engine.ended, 60_000).catch(() => undefined)]);
-    await until(() => engine.ended, AFTERMATH_MS).catch(() => undefined);
-    rmSync(armed);
-    // Another order of things may have passed it less often: the first passings tell.
-    if (engine.ended) hit.push(point);
-    else await engine.kill9();
-    // The next daemon: it finds what is left, and is the one to be killed next.
-    await withFault(points[i + 1]);
-    await agreement(operation.leaves, point);
-  }
-  console.log(`${name}: killed at ${hit.length} of ${points.length} passings, ${seen.size} points`);
-  const hitNames = new Set(hit.map((point) => point.split('#')[0]!));
-  const missed = [...seen.keys()].filter((name) => !hitNames.has(name));
-  // What went on in the background at the first look was not the operation's: then the second shows none of it.
-  const again = missed.length > 0 ? await passings(operation) : seen;
-  expect(missed.filter((name) => again.has(name)), 'points that were never hit').toEqual([]);
-}, 300_000);
+test.each(Object.keys(operations))(
+  '%s: killed at each of its points',
+  async (name) => {
+    const operation = operations[name]!;
+    const seen = await passings(operation);
+    const points = chosen(seen);
+    const hit: string[] = [];
+    await engine.kill9();
+    await withFault(points[0]);
+    for (const [i, point] of points.entries()) {
+      await toState(operation.from);
+      writeFileSync(armed, '');
+      // Who comes after the death waits in the queue of the held socket: for the next daemon, not for us.
+      await Promise.race([
+        operation.run().catch(() => undefined),
+        until(() => engine.ended, 60_000).catch(() => undefined),
+      ]);
+      await until(() => engine.ended, AFTERMATH_MS).catch(() => undefined);
+      rmSync(armed);
+      // Another order of things may have passed it less often: the first passings tell.
+      if (engine.ended) hit.push(point);
+      else await engine.kill9();
+      // The next daemon: it finds what is left, and is the one to be killed next.
+      await withFault(points[i + 1]);
+      await agreement(operation.leaves, point);
+    }
+    console.log(`${name}: killed at ${hit.length} of ${points.length} passings, ${seen.size} points`);
+    const hitNames = new Set(hit.map((point) => point.split('#')[0]!));
+    const missed = [...seen.keys()].filter((name) => !hitNames.has(name));
+    // What went on in the background at the first look was not the operation's: then the second shows none of it.
+    const again = missed.length > 0 ? await passings(operation) : seen;
+    expect(
+      missed.filter((name) => again.has(name)),
+      'points that were never hit',
+    ).toEqual([]);
+  },
+  300_000,
+);

@@ -1,4 +1,7 @@
-/** The daemon is killed at every point of what makes and unmakes images: afterwards files and rows are as before, or as if it had been done. */
+/**
+ * The daemon is killed at every point of what makes and unmakes images: afterwards files and rows are as before, or as
+ * if it had been done.
+ */
 import Database from 'better-sqlite3';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -36,8 +39,16 @@ function look(): State & { leftovers: string[]; events: number } {
     const found = readdirSync(join(images, 'layers'));
     const spooled = existsSync(join(images, 'tmp')) ? readdirSync(join(images, 'tmp')) : [];
     return {
-      images: column('SELECT id FROM images ORDER BY id'), names: column('SELECT name FROM image_names ORDER BY name'), layers,
-      leftovers: [...found.filter((name) => !directories.includes(name)), ...directories.filter((name) => !found.includes(name)), ...column("SELECT directory FROM layers WHERE phase <> 'ready'"), ...layers.filter((chain) => !needed.has(chain)), ...spooled],
+      images: column('SELECT id FROM images ORDER BY id'),
+      names: column('SELECT name FROM image_names ORDER BY name'),
+      layers,
+      leftovers: [
+        ...found.filter((name) => !directories.includes(name)),
+        ...directories.filter((name) => !found.includes(name)),
+        ...column("SELECT directory FROM layers WHERE phase <> 'ready'"),
+        ...layers.filter((chain) => !needed.has(chain)),
+        ...spooled,
+      ],
       events: Number(column("SELECT count(*) FROM events WHERE type = 'image'")[0]),
     };
   } finally {
@@ -48,9 +59,13 @@ function look(): State & { leftovers: string[]; events: number } {
 const stateOf = ({ images, names, layers }: State): State => ({ images, names, layers });
 
 const armed = (): string => join(tmp, 'armed');
-const restorations = (): number => readFileSync(join(engine.root, 'log'), 'utf8').split('all containers are restored').length;
+const restorations = (): number =>
+  readFileSync(join(engine.root, 'log'), 'utf8').split('all containers are restored').length;
 
-/** A daemon that counts, or dies, while the file `armed` is there. Its own sweep is done by then: what that passes is not the work's. */
+/**
+ * A daemon that counts, or dies, while the file `armed` is there. Its own sweep is done by then: what that passes is
+ * not the work's.
+ */
 async function start(variables: Record<string, string>): Promise<void> {
   const before = restorations();
   await engine.startAgain({ ...variables, HOLDFAST_FAULT_ARMED: armed() });
@@ -66,7 +81,9 @@ async function pointsOf(work: () => Promise<void>): Promise<string[]> {
   writeFileSync(armed(), '');
   await work();
   rmSync(armed());
-  const relevant = readFileSync(log, 'utf8').split('\n').filter((name) => /^(layer|import|load|image-commit|commit)\./.test(name));
+  const relevant = readFileSync(log, 'utf8')
+    .split('\n')
+    .filter((name) => /^(layer|import|load|image-commit|commit)\./.test(name));
   return relevant.map((name, i) => `${name}#${relevant.slice(0, i + 1).filter((other) => other === name).length}`);
 }
 
@@ -82,7 +99,12 @@ interface Operation {
   check?: () => Promise<void>;
 }
 
-async function killEverywhere({ prepare = async () => undefined, work, undo, check = async () => undefined }: Operation): Promise<number> {
+async function killEverywhere({
+  prepare = async () => undefined,
+  work,
+  undo,
+  check = async () => undefined,
+}: Operation): Promise<number> {
   await prepare();
   const before = stateOf(look());
   const points = await pointsOf(work);
@@ -108,7 +130,12 @@ async function killEverywhere({ prepare = async () => undefined, work, undo, che
     const now = stateOf(look());
     const done = now.images.length !== initial.images.length || now.names.join() !== initial.names.join();
     if (!done) expect(now, point).toEqual(initial);
-    else expect([now.names, now.images.length, now.layers.length], point).toEqual([after.names, after.images.length, after.layers.length]);
+    else
+      expect([now.names, now.images.length, now.layers.length], point).toEqual([
+        after.names,
+        after.images.length,
+        after.layers.length,
+      ]);
     await check();
     // It can be done (again) as if nothing had been.
     if (!done) await work();
@@ -120,14 +147,19 @@ async function killEverywhere({ prepare = async () => undefined, work, undo, che
 }
 
 const post = async (path: string, body?: Buffer): Promise<void> => {
-  const answer = await engine.api('POST', path, body, { 'Content-Type': body ? 'application/x-tar' : 'application/json' });
+  const answer = await engine.api('POST', path, body, {
+    'Content-Type': body ? 'application/x-tar' : 'application/json',
+  });
   if (answer.status >= 300 || answer.text.includes('errorDetail')) throw new Error(answer.text);
 };
 const remove = async (name: string): Promise<void> => void (await engine.api('DELETE', `/images/${name}?force=1`));
 
 test('import', async () => {
   const body = archive(['file', 'text'], ['other', 'x'.repeat(10_000)]);
-  const killed = await killEverywhere({ work: () => post('/images/create?fromSrc=-&repo=imported', body), undo: () => remove('imported') });
+  const killed = await killEverywhere({
+    work: () => post('/images/create?fromSrc=-&repo=imported', body),
+    undo: () => remove('imported'),
+  });
   expect(killed).toBeGreaterThanOrEqual(6);
 }, 300_000);
 
@@ -150,13 +182,27 @@ test('removal', async () => {
 }, 300_000);
 
 test('commit of a running container, which is not left paused', async () => {
-  const run = await engine.docker('run', '-d', '--name', 'living', 'busybox', 'sh', '-c', 'echo x > /made; exec sleep 100000').result;
+  const run = await engine.docker(
+    'run',
+    '-d',
+    '--name',
+    'living',
+    'busybox',
+    'sh',
+    '-c',
+    'echo x > /made; exec sleep 100000',
+  ).result;
   expect(run.exitCode).toBe(0);
   await until(async () => (await engine.docker('diff', 'living').result).stdout.includes('/made'));
   const killed = await killEverywhere({
     work: () => post('/commit?container=living&repo=committed'),
     undo: () => remove('committed'),
-    check: () => until(async () => ((await engine.api('GET', '/containers/living/json')).json as { State: { Status: string } }).State.Status === 'running'),
+    check: () =>
+      until(
+        async () =>
+          ((await engine.api('GET', '/containers/living/json')).json as { State: { Status: string } }).State.Status ===
+          'running',
+      ),
   });
   expect(killed).toBeGreaterThanOrEqual(7);
 }, 400_000);

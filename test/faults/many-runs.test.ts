@@ -1,4 +1,7 @@
-/** Random exit codes and signals, many at once, half of them at once after the start: every code right, no zombie under any shim. HOLDFAST_RUNS sets how many. */
+/**
+ * Random exit codes and signals, many at once, half of them at once after the start: every code right, no zombie under
+ * any shim. HOLDFAST_RUNS sets how many.
+ */
 import { readdirSync, readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { startEngine, type TestEngine } from '../e2e/engine.ts';
@@ -18,15 +21,17 @@ afterAll(async () => engine?.[Symbol.asyncDispose]());
 /** Children of living shims that are dead and unreaped. */
 function zombiesUnderShims(): string[] {
   const shims = new Set(engine.shims().map(String));
-  return readdirSync('/proc').filter((pid) => /^\d+$/.test(pid)).flatMap((pid) => {
-    try {
-      const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-      const [state, ppid] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-      return state === 'Z' && shims.has(ppid!) ? [stat] : [];
-    } catch {
-      return [];
-    }
-  });
+  return readdirSync('/proc')
+    .filter((pid) => /^\d+$/.test(pid))
+    .flatMap((pid) => {
+      try {
+        const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+        const [state, ppid] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+        return state === 'Z' && shims.has(ppid!) ? [stat] : [];
+      } catch {
+        return [];
+      }
+    });
 }
 
 test(`${RUNS} runs, ${AT_ONCE} in parallel: every code right`, async () => {
@@ -38,15 +43,22 @@ test(`${RUNS} runs, ${AT_ONCE} in parallel: every code right`, async () => {
       const code = Math.floor(Math.random() * 256);
       const end = signal ? `kill -${signal} $$; sleep 5` : `exit ${code}`;
       const script = i % 2 === 0 ? end : `usleep ${Math.floor(Math.random() * 50_000)}; ${end}`;
-      const body = { Image: 'busybox', Cmd: ['sh', '-c', script], HostConfig: { NetworkMode: 'none', ...(signal ? { PidMode: 'host' } : {}) } };
+      const body = {
+        Image: 'busybox',
+        Cmd: ['sh', '-c', script],
+        HostConfig: { NetworkMode: 'none', ...(signal ? { PidMode: 'host' } : {}) },
+      };
       const { Id } = (await engine.api('POST', '/containers/create', body)).json as { Id: string };
       const waited = await opened(engine.socket, 'POST', `/containers/${Id}/wait?condition=next-exit`);
       const started = await engine.api('POST', `/containers/${Id}/start`);
       if (started.status !== 204) wrong.push(`${i}: start ${started.text}`);
       const told = ((await waited.answer).json as { StatusCode: number }).StatusCode;
       const expected = signal ? 128 + signal : code;
-      const { State } = (await engine.api('GET', `/containers/${Id}/json`)).json as { State: { ExitCode: number; Status: string } };
-      if (told !== expected || State.ExitCode !== expected || State.Status !== 'exited') wrong.push(`${i}: wanted ${expected}, wait told ${told}, inspect ${State.Status} ${State.ExitCode}`);
+      const { State } = (await engine.api('GET', `/containers/${Id}/json`)).json as {
+        State: { ExitCode: number; Status: string };
+      };
+      if (told !== expected || State.ExitCode !== expected || State.Status !== 'exited')
+        wrong.push(`${i}: wanted ${expected}, wait told ${told}, inspect ${State.Status} ${State.ExitCode}`);
       await engine.api('DELETE', `/containers/${Id}`);
     }
   };

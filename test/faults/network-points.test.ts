@@ -1,4 +1,7 @@
-/** The daemon is killed at every point that a network's and a container's life passes. The next one finishes or undoes it: nothing is left, and everything can be had again. */
+/**
+ * The daemon is killed at every point that a network's and a container's life passes. The next one finishes or undoes
+ * it: nothing is left, and everything can be had again.
+ */
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -22,7 +25,10 @@ const tried = (command: string): string => {
   }
 };
 /** Its bridge, and whatever hangs on that and on the default one; other daemons of this host have theirs. */
-const links = (): string[] => [...linkNames().filter((name) => name === `hft${process.pid}`), ...linksOn(`hft${process.pid}`, bridge)];
+const links = (): string[] => [
+  ...linkNames().filter((name) => name === `hft${process.pid}`),
+  ...linksOn(`hft${process.pid}`, bridge),
+];
 /** Each step of a life. */
 const steps: readonly (readonly string[])[] = [
   ['network', 'create', '--subnet', `${SUBNET}.0/24`, '-o', `com.docker.network.bridge.name=hft${process.pid}`, 'life'],
@@ -43,19 +49,24 @@ async function live(): Promise<void> {
 async function cleared(): Promise<void> {
   // A removal that the daemon before had begun is finished by this one, which meanwhile refuses a second (409).
   const gone = async (path: string): Promise<boolean> => [204, 404].includes((await engine.api('DELETE', path)).status);
-  for (const path of ['/containers/one?force=1', '/containers/other?force=1', '/networks/life']) await until(() => gone(path));
+  for (const path of ['/containers/one?force=1', '/containers/other?force=1', '/networks/life'])
+    await until(() => gone(path));
   await until(() => links().length === 0);
   const netns = join(engine.execRoot, 'netns');
   await until(() => !existsSync(netns) || readdirSync(netns).length === 0);
   const names = join(engine.execRoot, 'names');
   await until(() => !existsSync(names) || readdirSync(names).length === 0);
-  await until(() => !tried('iptables -S').includes(`hft${process.pid}`) && tried(`nft list ruleset | grep -w ${PORT}`) === '');
+  await until(
+    () => !tried('iptables -S').includes(`hft${process.pid}`) && tried(`nft list ruleset | grep -w ${PORT}`) === '',
+  );
   expect((await engine.api('GET', '/networks')).json).toHaveLength(3);
 }
 
 beforeAll(async () => {
   engine = await startEngine();
-  bridge = ((await engine.api('GET', '/networks/bridge')).json as { Options: Record<string, string> }).Options['com.docker.network.bridge.name']!;
+  bridge = ((await engine.api('GET', '/networks/bridge')).json as { Options: Record<string, string> }).Options[
+    'com.docker.network.bridge.name'
+  ]!;
 });
 afterAll(async () => engine?.[Symbol.asyncDispose]());
 
@@ -66,15 +77,23 @@ test('at each point', { timeout: 600_000 }, async () => {
   rmSync(log, { force: true });
   await live();
   await cleared();
-  const passed = readFileSync(log, 'utf8').trim().split('\n').filter((name) => OURS.test(name));
+  const passed = readFileSync(log, 'utf8')
+    .trim()
+    .split('\n')
+    .filter((name) => OURS.test(name));
   const counts = new Map<string, number>();
   for (const name of passed) counts.set(name, (counts.get(name) ?? 0) + 1);
-  const points = [...counts].flatMap(([name, count]) => (count === 1 ? [name] : [Math.ceil(count / 3), count].map((n) => `${name}#${n}`)));
+  const points = [...counts].flatMap(([name, count]) =>
+    count === 1 ? [name] : [Math.ceil(count / 3), count].map((n) => `${name}#${n}`),
+  );
   expect(points.length).toBeGreaterThan(10);
   for (const point of new Set(points)) {
     await engine.stop();
     // At some points it dies before it serves; its socket would keep clients waiting for the next one.
-    const serves = await engine.startAgain({ HOLDFAST_FAULT: point }).then(() => true, () => false);
+    const serves = await engine.startAgain({ HOLDFAST_FAULT: point }).then(
+      () => true,
+      () => false,
+    );
     if (serves) await live();
     await engine.kill9();
     await engine.startAgain();

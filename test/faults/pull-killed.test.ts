@@ -1,4 +1,7 @@
-/** kill -9 of the daemon at each point of a pull: what it had begun is gone or is used, and the next pull asks only for the rest. */
+/**
+ * kill -9 of the daemon at each point of a pull: what it had begun is gone or is used, and the next pull asks only for
+ * the rest.
+ */
 import { existsSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
@@ -7,10 +10,26 @@ import { until } from '../e2e/until.ts';
 import { FaultyRegistry } from '../support/faulty-registry.ts';
 import { archive } from '../support/images.ts';
 
-const noise = (bytes: number): string => Array.from({ length: bytes }, () => String.fromCharCode(33 + Math.floor(Math.random() * 90))).join('');
+const noise = (bytes: number): string =>
+  Array.from({ length: bytes }, () => String.fromCharCode(33 + Math.floor(Math.random() * 90))).join('');
 const TARS = [archive(['low', noise(2_500_000)]), archive(['high', 'h'])];
 /** As they are passed. */
-const POINTS = ['pull.manifest', 'pull.config', 'download.file', 'download.chunk', 'download.chunk#3', 'download.complete', 'layer.intent', 'layer.directory', 'layer.unpacked', 'layer.ready', 'pull.layer', 'layer.intent#2', 'pull.layer#2', 'pull.unpacked'];
+const POINTS = [
+  'pull.manifest',
+  'pull.config',
+  'download.file',
+  'download.chunk',
+  'download.chunk#3',
+  'download.complete',
+  'layer.intent',
+  'layer.directory',
+  'layer.unpacked',
+  'layer.ready',
+  'pull.layer',
+  'layer.intent#2',
+  'pull.layer#2',
+  'pull.unpacked',
+];
 const AFTER = 'pull.adopted';
 
 let engine: TestEngine;
@@ -23,7 +42,11 @@ afterAll(() => engine[Symbol.asyncDispose]());
 beforeEach(async () => void (registry = await FaultyRegistry.start()));
 afterEach(() => registry[Symbol.asyncDispose]());
 
-interface Held { images: string[]; layers: string[]; usage: number }
+interface Held {
+  images: string[];
+  layers: string[];
+  usage: number;
+}
 const data = (name: string): string => join(engine.root, 'data', 'images', name);
 const held = async (): Promise<Held> => ({
   images: ((await engine.api('GET', '/images/json?all=1')).json as { Id: string }[]).map(({ Id }) => Id).sort(),
@@ -36,40 +59,47 @@ async function startWith(point: string): Promise<void> {
   await engine.startAgain({ HOLDFAST_FAULT: point, HOLDFAST_FAULT_ARMED: armed() });
   fault = point;
 }
-const create = (): Promise<{ text: string }> => engine.api('POST', `/images/create?fromImage=${registry.host}/app&tag=1`);
+const create = (): Promise<{ text: string }> =>
+  engine.api('POST', `/images/create?fromImage=${registry.host}/app&tag=1`);
 
-test.each([...POINTS, AFTER].map((point, i, all) => [point, all[i + 1] ?? '']))('killed at %s', async (point, next) => {
-  const made = registry.image('app', '1', TARS, { compress: (tar) => tar });
-  if (fault !== point) {
-    await engine.stop();
-    await startWith(point);
-  }
-  const before = await held();
-  writeFileSync(armed(), '');
-  await create().catch(() => undefined);
-  await until(engine.isDead);
-  rmSync(armed());
+test.each([...POINTS, AFTER].map((point, i, all) => [point, all[i + 1] ?? '']))(
+  'killed at %s',
+  async (point, next) => {
+    const made = registry.image('app', '1', TARS, { compress: (tar) => tar });
+    if (fault !== point) {
+      await engine.stop();
+      await startWith(point);
+    }
+    const before = await held();
+    writeFileSync(armed(), '');
+    await create().catch(() => undefined);
+    await until(engine.isDead);
+    rmSync(armed());
 
-  await startWith(next);
-  if (point === AFTER) {
-    await until(() => downloads().length === 0);
-    expect((await held()).images).toHaveLength(before.images.length + 1);
-  } else {
-    // The sweep comes after the first answers.
-    await until(async () => JSON.stringify(await held()) === JSON.stringify(before));
-  }
-  const came = new Map(downloads().map((name) => [name, statSync(join(data('downloads'), name)).size]));
-  registry.seen.length = 0;
-  const { text } = await create();
-  expect(text).toContain(`Digest: ${made.digest}`);
-  for (const digest of made.layers) {
-    const size = came.get(digest.slice(7)) ?? 0;
-    const isHere = point === AFTER || size === registry.blobs.get(digest)!.length;
-    const ranges = registry.seen.filter(({ method, url }) => method === 'GET' && url.endsWith(`/blobs/${digest}`)).map(({ range }) => range);
-    expect(ranges).toEqual(isHere ? [] : [size > 0 ? `bytes=${size}-` : undefined]);
-  }
-  if (point === 'download.chunk#3') expect(registry.seen.some(({ range }) => range !== undefined)).toBe(true);
-  expect(downloads()).toEqual([]);
-  expect((await engine.api('DELETE', `/images/${registry.host}/app:1?force=1`)).status).toBe(200);
-  expect(await held()).toEqual(before);
-}, 120_000);
+    await startWith(next);
+    if (point === AFTER) {
+      await until(() => downloads().length === 0);
+      expect((await held()).images).toHaveLength(before.images.length + 1);
+    } else {
+      // The sweep comes after the first answers.
+      await until(async () => JSON.stringify(await held()) === JSON.stringify(before));
+    }
+    const came = new Map(downloads().map((name) => [name, statSync(join(data('downloads'), name)).size]));
+    registry.seen.length = 0;
+    const { text } = await create();
+    expect(text).toContain(`Digest: ${made.digest}`);
+    for (const digest of made.layers) {
+      const size = came.get(digest.slice(7)) ?? 0;
+      const isHere = point === AFTER || size === registry.blobs.get(digest)!.length;
+      const ranges = registry.seen
+        .filter(({ method, url }) => method === 'GET' && url.endsWith(`/blobs/${digest}`))
+        .map(({ range }) => range);
+      expect(ranges).toEqual(isHere ? [] : [size > 0 ? `bytes=${size}-` : undefined]);
+    }
+    if (point === 'download.chunk#3') expect(registry.seen.some(({ range }) => range !== undefined)).toBe(true);
+    expect(downloads()).toEqual([]);
+    expect((await engine.api('DELETE', `/images/${registry.host}/app:1?force=1`)).status).toBe(200);
+    expect(await held()).toEqual(before);
+  },
+  120_000,
+);

@@ -1,4 +1,7 @@
-/** A push that breaks: its connection cut in the middle of a layer, its daemon killed. The next one goes through, and the image is whole. */
+/**
+ * A push that breaks: its connection cut in the middle of a layer, its daemon killed. The next one goes through, and
+ * the image is whole.
+ */
 import { connect, createServer, type AddressInfo, type Server } from 'node:net';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { startEngine, type TestEngine } from '../e2e/engine.ts';
@@ -8,7 +11,9 @@ import { startRegistry, type TestRegistry } from '../support/registry.ts';
 /** More than any request has beside a layer's bytes. */
 const INSIDE_LAYER = 150_000;
 
-/** Stands before a registry; `inside` is called each time a connection has come so far into a layer, and is then cut. */
+/**
+ * Stands before a registry; `inside` is called each time a connection has come so far into a layer, and is then cut.
+ */
 class Cutter implements AsyncDisposable {
   inside: (() => void) | undefined;
   cuts = 0;
@@ -70,13 +75,15 @@ afterEach(async () => {
 });
 
 const push = async (): Promise<string> => (await engine.api('POST', `/images/${name}/push?tag=1`)).text;
-const isThere = async (): Promise<boolean> => (await fetch(`http://${registry.host}/v2/app/manifests/1`)).status === 200;
+const isThere = async (): Promise<boolean> =>
+  (await fetch(`http://${registry.host}/v2/app/manifests/1`)).status === 200;
 const pushed = /"Digest":"(sha256:[0-9a-f]{64})"/;
 
 /** What is in the registry is the image, and it runs. */
 async function proveWhole(digest: string): Promise<void> {
   const id = ((await engine.api('GET', `/images/${name}:1/json`)).json as { Id: string }).Id;
-  for (const each of [`${name}:1`, 'busybox:latest']) expect((await engine.api('DELETE', `/images/${each}?force=1`)).status).toBe(200);
+  for (const each of [`${name}:1`, 'busybox:latest'])
+    expect((await engine.api('DELETE', `/images/${each}?force=1`)).status).toBe(200);
   expect((await engine.api('GET', `/images/${id}/json`)).status).toBe(404);
   expect((await engine.api('POST', `/images/create?fromImage=${name}&tag=1`)).text).toContain(`Digest: ${digest}`);
   expect(((await engine.api('GET', `/images/${name}:1/json`)).json as { Id: string }).Id).toBe(id);
@@ -123,7 +130,10 @@ test('the daemon is killed when all is there but the manifest: what is there is 
   await until(engine.isDead);
   await engine.startAgain();
   expect(await isThere()).toBe(false);
-  const { RepoTags, RepoDigests } = (await engine.api('GET', `/images/${name}:1/json`)).json as { RepoTags: string[]; RepoDigests: string[] };
+  const { RepoTags, RepoDigests } = (await engine.api('GET', `/images/${name}:1/json`)).json as {
+    RepoTags: string[];
+    RepoDigests: string[];
+  };
   expect(RepoTags).toContain(`${name}:1`);
   expect(RepoDigests.filter((each) => each.startsWith(`${name}@`))).toEqual([]);
   const told = await push();

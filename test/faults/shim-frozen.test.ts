@@ -1,4 +1,7 @@
-/** A shim that does not answer (kill -STOP) is no reason to kill anything, and holds up nobody but its own container's clients. */
+/**
+ * A shim that does not answer (kill -STOP) is no reason to kill anything, and holds up nobody but its own container's
+ * clients.
+ */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startEngine, type TestEngine } from '../e2e/engine.ts';
 import { until } from '../e2e/until.ts';
@@ -8,7 +11,9 @@ import { isDead, processState, shimOf } from './shims.ts';
 const BOUND_MS = 40_000;
 /** One about others does not wait for it. */
 const PROMPT_MS = 8_000;
-/** Once a daemon that starts has found it frozen, a list does not wait for it any more: less than the daemon's patience. */
+/**
+ * Once a daemon that starts has found it frozen, a list does not wait for it any more: less than the daemon's patience.
+ */
 const LIST_MS = 600;
 
 interface Frozen {
@@ -30,10 +35,26 @@ afterAll(async () => {
   await engine?.[Symbol.asyncDispose]();
 });
 
-const inspect = async (name: string) => (await engine.api('GET', `/containers/${name}/json`)).json as { State: { Status: string; Pid: number; ExitCode: number } };
+const inspect = async (name: string) =>
+  (await engine.api('GET', `/containers/${name}/json`)).json as {
+    State: { Status: string; Pid: number; ExitCode: number };
+  };
 
 async function run(name: string): Promise<Frozen> {
-  const id = (await engine.dockerOutput('run', '-d', '--name', name, '--restart', 'always', 'busybox', 'sh', '-c', 'while :; do echo tick; usleep 50000; done')).trim();
+  const id = (
+    await engine.dockerOutput(
+      'run',
+      '-d',
+      '--name',
+      name,
+      '--restart',
+      'always',
+      'busybox',
+      'sh',
+      '-c',
+      'while :; do echo tick; usleep 50000; done',
+    )
+  ).trim();
   return { name, id, shim: shimOf(engine, id), init: (await inspect(name)).State.Pid };
 }
 
@@ -72,8 +93,16 @@ async function killed({ name, id, shim, init }: Frozen): Promise<void> {
   await within(BOUND_MS, engine.dockerOutput('kill', name));
   expect([isDead(init), isDead(shim)]).toEqual([true, true]);
   expect((await inspect(name)).State).toMatchObject({ Status: 'exited', ExitCode: 137 });
-  const { text } = await engine.api('GET', `/events?since=0&until=${Math.ceil(Date.now() / 1000)}&filters=${encodeURIComponent(JSON.stringify({ container: [id] }))}`);
-  expect(text.trim().split('\n').map((line) => (JSON.parse(line) as { Action: string }).Action)).toEqual(['create', 'start', 'kill', 'die']);
+  const { text } = await engine.api(
+    'GET',
+    `/events?since=0&until=${Math.ceil(Date.now() / 1000)}&filters=${encodeURIComponent(JSON.stringify({ container: [id] }))}`,
+  );
+  expect(
+    text
+      .trim()
+      .split('\n')
+      .map((line) => (JSON.parse(line) as { Action: string }).Action),
+  ).toEqual(['create', 'start', 'kill', 'die']);
 }
 
 async function removed({ name, shim, init }: Frozen): Promise<void> {

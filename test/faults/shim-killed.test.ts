@@ -1,4 +1,7 @@
-/** kill -9 of a container's shim, with the daemon there and with it dead: a new shim goes on, and the container knows nothing of it. */
+/**
+ * kill -9 of a container's shim, with the daemon there and with it dead: a new shim goes on, and the container knows
+ * nothing of it.
+ */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startEngine, type TestEngine } from '../e2e/engine.ts';
 import { until } from '../e2e/until.ts';
@@ -19,7 +22,8 @@ interface State {
   State: { Status: string; Running: boolean; Pid: number; StartedAt: string; ExitCode: number; Error: string };
 }
 
-const inspect = async (name: string): Promise<State> => (await engine.api('GET', `/containers/${name}/json`)).json as State;
+const inspect = async (name: string): Promise<State> =>
+  (await engine.api('GET', `/containers/${name}/json`)).json as State;
 const lines = async (name: string): Promise<string[]> => (await engine.dockerOutput('logs', name)).trim().split('\n');
 
 /** Kills the shim and sees it die. */
@@ -36,7 +40,10 @@ async function newShim(id: string, old: number): Promise<void> {
   await engine.dockerOutput('exec', '-d', id, 'true');
 }
 
-/** The numbers are all there, each once and in order; but what a shim had read and not yet written when it was killed is lost with it. */
+/**
+ * The numbers are all there, each once and in order; but what a shim had read and not yet written when it was killed is
+ * lost with it.
+ */
 function judge(numbers: string[], kills: number): void {
   const gaps = numbers.filter((n, i) => Number(n) !== (i === 0 ? 1 : Number(numbers[i - 1]) + 1));
   expect(numbers.map(Number)).toEqual([...new Set(numbers.map(Number))].sort((a, b) => a - b));
@@ -56,7 +63,9 @@ async function outlives(name: string, kill: (id: string) => Promise<number>): Pr
   const seen = (await lines(name)).length;
   await until(async () => (await lines(name)).length > seen + 20);
 
-  expect(await engine.dockerOutput('exec', name, 'sh', '-c', 'echo in it; hostname')).toBe(`in it\n${before.Id.slice(0, 12)}\n`);
+  expect(await engine.dockerOutput('exec', name, 'sh', '-c', 'echo in it; hostname')).toBe(
+    `in it\n${before.Id.slice(0, 12)}\n`,
+  );
   const waits = engine.docker('wait', name);
   await until(() => waits.stdout() === '' && waits.stderr() === '');
   engine.writeInto(before.Id, 'die', '');
@@ -112,11 +121,24 @@ describe('a shim is killed', () => {
   });
 
   test('a restart policy goes on', async () => {
-    await engine.dockerOutput('run', '-d', '--name', 'policy', '--restart', 'always', 'busybox', 'sh', '-c', 'while [ ! -e /die ]; do usleep 10000; done; rm /die; exit 7');
+    await engine.dockerOutput(
+      'run',
+      '-d',
+      '--name',
+      'policy',
+      '--restart',
+      'always',
+      'busybox',
+      'sh',
+      '-c',
+      'while [ ! -e /die ]; do usleep 10000; done; rm /die; exit 7',
+    );
     const { Id } = await inspect('policy');
     await newShim(Id, await killShim(Id));
     engine.writeInto(Id, 'die', '');
-    await until(async () => (await inspect('policy')).RestartCount === 1 && (await inspect('policy')).State.Status === 'running');
+    await until(
+      async () => (await inspect('policy')).RestartCount === 1 && (await inspect('policy')).State.Status === 'running',
+    );
   });
 
   test('a terminal can be attached to anew, and it was never hung up', async () => {
@@ -132,8 +154,20 @@ describe('a shim is killed', () => {
   });
 
   test('its clients are cut off, and may come again; the container goes on', async () => {
-    const run = engine.docker('run', '-i', '--name', 'client', 'busybox', 'sh', '-c', 'while read line; do echo "got $line"; done; exit 6');
-    await until(async () => (await engine.api('GET', '/containers/client/json')).status === 200 && (await inspect('client')).State.Running);
+    const run = engine.docker(
+      'run',
+      '-i',
+      '--name',
+      'client',
+      'busybox',
+      'sh',
+      '-c',
+      'while read line; do echo "got $line"; done; exit 6',
+    );
+    await until(
+      async () =>
+        (await engine.api('GET', '/containers/client/json')).status === 200 && (await inspect('client')).State.Running,
+    );
     const { Id, State } = await inspect('client');
     run.stdin.write('one\n');
     await until(() => run.stdout().includes('got one'));
@@ -150,10 +184,32 @@ describe('a shim is killed', () => {
   });
 
   test('in the middle of a stop: the stop is finished', async () => {
-    await engine.dockerOutput('run', '-d', '--name', 'stopping', 'busybox', 'sh', '-c', 'trap "sleep 1; exit 4" TERM; while :; do usleep 10000; done');
+    await engine.dockerOutput(
+      'run',
+      '-d',
+      '--name',
+      'stopping',
+      'busybox',
+      'sh',
+      '-c',
+      'trap "sleep 1; exit 4" TERM; while :; do usleep 10000; done',
+    );
     const { Id } = await inspect('stopping');
     const stop = engine.docker('stop', '-t', '20', 'stopping');
-    await until(async () => (await engine.dockerOutput('events', '--since', '1m', '--until', '0s', '--filter', 'container=stopping', '--filter', 'event=kill')) !== '');
+    await until(
+      async () =>
+        (await engine.dockerOutput(
+          'events',
+          '--since',
+          '1m',
+          '--until',
+          '0s',
+          '--filter',
+          'container=stopping',
+          '--filter',
+          'event=kill',
+        )) !== '',
+    );
     await killShim(Id);
     expect(await stop.result).toMatchObject({ exitCode: 0, stdout: 'stopping\n' });
     expect((await inspect('stopping')).State).toMatchObject({ Status: 'exited', ExitCode: 4 });

@@ -5,9 +5,11 @@ import { parseJournal } from '../../src/protocol/journal-format.ts';
 import type { JournalRecord } from '../../src/protocol/records.ts';
 import type { TestEngine } from '../e2e/engine.ts';
 
-export const journalOf = (engine: TestEngine, id: string): string => join(engine.root, 'data', 'containers', id, 'journal');
+export const journalOf = (engine: TestEngine, id: string): string =>
+  join(engine.root, 'data', 'containers', id, 'journal');
 
-export const recordsOf = (engine: TestEngine, id: string): JournalRecord[] => parseJournal(readFileSync(journalOf(engine, id))).records;
+export const recordsOf = (engine: TestEngine, id: string): JournalRecord[] =>
+  parseJournal(readFileSync(journalOf(engine, id))).records;
 
 /** Its pid: who has adopted the container last. */
 export function shimOf(engine: TestEngine, id: string): number {

@@ -1,4 +1,7 @@
-/** A container program that writes numbered lines, each with its own time, and the check that none is missing, doubled, torn or late. */
+/**
+ * A container program that writes numbered lines, each with its own time, and the check that none is missing, doubled,
+ * torn or late.
+ */
 import { readFileSync, existsSync } from 'node:fs';
 
 /** Lines a second on each of both streams. */
@@ -64,7 +67,9 @@ export function judgeLog(path: string, limitMs: number): Verdict {
     if (distance > limitMs) verdict.late++;
   }
   if (promised < 0) verdict.faults.push('the last line is missing');
-  else for (const stream of ['out', 'err']) if (next[stream] !== promised + 1) verdict.faults.push(`${stream} ends at ${next[stream]! - 1} of ${promised}`);
+  else
+    for (const stream of ['out', 'err'])
+      if (next[stream] !== promised + 1) verdict.faults.push(`${stream} ends at ${next[stream]! - 1} of ${promised}`);
   verdict.faults.splice(20);
   return verdict;
 }
@@ -72,5 +77,9 @@ export function judgeLog(path: string, limitMs: number): Verdict {
 function logLines(path: string): string[] {
   const files = [path];
   for (let i = 1; existsSync(`${path}.${i}`); i++) files.unshift(`${path}.${i}`);
-  return files.flatMap((file) => readFileSync(file, 'utf8').split('\n').filter((line) => line !== ''));
+  return files.flatMap((file) =>
+    readFileSync(file, 'utf8')
+      .split('\n')
+      .filter((line) => line !== ''),
+  );
 }

@@ -34,9 +34,15 @@ export class FaultyRegistry implements AsyncDisposable {
   /** By `PATH REFERENCE`. */
   readonly #manifests = new Map<string, { bytes: Buffer; type: string }>();
 
-  private constructor(readonly host: string, private readonly server: Server) {}
+  private constructor(
+    readonly host: string,
+    private readonly server: Server,
+  ) {}
 
-  static async start({ address = '127.0.0.1', tls }: { address?: string; tls?: { cert: string; key: string } } = {}): Promise<FaultyRegistry> {
+  static async start({
+    address = '127.0.0.1',
+    tls,
+  }: { address?: string; tls?: { cert: string; key: string } } = {}): Promise<FaultyRegistry> {
     let registry: FaultyRegistry | undefined;
     const listener = (request: IncomingMessage, response: ServerResponse): void => registry!.#answer(request, response);
     const server = tls ? createTlsServer(tls, listener) : createServer(listener);
@@ -51,7 +57,8 @@ export class FaultyRegistry implements AsyncDisposable {
   }
 
   /** How often something was asked for. */
-  count = (method: string, part: string): number => this.seen.filter((each) => each.method === method && each.url.includes(part)).length;
+  count = (method: string, part: string): number =>
+    this.seen.filter((each) => each.method === method && each.url.includes(part)).length;
 
   blob(bytes: Buffer): string {
     this.blobs.set(digestOf(bytes), bytes);
@@ -65,15 +72,46 @@ export class FaultyRegistry implements AsyncDisposable {
   }
 
   /** Puts an image of these tar archives there. */
-  image(path: string, tag: string, tars: Buffer[], { architecture = 'amd64', os = 'linux', compress = (tar: Buffer): Buffer => gzipSync(tar), configType = CONFIG, layerType = LAYER }: { architecture?: string; os?: string; compress?: (tar: Buffer) => Buffer; configType?: string; layerType?: string } = {}): MadeImage {
-    const config = Buffer.from(JSON.stringify({ architecture, os, config: { Labels: { made: 'here' } }, rootfs: { type: 'layers', diff_ids: tars.map(digestOf) } }));
+  image(
+    path: string,
+    tag: string,
+    tars: Buffer[],
+    {
+      architecture = 'amd64',
+      os = 'linux',
+      compress = (tar: Buffer): Buffer => gzipSync(tar),
+      configType = CONFIG,
+      layerType = LAYER,
+    }: {
+      architecture?: string;
+      os?: string;
+      compress?: (tar: Buffer) => Buffer;
+      configType?: string;
+      layerType?: string;
+    } = {},
+  ): MadeImage {
+    const config = Buffer.from(
+      JSON.stringify({
+        architecture,
+        os,
+        config: { Labels: { made: 'here' } },
+        rootfs: { type: 'layers', diff_ids: tars.map(digestOf) },
+      }),
+    );
     const layers = tars.map((tar) => compress(tar));
     const document = {
-      schemaVersion: 2, mediaType: DOCKER_MANIFEST, config: { mediaType: configType, digest: this.blob(config), size: config.length },
+      schemaVersion: 2,
+      mediaType: DOCKER_MANIFEST,
+      config: { mediaType: configType, digest: this.blob(config), size: config.length },
       layers: layers.map((bytes) => ({ mediaType: layerType, digest: this.blob(bytes), size: bytes.length })),
     };
     const manifest = Buffer.from(JSON.stringify(document));
-    return { digest: this.manifest(path, tag, manifest, DOCKER_MANIFEST), manifest, config, layers: layers.map(digestOf) };
+    return {
+      digest: this.manifest(path, tag, manifest, DOCKER_MANIFEST),
+      manifest,
+      config,
+      layers: layers.map(digestOf),
+    };
   }
 
   #answer(request: IncomingMessage, response: ServerResponse): void {
@@ -84,9 +122,27 @@ export class FaultyRegistry implements AsyncDisposable {
     const body = manifest?.bytes ?? (kind === 'blobs' ? this.blobs.get(reference) : undefined);
     if (this.fault(request, response, body)) return;
     if (url === '/v2/') return void response.writeHead(200).end('{}');
-    if (!body) return void response.writeHead(404, { 'content-type': 'application/json' }).end(method === 'HEAD' ? undefined : JSON.stringify({ errors: [{ code: kind === 'blobs' ? 'BLOB_UNKNOWN' : 'MANIFEST_UNKNOWN', message: kind === 'blobs' ? 'blob unknown to registry' : 'manifest unknown' }] }));
+    if (!body)
+      return void response.writeHead(404, { 'content-type': 'application/json' }).end(
+        method === 'HEAD'
+          ? undefined
+          : JSON.stringify({
+              errors: [
+                {
+                  code: kind === 'blobs' ? 'BLOB_UNKNOWN' : 'MANIFEST_UNKNOWN',
+                  message: kind === 'blobs' ? 'blob unknown to registry' : 'manifest unknown',
+                },
+              ],
+            }),
+      );
     const start = Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? '')?.[1] ?? 0);
-    const head = { 'content-length': body.length - start, ...(manifest ? { 'content-type': manifest.type, 'docker-content-digest': digestOf(body) } : { 'content-type': 'application/octet-stream' }), ...(start > 0 && { 'content-range': `bytes ${start}-${body.length - 1}/${body.length}` }) };
+    const head = {
+      'content-length': body.length - start,
+      ...(manifest
+        ? { 'content-type': manifest.type, 'docker-content-digest': digestOf(body) }
+        : { 'content-type': 'application/octet-stream' }),
+      ...(start > 0 && { 'content-range': `bytes ${start}-${body.length - 1}/${body.length}` }),
+    };
     response.writeHead(start > 0 ? 206 : 200, head);
     response.end(method === 'HEAD' ? undefined : body.subarray(start));
   }

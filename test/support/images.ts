@@ -39,7 +39,10 @@ export interface Place {
   [Symbol.dispose](): void;
 }
 
-export function place({ unpacker, packer }: Pick<Bundles, 'unpacker' | 'packer'>, root = mkdtempSync(join(tmpdir(), 'holdfast-images-'))): Place {
+export function place(
+  { unpacker, packer }: Pick<Bundles, 'unpacker' | 'packer'>,
+  root = mkdtempSync(join(tmpdir(), 'holdfast-images-')),
+): Place {
   const paths = new Paths(join(root, 'data'), join(root, 'run'));
   mkdirSync(paths.dataRoot, { recursive: true });
   const events: NewEvent[] = [];
@@ -52,14 +55,34 @@ export function place({ unpacker, packer }: Pick<Bundles, 'unpacker' | 'packer'>
   const rows = new ImageRows(db);
   const snapshots = new Snapshots(paths, layers);
   const images = new Images({
-    rows, layers, directory: paths.images(), events: { record: (...each) => void events.push(...each) }, usersOf: (id) => users.get(id) ?? [], claimed: () => snapshots.claimed(), now: () => String((clock += 1_000_000_001n)),
+    rows,
+    layers,
+    directory: paths.images(),
+    events: { record: (...each) => void events.push(...each) },
+    usersOf: (id) => users.get(id) ?? [],
+    claimed: () => snapshots.claimed(),
+    now: () => String((clock += 1_000_000_001n)),
   });
   return {
-    root, paths, rows, layerRows, distribution: new DistributionRows(db), layers, archives, snapshots, images, events, users,
+    root,
+    paths,
+    rows,
+    layerRows,
+    distribution: new DistributionRows(db),
+    layers,
+    archives,
+    snapshots,
+    images,
+    events,
+    users,
     unpack: async (archive, below = []) => {
       const hold = layers.hold();
       try {
-        return await layers.add(hold, Buffer.isBuffer(archive) ? Readable.from([archive], { objectMode: false }) : archive, below);
+        return await layers.add(
+          hold,
+          Buffer.isBuffer(archive) ? Readable.from([archive], { objectMode: false }) : archive,
+          below,
+        );
       } finally {
         hold.release();
       }
@@ -78,17 +101,28 @@ export type Item = [path: string, text: string] | { entry: TarEntry; body?: Buff
 export const digestOf = (bytes: Buffer): string => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
 
 /** A file by that name. */
-export const part = (name: string, body: Buffer | string): Item => ({ entry: newEntry('file', name, { size: Buffer.byteLength(body as string) }), body: Buffer.from(body as string) });
+export const part = (name: string, body: Buffer | string): Item => ({
+  entry: newEntry('file', name, { size: Buffer.byteLength(body) }),
+  body: Buffer.from(body as string),
+});
 
 /** A tar archive. */
 export function archive(...items: Item[]): Buffer {
   const parts = items.flatMap((item) => {
-    const { entry, body = Buffer.alloc(0) } = Array.isArray(item) ? { entry: newEntry('file', item[0], { size: Buffer.byteLength(item[1]) }), body: Buffer.from(item[1]) } : item;
+    const { entry, body = Buffer.alloc(0) } = Array.isArray(item)
+      ? { entry: newEntry('file', item[0], { size: Buffer.byteLength(item[1]) }), body: Buffer.from(item[1]) }
+      : item;
     return [encodeHeader(entry), body, bodyPadding(body.length)];
   });
   return Buffer.concat([...parts, TRAILER]);
 }
 
-export const directory = (path: string, rest: Parameters<typeof newEntry>[2] = {}): Item => ({ entry: newEntry('directory', path, rest) });
-export const symlink = (path: string, target: string): Item => ({ entry: newEntry('symlink', path, { link: Buffer.from(target) }) });
-export const hardlink = (path: string, target: string): Item => ({ entry: newEntry('hardlink', path, { link: Buffer.from(target) }) });
+export const directory = (path: string, rest: Parameters<typeof newEntry>[2] = {}): Item => ({
+  entry: newEntry('directory', path, rest),
+});
+export const symlink = (path: string, target: string): Item => ({
+  entry: newEntry('symlink', path, { link: Buffer.from(target) }),
+});
+export const hardlink = (path: string, target: string): Item => ({
+  entry: newEntry('hardlink', path, { link: Buffer.from(target) }),
+});

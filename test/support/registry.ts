@@ -8,7 +8,11 @@ import { until } from '../e2e/until.ts';
 import { digestOf } from './images.ts';
 
 /** Installed, or unpacked by scripts/test. */
-const PROGRAMS = [process.env.HOLDFAST_REGISTRY ?? '', '/usr/bin/docker-registry', `${process.env.HOLDFAST_CACHE ?? '/var/cache/holdfast'}/docker-registry/usr/bin/docker-registry`];
+const PROGRAMS = [
+  process.env.HOLDFAST_REGISTRY ?? '',
+  '/usr/bin/docker-registry',
+  `${process.env.HOLDFAST_CACHE ?? '/var/cache/holdfast'}/docker-registry/usr/bin/docker-registry`,
+];
 
 /** bcrypt of PASSWORD. */
 export const USER = 'alice';
@@ -43,14 +47,30 @@ export async function startRegistry({ address = '127.0.0.1', auth, tls }: Option
   const root = mkdtempSync(join(tmpdir(), 'holdfast-registry-'));
   const port = await freePort();
   writeFileSync(join(root, 'htpasswd'), HTPASSWD);
-  const auths = auth === undefined ? {} : auth === 'htpasswd' ? { htpasswd: { realm: 'test', path: join(root, 'htpasswd') } } : { token: { realm: auth.realm, service: auth.service, issuer: auth.issuer, rootcertbundle: auth.certificate } };
+  const auths =
+    auth === undefined
+      ? {}
+      : auth === 'htpasswd'
+        ? { htpasswd: { realm: 'test', path: join(root, 'htpasswd') } }
+        : {
+            token: { realm: auth.realm, service: auth.service, issuer: auth.issuer, rootcertbundle: auth.certificate },
+          };
   // JSON is YAML too.
-  writeFileSync(join(root, 'config.yml'), JSON.stringify({
-    version: 0.1, log: { level: 'info', accesslog: { disabled: false } }, storage: { filesystem: { rootdirectory: join(root, 'data') }, delete: { enabled: true } },
-    http: { addr: `${address}:${port}`, ...(tls && { tls: { certificate: tls.certificate, key: tls.key } }) }, ...(auth !== undefined && { auth: auths }),
-  }));
+  writeFileSync(
+    join(root, 'config.yml'),
+    JSON.stringify({
+      version: 0.1,
+      log: { level: 'info', accesslog: { disabled: false } },
+      storage: { filesystem: { rootdirectory: join(root, 'data') }, delete: { enabled: true } },
+      http: { addr: `${address}:${port}`, ...(tls && { tls: { certificate: tls.certificate, key: tls.key } }) },
+      ...(auth !== undefined && { auth: auths }),
+    }),
+  );
   let log = '';
-  const child: ChildProcess = spawn(program, ['serve', join(root, 'config.yml')], { stdio: ['ignore', 'pipe', 'pipe'], env: { PATH: process.env.PATH, OTEL_TRACES_EXPORTER: 'none' } });
+  const child: ChildProcess = spawn(program, ['serve', join(root, 'config.yml')], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { PATH: process.env.PATH, OTEL_TRACES_EXPORTER: 'none' },
+  });
   for (const stream of [child.stdout!, child.stderr!]) stream.on('data', (bytes: Buffer) => (log += bytes.toString()));
   const stop = async (): Promise<void> => {
     child.kill('SIGKILL');
@@ -60,8 +80,17 @@ export async function startRegistry({ address = '127.0.0.1', auth, tls }: Option
   try {
     await until(() => {
       if (child.exitCode !== null) throw new Error(`docker-registry ended: ${log}`);
-      const reversed = address.split('.').reverse().map((byte) => Number(byte).toString(16).padStart(2, '0')).join('');
-      return /listening on/.test(log) || readFileSync('/proc/net/tcp', 'utf8').includes(`${reversed}:${port.toString(16).padStart(4, '0')}`.toUpperCase() + ' 00000000:0000 0A');
+      const reversed = address
+        .split('.')
+        .reverse()
+        .map((byte) => Number(byte).toString(16).padStart(2, '0'))
+        .join('');
+      return (
+        log.includes('listening on') ||
+        readFileSync('/proc/net/tcp', 'utf8').includes(
+          `${reversed}:${port.toString(16).padStart(4, '0')}`.toUpperCase() + ' 00000000:0000 0A',
+        )
+      );
     });
   } catch (error) {
     await stop();
@@ -82,15 +111,28 @@ export async function putBlob(host: string, path: string, bytes: Buffer, mediaTy
   const begun = await fetch(`http://${host}/v2/${path}/blobs/uploads/`, { method: 'POST' });
   const at = new URL(begun.headers.get('location')!, `http://${host}/`);
   at.searchParams.set('digest', digest);
-  const { status } = await fetch(at, { method: 'PUT', body: bytes, headers: { 'content-type': 'application/octet-stream' } });
+  const { status } = await fetch(at, {
+    method: 'PUT',
+    body: bytes,
+    headers: { 'content-type': 'application/octet-stream' },
+  });
   if (status !== 201) throw new Error(`a blob was answered with ${status}`);
   return { mediaType, digest, size: bytes.length };
 }
 
 /** Puts a manifest, or a list of them, there. */
-export async function putManifest(host: string, path: string, tag: string, document: { mediaType: string }): Promise<Descriptor> {
+export async function putManifest(
+  host: string,
+  path: string,
+  tag: string,
+  document: { mediaType: string },
+): Promise<Descriptor> {
   const bytes = Buffer.from(JSON.stringify(document));
-  const answer = await fetch(`http://${host}/v2/${path}/manifests/${tag}`, { method: 'PUT', body: bytes, headers: { 'content-type': document.mediaType } });
+  const answer = await fetch(`http://${host}/v2/${path}/manifests/${tag}`, {
+    method: 'PUT',
+    body: bytes,
+    headers: { 'content-type': document.mediaType },
+  });
   if (answer.status !== 201) throw new Error(`a manifest was answered with ${answer.status}: ${await answer.text()}`);
   return { mediaType: document.mediaType, digest: digestOf(bytes), size: bytes.length };
 }

@@ -1,4 +1,7 @@
-/** What Holdfast's engines have on this host: mounts, namespaces, links, cgroups, firewall rules, processes, listening ports and roots, one line each. */
+/**
+ * What Holdfast's engines have on this host: mounts, namespaces, links, cgroups, firewall rules, processes, listening
+ * ports and roots, one line each.
+ */
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
@@ -32,69 +35,123 @@ export function ownerOf(root: string): Owner {
 
 /** Lines of the kind `cgroup memory/holdfast-1a2b3c4d`; those of the scope only. */
 export function snapshot(scope: Scope): string[] {
-  const isOurs = (text: string): boolean => (scope === 'machine' ? !PEERS.test(text) : scope.some((owner) => belongs(text, owner)));
+  const isOurs = (text: string): boolean =>
+    scope === 'machine' ? !PEERS.test(text) : scope.some((owner) => belongs(text, owner));
   const processes = processesOf(scope);
   return [
-    ...mounts().filter(isOurs).map((line) => `mount ${line}`),
-    ...list(PINS).filter((name) => isOurs(name) || new RegExp(`^hf\\D*${process.pid}$`).test(name)).map((name) => `netns ${name}`),
-    ...output('ip', '-o', 'link').split('\n').map((line) => /^\d+: (.*)/.exec(line)?.[1] ?? '').filter((line) => line !== '' && isOurs(line)).map((line) => `link ${line.split(':')[0]}`),
-    ...cgroups().filter(isOurs).map((path) => `cgroup ${path}`),
-    ...output('nft', 'list', 'tables').split('\n').filter((line) => line.includes('holdfast') && isOurs(line)),
-    ...['iptables', 'ip6tables'].flatMap((command) => output(command, '-S').split('\n').filter((line) => line.startsWith('-A') && isOurs(line)).map((line) => `${command} ${line}`)),
+    ...mounts()
+      .filter(isOurs)
+      .map((line) => `mount ${line}`),
+    ...list(PINS)
+      .filter((name) => isOurs(name) || new RegExp(`^hf\\D*${process.pid}$`).test(name))
+      .map((name) => `netns ${name}`),
+    ...output('ip', '-o', 'link')
+      .split('\n')
+      .map((line) => /^\d+: (.*)/.exec(line)?.[1] ?? '')
+      .filter((line) => line !== '' && isOurs(line))
+      .map((line) => `link ${line.split(':')[0]}`),
+    ...cgroups()
+      .filter(isOurs)
+      .map((path) => `cgroup ${path}`),
+    ...output('nft', 'list', 'tables')
+      .split('\n')
+      .filter((line) => line.includes('holdfast') && isOurs(line)),
+    ...['iptables', 'ip6tables'].flatMap((command) =>
+      output(command, '-S')
+        .split('\n')
+        .filter((line) => line.startsWith('-A') && isOurs(line))
+        .map((line) => `${command} ${line}`),
+    ),
     ...processes.map(({ pid, title }) => `process ${pid} ${title}`),
     ...listening(new Set(processes.map(({ pid }) => pid))),
-    ...list(ROOTS).filter((name) => name.startsWith('hf-')).map((name) => join(ROOTS, name)).filter(isOurs).map((path) => `root ${path}`),
+    ...list(ROOTS)
+      .filter((name) => name.startsWith('hf-'))
+      .map((name) => join(ROOTS, name))
+      .filter(isOurs)
+      .map((path) => `root ${path}`),
   ].sort();
 }
 
 /** What the later one has and the earlier has not. */
-export const remains = (before: readonly string[], after: readonly string[]): string[] => after.filter((line) => !before.includes(line));
+export const remains = (before: readonly string[], after: readonly string[]): string[] =>
+  after.filter((line) => !before.includes(line));
 
 /** Pids of what an engine has running; a zombie does not run. */
 export const pidsOf = (owner: Owner): number[] => processesOf([owner]).map(({ pid }) => pid);
 
 function belongs(text: string, { root, instance, links }: Owner): boolean {
   const words = text.split(/[^\w./-]+/);
-  return words.some((word) => word === root || word.startsWith(`${root}/`) || links.has(word)) || text.includes(instance);
+  return (
+    words.some((word) => word === root || word.startsWith(`${root}/`) || links.has(word)) || text.includes(instance)
+  );
 }
 
 // Mount points; of a namespace's pin the point too.
-const mounts = (): string[] => readFileSync('/proc/self/mountinfo', 'latin1').split('\n').map((line) => line.split(' ')[4] ?? '').filter(Boolean);
+const mounts = (): string[] =>
+  readFileSync('/proc/self/mountinfo', 'latin1')
+    .split('\n')
+    .map((line) => line.split(' ')[4] ?? '')
+    .filter(Boolean);
 
 /** Of all hierarchies, two levels below ours. A container's cgroup has the container in it. */
 function cgroups(): string[] {
-  return ['', ...list(CGROUPS)].flatMap((hierarchy) => list(join(CGROUPS, hierarchy)).filter((name) => name.startsWith('holdfast')).flatMap((name) => below(join(hierarchy, name), 2)));
+  return ['', ...list(CGROUPS)].flatMap((hierarchy) =>
+    list(join(CGROUPS, hierarchy))
+      .filter((name) => name.startsWith('holdfast'))
+      .flatMap((name) => below(join(hierarchy, name), 2)),
+  );
 }
 
 const below = (path: string, depth: number): string[] =>
-  existsSync(join(CGROUPS, path, 'cgroup.procs')) ? [path, ...(depth === 0 ? [] : list(join(CGROUPS, path)).flatMap((name) => below(join(path, name), depth - 1)))] : [];
+  existsSync(join(CGROUPS, path, 'cgroup.procs'))
+    ? [path, ...(depth === 0 ? [] : list(join(CGROUPS, path)).flatMap((name) => below(join(path, name), depth - 1)))]
+    : [];
 
-interface Running { pid: number; title: string }
+interface Running {
+  pid: number;
+  title: string;
+}
 
 function processesOf(scope: Scope): Running[] {
-  const sockets = new Map(readFileSync('/proc/net/unix', 'latin1').split('\n').map((line): [string, string] => {
-    const fields = line.split(/\s+/);
-    return [`socket:[${fields[6]}]`, fields[7] ?? ''];
-  }));
-  return list('/proc').filter((name) => /^\d+$/.test(name)).map(Number).filter((pid) => pid !== process.pid && pid !== process.ppid).flatMap((pid) => {
-    try {
-      const title = readFileSync(`/proc/${pid}/cmdline`, 'latin1').replaceAll('\0', ' ').trim();
-      // Kernel threads and zombies have none.
-      if (title === '') return [];
-      if (scope === 'machine') return OURS.test(title) && !PEERS.test(title) ? [{ pid, title }] : [];
-      const open = (): string => list(`/proc/${pid}/fd`).map((fd) => link(`/proc/${pid}/fd/${fd}`)).map((target) => sockets.get(target) ?? target).join('\n');
-      const isOurs = (text: string): boolean => scope.some((owner) => belongs(text, owner));
-      return isOurs(title) || isOurs(readFileSync(`/proc/${pid}/cgroup`, 'latin1')) || isOurs(open()) ? [{ pid, title }] : [];
-    } catch {
-      return []; // It has ended meanwhile.
-    }
-  });
+  const sockets = new Map(
+    readFileSync('/proc/net/unix', 'latin1')
+      .split('\n')
+      .map((line): [string, string] => {
+        const fields = line.split(/\s+/);
+        return [`socket:[${fields[6]}]`, fields[7] ?? ''];
+      }),
+  );
+  return list('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => pid !== process.pid && pid !== process.ppid)
+    .flatMap((pid) => {
+      try {
+        const title = readFileSync(`/proc/${pid}/cmdline`, 'latin1').replaceAll('\0', ' ').trim();
+        // Kernel threads and zombies have none.
+        if (title === '') return [];
+        if (scope === 'machine') return OURS.test(title) && !PEERS.test(title) ? [{ pid, title }] : [];
+        const open = (): string =>
+          list(`/proc/${pid}/fd`)
+            .map((fd) => link(`/proc/${pid}/fd/${fd}`))
+            .map((target) => sockets.get(target) ?? target)
+            .join('\n');
+        const isOurs = (text: string): boolean => scope.some((owner) => belongs(text, owner));
+        return isOurs(title) || isOurs(readFileSync(`/proc/${pid}/cgroup`, 'latin1')) || isOurs(open())
+          ? [{ pid, title }]
+          : [];
+      } catch {
+        return []; // It has ended meanwhile.
+      }
+    });
 }
 
 // ss(8): "tcp LISTEN 0 511 127.0.0.1:80 0.0.0.0:* users:(("node",pid=1,fd=3))"
-const listening = (pids: ReadonlySet<number>): string[] => output('ss', '-H', '-ltunp').split('\n')
-  .filter((line) => [...line.matchAll(/pid=(\d+)/g)].some(([, pid]) => pids.has(Number(pid))))
-  .map((line) => `port ${line.split(/\s+/)[0]} ${line.split(/\s+/)[4]}`);
+const listening = (pids: ReadonlySet<number>): string[] =>
+  output('ss', '-H', '-ltunp')
+    .split('\n')
+    .filter((line) => [...line.matchAll(/pid=(\d+)/g)].some(([, pid]) => pids.has(Number(pid))))
+    .map((line) => `port ${line.split(/\s+/)[0]} ${line.split(/\s+/)[4]}`);
 
 function list(directory: string): string[] {
   try {

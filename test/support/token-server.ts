@@ -1,4 +1,7 @@
-/** A token server for a test's registry: who has which rights, told in tokens that the registry believes. distribution's docs/spec/auth/{token,oauth,jwt}.md. */
+/**
+ * A token server for a test's registry: who has which rights, told in tokens that the registry believes. distribution's
+ * docs/spec/auth/{token,oauth,jwt}.md.
+ */
 import { execFileSync } from 'node:child_process';
 import { createPrivateKey, randomUUID, sign, X509Certificate, type KeyObject } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -35,22 +38,57 @@ export class TokenServer implements AsyncDisposable {
   /** Refresh tokens that are good, and whose they are. */
   readonly #refresh = new Map<string, string>();
 
-  private constructor(private readonly server: Server, private readonly root: string, private readonly key: KeyObject, private readonly certificate: X509Certificate) {}
+  private constructor(
+    private readonly server: Server,
+    private readonly root: string,
+    private readonly key: KeyObject,
+    private readonly certificate: X509Certificate,
+  ) {}
 
   static async start(): Promise<TokenServer> {
     const root = mkdtempSync(join(tmpdir(), 'holdfast-tokens-'));
     const file = (name: string): string => join(root, name);
-    execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2', '-keyout', file('key.pem'), '-out', file('cert.pem'), '-subj', '/CN=tokens'], { stdio: 'ignore' });
+    execFileSync(
+      'openssl',
+      [
+        'req',
+        '-x509',
+        '-newkey',
+        'ec',
+        '-pkeyopt',
+        'ec_paramgen_curve:prime256v1',
+        '-nodes',
+        '-days',
+        '2',
+        '-keyout',
+        file('key.pem'),
+        '-out',
+        file('cert.pem'),
+        '-subj',
+        '/CN=tokens',
+      ],
+      { stdio: 'ignore' },
+    );
     let tokens: TokenServer | undefined;
     const server = createServer((request, response) => void tokens!.#answer(request, response));
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-    tokens = new TokenServer(server, root, createPrivateKey(readFileSync(file('key.pem'))), new X509Certificate(readFileSync(file('cert.pem'))));
+    tokens = new TokenServer(
+      server,
+      root,
+      createPrivateKey(readFileSync(file('key.pem'))),
+      new X509Certificate(readFileSync(file('cert.pem'))),
+    );
     return tokens;
   }
 
   /** For startRegistry. */
   get auth(): { realm: string; service: string; issuer: string; certificate: string } {
-    return { realm: `http://127.0.0.1:${(this.server.address() as AddressInfo).port}/token`, service: SERVICE, issuer: ISSUER, certificate: join(this.root, 'cert.pem') };
+    return {
+      realm: `http://127.0.0.1:${(this.server.address() as AddressInfo).port}/token`,
+      service: SERVICE,
+      issuer: ISSUER,
+      certificate: join(this.root, 'cert.pem'),
+    };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -63,7 +101,16 @@ export class TokenServer implements AsyncDisposable {
   token(subject: string, access: Access[]): string {
     const now = Math.floor(Date.now() / 1000);
     const head = { typ: 'JWT', alg: 'ES256', x5c: [this.certificate.raw.toString('base64')] };
-    const claims = { iss: ISSUER, sub: subject, aud: SERVICE, exp: now + SECONDS, nbf: now - 10, iat: now, jti: randomUUID(), access };
+    const claims = {
+      iss: ISSUER,
+      sub: subject,
+      aud: SERVICE,
+      exp: now + SECONDS,
+      nbf: now - 10,
+      iat: now,
+      jti: randomUUID(),
+      access,
+    };
     const body = `${encoded(head)}.${encoded(claims)}`;
     return `${body}.${sign('sha256', Buffer.from(body), { key: this.key, dsaEncoding: 'ieee-p1363' }).toString('base64url')}`;
   }
@@ -83,12 +130,25 @@ export class TokenServer implements AsyncDisposable {
     this.demands.push({ method: request.method!, asked, user: user ?? '' });
     response.setHeader('content-type', 'application/json');
     if (url.pathname !== '/token' || asked.get('service') !== SERVICE) return void response.writeHead(404).end('{}');
-    if (user === undefined) return void response.writeHead(401).end(JSON.stringify({ details: 'incorrect username or password' }));
-    const scopes = (isForm ? (asked.get('scope') ?? '').split(' ') : asked.getAll('scope')).filter((scope) => scope !== '');
-    const token = this.token(user, scopes.map((scope) => allowed(scope, user)).filter(({ actions }) => actions.length > 0));
+    if (user === undefined)
+      return void response.writeHead(401).end(JSON.stringify({ details: 'incorrect username or password' }));
+    const scopes = (isForm ? (asked.get('scope') ?? '').split(' ') : asked.getAll('scope')).filter(
+      (scope) => scope !== '',
+    );
+    const token = this.token(
+      user,
+      scopes.map((scope) => allowed(scope, user)).filter(({ actions }) => actions.length > 0),
+    );
     const wantsRefresh = !isForm && user !== '' && asked.get('offline_token') === 'true';
-    // OAuth2 has the one name for it, the older way the other. A refresh token stays good: no other is given for it (RFC 6749 §6).
-    response.end(JSON.stringify({ ...(isForm ? { access_token: token } : { token }), expires_in: SECONDS, ...(wantsRefresh && { refresh_token: this.#newRefresh(user) }) }));
+    // OAuth2 has the one name for it, the older way the other. A refresh token stays good: no other is given for it
+    // (RFC 6749 §6).
+    response.end(
+      JSON.stringify({
+        ...(isForm ? { access_token: token } : { token }),
+        expires_in: SECONDS,
+        ...(wantsRefresh && { refresh_token: this.#newRefresh(user) }),
+      }),
+    );
   }
 
   #newRefresh(user: string): string {
@@ -98,7 +158,9 @@ export class TokenServer implements AsyncDisposable {
   }
 
   #byForm(form: URLSearchParams): string | undefined {
-    return form.get('grant_type') === 'refresh_token' && form.get('client_id') ? this.#refresh.get(form.get('refresh_token') ?? '') : undefined;
+    return form.get('grant_type') === 'refresh_token' && form.get('client_id')
+      ? this.#refresh.get(form.get('refresh_token') ?? '')
+      : undefined;
   }
 }
 
@@ -110,6 +172,7 @@ function byBasic(header: string | undefined): string | undefined {
 
 function allowed(scope: string, user: string): Access {
   const [type = '', name = '', actions = ''] = scope.split(':');
-  const may = (action: string): boolean => (user !== '' && name.startsWith(`${user}/`)) || (name.startsWith('public/') && action === 'pull');
+  const may = (action: string): boolean =>
+    (user !== '' && name.startsWith(`${user}/`)) || (name.startsWith('public/') && action === 'pull');
   return { type, name, actions: actions.split(',').filter(may) };
 }

@@ -1,4 +1,7 @@
-/** Bundles the unpacker (and whatever else runs as a process of its own) for tests, as scripts/bundle.mjs does for the daemon. */
+/**
+ * Bundles the unpacker (and whatever else runs as a process of its own) for tests, as scripts/bundle.mjs does for the
+ * daemon.
+ */
 import { build } from 'esbuild';
 import { copyFileSync, mkdtempSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -20,16 +23,33 @@ export interface Bundles {
 
 export async function bundles(): Promise<Bundles> {
   const directory = mkdtempSync(join(tmpdir(), 'holdfast-bundle-'));
-  copyFileSync(require.resolve(`@koromix/koffi-linux-${process.arch}/linux_${process.arch}/koffi.node`), join(directory, 'koffi.node'));
+  copyFileSync(
+    require.resolve(`@koromix/koffi-linux-${process.arch}/linux_${process.arch}/koffi.node`),
+    join(directory, 'koffi.node'),
+  );
   const add = async (source: string): Promise<string> => {
     const outfile = join(directory, `${source.replace(/^.*\//, '').replace(/\.ts$/, '')}.cjs`);
     await build({
-      entryPoints: [join(root, source)], outfile, bundle: true, platform: 'node', target: 'node20', format: 'cjs', logLevel: 'error', loader: { '.sql': 'text' },
-      define: { 'import.meta.url': '__moduleUrl' }, banner: { js: "const __moduleUrl = require('node:url').pathToFileURL(__filename).href;" },
+      entryPoints: [join(root, source)],
+      outfile,
+      bundle: true,
+      platform: 'node',
+      target: 'node20',
+      format: 'cjs',
+      logLevel: 'error',
+      loader: { '.sql': 'text' },
+      define: { 'import.meta.url': '__moduleUrl' },
+      banner: { js: "const __moduleUrl = require('node:url').pathToFileURL(__filename).href;" },
       external: ['better-sqlite3'],
     });
     return outfile;
   };
   await add('src/engine/images/body-writer.ts');
-  return { directory, unpacker: await add('src/engine/images/unpacker.ts'), packer: await add('src/engine/images/packer.ts'), add, [Symbol.dispose]: () => rmSync(directory, { recursive: true, force: true }) };
+  return {
+    directory,
+    unpacker: await add('src/engine/images/unpacker.ts'),
+    packer: await add('src/engine/images/packer.ts'),
+    add,
+    [Symbol.dispose]: () => rmSync(directory, { recursive: true, force: true }),
+  };
 }

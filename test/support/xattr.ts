@@ -28,5 +28,9 @@ export function listXattrs(path: string): string[] {
     if (errno() === EOPNOTSUPP) return [];
     throw new Errno(errno(), 'llistxattr', path);
   }
-  return list.subarray(0, n).toString('latin1').split('\0').filter((name) => name !== '');
+  return list
+    .subarray(0, n)
+    .toString('latin1')
+    .split('\0')
+    .filter((name) => name !== '');
 }

@@ -10,7 +10,12 @@ const { config } = invocation;
 
 describe('findings', () => {
   test('a probe that throws is a finding', async () => {
-    const broken: Probe = { subject: 'thing', look: () => { throw new Error('it is on fire'); } };
+    const broken: Probe = {
+      subject: 'thing',
+      look: () => {
+        throw new Error('it is on fire');
+      },
+    };
     expect(await findings(config, [broken])).toEqual([{ subject: 'thing', verdict: 'lacking', text: 'it is on fire' }]);
   });
 
@@ -22,14 +27,23 @@ describe('findings', () => {
   });
 
   test('what is lacking for the configured paths is told', async () => {
-    const elsewhere = { ...config, seccompProfile: '/nowhere/seccomp.json', runtimes: { runc: { path: '/nowhere/runc', args: [] } } };
+    const elsewhere = {
+      ...config,
+      seccompProfile: '/nowhere/seccomp.json',
+      runtimes: { runc: { path: '/nowhere/runc', args: [] } },
+    };
     const lacking = (await findings(elsewhere)).filter((f) => f.verdict === 'lacking').map((f) => f.subject);
     expect(lacking).toEqual(expect.arrayContaining(['OCI runtime', 'seccomp profile']));
   });
 });
 
 describe('report', () => {
-  const missing: Finding = { subject: 'nft', verdict: 'lacking', text: 'not installed', remedy: 'apt-get install nftables' };
+  const missing: Finding = {
+    subject: 'nft',
+    verdict: 'lacking',
+    text: 'not installed',
+    remedy: 'apt-get install nftables',
+  };
 
   test('says what is missing, how to get it, and the verdict', () => {
     expect(report([missing])).toBe(
@@ -44,8 +58,13 @@ describe('report', () => {
 
 describe('native modules', () => {
   test('one built for another Node is named with the command that mends it', () => {
-    const error = new Error("The module '/x/better_sqlite3.node'\nwas compiled against a different Node.js version using\nNODE_MODULE_VERSION 115. This version of Node.js requires\nNODE_MODULE_VERSION 127. Please try re-compiling");
-    expect(explainNative('better-sqlite3', error)).toEqual({ text: expect.stringContaining('module version 115'), remedy: 'npm rebuild better-sqlite3' });
+    const error = new Error(
+      "The module '/x/better_sqlite3.node'\nwas compiled against a different Node.js version using\nNODE_MODULE_VERSION 115. This version of Node.js requires\nNODE_MODULE_VERSION 127. Please try re-compiling",
+    );
+    expect(explainNative('better-sqlite3', error)).toEqual({
+      text: expect.stringContaining('module version 115'),
+      remedy: 'npm rebuild better-sqlite3',
+    });
   });
 
   test.each([

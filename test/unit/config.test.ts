@@ -28,16 +28,38 @@ function load(argv: string[], file: unknown = {}, env: NodeJS.ProcessEnv = {}): 
 describe('defaults', () => {
   test('are those of the README', () => {
     expect(load([])).toMatchObject({
-      dataRoot: '/var/lib/holdfast', execRoot: '/run/holdfast', hosts: ['unix:///run/holdfast/holdfast.sock'], pidfile: '/run/holdfast/holdfastd.pid',
-      instance: '', bridge: 'holdfast0', bip: '10.77.0.1/16', logDriver: 'json-file', defaultRuntime: 'runc', mtu: 1500, ip: '', iptables: true, logLevel: 'info', warnings: [],
+      dataRoot: '/var/lib/holdfast',
+      execRoot: '/run/holdfast',
+      hosts: ['unix:///run/holdfast/holdfast.sock'],
+      pidfile: '/run/holdfast/holdfastd.pid',
+      instance: '',
+      bridge: 'holdfast0',
+      bip: '10.77.0.1/16',
+      logDriver: 'json-file',
+      defaultRuntime: 'runc',
+      mtu: 1500,
+      ip: '',
+      iptables: true,
+      logLevel: 'info',
+      warnings: [],
     });
   });
 
   test('stay clear of Docker and podman', () => {
     const { bip, defaultAddressPools } = load([]);
-    const foreign = ['172.16.0.0/12', '192.168.0.0/16', '10.88.0.0/16', '10.89.0.0/16', '10.90.0.0/15', '10.92.0.0/14', '10.96.0.0/11', '10.128.0.0/9'];
+    const foreign = [
+      '172.16.0.0/12',
+      '192.168.0.0/16',
+      '10.88.0.0/16',
+      '10.89.0.0/16',
+      '10.90.0.0/15',
+      '10.92.0.0/14',
+      '10.96.0.0/11',
+      '10.128.0.0/9',
+    ];
     for (const ours of [bip, ...defaultAddressPools.map((p) => p.base)]) {
-      for (const theirs of foreign) expect(overlap(parseSubnet(ours)!, parseSubnet(theirs)!), `${ours} and ${theirs}`).toBe(false);
+      for (const theirs of foreign)
+        expect(overlap(parseSubnet(ours)!, parseSubnet(theirs)!), `${ours} and ${theirs}`).toBe(false);
     }
     expect(overlap(parseSubnet(bip)!, parseSubnet(defaultAddressPools[0]!.base)!)).toBe(false);
   });
@@ -60,13 +82,15 @@ describe('two daemons never meet', () => {
   });
 
   test('a bridge name fits into a link name, a subnet is one', () => {
-    fc.assert(fc.property(fc.string(), fc.string(), (data, exec) => {
-      const names = namesFor(`/${data}`, `/${exec}`);
-      expect(Buffer.byteLength(names.bridge)).toBeLessThanOrEqual(15);
-      const subnet = parseSubnet(names.bip)!;
-      expect(subnet.address).toBe(subnet.network + 1);
-      expect(overlap(subnet, parseSubnet('10.64.0.0/13')!)).toBe(true);
-    }));
+    fc.assert(
+      fc.property(fc.string(), fc.string(), (data, exec) => {
+        const names = namesFor(`/${data}`, `/${exec}`);
+        expect(Buffer.byteLength(names.bridge)).toBeLessThanOrEqual(15);
+        const subnet = parseSubnet(names.bip)!;
+        expect(subnet.address).toBe(subnet.network + 1);
+        expect(overlap(subnet, parseSubnet('10.64.0.0/13')!)).toBe(true);
+      }),
+    );
   });
 });
 
@@ -87,12 +111,26 @@ describe('flags', () => {
     [['-G', 'docker'], { group: 'docker' }],
     [['-p', '/tmp/h.pid'], { pidfile: '/tmp/h.pid' }],
     [['--log-opt', 'max-size=10m', '--log-opt', 'max-file=3'], { logOpts: { 'max-size': '10m', 'max-file': '3' } }],
-    [['--default-ulimit', 'nofile=1024:2048', '--default-ulimit', 'nproc=5'], { defaultUlimits: { nofile: { Name: 'nofile', Soft: 1024, Hard: 2048 }, nproc: { Name: 'nproc', Soft: 5, Hard: 5 } } }],
-    [['--default-address-pool', 'base=172.30.0.0/16,size=24'], { defaultAddressPools: [{ base: '172.30.0.0/16', size: 24 }] }],
+    [
+      ['--default-ulimit', 'nofile=1024:2048', '--default-ulimit', 'nproc=5'],
+      {
+        defaultUlimits: {
+          nofile: { Name: 'nofile', Soft: 1024, Hard: 2048 },
+          nproc: { Name: 'nproc', Soft: 5, Hard: 5 },
+        },
+      },
+    ],
+    [
+      ['--default-address-pool', 'base=172.30.0.0/16,size=24'],
+      { defaultAddressPools: [{ base: '172.30.0.0/16', size: 24 }] },
+    ],
     [['--default-shm-size', '1g'], { defaultShmSize: 2 ** 30 }],
     [['--default-shm-size', '65536'], { defaultShmSize: 65536 }],
     [['--exec-opt', 'native.cgroupdriver=systemd'], { cgroupDriver: 'systemd', cgroupParent: 'holdfast.slice' }],
-    [['--exec-opt', 'native.cgroupdriver=cgroupfs', '--cgroup-parent', 'mine'], { cgroupDriver: 'cgroupfs', cgroupParent: '/mine' }],
+    [
+      ['--exec-opt', 'native.cgroupdriver=cgroupfs', '--cgroup-parent', 'mine'],
+      { cgroupDriver: 'cgroupfs', cgroupParent: '/mine' },
+    ],
     [['--feature', 'a', '--feature', 'b=false'], { features: { a: true, b: false } }],
     [['--seccomp-profile', 'unconfined'], { seccompProfile: 'unconfined' }],
     [['--slow-client-timeout', '5'], { slowClientMs: 5000 }],
@@ -159,26 +197,59 @@ describe('flags', () => {
 describe('daemon.json', () => {
   test("Docker's keys are understood", () => {
     const config = load([], {
-      'data-root': '/srv/holdfast', hosts: ['unix:///srv/h.sock'], 'log-driver': 'json-file', 'log-opts': { 'max-size': '10m' }, 'exec-opts': ['native.cgroupdriver=cgroupfs'],
-      runtimes: { mine: { path: '/usr/bin/true', runtimeArgs: ['--debug'] } }, 'default-runtime': 'mine', 'default-ulimits': { nofile: { Name: 'nofile', Hard: 9, Soft: 8 } },
-      'registry-mirrors': ['http://m.example/'], 'insecure-registries': ['10.0.0.0/8'], bip: '10.9.0.1/24', 'default-address-pools': [{ base: '10.10.0.0/16', size: 26 }],
-      dns: ['10.0.0.2'], 'live-restore': true, 'storage-driver': 'overlay2', 'userland-proxy': false, features: { x: true },
+      'data-root': '/srv/holdfast',
+      hosts: ['unix:///srv/h.sock'],
+      'log-driver': 'json-file',
+      'log-opts': { 'max-size': '10m' },
+      'exec-opts': ['native.cgroupdriver=cgroupfs'],
+      runtimes: { mine: { path: '/usr/bin/true', runtimeArgs: ['--debug'] } },
+      'default-runtime': 'mine',
+      'default-ulimits': { nofile: { Name: 'nofile', Hard: 9, Soft: 8 } },
+      'registry-mirrors': ['http://m.example/'],
+      'insecure-registries': ['10.0.0.0/8'],
+      bip: '10.9.0.1/24',
+      'default-address-pools': [{ base: '10.10.0.0/16', size: 26 }],
+      dns: ['10.0.0.2'],
+      'live-restore': true,
+      'storage-driver': 'overlay2',
+      'userland-proxy': false,
+      features: { x: true },
     });
-    expect(config).toMatchObject({ dataRoot: '/srv/holdfast', hosts: ['unix:///srv/h.sock'], bip: '10.9.0.1/24', defaultRuntime: 'mine', warnings: [] });
-    expect(config.runtimes['mine']).toEqual({ path: '/usr/bin/true', args: ['--debug'] });
+    expect(config).toMatchObject({
+      dataRoot: '/srv/holdfast',
+      hosts: ['unix:///srv/h.sock'],
+      bip: '10.9.0.1/24',
+      defaultRuntime: 'mine',
+      warnings: [],
+    });
+    expect(config.runtimes.mine).toEqual({ path: '/usr/bin/true', args: ['--debug'] });
   });
 
   test('keys of nobody are refused by name', () => {
-    expect(() => load([], { 'data-rot': '/x', moo: 1, debug: true })).toThrow(/the following directives don't match any configuration option: data-rot, moo$/);
+    expect(() => load([], { 'data-rot': '/x', moo: 1, debug: true })).toThrow(
+      /the following directives don't match any configuration option: data-rot, moo$/,
+    );
   });
 
   test("Docker's keys that mean nothing here are accepted, each with a warning", () => {
     const { warnings } = load([], { 'live-restore': false, 'userland-proxy': true, 'metrics-addr': ':1', icc: true });
-    expect(warnings).toEqual(expect.arrayContaining([expect.stringContaining('live-restore'), expect.stringContaining('userland-proxy'), expect.stringContaining('metrics-addr')]));
+    expect(warnings).toEqual(
+      expect.arrayContaining([
+        expect.stringContaining('live-restore'),
+        expect.stringContaining('userland-proxy'),
+        expect.stringContaining('metrics-addr'),
+      ]),
+    );
     expect(warnings).toHaveLength(3);
   });
 
-  test.each([{ 'userns-remap': 'default' }, { icc: false }, { 'authorization-plugins': ['x'] }, { 'selinux-enabled': true }, { rootless: true }])('a protection that would be lost is refused: %j', (file) => {
+  test.each([
+    { 'userns-remap': 'default' },
+    { icc: false },
+    { 'authorization-plugins': ['x'] },
+    { 'selinux-enabled': true },
+    { rootless: true },
+  ])('a protection that would be lost is refused: %j', (file) => {
     expect(() => load([], file)).toThrow(new RegExp(`^${Object.keys(file)[0]} cannot be`));
   });
 
@@ -200,7 +271,9 @@ describe('daemon.json', () => {
   });
 
   test('a named file must exist, the default one need not', () => {
-    expect(() => loadConfig(['--config-file', '/nowhere/daemon.json'], PATH)).toThrow('unable to configure the daemon with file /nowhere/daemon.json: open /nowhere/daemon.json: no such file or directory');
+    expect(() => loadConfig(['--config-file', '/nowhere/daemon.json'], PATH)).toThrow(
+      'unable to configure the daemon with file /nowhere/daemon.json: open /nowhere/daemon.json: no such file or directory',
+    );
     expect(() => loadConfig([], PATH)).not.toThrow();
   });
 
@@ -208,7 +281,9 @@ describe('daemon.json', () => {
     expect(() => load(['--debug', '-H', 'unix:///a'], { debug: false, hosts: ['unix:///b'] })).toThrow(
       /the following directives are specified both as a flag and in the configuration file: debug: \(from flag: true, from file: false\), hosts: \(from flag: \[unix:\/\/\/a\], from file: \[unix:\/\/\/b\]\)$/,
     );
-    expect(() => load([], { debug: false }, { HOLDFAST_DEBUG: '1' })).toThrow(/both in the environment and in the configuration file: debug: \(from environment: true/);
+    expect(() => load([], { debug: false }, { HOLDFAST_DEBUG: '1' })).toThrow(
+      /both in the environment and in the configuration file: debug: \(from environment: true/,
+    );
   });
 
   test('runtimes of flags and file are added up', () => {
@@ -221,7 +296,10 @@ describe('environment', () => {
   test('stands for flags; flags win', () => {
     const env = { HOLDFAST_DATA_ROOT: '/srv/data', HOLDFAST_HOST: 'unix:///a unix:///b', HOLDFAST_DEBUG: 'true' };
     expect(load([], {}, env)).toMatchObject({ dataRoot: '/srv/data', hosts: ['unix:///a', 'unix:///b'], debug: true });
-    expect(load(['--data-root', '/other', '--debug=false'], {}, env)).toMatchObject({ dataRoot: '/other', debug: false });
+    expect(load(['--data-root', '/other', '--debug=false'], {}, env)).toMatchObject({
+      dataRoot: '/other',
+      debug: false,
+    });
   });
 
   test('a bad value names its variable', () => {
@@ -234,7 +312,16 @@ describe('environment', () => {
 });
 
 describe('commands', () => {
-  test.each([[[], 'daemon'], [['check'], 'check'], [['--debug', 'check'], 'check'], [['--validate'], 'validate'], [['--version'], 'version'], [['-v'], 'version'], [['--help'], 'help'], [['-h', '--version'], 'help']])('%j is %s', (argv, command) => {
+  test.each([
+    [[], 'daemon'],
+    [['check'], 'check'],
+    [['--debug', 'check'], 'check'],
+    [['--validate'], 'validate'],
+    [['--version'], 'version'],
+    [['-v'], 'version'],
+    [['--help'], 'help'],
+    [['-h', '--version'], 'help'],
+  ])('%j is %s', (argv, command) => {
     expect(loadConfig(argv, PATH).command).toBe(command);
   });
 
@@ -246,6 +333,7 @@ describe('commands', () => {
   });
 
   test('no two options share a key, a flag or a letter', () => {
-    for (const names of [options.map((o) => o.key), options.map(flagOf), options.flatMap((o) => o.short ?? [])]) expect(new Set(names).size).toBe(names.length);
+    for (const names of [options.map((o) => o.key), options.map(flagOf), options.flatMap((o) => o.short ?? [])])
+      expect(new Set(names).size).toBe(names.length);
   });
 });

@@ -14,10 +14,13 @@ describe('the list', () => {
     ['ctrl-x,X,DEL,1', [24, 88, 127, 49]],
   ])('%j', (text, keys) => expect(parseDetachKeys(text)).toEqual(keys));
 
-  test.each(['ctrl-', 'ctrl-A', 'ctrl-1', 'ctrl-aa', 'shift-a', 'ab', ',', 'a,', 'é', 'del', 'ctrl-p, ctrl-q'])('%j is refused', (text) => {
-    expect(() => parseDetachKeys(text)).toThrow(new InvalidDetachKeys(text));
-    expect(() => parseDetachKeys(text)).toThrow(`Invalid detach keys (${text}) provided`);
-  });
+  test.each(['ctrl-', 'ctrl-A', 'ctrl-1', 'ctrl-aa', 'shift-a', 'ab', ',', 'a,', 'é', 'del', 'ctrl-p, ctrl-q'])(
+    '%j is refused',
+    (text) => {
+      expect(() => parseDetachKeys(text)).toThrow(new InvalidDetachKeys(text));
+      expect(() => parseDetachKeys(text)).toThrow(`Invalid detach keys (${text}) provided`);
+    },
+  );
 });
 
 const P = '\x10';

@@ -23,8 +23,14 @@ afterEach(() => {
   rmSync(directory, { recursive: true });
 });
 
-const at = (time: bigint | number, action: string, more: Partial<NewEvent> = {}): NewEvent =>
-  ({ type: 'container', action, actor: 'c1', attributes: { name: 'web' }, time: String(time), ...more });
+const at = (time: bigint | number, action: string, more: Partial<NewEvent> = {}): NewEvent => ({
+  type: 'container',
+  action,
+  actor: 'c1',
+  attributes: { name: 'web' },
+  time: String(time),
+  ...more,
+});
 const everything = (): boolean => true;
 
 /** Reads until `count` have come. */
@@ -44,12 +50,19 @@ async function all(events: AsyncIterable<Event>): Promise<Event[]> {
   return found;
 }
 
-const past = (query: Partial<EventQuery> = {}): Promise<Event[]> => all(log.subscribe({ since: 0n, until: wallClock() - 1n, matches: everything, ...query }, new AbortController().signal));
-const listen = (query: Partial<EventQuery> = {}, signal = new AbortController().signal): AsyncIterable<Event> => log.subscribe({ matches: everything, ...query }, signal);
+const past = (query: Partial<EventQuery> = {}): Promise<Event[]> =>
+  all(
+    log.subscribe({ since: 0n, until: wallClock() - 1n, matches: everything, ...query }, new AbortController().signal),
+  );
+const listen = (query: Partial<EventQuery> = {}, signal = new AbortController().signal): AsyncIterable<Event> =>
+  log.subscribe({ matches: everything, ...query }, signal);
 
 describe('what is stored', () => {
   test('comes back whole, with a time beyond 2^53', async () => {
-    const event = at(1_700_000_000_123_456_789n, 'die', { attributes: { exitCode: '137', 'com.example': 'ünï "q"' }, origin: { container: 'c1', seq: 7 } });
+    const event = at(1_700_000_000_123_456_789n, 'die', {
+      attributes: { exitCode: '137', 'com.example': 'ünï "q"' },
+      origin: { container: 'c1', seq: 7 },
+    });
     log.record(event);
     expect(await past()).toEqual([{ ...event, row: 1 }]);
   });
@@ -64,10 +77,12 @@ describe('what is stored', () => {
 
   test('is gone when the transaction of its caller is rolled back', async () => {
     const first = take(listen(), 1);
-    expect(() => db.transaction(() => {
-      log.record(at(1, 'never'));
-      throw new Error('crash');
-    })()).toThrow('crash');
+    expect(() =>
+      db.transaction(() => {
+        log.record(at(1, 'never'));
+        throw new Error('crash');
+      })(),
+    ).toThrow('crash');
     await new Promise((resolve) => setTimeout(resolve, 20));
     log.record(at(2, 'kept'));
     expect(await first).toEqual(['kept']);
@@ -85,7 +100,15 @@ describe('what is stored', () => {
 
 describe('replay', () => {
   test('is in the order of time, ties in the order of recording, since and until inclusive', async () => {
-    log.record(at(30, 'c'), at(10, 'a'), at(20, 'b1'), at(20, 'b2'), at(40, 'd'), at(9, 'too early'), at(41, 'too late'));
+    log.record(
+      at(30, 'c'),
+      at(10, 'a'),
+      at(20, 'b1'),
+      at(20, 'b2'),
+      at(40, 'd'),
+      at(9, 'too early'),
+      at(41, 'too late'),
+    );
     expect((await past({ since: 10n, until: 40n })).map((e) => e.action)).toEqual(['a', 'b1', 'b2', 'c', 'd']);
   });
 
@@ -186,12 +209,33 @@ describe('a live subscriber', () => {
 });
 
 describe('filters', () => {
-  const start: Event = { row: 1, time: '1', type: 'container', action: 'start', actor: 'abcdef0123', attributes: { name: 'web', image: 'registry:5000/app:1', project: 'p', empty: '' } };
+  const start: Event = {
+    row: 1,
+    time: '1',
+    type: 'container',
+    action: 'start',
+    actor: 'abcdef0123',
+    attributes: { name: 'web', image: 'registry:5000/app:1', project: 'p', empty: '' },
+  };
   const exec: Event = { ...start, action: 'exec_create: sh -c ls' };
   const health: Event = { ...start, action: 'health_status: healthy' };
-  const pull: Event = { row: 2, time: '2', type: 'image', action: 'pull', actor: 'alpine:3.20', attributes: { name: 'alpine' } };
+  const pull: Event = {
+    row: 2,
+    time: '2',
+    type: 'image',
+    action: 'pull',
+    actor: 'alpine:3.20',
+    attributes: { name: 'alpine' },
+  };
   const tag: Event = { ...pull, action: 'tag', actor: 'sha256:123', attributes: { name: 'alpine:3.20' } };
-  const volume: Event = { row: 3, time: '3', type: 'volume', action: 'mount', actor: 'data', attributes: { driver: 'local', container: 'abcdef0123' } };
+  const volume: Event = {
+    row: 3,
+    time: '3',
+    type: 'volume',
+    action: 'mount',
+    actor: 'data',
+    attributes: { driver: 'local', container: 'abcdef0123' },
+  };
 
   test.each<[string, Record<string, string[]>, Event, boolean]>([
     ['nothing asked', {}, start, true],

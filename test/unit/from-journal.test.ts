@@ -3,12 +3,20 @@ import { eventsOf } from '../../src/engine/events/from-journal.ts';
 import type { HealthProbe, RecordBody } from '../../src/protocol/records.ts';
 import { initialRunState, type RunState } from '../../src/protocol/runstate.ts';
 
-const container = { id: 'c'.repeat(64), name: 'web', image: 'busybox', labels: { tier: 'front', image: 'a label of that name' } };
+const container = {
+  id: 'c'.repeat(64),
+  name: 'web',
+  image: 'busybox',
+  labels: { tier: 'front', image: 'a label of that name' },
+};
 const STARTED = 1_700_000_000_000_000_000n;
 const WALL = STARTED + 12_999_999_999n;
 
 const running: RunState = { ...initialRunState(), status: 'running', gen: 1, startedAt: String(STARTED) };
-const withHealth = (status: 'starting' | 'healthy' | 'unhealthy'): RunState => ({ ...running, health: { status, streak: 0, log: [] } });
+const withHealth = (status: 'starting' | 'healthy' | 'unhealthy'): RunState => ({
+  ...running,
+  health: { status, streak: 0, log: [] },
+});
 const commands: Record<string, string[]> = { e1: ['sh', '-c', 'ls -l'], e2: ['ls'] };
 
 type Expected = [action: string, own?: Record<string, string>][];
@@ -19,10 +27,26 @@ test.each<[RecordBody, RunState, Expected]>([
   [{ type: 'created', pid: 1, startTime: '1' }, running, []],
   [{ type: 'started', pid: 1, startTime: '1', operation: 'o' }, initialRunState(), [['start']]],
   [{ type: 'failed', error: 'e', code: 127, operation: 'o' }, running, []],
-  [{ type: 'exited', code: 137, signal: 9, oomKilled: false }, running, [['die', { exitCode: '137', execDuration: '12' }]]],
-  [{ type: 'exited', code: 1, signal: 0, oomKilled: false }, { ...running, startedAt: '' }, [['die', { exitCode: '1', execDuration: '0' }]]],
-  [{ type: 'exited', code: 1, signal: 0, oomKilled: false }, { ...running, startedAt: String(WALL + 5_000_000_000n) }, [['die', { exitCode: '1', execDuration: '0' }]]],
-  [{ type: 'exited', code: 0, signal: 0, oomKilled: false }, { ...running, restartAsked: true }, [['die', { exitCode: '0', execDuration: '12' }], ['stop']]],
+  [
+    { type: 'exited', code: 137, signal: 9, oomKilled: false },
+    running,
+    [['die', { exitCode: '137', execDuration: '12' }]],
+  ],
+  [
+    { type: 'exited', code: 1, signal: 0, oomKilled: false },
+    { ...running, startedAt: '' },
+    [['die', { exitCode: '1', execDuration: '0' }]],
+  ],
+  [
+    { type: 'exited', code: 1, signal: 0, oomKilled: false },
+    { ...running, startedAt: String(WALL + 5_000_000_000n) },
+    [['die', { exitCode: '1', execDuration: '0' }]],
+  ],
+  [
+    { type: 'exited', code: 0, signal: 0, oomKilled: false },
+    { ...running, restartAsked: true },
+    [['die', { exitCode: '0', execDuration: '12' }], ['stop']],
+  ],
   [{ type: 'restarting', count: 1, at: '1' }, running, []],
   [{ type: 'final', user: true }, running, []],
   [{ type: 'oom' }, running, [['oom']]],
@@ -38,7 +62,11 @@ test.each<[RecordBody, RunState, Expected]>([
   [{ type: 'health', status: 'healthy', streak: 0 }, running, [['health_status: healthy']]],
   [{ type: 'health', status: 'healthy', streak: 0 }, withHealth('healthy'), []],
   [{ type: 'health', status: 'unhealthy', streak: 3 }, withHealth('healthy'), [['health_status: unhealthy']]],
-  [{ type: 'exec-started', exec: 'e1', pid: 1, startTime: '1' }, running, [['exec_start: sh -c ls -l', { execID: 'e1' }]]],
+  [
+    { type: 'exec-started', exec: 'e1', pid: 1, startTime: '1' },
+    running,
+    [['exec_start: sh -c ls -l', { execID: 'e1' }]],
+  ],
   [{ type: 'exec-started', exec: 'e2', pid: 1, startTime: '1' }, running, [['exec_start: ls ', { execID: 'e2' }]]],
   [{ type: 'exec-started', exec: 'gone', pid: 1, startTime: '1' }, running, [['exec_start', { execID: 'gone' }]]],
   [{ type: 'exec-failed', exec: 'e2', error: 'x', code: 127 }, running, [['exec_start: ls ', { execID: 'e2' }]]],
@@ -52,20 +80,41 @@ test.each<[RecordBody, RunState, Expected]>([
   [{ type: 'updated', restart: { name: 'no', maximumRetryCount: 0 } }, running, []],
 ])('%j', (body, before, expected) => {
   const record = { seq: 7, gen: 1, boot: 'b', wall: String(WALL), mono: '1', ...body };
-  expect(eventsOf(record, container, { before, commandOf: (exec) => commands[exec], probe: undefined })).toEqual(expected.map(([action, own]) => ({
-    type: 'container', action, actor: container.id, time: String(WALL), origin: { container: container.id, seq: 7 },
-    attributes: { tier: 'front', ...own, image: 'busybox', name: 'web' },
-  })));
+  expect(eventsOf(record, container, { before, commandOf: (exec) => commands[exec], probe: undefined })).toEqual(
+    expected.map(([action, own]) => ({
+      type: 'container',
+      action,
+      actor: container.id,
+      time: String(WALL),
+      origin: { container: container.id, seq: 7 },
+      attributes: { tier: 'front', ...own, image: 'busybox', name: 'web' },
+    })),
+  );
 });
 
 test('a health check is told of as dockerd’s exec: with the times of its own, and its end where there was one', () => {
-  const record = { seq: 8, gen: 1, boot: 'b', wall: String(WALL), mono: '1', type: 'health' as const, status: 'unhealthy' as const, streak: 1 };
+  const record = {
+    seq: 8,
+    gen: 1,
+    boot: 'b',
+    wall: String(WALL),
+    mono: '1',
+    type: 'health' as const,
+    status: 'unhealthy' as const,
+    streak: 1,
+  };
   const told = (probe: Partial<HealthProbe>, before = withHealth('healthy')) =>
-    eventsOf({ ...record, probe: { start: '100', end: '200', exitCode: 0, output: '', ...probe } }, container, { before, commandOf: () => undefined, probe: ['/bin/sh', '-c', 'true'] })
-      .map(({ action, time, attributes: { execID, exitCode } }) => [action, time, execID, exitCode]);
+    eventsOf({ ...record, probe: { start: '100', end: '200', exitCode: 0, output: '', ...probe } }, container, {
+      before,
+      commandOf: () => undefined,
+      probe: ['/bin/sh', '-c', 'true'],
+    }).map(({ action, time, attributes: { execID, exitCode } }) => [action, time, execID, exitCode]);
   const [[, , id] = []] = told({});
   expect(id).toMatch(/^[0-9a-f]{64}$/);
-  const begun = [['exec_create: /bin/sh -c true', '100', id, undefined], ['exec_start: /bin/sh -c true', '100', id, undefined]];
+  const begun = [
+    ['exec_create: /bin/sh -c true', '100', id, undefined],
+    ['exec_start: /bin/sh -c true', '100', id, undefined],
+  ];
   const changed = ['health_status: unhealthy', String(WALL), undefined, undefined];
   expect(told({ exitCode: 3 })).toEqual([...begun, ['exec_die', '200', id, '3'], changed]);
   expect(told({ exitCode: 3 }, withHealth('unhealthy'))).toEqual([...begun, ['exec_die', '200', id, '3']]);

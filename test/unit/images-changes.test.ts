@@ -13,22 +13,62 @@ describe('changes', () => {
     ['CMD []', ['CMD []'], { Cmd: [] }],
     ['lower case', ['cmd ["a"]'], { Cmd: ['a'] }],
     ['ENTRYPOINT takes the command away', ['ENTRYPOINT ["e"]'], { Entrypoint: ['e'], Cmd: null }],
-    ['unless it is among the changes', ['CMD ["c"]', 'ENTRYPOINT e x'], { Entrypoint: ['/bin/sh', '-c', 'e x'], Cmd: ['c'] }],
+    [
+      'unless it is among the changes',
+      ['CMD ["c"]', 'ENTRYPOINT e x'],
+      { Entrypoint: ['/bin/sh', '-c', 'e x'], Cmd: ['c'] },
+    ],
     ['SHELL', ['SHELL ["/bin/bash", "-lc"]', 'CMD x'], { Shell: ['/bin/bash', '-lc'], Cmd: ['/bin/bash', '-lc', 'x'] }],
-    ['ENV', ['ENV A=1 B="two words" C=th\\ ree', 'ENV D old  form', 'ENV A=$B-${C}-${X:-none}'], { Env: ['A=two words-th ree-none', 'B=two words', 'C=th ree', 'D=old  form'] }],
+    [
+      'ENV',
+      ['ENV A=1 B="two words" C=th\\ ree', 'ENV D old  form', 'ENV A=$B-${C}-${X:-none}'],
+      { Env: ['A=two words-th ree-none', 'B=two words', 'C=th ree', 'D=old  form'] },
+    ],
     ['ENV sees what was before its own line', ['ENV A=1', 'ENV A=2 B=$A'], { Env: ['A=2', 'B=1'] }],
-    ['LABEL', ['LABEL a=1 "b c"="d e"', 'LABEL a=2', "LABEL __proto__='x y'"], { Labels: Object.fromEntries([['a', '2'], ['b c', 'd e'], ['__proto__', 'x y']]) }],
-    ['EXPOSE', ['ENV P="80 443/udp"', 'EXPOSE $P 8000-8002', 'EXPOSE 80'], { Env: ['P=80 443/udp'], ExposedPorts: { '80/tcp': {}, '443/udp': {}, '8000/tcp': {}, '8001/tcp': {}, '8002/tcp': {} } }],
+    [
+      'LABEL',
+      ['LABEL a=1 "b c"="d e"', 'LABEL a=2', "LABEL __proto__='x y'"],
+      {
+        Labels: Object.fromEntries([
+          ['a', '2'],
+          ['b c', 'd e'],
+          ['__proto__', 'x y'],
+        ]),
+      },
+    ],
+    [
+      'EXPOSE',
+      ['ENV P="80 443/udp"', 'EXPOSE $P 8000-8002', 'EXPOSE 80'],
+      {
+        Env: ['P=80 443/udp'],
+        ExposedPorts: { '80/tcp': {}, '443/udp': {}, '8000/tcp': {}, '8001/tcp': {}, '8002/tcp': {} },
+      },
+    ],
     ['USER', ['USER 1000:1000'], { User: '1000:1000' }],
     ['VOLUME', ['VOLUME /a /b', 'VOLUME ["/c d"]'], { Volumes: { '/a': {}, '/b': {}, '/c d': {} } }],
     ['WORKDIR', ['WORKDIR /a', 'WORKDIR b/', 'WORKDIR ../c'], { WorkingDir: '/a/c' }],
     ['STOPSIGNAL', ['STOPSIGNAL SIGRTMIN+3'], { StopSignal: 'SIGRTMIN+3' }],
-    ['HEALTHCHECK', ['HEALTHCHECK --interval=1m30s --timeout=3s --retries=4 --start-period=0.5s CMD curl -f x || exit 1'],
-      { Healthcheck: { Test: ['CMD-SHELL', 'curl -f x || exit 1'], Interval: 90e9, Timeout: 3e9, Retries: 4, StartPeriod: 5e8 } }],
+    [
+      'HEALTHCHECK',
+      ['HEALTHCHECK --interval=1m30s --timeout=3s --retries=4 --start-period=0.5s CMD curl -f x || exit 1'],
+      {
+        Healthcheck: {
+          Test: ['CMD-SHELL', 'curl -f x || exit 1'],
+          Interval: 90e9,
+          Timeout: 3e9,
+          Retries: 4,
+          StartPeriod: 5e8,
+        },
+      },
+    ],
     ['HEALTHCHECK, exec form', ['HEALTHCHECK CMD ["a"]'], { Healthcheck: { Test: ['CMD', 'a'] } }],
     ['HEALTHCHECK NONE', ['HEALTHCHECK none'], { Healthcheck: { Test: ['NONE'] } }],
     ['ONBUILD', ['ONBUILD RUN a  b', 'onbuild ENV x=$y'], { OnBuild: ['RUN a  b', 'ENV x=$y'] }],
-    ['continued lines, with comments between', ['ENV A=1 \\', '# not this', '', '  B=2', 'USER x'], { Env: ['A=1', 'B=2'], User: 'x' }],
+    [
+      'continued lines, with comments between',
+      ['ENV A=1 \\', '# not this', '', '  B=2', 'USER x'],
+      { Env: ['A=1', 'B=2'], User: 'x' },
+    ],
     ['several in one', ['USER x\nWORKDIR /y'], { User: 'x', WorkingDir: '/y' }],
     ['none', [], {}],
   ])('%s', (_name, changes, expected) => {
@@ -37,23 +77,49 @@ describe('changes', () => {
 
   test('what was there is kept, and not altered', () => {
     const before = { Env: ['A=1', 'B=2'], Labels: { x: 'y' }, WorkingDir: '/w', Cmd: ['c'] };
-    expect(applyChanges(before, ['ENV A=3', 'LABEL z=1', 'WORKDIR v', 'USER $B'])).toEqual({ Env: ['A=3', 'B=2'], Labels: { x: 'y', z: '1' }, WorkingDir: '/w/v', Cmd: ['c'], User: '2' });
+    expect(applyChanges(before, ['ENV A=3', 'LABEL z=1', 'WORKDIR v', 'USER $B'])).toEqual({
+      Env: ['A=3', 'B=2'],
+      Labels: { x: 'y', z: '1' },
+      WorkingDir: '/w/v',
+      Cmd: ['c'],
+      User: '2',
+    });
     expect(before).toEqual({ Env: ['A=1', 'B=2'], Labels: { x: 'y' }, WorkingDir: '/w', Cmd: ['c'] });
   });
 
   test.each([
-    ['RUN x', 'RUN is not a valid change command'], ['FROM x', 'FROM is not a valid change command'], ['["ENV A=1"]', '["ENV is not a valid change command'], ['', 'file with no instructions'],
-    ['ENV', 'ENV requires at least one argument'], ['ENV A', 'ENV must have two arguments'], ['ENV =x', 'ENV names can not be blank'],
-    ['ENV A=1 B', 'Syntax error - can\'t find = in "B". Must be of the form: name=value'], ['LABEL', 'LABEL requires at least one argument'],
-    ['CMD [1]', 'when using JSON array syntax, arrays must be comprised of strings only'], ['CMD --x y', 'unknown flag: --x'],
-    ['EXPOSE', 'EXPOSE requires at least one argument'], ['EXPOSE abc', 'invalid containerPort: abc'], ['EXPOSE 80/abc', 'invalid proto: abc'], ['EXPOSE 70000', 'invalid containerPort: 70000'],
-    ['USER', 'USER requires exactly one argument'], ['WORKDIR', 'WORKDIR requires exactly one argument'], ['STOPSIGNAL SIGNOPE', 'invalid signal: SIGNOPE'],
-    ['HEALTHCHECK', 'HEALTHCHECK requires at least one argument'], ['HEALTHCHECK x', 'Unknown type "X" in HEALTHCHECK (try CMD)'], ['HEALTHCHECK CMD', 'Missing command after HEALTHCHECK CMD'],
-    ['HEALTHCHECK NONE x', 'HEALTHCHECK NONE takes no arguments'], ['HEALTHCHECK --interval=5 CMD x', 'time: missing unit in duration "5"'], ['HEALTHCHECK --interval=1us CMD x', 'Interval "interval" cannot be less than 1ms'],
-    ['HEALTHCHECK --retries=-1 CMD x', '--retries cannot be negative (-1)'], ['HEALTHCHECK --nope=1 CMD x', 'unknown flag: --nope'],
-    ['ONBUILD ONBUILD USER x', "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed"], ['ONBUILD FROM x', "FROM isn't allowed as an ONBUILD trigger"],
-    ['USER ${x', 'failed to process "${x": '], ['ENV A="x', 'failed to process "\\"x": unexpected end of statement while looking for matching double-quote'],
-    ['VOLUME [""]', 'VOLUME specified can not be an empty string'], ['SHELL x', 'SHELL requires the arguments to be in JSON form'],
+    ['RUN x', 'RUN is not a valid change command'],
+    ['FROM x', 'FROM is not a valid change command'],
+    ['["ENV A=1"]', '["ENV is not a valid change command'],
+    ['', 'file with no instructions'],
+    ['ENV', 'ENV requires at least one argument'],
+    ['ENV A', 'ENV must have two arguments'],
+    ['ENV =x', 'ENV names can not be blank'],
+    ['ENV A=1 B', 'Syntax error - can\'t find = in "B". Must be of the form: name=value'],
+    ['LABEL', 'LABEL requires at least one argument'],
+    ['CMD [1]', 'when using JSON array syntax, arrays must be comprised of strings only'],
+    ['CMD --x y', 'unknown flag: --x'],
+    ['EXPOSE', 'EXPOSE requires at least one argument'],
+    ['EXPOSE abc', 'invalid containerPort: abc'],
+    ['EXPOSE 80/abc', 'invalid proto: abc'],
+    ['EXPOSE 70000', 'invalid containerPort: 70000'],
+    ['USER', 'USER requires exactly one argument'],
+    ['WORKDIR', 'WORKDIR requires exactly one argument'],
+    ['STOPSIGNAL SIGNOPE', 'invalid signal: SIGNOPE'],
+    ['HEALTHCHECK', 'HEALTHCHECK requires at least one argument'],
+    ['HEALTHCHECK x', 'Unknown type "X" in HEALTHCHECK (try CMD)'],
+    ['HEALTHCHECK CMD', 'Missing command after HEALTHCHECK CMD'],
+    ['HEALTHCHECK NONE x', 'HEALTHCHECK NONE takes no arguments'],
+    ['HEALTHCHECK --interval=5 CMD x', 'time: missing unit in duration "5"'],
+    ['HEALTHCHECK --interval=1us CMD x', 'Interval "interval" cannot be less than 1ms'],
+    ['HEALTHCHECK --retries=-1 CMD x', '--retries cannot be negative (-1)'],
+    ['HEALTHCHECK --nope=1 CMD x', 'unknown flag: --nope'],
+    ['ONBUILD ONBUILD USER x', "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed"],
+    ['ONBUILD FROM x', "FROM isn't allowed as an ONBUILD trigger"],
+    ['USER ${x', 'failed to process "${x": '],
+    ['ENV A="x', 'failed to process "\\"x": unexpected end of statement while looking for matching double-quote'],
+    ['VOLUME [""]', 'VOLUME specified can not be an empty string'],
+    ['SHELL x', 'SHELL requires the arguments to be in JSON form'],
   ])('%j is refused', (change, message) => {
     expect(() => applyChanges({}, [change])).toThrow(InvalidParameter);
     expect(() => applyChanges({}, [change])).toThrow(message);
@@ -61,28 +127,65 @@ describe('changes', () => {
 });
 
 describe('words', () => {
-  const variables = new Map([['A', 'one two'], ['E', ''], ['N1', 'n']]);
+  const variables = new Map([
+    ['A', 'one two'],
+    ['E', ''],
+    ['N1', 'n'],
+  ]);
   test.each([
-    ['$A', 'one two'], ['${A}x', 'one twox'], ["'$A'", '$A'], ['"$A"', 'one two'], ['\\$A', '$A'], ['"a\\"b"', 'a"b'], ['"a\\b"', 'a\\b'], ['$', '$'], ['$$', ''], ['a$ b', 'a$ b'], ['${X:-d}', 'd'], ['${E:-d}', 'd'], ['${E-d}', ''],
-    ['${A:+y}', 'y'], ['${X:+y}', ''], ['${X:-${A}}', 'one two'], ['$N1x', ''], ['${N1}x', 'nx'], ['é$A', 'éone two'],
+    ['$A', 'one two'],
+    ['${A}x', 'one twox'],
+    ["'$A'", '$A'],
+    ['"$A"', 'one two'],
+    ['\\$A', '$A'],
+    ['"a\\"b"', 'a"b'],
+    ['"a\\b"', 'a\\b'],
+    ['$', '$'],
+    ['$$', ''],
+    ['a$ b', 'a$ b'],
+    ['${X:-d}', 'd'],
+    ['${E:-d}', 'd'],
+    ['${E-d}', ''],
+    ['${A:+y}', 'y'],
+    ['${X:+y}', ''],
+    ['${X:-${A}}', 'one two'],
+    ['$N1x', ''],
+    ['${N1}x', 'nx'],
+    ['é$A', 'éone two'],
   ])('%s is %s', (word, expected) => expect(expandWord(word, variables)).toBe(expected));
   test('cut into words behind the variables, quotes kept together', () => {
     expect(expandWords('$A "$A" x\\ y', variables)).toEqual(['one', 'two', 'one two', 'x y']);
   });
-  test.each(['${A', '${}', '${:x}', '${A:=x}', "'x", '${X:?not there}'])('%s is refused', (word) => expect(() => expandWord(word, variables)).toThrow(InvalidParameter));
+  test.each(['${A', '${}', '${:x}', '${A:=x}', "'x", '${X:?not there}'])('%s is refused', (word) =>
+    expect(() => expandWord(word, variables)).toThrow(InvalidParameter),
+  );
 });
 
 describe('times', () => {
   test('durations', () => {
-    expect(['1h30m', '1.5s', '100ms', '-2us', '0', '.5s', '1µs'].map(parseDuration)).toEqual([5_400_000_000_000n, 1_500_000_000n, 100_000_000n, -2_000n, 0n, 500_000_000n, 1_000n]);
-    for (const text of ['', '5', 's', '1x', '1s5', '--1s', '1e3s']) expect(() => parseDuration(text)).toThrow(InvalidParameter);
+    expect(['1h30m', '1.5s', '100ms', '-2us', '0', '.5s', '1µs'].map(parseDuration)).toEqual([
+      5_400_000_000_000n,
+      1_500_000_000n,
+      100_000_000n,
+      -2_000n,
+      0n,
+      500_000_000n,
+      1_000n,
+    ]);
+    for (const text of ['', '5', 's', '1x', '1s5', '--1s', '1e3s'])
+      expect(() => parseDuration(text)).toThrow(InvalidParameter);
   });
   test('RFC 3339, to the nanosecond and back', () => {
     expect(parseRfc3339('2001-02-03T04:05:06.789012345Z')).toBe(981_173_106_789_012_345n);
     expect(parseRfc3339('2001-02-03T05:05:06+01:00')).toBe(981_173_106_000_000_000n);
     expect(parseRfc3339('0001-01-01T00:00:00Z')).toBeLessThan(0n);
     expect(parseRfc3339('yesterday')).toBeUndefined();
-    fc.assert(fc.property(fc.bigInt({ min: -(10n ** 18n), max: 4n * 10n ** 18n }), (ns) => parseRfc3339(formatRfc3339(ns)) === ns));
+    fc.assert(
+      fc.property(
+        fc.bigInt({ min: -(10n ** 18n), max: 4n * 10n ** 18n }),
+        (ns) => parseRfc3339(formatRfc3339(ns)) === ns,
+      ),
+    );
   });
   test('moments', () => {
     const now = 1_700_000_000_000_000_000n;

@@ -1,4 +1,7 @@
-/** Archives of images and layers that mean harm, hosts without room, and several at once: what is wrong is refused, and nothing is left of it. */
+/**
+ * Archives of images and layers that mean harm, hosts without room, and several at once: what is wrong is refused, and
+ * nothing is left of it.
+ */
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -19,15 +22,30 @@ eachInItsPlace((...own) => ([at, built] = own));
 
 const LAYER = archive(['f', 'x']);
 
-const config = (changes: object = {}): object => ({ architecture: 'amd64', os: 'linux', rootfs: { type: 'layers', diff_ids: [digestOf(LAYER)] }, ...changes });
+const config = (changes: object = {}): object => ({
+  architecture: 'amd64',
+  os: 'linux',
+  rootfs: { type: 'layers', diff_ids: [digestOf(LAYER)] },
+  ...changes,
+});
 
 /** A docker-archive of one image. */
-const image = (itsConfig: unknown = config(), manifest: unknown = [{ Config: 'c.json', RepoTags: ['loaded:1'], Layers: ['l.tar'] }]): Buffer =>
-  archive(part('c.json', JSON.stringify(itsConfig)), part('l.tar', LAYER), part('manifest.json', JSON.stringify(manifest)));
+const image = (
+  itsConfig: unknown = config(),
+  manifest: unknown = [{ Config: 'c.json', RepoTags: ['loaded:1'], Layers: ['l.tar'] }],
+): Buffer =>
+  archive(
+    part('c.json', JSON.stringify(itsConfig)),
+    part('l.tar', LAYER),
+    part('manifest.json', JSON.stringify(manifest)),
+  );
 
 async function load(bytes: Buffer | Readable): Promise<string[]> {
   const lines: string[] = [];
-  for await (const line of at.images.load(Buffer.isBuffer(bytes) ? Readable.from([bytes], { objectMode: false }) : bytes)) lines.push(line);
+  for await (const line of at.images.load(
+    Buffer.isBuffer(bytes) ? Readable.from([bytes], { objectMode: false }) : bytes,
+  ))
+    lines.push(line);
   return lines;
 }
 
@@ -36,27 +54,65 @@ const list = (): unknown[] => at.images.list({ labels: [], references: [], befor
 function expectNothing(): void {
   expect(list()).toEqual([]);
   expect(at.layerRows.all()).toEqual([]);
-  for (const name of ['layers', 'tmp']) expect(existsSync(join(at.paths.images(), name)) ? readdirSync(join(at.paths.images(), name)) : []).toEqual([]);
+  for (const name of ['layers', 'tmp'])
+    expect(existsSync(join(at.paths.images(), name)) ? readdirSync(join(at.paths.images(), name)) : []).toEqual([]);
 }
 
 describe('an image whose configuration is of the wrong kind is refused: no list of images stumbles upon it', () => {
   test.each<[string, object]>([
-    ['created', { created: 7 }], ['author', { author: ['x'] }], ['architecture', { architecture: {} }], ['variant', { variant: 8 }], ['config', { config: 'x' }], ['config', { config: [] }],
-    ['config.Labels', { config: { Labels: ['a'] } }], ['config.Labels.a', { config: { Labels: { a: 1 } } }], ['config.Env', { config: { Env: 'A=b' } }],
-    ['config.Cmd', { config: { Cmd: 7 } }], ['config.Cmd', { config: { Cmd: ['sh', 7] } }], ['config.Entrypoint', { config: { Entrypoint: {} } }], ['config.Volumes.v', { config: { Volumes: { v: 1 } } }], ['config.ExposedPorts', { config: { ExposedPorts: 80 } }], ['config.Healthcheck.Test', { config: { Healthcheck: { Test: 'x' } } }],
-    ['config.StopTimeout', { config: { StopTimeout: '10' } }], ['history', { history: {} }], ['history', { history: [7] }], ['history.created', { history: [{ created: 1 }] }], ['container_config.Tty', { container_config: { Tty: 'yes' } }],
+    ['created', { created: 7 }],
+    ['author', { author: ['x'] }],
+    ['architecture', { architecture: {} }],
+    ['variant', { variant: 8 }],
+    ['config', { config: 'x' }],
+    ['config', { config: [] }],
+    ['config.Labels', { config: { Labels: ['a'] } }],
+    ['config.Labels.a', { config: { Labels: { a: 1 } } }],
+    ['config.Env', { config: { Env: 'A=b' } }],
+    ['config.Cmd', { config: { Cmd: 7 } }],
+    ['config.Cmd', { config: { Cmd: ['sh', 7] } }],
+    ['config.Entrypoint', { config: { Entrypoint: {} } }],
+    ['config.Volumes.v', { config: { Volumes: { v: 1 } } }],
+    ['config.ExposedPorts', { config: { ExposedPorts: 80 } }],
+    ['config.Healthcheck.Test', { config: { Healthcheck: { Test: 'x' } } }],
+    ['config.StopTimeout', { config: { StopTimeout: '10' } }],
+    ['history', { history: {} }],
+    ['history', { history: [7] }],
+    ['history.created', { history: [{ created: 1 }] }],
+    ['container_config.Tty', { container_config: { Tty: 'yes' } }],
   ])('%s', async (where, changes) => {
-    await expect(load(image(config(changes)))).rejects.toThrow(new RegExp(`^invalid image JSON: cannot unmarshal \\w+ into ${where} of type `));
+    await expect(load(image(config(changes)))).rejects.toThrow(
+      new RegExp(`^invalid image JSON: cannot unmarshal \\w+ into ${where} of type `),
+    );
     expectNothing();
   });
 
-  test.each<[string, unknown]>([['null', null], ['a list', []], ['a number', 7], ['no rootfs', {}], ['a rootfs that is none', { rootfs: 7 }], ['diff IDs that are none', config({ rootfs: { type: 'layers', diff_ids: ['../../x'] } })], ['one diff ID', config({ rootfs: { diff_ids: 'x' } })]])('all of it: %s', async (_name, value) => {
+  test.each<[string, unknown]>([
+    ['null', null],
+    ['a list', []],
+    ['a number', 7],
+    ['no rootfs', {}],
+    ['a rootfs that is none', { rootfs: 7 }],
+    ['diff IDs that are none', config({ rootfs: { type: 'layers', diff_ids: ['../../x'] } })],
+    ['one diff ID', config({ rootfs: { diff_ids: 'x' } })],
+  ])('all of it: %s', async (_name, value) => {
     await expect(load(image(value))).rejects.toThrow(InvalidParameter);
     expectNothing();
   });
 
   test('null is as good as nothing', async () => {
-    expect(await load(image(config({ created: null, author: null, history: null, config: { Env: null, Labels: null, Healthcheck: null, Cmd: null } })))).toEqual(['Loaded image: loaded:1']);
+    expect(
+      await load(
+        image(
+          config({
+            created: null,
+            author: null,
+            history: null,
+            config: { Env: null, Labels: null, Healthcheck: null, Cmd: null },
+          }),
+        ),
+      ),
+    ).toEqual(['Loaded image: loaded:1']);
     expect(list()).toHaveLength(1);
     expect(at.images.history('loaded:1')).toEqual([]);
   });
@@ -64,10 +120,26 @@ describe('an image whose configuration is of the wrong kind is refused: no list 
 
 describe('an image whose configuration is odd is read as Docker reads it', () => {
   test.each<[string, object, object]>([
-    ['a string for a list of words', { Cmd: 'sh -c x', Entrypoint: '/run', Shell: 'ash' }, { Cmd: ['sh -c x'], Entrypoint: ['/run'], Shell: ['ash'] }],
-    ['null among strings', { Env: ['A=1', null], Cmd: ['sh', null], Labels: { a: null }, Volumes: { '/v': null } }, { Env: ['A=1', ''], Cmd: ['sh', ''], Labels: { a: '' }, Volumes: { '/v': {} } }],
-    ['names in another case, the last of two', { env: ['A=1'], WORKINGDIR: '/w', cmd: ['one'], Cmd: ['two'] }, { Env: ['A=1'], WorkingDir: '/w', Cmd: ['two'] }],
-    ['what nobody knows, and what JavaScript does', { Memory: 7, __proto__x: 1, Labels: JSON.parse('{"__proto__":"l"}') as object }, { Labels: JSON.parse('{"__proto__":"l"}') as object }],
+    [
+      'a string for a list of words',
+      { Cmd: 'sh -c x', Entrypoint: '/run', Shell: 'ash' },
+      { Cmd: ['sh -c x'], Entrypoint: ['/run'], Shell: ['ash'] },
+    ],
+    [
+      'null among strings',
+      { Env: ['A=1', null], Cmd: ['sh', null], Labels: { a: null }, Volumes: { '/v': null } },
+      { Env: ['A=1', ''], Cmd: ['sh', ''], Labels: { a: '' }, Volumes: { '/v': {} } },
+    ],
+    [
+      'names in another case, the last of two',
+      { env: ['A=1'], WORKINGDIR: '/w', cmd: ['one'], Cmd: ['two'] },
+      { Env: ['A=1'], WorkingDir: '/w', Cmd: ['two'] },
+    ],
+    [
+      'what nobody knows, and what JavaScript does',
+      { Memory: 7, __proto__x: 1, Labels: JSON.parse('{"__proto__":"l"}') as object },
+      { Labels: JSON.parse('{"__proto__":"l"}') as object },
+    ],
   ])('%s', async (_name, written, read) => {
     const made = image(config({ config: written }));
     await load(made);
@@ -86,9 +158,12 @@ describe('an image whose configuration is odd is read as Docker reads it', () =>
 });
 
 describe('an archive of images whose documents are of the wrong kind', () => {
-  const layout = (index: unknown, ...rest: Item[]): Buffer => archive(part('index.json', JSON.stringify(index)), ...rest);
+  const layout = (index: unknown, ...rest: Item[]): Buffer =>
+    archive(part('index.json', JSON.stringify(index)), ...rest);
   const blob = (body: string): Item => part(`blobs/${digestOf(Buffer.from(body)).replace(':', '/')}`, body);
-  const leading = (body: string): unknown => ({ manifests: [{ digest: digestOf(Buffer.from(body)), size: body.length }] });
+  const leading = (body: string): unknown => ({
+    manifests: [{ digest: digestOf(Buffer.from(body)), size: body.length }],
+  });
 
   test.each<[string, () => Buffer]>([
     ['a manifest that is no list', () => image(config(), { Config: 'c.json' })],
@@ -99,7 +174,14 @@ describe('an archive of images whose documents are of the wrong kind', () => {
     ['a parent that is no name', () => image(config(), [{ Config: 'c.json', Layers: ['l.tar'], Parent: 7 }])],
     ['names that lead out', () => image(config(), [{ Config: '../../../../etc/passwd', Layers: ['l.tar'] }])],
     ['a layer that leads out', () => image(config(), [{ Config: 'c.json', Layers: ['/etc/passwd'] }])],
-    ['a configuration of 20 MB', () => archive(part('c.json', Buffer.alloc(20_000_000, ' ')), part('manifest.json', JSON.stringify([{ Config: 'c.json', Layers: [] }])))],
+    [
+      'a configuration of 20 MB',
+      () =>
+        archive(
+          part('c.json', Buffer.alloc(20_000_000, ' ')),
+          part('manifest.json', JSON.stringify([{ Config: 'c.json', Layers: [] }])),
+        ),
+    ],
     ['a manifest of 20 MB', () => archive(part('manifest.json', Buffer.alloc(20_000_000, '[')))],
     ['deep JSON', () => archive(part('manifest.json', Buffer.alloc(5_000_000, '[')))],
     ['an index of null', () => layout(null)],
@@ -109,7 +191,10 @@ describe('an archive of images whose documents are of the wrong kind', () => {
     ['an image manifest without layers', () => layout(leading('{"config":{}}'), blob('{"config":{}}'))],
     ['an image manifest without a configuration', () => layout(leading('{"layers":[]}'), blob('{"layers":[]}'))],
     ['devices', () => archive({ entry: newEntry('block', 'manifest.json', { major: 8, minor: 0 }) })],
-    ['links in a circle', () => archive({ entry: newEntry('symlink', 'manifest.json', { link: Buffer.from('manifest.json') }) })],
+    [
+      'links in a circle',
+      () => archive({ entry: newEntry('symlink', 'manifest.json', { link: Buffer.from('manifest.json') }) }),
+    ],
     ['20,001 entries', () => archive(...Array.from({ length: 20_001 }, (_, i) => symlink(`l${i}`, 'x')))],
   ])('%s', async (_name, make) => {
     await expect(load(make())).rejects.toThrow(InvalidParameter);
@@ -118,10 +203,13 @@ describe('an archive of images whose documents are of the wrong kind', () => {
 
   test('a client that leaves in the middle of it', async () => {
     const bytes = image();
-    const source = Readable.from((async function* () {
-      yield bytes.subarray(0, 2000);
-      throw new Error('aborted');
-    })(), { objectMode: false });
+    const source = Readable.from(
+      (async function* () {
+        yield bytes.subarray(0, 2000);
+        throw new Error('aborted');
+      })(),
+      { objectMode: false },
+    );
     await expect(load(source)).rejects.toThrow('aborted');
     expectNothing();
   });
@@ -156,7 +244,12 @@ test('prune and removal while an image is being loaded leave it whole', async ()
 
 describe('a layer', () => {
   test('upon more layers than Docker has upon each other is refused', async () => {
-    await expect(at.unpack(LAYER, Array.from({ length: 125 }, (_, i) => `sha256:${i}`))).rejects.toThrow('max depth exceeded');
+    await expect(
+      at.unpack(
+        LAYER,
+        Array.from({ length: 125 }, (_, i) => `sha256:${i}`),
+      ),
+    ).rejects.toThrow('max depth exceeded');
     expectNothing();
   });
 
@@ -176,8 +269,13 @@ describe('a layer', () => {
   });
 
   test('that names no directory takes the attributes of those below, as far as they are there', async () => {
-    const below = await at.unpack(archive(directory('a', { mode: 0o700 }), directory('a/b', { mode: 0o710 }), directory('a-b', { mode: 0o711 })));
-    const layer = await at.unpack(archive(...Array.from({ length: 300 }, (_, i): Item => [`a/b/new${i}/x/y`, '']), ['a-b/f', '']), [below.chainId]);
+    const below = await at.unpack(
+      archive(directory('a', { mode: 0o700 }), directory('a/b', { mode: 0o710 }), directory('a-b', { mode: 0o711 })),
+    );
+    const layer = await at.unpack(
+      archive(...Array.from({ length: 300 }, (_, i): Item => [`a/b/new${i}/x/y`, '']), ['a-b/f', '']),
+      [below.chainId],
+    );
     expect(at.layers.directory(layer)).toBeTruthy();
   });
 });
@@ -196,7 +294,10 @@ describe('a host without room', () => {
   test.each<[string, () => Buffer]>([
     ['one file', () => archive(['big', 'x'.repeat(8_000_000)])],
     ['many files', () => archive(...Array.from({ length: 4000 }, (_, i): Item => [`f${i}`, 'x'.repeat(2000)]))],
-    ['a file that is replaced again and again', () => archive(...Array.from({ length: 20 }, (_, i): Item => ['f', String(i % 10).repeat(500_000)]))],
+    [
+      'a file that is replaced again and again',
+      () => archive(...Array.from({ length: 20 }, (_, i): Item => ['f', String(i % 10).repeat(500_000)])),
+    ],
   ])('%s: says so, and nothing is left of the layer', async (_name, make) => {
     using here = place(built, join(small, 'root'));
     const failure = await here.unpack(make()).catch((error: unknown) => error);
@@ -211,20 +312,27 @@ describe('a host without room', () => {
     const bytes = Buffer.alloc(8_000_000, 'x');
     let asked = 0;
     const wanted = {
-      digest: digestOf(bytes), size: bytes.length, open: async () => {
+      digest: digestOf(bytes),
+      size: bytes.length,
+      open: async () => {
         asked++;
         return { offset: 0, bytes: Readable.from([bytes.subarray(0, 5_000_000), bytes.subarray(5_000_000)]) };
       },
     };
-    await expect(downloads.fetch(wanted, () => undefined, new AbortController().signal)).rejects.toThrow(/^failed to write blob sha256:[0-9a-f]{64}: ENOSPC/);
+    await expect(downloads.fetch(wanted, () => undefined, new AbortController().signal)).rejects.toThrow(
+      /^failed to write blob sha256:[0-9a-f]{64}: ENOSPC/,
+    );
     expect(asked).toBe(1);
     expect(readdirSync(join(small, 'downloads'))).toEqual([]);
   });
 });
 
-test.each(['..', '.', '../../etc', 'a/b', '%2e%2e', 'user@host', '', 'x:y'])('%j is no registry: its name leads to no directory of certificates', async (host) => {
-  mkdirSync(join(at.root, 'certs'));
-  const endpoints = new Endpoints({ mirrors: [], insecure: [], certificates: join(at.root, 'certs') });
-  await expect(endpoints.registry(host)).rejects.toThrow('invalid registry address');
-  endpoints.close();
-});
+test.each(['..', '.', '../../etc', 'a/b', '%2e%2e', 'user@host', '', 'x:y'])(
+  '%j is no registry: its name leads to no directory of certificates',
+  async (host) => {
+    mkdirSync(join(at.root, 'certs'));
+    const endpoints = new Endpoints({ mirrors: [], insecure: [], certificates: join(at.root, 'certs') });
+    await expect(endpoints.registry(host)).rejects.toThrow('invalid registry address');
+    endpoints.close();
+  },
+);

@@ -1,5 +1,22 @@
 import { execFileSync } from 'node:child_process';
-import { chmodSync, chownSync, linkSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, symlinkSync, truncateSync, unlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  unlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createServer } from 'node:net';
@@ -21,7 +38,9 @@ let built: Bundles;
 let at: Place;
 let root: string;
 eachInItsPlace((...own) => ([at, built] = own));
-beforeEach(() => { root = mkdtempSync(join(tmpdir(), 'holdfast-pack-')); });
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'holdfast-pack-'));
+});
 afterEach(() => rmSync(root, { recursive: true, force: true }));
 
 const capability = Buffer.from('0100000200040000000000000000000000000000', 'hex');
@@ -40,7 +59,10 @@ async function whole(chunks: AsyncIterable<Buffer>): Promise<Buffer> {
 /** What GNU tar makes of an archive. */
 function untar(bytes: Buffer): string {
   const to = mkdtempSync(join(root, 'untar-'));
-  execFileSync('tar', ['-C', to, '--numeric-owner', '--xattrs', '--xattrs-include=*', '-xpf', '-'], { input: bytes, maxBuffer: 1 << 30 });
+  execFileSync('tar', ['-C', to, '--numeric-owner', '--xattrs', '--xattrs-include=*', '-xpf', '-'], {
+    input: bytes,
+    maxBuffer: 1 << 30,
+  });
   return to;
 }
 
@@ -51,9 +73,24 @@ function listing(tree: string): Record<string, { mode: string; [key: string]: un
     const s = lstatSync(join(tree, path), { bigint: true });
     const isRoot = path === '.';
     found[path] = {
-      mode: isRoot ? '' : s.mode.toString(8), uid: s.uid, gid: s.gid, rdev: s.rdev, nlink: s.isDirectory() ? 0n : s.nlink, size: s.isDirectory() ? 0n : s.size, mtime: isRoot ? 0n : s.mtimeNs / 1_000_000_000n,
-      xattrs: isRoot ? {} : Object.fromEntries(listXattrs(join(tree, path)).map((name) => [name, getXattr(join(tree, path), name)?.toString('hex')])),
-      text: s.isFile() && s.size < 1_000_000n ? readFileSync(join(tree, path), 'latin1') : s.isSymbolicLink() ? readlinkSync(join(tree, path)) : '',
+      mode: isRoot ? '' : s.mode.toString(8),
+      uid: s.uid,
+      gid: s.gid,
+      rdev: s.rdev,
+      nlink: s.isDirectory() ? 0n : s.nlink,
+      size: s.isDirectory() ? 0n : s.size,
+      mtime: isRoot ? 0n : s.mtimeNs / 1_000_000_000n,
+      xattrs: isRoot
+        ? {}
+        : Object.fromEntries(
+            listXattrs(join(tree, path)).map((name) => [name, getXattr(join(tree, path), name)?.toString('hex')]),
+          ),
+      text:
+        s.isFile() && s.size < 1_000_000n
+          ? readFileSync(join(tree, path), 'latin1')
+          : s.isSymbolicLink()
+            ? readlinkSync(join(tree, path))
+            : '',
     };
     if (s.isDirectory()) for (const name of readdirSync(join(tree, path))) walk(join(path, name));
   };
@@ -62,7 +99,8 @@ function listing(tree: string): Record<string, { mode: string; [key: string]: un
 }
 
 /** Directories that no entry names are made now. */
-const filesIn = (tree: string): unknown[] => Object.entries(listing(tree)).filter(([, { mode }]) => !/^4/.test(mode || '4'));
+const filesIn = (tree: string): unknown[] =>
+  Object.entries(listing(tree)).filter(([, { mode }]) => !(mode || '4').startsWith('4'));
 
 describe('a tree becomes an archive', () => {
   test('that GNU tar unpacks to the same tree', async () => {
@@ -108,7 +146,12 @@ describe('a tree becomes an archive', () => {
       size += chunk.length;
       if (size > 1 << 26) break;
     }
-    expect(execFileSync('sh', ['-c', 'tar --numeric-owner -tvf - 2>/dev/null || true'], { input: first!.subarray(0, 4096), encoding: 'utf8' }).split(/\s+/)[2]).toBe(String(8 * 1024 ** 3 + 5));
+    expect(
+      execFileSync('sh', ['-c', 'tar --numeric-owner -tvf - 2>/dev/null || true'], {
+        input: first!.subarray(0, 4096),
+        encoding: 'utf8',
+      }).split(/\s+/)[2],
+    ).toBe(String(8 * 1024 ** 3 + 5));
   }, 30_000);
 
   test('without sockets', async () => {
@@ -125,7 +168,7 @@ describe('a tree becomes an archive', () => {
 
   test('always the same', async () => {
     const tree = make('tree');
-    for (let i = 0; i < 50; i++) writeFileSync(join(tree, `f${i * 7919 % 50}`), String(i));
+    for (let i = 0; i < 50; i++) writeFileSync(join(tree, `f${(i * 7919) % 50}`), String(i));
     expect((await whole(at.archives.tree(tree))).equals(await whole(at.archives.tree(tree)))).toBe(true);
   });
 
@@ -140,17 +183,36 @@ describe('a tree becomes an archive', () => {
     const tree = make('tree');
     writeFileSync(join(tree, 'f'), Buffer.alloc(50_000_000));
     for await (const chunk of at.archives.tree(tree)) if (chunk.length > 0) break;
-    await until(() => !execFileSync('ps', ['-eo', 'stat,args'], { encoding: 'utf8' }).split('\n').some((line) => line.includes(built.packer) && !line.startsWith('Z')));
+    await until(
+      () =>
+        !execFileSync('ps', ['-eo', 'stat,args'], { encoding: 'utf8' })
+          .split('\n')
+          .some((line) => line.includes(built.packer) && !line.startsWith('Z')),
+    );
   });
 });
 
 describe('a layer is written again as it came', () => {
   test('whatever made its archive', async () => {
     const tree = make('tree/sub').slice(0, -4);
-    for (const [name, text] of [['a', 'x'], ['sub/b', 'y'.repeat(10_000)], ['n'.repeat(120), 'z'], ['empty', '']] as const) writeFileSync(join(tree, name), text);
+    for (const [name, text] of [
+      ['a', 'x'],
+      ['sub/b', 'y'.repeat(10_000)],
+      ['n'.repeat(120), 'z'],
+      ['empty', ''],
+    ] as const)
+      writeFileSync(join(tree, name), text);
     linkSync(join(tree, 'a'), join(tree, 'sub/a'));
     for (const format of ['gnu', 'pax', 'ustar', 'v7']) {
-      const made = execFileSync('tar', ['-C', tree, `--format=${format}`, ...(format === 'v7' || format === 'ustar' ? ['--exclude=nnn*'] : []), '-cf', '-', '.']);
+      const made = execFileSync('tar', [
+        '-C',
+        tree,
+        `--format=${format}`,
+        ...(format === 'v7' || format === 'ustar' ? ['--exclude=nnn*'] : []),
+        '-cf',
+        '-',
+        '.',
+      ]);
       expect((await whole(at.layers.archive(await at.unpack(made)))).equals(made), format).toBe(true);
     }
   });
@@ -171,20 +233,42 @@ describe('a layer is written again as it came', () => {
 
   test('property: what tar packs, unpacked and written again, is the same bytes', async () => {
     const name = fc.stringMatching(/^[a-zé]{1,4}$/);
-    const file = fc.record({ path: fc.array(name, { minLength: 1, maxLength: 3 }), body: fc.uint8Array({ maxLength: 2000 }), mode: fc.integer({ min: 0, max: 0o7777 }), uid: fc.integer({ min: 0, max: 2 ** 22 }), mtime: fc.integer({ min: -1e6, max: 2 ** 33 }) });
-    await fc.assert(fc.asyncProperty(fc.array(file, { maxLength: 8 }), async (files) => {
-      const seen = new Set<string>();
-      const entries = files.filter(({ path }) => {
-        const text = path.join('/');
-        const clashes = [...seen].some((other) => other === text || other.startsWith(`${text}/`) || text.startsWith(`${other}/`));
-        seen.add(text);
-        return !clashes;
-      }).map(({ path, body, mode, uid, mtime }) => ({ entry: newEntry('file', path.join('/'), { mode, uid, gid: uid, size: body.length, mtime: BigInt(mtime) * 1_000_000_000n }), body: Buffer.from(body) }));
-      const made = archive(...entries);
-      const layer = await at.unpack(made);
-      expect((await whole(at.layers.archive(layer))).equals(made)).toBe(true);
-      expect(filesIn(at.layers.directory(layer))).toEqual(filesIn(untar(made)));
-    }), { numRuns: 15, endOnFailure: true });
+    const file = fc.record({
+      path: fc.array(name, { minLength: 1, maxLength: 3 }),
+      body: fc.uint8Array({ maxLength: 2000 }),
+      mode: fc.integer({ min: 0, max: 0o7777 }),
+      uid: fc.integer({ min: 0, max: 2 ** 22 }),
+      mtime: fc.integer({ min: -1e6, max: 2 ** 33 }),
+    });
+    await fc.assert(
+      fc.asyncProperty(fc.array(file, { maxLength: 8 }), async (files) => {
+        const seen = new Set<string>();
+        const entries = files
+          .filter(({ path }) => {
+            const text = path.join('/');
+            const clashes = [...seen].some(
+              (other) => other === text || other.startsWith(`${text}/`) || text.startsWith(`${other}/`),
+            );
+            seen.add(text);
+            return !clashes;
+          })
+          .map(({ path, body, mode, uid, mtime }) => ({
+            entry: newEntry('file', path.join('/'), {
+              mode,
+              uid,
+              gid: uid,
+              size: body.length,
+              mtime: BigInt(mtime) * 1_000_000_000n,
+            }),
+            body: Buffer.from(body),
+          }));
+        const made = archive(...entries);
+        const layer = await at.unpack(made);
+        expect((await whole(at.layers.archive(layer))).equals(made)).toBe(true);
+        expect(filesIn(at.layers.directory(layer))).toEqual(filesIn(untar(made)));
+      }),
+      { numRuns: 15, endOnFailure: true },
+    );
   });
 });
 
@@ -197,12 +281,14 @@ describe('a container', () => {
     make('lower/etc/sub');
     make('lower/var/empty');
     make('lower/opt/tool/bin');
-    for (const path of ['etc/a', 'etc/b', 'etc/sub/c', 'opt/tool/bin/x', 'opt/tool/y', 'plain']) writeFileSync(join(lower, path), path);
+    for (const path of ['etc/a', 'etc/b', 'etc/sub/c', 'opt/tool/bin/x', 'opt/tool/y', 'plain'])
+      writeFileSync(join(lower, path), path);
     overlay(merged, [lower], { upper, work: make('work') });
   });
   afterEach(() => void unmount(merged));
 
-  const changes = async (): Promise<string[]> => (await at.archives.changes(upper, [lower, make('none')])).map(({ kind, path }) => `${'CAD'[kind]} ${path}`);
+  const changes = async (): Promise<string[]> =>
+    (await at.archives.changes(upper, [lower, make('none')])).map(({ kind, path }) => `${'CAD'[kind]} ${path}`);
 
   test("that did nothing has no changes; what it did is told in Docker's kinds, parents as changed", async () => {
     expect(await changes()).toEqual([]);
@@ -216,7 +302,22 @@ describe('a container', () => {
     rmSync(join(merged, 'var/empty'), { recursive: true });
     mkdirSync(join(merged, 'fresh/deep'), { recursive: true });
     symlinkSync('/', join(merged, 'fresh/root'));
-    expect(await changes()).toEqual(['C /etc', 'C /etc/a', 'D /etc/b', 'A /etc/new', 'A /fresh', 'A /fresh/deep', 'A /fresh/root', 'C /opt', 'C /opt/tool', 'D /opt/tool/bin', 'C /opt/tool/y', 'C /plain', 'C /var', 'D /var/empty']);
+    expect(await changes()).toEqual([
+      'C /etc',
+      'C /etc/a',
+      'D /etc/b',
+      'A /etc/new',
+      'A /fresh',
+      'A /fresh/deep',
+      'A /fresh/root',
+      'C /opt',
+      'C /opt/tool',
+      'D /opt/tool/bin',
+      'C /opt/tool/y',
+      'C /plain',
+      'C /var',
+      'D /var/empty',
+    ]);
   });
 
   test('that touched a directory only, or made and removed a file, has none there', async () => {
@@ -252,7 +353,14 @@ describe('a container', () => {
     linkSync(join(merged, 'etc/cap'), join(merged, 'etc/cap2'));
     const packed = await whole(at.archives.upper(upper));
     expect(execFileSync('tar', ['-tf', '-'], { input: packed, encoding: 'utf8' }).trim().split('\n')).toEqual([
-      'etc/', 'etc/.wh.b', 'etc/cap', 'etc/cap2', 'opt/', 'opt/tool/', 'opt/tool/.wh..wh..opq', 'opt/tool/again/',
+      'etc/',
+      'etc/.wh.b',
+      'etc/cap',
+      'etc/cap2',
+      'opt/',
+      'opt/tool/',
+      'opt/tool/.wh..wh..opq',
+      'opt/tool/again/',
     ]);
     const layer = await at.unpack(packed, [base.chainId]);
     const again = make('again');
@@ -266,12 +374,18 @@ describe('a container', () => {
 });
 
 test("every container has Docker's places for mounts, beside the image's own, and they are no change", async () => {
-  const layer = await at.unpack(archive(directory('etc', { mode: 0o700, uid: 5, mtime: 9_000_000_000n }), ['etc/hosts', 'own']));
+  const layer = await at.unpack(
+    archive(directory('etc', { mode: 0o700, uid: 5, mtime: 9_000_000_000n }), ['etc/hosts', 'own']),
+  );
   at.snapshots.mount('c1', [layer.chainId]);
   const rootfs = at.paths.rootfs('c1');
   expect(readFileSync(join(rootfs, 'etc/hosts'), 'utf8')).toBe('own');
   expect(readlinkSync(join(rootfs, 'etc/mtab'))).toBe('/proc/mounts');
-  expect([statSync(join(rootfs, 'etc')).mode & 0o777, statSync(join(rootfs, 'etc')).uid, statSync(join(rootfs, 'etc')).mtimeMs]).toEqual([0o700, 5, 9000]);
+  expect([
+    statSync(join(rootfs, 'etc')).mode & 0o777,
+    statSync(join(rootfs, 'etc')).uid,
+    statSync(join(rootfs, 'etc')).mtimeMs,
+  ]).toEqual([0o700, 5, 9000]);
   expect(readdirSync(rootfs).sort()).toEqual(['.dockerenv', 'dev', 'etc', 'proc', 'sys']);
   expect(readdirSync(join(rootfs, 'dev')).sort()).toEqual(['console', 'pts', 'shm']);
   const { upper, lower } = at.snapshots.parts('c1');

@@ -3,7 +3,15 @@ import { describe, expect, test } from 'vitest';
 import { InvalidParameter } from '../../src/engine/errors.ts';
 import { matchPath } from '../../src/engine/images/path-match.ts';
 import {
-  canonicalString, familiarMatch, familiarString, isIdPrefix, parseAnyReference, parseReference, tagNameOnly, targetReference, withTag,
+  canonicalString,
+  familiarMatch,
+  familiarString,
+  isIdPrefix,
+  parseAnyReference,
+  parseReference,
+  tagNameOnly,
+  targetReference,
+  withTag,
 } from '../../src/engine/images/reference.ts';
 
 const hex = 'a'.repeat(64);
@@ -43,13 +51,34 @@ describe('a name as a person writes it', () => {
 describe('what is none', () => {
   const invalid = 'invalid reference format';
   test.each([
-    ['', invalid], [':', invalid], ['x:', invalid], ['x@', invalid], ['a:b:c', invalid], ['-x', invalid], ['x-', invalid], ['a//b', invalid], ['/a', invalid], ['a/', invalid],
-    ['a b', invalid], ['a___b', invalid], ['a..b', invalid], ['x:-y', invalid], ['x:.y', invalid], [`x:${'t'.repeat(129)}`, invalid], ['x@sha256:abc', invalid], ['http://x', invalid],
-    ['x\n', invalid], ['a.com:/x', invalid], ['x@sha256:' + 'g'.repeat(64), invalid],
-    ['Foo', `${invalid}: repository name (library/Foo) must be lowercase`], ['UPPER/Case', `${invalid}: repository name (Case) must be lowercase`],
-    ['a/B:c', `${invalid}: repository name (a/B) must be lowercase`], ['localhost/X', `${invalid}: repository name (X) must be lowercase`],
+    ['', invalid],
+    [':', invalid],
+    ['x:', invalid],
+    ['x@', invalid],
+    ['a:b:c', invalid],
+    ['-x', invalid],
+    ['x-', invalid],
+    ['a//b', invalid],
+    ['/a', invalid],
+    ['a/', invalid],
+    ['a b', invalid],
+    ['a___b', invalid],
+    ['a..b', invalid],
+    ['x:-y', invalid],
+    ['x:.y', invalid],
+    [`x:${'t'.repeat(129)}`, invalid],
+    ['x@sha256:abc', invalid],
+    ['http://x', invalid],
+    ['x\n', invalid],
+    ['a.com:/x', invalid],
+    ['x@sha256:' + 'g'.repeat(64), invalid],
+    ['Foo', `${invalid}: repository name (library/Foo) must be lowercase`],
+    ['UPPER/Case', `${invalid}: repository name (Case) must be lowercase`],
+    ['a/B:c', `${invalid}: repository name (a/B) must be lowercase`],
+    ['localhost/X', `${invalid}: repository name (X) must be lowercase`],
     [hex, `invalid repository name (${hex}), cannot specify 64-byte hexadecimal strings`],
-    [`x@sha256:${'a'.repeat(32)}`, 'invalid checksum digest length'], [`x@md5:${'a'.repeat(32)}`, 'unsupported digest algorithm'],
+    [`x@sha256:${'a'.repeat(32)}`, 'invalid checksum digest length'],
+    [`x@md5:${'a'.repeat(32)}`, 'unsupported digest algorithm'],
     [`x@sha256:${'A'.repeat(64)}`, 'invalid checksum digest format'],
     ['a/'.repeat(150) + 'x', 'repository name must not be more than 255 characters'],
   ])('%j', (text, message) => {
@@ -69,46 +98,82 @@ test('a name to give', () => {
   expect(targetReference('', 'x')).toBeUndefined();
   expect(familiarString(targetReference('x', '')!)).toBe('x:latest');
   expect(familiarString(targetReference('x:1', '2')!)).toBe('x:2');
-  expect(() => targetReference('sha256', 'x')).toThrow('refusing to create an ambiguous tag using digest algorithm as name');
+  expect(() => targetReference('sha256', 'x')).toThrow(
+    'refusing to create an ambiguous tag using digest algorithm as name',
+  );
   expect(() => targetReference(`x@${digest}`, '')).toThrow('refusing to create a tag with a digest reference');
   expect(() => targetReference('x', 'a b')).toThrow('invalid tag format');
 });
 
 test('every valid reference comes through parsing and printing unchanged', () => {
   const word = fc.stringMatching(/^[a-z0-9]{1,6}$/);
-  const component = fc.tuple(word, fc.array(fc.tuple(fc.constantFrom('.', '_', '__', '-', '---'), word), { maxLength: 2 })).map(([first, rest]) => first + rest.flat().join(''));
+  const component = fc
+    .tuple(word, fc.array(fc.tuple(fc.constantFrom('.', '_', '__', '-', '---'), word), { maxLength: 2 }))
+    .map(([first, rest]) => first + rest.flat().join(''));
   const path = fc.array(component, { minLength: 1, maxLength: 4 }).map((parts) => parts.join('/'));
-  const domain = fc.oneof(fc.constant('localhost'), fc.stringMatching(/^[a-z0-9]{1,5}(\.[a-z0-9]{1,5}){1,2}(:[0-9]{1,5})?$/));
+  const domain = fc.oneof(
+    fc.constant('localhost'),
+    fc.stringMatching(/^[a-z0-9]{1,5}(\.[a-z0-9]{1,5}){1,2}(:[0-9]{1,5})?$/),
+  );
   const tag = fc.stringMatching(/^[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}$/);
-  fc.assert(fc.property(fc.option(domain), path, fc.option(tag), fc.boolean(), (domain, path, tag, digested) => {
-    const text = `${domain ? `${domain}/` : ''}${path}${tag ? `:${tag}` : ''}${digested ? `@${digest}` : ''}`;
-    fc.pre(!/^[a-f0-9]{64}$/.test(text));
-    // With a dot in it the first of several parts is a host, and a host has no underscore.
-    fc.pre(!/^(?=[^/]*\.)[^/]*_[^/]*\//.test(text));
-    const reference = parseReference(text);
-    // Either spelling means the same, however often it is read.
-    expect(parseReference(familiarString(reference))).toEqual(reference);
-    expect(parseReference(canonicalString(reference))).toEqual(reference);
-    expect(tagNameOnly(tagNameOnly(reference))).toEqual(tagNameOnly(reference));
-    if (tag) expect(withTag({ ...reference, tag: undefined } as never, tag).tag).toBe(tag);
-  }));
+  fc.assert(
+    fc.property(fc.option(domain), path, fc.option(tag), fc.boolean(), (domain, path, tag, digested) => {
+      const text = `${domain ? `${domain}/` : ''}${path}${tag ? `:${tag}` : ''}${digested ? `@${digest}` : ''}`;
+      fc.pre(!/^[a-f0-9]{64}$/.test(text));
+      // With a dot in it the first of several parts is a host, and a host has no underscore.
+      fc.pre(!/^(?=[^/]*\.)[^/]*_[^/]*\//.test(text));
+      const reference = parseReference(text);
+      // Either spelling means the same, however often it is read.
+      expect(parseReference(familiarString(reference))).toEqual(reference);
+      expect(parseReference(canonicalString(reference))).toEqual(reference);
+      expect(tagNameOnly(tagNameOnly(reference))).toEqual(tagNameOnly(reference));
+      if (tag) expect(withTag({ ...reference, tag: undefined }, tag).tag).toBe(tag);
+    }),
+  );
 });
 
 test('any text is a reference or an InvalidParameter', () => {
-  fc.assert(fc.property(fc.oneof(fc.string(), fc.stringMatching(/^[a-zA-Z0-9/:@._-]{0,40}$/)), (text) => {
-    try {
-      parseReference(text);
-    } catch (error) {
-      expect(error).toBeInstanceOf(InvalidParameter);
-    }
-  }));
+  fc.assert(
+    fc.property(fc.oneof(fc.string(), fc.stringMatching(/^[a-zA-Z0-9/:@._-]{0,40}$/)), (text) => {
+      try {
+        parseReference(text);
+      } catch (error) {
+        expect(error).toBeInstanceOf(InvalidParameter);
+      }
+    }),
+  );
 });
 
 describe('patterns', () => {
   test.each([
-    ['*', 'abc', true], ['*', 'a/b', false], ['*/*', 'a/b', true], ['a*c', 'abbbc', true], ['a?c', 'abc', true], ['a?c', 'a/c', false], ['[a-c]x', 'bx', true], ['[^a-c]x', 'bx', false],
-    ['[^a-c]x', 'dx', true], ['\\*', '*', true], ['\\*', 'a', false], ['a.c', 'abc', false], ['[\\]]', ']', true], ['[x\\-z]', '-', true], ['**', 'abc', true], ['', '', true], ['a+', 'a+', true],
-    ['[z-a]', 'b', false], ['*a*b', 'xa/ab', false], ['*/*/c', 'a/b/c', true], ['*b*', 'abab', true], ['*ab', 'aab', true], ['a*', 'a', true], ['*', '', true], ['?', '', false], ['?', '😀', true], ['é?', 'éx', true], ['a-b', 'a-b', true],
+    ['*', 'abc', true],
+    ['*', 'a/b', false],
+    ['*/*', 'a/b', true],
+    ['a*c', 'abbbc', true],
+    ['a?c', 'abc', true],
+    ['a?c', 'a/c', false],
+    ['[a-c]x', 'bx', true],
+    ['[^a-c]x', 'bx', false],
+    ['[^a-c]x', 'dx', true],
+    ['\\*', '*', true],
+    ['\\*', 'a', false],
+    ['a.c', 'abc', false],
+    ['[\\]]', ']', true],
+    ['[x\\-z]', '-', true],
+    ['**', 'abc', true],
+    ['', '', true],
+    ['a+', 'a+', true],
+    ['[z-a]', 'b', false],
+    ['*a*b', 'xa/ab', false],
+    ['*/*/c', 'a/b/c', true],
+    ['*b*', 'abab', true],
+    ['*ab', 'aab', true],
+    ['a*', 'a', true],
+    ['*', '', true],
+    ['?', '', false],
+    ['?', '😀', true],
+    ['é?', 'éx', true],
+    ['a-b', 'a-b', true],
   ])('%s on %s: %s', (pattern, text, expected) => {
     expect(matchPath(pattern, text)).toBe(expected);
   });
@@ -130,6 +195,8 @@ describe('patterns', () => {
   });
 
   test('a text always matches itself, quoted', () => {
-    fc.assert(fc.property(fc.string({ unit: 'grapheme' }), (text) => matchPath([...text].map((c) => `\\${c}`).join(''), text)));
+    fc.assert(
+      fc.property(fc.string({ unit: 'grapheme' }), (text) => matchPath([...text].map((c) => `\\${c}`).join(''), text)),
+    );
   });
 });

@@ -1,5 +1,19 @@
 import { execFileSync } from 'node:child_process';
-import { chmodSync, chownSync, existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, utimesSync, writeFileSync, linkSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+  linkSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -24,8 +38,20 @@ function listing(root: string): Record<string, unknown> {
   const found: Record<string, unknown> = {};
   const walk = (path: string): void => {
     const s = lstatSync(join(root, path), { bigint: true });
-    const xattrs = Object.fromEntries(listXattrs(join(root, path)).map((name) => [name, getXattr(join(root, path), name)?.toString('hex')]));
-    found[path] = { mode: s.mode.toString(8), uid: s.uid, gid: s.gid, rdev: s.rdev, nlink: s.isDirectory() ? 0n : s.nlink, size: s.isDirectory() ? 0n : s.size, mtime: s.mtimeNs, xattrs, text: s.isFile() ? readFileSync(join(root, path), 'latin1') : '' };
+    const xattrs = Object.fromEntries(
+      listXattrs(join(root, path)).map((name) => [name, getXattr(join(root, path), name)?.toString('hex')]),
+    );
+    found[path] = {
+      mode: s.mode.toString(8),
+      uid: s.uid,
+      gid: s.gid,
+      rdev: s.rdev,
+      nlink: s.isDirectory() ? 0n : s.nlink,
+      size: s.isDirectory() ? 0n : s.size,
+      mtime: s.mtimeNs,
+      xattrs,
+      text: s.isFile() ? readFileSync(join(root, path), 'latin1') : '',
+    };
     if (s.isDirectory()) for (const name of readdirSync(join(root, path))) walk(join(path, name));
   };
   walk('.');
@@ -61,13 +87,18 @@ describe('what tar(1) packs comes out as it was', () => {
     execFileSync('touch', ['-h', '-d', '2001-02-03T04:05:06.789012345Z', join(tree, 'soft'), join(tree, 'able')]);
     chmodSync(join(tree, 'etc'), 0o2710);
     utimesSync(join(tree, 'etc'), 1_000_000_000, 1_000_000_001);
-    execFileSync('sh', ['-c', `touch "${tree}/name with
-newline"`]);
+    execFileSync('sh', [
+      '-c',
+      `touch "${tree}/name with
+newline"`,
+    ]);
   });
   afterAll(() => rmSync(tree, { recursive: true, force: true }));
 
   test('owners, modes, times, xattrs, devices, links; digest and size; and its recipe gives the archive again', async () => {
-    const bytes = execFileSync('tar', ['-C', tree, '--format=pax', '--xattrs', '--xattrs-include=*', '-c', '.'], { maxBuffer: 1 << 26 });
+    const bytes = execFileSync('tar', ['-C', tree, '--format=pax', '--xattrs', '--xattrs-include=*', '-c', '.'], {
+      maxBuffer: 1 << 26,
+    });
     const layer = await at.unpack(bytes);
     expect(listing(filesOf(layer))).toEqual(listing(tree));
     expect(layer.diffId).toBe(digestOf(bytes));
@@ -90,7 +121,17 @@ newline"`]);
 
   test('names that are not UTF-8', async () => {
     const odd = Buffer.from([0x64, 0xff, 0xfe]);
-    const entries: Item[] = [{ entry: newEntry('directory', odd) }, { entry: newEntry('file', Buffer.concat([odd, Buffer.from('/f\xe9', 'latin1')]), { size: 1, xattrs: new Map([['user.x', Buffer.from('y')]]), mtime: 5n }), body: Buffer.from('z') }];
+    const entries: Item[] = [
+      { entry: newEntry('directory', odd) },
+      {
+        entry: newEntry('file', Buffer.concat([odd, Buffer.from('/f\xe9', 'latin1')]), {
+          size: 1,
+          xattrs: new Map([['user.x', Buffer.from('y')]]),
+          mtime: 5n,
+        }),
+        body: Buffer.from('z'),
+      },
+    ];
     const layer = await at.unpack(archive(...entries));
     const path = Buffer.concat([Buffer.from(`${filesOf(layer)}/`), odd, Buffer.from('/f\xe9', 'latin1')]);
     expect(lstatSync(path, { bigint: true }).mtimeNs).toBe(5n);
@@ -102,8 +143,20 @@ describe('whiteouts', () => {
   const isWhiteout = (path: string): boolean => lstatSync(path).isCharacterDevice() && lstatSync(path).rdev === 0;
   const isOpaque = (path: string): boolean => getXattr(path, 'trusted.overlay.opaque')?.toString() === 'y';
 
-  test('a file, a directory made opaque, and aufs\'s own files, which are left out', async () => {
-    const layer = await at.unpack(archive(directory('d'), ['d/.wh.gone', ''], directory('e'), ['e/.wh..wh..opq', ''], ['e/new', 'x'], ['.wh..wh.aufs', 'x'], directory('.wh..wh.plnk'), ['.wh..wh.plnk/1.2', 'x'], ['missing/.wh..wh..opq', '']));
+  test("a file, a directory made opaque, and aufs's own files, which are left out", async () => {
+    const layer = await at.unpack(
+      archive(
+        directory('d'),
+        ['d/.wh.gone', ''],
+        directory('e'),
+        ['e/.wh..wh..opq', ''],
+        ['e/new', 'x'],
+        ['.wh..wh.aufs', 'x'],
+        directory('.wh..wh.plnk'),
+        ['.wh..wh.plnk/1.2', 'x'],
+        ['missing/.wh..wh..opq', ''],
+      ),
+    );
     expect(isWhiteout(join(filesOf(layer), 'd/gone'))).toBe(true);
     expect(isOpaque(join(filesOf(layer), 'e')) && isOpaque(join(filesOf(layer), 'missing'))).toBe(true);
     expect(isOpaque(join(filesOf(layer), 'd'))).toBe(false);
@@ -112,8 +165,14 @@ describe('whiteouts', () => {
   });
 
   test('beside an entry of the same name, in either order: the entry is there, what was below it is not', async () => {
-    const before = filesOf(await at.unpack(archive(['.wh.d', ''], directory('d'), ['d/x', ''], ['.wh.f', ''], ['f', 'new'], ['.wh.p', ''], ['p/x', ''])));
-    const after = filesOf(await at.unpack(archive(directory('d'), ['d/x', ''], ['.wh.d', ''], ['f', 'new'], ['.wh.f', ''])));
+    const before = filesOf(
+      await at.unpack(
+        archive(['.wh.d', ''], directory('d'), ['d/x', ''], ['.wh.f', ''], ['f', 'new'], ['.wh.p', ''], ['p/x', '']),
+      ),
+    );
+    const after = filesOf(
+      await at.unpack(archive(directory('d'), ['d/x', ''], ['.wh.d', ''], ['f', 'new'], ['.wh.f', ''])),
+    );
     for (const root of [before, after]) {
       expect(isOpaque(join(root, 'd'))).toBe(true);
       expect(readFileSync(join(root, 'f'), 'utf8')).toBe('new');
@@ -122,11 +181,22 @@ describe('whiteouts', () => {
   });
 
   test.each(['.wh.', '.wh..', '.wh...', 'd/.wh...'])('%s is one of nothing', async (name) => {
-    await expect(at.unpack(archive(directory('d'), [name, '']))).rejects.toThrow(`invalid archive: ${JSON.stringify(name)}: a whiteout of nothing`);
+    await expect(at.unpack(archive(directory('d'), [name, '']))).rejects.toThrow(
+      `invalid archive: ${JSON.stringify(name)}: a whiteout of nothing`,
+    );
   });
 
-  test('an archive cannot set overlayfs\'s own marks', async () => {
-    const layer = await at.unpack(archive({ entry: newEntry('directory', 'd', { xattrs: new Map([['trusted.overlay.redirect', Buffer.from('/etc')], ['trusted.other', Buffer.from('1')]]) }) }));
+  test("an archive cannot set overlayfs's own marks", async () => {
+    const layer = await at.unpack(
+      archive({
+        entry: newEntry('directory', 'd', {
+          xattrs: new Map([
+            ['trusted.overlay.redirect', Buffer.from('/etc')],
+            ['trusted.other', Buffer.from('1')],
+          ]),
+        }),
+      }),
+    );
     expect(listXattrs(join(filesOf(layer), 'd'))).toEqual(['trusted.other']);
   });
 });
@@ -134,7 +204,19 @@ describe('whiteouts', () => {
 describe('entries that meet', () => {
   test('the later one counts; directories are merged', async () => {
     const made = archive(
-      ['f', 'old'], ['f', 'new!'], directory('d', { mode: 0o700 }), ['d/x', 'x'], directory('d', { mode: 0o711, mtime: 7_000_000_000n }), ['t', ''], directory('t'), ['t/y', 'y'], directory('gone'), ['gone/z', '12345'], ['gone', '1'], symlink('s', 'f'), ['s', 'own'],
+      ['f', 'old'],
+      ['f', 'new!'],
+      directory('d', { mode: 0o700 }),
+      ['d/x', 'x'],
+      directory('d', { mode: 0o711, mtime: 7_000_000_000n }),
+      ['t', ''],
+      directory('t'),
+      ['t/y', 'y'],
+      directory('gone'),
+      ['gone/z', '12345'],
+      ['gone', '1'],
+      symlink('s', 'f'),
+      ['s', 'own'],
     );
     const layer = await at.unpack(made);
     const root = filesOf(layer);
@@ -152,11 +234,29 @@ describe('entries that meet', () => {
   });
 
   test('a directory that no entry names has the attributes that it has below', async () => {
-    const base = await at.unpack(archive(directory('tmp', { mode: 0o1777, uid: 5 }), directory('a', { mode: 0o750 }), directory('a/b', { mode: 0o701, gid: 9 }), symlink('link', '/etc'), directory('hidden', { mode: 0o700 })));
+    const base = await at.unpack(
+      archive(
+        directory('tmp', { mode: 0o1777, uid: 5 }),
+        directory('a', { mode: 0o750 }),
+        directory('a/b', { mode: 0o701, gid: 9 }),
+        symlink('link', '/etc'),
+        directory('hidden', { mode: 0o700 }),
+      ),
+    );
     const middle = await at.unpack(archive(['.wh.hidden', '']), [base.chainId]);
-    const top = await at.unpack(archive(['tmp/f', ''], ['a/b/c/f', ''], ['link/f', ''], ['hidden/f', '']), [base.chainId, middle.chainId]);
+    const top = await at.unpack(archive(['tmp/f', ''], ['a/b/c/f', ''], ['link/f', ''], ['hidden/f', '']), [
+      base.chainId,
+      middle.chainId,
+    ]);
     const mode = (name: string): string => (lstatSync(join(filesOf(top), name)).mode & 0o7777).toString(8);
-    expect([mode('tmp'), mode('a'), mode('a/b'), mode('a/b/c'), mode('link'), mode('hidden')]).toEqual(['1777', '750', '701', '755', '755', '755']);
+    expect([mode('tmp'), mode('a'), mode('a/b'), mode('a/b/c'), mode('link'), mode('hidden')]).toEqual([
+      '1777',
+      '750',
+      '701',
+      '755',
+      '755',
+      '755',
+    ]);
     expect(lstatSync(join(filesOf(top), 'tmp')).uid).toBe(5);
     expect(lstatSync(join(filesOf(top), 'a/b')).gid).toBe(9);
     expect(lstatSync(join(filesOf(top), 'hidden')).isDirectory()).toBe(true);
@@ -165,7 +265,11 @@ describe('entries that meet', () => {
 
 describe('whatever a registry may hold is written again byte for byte', () => {
   const big = (letter: string): string => letter.repeat(300_000);
-  const raw = (entry: Parameters<typeof encodeHeader>[0], change: (header: Buffer) => void, body = Buffer.alloc(0)): Buffer => {
+  const raw = (
+    entry: Parameters<typeof encodeHeader>[0],
+    change: (header: Buffer) => void,
+    body = Buffer.alloc(0),
+  ): Buffer => {
     const header = encodeHeader(entry);
     change(header);
     header.write(`${checksum(header).toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
@@ -179,37 +283,203 @@ describe('whatever a registry may hold is written again byte for byte', () => {
   };
   const record = (key: string, value: string): string => {
     const rest = ` ${key}=${value}\n`;
-    return `${rest.length + 2}${rest}`.length === rest.length + 2 ? `${rest.length + 2}${rest}` : `${rest.length + 1}${rest}`;
+    return `${rest.length + 2}${rest}`.length === rest.length + 2
+      ? `${rest.length + 2}${rest}`
+      : `${rest.length + 1}${rest}`;
   };
-  const pax = (flag: 'x' | 'g', text: string): Buffer => raw(newEntry('file', 'pax', { size: text.length }), (header) => header.write(flag, 156, 'latin1'), Buffer.from(text));
+  const pax = (flag: 'x' | 'g', text: string): Buffer =>
+    raw(
+      newEntry('file', 'pax', { size: text.length }),
+      (header) => header.write(flag, 156, 'latin1'),
+      Buffer.from(text),
+    );
 
   test.each<[string, () => Buffer]>([
     ['a file three times, small and large', () => archive(['f', big('a')], ['g', 'x'], ['f', 'b'], ['f', big('c')])],
     ['the same file twice', () => archive(['f', 'same'], ['f', 'same'])],
-    ['a file that becomes a directory, and the reverse', () => archive(['a', big('a')], directory('a'), ['a/x', 'x'], ['b/c/d', big('d')], ['b/c/e', 'e'], ['b', 'file'])],
-    ['a file that becomes a link', () => archive(['a', 'a'], symlink('a', 'b'), ['b', 'b'], ['c', 'c'], hardlink('c', 'b'))],
-    ['the same file by two names, through a link', () => archive(directory('usr/lib'), symlink('lib', 'usr/lib'), ['lib/x', 'first'], ['usr/lib/x', 'second'], ['lib/x', 'third'])],
-    ['a link that becomes a directory, files having come through it', () => archive(directory('usr'), symlink('l', 'usr'), ['l/x', 'through'], directory('l'), ['l/x', 'own'], ['l/y', 'y'])],
-    ['a link that leads elsewhere later', () => archive(directory('a'), directory('b'), symlink('l', 'a'), ['l/x', 'in a'], symlink('l', 'b'), ['l/x', 'in b'], ['a/x', 'again'])],
+    [
+      'a file that becomes a directory, and the reverse',
+      () => archive(['a', big('a')], directory('a'), ['a/x', 'x'], ['b/c/d', big('d')], ['b/c/e', 'e'], ['b', 'file']),
+    ],
+    [
+      'a file that becomes a link',
+      () => archive(['a', 'a'], symlink('a', 'b'), ['b', 'b'], ['c', 'c'], hardlink('c', 'b')),
+    ],
+    [
+      'the same file by two names, through a link',
+      () =>
+        archive(
+          directory('usr/lib'),
+          symlink('lib', 'usr/lib'),
+          ['lib/x', 'first'],
+          ['usr/lib/x', 'second'],
+          ['lib/x', 'third'],
+        ),
+    ],
+    [
+      'a link that becomes a directory, files having come through it',
+      () =>
+        archive(
+          directory('usr'),
+          symlink('l', 'usr'),
+          ['l/x', 'through'],
+          directory('l'),
+          ['l/x', 'own'],
+          ['l/y', 'y'],
+        ),
+    ],
+    [
+      'a link that leads elsewhere later',
+      () =>
+        archive(
+          directory('a'),
+          directory('b'),
+          symlink('l', 'a'),
+          ['l/x', 'in a'],
+          symlink('l', 'b'),
+          ['l/x', 'in b'],
+          ['a/x', 'again'],
+        ),
+    ],
     ['a hard link to a file that is replaced then', () => archive(['a', 'old'], hardlink('b', 'a'), ['a', 'new'])],
-    ['a hard link that is replaced by a file', () => archive(['a', 'old'], hardlink('b', 'a'), ['b', 'new'], ['b', 'newer'])],
-    ['whiteouts of what is not there, with a body, and beside what is', () => archive(['d/.wh.x', 'a body'], ['d/y', 'y'], ['d/.wh.y', ''], ['d/.wh..wh..opq', 'z'], ['.wh..wh.aufs', 'meta'])],
-    ['old v7 headers', () => Buffer.concat([raw(newEntry('directory', 'd/'), (h) => { h.fill(0, 257, 512); h[156] = 0; }), raw(newEntry('file', 'd/f', { size: 3 }), (h) => { h.fill(0, 257, 512); h[156] = 0; }, Buffer.from('old')), TRAILER])],
-    ['GNU base-256 owners and times', () => Buffer.concat([raw(newEntry('file', 'f', { size: 2 }), (h) => { base256(h, 108, 8, 3_000_000_000); base256(h, 136, 12, 2_000_000_000); h.write('ustar  \0', 257, 'latin1'); }, Buffer.from('ok')), TRAILER])],
-    ['numbers in spaces', () => Buffer.concat([raw(newEntry('file', 'f', { size: 2 }), (h) => { h.write('   644 \0', 100, 'latin1'); h.write('         2 \0', 124, 'latin1'); }, Buffer.from('ok')), TRAILER])],
-    ['pax records in any order, twice, unknown and in vain', () => Buffer.concat([pax('x', record('uid', '1') + record('VENDOR.unknown', 'whatever') + record('path', 'first') + record('path', 'last') + record('uid', '2')), open(['f', 'ok']), TRAILER])],
-    ['global headers', () => Buffer.concat([pax('g', record('comment', 'abc')), open(['f', 'x']), pax('g', record('uid', '7')), open(['g', 'x']), TRAILER])],
+    [
+      'a hard link that is replaced by a file',
+      () => archive(['a', 'old'], hardlink('b', 'a'), ['b', 'new'], ['b', 'newer']),
+    ],
+    [
+      'whiteouts of what is not there, with a body, and beside what is',
+      () =>
+        archive(
+          ['d/.wh.x', 'a body'],
+          ['d/y', 'y'],
+          ['d/.wh.y', ''],
+          ['d/.wh..wh..opq', 'z'],
+          ['.wh..wh.aufs', 'meta'],
+        ),
+    ],
+    [
+      'old v7 headers',
+      () =>
+        Buffer.concat([
+          raw(newEntry('directory', 'd/'), (h) => {
+            h.fill(0, 257, 512);
+            h[156] = 0;
+          }),
+          raw(
+            newEntry('file', 'd/f', { size: 3 }),
+            (h) => {
+              h.fill(0, 257, 512);
+              h[156] = 0;
+            },
+            Buffer.from('old'),
+          ),
+          TRAILER,
+        ]),
+    ],
+    [
+      'GNU base-256 owners and times',
+      () =>
+        Buffer.concat([
+          raw(
+            newEntry('file', 'f', { size: 2 }),
+            (h) => {
+              base256(h, 108, 8, 3_000_000_000);
+              base256(h, 136, 12, 2_000_000_000);
+              h.write('ustar  \0', 257, 'latin1');
+            },
+            Buffer.from('ok'),
+          ),
+          TRAILER,
+        ]),
+    ],
+    [
+      'numbers in spaces',
+      () =>
+        Buffer.concat([
+          raw(
+            newEntry('file', 'f', { size: 2 }),
+            (h) => {
+              h.write('   644 \0', 100, 'latin1');
+              h.write('         2 \0', 124, 'latin1');
+            },
+            Buffer.from('ok'),
+          ),
+          TRAILER,
+        ]),
+    ],
+    [
+      'pax records in any order, twice, unknown and in vain',
+      () =>
+        Buffer.concat([
+          pax(
+            'x',
+            record('uid', '1') +
+              record('VENDOR.unknown', 'whatever') +
+              record('path', 'first') +
+              record('path', 'last') +
+              record('uid', '2'),
+          ),
+          open(['f', 'ok']),
+          TRAILER,
+        ]),
+    ],
+    [
+      'global headers',
+      () =>
+        Buffer.concat([
+          pax('g', record('comment', 'abc')),
+          open(['f', 'x']),
+          pax('g', record('uid', '7')),
+          open(['g', 'x']),
+          TRAILER,
+        ]),
+    ],
     ['an empty pax header', () => Buffer.concat([pax('x', ''), open(['f', 'x']), TRAILER])],
-    ['garbage in the padding', () => { const made = archive(['f', 'x'], ['g', 'y'.repeat(513)]); made.fill('#', 513, 1024); return made; }],
+    [
+      'garbage in the padding',
+      () => {
+        const made = archive(['f', 'x'], ['g', 'y'.repeat(513)]);
+        made.fill('#', 513, 1024);
+        return made;
+      },
+    ],
     ['garbage behind the end', () => Buffer.concat([archive(['f', 'x']), Buffer.from('garbage'.repeat(1000))])],
     ['many zeros behind the end', () => Buffer.concat([archive(['f', 'x']), Buffer.alloc(1_000_001)])],
     ['no end at all', () => open(['f', 'x'])],
     ['one block of zeros for an end', () => Buffer.concat([open(['f', 'x']), Buffer.alloc(512)])],
     ['nothing', () => Buffer.alloc(0)],
-    ['devices, and files in their place', () => archive({ entry: newEntry('character', 'zero', { major: 1, minor: 5 }) }, ['zero', 'data'], ['d', 'data'], { entry: newEntry('block', 'd', { major: 8, minor: 1 }) }, { entry: newEntry('fifo', 'p') })],
-    ['capabilities, set-id bits and times of a billionth', () => archive(
-      { entry: newEntry('file', 'able', { size: 300_000, mode: 0o4755, uid: 7, mtime: 1n, xattrs: new Map([['security.capability', capability]]) }), body: Buffer.alloc(300_000, 'c') }, ['able', 'less'])],
-    ['thousands of small files', () => archive(...Array.from({ length: 2000 }, (_, i): Item => [`d${i % 7}/f${i % 1700}`, `${i}`]))],
+    [
+      'devices, and files in their place',
+      () =>
+        archive(
+          { entry: newEntry('character', 'zero', { major: 1, minor: 5 }) },
+          ['zero', 'data'],
+          ['d', 'data'],
+          { entry: newEntry('block', 'd', { major: 8, minor: 1 }) },
+          { entry: newEntry('fifo', 'p') },
+        ),
+    ],
+    [
+      'capabilities, set-id bits and times of a billionth',
+      () =>
+        archive(
+          {
+            entry: newEntry('file', 'able', {
+              size: 300_000,
+              mode: 0o4755,
+              uid: 7,
+              mtime: 1n,
+              xattrs: new Map([['security.capability', capability]]),
+            }),
+            body: Buffer.alloc(300_000, 'c'),
+          },
+          ['able', 'less'],
+        ),
+    ],
+    [
+      'thousands of small files',
+      () => archive(...Array.from({ length: 2000 }, (_, i): Item => [`d${i % 7}/f${i % 1700}`, `${i}`])),
+    ],
   ])('%s', async (_name, make) => {
     const made = make();
     const layer = await at.unpack(made);
@@ -218,7 +488,12 @@ describe('whatever a registry may hold is written again byte for byte', () => {
   });
 
   test('an archive that is worth a second thread', async () => {
-    const made = archive(...Array.from({ length: 2500 }, (_, i): Item => ({ entry: newEntry('file', `d/f${i % 2000}`, { size: 2100, uid: i, mtime: BigInt(i) * 1_000_000_000n }), body: Buffer.alloc(2100, String(i)) })));
+    const made = archive(
+      ...Array.from({ length: 2500 }, (_, i): Item => ({
+        entry: newEntry('file', `d/f${i % 2000}`, { size: 2100, uid: i, mtime: BigInt(i) * 1_000_000_000n }),
+        body: Buffer.alloc(2100, String(i)),
+      })),
+    );
     const file = join(at.root, 'layer.tar');
     writeFileSync(file, made);
     const hold = at.layers.hold();
@@ -234,7 +509,9 @@ describe('whatever a registry may hold is written again byte for byte', () => {
 describe('hostile archives write nothing outside, and say why not', () => {
   const secret = mkdtempSync(join(tmpdir(), 'holdfast-outside-'));
   const depth = '../'.repeat(12);
-  const device = (path: string, major: number, minor: number): Item => ({ entry: newEntry('block', path, { major, minor }) });
+  const device = (path: string, major: number, minor: number): Item => ({
+    entry: newEntry('block', path, { major, minor }),
+  });
   beforeEach(() => {
     rmSync(secret, { recursive: true, force: true });
     mkdirSync(secret);
@@ -242,7 +519,11 @@ describe('hostile archives write nothing outside, and say why not', () => {
   });
   afterAll(() => rmSync(secret, { recursive: true, force: true }));
 
-  const claim = (size: number): Buffer => Buffer.concat([archive({ entry: newEntry('file', 'huge', { size }) }).subarray(0, size >= 8 ** 11 ? 2048 : 512), Buffer.alloc(4096)]);
+  const claim = (size: number): Buffer =>
+    Buffer.concat([
+      archive({ entry: newEntry('file', 'huge', { size }) }).subarray(0, size >= 8 ** 11 ? 2048 : 512),
+      Buffer.alloc(4096),
+    ]);
   const largest = 8 * 2 ** 40;
 
   test.each<[string, RegExp, () => Buffer]>([
@@ -252,29 +533,92 @@ describe('hostile archives write nothing outside, and say why not', () => {
     ['.. behind a slash', /is outside/, () => archive(['/../evil', 'x'])],
     ['a directory ..', /is outside/, () => archive(directory('..', { mode: 0o777 }))],
     ['a whiteout through ..', /is outside/, () => archive(['../.wh.secret', ''])],
-    ['an absolute link, then through it', /its directory "link" is a symbolic link to "\/.*", which is no directory in this archive/, () => archive(symlink('link', secret), ['link/evil', 'x'])],
-    ['a relative link, then through it', /"link\/evil": its directory "link" is a symbolic link/, () => archive(symlink('link', `${depth}${secret}`), ['link/evil', 'x'])],
-    ['a chain of links', /is a symbolic link/, () => archive(symlink('a', 'b'), symlink('b', 'c'), symlink('c', `${depth}${secret}`), ['a/evil', 'x'])],
-    ['a chain of links and directories', /is a symbolic link/, () => archive(symlink('up', '..'), symlink('up2', 'up/..'), symlink('out', `up2/${depth}${secret}`), ['out/evil', 'x'])],
-    ['a loop of links', /which is no directory in this archive/, () => archive(symlink('a', 'b'), symlink('b', 'a'), ['a/evil', 'x'])],
-    ['a hard link to the outside', /"leak": .*is outside of the image/, () => archive(hardlink('leak', `${depth}${secret}/secret`))],
-    ['a hard link to an absolute name', /"leak": a hard link to ".*\/secret", which is not in this archive/, () => archive(hardlink('leak', `${secret}/secret`))],
-    ['a hard link through a link', /"leak": .*which is not in this archive/, () => archive(symlink('link', secret), hardlink('leak', 'link/secret'))],
+    [
+      'an absolute link, then through it',
+      /its directory "link" is a symbolic link to "\/.*", which is no directory in this archive/,
+      () => archive(symlink('link', secret), ['link/evil', 'x']),
+    ],
+    [
+      'a relative link, then through it',
+      /"link\/evil": its directory "link" is a symbolic link/,
+      () => archive(symlink('link', `${depth}${secret}`), ['link/evil', 'x']),
+    ],
+    [
+      'a chain of links',
+      /is a symbolic link/,
+      () => archive(symlink('a', 'b'), symlink('b', 'c'), symlink('c', `${depth}${secret}`), ['a/evil', 'x']),
+    ],
+    [
+      'a chain of links and directories',
+      /is a symbolic link/,
+      () =>
+        archive(symlink('up', '..'), symlink('up2', 'up/..'), symlink('out', `up2/${depth}${secret}`), [
+          'out/evil',
+          'x',
+        ]),
+    ],
+    [
+      'a loop of links',
+      /which is no directory in this archive/,
+      () => archive(symlink('a', 'b'), symlink('b', 'a'), ['a/evil', 'x']),
+    ],
+    [
+      'a hard link to the outside',
+      /"leak": .*is outside of the image/,
+      () => archive(hardlink('leak', `${depth}${secret}/secret`)),
+    ],
+    [
+      'a hard link to an absolute name',
+      /"leak": a hard link to ".*\/secret", which is not in this archive/,
+      () => archive(hardlink('leak', `${secret}/secret`)),
+    ],
+    [
+      'a hard link through a link',
+      /"leak": .*which is not in this archive/,
+      () => archive(symlink('link', secret), hardlink('leak', 'link/secret')),
+    ],
     ['a hard link to a directory', /"leak"/, () => archive(directory('d'), hardlink('leak', 'd'))],
     ['a file in a file', /its directory "f" is not one/, () => archive(['f', ''], ['f/x', ''])],
     ['the root as a file', /the root can only be a directory/, () => archive(['.', 'x'])],
     ['the root as a link', /the root can only be a directory/, () => archive(symlink('.', secret))],
     ['device numbers that are none', /"d": device number 5000:1 is out of range/, () => archive(device('d', 5000, 1))],
-    ['a device bomb', /more than 16384 device nodes/, () => archive(...Array.from({ length: 16_400 }, (_, i) => device(`d${i}`, 8, i)))],
-    ['10 GB that are not there', /unexpected EOF within "huge": \d+ of its 10000000000 bytes are missing/, () => claim(10_000_000_000)],
+    [
+      'a device bomb',
+      /more than 16384 device nodes/,
+      () => archive(...Array.from({ length: 16_400 }, (_, i) => device(`d${i}`, 8, i))),
+    ],
+    [
+      '10 GB that are not there',
+      /unexpected EOF within "huge": \d+ of its 10000000000 bytes are missing/,
+      () => claim(10_000_000_000),
+    ],
     ['more than the disk has', /"huge" is 8796093022208 bytes, and there is room for \d+/, () => claim(largest)],
     ['a name that is too long', /ENAMETOOLONG/, () => archive(['x'.repeat(300), ''])],
     ['a path that is too long', /ENAMETOOLONG/, () => archive([`${'d/'.repeat(2100)}x`, ''])],
     ['a link to nothing', /a symbolic link to nothing/, () => archive(symlink('l', ''))],
     ['no archive', /invalid tar header/, () => Buffer.from('#!/bin/sh\n'.repeat(100))],
-    ['half a gzip', /gzip data is broken|unexpected end/, () => gzipSync(archive(['f', 'x'.repeat(10_000)])).subarray(0, -20)],
-    ['a broken gzip', /gzip data is broken/, () => { const packed = gzipSync(archive(['f', 'x'.repeat(10_000)])); packed.fill(0x55, 20, 40); return packed; }],
-    ['a capability that is none', /"f": lsetxattr: EINVAL/, () => archive({ entry: newEntry('file', 'f', { xattrs: new Map([['security.capability', Buffer.from('nonsense')]]) }) })],
+    [
+      'half a gzip',
+      /gzip data is broken|unexpected end/,
+      () => gzipSync(archive(['f', 'x'.repeat(10_000)])).subarray(0, -20),
+    ],
+    [
+      'a broken gzip',
+      /gzip data is broken/,
+      () => {
+        const packed = gzipSync(archive(['f', 'x'.repeat(10_000)]));
+        packed.fill(0x55, 20, 40);
+        return packed;
+      },
+    ],
+    [
+      'a capability that is none',
+      /"f": lsetxattr: EINVAL/,
+      () =>
+        archive({
+          entry: newEntry('file', 'f', { xattrs: new Map([['security.capability', Buffer.from('nonsense')]]) }),
+        }),
+    ],
   ])('%s', async (_name, message, make) => {
     const before = listing(secret);
     const error = await at.unpack(make()).catch((failure: unknown) => failure);
@@ -284,16 +628,37 @@ describe('hostile archives write nothing outside, and say why not', () => {
     // Nothing is left of it either.
     expect(at.layerRows.all()).toEqual([]);
     expect(readdirSync(join(at.paths.images(), 'layers'))).toEqual([]);
-    expect(existsSync(join(at.root, 'evil')) || existsSync(join(at.paths.images(), 'evil')) || existsSync(join(at.paths.images(), 'layers/evil'))).toBe(false);
+    expect(
+      existsSync(join(at.root, 'evil')) ||
+        existsSync(join(at.paths.images(), 'evil')) ||
+        existsSync(join(at.paths.images(), 'layers/evil')),
+    ).toBe(false);
   });
 
   test('a file over a device is a new file: the device is not written to', async () => {
-    const layer = await at.unpack(archive({ entry: newEntry('character', 'zero', { major: 1, minor: 3 }) }, ['zero', 'data'], device('disk', 8, 0), ['disk', 'data']));
+    const layer = await at.unpack(
+      archive(
+        { entry: newEntry('character', 'zero', { major: 1, minor: 3 }) },
+        ['zero', 'data'],
+        device('disk', 8, 0),
+        ['disk', 'data'],
+      ),
+    );
     for (const name of ['zero', 'disk']) expect(lstatSync(join(filesOf(layer), name)).isFile()).toBe(true);
   });
 
   test('links that stay inside are followed inside', async () => {
-    const layer = await at.unpack(archive(directory('usr'), directory('usr/lib'), symlink('lib', '/usr/lib'), ['lib/x', 'x'], symlink('up', '../../../../usr'), ['up/y', 'y'], hardlink('h', 'lib/x')));
+    const layer = await at.unpack(
+      archive(
+        directory('usr'),
+        directory('usr/lib'),
+        symlink('lib', '/usr/lib'),
+        ['lib/x', 'x'],
+        symlink('up', '../../../../usr'),
+        ['up/y', 'y'],
+        hardlink('h', 'lib/x'),
+      ),
+    );
     expect(readdirSync(join(filesOf(layer), 'usr')).sort()).toEqual(['lib', 'y']);
     expect(readFileSync(join(filesOf(layer), 'usr/lib/x'), 'utf8')).toBe('x');
     expect(lstatSync(join(filesOf(layer), 'h')).nlink).toBe(2);
@@ -302,22 +667,27 @@ describe('hostile archives write nothing outside, and say why not', () => {
 
 test('a sender that breaks off leaves nothing, even at the end of an entry', async () => {
   const whole = archive(['a', 'x'.repeat(100)], ['b', 'y']);
-  const source = Readable.from((async function* () {
-    yield whole.subarray(0, 1024);
-    throw new Error('connection lost');
-  })());
+  const source = Readable.from(
+    (async function* () {
+      yield whole.subarray(0, 1024);
+      throw new Error('connection lost');
+    })(),
+  );
   await expect(at.unpack(source)).rejects.toThrow('connection lost');
   expect(at.layerRows.all()).toEqual([]);
 });
 
 test('a sender of a bad archive can finish sending', async () => {
   let sent = 0;
-  const source = Readable.from((async function* () {
-    for (let i = 0; i < 100; i++) {
-      yield Buffer.alloc(65_536, 'no tar');
-      sent++;
-    }
-  })(), { objectMode: false });
+  const source = Readable.from(
+    (async function* () {
+      for (let i = 0; i < 100; i++) {
+        yield Buffer.alloc(65_536, 'no tar');
+        sent++;
+      }
+    })(),
+    { objectMode: false },
+  );
   await expect(at.unpack(source)).rejects.toThrow(InvalidParameter);
   await expect.poll(() => sent).toBe(100);
 });
@@ -333,13 +703,15 @@ test('a compression whose program this host lacks is named', async () => {
   const path = process.env.PATH;
   process.env.PATH = '/nonexistent';
   try {
-    await expect(at.unpack(Buffer.from('BZh91AY&SY'))).rejects.toThrow('the archive is compressed with bzip2: install the program "bzip2" on this host to read it');
+    await expect(at.unpack(Buffer.from('BZh91AY&SY'))).rejects.toThrow(
+      'the archive is compressed with bzip2: install the program "bzip2" on this host to read it',
+    );
   } finally {
     process.env.PATH = path;
   }
 });
 
-test('an unpacker that cannot start is the host\'s fault', async () => {
+test("an unpacker that cannot start is the host's fault", async () => {
   using elsewhere = place({ unpacker: '/nonexistent/unpacker.cjs', packer: '/nonexistent/packer.cjs' });
   await expect(elsewhere.unpack(archive(['f', 'x']))).rejects.toThrow(SystemFault);
   expect(elsewhere.layerRows.all()).toEqual([]);

@@ -20,14 +20,30 @@ afterEach(() => {
   rmSync(dir, { recursive: true, force: true });
 });
 
-const spec = (more: Partial<Extract<LogSpec, { driver: 'json-file' }>> = {}): LogSpec =>
-  ({ driver: 'json-file', path: join(dir, 'c-json.log'), maxSize: 0, maxFile: 1, attrs: {}, ...more });
+const spec = (more: Partial<Extract<LogSpec, { driver: 'json-file' }>> = {}): LogSpec => ({
+  driver: 'json-file',
+  path: join(dir, 'c-json.log'),
+  maxSize: 0,
+  maxFile: 1,
+  attrs: {},
+  ...more,
+});
 const linesOf = (file: string): LogLine[] =>
-  readFileSync(join(dir, file), 'utf8').split('\n').filter(Boolean).map((line) => parseLogLine(line)!);
-const textOf = (lines: LogLine[], stream = 'stdout'): string => lines.filter((l) => l.stream === stream).map((l) => l.log).join('');
+  readFileSync(join(dir, file), 'utf8')
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => parseLogLine(line)!);
+const textOf = (lines: LogLine[], stream = 'stdout'): string =>
+  lines
+    .filter((l) => l.stream === stream)
+    .map((l) => l.log)
+    .join('');
 
 /** What the encoder makes of chunks, as one text. */
-function encode(chunks: [OutputStream, Buffer][], attrs: Record<string, string> = {}): { text: string; faithful: boolean; entries: number; output: number } {
+function encode(
+  chunks: [OutputStream, Buffer][],
+  attrs: Record<string, string> = {},
+): { text: string; faithful: boolean; entries: number; output: number } {
   const parts: Buffer[] = [];
   const sum = { entries: 0, output: 0 };
   const encoder = new Encoder(attrs, (bytes, entries, output) => {
@@ -40,7 +56,8 @@ function encode(chunks: [OutputStream, Buffer][], attrs: Record<string, string> 
   encoder.flush(2, 'end');
   return { text: Buffer.concat(parts).toString(), faithful: encoder.faithful, ...sum };
 }
-const encodeText = (text: string | Buffer, attrs?: Record<string, string>): string => encode([[1, Buffer.from(text)]], attrs).text;
+const encodeText = (text: string | Buffer, attrs?: Record<string, string>): string =>
+  encode([[1, Buffer.from(text)]], attrs).text;
 
 describe('a line is what dockerd writes', () => {
   test.each([
@@ -53,7 +70,9 @@ describe('a line is what dockerd writes', () => {
     ['UTF-8', 'žluťoučký 日本 🐳\n', 'žluťoučký 日本 🐳\\n'],
     ['line and paragraph separators', 'a\u2028b\u2029c\u2027d\n', 'a\\u2028b\\u2029c\u2027d\\n'],
   ])('%s', (_what, output, log) => {
-    expect(encodeText(output)).toBe(`{"log":"${log}","stream":"stdout","time":"${output.endsWith('\n') ? 'T0' : 'end'}"}\n`);
+    expect(encodeText(output)).toBe(
+      `{"log":"${log}","stream":"stdout","time":"${output.endsWith('\n') ? 'T0' : 'end'}"}\n`,
+    );
   });
 
   test.each([
@@ -69,24 +88,48 @@ describe('a line is what dockerd writes', () => {
   });
 
   test('attributes come sorted, before the time', () => {
-    expect(encodeText('x\n', { tag: 'a&b', env: '1' })).toBe('{"log":"x\\n","stream":"stdout","attrs":{"env":"1","tag":"a\\u0026b"},"time":"T0"}\n');
+    expect(encodeText('x\n', { tag: 'a&b', env: '1' })).toBe(
+      '{"log":"x\\n","stream":"stdout","attrs":{"env":"1","tag":"a\\u0026b"},"time":"T0"}\n',
+    );
   });
 
-  test('a line over 16 KiB lies in several entries with the first one\'s time', () => {
-    const chunks: [OutputStream, Buffer][] = [[1, Buffer.alloc(10000, 'a')], [1, Buffer.alloc(10000, 'a')], [1, Buffer.alloc(15000, 'a')], [1, Buffer.from('b\nc\n')]];
-    const lines = encode(chunks).text.split('\n').filter(Boolean).map((l) => parseLogLine(l)!);
-    expect(lines.map((l) => [l.log.length, l.time])).toEqual([[16384, 'T1'], [16384, 'T1'], [2234, 'T1'], [2, 'T3']]);
+  test("a line over 16 KiB lies in several entries with the first one's time", () => {
+    const chunks: [OutputStream, Buffer][] = [
+      [1, Buffer.alloc(10000, 'a')],
+      [1, Buffer.alloc(10000, 'a')],
+      [1, Buffer.alloc(15000, 'a')],
+      [1, Buffer.from('b\nc\n')],
+    ];
+    const lines = encode(chunks)
+      .text.split('\n')
+      .filter(Boolean)
+      .map((l) => parseLogLine(l)!);
+    expect(lines.map((l) => [l.log.length, l.time])).toEqual([
+      [16384, 'T1'],
+      [16384, 'T1'],
+      [2234, 'T1'],
+      [2, 'T3'],
+    ]);
   });
 
   test('a line of exactly 16 KiB has its newline in an entry of its own', () => {
-    const lines = encodeText(`${'x'.repeat(MAX_ENTRY_BYTES)}\ny\n`).split('\n').filter(Boolean).map((l) => parseLogLine(l)!.log);
+    const lines = encodeText(`${'x'.repeat(MAX_ENTRY_BYTES)}\ny\n`)
+      .split('\n')
+      .filter(Boolean)
+      .map((l) => parseLogLine(l)!.log);
     expect(lines.map((l) => l.length)).toEqual([16384, 1, 2]);
   });
 
   test('a split does not go through a character', () => {
     const text = `a${'日'.repeat(12000)}\n`;
     const { text: log, faithful } = encode([[1, Buffer.from(text)]]);
-    expect(log.split('\n').filter(Boolean).map((l) => parseLogLine(l)!.log).join('')).toBe(text);
+    expect(
+      log
+        .split('\n')
+        .filter(Boolean)
+        .map((l) => parseLogLine(l)!.log)
+        .join(''),
+    ).toBe(text);
     expect(faithful).toBe(true);
   });
 });
@@ -98,47 +141,96 @@ const splitAt = (bytes: Buffer, cuts: number[]): Buffer[] => {
 
 describe('any output, in any chunks', () => {
   const cuts = fc.array(fc.nat(), { maxLength: 8 });
-  const text = fc.oneof(
-    fc.string({ unit: 'binary', maxLength: 300 }),
-    fc.array(fc.constantFrom('a', '"', '\\', '\n', '<', '\t', 'é', '日', '🐳', '\u2028', 'x'.repeat(5000), '日'.repeat(3000)), { maxLength: 40 }).map((p) => p.join('')),
-  ).map((t) => Buffer.from(t).toString()); // lone surrogates become U+FFFD
+  const text = fc
+    .oneof(
+      fc.string({ unit: 'binary', maxLength: 300 }),
+      fc
+        .array(
+          fc.constantFrom(
+            'a',
+            '"',
+            '\\',
+            '\n',
+            '<',
+            '\t',
+            'é',
+            '日',
+            '🐳',
+            '\u2028',
+            'x'.repeat(5000),
+            '日'.repeat(3000),
+          ),
+          { maxLength: 40 },
+        )
+        .map((p) => p.join('')),
+    )
+    .map((t) => Buffer.from(t).toString()); // lone surrogates become U+FFFD
 
   test('text comes back from JSON.parse as it was', () => {
-    fc.assert(fc.property(text, cuts, (output, places) => {
-      const chunks = splitAt(Buffer.from(output), places);
-      const { text: log, faithful, entries, output: bytes } = encode(chunks.map((c) => [1, c]));
-      const logs = log.split('\n').filter(Boolean).map((l) => (JSON.parse(l) as LogLine).log);
-      expect(logs.join('')).toBe(output);
-      expect(logs.every((l) => !l.slice(0, -1).includes('\n') && Buffer.byteLength(l) <= MAX_ENTRY_BYTES)).toBe(true);
-      expect({ faithful, entries, bytes }).toEqual({ faithful: true, entries: logs.length, bytes: Buffer.byteLength(output) });
-    }), { numRuns: 300 });
+    fc.assert(
+      fc.property(text, cuts, (output, places) => {
+        const chunks = splitAt(Buffer.from(output), places);
+        const { text: log, faithful, entries, output: bytes } = encode(chunks.map((c) => [1, c]));
+        const logs = log
+          .split('\n')
+          .filter(Boolean)
+          .map((l) => (JSON.parse(l) as LogLine).log);
+        expect(logs.join('')).toBe(output);
+        expect(logs.every((l) => !l.slice(0, -1).includes('\n') && Buffer.byteLength(l) <= MAX_ENTRY_BYTES)).toBe(true);
+        expect({ faithful, entries, bytes }).toEqual({
+          faithful: true,
+          entries: logs.length,
+          bytes: Buffer.byteLength(output),
+        });
+      }),
+      { numRuns: 300 },
+    );
   });
 
   test('arbitrary bytes become JSON whose text has U+FFFD for each byte that is no UTF-8', () => {
     // Only whole lines: where a chunk ends must not matter.
-    fc.assert(fc.property(fc.uint8Array({ maxLength: 400 }), cuts, (array, places) => {
-      const bytes = Buffer.from(array);
-      const whole = encode([[1, bytes]]);
-      const log = (e: string): string[] => e.split('\n').filter(Boolean).map((l) => (JSON.parse(l) as LogLine).log);
-      expect(log(whole.text).join('')).toBe(goDecode(bytes));
-      expect(log(encode(splitAt(bytes, places).map((c) => [1, c])).text)).toEqual(log(whole.text));
-      expect(whole.faithful).toBe(Buffer.from(bytes.toString()).equals(bytes));
-    }), { numRuns: 500 });
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 400 }), cuts, (array, places) => {
+        const bytes = Buffer.from(array);
+        const whole = encode([[1, bytes]]);
+        const log = (e: string): string[] =>
+          e
+            .split('\n')
+            .filter(Boolean)
+            .map((l) => (JSON.parse(l) as LogLine).log);
+        expect(log(whole.text).join('')).toBe(goDecode(bytes));
+        expect(log(encode(splitAt(bytes, places).map((c) => [1, c])).text)).toEqual(log(whole.text));
+        expect(whole.faithful).toBe(Buffer.from(bytes.toString()).equals(bytes));
+      }),
+      { numRuns: 500 },
+    );
   });
 
   test('two streams do not mix', () => {
-    fc.assert(fc.property(fc.array(fc.tuple(fc.constantFrom(1 as const, 2 as const), text), { maxLength: 12 }), (writes) => {
-      const { text: log } = encode(writes.map(([s, t]) => [s, Buffer.from(t)]));
-      const lines = log.split('\n').filter(Boolean).map((l) => parseLogLine(l)!);
-      for (const s of [1, 2] as const) expect(textOf(lines, s === 1 ? 'stdout' : 'stderr')).toBe(writes.filter(([w]) => w === s).map(([, t]) => t).join(''));
-    }), { numRuns: 100 });
+    fc.assert(
+      fc.property(fc.array(fc.tuple(fc.constantFrom(1 as const, 2 as const), text), { maxLength: 12 }), (writes) => {
+        const { text: log } = encode(writes.map(([s, t]) => [s, Buffer.from(t)]));
+        const lines = log
+          .split('\n')
+          .filter(Boolean)
+          .map((l) => parseLogLine(l)!);
+        for (const s of [1, 2] as const)
+          expect(textOf(lines, s === 1 ? 'stdout' : 'stderr')).toBe(
+            writes
+              .filter(([w]) => w === s)
+              .map(([, t]) => t)
+              .join(''),
+          );
+      }),
+      { numRuns: 100 },
+    );
   });
 });
 
 /** Go's way: one U+FFFD a byte. */
 function goDecode(bytes: Buffer): string {
   let text = '';
-  for (let i = 0; i < bytes.length; ) {
+  for (let i = 0; i < bytes.length;) {
     const size = [1, 2, 3, 4].find((n) => i + n <= bytes.length && isOneCharacter(bytes.subarray(i, i + n)));
     text += size ? bytes.toString('utf8', i, i + size) : '\ufffd';
     i += size ?? 1;
@@ -159,14 +251,24 @@ describe('time', () => {
     let [wall, monotonic] = [1000, 0n];
     const clock = new LogClock({ wall: () => wall, monotonic: () => monotonic });
     const seen: bigint[] = [];
-    const at = (w: number, m: bigint): void => { [wall, monotonic] = [w, m]; seen.push(clock.now()); };
+    const at = (w: number, m: bigint): void => {
+      [wall, monotonic] = [w, m];
+      seen.push(clock.now());
+    };
     at(1000, 300n);
     at(1000, 700_000n);
     at(1001, 1_200_000n);
     at(900, 1_300_000n); // a small step back
     at(901, 1_400_000n);
     at(5000, 1_500_000n);
-    expect(seen).toEqual([1_000_000_300n, 1_000_700_000n, 1_001_200_000n, 1_001_200_000n, 1_001_200_000n, 5_000_000_000n]);
+    expect(seen).toEqual([
+      1_000_000_300n,
+      1_000_700_000n,
+      1_001_200_000n,
+      1_001_200_000n,
+      1_001_200_000n,
+      5_000_000_000n,
+    ]);
     at(-3_600_000 + 5000, 1_600_000n); // somebody set the clock an hour back: to go on would be an hour of one time
     expect(seen.at(-1)).toBe(-3_595_000_000_000n);
   });
@@ -211,7 +313,9 @@ describe('the file', () => {
       text += chunk;
       log.write(1, Buffer.from(chunk));
     }
-    const names = Array.from({ length: 200 }, (_, n) => (n ? `c-json.log.${n}` : 'c-json.log')).filter((n) => existsSync(join(dir, n)));
+    const names = Array.from({ length: 200 }, (_, n) => (n ? `c-json.log.${n}` : 'c-json.log')).filter((n) =>
+      existsSync(join(dir, n)),
+    );
     expect(names.length).toBeGreaterThan(20);
     expect(textOf(names.reverse().flatMap(linesOf))).toBe(text);
     for (const name of names) expect(statSync(join(dir, name)).size).toBeLessThan(2100);
@@ -221,7 +325,9 @@ describe('the file', () => {
   test.each([1, 3])('keeps max-file=%i files', (maxFile) => {
     const log = new LogWriter(spec({ maxSize: 500, maxFile }));
     for (let i = 0; i < 100; i++) log.write(1, Buffer.from(`line ${i}\n`));
-    const names = ['c-json.log', 'c-json.log.1', 'c-json.log.2', 'c-json.log.3'].filter((n) => existsSync(join(dir, n)));
+    const names = ['c-json.log', 'c-json.log.1', 'c-json.log.2', 'c-json.log.3'].filter((n) =>
+      existsSync(join(dir, n)),
+    );
     expect(names).toHaveLength(maxFile);
     expect(linesOf('c-json.log').at(-1)!.log).toBe('line 99\n');
     log.close();
@@ -256,7 +362,11 @@ describe('a partial line outlives its writer', () => {
     const second = new LogWriter(spec());
     second.write(1, Buffer.from('line\n'));
     second.flush();
-    expect(linesOf('c-json.log').map((l) => [l.stream, l.log])).toEqual([['stdout', 'a\n'], ['stdout', 'half a line\n'], ['stderr', '\ufffdbin']]);
+    expect(linesOf('c-json.log').map((l) => [l.stream, l.log])).toEqual([
+      ['stdout', 'a\n'],
+      ['stdout', 'half a line\n'],
+      ['stderr', '\ufffdbin'],
+    ]);
     first.close();
     second.close();
     expect(statSync(join(dir, 'c-json.log.partial')).size).toBe(0);
@@ -293,7 +403,8 @@ describe('a full disk', () => {
     writeFileSync(join(dir, 'ballast'), Buffer.alloc(32 * 1024));
     const log = new LogWriter(spec());
     let sent = 0;
-    for (let i = 0; i < 1000; i++) log.write(1, Buffer.from(`line ${String(sent++).padStart(6, '0')}\nline ${String(sent++).padStart(6, '0')}\n`));
+    for (let i = 0; i < 1000; i++)
+      log.write(1, Buffer.from(`line ${String(sent++).padStart(6, '0')}\nline ${String(sent++).padStart(6, '0')}\n`));
     const { lines, bytes } = log.dropped;
     expect(lines).toBeGreaterThan(1000);
     expect(bytes).toBe(lines * 12);
@@ -308,8 +419,14 @@ describe('a full disk', () => {
     expect(log.faithful).toBe(false); // the notice is in between
     log.write(1, Buffer.from('and again\n'));
     expect(log.faithful).toBe(true);
-    expect(linesOf('c-json.log').slice(-3).map((l) => l.log)).toEqual([
-      `[holdfast] ${lines} lines (${bytes} bytes) of output were dropped: the log could not be written (ENOSPC)\n`, 'again\n', 'and again\n',
+    expect(
+      linesOf('c-json.log')
+        .slice(-3)
+        .map((l) => l.log),
+    ).toEqual([
+      `[holdfast] ${lines} lines (${bytes} bytes) of output were dropped: the log could not be written (ENOSPC)\n`,
+      'again\n',
+      'and again\n',
     ]);
     log.close();
   });
@@ -321,7 +438,10 @@ describe('a full disk', () => {
     expect(log.dropped).toEqual({ lines: 1, bytes: 5 });
     execFileSync('mkdir', [join(dir, 'missing')]);
     log.write(1, Buffer.from('kept\n'));
-    expect(linesOf('missing/c-json.log').map((l) => l.log)).toEqual([expect.stringContaining('1 lines (5 bytes)'), 'kept\n']);
+    expect(linesOf('missing/c-json.log').map((l) => l.log)).toEqual([
+      expect.stringContaining('1 lines (5 bytes)'),
+      'kept\n',
+    ]);
     log.close();
   });
 

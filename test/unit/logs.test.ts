@@ -1,4 +1,16 @@
-import { appendFileSync, closeSync, existsSync, mkdtempSync, openSync, renameSync, rmSync, truncateSync, utimesSync, writeFileSync, writeSync } from 'node:fs';
+import {
+  appendFileSync,
+  closeSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -21,12 +33,17 @@ afterEach(() => rmSync(directory, { recursive: true }));
 const T0 = 1_700_000_000_000_000_000n;
 const line = (log: string, more: { stream?: string; time?: bigint; attrs?: Record<string, string> } = {}): string =>
   `${JSON.stringify({ log, stream: more.stream ?? 'stdout', time: rfc3339(more.time ?? T0), ...(more.attrs && { attrs: more.attrs }) })}\n`;
-const numbered = (from: number, to: number): string => Array.from({ length: to - from }, (_, i) => line(`${from + i}\n`, { time: T0 + BigInt(from + i) })).join('');
+const numbered = (from: number, to: number): string =>
+  Array.from({ length: to - from }, (_, i) => line(`${from + i}\n`, { time: T0 + BigInt(from + i) })).join('');
 
 const never = new Promise<void>(() => undefined);
 const container = undefined as unknown as Container;
 
-function open(query: Partial<LogQuery> = {}, ended: Promise<void> = Promise.resolve(), signal = new AbortController().signal): AsyncIterable<LogEntry[]> {
+function open(
+  query: Partial<LogQuery> = {},
+  ended: Promise<void> = Promise.resolve(),
+  signal = new AbortController().signal,
+): AsyncIterable<LogEntry[]> {
   return readLog(container, path, { stdout: true, stderr: true, follow: false, ...query }, ended, signal);
 }
 
@@ -47,19 +64,59 @@ describe('a line', () => {
   };
 
   test.each<[string, string, Partial<LogEntry>[]]>([
-    ['plain', '{"log":"hi\\n","stream":"stdout","time":"2024-01-02T03:04:05.123456789Z"}\n', [{ stream: 'stdout', time: '2024-01-02T03:04:05.123456789Z' }]],
-    ['with a short time', '{"log":"hi\\n","stream":"stderr","time":"2024-01-02T03:04:05Z"}\n', [{ stream: 'stderr', time: '2024-01-02T03:04:05Z' }]],
-    ['with attrs at its end', '{"log":"hi\\n","stream":"stdout","time":"2024-01-02T03:04:05Z","attrs":{"tag":"a"}}\n', [{ attrs: { tag: 'a' }, time: '2024-01-02T03:04:05Z' }]],
-    ['with attrs in the middle, as dockerd writes them', '{"log":"hi\\n","stream":"stderr","attrs":{"tag":"a"},"time":"2024-01-02T03:04:05Z"}\n', [{ stream: 'stderr', attrs: { tag: 'a' } }]],
-    ['with other keys first', '{"stream":"stderr","log":"hi\\n","time":"2024-01-02T03:04:05Z"}\n', [{ stream: 'stderr' }]],
+    [
+      'plain',
+      '{"log":"hi\\n","stream":"stdout","time":"2024-01-02T03:04:05.123456789Z"}\n',
+      [{ stream: 'stdout', time: '2024-01-02T03:04:05.123456789Z' }],
+    ],
+    [
+      'with a short time',
+      '{"log":"hi\\n","stream":"stderr","time":"2024-01-02T03:04:05Z"}\n',
+      [{ stream: 'stderr', time: '2024-01-02T03:04:05Z' }],
+    ],
+    [
+      'with attrs at its end',
+      '{"log":"hi\\n","stream":"stdout","time":"2024-01-02T03:04:05Z","attrs":{"tag":"a"}}\n',
+      [{ attrs: { tag: 'a' }, time: '2024-01-02T03:04:05Z' }],
+    ],
+    [
+      'with attrs in the middle, as dockerd writes them',
+      '{"log":"hi\\n","stream":"stderr","attrs":{"tag":"a"},"time":"2024-01-02T03:04:05Z"}\n',
+      [{ stream: 'stderr', attrs: { tag: 'a' } }],
+    ],
+    [
+      'with other keys first',
+      '{"stream":"stderr","log":"hi\\n","time":"2024-01-02T03:04:05Z"}\n',
+      [{ stream: 'stderr' }],
+    ],
     ['without a time is none', '{"log":"hi\\n","stream":"stdout"}\n', []],
     ['of garbage is none', '\0\0\0\0\n', []],
     ['that is empty is none', '\n', []],
-    ['torn in its text, with the next behind it', '{"log":"torn{"log":"hi\\n","stream":"stdout","time":"2024-01-02T03:04:05Z"}\n', [{ stream: 'stdout' }]],
-    ['torn behind an escape', '{"log":"to\\trn\\n{"log":"hi\\n","stream":"stdout","time":"2024-01-02T03:04:05Z"}\n', [{ stream: 'stdout' }]],
-    ['torn in its time', '{"log":"torn\\n","stream":"stdout","time":"2024{"log":"hi\\n","stream":"stdout","time":"2024-01-02T03:04:05Z"}\n', [{ stream: 'stdout' }]],
-    ['torn by a power cut', '{"log":"torn\\n","str\0\0\0\0{"log":"hi\\n","stream":"stdout","time":"2024-01-02T03:04:05Z"}\n', [{ stream: 'stdout' }]],
-    ['torn and ended', '{"log":"torn\n{"log":"hi\\n","stream":"stdout","time":"2024-01-02T03:04:05Z"}\n', [{ stream: 'stdout' }]],
+    [
+      'torn in its text, with the next behind it',
+      '{"log":"torn{"log":"hi\\n","stream":"stdout","time":"2024-01-02T03:04:05Z"}\n',
+      [{ stream: 'stdout' }],
+    ],
+    [
+      'torn behind an escape',
+      '{"log":"to\\trn\\n{"log":"hi\\n","stream":"stdout","time":"2024-01-02T03:04:05Z"}\n',
+      [{ stream: 'stdout' }],
+    ],
+    [
+      'torn in its time',
+      '{"log":"torn\\n","stream":"stdout","time":"2024{"log":"hi\\n","stream":"stdout","time":"2024-01-02T03:04:05Z"}\n',
+      [{ stream: 'stdout' }],
+    ],
+    [
+      'torn by a power cut',
+      '{"log":"torn\\n","str\0\0\0\0{"log":"hi\\n","stream":"stdout","time":"2024-01-02T03:04:05Z"}\n',
+      [{ stream: 'stdout' }],
+    ],
+    [
+      'torn and ended',
+      '{"log":"torn\n{"log":"hi\\n","stream":"stdout","time":"2024-01-02T03:04:05Z"}\n',
+      [{ stream: 'stdout' }],
+    ],
   ])('%s', (_, text, expected) => {
     const entries = decode(text);
     expect(entries).toHaveLength(expected.length);
@@ -70,20 +127,46 @@ describe('a line', () => {
   });
 
   test('keeps every text, escaped in any way', () => {
-    const text = fc.oneof(fc.string({ unit: 'grapheme' }), fc.string({ unit: 'binary' }), fc.constantFrom('', 'a\\', '"', '\\n', '\n', 'x\ty\r\n', '{"log":"', '€\u{1f600}', '</&>'));
-    const entry = fc.record({ log: text, stream: fc.constantFrom('stdout', 'stderr'), escaped: fc.boolean(), attrs: fc.boolean() });
-    fc.assert(fc.property(fc.array(entry, { maxLength: 20 }), (written) => {
-      const json = written.map(({ log, stream, escaped, attrs }) => {
-        const plain = line(log, { stream, ...(attrs && { attrs: { tag: '}"\n' } }) });
-        return escaped ? plain.replace(/[^\0-\x7f]|[<>&/]/g, (c) => [...Array(c.length).keys()].map((i) => `\\u${c.charCodeAt(i).toString(16).padStart(4, '0')}`).join('')) : plain;
-      }).join('');
-      const entries = decode(json);
-      expect(entries.map((e) => [e.line.toString(), e.stream, e.time])).toEqual(written.map((w) => [Buffer.from(w.log).toString(), w.stream, rfc3339(T0)]));
-    }), { numRuns: 500 });
+    const text = fc.oneof(
+      fc.string({ unit: 'grapheme' }),
+      fc.string({ unit: 'binary' }),
+      fc.constantFrom('', 'a\\', '"', '\\n', '\n', 'x\ty\r\n', '{"log":"', '€\u{1f600}', '</&>'),
+    );
+    const entry = fc.record({
+      log: text,
+      stream: fc.constantFrom('stdout', 'stderr'),
+      escaped: fc.boolean(),
+      attrs: fc.boolean(),
+    });
+    fc.assert(
+      fc.property(fc.array(entry, { maxLength: 20 }), (written) => {
+        const json = written
+          .map(({ log, stream, escaped, attrs }) => {
+            const plain = line(log, { stream, ...(attrs && { attrs: { tag: '}"\n' } }) });
+            return escaped
+              ? plain.replace(/[^\0-\x7f]|[<>&/]/g, (c) =>
+                  [...Array(c.length).keys()]
+                    .map((i) => `\\u${c.charCodeAt(i).toString(16).padStart(4, '0')}`)
+                    .join(''),
+                )
+              : plain;
+          })
+          .join('');
+        const entries = decode(json);
+        expect(entries.map((e) => [e.line.toString(), e.stream, e.time])).toEqual(
+          written.map((w) => [Buffer.from(w.log).toString(), w.stream, rfc3339(T0)]),
+        );
+      }),
+      { numRuns: 500 },
+    );
   });
 
   test('keeps bytes that are no UTF-8', () => {
-    const bytes = Buffer.concat([Buffer.from('{"log":"'), Buffer.from([0xff, 0xfe, 0x5c, 0x74, 0x80]), Buffer.from('\\n","stream":"stdout","time":"2024-01-02T03:04:05Z"}\n')]);
+    const bytes = Buffer.concat([
+      Buffer.from('{"log":"'),
+      Buffer.from([0xff, 0xfe, 0x5c, 0x74, 0x80]),
+      Buffer.from('\\n","stream":"stdout","time":"2024-01-02T03:04:05Z"}\n'),
+    ]);
     expect([...decode(bytes)[0]!.line]).toEqual([0xff, 0xfe, 0x09, 0x80, 0x0a]);
   });
 });
@@ -151,7 +234,8 @@ describe('tail', () => {
   test('over many blocks', async () => {
     writeFileSync(`${path}.1`, numbered(0, 3_000));
     writeFileSync(path, numbered(3_000, 5_000));
-    for (const tail of [1_500, 1_999, 2_000, 2_001, 4_999]) expect(await numbers(open({ tail }))).toEqual(range(5_000 - tail, 5_000));
+    for (const tail of [1_500, 1_999, 2_000, 2_001, 4_999])
+      expect(await numbers(open({ tail }))).toEqual(range(5_000 - tail, 5_000));
   });
 
   test('counts lines of both streams, as dockerd does', async () => {
@@ -164,7 +248,8 @@ describe('tail', () => {
     const leaving = new AbortController();
     const found: string[] = [];
     const reading = (async () => {
-      for await (const batch of open({ tail: 0, follow: true }, never, leaving.signal)) found.push(...batch.map((e) => e.line.toString()));
+      for await (const batch of open({ tail: 0, follow: true }, never, leaving.signal))
+        found.push(...batch.map((e) => e.line.toString()));
     })();
     await pause(30);
     appendFileSync(path, `late\\n","stream":"stdout","time":"2024-01-02T03:04:05Z"}\n${numbered(10, 11)}`);
@@ -185,7 +270,8 @@ describe('follow', () => {
     const leaving = new AbortController();
     const delays: bigint[] = [];
     const reading = (async () => {
-      for await (const batch of open({ follow: true }, never, leaving.signal)) for (const e of batch) delays.push(wallClock() - parseRfc3339(e.time));
+      for await (const batch of open({ follow: true }, never, leaving.signal))
+        for (const e of batch) delays.push(wallClock() - parseRfc3339(e.time));
     })();
     for (let i = 0; i < 5; i++) {
       await pause(40);
@@ -199,7 +285,14 @@ describe('follow', () => {
 
   test('waits for a log that is not there yet', async () => {
     let end = (): void => undefined;
-    const reading = numbers(open({ follow: true }, new Promise((resolve) => { end = resolve; })));
+    const reading = numbers(
+      open(
+        { follow: true },
+        new Promise((resolve) => {
+          end = resolve;
+        }),
+      ),
+    );
     await pause(30);
     writeFileSync(path, numbered(0, 5));
     end();
@@ -208,7 +301,14 @@ describe('follow', () => {
 
   test('ends with what was written until the end', async () => {
     let end = (): void => undefined;
-    const reading = numbers(open({ follow: true }, new Promise((resolve) => { end = resolve; })));
+    const reading = numbers(
+      open(
+        { follow: true },
+        new Promise((resolve) => {
+          end = resolve;
+        }),
+      ),
+    );
     for (let i = 0; i < 5; i++) {
       appendFileSync(path, numbered(i * 100, i * 100 + 100));
       await pause(3);
@@ -242,7 +342,13 @@ describe('follow', () => {
     let end = (): void => undefined;
     const found: string[] = [];
     const reading = (async () => {
-      for await (const batch of open({ follow: true }, new Promise((resolve) => { end = resolve; }))) found.push(...batch.map((e) => e.line.toString()));
+      for await (const batch of open(
+        { follow: true },
+        new Promise((resolve) => {
+          end = resolve;
+        }),
+      ))
+        found.push(...batch.map((e) => e.line.toString()));
     })();
     await expect.poll(() => found.length).toBe(10);
     truncateSync(path);
@@ -257,7 +363,9 @@ describe('follow', () => {
     const files = 6;
     const total = 30_000;
     let end = (): void => undefined;
-    const ended = new Promise<void>((resolve) => { end = resolve; });
+    const ended = new Promise<void>((resolve) => {
+      end = resolve;
+    });
     const followers = [0, 1, 2].map(() => numbers(open({ follow: true }, ended)));
     let fd = openSync(path, 'a');
     let written = 0;

@@ -1,8 +1,20 @@
-/** The default network on this host's kernel: real namespaces, a second host, a firewall that drops, rules that get wiped. */
+/**
+ * The default network on this host's kernel: real namespaces, a second host, a firewall that drops, rules that get
+ * wiped.
+ */
 import { build } from 'esbuild';
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { createSocket } from 'node:dgram';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -35,7 +47,8 @@ const events: NewEvent[] = [];
 const servers = new Set<ChildProcess>();
 const warnings: string[] = [];
 
-const sh = (command: string): string => execFileSync('sh', ['-c', command], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+const sh = (command: string): string =>
+  execFileSync('sh', ['-c', command], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
 const tried = (command: string): string => {
   try {
     return sh(command);
@@ -47,18 +60,35 @@ const fetched = (url: string, where = ''): string => tried(`${where} curl -g -s 
 const far = `ip netns exec ${FAR}`;
 const inside = (attachment: Attachment): string => `nsenter --net=${attachment.netns}`;
 async function until(condition: () => boolean, ms = 8_000): Promise<void> {
-  for (const end = Date.now() + ms; !condition(); ) {
+  for (const end = Date.now() + ms; !condition();) {
     if (Date.now() > end) throw new Error(`not within ${ms} ms: ${condition.toString()}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }
 
-function container(id: string, changes: { mode?: string; ports?: Record<string, { HostIp: string; HostPort: string }[]>; name?: string } = {}): Container {
+function container(
+  id: string,
+  changes: { mode?: string; ports?: Record<string, { HostIp: string; HostPort: string }[]>; name?: string } = {},
+): Container {
   const mode = changes.mode ?? 'bridge';
   const name = changes.name ?? `c-${id[0]}`;
   return {
-    id, name, config: { Hostname: name, Domainname: '', ExposedPorts: {} }, endpoints: networks.plan(mode, {}, { id, name, hostname: name }), ports: [], netns: '',
-    hostConfig: { NetworkMode: mode, PortBindings: changes.ports ?? {}, PublishAllPorts: false, Dns: [], DnsOptions: [], DnsSearch: [], ExtraHosts: [], Sysctls: {} },
+    id,
+    name,
+    config: { Hostname: name, Domainname: '', ExposedPorts: {} },
+    endpoints: networks.plan(mode, {}, { id, name, hostname: name }),
+    ports: [],
+    netns: '',
+    hostConfig: {
+      NetworkMode: mode,
+      PortBindings: changes.ports ?? {},
+      PublishAllPorts: false,
+      Dns: [],
+      DnsOptions: [],
+      DnsSearch: [],
+      ExtraHosts: [],
+      Sysctls: {},
+    },
   } as unknown as Container;
 }
 
@@ -67,7 +97,9 @@ async function serve(attachment: Attachment, text: string): Promise<void> {
   const directory = join(root, text);
   mkdirSync(directory, { recursive: true });
   writeFileSync(join(directory, 'index.html'), text);
-  const child = spawn('nsenter', [`--net=${attachment.netns}`, 'busybox', 'httpd', '-f', '-p', '80', '-h', directory], { stdio: 'ignore' });
+  const child = spawn('nsenter', [`--net=${attachment.netns}`, 'busybox', 'httpd', '-f', '-p', '80', '-h', directory], {
+    stdio: 'ignore',
+  });
   servers.add(child);
   await until(() => fetched('http://127.0.0.1/', inside(attachment)) === text);
 }
@@ -82,11 +114,33 @@ const daemon = (): Networks => {
 beforeAll(async () => {
   root = mkdtempSync(join(tmpdir(), 'hf-net-'));
   bundle = join(root, 'proxy.cjs');
-  await build({ entryPoints: ['src/engine/networks/proxy-main.ts'], outfile: bundle, bundle: true, platform: 'node', target: 'node20', format: 'cjs', logLevel: 'error' });
+  await build({
+    entryPoints: ['src/engine/networks/proxy-main.ts'],
+    outfile: bundle,
+    bundle: true,
+    platform: 'node',
+    target: 'node20',
+    format: 'cjs',
+    logLevel: 'error',
+  });
   const db = openDatabase(join(root, 'db'));
   parts = {
-    store: new NetworkStore(db), paths: new Paths(join(root, 'data'), join(root, 'run')), proxyBundle: bundle, events: { record: () => undefined },
-    config: { instance: '', bridge: BRIDGE, bip: BIP, mtu: 1500, ip: '', iptables: true, dns: [], dnsOptions: [], dnsSearch: [], defaultAddressPools: [{ base: '10.78.0.0/15', size: 24 }] },
+    store: new NetworkStore(db),
+    paths: new Paths(join(root, 'data'), join(root, 'run')),
+    proxyBundle: bundle,
+    events: { record: () => undefined },
+    config: {
+      instance: '',
+      bridge: BRIDGE,
+      bip: BIP,
+      mtu: 1500,
+      ip: '',
+      iptables: true,
+      dns: [],
+      dnsOptions: [],
+      dnsSearch: [],
+      defaultAddressPools: [{ base: '10.78.0.0/15', size: 24 }],
+    },
     log: { info: () => undefined, warn: (message) => void warnings.push(message) },
   };
   sh(`ip netns add ${FAR}; ip link add ${FAR}h type veth peer name eth0 netns ${FAR}; ip addr add ${HERE}/24 dev ${FAR}h; ip link set ${FAR}h up
@@ -112,55 +166,98 @@ describe('a container on the bridge', () => {
   test('reaches host and others, and they reach it', async () => {
     const [a, b] = [await networks.attach(container(IDS[0]!)), await networks.attach(container(IDS[1]!))];
     await serve(a, 'served-a');
-    const address = a.endpoints['bridge']!.ipAddress;
+    const address = a.endpoints.bridge!.ipAddress;
     expect(fetched(`http://${address}/`)).toBe('served-a');
     expect(fetched(`http://${address}/`, inside(b))).toBe('served-a');
-    expect(b.endpoints['bridge']).toMatchObject({ gateway: GATEWAY, ipPrefixLen: 24, networkId: networks.resolve('bridge').id, globalIPv6Address: '' });
-    expect(address).not.toBe(b.endpoints['bridge']!.ipAddress);
+    expect(b.endpoints.bridge).toMatchObject({
+      gateway: GATEWAY,
+      ipPrefixLen: 24,
+      networkId: networks.resolve('bridge').id,
+      globalIPv6Address: '',
+    });
+    expect(address).not.toBe(b.endpoints.bridge!.ipAddress);
     expect(sh(`${inside(a)} ip -o addr show`)).toMatch(new RegExp(`eth0\\s+inet ${address}/24`));
     expect(sh(`${inside(a)} ip -o -6 addr show dev eth0`)).toBe('');
-    expect(sh(`${inside(a)} ip -o link show eth0`)).toContain(`link/ether ${a.endpoints['bridge']!.macAddress} `);
+    expect(sh(`${inside(a)} ip -o link show eth0`)).toContain(`link/ether ${a.endpoints.bridge!.macAddress} `);
     expect(sh(`${inside(a)} ip route`)).toContain(`default via ${GATEWAY} dev eth0`);
   });
 
   test('reaches the world by the host’s address, and the world does not reach it but by its ports', async () => {
     const a = await networks.attach(container(IDS[0]!));
     await serve(a, 'served-a');
-    const listener = spawn('ip', ['netns', 'exec', FAR, process.execPath, '-e', "require('net').createServer(s=>s.end(s.remoteAddress)).listen(7000,'0.0.0.0')"], { stdio: 'ignore' });
+    const listener = spawn(
+      'ip',
+      [
+        'netns',
+        'exec',
+        FAR,
+        process.execPath,
+        '-e',
+        "require('net').createServer(s=>s.end(s.remoteAddress)).listen(7000,'0.0.0.0')",
+      ],
+      { stdio: 'ignore' },
+    );
     servers.add(listener);
     await until(() => tried(`${inside(a)} busybox nc -w 2 ${THERE} 7000`) === HERE);
-    expect(fetched(`http://${a.endpoints['bridge']!.ipAddress}/`, far)).toBe('');
+    expect(fetched(`http://${a.endpoints.bridge!.ipAddress}/`, far)).toBe('');
   });
 
   test('is listed as a member, and its coming and going is told', async () => {
     events.length = 0;
     const a = await networks.attach(container(IDS[0]!));
     const { id } = networks.resolve('bridge');
-    expect(networks.members(id)).toEqual([{ container: IDS[0], name: 'c-a', endpointId: a.endpoints['bridge']!.endpointId, macAddress: a.endpoints['bridge']!.macAddress, ipv4Address: `${a.endpoints['bridge']!.ipAddress}/24`, ipv6Address: '' }]);
+    expect(networks.members(id)).toEqual([
+      {
+        container: IDS[0],
+        name: 'c-a',
+        endpointId: a.endpoints.bridge!.endpointId,
+        macAddress: a.endpoints.bridge!.macAddress,
+        ipv4Address: `${a.endpoints.bridge!.ipAddress}/24`,
+        ipv6Address: '',
+      },
+    ]);
     await networks.detach({ id: IDS[0]! });
     expect(networks.members(id)).toEqual([]);
-    expect(events.map(({ action, actor, attributes }) => [action, actor, attributes])).toEqual(['connect', 'disconnect'].map((action) => [action, id, { container: IDS[0], name: 'bridge', type: 'bridge' }]));
+    expect(events.map(({ action, actor, attributes }) => [action, actor, attributes])).toEqual(
+      ['connect', 'disconnect'].map((action) => [action, id, { container: IDS[0], name: 'bridge', type: 'bridge' }]),
+    );
   });
 });
 
 describe('other modes', () => {
   test('none: a namespace with lo only', async () => {
-    const a = await networks.attach(container(IDS[0]!, { mode: 'none', ports: { '80/tcp': [{ HostIp: '', HostPort: String(PORT) }] } }));
+    const a = await networks.attach(
+      container(IDS[0]!, { mode: 'none', ports: { '80/tcp': [{ HostIp: '', HostPort: String(PORT) }] } }),
+    );
     expect(readdirSync('/sys/class/net').length).toBeGreaterThan(1);
     expect(sh(`${inside(a)} ip -br link`)).toMatch(/^lo +UNKNOWN .*\n$/);
     expect(a.ports).toEqual([]);
-    expect(a.endpoints['none']).toMatchObject({ ipAddress: '', macAddress: '', networkId: networks.resolve('none').id });
-    expect(a.endpoints['none']!.endpointId).toMatch(/^[0-9a-f]{64}$/);
+    expect(a.endpoints.none).toMatchObject({
+      ipAddress: '',
+      macAddress: '',
+      networkId: networks.resolve('none').id,
+    });
+    expect(a.endpoints.none!.endpointId).toMatch(/^[0-9a-f]{64}$/);
   });
 
   test('host: none of its own', async () => {
     const a = await networks.attach(container(IDS[0]!, { mode: 'host' }));
-    expect(a).toMatchObject({ netns: '', ports: [], endpoints: { host: { ipAddress: '', networkId: networks.resolve('host').id } } });
+    expect(a).toMatchObject({
+      netns: '',
+      ports: [],
+      endpoints: { host: { ipAddress: '', networkId: networks.resolve('host').id } },
+    });
   });
 
   test('container:x: nothing at all; an unknown network: refused', async () => {
-    expect(await networks.attach(container(IDS[0]!, { mode: 'container:x' }))).toEqual({ endpoints: {}, ports: [], netns: '' });
-    await expect(networks.attach(container(IDS[0]!, { mode: 'nope' }))).rejects.toThrow('failed to set up container networking: network nope not found');
+    expect(await networks.attach(container(IDS[0]!, { mode: 'container:x' }))).toEqual({
+      endpoints: {},
+      ports: [],
+      netns: '',
+    });
+    await expect(networks.attach(container(IDS[0]!, { mode: 'nope' }))).rejects.toThrow(
+      'failed to set up container networking: network nope not found',
+    );
     expect(parts.store.attachments()).toEqual([]);
   });
 });
@@ -169,21 +266,32 @@ describe('published ports', () => {
   const all = { '80/tcp': [{ HostIp: '', HostPort: String(PORT) }] };
 
   test('from the host by every name, by hairpin, from a second host with FORWARD DROP and bridges filtered', async () => {
-    const [a, b] = [await networks.attach(container(IDS[0]!, { ports: all })), await networks.attach(container(IDS[1]!))];
+    const [a, b] = [
+      await networks.attach(container(IDS[0]!, { ports: all })),
+      await networks.attach(container(IDS[1]!)),
+    ];
     await serve(a, 'published');
-    expect(a.ports.map(({ hostIp, hostPort }) => [hostIp, hostPort])).toEqual([['0.0.0.0', PORT], ['::', PORT]]);
+    expect(a.ports.map(({ hostIp, hostPort }) => [hostIp, hostPort])).toEqual([
+      ['0.0.0.0', PORT],
+      ['::', PORT],
+    ]);
     const policy = /-P FORWARD (\w+)/.exec(sh('iptables -S FORWARD'))![1]!;
     const knob = '/proc/sys/net/bridge/bridge-nf-call-iptables';
     const filtered = existsSync(knob) ? readFileSync(knob, 'latin1').trim() : undefined;
     try {
       sh('iptables -P FORWARD DROP');
       if (filtered !== undefined) writeFileSync(knob, '1');
-      for (const host of ['127.0.0.1', '127.0.0.5', GATEWAY, HERE, '[::1]']) expect([host, fetched(`http://${host}:${PORT}/`)]).toEqual([host, 'published']);
+      for (const host of ['127.0.0.1', '127.0.0.5', GATEWAY, HERE, '[::1]'])
+        expect([host, fetched(`http://${host}:${PORT}/`)]).toEqual([host, 'published']);
       expect(fetched(`http://${HERE}:${PORT}/`, far)).toBe('published');
-      for (const [who, where] of [['itself', inside(a)], ['another', inside(b)]] as const) {
-        for (const host of [GATEWAY, HERE]) expect([who, host, fetched(`http://${host}:${PORT}/`, where)]).toEqual([who, host, 'published']);
+      for (const [who, where] of [
+        ['itself', inside(a)],
+        ['another', inside(b)],
+      ] as const) {
+        for (const host of [GATEWAY, HERE])
+          expect([who, host, fetched(`http://${host}:${PORT}/`, where)]).toEqual([who, host, 'published']);
       }
-      expect(fetched(`http://${a.endpoints['bridge']!.ipAddress}/`, inside(b))).toBe('published');
+      expect(fetched(`http://${a.endpoints.bridge!.ipAddress}/`, inside(b))).toBe('published');
       if (filtered !== undefined) {
         writeFileSync(knob, '0');
         expect(fetched(`http://${HERE}:${PORT}/`, inside(a))).toBe('published');
@@ -195,10 +303,21 @@ describe('published ports', () => {
   });
 
   test('on one address only that one', async () => {
-    const a = await networks.attach(container(IDS[0]!, { ports: { '80/tcp': [{ HostIp: '127.0.0.1', HostPort: String(PORT) }] } }));
-    const b = await networks.attach(container(IDS[1]!, { ports: { '80/tcp': [{ HostIp: HERE, HostPort: String(PORT) }] } }));
-    const c = await networks.attach(container(IDS[2]!, { ports: { '80/tcp': [{ HostIp: '::1', HostPort: String(PORT) }] } }));
-    for (const [attachment, text] of [[a, 'loop'], [b, 'outside'], [c, 'six']] as const) await serve(attachment, text);
+    const a = await networks.attach(
+      container(IDS[0]!, { ports: { '80/tcp': [{ HostIp: '127.0.0.1', HostPort: String(PORT) }] } }),
+    );
+    const b = await networks.attach(
+      container(IDS[1]!, { ports: { '80/tcp': [{ HostIp: HERE, HostPort: String(PORT) }] } }),
+    );
+    const c = await networks.attach(
+      container(IDS[2]!, { ports: { '80/tcp': [{ HostIp: '::1', HostPort: String(PORT) }] } }),
+    );
+    for (const [attachment, text] of [
+      [a, 'loop'],
+      [b, 'outside'],
+      [c, 'six'],
+    ] as const)
+      await serve(attachment, text);
     expect(fetched(`http://127.0.0.1:${PORT}/`)).toBe('loop');
     expect(fetched(`http://${HERE}:${PORT}/`)).toBe('outside');
     expect(fetched(`http://${HERE}:${PORT}/`, far)).toBe('outside');
@@ -214,7 +333,9 @@ describe('published ports', () => {
     const a = await networks.attach(container(IDS[0]!));
     const server: Server = createServer((socket) => socket.end('secret'));
     await new Promise<void>((resolve) => server.listen(PORT + 1, '127.0.0.1', resolve));
-    sh(`${inside(a)} sh -c 'ip addr del 127.0.0.1/8 dev lo; ip route del local 127.0.0.0/8 table local 2>/dev/null; ip route add 127.0.0.1/32 via ${GATEWAY} dev eth0; true'`);
+    sh(
+      `${inside(a)} sh -c 'ip addr del 127.0.0.1/8 dev lo; ip route del local 127.0.0.0/8 table local 2>/dev/null; ip route add 127.0.0.1/32 via ${GATEWAY} dev eth0; true'`,
+    );
     sh(`${inside(a)} sh -c 'echo 1 > /proc/sys/net/ipv4/conf/eth0/route_localnet'`);
     expect(tried(`${inside(a)} busybox nc -w 1 127.0.0.1 ${PORT + 1}`)).toBe('');
     server.close();
@@ -222,15 +343,27 @@ describe('published ports', () => {
 
   test('udp, over IPv4 and IPv6; a client that began earlier finds the new container', async () => {
     const echo = (attachment: Attachment, text: string): void => {
-      servers.add(spawn('nsenter', [`--net=${attachment.netns}`, process.execPath, '-e', `const s=require('dgram').createSocket('udp4');s.on('message',(m,r)=>s.send('${text}:'+m,r.port,r.address));s.bind(53)`], { stdio: 'ignore' }));
+      servers.add(
+        spawn(
+          'nsenter',
+          [
+            `--net=${attachment.netns}`,
+            process.execPath,
+            '-e',
+            `const s=require('dgram').createSocket('udp4');s.on('message',(m,r)=>s.send('${text}:'+m,r.port,r.address));s.bind(53)`,
+          ],
+          { stdio: 'ignore' },
+        ),
+      );
     };
     const client = createSocket('udp4');
     let heard = '';
     client.on('message', (message) => (heard = message.toString()));
-    const hears = async (expected: string): Promise<void> => until(() => {
-      client.send('x', PORT, HERE);
-      return heard === expected;
-    });
+    const hears = async (expected: string): Promise<void> =>
+      until(() => {
+        client.send('x', PORT, HERE);
+        return heard === expected;
+      });
     const ports = { '53/udp': [{ HostIp: '', HostPort: String(PORT) }] };
     client.send('early', PORT, HERE);
     const a = await networks.attach(container(IDS[0]!, { ports }));
@@ -246,7 +379,7 @@ describe('published ports', () => {
     for (const server of servers) server.kill('SIGKILL');
     await networks.detach({ id: IDS[0]! });
     const b = await networks.attach(container(IDS[1]!, { ports }));
-    expect(b.endpoints['bridge']!.ipAddress).not.toBe(a.endpoints['bridge']!.ipAddress);
+    expect(b.endpoints.bridge!.ipAddress).not.toBe(a.endpoints.bridge!.ipAddress);
     echo(b, 'two');
     await hears('two:x');
     client.close();
@@ -256,15 +389,34 @@ describe('published ports', () => {
   test('a taken one is refused before anything is made, and nothing stays of the attempt', async () => {
     await networks.attach(container(IDS[0]!, { ports: all }));
     const before = [sh('ip -br link'), sh(`nft list table ip ${TABLE}`), readdirSync(join(root, 'run', 'netns'))];
-    const refused = expect.stringMatching(new RegExp(`^failed to set up container networking: driver failed programming external connectivity on endpoint c-b \\([0-9a-f]{64}\\): Bind for 0\\.0\\.0\\.0:${PORT} failed: port is already allocated$`));
-    await expect(networks.attach(container(IDS[1]!, { ports: { '79/tcp': [{ HostIp: '', HostPort: String(PORT + 1) }], ...all } }))).rejects.toMatchObject({ name: 'SystemFault', message: refused });
-    expect([sh('ip -br link'), sh(`nft list table ip ${TABLE}`), readdirSync(join(root, 'run', 'netns'))]).toEqual(before);
+    const refused = expect.stringMatching(
+      new RegExp(
+        `^failed to set up container networking: driver failed programming external connectivity on endpoint c-b \\([0-9a-f]{64}\\): Bind for 0\\.0\\.0\\.0:${PORT} failed: port is already allocated$`,
+      ),
+    );
+    await expect(
+      networks.attach(
+        container(IDS[1]!, { ports: { '79/tcp': [{ HostIp: '', HostPort: String(PORT + 1) }], ...all } }),
+      ),
+    ).rejects.toMatchObject({ name: 'SystemFault', message: refused });
+    expect([sh('ip -br link'), sh(`nft list table ip ${TABLE}`), readdirSync(join(root, 'run', 'netns'))]).toEqual(
+      before,
+    );
     const other = createServer().listen(PORT + 1, '0.0.0.0');
     await new Promise((resolve) => other.once('listening', resolve));
-    await expect(networks.attach(container(IDS[1]!, { ports: { '79/tcp': [{ HostIp: '', HostPort: String(PORT + 1) }] } }))).rejects.toThrow(new RegExp(`: failed to bind host port for 0\\.0\\.0\\.0:${PORT + 1}:10\\.\\d+\\.\\d+\\.\\d+:79/tcp: address already in use$`));
+    await expect(
+      networks.attach(container(IDS[1]!, { ports: { '79/tcp': [{ HostIp: '', HostPort: String(PORT + 1) }] } })),
+    ).rejects.toThrow(
+      new RegExp(
+        `: failed to bind host port for 0\\.0\\.0\\.0:${PORT + 1}:10\\.\\d+\\.\\d+\\.\\d+:79/tcp: address already in use$`,
+      ),
+    );
     other.close();
     await new Promise((resolve) => other.once('close', resolve));
-    expect((await networks.attach(container(IDS[1]!, { ports: { '79/tcp': [{ HostIp: '', HostPort: String(PORT + 1) }] } }))).ports).toHaveLength(2);
+    expect(
+      (await networks.attach(container(IDS[1]!, { ports: { '79/tcp': [{ HostIp: '', HostPort: String(PORT + 1) }] } })))
+        .ports,
+    ).toHaveLength(2);
   });
 
   test('what is bound can be held by a keeper, beside the proxy', async () => {
@@ -277,7 +429,9 @@ describe('published ports', () => {
 
 describe('another daemon', () => {
   test('finds ports, addresses and members of the one before, and disturbs nobody', async () => {
-    const a = await networks.attach(container(IDS[0]!, { ports: { '80/tcp': [{ HostIp: '', HostPort: String(PORT) }] } }));
+    const a = await networks.attach(
+      container(IDS[0]!, { ports: { '80/tcp': [{ HostIp: '', HostPort: String(PORT) }] } }),
+    );
     await serve(a, 'steady');
     const failures: string[] = [];
     let on = true;
@@ -301,14 +455,18 @@ describe('another daemon', () => {
     on = false;
     await load;
     expect(failures).toEqual([]);
-    await expect(networks.attach(container(IDS[1]!, { ports: { '80/tcp': [{ HostIp: '', HostPort: String(PORT) }] } }))).rejects.toThrow('port is already allocated');
+    await expect(
+      networks.attach(container(IDS[1]!, { ports: { '80/tcp': [{ HostIp: '', HostPort: String(PORT) }] } })),
+    ).rejects.toThrow('port is already allocated');
     expect(networks.members(networks.resolve('bridge').id).map(({ container: id }) => id)).toEqual([IDS[0]]);
     const b = await networks.attach(container(IDS[1]!));
-    expect(b.endpoints['bridge']!.ipAddress).not.toBe(a.endpoints['bridge']!.ipAddress);
+    expect(b.endpoints.bridge!.ipAddress).not.toBe(a.endpoints.bridge!.ipAddress);
   });
 
   test.each(['setting-up', 'tearing-down'] as const)('undoes what was left %s', async (phase) => {
-    const a = await networks.attach(container(IDS[0]!, { ports: { '80/tcp': [{ HostIp: '', HostPort: String(PORT) }] } }));
+    const a = await networks.attach(
+      container(IDS[0]!, { ports: { '80/tcp': [{ HostIp: '', HostPort: String(PORT) }] } }),
+    );
     parts.store.move(IDS[0]!, phase);
     networks = daemon();
     await networks.start();
@@ -316,15 +474,22 @@ describe('another daemon', () => {
     expect(existsSync(a.netns)).toBe(false);
     expect(parts.store.attachments()).toEqual([]);
     expect(sh(`nft list map ip ${TABLE} ports`)).not.toContain(String(PORT));
-    expect(sh('ip -br link')).not.toContain(a.endpoints['bridge']!.endpointId.slice(0, 8));
-    expect((await networks.attach(container(IDS[0]!, { ports: { '80/tcp': [{ HostIp: '', HostPort: String(PORT) }] } }))).ports).toHaveLength(2);
+    expect(sh('ip -br link')).not.toContain(a.endpoints.bridge!.endpointId.slice(0, 8));
+    expect(
+      (await networks.attach(container(IDS[0]!, { ports: { '80/tcp': [{ HostIp: '', HostPort: String(PORT) }] } })))
+        .ports,
+    ).toHaveLength(2);
   });
 
   test('forgets what was of another boot, and sweeps what nobody holds', async () => {
     await networks.attach(container(IDS[0]!));
     const { setup } = parts.store.attachment(IDS[0]!)!;
     await networks.detach({ id: IDS[0]! });
-    const old = JSON.parse(setup) as { boot: string; netns: string; endpoints: { networkId: string; address: string }[] };
+    const old = JSON.parse(setup) as {
+      boot: string;
+      netns: string;
+      endpoints: { networkId: string; address: string }[];
+    };
     parts.store.begin(IDS[0]!, old.netns, JSON.stringify({ ...old, boot: 'earlier' }), old.endpoints);
     parts.store.move(IDS[0]!, 'up');
     networks = daemon();
@@ -341,10 +506,14 @@ describe('another daemon', () => {
   });
 
   test('an attach is repeatable', async () => {
-    const first = await networks.attach(container(IDS[0]!, { ports: { '80/tcp': [{ HostIp: '', HostPort: String(PORT) }] } }));
+    const first = await networks.attach(
+      container(IDS[0]!, { ports: { '80/tcp': [{ HostIp: '', HostPort: String(PORT) }] } }),
+    );
     networks = daemon();
     await networks.start();
-    const again = await networks.attach(container(IDS[0]!, { ports: { '80/tcp': [{ HostIp: '', HostPort: String(PORT) }] } }));
+    const again = await networks.attach(
+      container(IDS[0]!, { ports: { '80/tcp': [{ HostIp: '', HostPort: String(PORT) }] } }),
+    );
     await serve(again, 'again');
     expect(fetched(`http://127.0.0.1:${PORT}/`)).toBe('again');
     expect(again.netns).toBe(first.netns);
@@ -352,7 +521,8 @@ describe('another daemon', () => {
 });
 
 describe('what is wiped comes back', () => {
-  const published = () => networks.attach(container(IDS[0]!, { ports: { '80/tcp': [{ HostIp: '', HostPort: String(PORT) }] } }));
+  const published = () =>
+    networks.attach(container(IDS[0]!, { ports: { '80/tcp': [{ HostIp: '', HostPort: String(PORT) }] } }));
 
   test.each([
     ['table deleted', `nft delete table ip ${TABLE}`],
@@ -363,7 +533,10 @@ describe('what is wiped comes back', () => {
     const a = await published();
     await serve(a, 'back');
     sh(command);
-    await until(() => fetched(`http://127.0.0.1:${PORT}/`) === 'back' && sh('iptables -S FORWARD').includes(`-o ${BRIDGE} -j ACCEPT`));
+    await until(
+      () =>
+        fetched(`http://127.0.0.1:${PORT}/`) === 'back' && sh('iptables -S FORWARD').includes(`-o ${BRIDGE} -j ACCEPT`),
+    );
   });
 
   test('at the next start', async () => {
@@ -386,7 +559,10 @@ describe('what is wiped comes back', () => {
     await serve(a, 'back');
     sh(`ip link del ${BRIDGE}`);
     await networks.restoreRules();
-    await until(() => fetched(`http://127.0.0.1:${PORT}/`) === 'back' && fetched(`http://${GATEWAY}:${PORT}/`, inside(a)) === 'back');
+    await until(
+      () =>
+        fetched(`http://127.0.0.1:${PORT}/`) === 'back' && fetched(`http://${GATEWAY}:${PORT}/`, inside(a)) === 'back',
+    );
   });
 
   test('the port proxy, killed', async () => {
@@ -403,13 +579,23 @@ describe('what is wiped comes back', () => {
 
 test('20 at once, and all gone at once: addresses apart, nothing left', async () => {
   const ids = Array.from({ length: 20 }, (_, i) => `${i.toString(16).padStart(4, '0')}${'f'.repeat(60)}`);
-  const links = () => sh('ip -br link').split('\n').filter((line) => line.startsWith('vh')).length;
+  const links = () =>
+    sh('ip -br link')
+      .split('\n')
+      .filter((line) => line.startsWith('vh')).length;
   const before = links();
-  const attached = await Promise.all(ids.map((id, i) => networks.attach(container(id, { ports: { '80/tcp': [{ HostIp: '', HostPort: '' }] }, name: `p${i}` }))));
-  expect(new Set(attached.map((a) => a.endpoints['bridge']!.ipAddress)).size).toBe(20);
+  const attached = await Promise.all(
+    ids.map((id, i) =>
+      networks.attach(container(id, { ports: { '80/tcp': [{ HostIp: '', HostPort: '' }] }, name: `p${i}` })),
+    ),
+  );
+  expect(new Set(attached.map((a) => a.endpoints.bridge!.ipAddress)).size).toBe(20);
   expect(new Set(attached.map((a) => a.ports[0]!.hostPort)).size).toBe(20);
   expect(links()).toBe(before + 20);
-  for (const a of attached) expect(sh(`ip -d link show vh${a.endpoints['bridge']!.endpointId.slice(0, 11)}`)).toContain(`hairpin ${existsSync('/proc/sys/net/bridge') ? 'on' : 'off'}`);
+  for (const a of attached)
+    expect(sh(`ip -d link show vh${a.endpoints.bridge!.endpointId.slice(0, 11)}`)).toContain(
+      `hairpin ${existsSync('/proc/sys/net/bridge') ? 'on' : 'off'}`,
+    );
   await Promise.all(ids.map((id) => networks.detach({ id })));
   await Promise.all(ids.map((id) => networks.detach({ id })));
   await networks.settled();

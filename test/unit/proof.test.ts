@@ -2,7 +2,9 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 
-const rows = readFileSync('docs/proof.md', 'utf8').split('\n').filter((line) => line.startsWith('| ') && !/^\| (clause|---) /.test(line));
+const rows = readFileSync('docs/proof.md', 'utf8')
+  .split('\n')
+  .filter((line) => line.startsWith('| ') && !/^\| (clause|---) /.test(line));
 const proofs = rows.flatMap((line) => line.slice(0, -2).split(' | ').at(-1)!.split('<br>'));
 
 function isThere(proof: string): boolean {

@@ -5,25 +5,62 @@ import { ANONYMOUS, decodeCredentials, parseChallenges } from '../../src/engine/
 import { refusal } from '../../src/engine/images/registry/failure.ts';
 import { progressBar, progressLine } from '../../src/api/wire/progress.ts';
 
-const encoded = (value: unknown, alphabet: 'base64' | 'base64url' = 'base64url'): string => Buffer.from(JSON.stringify(value)).toString(alphabet);
+const encoded = (value: unknown, alphabet: 'base64' | 'base64url' = 'base64url'): string =>
+  Buffer.from(JSON.stringify(value)).toString(alphabet);
 
 describe('X-Registry-Auth', () => {
   test.each([
-    ['nothing', undefined], ['an empty object', 'e30='], ['garbage', '%%%'], ['no JSON', Buffer.from('hello').toString('base64')], ['null', Buffer.from('null').toString('base64')],
+    ['nothing', undefined],
+    ['an empty object', 'e30='],
+    ['garbage', '%%%'],
+    ['no JSON', Buffer.from('hello').toString('base64')],
+    ['null', Buffer.from('null').toString('base64')],
   ])('%s is nobody', (_, header) => expect(decodeCredentials(header)).toEqual(ANONYMOUS));
   test.each(['base64', 'base64url'] as const)('user and password, in %s', (alphabet) => {
-    expect(decodeCredentials(encoded({ username: 'ü?>', password: 'p:w' }, alphabet))).toEqual({ ...ANONYMOUS, username: 'ü?>', password: 'p:w' });
+    expect(decodeCredentials(encoded({ username: 'ü?>', password: 'p:w' }, alphabet))).toEqual({
+      ...ANONYMOUS,
+      username: 'ü?>',
+      password: 'p:w',
+    });
   });
-  test('auth in place of the two', () => expect(decodeCredentials(encoded({ auth: Buffer.from('u:p:q').toString('base64') }))).toEqual({ ...ANONYMOUS, username: 'u', password: 'p:q' }));
-  test('tokens', () => expect(decodeCredentials(encoded({ identitytoken: 'i', registrytoken: 'r' }))).toEqual({ ...ANONYMOUS, identityToken: 'i', registryToken: 'r' }));
-  test('whatever comes, nothing is thrown', () => fc.assert(fc.property(fc.string(), (text) => void decodeCredentials(text))));
+  test('auth in place of the two', () =>
+    expect(decodeCredentials(encoded({ auth: Buffer.from('u:p:q').toString('base64') }))).toEqual({
+      ...ANONYMOUS,
+      username: 'u',
+      password: 'p:q',
+    }));
+  test('tokens', () =>
+    expect(decodeCredentials(encoded({ identitytoken: 'i', registrytoken: 'r' }))).toEqual({
+      ...ANONYMOUS,
+      identityToken: 'i',
+      registryToken: 'r',
+    }));
+  test('whatever comes, nothing is thrown', () =>
+    fc.assert(fc.property(fc.string(), (text) => void decodeCredentials(text))));
 });
 
 describe('WWW-Authenticate', () => {
-  const read = (header: string | string[] | undefined): unknown => parseChallenges(header).map(({ scheme, parameters }) => [scheme, Object.fromEntries(parameters)]);
-  test('a token server', () => expect(read('Bearer realm="https://a/t?x=1,2",service="r",scope="repository:a/b:pull,push",error="insufficient_scope"')).toEqual([['bearer', { realm: 'https://a/t?x=1,2', service: 'r', scope: 'repository:a/b:pull,push', error: 'insufficient_scope' }]]));
-  test('two in one header, and escapes', () => expect(read('Basic realm="a \\"b\\"", Bearer realm=x , service="s"')).toEqual([['basic', { realm: 'a "b"' }], ['bearer', { realm: 'x', service: 's' }]]));
-  test('two headers', () => expect(read(['Negotiate', 'Basic realm="a"'])).toEqual([['negotiate', {}], ['basic', { realm: 'a' }]]));
+  const read = (header: string | string[] | undefined): unknown =>
+    parseChallenges(header).map(({ scheme, parameters }) => [scheme, Object.fromEntries(parameters)]);
+  test('a token server', () =>
+    expect(
+      read('Bearer realm="https://a/t?x=1,2",service="r",scope="repository:a/b:pull,push",error="insufficient_scope"'),
+    ).toEqual([
+      [
+        'bearer',
+        { realm: 'https://a/t?x=1,2', service: 'r', scope: 'repository:a/b:pull,push', error: 'insufficient_scope' },
+      ],
+    ]));
+  test('two in one header, and escapes', () =>
+    expect(read('Basic realm="a \\"b\\"", Bearer realm=x , service="s"')).toEqual([
+      ['basic', { realm: 'a "b"' }],
+      ['bearer', { realm: 'x', service: 's' }],
+    ]));
+  test('two headers', () =>
+    expect(read(['Negotiate', 'Basic realm="a"'])).toEqual([
+      ['negotiate', {}],
+      ['basic', { realm: 'a' }],
+    ]));
   test('none', () => expect(read(undefined)).toEqual([]));
   test('whatever comes, it ends', () => fc.assert(fc.property(fc.string(), (text) => void parseChallenges(text))));
 });
@@ -38,15 +75,32 @@ describe("a registry's refusal", () => {
     [403, errors({ code: 'DENIED', message: 'a\u001b[31mb' }), 'denied: a[31mb'],
     [400, errors({ code: 'A_B', message: 'x' }, { code: 'C', message: 'y' }), 'errors:\na b: x\nc: y\n'],
   ])('%i %s', (status, body, message) => expect(refusal(status, 'Text', body, []).message).toBe(message));
-  test('a token that does not suffice', () => expect(refusal(401, '', '', parseChallenges('Bearer realm="x",error="insufficient_scope"'))).toMatchObject({ code: 'DENIED', message: 'denied: requested access to the resource is denied' }));
+  test('a token that does not suffice', () =>
+    expect(refusal(401, '', '', parseChallenges('Bearer realm="x",error="insufficient_scope"'))).toMatchObject({
+      code: 'DENIED',
+      message: 'denied: requested access to the resource is denied',
+    }));
 });
 
 describe('lines of progress', () => {
   test.each([
     [{ id: '1', status: 'Pulling from library/a' }, '{"status":"Pulling from library/a","id":"1"}'],
-    [{ id: 'ab', status: 'Pulling fs layer', detail: {} }, '{"status":"Pulling fs layer","progressDetail":{},"id":"ab"}'],
-    [{ id: 'ab', status: 'Downloading', detail: { current: 500, total: 1000 } }, '{"status":"Downloading","progressDetail":{"current":500,"total":1000},"progress":"[=========================>                         ]     500B/1kB","id":"ab"}'],
+    [
+      { id: 'ab', status: 'Pulling fs layer', detail: {} },
+      '{"status":"Pulling fs layer","progressDetail":{},"id":"ab"}',
+    ],
+    [
+      { id: 'ab', status: 'Downloading', detail: { current: 500, total: 1000 } },
+      '{"status":"Downloading","progressDetail":{"current":500,"total":1000},"progress":"[=========================>                         ]     500B/1kB","id":"ab"}',
+    ],
     [{ aux: { Tag: 't' } }, '{"progressDetail":{},"aux":{"Tag":"t"}}'],
   ])('%#', (progress, line) => expect(progressLine(progress)).toBe(`${line}\r\n`));
-  test('a bar is never longer than it is', () => fc.assert(fc.property(fc.nat(), fc.integer({ min: 1 }), (current, total) => void expect(/^\[=*> *\]/.exec(progressBar(current, total))![0]).toHaveLength(53))));
+  test('a bar is never longer than it is', () =>
+    fc.assert(
+      fc.property(
+        fc.nat(),
+        fc.integer({ min: 1 }),
+        (current, total) => void expect(/^\[=*> *\]/.exec(progressBar(current, total))![0]).toHaveLength(53),
+      ),
+    ));
 });

@@ -1,6 +1,18 @@
-/** Pulls from a registry that cuts, delays and lies: what is wrong never becomes an image, what came is never asked for twice. */
+/**
+ * Pulls from a registry that cuts, delays and lies: what is wrong never becomes an image, what came is never asked for
+ * twice.
+ */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
@@ -23,7 +35,8 @@ let downloads: Downloads;
 let lines: Progress[];
 const closing: (() => void)[] = [];
 
-const noise = (bytes: number): string => Array.from({ length: bytes }, () => String.fromCharCode(33 + Math.floor(Math.random() * 90))).join('');
+const noise = (bytes: number): string =>
+  Array.from({ length: bytes }, () => String.fromCharCode(33 + Math.floor(Math.random() * 90))).join('');
 const LOW = archive(['low', 'l'], ['noise', noise(3_000_000)]);
 const HIGH = archive(['high', 'h']);
 
@@ -38,7 +51,12 @@ afterEach(async () => {
   await registry[Symbol.asyncDispose]();
 });
 
-function makePuller({ mirrors = [], insecure = [], certificates = '/nowhere', concurrent = 3 }: { mirrors?: string[]; insecure?: string[]; certificates?: string; concurrent?: number } = {}): Puller {
+function makePuller({
+  mirrors = [],
+  insecure = [],
+  certificates = '/nowhere',
+  concurrent = 3,
+}: { mirrors?: string[]; insecure?: string[]; certificates?: string; concurrent?: number } = {}): Puller {
   const endpoints = new Endpoints({ mirrors, insecure, certificates });
   closing.push(() => endpoints.close());
   downloads = new Downloads(join(here.paths.images(), 'downloads'), { concurrent, attempts: 2 });
@@ -46,9 +64,15 @@ function makePuller({ mirrors = [], insecure = [], certificates = '/nowhere', co
 }
 
 const pull = (name: string, platform?: Platform, signal = new AbortController().signal): Promise<void> =>
-  puller.pull(parseReference(name), { credentials: ANONYMOUS, ...(platform && { platform }) }, (line) => void lines.push(line), signal);
+  puller.pull(
+    parseReference(name),
+    { credentials: ANONYMOUS, ...(platform && { platform }) },
+    (line) => void lines.push(line),
+    signal,
+  );
 const app = (tag = 'app:1'): string => `${registry.host}/${tag}`;
-const partial = (): string[] => (existsSync(join(here.paths.images(), 'downloads')) ? readdirSync(join(here.paths.images(), 'downloads')) : []);
+const partial = (): string[] =>
+  existsSync(join(here.paths.images(), 'downloads')) ? readdirSync(join(here.paths.images(), 'downloads')) : [];
 const isBlob = (url: string | undefined, digest: string): boolean => url?.endsWith(`/blobs/${digest}`) === true;
 
 /** Nothing of a failed pull is left but what the next may use. */
@@ -68,24 +92,49 @@ describe('what comes', () => {
     expect(readFileSync(join(here.layers.lower(image.chains)[0]!, 'high'), 'utf8')).toBe('h');
     const [low, high] = made.layers.map((digest) => digest.slice(7, 19));
     expect(lines[0]).toEqual({ id: '1', status: 'Pulling from app' });
-    expect(lines.slice(1, 3).map(({ id, status }) => [id, status])).toEqual([[low, 'Pulling fs layer'], [high, 'Pulling fs layer']]);
+    expect(lines.slice(1, 3).map(({ id, status }) => [id, status])).toEqual([
+      [low, 'Pulling fs layer'],
+      [high, 'Pulling fs layer'],
+    ]);
     for (const id of [low, high]) {
       const told = [...new Set(lines.filter((line) => line.id === id).map(({ status }) => status))];
-      expect(told).toEqual(['Pulling fs layer', 'Downloading', 'Verifying Checksum', 'Download complete', 'Extracting', 'Pull complete']);
+      expect(told).toEqual([
+        'Pulling fs layer',
+        'Downloading',
+        'Verifying Checksum',
+        'Download complete',
+        'Extracting',
+        'Pull complete',
+      ]);
     }
-    expect(lines.slice(-2)).toEqual([{ status: `Digest: ${made.digest}` }, { status: `Status: Downloaded newer image for ${app()}` }]);
-    expect(here.events.at(-1)).toMatchObject({ type: 'image', action: 'pull', actor: app(), attributes: { name: `${registry.host}/app`, made: 'here' } });
+    expect(lines.slice(-2)).toEqual([
+      { status: `Digest: ${made.digest}` },
+      { status: `Status: Downloaded newer image for ${app()}` },
+    ]);
+    expect(here.events.at(-1)).toMatchObject({
+      type: 'image',
+      action: 'pull',
+      actor: app(),
+      attributes: { name: `${registry.host}/app`, made: 'here' },
+    });
     expect(partial()).toEqual([]);
   });
 
   test.each([1, 3])('layers side by side, %i at a time, however many there are', async (concurrent) => {
     puller = makePuller({ concurrent });
-    const { layers } = registry.image('app', '1', Array.from({ length: 6 }, (_, i) => archive([`f${i}`, String(i)])));
+    const { layers } = registry.image(
+      'app',
+      '1',
+      Array.from({ length: 6 }, (_, i) => archive([`f${i}`, String(i)])),
+    );
     const waiting: (() => void)[] = [];
     let most = 0;
     registry.fault = (request, response, body) => {
       if (!layers.some((digest) => isBlob(request.url, digest))) return false;
-      most = Math.max(most, waiting.push(() => response.writeHead(200, { 'content-length': body!.length }).end(body)));
+      most = Math.max(
+        most,
+        waiting.push(() => response.writeHead(200, { 'content-length': body!.length }).end(body)),
+      );
       return true;
     };
     const pulling = pull(app());
@@ -95,7 +144,9 @@ describe('what comes', () => {
     }
     await pulling;
     expect(most).toBe(concurrent);
-    expect(new Set(lines.filter(({ status }) => status === 'Waiting').map(({ id }) => id)).size).toBeGreaterThanOrEqual(layers.length - concurrent);
+    expect(new Set(lines.filter(({ status }) => status === 'Waiting').map(({ id }) => id)).size).toBeGreaterThanOrEqual(
+      layers.length - concurrent,
+    );
     expect(here.images.resolve(app()).chains).toHaveLength(6);
   });
 
@@ -138,14 +189,36 @@ describe('what comes', () => {
   });
 
   test('of a list the one for the platform', async () => {
-    const images = [['amd64', LOW], ['arm64', HIGH]].map(([architecture, tar]) => ({ architecture: architecture as string, ...registry.image('app', architecture as string, [tar as Buffer], { architecture: architecture as string }) }));
-    const list = registry.manifest('app', 'all', { schemaVersion: 2, mediaType: DOCKER_LIST, manifests: images.map(({ architecture, digest, manifest }) => ({ mediaType: DOCKER_MANIFEST, digest, size: manifest.length, platform: { os: 'linux', architecture } })) }, DOCKER_LIST);
+    const images = [
+      ['amd64', LOW],
+      ['arm64', HIGH],
+    ].map(([architecture, tar]) => ({
+      architecture: architecture as string,
+      ...registry.image('app', architecture as string, [tar as Buffer], { architecture: architecture as string }),
+    }));
+    const list = registry.manifest(
+      'app',
+      'all',
+      {
+        schemaVersion: 2,
+        mediaType: DOCKER_LIST,
+        manifests: images.map(({ architecture, digest, manifest }) => ({
+          mediaType: DOCKER_MANIFEST,
+          digest,
+          size: manifest.length,
+          platform: { os: 'linux', architecture },
+        })),
+      },
+      DOCKER_LIST,
+    );
     await pull(app('app:all'), { os: 'linux', architecture: 'arm64', variant: 'v8' });
     expect(here.images.resolve(app('app:all')).config.architecture).toBe('arm64');
     expect(here.images.resolve(app('app:all')).repoDigests).toEqual([`${registry.host}/app@${list}`]);
     await pull(app('app:all'), { os: 'linux', architecture: 'amd64' });
     expect(here.images.resolve(app('app:all')).config.architecture).toBe('amd64');
-    await expect(pull(app('app:all'), { os: 'linux', architecture: 's390x' })).rejects.toThrow('no matching manifest for linux/s390x in the manifest list entries');
+    await expect(pull(app('app:all'), { os: 'linux', architecture: 's390x' })).rejects.toThrow(
+      'no matching manifest for linux/s390x in the manifest list entries',
+    );
   });
 
   test('a mirror is asked first, and the next where it fails', async () => {
@@ -161,13 +234,18 @@ describe('what comes', () => {
 
 describe('a connection that breaks', () => {
   test('is taken up where it broke', async () => {
-    const { layers: [low] } = registry.image('app', '1', [LOW]);
+    const {
+      layers: [low],
+    } = registry.image('app', '1', [LOW]);
     const size = registry.blobs.get(low!)!.length;
     let cuts = 2;
     registry.fault = (request, response, body) => {
       if (!isBlob(request.url, low!) || cuts-- <= 0) return false;
       const start = Number(/\d+/.exec(request.headers.range ?? '0')![0]);
-      response.writeHead(start > 0 ? 206 : 200, { 'content-length': size - start, ...(start > 0 && { 'content-range': `bytes ${start}-${size - 1}/${size}` }) });
+      response.writeHead(start > 0 ? 206 : 200, {
+        'content-length': size - start,
+        ...(start > 0 && { 'content-range': `bytes ${start}-${size - 1}/${size}` }),
+      });
       response.write(body!.subarray(start, start + 700_000), () => setTimeout(() => response.destroy(), 20));
       return true;
     };
@@ -181,7 +259,9 @@ describe('a connection that breaks', () => {
   });
 
   test('a registry without Range is asked for all of it again', async () => {
-    const { layers: [low] } = registry.image('app', '1', [LOW]);
+    const {
+      layers: [low],
+    } = registry.image('app', '1', [LOW]);
     let cuts = 1;
     registry.fault = (request, response, body) => {
       if (!isBlob(request.url, low!)) return false;
@@ -195,11 +275,13 @@ describe('a connection that breaks', () => {
   });
 
   test('one that never works is given up, and what came waits for the next pull', async () => {
-    const { layers: [low] } = registry.image('app', '1', [LOW]);
+    const {
+      layers: [low],
+    } = registry.image('app', '1', [LOW]);
     let broken = true;
     registry.fault = (request, response, body) => {
       if (!broken || !isBlob(request.url, low!)) return false;
-      if (request.headers.range) return response.destroy(), true;
+      if (request.headers.range) return (response.destroy(), true);
       response.writeHead(200, { 'content-length': body!.length });
       response.write(body!.subarray(0, 700_000), () => setTimeout(() => response.destroy(), 20));
       return true;
@@ -210,13 +292,18 @@ describe('a connection that breaks', () => {
     broken = false;
     registry.seen.length = 0;
     await pull(app());
-    expect(registry.seen.filter(({ url }) => isBlob(url, low!)).map(({ range }) => range)).toEqual([expect.stringMatching(/^bytes=[1-9]\d*-$/)]);
+    expect(registry.seen.filter(({ url }) => isBlob(url, low!)).map(({ range }) => range)).toEqual([
+      expect.stringMatching(/^bytes=[1-9]\d*-$/),
+    ]);
     expect(partial()).toEqual([]);
   });
 
   test('what nobody came back for is swept', async () => {
     mkdirSync(join(here.paths.images(), 'downloads'), { recursive: true });
-    for (const [name, age] of [['old', 2 * 86_400_000], ['new', 0]] as const) {
+    for (const [name, age] of [
+      ['old', 2 * 86_400_000],
+      ['new', 0],
+    ] as const) {
       const path = join(here.paths.images(), 'downloads', name);
       writeFileSync(path, '');
       utimesSync(path, new Date(Date.now() - age), new Date(Date.now() - age));
@@ -241,7 +328,9 @@ describe('two who pull at once', () => {
   });
 
   test('one leaves, the other gets it; both leave, and it stops', async () => {
-    const { layers: [low] } = registry.image('app', '1', [LOW]);
+    const {
+      layers: [low],
+    } = registry.image('app', '1', [LOW]);
     const held: (() => void)[] = [];
     let closed = 0;
     registry.fault = (request, response, body) => {
@@ -281,11 +370,21 @@ describe('a registry that lies', () => {
   };
 
   test.each([
-    ['other bytes', (blob: Buffer): Buffer => Buffer.concat([blob.subarray(0, -1), Buffer.from([blob.at(-1)! ^ 1])]), /filesystem layer verification failed for digest/],
-    ['more bytes', (blob: Buffer): Buffer => Buffer.concat([blob, Buffer.alloc(100)]), /is longer than the \d+ bytes that were announced/],
+    [
+      'other bytes',
+      (blob: Buffer): Buffer => Buffer.concat([blob.subarray(0, -1), Buffer.from([blob.at(-1)! ^ 1])]),
+      /filesystem layer verification failed for digest/,
+    ],
+    [
+      'more bytes',
+      (blob: Buffer): Buffer => Buffer.concat([blob, Buffer.alloc(100)]),
+      /is longer than the \d+ bytes that were announced/,
+    ],
     ['fewer bytes', (blob: Buffer): Buffer => blob.subarray(0, 100), /unexpected EOF/],
   ])('about a layer: %s', async (_, lie, words) => {
-    const { layers: [low] } = registry.image('app', '1', [LOW]);
+    const {
+      layers: [low],
+    } = registry.image('app', '1', [LOW]);
     changed(low!, lie(registry.blobs.get(low!)!));
     await expect(pull(app())).rejects.toThrow(words);
     expectNothing();
@@ -302,8 +401,15 @@ describe('a registry that lies', () => {
 
   test('about what a layer holds: the configuration has another diff ID', async () => {
     const made = registry.image('app', '1', [HIGH]);
-    const config = registry.blob(Buffer.from(made.config.toString().replace(/sha256:[0-9a-f]{64}/, `sha256:${'0'.repeat(64)}`)));
-    registry.manifest('app', '1', JSON.parse(made.manifest.toString().replace(/"digest":"sha256:[0-9a-f]{64}"/, `"digest":"${config}"`)), DOCKER_MANIFEST);
+    const config = registry.blob(
+      Buffer.from(made.config.toString().replace(/sha256:[0-9a-f]{64}/, `sha256:${'0'.repeat(64)}`)),
+    );
+    registry.manifest(
+      'app',
+      '1',
+      JSON.parse(made.manifest.toString().replace(/"digest":"sha256:[0-9a-f]{64}"/, `"digest":"${config}"`)),
+      DOCKER_MANIFEST,
+    );
     await expect(pull(app())).rejects.toThrow(/has diff ID sha256:.* and the image's configuration says sha256:000/);
     expectNothing();
   });
@@ -312,10 +418,49 @@ describe('a registry that lies', () => {
     ['a manifest without end', Buffer.alloc(5 << 20, ' '), /is longer than 4194304 bytes/],
     ['no JSON', Buffer.from('<html>'), /is no JSON/],
     ['schema 1', Buffer.from('{"schemaVersion":1,"fsLayers":[]}'), /schema 1 are not supported/],
-    ['a path for a digest', Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: DOCKER_MANIFEST, config: { mediaType: '', digest: '../../../etc/passwd', size: 1 }, layers: [] })), /is no digest/],
-    ['a size that is none', Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: DOCKER_MANIFEST, config: { mediaType: '', digest: `sha256:${'a'.repeat(64)}`, size: -1 }, layers: [] })), /is no size/],
-    ['an image and an index at once', Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: DOCKER_MANIFEST, manifests: [], config: {}, layers: [] })), /an image and an index at once/],
-    ['an endless configuration', Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: DOCKER_MANIFEST, config: { mediaType: '', digest: `sha256:${'a'.repeat(64)}`, size: 1e12 }, layers: [] })), /too long to be an image's configuration/],
+    [
+      'a path for a digest',
+      Buffer.from(
+        JSON.stringify({
+          schemaVersion: 2,
+          mediaType: DOCKER_MANIFEST,
+          config: { mediaType: '', digest: '../../../etc/passwd', size: 1 },
+          layers: [],
+        }),
+      ),
+      /is no digest/,
+    ],
+    [
+      'a size that is none',
+      Buffer.from(
+        JSON.stringify({
+          schemaVersion: 2,
+          mediaType: DOCKER_MANIFEST,
+          config: { mediaType: '', digest: `sha256:${'a'.repeat(64)}`, size: -1 },
+          layers: [],
+        }),
+      ),
+      /is no size/,
+    ],
+    [
+      'an image and an index at once',
+      Buffer.from(
+        JSON.stringify({ schemaVersion: 2, mediaType: DOCKER_MANIFEST, manifests: [], config: {}, layers: [] }),
+      ),
+      /an image and an index at once/,
+    ],
+    [
+      'an endless configuration',
+      Buffer.from(
+        JSON.stringify({
+          schemaVersion: 2,
+          mediaType: DOCKER_MANIFEST,
+          config: { mediaType: '', digest: `sha256:${'a'.repeat(64)}`, size: 1e12 },
+          layers: [],
+        }),
+      ),
+      /too long to be an image's configuration/,
+    ],
   ])('%s', async (_, manifest, words) => {
     registry.manifest('app', '1', manifest, DOCKER_MANIFEST);
     await expect(pull(app())).rejects.toThrow(words);
@@ -324,56 +469,97 @@ describe('a registry that lies', () => {
 
   test('what is no image is refused by its name', async () => {
     registry.image('app', '1', [HIGH], { configType: 'application/vnd.cncf.helm.config.v1+json' });
-    await expect(pull(app())).rejects.toThrow('Encountered remote "application/vnd.cncf.helm.config.v1+json"(unknown) when fetching');
+    await expect(pull(app())).rejects.toThrow(
+      'Encountered remote "application/vnd.cncf.helm.config.v1+json"(unknown) when fetching',
+    );
     registry.image('app', '2', [HIGH], { os: 'windows' });
     await expect(pull(app('app:2'))).rejects.toThrow(/operating system is not supported/);
     expectNothing();
   });
 
-  test.each([['file:///etc/passwd', /unsupported protocol scheme "file"/], ['gopher://x/', /unsupported protocol scheme "gopher"/]])('a redirection to %s is not followed', async (location, words) => {
-    const { layers: [low] } = registry.image('app', '1', [HIGH]);
-    registry.fault = (request, response) => (isBlob(request.url, low!) ? (response.writeHead(307, { location }).end(), true) : false);
+  test.each([
+    ['file:///etc/passwd', /unsupported protocol scheme "file"/],
+    ['gopher://x/', /unsupported protocol scheme "gopher"/],
+  ])('a redirection to %s is not followed', async (location, words) => {
+    const {
+      layers: [low],
+    } = registry.image('app', '1', [HIGH]);
+    registry.fault = (request, response) =>
+      isBlob(request.url, low!) ? (response.writeHead(307, { location }).end(), true) : false;
     await expect(pull(app())).rejects.toThrow(words);
     expectNothing();
   });
 
   test('a redirection elsewhere is followed, and whoever is there does not learn who asks', async () => {
     await using elsewhere = await FaultyRegistry.start();
-    const { layers: [low] } = registry.image('app', '1', [HIGH]);
+    const {
+      layers: [low],
+    } = registry.image('app', '1', [HIGH]);
     elsewhere.image('app', '1', [HIGH]);
     registry.fault = (request, response) => {
-      if (!request.headers.authorization) return response.writeHead(401, { 'www-authenticate': 'Basic realm="r"' }).end(), true;
-      return isBlob(request.url, low!) ? (response.writeHead(307, { location: `http://${elsewhere.host}${request.url!}` }).end(), true) : false;
+      if (!request.headers.authorization)
+        return (response.writeHead(401, { 'www-authenticate': 'Basic realm="r"' }).end(), true);
+      return isBlob(request.url, low!)
+        ? (response.writeHead(307, { location: `http://${elsewhere.host}${request.url!}` }).end(), true)
+        : false;
     };
-    await puller.pull(parseReference(app()), { credentials: { ...ANONYMOUS, username: 'u', password: 'p' } }, () => undefined, new AbortController().signal);
+    await puller.pull(
+      parseReference(app()),
+      { credentials: { ...ANONYMOUS, username: 'u', password: 'p' } },
+      () => undefined,
+      new AbortController().signal,
+    );
     expect(elsewhere.seen.map(({ authorization }) => authorization)).toEqual([undefined]);
-    expect(registry.seen.filter(({ authorization }) => authorization === `Basic ${Buffer.from('u:p').toString('base64')}`).length).toBeGreaterThan(0);
+    expect(
+      registry.seen.filter(({ authorization }) => authorization === `Basic ${Buffer.from('u:p').toString('base64')}`)
+        .length,
+    ).toBeGreaterThan(0);
   });
 
   test('redirections in a circle end', async () => {
-    const { layers: [low] } = registry.image('app', '1', [HIGH]);
-    registry.fault = (request, response) => (isBlob(request.url, low!) ? (response.writeHead(307, { location: request.url! }).end(), true) : false);
+    const {
+      layers: [low],
+    } = registry.image('app', '1', [HIGH]);
+    registry.fault = (request, response) =>
+      isBlob(request.url, low!) ? (response.writeHead(307, { location: request.url! }).end(), true) : false;
     await expect(pull(app())).rejects.toThrow(/stopped after 5 redirects/);
   });
 });
 
-describe('Docker\'s words', () => {
+describe("Docker's words", () => {
   test.each([
     ['a missing tag', {}, /^manifest for \S+\/app:1 not found: manifest unknown: manifest unknown$/],
-    ['a repository that is nobody\'s business', { status: 401, headers: { 'www-authenticate': 'Bearer realm="http://HOST/token",error="insufficient_scope"' } }, /^pull access denied for \S+\/app, repository does not exist or may require 'docker login': denied: requested access to the resource is denied$/],
-    ['who has no credentials', { status: 401, headers: { 'www-authenticate': 'Basic realm="r"' } }, /^Head "http:\/\/\S+\/v2\/app\/manifests\/1": no basic auth credentials$/],
+    [
+      "a repository that is nobody's business",
+      { status: 401, headers: { 'www-authenticate': 'Bearer realm="http://HOST/token",error="insufficient_scope"' } },
+      /^pull access denied for \S+\/app, repository does not exist or may require 'docker login': denied: requested access to the resource is denied$/,
+    ],
+    [
+      'who has no credentials',
+      { status: 401, headers: { 'www-authenticate': 'Basic realm="r"' } },
+      /^Head "http:\/\/\S+\/v2\/app\/manifests\/1": no basic auth credentials$/,
+    ],
   ])('for %s', async (_, answer: { status?: number; headers?: Record<string, string> }, words) => {
     registry.fault = (request, response) => {
-      if (request.url!.startsWith('/token')) return response.writeHead(200).end('{"token":"t"}'), true;
+      if (request.url!.startsWith('/token')) return (response.writeHead(200).end('{"token":"t"}'), true);
       if (answer.status === undefined) return false;
-      response.writeHead(answer.status, Object.fromEntries(Object.entries(answer.headers ?? {}).map(([name, value]) => [name, value.replace('HOST', registry.host)]))).end();
+      response
+        .writeHead(
+          answer.status,
+          Object.fromEntries(
+            Object.entries(answer.headers ?? {}).map(([name, value]) => [name, value.replace('HOST', registry.host)]),
+          ),
+        )
+        .end();
       return true;
     };
     await expect(pull(app())).rejects.toThrow(words);
   });
 
   test('for a registry that is not there', async () => {
-    await expect(pull('127.0.0.1:1/app:1')).rejects.toThrow('Get "http://127.0.0.1:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused');
+    await expect(pull('127.0.0.1:1/app:1')).rejects.toThrow(
+      'Get "http://127.0.0.1:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused',
+    );
   });
 });
 
@@ -384,7 +570,27 @@ describe('TLS', () => {
   const file = (name: string): string => join(certificates, name);
   beforeAll(() => {
     certificates = mkdtempSync(join(tmpdir(), 'holdfast-certs-'));
-    execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-keyout', file('key.pem'), '-out', file('cert.pem'), '-subj', '/CN=registry', '-addext', `subjectAltName=IP:${ADDRESS}`], { stdio: 'ignore' });
+    execFileSync(
+      'openssl',
+      [
+        'req',
+        '-x509',
+        '-newkey',
+        'rsa:2048',
+        '-nodes',
+        '-days',
+        '2',
+        '-keyout',
+        file('key.pem'),
+        '-out',
+        file('cert.pem'),
+        '-subj',
+        '/CN=registry',
+        '-addext',
+        `subjectAltName=IP:${ADDRESS}`,
+      ],
+      { stdio: 'ignore' },
+    );
     execFileSync('ip', ['addr', 'replace', `${ADDRESS}/32`, 'dev', 'lo']);
   });
   afterAll(() => {
@@ -393,9 +599,14 @@ describe('TLS', () => {
   });
 
   test('a private CA is trusted where its certificate lies, and nowhere else', async () => {
-    await using secure = await FaultyRegistry.start({ address: ADDRESS, tls: { cert: readFileSync(file('cert.pem'), 'utf8'), key: readFileSync(file('key.pem'), 'utf8') } });
+    await using secure = await FaultyRegistry.start({
+      address: ADDRESS,
+      tls: { cert: readFileSync(file('cert.pem'), 'utf8'), key: readFileSync(file('key.pem'), 'utf8') },
+    });
     secure.image('app', '1', [HIGH]);
-    await expect(pull(`${secure.host}/app:1`)).rejects.toThrow(/tls: failed to verify certificate: x509: certificate signed by unknown authority/);
+    await expect(pull(`${secure.host}/app:1`)).rejects.toThrow(
+      /tls: failed to verify certificate: x509: certificate signed by unknown authority/,
+    );
     mkdirSync(file(secure.host));
     writeFileSync(join(file(secure.host), 'ca.crt'), readFileSync(file('cert.pem')));
     puller = makePuller({ certificates });

@@ -26,7 +26,10 @@ const until = async (condition: () => boolean, ms = 8000): Promise<void> => {
     if (Date.now() > deadline) throw new Error(`not within ${ms} ms: ${condition}`);
   }
 };
-const exited = (child: ChildProcess): Promise<void> => new Promise((resolve) => child.exitCode === null && child.signalCode === null ? child.once('exit', () => resolve()) : resolve());
+const exited = (child: ChildProcess): Promise<void> =>
+  new Promise((resolve) =>
+    child.exitCode === null && child.signalCode === null ? child.once('exit', () => resolve()) : resolve(),
+  );
 
 const HEAD = 'HTTP/1.1 101 UPGRADED\r\n\r\n';
 
@@ -35,7 +38,10 @@ class Client {
   readonly packets: Buffer[] = [];
   ended = false;
   closed = false;
-  constructor(readonly socket: Socket, { reading = true } = {}) {
+  constructor(
+    readonly socket: Socket,
+    { reading = true } = {},
+  ) {
     socket.on('error', () => {});
     socket.on('end', () => (this.ended = true));
     socket.on('close', () => (this.closed = true));
@@ -58,7 +64,15 @@ class Client {
   }
 }
 
-const all: AttachOptions = { stdin: true, stdout: true, stderr: true, stream: true, logs: false, framed: true, detachKeys: [] };
+const all: AttachOptions = {
+  stdin: true,
+  stdout: true,
+  stderr: true,
+  stream: true,
+  logs: false,
+  framed: true,
+  detachKeys: [],
+};
 
 interface Rig {
   options: { slowClientMs: number };
@@ -68,13 +82,22 @@ interface Rig {
 }
 function rig({ slowClientMs = 60_000, log = false } = {}): Rig {
   const events: string[] = [];
-  const options = { logPath: () => (log ? join(run, 'log') : null), slowClientMs, onDetach: () => void events.push('detach'), onEmpty: () => void events.push('empty') };
+  const options = {
+    logPath: () => (log ? join(run, 'log') : null),
+    slowClientMs,
+    onDetach: () => void events.push('detach'),
+    onEmpty: () => void events.push('empty'),
+  };
   const sessions = new Sessions(options);
   return {
-    sessions, events, options,
+    sessions,
+    events,
+    options,
     attach(options = {}, { early = '', head = HEAD, reading = true } = {}) {
       const [ours, theirs] = socketPair();
-      const client = new Client(new Socket({ fd: theirs, allowHalfOpen: true, readable: true, writable: true }), { reading });
+      const client = new Client(new Socket({ fd: theirs, allowHalfOpen: true, readable: true, writable: true }), {
+        reading,
+      });
       sessions.add({ fd: ours, head: Buffer.from(head), early: Buffer.from(early) }, { ...all, ...options });
       return client;
     },
@@ -82,8 +105,20 @@ function rig({ slowClientMs = 60_000, log = false } = {}): Rig {
 }
 
 let generation = 0;
-function start(sessions: Sessions, script: string, more: Partial<StdioOptions> = {}): { stdio: Stdio; child: ChildProcess; end(): Promise<void> } {
-  const stdio = new Stdio({ run, key: String(++generation), tty: false, stdin: true, stdinOnce: true, log: null, ...more });
+function start(
+  sessions: Sessions,
+  script: string,
+  more: Partial<StdioOptions> = {},
+): { stdio: Stdio; child: ChildProcess; end(): Promise<void> } {
+  const stdio = new Stdio({
+    run,
+    key: String(++generation),
+    tty: false,
+    stdin: true,
+    stdinOnce: true,
+    log: null,
+    ...more,
+  });
   cleanup.push(() => stdio.close());
   stdio.prepare();
   const child = spawn('sh', ['-c', script], { stdio: stdio.childStdio() });
@@ -92,7 +127,8 @@ function start(sessions: Sessions, script: string, more: Partial<StdioOptions> =
   sessions.bind(stdio);
   stdio.start();
   return {
-    stdio, child,
+    stdio,
+    child,
     /** As the shim does at the process's death. */
     async end() {
       await exited(child);
@@ -103,7 +139,14 @@ function start(sessions: Sessions, script: string, more: Partial<StdioOptions> =
   };
 }
 const logWriter = (more: { maxSize?: number; maxFile?: number } = {}): LogWriter => {
-  const log = new LogWriter({ driver: 'json-file', path: join(run, 'log'), maxSize: 0, maxFile: 1, attrs: {}, ...more });
+  const log = new LogWriter({
+    driver: 'json-file',
+    path: join(run, 'log'),
+    maxSize: 0,
+    maxFile: 1,
+    attrs: {},
+    ...more,
+  });
   cleanup.push(() => log.close());
   return log;
 };
@@ -145,12 +188,16 @@ describe('a client', () => {
     const server = createServer({ pauseOnConnect: true, allowHalfOpen: true });
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     cleanup.push(() => server.close());
-    const accepted = new Promise<number>((resolve) => server.once('connection', (socket) => {
-      const fd = duplicate((socket as unknown as { _handle: { fd: number } })._handle.fd);
-      socket.destroy();
-      resolve(fd);
-    }));
-    const client = new Client(connect({ port: (server.address() as AddressInfo).port, host: '127.0.0.1', allowHalfOpen: true }));
+    const accepted = new Promise<number>((resolve) =>
+      server.once('connection', (socket) => {
+        const fd = duplicate((socket as unknown as { _handle: { fd: number } })._handle.fd);
+        socket.destroy();
+        resolve(fd);
+      }),
+    );
+    const client = new Client(
+      connect({ port: (server.address() as AddressInfo).port, host: '127.0.0.1', allowHalfOpen: true }),
+    );
     sessions.add({ fd: await accepted, head: Buffer.from(HEAD), early: Buffer.alloc(0) }, all);
     const process = start(sessions, 'cat');
     client.socket.end('over tcp\n');
@@ -164,7 +211,10 @@ describe('a client', () => {
     const [out, err] = [attach({ stderr: false }), attach({ stdout: false })];
     await start(sessions, 'echo out; echo err >&2').end();
     await until(() => out.ended && err.ended);
-    expect([out.frames, err.frames]).toEqual([{ 1: 'out\n', 2: '', rest: 0 }, { 1: '', 2: 'err\n', rest: 0 }]);
+    expect([out.frames, err.frames]).toEqual([
+      { 1: 'out\n', 2: '', rest: 0 },
+      { 1: '', 2: 'err\n', rest: 0 },
+    ]);
   });
 
   test('raw gets no frames', async () => {
@@ -252,7 +302,9 @@ describe('stdin', () => {
     await process.end();
     await until(() => client.ended);
     const { createHash } = await import('node:crypto');
-    expect(client.frames[1].slice(0, 40)).toBe(createHash('sha1').update(Buffer.alloc(10_000_000, 'abcdefg')).digest('hex'));
+    expect(client.frames[1].slice(0, 40)).toBe(
+      createHash('sha1').update(Buffer.alloc(10_000_000, 'abcdefg')).digest('hex'),
+    );
   });
 
   test('without StdinOnce a half-close ends the client, not stdin', async () => {
@@ -299,7 +351,8 @@ describe('stdin', () => {
 });
 
 describe('logs', () => {
-  const lines = (from: number, to: number): string => Array.from({ length: to - from }, (_, i) => `line ${from + i}\n`).join('');
+  const lines = (from: number, to: number): string =>
+    Array.from({ length: to - from }, (_, i) => `line ${from + i}\n`).join('');
 
   test('logs=1 alone replays and closes, honouring the streams', async () => {
     const log = logWriter();
@@ -329,7 +382,9 @@ describe('logs', () => {
   test('logs=1 while it runs: no gap, no duplicate, at whatever moment, partial lines included', async () => {
     const { sessions, attach } = rig({ log: true });
     const log = logWriter({ maxSize: 20_000, maxFile: 100 });
-    const process = start(sessions, 'i=0; while [ $i -lt 3000 ]; do printf "%s" "line "; echo $i; i=$((i+1)); done', { log });
+    const process = start(sessions, 'i=0; while [ $i -lt 3000 ]; do printf "%s" "line "; echo $i; i=$((i+1)); done', {
+      log,
+    });
     const clients: Client[] = [];
     for (let i = 0; i < 20; i++) {
       clients.push(attach({ logs: true, stdin: false }));
@@ -353,7 +408,8 @@ describe('logs', () => {
 });
 
 describe('a slow client', () => {
-  const many = 'i=0; while [ $i -lt 300 ]; do head -c 30000 /dev/zero | tr "\\0" "a"; echo; echo $i; i=$((i+1)); done; echo over >&2';
+  const many =
+    'i=0; while [ $i -lt 300 ]; do head -c 30000 /dev/zero | tr "\\0" "a"; echo; echo $i; i=$((i+1)); done; echo over >&2';
   const expected = Array.from({ length: 300 }, (_, i) => `${'a'.repeat(30000)}\n${i}\n`).join('');
 
   test('of an attach is fed from the log: nobody waits for it, and it misses nothing', async () => {
@@ -376,7 +432,7 @@ describe('a slow client', () => {
     const process = start(sessions, many, { log: logWriter() });
     let reading = true;
     client.read();
-    const toggle = setInterval(() => (reading = !reading) ? client.socket.resume() : client.socket.pause(), 7);
+    const toggle = setInterval(() => ((reading = !reading) ? client.socket.resume() : client.socket.pause()), 7);
     await process.end();
     clearInterval(toggle);
     client.socket.resume();
@@ -387,7 +443,11 @@ describe('a slow client', () => {
   test('gets binary output exactly, too: there the log is no substitute, and the output waits', async () => {
     const { sessions, attach } = rig({ log: true });
     const client = attach({ stdin: false }, { reading: false });
-    const process = start(sessions, `${many.replace('30000', '3000')}; head -c 20000000 /dev/urandom | tee ${run}/sent`, { log: logWriter() });
+    const process = start(
+      sessions,
+      `${many.replace('30000', '3000')}; head -c 20000000 /dev/urandom | tee ${run}/sent`,
+      { log: logWriter() },
+    );
     await pause(500);
     expect(process.child.exitCode).toBe(null);
     client.read();

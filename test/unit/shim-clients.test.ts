@@ -28,9 +28,10 @@ const claim = (token: string): boolean => {
   if (client) closeSync(client.fd);
   return client !== undefined;
 };
-const connected = (): Promise<Socket> => new Promise((resolve, reject) => {
-  const socket = connect(path, () => resolve(socket)).on('error', reject);
-});
+const connected = (): Promise<Socket> =>
+  new Promise((resolve, reject) => {
+    const socket = connect(path, () => resolve(socket)).on('error', reject);
+  });
 const fdOf = (socket: Socket): number => (socket as unknown as { _handle: { fd: number } })._handle.fd;
 
 test('each by its token, in any order, and once', () => {

@@ -11,7 +11,15 @@ import { parseRuntimeLog, RuntimeFailure } from '../../src/shim/runtime.ts';
 import { plan } from '../../src/shim/takeover.ts';
 
 describe('the restart policy', () => {
-  const death = (more: Partial<Circumstances> = {}): Circumstances => ({ code: 1, ranMs: 50, stoppedByUser: false, shutdown: false, restartCount: 0, backoffMs: 0, ...more });
+  const death = (more: Partial<Circumstances> = {}): Circumstances => ({
+    code: 1,
+    ranMs: 50,
+    stoppedByUser: false,
+    shutdown: false,
+    restartCount: 0,
+    backoffMs: 0,
+    ...more,
+  });
   const policy = (name: RestartPolicy['name'], maximumRetryCount = 0): RestartPolicy => ({ name, maximumRetryCount });
 
   test.each([
@@ -46,19 +54,40 @@ describe('health', () => {
     [{ status: 'healthy', streak: 0 }, -1, timing, { status: 'healthy', streak: 1 }],
     [{ status: 'unhealthy', streak: 9 }, 2, timing, { status: 'unhealthy', streak: 10 }],
     [{ status: 'unhealthy', streak: 9 }, 0, timing, { status: 'healthy', streak: 0 }],
-    [{ status: 'starting', streak: 0 }, 1, { ...timing, sinceStartMs: 5, startPeriodMs: 10 }, { status: 'starting', streak: 0 }],
-    [{ status: 'healthy', streak: 0 }, 1, { ...timing, sinceStartMs: 5, startPeriodMs: 10 }, { status: 'healthy', streak: 1 }],
+    [
+      { status: 'starting', streak: 0 },
+      1,
+      { ...timing, sinceStartMs: 5, startPeriodMs: 10 },
+      { status: 'starting', streak: 0 },
+    ],
+    [
+      { status: 'healthy', streak: 0 },
+      1,
+      { ...timing, sinceStartMs: 5, startPeriodMs: 10 },
+      { status: 'healthy', streak: 1 },
+    ],
   ] as const)('%o and exit %i', (before, code, t, after) => expect(judge(before, code, t)).toEqual(after));
 
   test('the start interval counts within the start period, until it is healthy', () => {
     const spec = { argv: [], interval: 30_000, timeout: 0, startPeriod: 10_000, startInterval: 1_000, retries: 0 };
-    expect([nextProbeIn('starting', 5_000, spec), nextProbeIn('healthy', 5_000, spec), nextProbeIn('starting', 10_000, spec)]).toEqual([1_000, 30_000, 30_000]);
+    expect([
+      nextProbeIn('starting', 5_000, spec),
+      nextProbeIn('healthy', 5_000, spec),
+      nextProbeIn('starting', 10_000, spec),
+    ]).toEqual([1_000, 30_000, 30_000]);
   });
 
-  test.each([[0, '0s'], [300, '300ms'], [1500, '1.5s'], [30_000, '30s'], [90_000, '1m30s'], [3_600_000, '1h0m0s']])('%i ms is %s', (ms, text) => expect(goDuration(ms)).toBe(text));
+  test.each([
+    [0, '0s'],
+    [300, '300ms'],
+    [1500, '1.5s'],
+    [30_000, '30s'],
+    [90_000, '1m30s'],
+    [3_600_000, '1h0m0s'],
+  ])('%i ms is %s', (ms, text) => expect(goDuration(ms)).toBe(text));
 });
 
-describe('failures in dockerd\'s terms', () => {
+describe("failures in dockerd's terms", () => {
   test.each([
     ['exec: "nope": executable file not found in $PATH', 127],
     ['exec: "/x": stat /x: no such file or directory', 127],
@@ -73,9 +102,13 @@ describe('failures in dockerd\'s terms', () => {
     expect(classify('x: not a directory').message).toContain('Are you trying to mount a directory onto a file');
   });
 
-  test('an exec that fails for another reason is 126', () => expect(startFailure('exec', new RuntimeFailure('whatever'))).toEqual({ message: 'OCI runtime exec failed: whatever: unknown', code: 126 }));
+  test('an exec that fails for another reason is 126', () =>
+    expect(startFailure('exec', new RuntimeFailure('whatever'))).toEqual({
+      message: 'OCI runtime exec failed: whatever: unknown',
+      code: 126,
+    }));
 
-  test('the last error of the runtime\'s log', () => {
+  test("the last error of the runtime's log", () => {
     expect(parseRuntimeLog('{"level":"warning","msg":"w"}\n{"level":"error","msg":"e"}\nnot json\n')).toBe('e');
     expect(parseRuntimeLog('')).toBeUndefined();
   });
@@ -90,14 +123,28 @@ describe('phases', () => {
     expect(() => next('idle', 'pause', 'c')).toThrow('container c is not running');
   });
   test('what passes by itself is waited for', () => {
-    const phases: Phase[] = ['idle', 'creating', 'created', 'starting', 'running', 'paused', 'ending', 'backoff', 'between'];
+    const phases: Phase[] = [
+      'idle',
+      'creating',
+      'created',
+      'starting',
+      'running',
+      'paused',
+      'ending',
+      'backoff',
+      'between',
+    ];
     expect(phases.filter(isPassing)).toEqual(['creating', 'created', 'starting', 'ending', 'between']);
   });
 });
 
 describe('what a shim does with what a dead one left', () => {
   const stopping: RecordBody = { type: 'stopping', operation: 's', signal: 15, deadlineMs: 10_000, restart: false };
-  const run: RecordBody[] = [{ type: 'creating', operation: 'a' }, { type: 'created', pid: 9, startTime: '1' }, { type: 'started', pid: 9, startTime: '1', operation: 'a' }];
+  const run: RecordBody[] = [
+    { type: 'creating', operation: 'a' },
+    { type: 'created', pid: 9, startTime: '1' },
+    { type: 'started', pid: 9, startTime: '1', operation: 'a' },
+  ];
   const exited: RecordBody = { type: 'exited', code: 1, signal: 0, oomKilled: false };
   const restarting: RecordBody = { type: 'restarting', count: 1, at: '5000000' };
 
@@ -119,10 +166,20 @@ describe('what a shim does with what a dead one left', () => {
     ['paused', [...run, { type: 'paused' }], 'adopt', 'lost'],
     ['being stopped', [...run, stopping], 'adopt', 'lost'],
     ['dead', [...run, exited], 'decide', 'finish'],
-    ['dead in a client\'s restart', [...run, { ...stopping, restart: true }, exited], 'await-restart client', 'finish'],
+    ["dead in a client's restart", [...run, { ...stopping, restart: true }, exited], 'await-restart client', 'finish'],
     ['in the back-off', [...run, exited, restarting], 'await-restart policy', 'finish'],
-    ['being restarted by policy', [...run, exited, restarting, { type: 'creating', operation: '' }], 'clear retry', 'finish'],
-    ['being restarted by a client', [...run, { ...stopping, restart: true }, exited, { type: 'creating', operation: 's' }], 'clear retry', 'fail'],
+    [
+      'being restarted by policy',
+      [...run, exited, restarting, { type: 'creating', operation: '' }],
+      'clear retry',
+      'finish',
+    ],
+    [
+      'being restarted by a client',
+      [...run, { ...stopping, restart: true }, exited, { type: 'creating', operation: 's' }],
+      'clear retry',
+      'fail',
+    ],
     ['failed', [...run.slice(0, 1), { type: 'failed', error: 'x', code: 127, operation: 'a' }], 'finish', 'finish'],
     ['final', [...run, exited, { type: 'final', user: false }], 'rest', 'rest'],
   ] as [string, RecordBody[], string, string][])('%s', (_, records, sameBoot, laterBoot) => {
@@ -131,10 +188,26 @@ describe('what a shim does with what a dead one left', () => {
   });
 
   test('a stop keeps its deadline; it ends with its record, a kill with the container', () => {
-    const kill: RecordBody = { type: 'stopping', operation: 'k', signal: 9, deadlineMs: -1, restart: false, kill: true };
-    expect(found([...run, stopping], 'this').carried.intents).toMatchObject([{ operation: 's', deadlineMs: 10_000, sent: false }]);
-    expect(found([...run, stopping, { type: 'killed', signal: 15 }], 'this').carried.intents).toMatchObject([{ sent: true }]);
-    expect(found([...run, stopping, kill, exited, { type: 'final', user: true }], 'this').carried.intents).toMatchObject([{ operation: 's' }]);
-    expect(found([...run, stopping, exited, { type: 'final', user: true }, { type: 'stopped', operation: 's' }], 'this').carried.intents).toEqual([]);
+    const kill: RecordBody = {
+      type: 'stopping',
+      operation: 'k',
+      signal: 9,
+      deadlineMs: -1,
+      restart: false,
+      kill: true,
+    };
+    expect(found([...run, stopping], 'this').carried.intents).toMatchObject([
+      { operation: 's', deadlineMs: 10_000, sent: false },
+    ]);
+    expect(found([...run, stopping, { type: 'killed', signal: 15 }], 'this').carried.intents).toMatchObject([
+      { sent: true },
+    ]);
+    expect(
+      found([...run, stopping, kill, exited, { type: 'final', user: true }], 'this').carried.intents,
+    ).toMatchObject([{ operation: 's' }]);
+    expect(
+      found([...run, stopping, exited, { type: 'final', user: true }, { type: 'stopped', operation: 's' }], 'this')
+        .carried.intents,
+    ).toEqual([]);
   });
 });

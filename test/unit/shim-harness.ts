@@ -1,7 +1,21 @@
-/** A real shim, spoken to as the daemon does: warm over descriptor 3, then `ctl` and `fd`. Its containers run busybox by runc. */
+/**
+ * A real shim, spoken to as the daemon does: warm over descriptor 3, then `ctl` and `fd`. Its containers run busybox by
+ * runc.
+ */
 import { build } from 'esbuild';
 import { spawn, type ChildProcess } from 'node:child_process';
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { createRequire } from 'node:module';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -9,7 +23,15 @@ import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { parseJournal } from '../../src/protocol/journal-format.ts';
-import type { Answers, AttachOptions, Op, Refusal, Reply, Request, WaitCondition } from '../../src/protocol/messages.ts';
+import type {
+  Answers,
+  AttachOptions,
+  Op,
+  Refusal,
+  Reply,
+  Request,
+  WaitCondition,
+} from '../../src/protocol/messages.ts';
 import type { JournalRecord, RecordType } from '../../src/protocol/records.ts';
 import type { ExecSpec, ShimSpec } from '../../src/protocol/spec.ts';
 import { procStat } from '../../src/sys/process.ts';
@@ -22,16 +44,27 @@ const root = fileURLToPath(new URL('../../', import.meta.url));
 export async function bundleShim(directory: string): Promise<string> {
   const outfile = join(directory, 'shim.cjs');
   await build({
-    bundle: true, platform: 'node', target: 'node20', entryPoints: [join(root, 'src/shim/main.ts')], outfile, format: 'cjs', minifySyntax: true, treeShaking: true, logLevel: 'warning',
+    bundle: true,
+    platform: 'node',
+    target: 'node20',
+    entryPoints: [join(root, 'src/shim/main.ts')],
+    outfile,
+    format: 'cjs',
+    minifySyntax: true,
+    treeShaking: true,
+    logLevel: 'warning',
     define: { HOLDFAST_VERSION: '"test"', 'import.meta.url': '__moduleUrl' },
     banner: { js: "const __moduleUrl = require('node:url').pathToFileURL(__filename).href;" },
   });
-  copyFileSync(require.resolve(`@koromix/koffi-linux-${process.arch}/linux_${process.arch}/koffi.node`), join(directory, 'koffi.node'));
+  copyFileSync(
+    require.resolve(`@koromix/koffi-linux-${process.arch}/linux_${process.arch}/koffi.node`),
+    join(directory, 'koffi.node'),
+  );
   return outfile;
 }
 
 export const until = async <T>(condition: () => T | undefined | false | null, ms = 10_000): Promise<T> => {
-  for (const deadline = Date.now() + ms; ; ) {
+  for (const deadline = Date.now() + ms; ;) {
     const value = condition();
     if (value) return value;
     if (Date.now() > deadline) throw new Error(`not within ${ms} ms: ${condition}`);
@@ -62,7 +95,8 @@ class Ctl {
   constructor(readonly socket: Socket) {
     socket.on('data', (chunk: Buffer) => {
       this.#rest += chunk.toString();
-      for (let end; (end = this.#rest.indexOf('\n')) >= 0; this.#rest = this.#rest.slice(end + 1)) this.#take(JSON.parse(this.#rest.slice(0, end)) as Reply | { ring: number });
+      for (let end; (end = this.#rest.indexOf('\n')) >= 0; this.#rest = this.#rest.slice(end + 1))
+        this.#take(JSON.parse(this.#rest.slice(0, end)) as Reply | { ring: number });
     });
     socket.on('error', () => {});
     this.closed = new Promise((resolve) => socket.on('close', () => resolve()));
@@ -71,7 +105,9 @@ class Ctl {
   ask<O extends Op>(request: RequestOf<O>): Promise<Answers[O]> {
     const id = this.#next++;
     return new Promise((resolve, reject) => {
-      this.#pending.set(id, (reply) => ('error' in reply ? reject(new RefusedByShim(reply.error)) : resolve(reply.result as Answers[O])));
+      this.#pending.set(id, (reply) =>
+        'error' in reply ? reject(new RefusedByShim(reply.error)) : resolve(reply.result as Answers[O]),
+      );
       void this.closed.then(() => reject(new Error('the shim closed the connection')));
       this.socket.write(`${JSON.stringify({ id, ...request })}\n`);
     });
@@ -99,7 +135,7 @@ class TestClient {
   /** Without the frames' headers. */
   get unframed(): string {
     let text = '';
-    for (let at = this.received.indexOf('\r\n\r\n') + 4; at + 8 <= this.received.length; ) {
+    for (let at = this.received.indexOf('\r\n\r\n') + 4; at + 8 <= this.received.length;) {
       const size = this.received.readUInt32BE(at + 4);
       text += this.received.subarray(at + 8, at + 8 + size).toString();
       at += 8 + size;
@@ -130,14 +166,36 @@ export class TestContainer {
   #relays: Server[] = [];
   #handed = 0;
 
-  constructor(private readonly bundle: string, readonly o: ContainerOptions) {
+  constructor(
+    private readonly bundle: string,
+    readonly o: ContainerOptions,
+  ) {
     mkdirSync(this.dir, { mode: 0o700 });
     mkdirSync(this.run, { mode: 0o700 });
     const bin = join(this.run, 'rootfs/bin');
     mkdirSync(bin, { recursive: true });
     for (const d of ['proc', 'dev', 'tmp', 'sys']) mkdirSync(join(this.run, 'rootfs', d));
     copyFileSync('/usr/bin/busybox', join(bin, 'busybox'));
-    for (const name of ['sh', 'sleep', 'cat', 'true', 'false', 'echo', 'kill', 'yes', 'dd', 'head', 'stty', 'seq', 'usleep', 'touch', 'test', 'ls', 'readlink']) symlinkSync('busybox', join(bin, name));
+    for (const name of [
+      'sh',
+      'sleep',
+      'cat',
+      'true',
+      'false',
+      'echo',
+      'kill',
+      'yes',
+      'dd',
+      'head',
+      'stty',
+      'seq',
+      'usleep',
+      'touch',
+      'test',
+      'ls',
+      'readlink',
+    ])
+      symlinkSync('busybox', join(bin, name));
     mkdirSync(join(this.run, 'rootfs/etc/notexec'), { recursive: true });
     this.writeSpec();
     writeFileSync(join(this.run, 'config.json'), JSON.stringify(this.config()));
@@ -145,10 +203,26 @@ export class TestContainer {
 
   get spec(): ShimSpec {
     return {
-      version: 1, id: this.id, name: 'test', runtime: { path: 'runc', args: [], root: join(this.base, 'oci'), systemdCgroup: false }, bundle: this.run,
-      cgroup: `/holdfast-test/${this.id}`, shimCgroup: '', tty: this.o.terminal ?? false, openStdin: false, stdinOnce: false, consoleSize: [0, 0], stopSignal: 15, stopTimeout: 10,
-      restart: { name: 'no', maximumRetryCount: 0 }, autoRemove: false, log: { driver: 'json-file', path: join(this.dir, 'log'), maxSize: 0, maxFile: 1, attrs: {} },
-      health: null, ports: [], slowClientMs: 60_000, ...this.o.spec,
+      version: 1,
+      id: this.id,
+      name: 'test',
+      runtime: { path: 'runc', args: [], root: join(this.base, 'oci'), systemdCgroup: false },
+      bundle: this.run,
+      cgroup: `/holdfast-test/${this.id}`,
+      shimCgroup: '',
+      tty: this.o.terminal ?? false,
+      openStdin: false,
+      stdinOnce: false,
+      consoleSize: [0, 0],
+      stopSignal: 15,
+      stopTimeout: 10,
+      restart: { name: 'no', maximumRetryCount: 0 },
+      autoRemove: false,
+      log: { driver: 'json-file', path: join(this.dir, 'log'), maxSize: 0, maxFile: 1, attrs: {} },
+      health: null,
+      ports: [],
+      slowClientMs: 60_000,
+      ...this.o.spec,
     };
   }
 
@@ -166,17 +240,36 @@ export class TestContainer {
     return {
       ociVersion: '1.0.2',
       process: {
-        terminal: this.o.terminal ?? false, user: { uid: 0, gid: 0 }, args: this.o.command, env: ['PATH=/bin', 'TERM=xterm'], cwd: '/', oomScoreAdj: 0,
-        capabilities: Object.fromEntries(['bounding', 'effective', 'permitted'].map((set) => [set, ['CAP_KILL', 'CAP_CHOWN', 'CAP_DAC_OVERRIDE']])),
+        terminal: this.o.terminal ?? false,
+        user: { uid: 0, gid: 0 },
+        args: this.o.command,
+        env: ['PATH=/bin', 'TERM=xterm'],
+        cwd: '/',
+        oomScoreAdj: 0,
+        capabilities: Object.fromEntries(
+          ['bounding', 'effective', 'permitted'].map((set) => [set, ['CAP_KILL', 'CAP_CHOWN', 'CAP_DAC_OVERRIDE']]),
+        ),
       },
       root: { path: 'rootfs', readonly: false },
       hostname: 'c',
       mounts: [
         { destination: '/proc', type: 'proc', source: 'proc' },
         { destination: '/dev', type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'mode=755', 'size=65536k'] },
-        { destination: '/dev/pts', type: 'devpts', source: 'devpts', options: ['nosuid', 'noexec', 'newinstance', 'ptmxmode=0666', 'mode=0620'] },
+        {
+          destination: '/dev/pts',
+          type: 'devpts',
+          source: 'devpts',
+          options: ['nosuid', 'noexec', 'newinstance', 'ptmxmode=0666', 'mode=0620'],
+        },
       ],
-      linux: { cgroupsPath: this.spec.cgroup, namespaces, resources: { devices: [{ allow: false, access: 'rwm' }], ...(this.o.memory ? { memory: { limit: this.o.memory, swap: this.o.memory } } : {}) } },
+      linux: {
+        cgroupsPath: this.spec.cgroup,
+        namespaces,
+        resources: {
+          devices: [{ allow: false, access: 'rwm' }],
+          ...(this.o.memory ? { memory: { limit: this.o.memory, swap: this.o.memory } } : {}),
+        },
+      },
     };
   }
 
@@ -188,7 +281,12 @@ export class TestContainer {
 
   /** The same, and nobody connects to it yet. */
   async spawn(): Promise<void> {
-    const child = spawn(process.execPath, ['--expose-gc', this.bundle], { detached: true, cwd: '/', env: {}, stdio: ['ignore', 'inherit', 'inherit', 'pipe'] });
+    const child = spawn(process.execPath, ['--expose-gc', this.bundle], {
+      detached: true,
+      cwd: '/',
+      env: {},
+      stdio: ['ignore', 'inherit', 'inherit', 'pipe'],
+    });
     this.shim = child;
     const line = child.stdio[3] as Duplex;
     line.on('error', () => {});
@@ -226,7 +324,11 @@ export class TestContainer {
       });
     });
     const token = `t${this.#handed}`;
-    deliverFd(join(this.run, 'fd'), Buffer.from(token), (accepted as unknown as { _handle: { fd: number } })._handle.fd);
+    deliverFd(
+      join(this.run, 'fd'),
+      Buffer.from(token),
+      (accepted as unknown as { _handle: { fd: number } })._handle.fd,
+    );
     accepted.destroy();
     server.close();
     return { client: new TestClient(socket), handed: { token, head: Buffer.from(HEAD).toString('base64'), early: '' } };
@@ -245,8 +347,18 @@ export class TestContainer {
   }
 
   exec(args: string[], more: Partial<ExecSpec> = {}): ExecSpec {
-    const id = `${(++this.#handed).toString(16).padStart(12, 'e')}`.padEnd(64, '0');
-    return { id, tty: false, consoleSize: [0, 0], attachStdin: false, attachStdout: true, attachStderr: true, detachKeys: [], process: this.process(args), ...more };
+    const id = (++this.#handed).toString(16).padStart(12, 'e').padEnd(64, '0');
+    return {
+      id,
+      tty: false,
+      consoleSize: [0, 0],
+      attachStdin: false,
+      attachStdout: true,
+      attachStderr: true,
+      detachKeys: [],
+      process: this.process(args),
+      ...more,
+    };
   }
 
   /** From the file, as the daemon reads it when no shim lives. */
@@ -263,7 +375,13 @@ export class TestContainer {
   }
 
   get log(): string {
-    return existsSync(join(this.dir, 'log')) ? readFileSync(join(this.dir, 'log'), 'utf8').split('\n').filter(Boolean).map((l) => (JSON.parse(l) as { log: string }).log).join('') : '';
+    return existsSync(join(this.dir, 'log'))
+      ? readFileSync(join(this.dir, 'log'), 'utf8')
+          .split('\n')
+          .filter(Boolean)
+          .map((l) => (JSON.parse(l) as { log: string }).log)
+          .join('')
+      : '';
   }
 
   until<T extends RecordType>(type: T, ms?: number): Promise<Extract<JournalRecord, { type: T }>> {
@@ -282,19 +400,35 @@ export class TestContainer {
   }
 
   #keepers = (): number[] =>
-    readdirSync(this.run).filter((name) => name.endsWith('.keeper')).map((name) => (JSON.parse(readFileSync(join(this.run, name), 'utf8')) as { pid: number }).pid);
+    readdirSync(this.run)
+      .filter((name) => name.endsWith('.keeper'))
+      .map((name) => (JSON.parse(readFileSync(join(this.run, name), 'utf8')) as { pid: number }).pid);
 
   /** Whatever is left of it goes. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.shim && this.shim.exitCode === null) this.shim.kill('SIGKILL');
     for (const server of this.#relays) server.close();
-    await new Promise((resolve) => spawn('runc', ['--root', join(this.base, 'oci'), 'delete', '--force', this.id], { stdio: 'ignore' }).on('exit', resolve));
-    for (const pid of new Set([...processesHolding(this.base), ...this.#keepers()])) if (!isGone(pid)) process.kill(pid, 'SIGKILL');
+    await new Promise((resolve) =>
+      spawn('runc', ['--root', join(this.base, 'oci'), 'delete', '--force', this.id], { stdio: 'ignore' }).on(
+        'exit',
+        resolve,
+      ),
+    );
+    for (const pid of new Set([...processesHolding(this.base), ...this.#keepers()]))
+      if (!isGone(pid)) process.kill(pid, 'SIGKILL');
     rmSync(this.base, { recursive: true, force: true });
   }
 }
 
-const ATTACH: AttachOptions = { stdin: false, stdout: true, stderr: true, stream: true, logs: false, framed: true, detachKeys: [] };
+const ATTACH: AttachOptions = {
+  stdin: false,
+  stdout: true,
+  stderr: true,
+  stream: true,
+  logs: false,
+  framed: true,
+  detachKeys: [],
+};
 
 /** Keepers: processes with a descriptor in the directory. */
 export function processesHolding(directory: string): number[] {
@@ -305,5 +439,7 @@ export function processesHolding(directory: string): number[] {
       return false;
     }
   };
-  return readdirSync('/proc').filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid && holds(name)).map(Number);
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid && holds(name))
+    .map(Number);
 }

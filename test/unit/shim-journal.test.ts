@@ -22,7 +22,8 @@ const parsed = () => parseJournal(readFileSync(path));
 
 describe('the format', () => {
   test('its checksum is the common one', () => {
-    for (const text of ['', 'a', '123456789', 'ä€𝄞'.repeat(100)]) expect(crc32(Buffer.from(text))).toBe(zlibCrc32(text));
+    for (const text of ['', 'a', '123456789', 'ä€𝄞'.repeat(100)])
+      expect(crc32(Buffer.from(text))).toBe(zlibCrc32(text));
   });
 
   test('a journal cut at any byte yields its whole lines and no more', () => {
@@ -90,10 +91,19 @@ describe('the file', () => {
   test('since answers from memory and from the file alike', () => {
     const journal = new Journal(path, 'boot');
     for (let n = 0; n < 1000; n++) journal.append({ type: 'resized', height: n, width: 1 });
-    for (const [seq, limit] of [[0, 10], [499, 3], [995, 100], [1000, 5], [744, 2], [0, 2000]] as const) {
+    for (const [seq, limit] of [
+      [0, 10],
+      [499, 3],
+      [995, 100],
+      [1000, 5],
+      [744, 2],
+      [0, 2000],
+    ] as const) {
       const { records, last } = journal.since(seq, limit);
       expect(last).toBe(1000);
-      expect(records.map((r) => r.seq)).toEqual(Array.from({ length: Math.min(limit, 1000 - seq) }, (_, i) => seq + 1 + i));
+      expect(records.map((r) => r.seq)).toEqual(
+        Array.from({ length: Math.min(limit, 1000 - seq) }, (_, i) => seq + 1 + i),
+      );
     }
     journal.close();
   });
@@ -103,7 +113,8 @@ describe('the file', () => {
     journal.append({ type: 'updated', restart: { name: 'always', maximumRetryCount: 0 } });
     journal.append({ type: 'creating', operation: 'a' });
     journal.append({ type: 'started', pid: 77, startTime: '9', operation: 'a' });
-    for (let n = 0; n < 1500; n++) journal.append({ type: 'exec-started', exec: `e${n % 3}`, pid: n, startTime: String(n) });
+    for (let n = 0; n < 1500; n++)
+      journal.append({ type: 'exec-started', exec: `e${n % 3}`, pid: n, startTime: String(n) });
     journal.append({ type: 'stopping', operation: 's', signal: 15, deadlineMs: 10_000, restart: false });
     const before = { state: journal.state, carried: journal.carried, seq: journal.seq };
     journal.committed(1200);
@@ -113,7 +124,9 @@ describe('the file', () => {
     journal.close();
     expect(statSync(path).size).toBeLessThan(150_000);
     expect(parsed().snapshot!.seq).toBe(1200);
-    expect(parsed().records.map((r) => r.seq)).toEqual(Array.from({ length: before.seq + 100 - 1200 }, (_, i) => 1201 + i));
+    expect(parsed().records.map((r) => r.seq)).toEqual(
+      Array.from({ length: before.seq + 100 - 1200 }, (_, i) => 1201 + i),
+    );
     expect(parsed().records.reduce(applyRecord, parsed().snapshot!.state)).toEqual(before.state);
     const next = new Journal(path, 'boot');
     expect(next.state).toEqual(before.state);
@@ -123,36 +136,78 @@ describe('the file', () => {
   });
 
   test('old probes are dropped, those that changed the status stay', () => {
-    const statuses = ['starting', 'healthy', 'healthy', 'unhealthy', 'unhealthy', 'unhealthy', 'healthy', 'healthy'] as const;
-    const records = statuses.map((status, i) => ({ seq: i + 1, type: 'health', status, streak: 0 }) as unknown as JournalRecord);
+    const statuses = [
+      'starting',
+      'healthy',
+      'healthy',
+      'unhealthy',
+      'unhealthy',
+      'unhealthy',
+      'healthy',
+      'healthy',
+    ] as const;
+    const records = statuses.map(
+      (status, i) => ({ seq: i + 1, type: 'health', status, streak: 0 }) as unknown as JournalRecord,
+    );
     expect(bounded(records, 1).map((r) => r.seq)).toEqual([1, 2, 4, 7, 8]);
     expect(bounded(records, 10)).toBe(records);
   });
 });
 
 describe('a damaged journal', () => {
-  type Life = { name: string; bodies: RecordBody[]; end: Partial<RunState> };
-  const begun = (pid: number): RecordBody[] => [{ type: 'creating', operation: 'a' }, { type: 'created', pid, startTime: '9' }, { type: 'started', pid, startTime: '9', operation: 'a' }];
-  const ended: RecordBody[] = [{ type: 'exited', code: 3, signal: 0, oomKilled: false }, { type: 'final', user: false }];
+  interface Life {
+    name: string;
+    bodies: RecordBody[];
+    end: Partial<RunState>;
+  }
+  const begun = (pid: number): RecordBody[] => [
+    { type: 'creating', operation: 'a' },
+    { type: 'created', pid, startTime: '9' },
+    { type: 'started', pid, startTime: '9', operation: 'a' },
+  ];
+  const ended: RecordBody[] = [
+    { type: 'exited', code: 3, signal: 0, oomKilled: false },
+    { type: 'final', user: false },
+  ];
   const lives: Life[] = [
     { name: 'runs', bodies: begun(7), end: { status: 'running', pid: 7, gen: 1, final: false, boot: 'boot' } },
     { name: 'has ended', bodies: [...begun(7), ...ended], end: { status: 'exited', pid: 0, gen: 1, final: true } },
-    { name: 'runs again', bodies: [...begun(7), ...ended, ...begun(8)], end: { status: 'running', pid: 8, gen: 2, final: false, boot: 'boot' } },
-    { name: 'has been restarted', bodies: [...begun(7), ended[0]!, { type: 'restarting', count: 1, at: '5' }, ...begun(8).map((r) => ({ ...r, operation: '' }) as RecordBody)], end: { status: 'running', pid: 8, gen: 2, final: false } },
-    { name: 'could not start', bodies: [begun(7)[0]!, { type: 'failed', error: 'no', code: 127, operation: 'a' }, ended[1]!], end: { pid: 0, gen: 1, final: true } },
+    {
+      name: 'runs again',
+      bodies: [...begun(7), ...ended, ...begun(8)],
+      end: { status: 'running', pid: 8, gen: 2, final: false, boot: 'boot' },
+    },
+    {
+      name: 'has been restarted',
+      bodies: [
+        ...begun(7),
+        ended[0]!,
+        { type: 'restarting', count: 1, at: '5' },
+        ...begun(8).map((r) => ({ ...r, operation: '' }) as RecordBody),
+      ],
+      end: { status: 'running', pid: 8, gen: 2, final: false },
+    },
+    {
+      name: 'could not start',
+      bodies: [begun(7)[0]!, { type: 'failed', error: 'no', code: 127, operation: 'a' }, ended[1]!],
+      end: { pid: 0, gen: 1, final: true },
+    },
   ];
 
-  test.each(lives)('of a container that $name: whichever record is lost, what follows it leads to the truth', ({ bodies, end }) => {
-    const journal = new Journal(path, 'boot');
-    for (const body of bodies) journal.append(body);
-    journal.close();
-    const { records } = parsed();
-    for (const lost of records.slice(0, -1)) {
-      const state = records.filter((r) => r !== lost).reduce(applyRecord, initialRunState());
-      expect(state, `without ${lost.type} ${lost.seq}`).toMatchObject(end);
-      if (end.final) expect(['exited', 'created']).toContain(state.status);
-    }
-  });
+  test.each(lives)(
+    'of a container that $name: whichever record is lost, what follows it leads to the truth',
+    ({ bodies, end }) => {
+      const journal = new Journal(path, 'boot');
+      for (const body of bodies) journal.append(body);
+      journal.close();
+      const { records } = parsed();
+      for (const lost of records.slice(0, -1)) {
+        const state = records.filter((r) => r !== lost).reduce(applyRecord, initialRunState());
+        expect(state, `without ${lost.type} ${lost.seq}`).toMatchObject(end);
+        if (end.final) expect(['exited', 'created']).toContain(state.status);
+      }
+    },
+  );
 });
 
 describe('a full disk', () => {
@@ -166,7 +221,7 @@ describe('a full disk', () => {
   beforeEach(() => execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=512k', 'tmpfs', directory]));
   afterEach(() => execFileSync('umount', ['-l', directory]));
 
-  test('finds the next records\' room reserved; later ones are kept, answered, and written when there is room', async () => {
+  test("finds the next records' room reserved; later ones are kept, answered, and written when there is room", async () => {
     const journal = new Journal(path, 'boot');
     fill();
     for (let n = 0; n < 20; n++) journal.append({ type: 'exited', code: n, signal: 0, oomKilled: false });

@@ -4,14 +4,24 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { procStat } from '../../src/sys/process.ts';
-import { bundleShim, HEAD, isGone, RefusedByShim, sleep, TestContainer, until, type ContainerOptions } from './shim-harness.ts';
+import {
+  bundleShim,
+  HEAD,
+  isGone,
+  RefusedByShim,
+  sleep,
+  TestContainer,
+  until,
+  type ContainerOptions,
+} from './shim-harness.ts';
 
 const bundles = mkdtempSync(join(tmpdir(), 'hb-'));
 let bundle: string;
 beforeAll(async () => void (bundle = await bundleShim(bundles)), 60_000);
 afterAll(() => rmSync(bundles, { recursive: true, force: true }));
 
-const container = (script: string, more: Partial<ContainerOptions> = {}): TestContainer => new TestContainer(bundle, { command: ['sh', '-c', script], ...more });
+const container = (script: string, more: Partial<ContainerOptions> = {}): TestContainer =>
+  new TestContainer(bundle, { command: ['sh', '-c', script], ...more });
 const OBEDIENT = 'trap "exit 3" TERM; echo up; while :; do usleep 20000; done';
 const STUBBORN = 'trap "" TERM; echo up; while :; do usleep 20000; done';
 const CAT = 'cat; exit 5';
@@ -39,7 +49,12 @@ describe('one run', { timeout: 30_000 }, () => {
   });
 
   // Not in a pid namespace of its own: there the kernel shields an init from signals that it does not handle.
-  test.each([[9, 137], [6, 134], [11, 139], [15, 143]])('death by signal %i is exit code %i', async (signal, code) => {
+  test.each([
+    [9, 137],
+    [6, 134],
+    [11, 139],
+    [15, 143],
+  ])('death by signal %i is exit code %i', async (signal, code) => {
     await using c = container('echo up; exec sleep 100', { hostPid: true });
     const ctl = await c.adopt();
     await c.start(ctl);
@@ -55,8 +70,10 @@ describe('one run', { timeout: 30_000 }, () => {
     const error = await c.start(ctl).catch((e: unknown) => e);
     expect(error).toBeInstanceOf(RefusedByShim);
     expect((error as RefusedByShim).refusal).toEqual({
-      kind: 'failed', code: 127,
-      message: 'failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: exec: "nope": executable file not found in $PATH: unknown',
+      kind: 'failed',
+      code: 127,
+      message:
+        'failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: exec: "nope": executable file not found in $PATH: unknown',
     });
     expect(c.types).toEqual(['adopted', 'creating', 'failed', 'final']);
     await c.shimEnds();
@@ -89,7 +106,9 @@ describe('one run', { timeout: 30_000 }, () => {
     await c.until('final');
     c.o.spec = { donors: [{ pid: process.pid, startTime: String(Number(own) - 1) }] };
     c.writeSpec();
-    await expect(ctl.ask<'create'>({ op: 'create', operation: 'b' })).rejects.toThrow('failed to join namespaces: the container that they are of is not running');
+    await expect(ctl.ask<'create'>({ op: 'create', operation: 'b' })).rejects.toThrow(
+      'failed to join namespaces: the container that they are of is not running',
+    );
     expect(c.find('failed')).toHaveLength(1);
   });
 
@@ -129,7 +148,11 @@ describe('one run', { timeout: 30_000 }, () => {
     await new Promise((resolve) => free.close(resolve));
     await c.start(ctl);
     const second = createServer();
-    const outcome = await new Promise((resolve) => second.once('error', (e: NodeJS.ErrnoException) => resolve(e.code)).listen(port, '127.0.0.1', () => resolve('taken')));
+    const outcome = await new Promise((resolve) =>
+      second
+        .once('error', (e: NodeJS.ErrnoException) => resolve(e.code))
+        .listen(port, '127.0.0.1', () => resolve('taken')),
+    );
     expect(outcome).toBe('EADDRINUSE');
     await ctl.ask<'stop'>({ op: 'stop', operation: 's', signal: 9, timeout: 0 });
     await new Promise<void>((resolve, reject) => second.once('error', reject).listen(port, '127.0.0.1', resolve));
@@ -173,14 +196,23 @@ describe('stopping', { timeout: 30_000 }, () => {
     const first = ctl.ask<'stop'>({ op: 'stop', operation: 's1', signal: 15, timeout: 60 });
     await ctl.ask<'stop'>({ op: 'stop', operation: 's2', signal: 15, timeout: 0 });
     await first;
-    expect(c.find('stopped').map((r) => r.operation).sort()).toEqual(['s1', 's2']);
+    expect(
+      c
+        .find('stopped')
+        .map((r) => r.operation)
+        .sort(),
+    ).toEqual(['s1', 's2']);
   });
 
   test('what does not run cannot be stopped', async () => {
     await using c = container('true');
     const ctl = await c.adopt();
-    await expect(ctl.ask<'stop'>({ op: 'stop', operation: 's', signal: 15, timeout: 1 })).rejects.toThrow(`container ${c.id} is not running`);
-    await expect(ctl.ask<'signal'>({ op: 'signal', operation: 's', signal: 15, asUser: true })).rejects.toThrow('is not running');
+    await expect(ctl.ask<'stop'>({ op: 'stop', operation: 's', signal: 15, timeout: 1 })).rejects.toThrow(
+      `container ${c.id} is not running`,
+    );
+    await expect(ctl.ask<'signal'>({ op: 'signal', operation: 's', signal: 15, asUser: true })).rejects.toThrow(
+      'is not running',
+    );
   });
 
   test('a paused one is stopped too', async () => {
@@ -202,7 +234,10 @@ describe('stopping', { timeout: 30_000 }, () => {
     await up(c);
     await ctl.ask<'restart'>({ op: 'restart', operation: 'r', signal: 15, timeout: 5 });
     expect(c.types.slice(4)).toEqual(['stopping', 'killed', 'exited', 'creating', 'created', 'started', 'restarted']);
-    expect(c.find('started').map((r) => [r.gen, r.operation])).toEqual([[1, 'op-start'], [2, 'r']]);
+    expect(c.find('started').map((r) => [r.gen, r.operation])).toEqual([
+      [1, 'op-start'],
+      [2, 'r'],
+    ]);
     expect(c.find('started')[1]!.pid).not.toBe(first);
     await ctl.ask<'signal'>({ op: 'signal', operation: 'k', signal: 9, asUser: true });
     await c.until('final');
@@ -229,7 +264,11 @@ describe('the restart policy', { timeout: 30_000 }, () => {
     await c.until('final');
     expect(c.find('restarting').map((r) => r.count)).toEqual([1, 2]);
     expect(c.find('restarting').map((r) => Number((BigInt(r.at) - BigInt(r.wall)) / 1_000_000n))).toEqual([100, 200]);
-    expect(c.find('exited').map((r) => [r.gen, r.code])).toEqual([[1, 4], [2, 4], [3, 4]]);
+    expect(c.find('exited').map((r) => [r.gen, r.code])).toEqual([
+      [1, 4],
+      [2, 4],
+      [3, 4],
+    ]);
     await c.shimEnds();
   });
 
@@ -359,7 +398,12 @@ describe('execs', { timeout: 30_000 }, () => {
     await c.start(ctl);
     const { client, handed } = await c.handOver();
     const exec = c.exec(['sh', '-c', 'echo a; echo b >&2; cat; exit 9'], { attachStdin: true });
-    const { pid } = await ctl.ask<'exec'>({ op: 'exec', exec, client: handed, options: { stdin: true, stdout: true, stderr: true, stream: true, logs: false, framed: true, detachKeys: [] } });
+    const { pid } = await ctl.ask<'exec'>({
+      op: 'exec',
+      exec,
+      client: handed,
+      options: { stdin: true, stdout: true, stderr: true, stream: true, logs: false, framed: true, detachKeys: [] },
+    });
     expect(pid).toBeGreaterThan(1);
     client.socket.end('in\n');
     await until(() => client.ended);
@@ -387,11 +431,19 @@ describe('execs', { timeout: 30_000 }, () => {
     await using c = container(OBEDIENT);
     const ctl = await c.adopt();
     await c.start(ctl);
-    const message = 'OCI runtime exec failed: exec failed: unable to start container process: exec: "nope": executable file not found in $PATH: unknown';
-    const detached = (await ctl.ask<'exec'>({ op: 'exec', exec: c.exec(['nope']) }).catch((e: unknown) => e)) as RefusedByShim;
+    const message =
+      'OCI runtime exec failed: exec failed: unable to start container process: exec: "nope": executable file not found in $PATH: unknown';
+    const detached = (await ctl
+      .ask<'exec'>({ op: 'exec', exec: c.exec(['nope']) })
+      .catch((e: unknown) => e)) as RefusedByShim;
     expect(detached.refusal).toEqual({ kind: 'failed', message, code: 127 });
     const { client, handed } = await c.handOver();
-    await ctl.ask<'exec'>({ op: 'exec', exec: c.exec(['nope']), client: handed, options: { stdin: false, stdout: true, stderr: true, stream: true, logs: false, framed: true, detachKeys: [] } });
+    await ctl.ask<'exec'>({
+      op: 'exec',
+      exec: c.exec(['nope']),
+      client: handed,
+      options: { stdin: false, stdout: true, stderr: true, stream: true, logs: false, framed: true, detachKeys: [] },
+    });
     await until(() => client.ended);
     expect(client.unframed).toBe(`${message}\r\n`);
     expect(c.find('exec-failed').map((r) => r.code)).toEqual([127, 127]);
@@ -403,7 +455,12 @@ describe('execs', { timeout: 30_000 }, () => {
     await c.start(ctl);
     const { client, handed } = await c.handOver();
     const exec = c.exec(['sh', '-c', 'read x; stty size'], { tty: true, attachStdin: true });
-    await ctl.ask<'exec'>({ op: 'exec', exec, client: handed, options: { stdin: true, stdout: true, stderr: true, stream: true, logs: false, framed: false, detachKeys: [] } });
+    await ctl.ask<'exec'>({
+      op: 'exec',
+      exec,
+      client: handed,
+      options: { stdin: true, stdout: true, stderr: true, stream: true, logs: false, framed: false, detachKeys: [] },
+    });
     await ctl.ask<'exec-resize'>({ op: 'exec-resize', exec: exec.id, height: 11, width: 44 });
     client.socket.write('\n');
     await until(() => client.ended);
@@ -425,22 +482,40 @@ describe('execs', { timeout: 30_000 }, () => {
 });
 
 describe('health', { timeout: 30_000 }, () => {
-  const health = { argv: ['sh', '-c', 'echo probing; test -e /tmp/ok'], interval: 200, timeout: 1000, startPeriod: 0, startInterval: 100, retries: 2 };
+  const health = {
+    argv: ['sh', '-c', 'echo probing; test -e /tmp/ok'],
+    interval: 200,
+    timeout: 1000,
+    startPeriod: 0,
+    startInterval: 100,
+    retries: 2,
+  };
 
   test('unhealthy after its retries, healthy again, with no daemon', async () => {
-    await using c = container(`${OBEDIENT}`, { spec: { health } });
+    await using c = container(OBEDIENT, { spec: { health } });
     const ctl = await c.adopt();
     await c.start(ctl);
     ctl.socket.destroy();
     await until(() => c.find('health').some((r) => r.status === 'unhealthy'));
-    expect(c.find('health').slice(0, 3).map((r) => [r.status, r.streak])).toEqual([['starting', 0], ['starting', 1], ['unhealthy', 2]]);
+    expect(
+      c
+        .find('health')
+        .slice(0, 3)
+        .map((r) => [r.status, r.streak]),
+    ).toEqual([
+      ['starting', 0],
+      ['starting', 1],
+      ['unhealthy', 2],
+    ]);
     expect(c.find('health')[1]!.probe).toMatchObject({ exitCode: 1, output: 'probing\n' });
     await (await c.connect()).ask<'exec'>({ op: 'exec', exec: c.exec(['touch', '/tmp/ok']) });
     await until(() => c.find('health').at(-1)!.status === 'healthy');
   });
 
   test('a probe that hangs is killed and told', async () => {
-    await using c = container(OBEDIENT, { spec: { health: { ...health, argv: ['sh', '-c', 'echo waiting; sleep 50'], timeout: 300 } } });
+    await using c = container(OBEDIENT, {
+      spec: { health: { ...health, argv: ['sh', '-c', 'echo waiting; sleep 50'], timeout: 300 } },
+    });
     const ctl = await c.adopt();
     await c.start(ctl);
     const probe = await until(() => c.find('health').find((r) => r.probe)?.probe);

@@ -23,7 +23,8 @@ function shim(answer: (request: { id: number; op: string }, socket: Socket) => s
     socket.setEncoding('utf8');
     socket.on('error', () => undefined);
     socket.on('data', (text: string) => {
-      for (const line of text.trim().split('\n')) socket.write(answer(JSON.parse(line) as { id: number; op: string }, socket));
+      for (const line of text.trim().split('\n'))
+        socket.write(answer(JSON.parse(line) as { id: number; op: string }, socket));
     });
   });
   return new Promise((resolve) => server.listen(join(run, 'ctl'), resolve));
@@ -50,13 +51,19 @@ test('answers come in any order and in any pieces, and the doorbell between them
     if (op === 'hello') return hello(id);
     held.push(id);
     if (held.length < 2) return '';
-    const text = held.reverse().map((one) => `${JSON.stringify({ id: one, result: { last: one } })}\n`).join('{"ring":7}\n');
+    const text = held
+      .reverse()
+      .map((one) => `${JSON.stringify({ id: one, result: { last: one } })}\n`)
+      .join('{"ring":7}\n');
     for (const piece of text) socket.write(piece);
     return '';
   });
   const rings: number[] = [];
   const { link } = await ShimLink.open(run, { onRing: (seq) => rings.push(seq), onEnd: () => undefined });
-  const answers = await Promise.all([link.request({ op: 'since', seq: 0, limit: 1 }), link.request({ op: 'since', seq: 0, limit: 1 })]);
+  const answers = await Promise.all([
+    link.request({ op: 'since', seq: 0, limit: 1 }),
+    link.request({ op: 'since', seq: 0, limit: 1 }),
+  ]);
   expect(answers.map(({ last }) => last)).toEqual([2, 3]);
   expect(rings).toEqual([7]);
   link.close();

@@ -5,18 +5,28 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { encodeRecord } from '../../src/protocol/journal-format.ts';
 import { cgroupsOf, oomKills } from '../../src/shim/cgroup.ts';
-import { bundleShim, isGone, processesHolding, sleep, TestContainer, until, type ContainerOptions } from './shim-harness.ts';
+import {
+  bundleShim,
+  isGone,
+  processesHolding,
+  sleep,
+  TestContainer,
+  until,
+  type ContainerOptions,
+} from './shim-harness.ts';
 
 const bundles = mkdtempSync(join(tmpdir(), 'hb-'));
 let bundle: string;
 beforeAll(async () => void (bundle = await bundleShim(bundles)), 60_000);
 afterAll(() => rmSync(bundles, { recursive: true, force: true }));
 
-const container = (script: string, more: Partial<ContainerOptions> = {}): TestContainer => new TestContainer(bundle, { command: ['sh', '-c', script], ...more });
+const container = (script: string, more: Partial<ContainerOptions> = {}): TestContainer =>
+  new TestContainer(bundle, { command: ['sh', '-c', script], ...more });
 const OBEDIENT = 'trap "exit 3" TERM; echo up; while :; do usleep 20000; done';
 const COUNTING = 'trap "exit 3" TERM; i=0; while :; do echo $i; i=$((i+1)); usleep 5000; done';
 const commandOf = (pid: number): string => readFileSync(`/proc/${pid}/comm`, 'latin1').trim();
-const catchesTerm = (pid: number): boolean => (parseInt(/^SigCgt:\s+(\w+)/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))![1]!.slice(-8), 16) & 0x4000) !== 0;
+const catchesTerm = (pid: number): boolean =>
+  (parseInt(/^SigCgt:\s+(\w+)/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))![1]!.slice(-8), 16) & 0x4000) !== 0;
 const up = (c: TestContainer): Promise<unknown> => until(() => c.log.includes('up'));
 
 describe('a shim killed with -9', { timeout: 30_000 }, () => {
@@ -28,7 +38,10 @@ describe('a shim killed with -9', { timeout: 30_000 }, () => {
     await sleep(300);
     expect(isGone(pid)).toBe(false);
     const ctl = await c.adopt();
-    expect((await ctl.ask<'hello'>({ op: 'hello', protocol: 1, daemon: 't' })).state).toMatchObject({ status: 'running', pid });
+    expect((await ctl.ask<'hello'>({ op: 'hello', protocol: 1, daemon: 't' })).state).toMatchObject({
+      status: 'running',
+      pid,
+    });
     const before = c.log.length;
     await until(() => c.log.length > before + 200);
     await ctl.ask<'stop'>({ op: 'stop', operation: 's', signal: 15, timeout: 5 });
@@ -54,13 +67,18 @@ describe('a shim killed with -9', { timeout: 30_000 }, () => {
   });
 
   test('the restart policy and health checks go on', async () => {
-    await using c = container('usleep 400000; exit 4', { spec: { restart: { name: 'on-failure', maximumRetryCount: 1 } } });
+    await using c = container('usleep 400000; exit 4', {
+      spec: { restart: { name: 'on-failure', maximumRetryCount: 1 } },
+    });
     await c.start(await c.adopt());
     await c.killShim();
     const ctl = await c.adopt();
     ctl.socket.destroy();
     await c.until('final');
-    expect(c.find('exited').map((r) => [r.gen, r.code])).toEqual([[1, 4], [2, 4]]);
+    expect(c.find('exited').map((r) => [r.gen, r.code])).toEqual([
+      [1, 4],
+      [2, 4],
+    ]);
   });
 
   test('in the back-off: the next shim restarts when it is time', async () => {
@@ -144,7 +162,10 @@ describe('a shim killed with -9', { timeout: 30_000 }, () => {
   });
 
   test('a terminal lives on: no hang-up, and both ways', async () => {
-    await using c = container('trap "echo HUP" HUP; echo up; while read x; do echo got $x; done', { terminal: true, spec: { openStdin: true } });
+    await using c = container('trap "echo HUP" HUP; echo up; while read x; do echo got $x; done', {
+      terminal: true,
+      spec: { openStdin: true },
+    });
     await c.start(await c.adopt());
     await up(c);
     await c.killShim();
@@ -210,7 +231,10 @@ describe('a keeper killed with -9', { timeout: 30_000 }, () => {
 
 describe('after a boot', { timeout: 30_000 }, () => {
   const rewriteBoot = (c: TestContainer): void =>
-    writeFileSync(join(c.dir, 'journal'), Buffer.concat(c.journal.map((r) => encodeRecord({ ...r, boot: 'an earlier one' }))));
+    writeFileSync(
+      join(c.dir, 'journal'),
+      Buffer.concat(c.journal.map((r) => encodeRecord({ ...r, boot: 'an earlier one' }))),
+    );
 
   test('what ran is exited with 255, and final; numbers are not used again', async () => {
     await using c = container(OBEDIENT, { spec: { restart: { name: 'always', maximumRetryCount: 0 } } });
@@ -221,7 +245,10 @@ describe('after a boot', { timeout: 30_000 }, () => {
     const last = c.journal.at(-1)!.seq;
     await c.adopt();
     await c.until('final');
-    expect(c.find('exited')[0]).toMatchObject({ code: 255, error: expect.stringContaining('host went down') as string });
+    expect(c.find('exited')[0]).toMatchObject({
+      code: 255,
+      error: expect.stringContaining('host went down') as string,
+    });
     expect(c.find('adopted')[1]!.seq).toBeGreaterThan(last + 100);
     await c.shimEnds();
   });
@@ -269,7 +296,8 @@ describe('a process is killed for want of memory, and the init lives on', { time
   // The kernel may look for a second victim while the first is dying: the init should not be the one.
   const glutton = 'echo 1000 >/proc/self/oom_score_adj; exec tail /dev/zero';
   const GLUTTON = `while :; do if [ -e /eat ]; then rm /eat; sh -c '${glutton}'; echo survived; fi; usleep 20000; done`;
-  const oomKillsOf = (c: TestContainer): number => oomKills(cgroupsOf(c.journal.findLast((r) => r.type === 'started')!.pid));
+  const oomKillsOf = (c: TestContainer): number =>
+    oomKills(cgroupsOf(c.journal.findLast((r) => r.type === 'started')!.pid));
   const eat = (c: TestContainer): void => writeFileSync(join(c.run, 'rootfs', 'eat'), '');
 
   test('it is told at once, each time, and by the next shim where none was there', async () => {

@@ -5,12 +5,16 @@ import { Slots } from '../../src/engine/containers/slots.ts';
 test('no more than its size at once, and all in the end', async () => {
   const slots = new Slots(3, 60_000);
   let [now, most] = [0, 0];
-  const done = await Promise.all(Array.from({ length: 20 }, (_, i) => slots.run(async () => {
-    most = Math.max(most, ++now);
-    await new Promise((resolve) => setTimeout(resolve, 1));
-    now--;
-    return i;
-  })));
+  const done = await Promise.all(
+    Array.from({ length: 20 }, (_, i) =>
+      slots.run(async () => {
+        most = Math.max(most, ++now);
+        await new Promise((resolve) => setTimeout(resolve, 1));
+        now--;
+        return i;
+      }),
+    ),
+  );
   expect(most).toBe(3);
   expect(done).toEqual(Array.from({ length: 20 }, (_, i) => i));
 });

@@ -38,7 +38,9 @@ test('a cgroup of a shim', () => {
   const parent = `/sys/fs/cgroup/${hierarchy}/holdfast-${owner.instance}`;
   mkdirSync(join(parent, 'shims/aaaa'), { recursive: true });
   undo.push(() => ['shims/aaaa', 'shims', ''].forEach((name) => rmdirSync(join(parent, name))));
-  expect(found()).toEqual(['', '/shims', '/shims/aaaa'].map((name) => `cgroup ${join(hierarchy, `holdfast-${owner.instance}`)}${name}`));
+  expect(found()).toEqual(
+    ['', '/shims', '/shims/aaaa'].map((name) => `cgroup ${join(hierarchy, `holdfast-${owner.instance}`)}${name}`),
+  );
   expect(found(other)).toEqual([]);
 });
 
@@ -51,7 +53,11 @@ test('a process, by its arguments and by what it has open; its ports', async () 
   await new Promise<void>((resolve) => void server.listen(path, resolve));
   undo.push(() => server.close());
   const { fd } = (server as unknown as { _handle: { fd: number } })._handle;
-  const holder = spawn('sleep', ['1000'], { argv0: 'holdfast-listener', stdio: ['ignore', 'ignore', 'ignore', fd], detached: true });
+  const holder = spawn('sleep', ['1000'], {
+    argv0: 'holdfast-listener',
+    stdio: ['ignore', 'ignore', 'ignore', fd],
+    detached: true,
+  });
   undo.push(() => holder.kill('SIGKILL'));
   await expect.poll(() => pidsOf(owner).sort()).toEqual([named.pid, holder.pid].sort());
   expect(found().join('\n')).toContain(`process ${holder.pid} holdfast-listener 1000`);
@@ -60,10 +66,15 @@ test('a process, by its arguments and by what it has open; its ports', async () 
 
 test('a port that one of its processes listens on', async () => {
   const program = join(owner.root, 'listens.cjs');
-  writeFileSync(program, "require('node:net').createServer().listen(0, '127.0.0.1', function () { console.log(this.address().port); });");
+  writeFileSync(
+    program,
+    "require('node:net').createServer().listen(0, '127.0.0.1', function () { console.log(this.address().port); });",
+  );
   const child = spawn(process.execPath, [program], { stdio: ['ignore', 'pipe', 'inherit'] });
   undo.push(() => child.kill('SIGKILL'));
-  const port = await new Promise<string>((resolve) => child.stdout.once('data', (data: Buffer) => resolve(data.toString().trim())));
+  const port = await new Promise<string>((resolve) =>
+    child.stdout.once('data', (data: Buffer) => resolve(data.toString().trim())),
+  );
   expect(found()).toContain(`port tcp 127.0.0.1:${port}`);
 });
 
@@ -71,7 +82,10 @@ test('a zombie does not count', async () => {
   // The shell never waits for its child, which ends when its input does.
   const program = join(owner.root, 'ends.sh');
   writeFileSync(program, 'read line\n');
-  const parent = spawn('sh', ['-c', `sh ${program} <&3 & exec sleep 1000`], { stdio: ['ignore', 'ignore', 'ignore', 'pipe'], detached: true });
+  const parent = spawn('sh', ['-c', `sh ${program} <&3 & exec sleep 1000`], {
+    stdio: ['ignore', 'ignore', 'ignore', 'pipe'],
+    detached: true,
+  });
   undo.push(() => process.kill(-parent.pid!, 'SIGKILL'));
   const child = (): string => sh(`cat /proc/${parent.pid}/task/${parent.pid}/children`).trim();
   await expect.poll(() => pidsOf(owner).includes(Number(child()))).toBe(true);
@@ -91,7 +105,12 @@ test('links, a table, rules and a mount', () => {
   undo.push(() => sh(`iptables -w 5 -D FORWARD -i ${bridge} -j ACCEPT`));
   sh(`mount -t tmpfs none ${owner.root}`);
   undo.push(() => sh(`umount ${owner.root}`));
-  expect(found()).toEqual([`iptables -A FORWARD -i ${bridge} -j ACCEPT`, `link ${bridge}`, `mount ${owner.root}`, `table ip holdfast_${bridge}`]);
+  expect(found()).toEqual([
+    `iptables -A FORWARD -i ${bridge} -j ACCEPT`,
+    `link ${bridge}`,
+    `mount ${owner.root}`,
+    `table ip holdfast_${bridge}`,
+  ]);
   expect(found(other)).toEqual([]);
   const machine = snapshot('machine');
   for (const line of found()) expect(machine).toContain(line);

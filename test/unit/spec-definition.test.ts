@@ -1,4 +1,6 @@
-/** A create request becomes a definition: defaults, the image, mount points, changes by update, what the shim is told. */
+/**
+ * A create request becomes a definition: defaults, the image, mount points, changes by update, what the shim is told.
+ */
 import { describe, expect, test } from 'vitest';
 import type { CreateRequest, HostConfig } from '../../src/engine/containers/config.ts';
 import { cgroupDirectory, sliceDirectory } from '../../src/engine/containers/cgroups.ts';
@@ -15,57 +17,150 @@ describe('defaults that inspect shows', () => {
   test('of a bare create', () => {
     const { config, hostConfig, path, args, mounts, warnings, appArmorProfile } = prepared({});
     expect(hostConfig).toMatchObject({
-      RestartPolicy: { Name: 'no', MaximumRetryCount: 0 }, NetworkMode: 'bridge', IpcMode: 'private', CgroupnsMode: 'host', ShmSize: 64 * MIB,
-      LogConfig: { Type: 'json-file', Config: {} }, Runtime: 'runc', ConsoleSize: [0, 0], PortBindings: {}, PidsLimit: null, OomKillDisable: false, MemorySwap: 0,
-      Binds: null, CapAdd: null, Dns: null, SecurityOpt: null, ReadonlyPaths: ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger'],
+      RestartPolicy: { Name: 'no', MaximumRetryCount: 0 },
+      NetworkMode: 'bridge',
+      IpcMode: 'private',
+      CgroupnsMode: 'host',
+      ShmSize: 64 * MIB,
+      LogConfig: { Type: 'json-file', Config: {} },
+      Runtime: 'runc',
+      ConsoleSize: [0, 0],
+      PortBindings: {},
+      PidsLimit: null,
+      OomKillDisable: false,
+      MemorySwap: 0,
+      Binds: null,
+      CapAdd: null,
+      Dns: null,
+      SecurityOpt: null,
+      ReadonlyPaths: ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger'],
     });
     expect(hostConfig.MaskedPaths).toContain('/proc/kcore');
     expect(config).toEqual({
-      Hostname: ID.slice(0, 12), Domainname: '', User: '', AttachStdin: false, AttachStdout: false, AttachStderr: false, Tty: false, OpenStdin: false,
-      StdinOnce: false, Env: [], Cmd: ['true'], Image: 'busybox', Volumes: null, WorkingDir: '', Entrypoint: null, Labels: {},
+      Hostname: ID.slice(0, 12),
+      Domainname: '',
+      User: '',
+      AttachStdin: false,
+      AttachStdout: false,
+      AttachStderr: false,
+      Tty: false,
+      OpenStdin: false,
+      StdinOnce: false,
+      Env: [],
+      Cmd: ['true'],
+      Image: 'busybox',
+      Volumes: null,
+      WorkingDir: '',
+      Entrypoint: null,
+      Labels: {},
     });
-    expect({ path, args, mounts, warnings, appArmorProfile }).toEqual({ path: 'true', args: [], mounts: [], warnings: [], appArmorProfile: '' });
+    expect({ path, args, mounts, warnings, appArmorProfile }).toEqual({
+      path: 'true',
+      args: [],
+      mounts: [],
+      warnings: [],
+      appArmorProfile: '',
+    });
   });
 
   test('of what the command line sends', () => {
     const { hostConfig, warnings } = prepared({
-      Volumes: {}, Entrypoint: null, OnBuild: null, Labels: {},
+      Volumes: {},
+      Entrypoint: null,
+      OnBuild: null,
+      Labels: {},
       HostConfig: {
-        Binds: null, NetworkMode: 'default', LogConfig: { Type: '', Config: {} }, RestartPolicy: { Name: 'no', MaximumRetryCount: 0 }, AutoRemove: true, ConsoleSize: [24, 80],
-        MemorySwappiness: -1, PidsLimit: 0, OomKillDisable: false, BlkioWeightDevice: [], Devices: [], Dns: [], ShmSize: 0, CgroupnsMode: '', IpcMode: '',
+        Binds: null,
+        NetworkMode: 'default',
+        LogConfig: { Type: '', Config: {} },
+        RestartPolicy: { Name: 'no', MaximumRetryCount: 0 },
+        AutoRemove: true,
+        ConsoleSize: [24, 80],
+        MemorySwappiness: -1,
+        PidsLimit: 0,
+        OomKillDisable: false,
+        BlkioWeightDevice: [],
+        Devices: [],
+        Dns: [],
+        ShmSize: 0,
+        CgroupnsMode: '',
+        IpcMode: '',
       },
     });
-    expect(hostConfig).toMatchObject({ NetworkMode: 'bridge', MemorySwappiness: null, PidsLimit: null, ConsoleSize: [24, 80], Dns: [], ShmSize: 64 * MIB });
+    expect(hostConfig).toMatchObject({
+      NetworkMode: 'bridge',
+      MemorySwappiness: null,
+      PidsLimit: null,
+      ConsoleSize: [24, 80],
+      Dns: [],
+      ShmSize: 64 * MIB,
+    });
     expect(warnings).toEqual([]);
   });
 
   test('on cgroup v2', () => {
-    const { hostConfig } = prepared({}, { host: { ...without('oomKillDisable', 'swappiness', 'cpuRealtime'), cgroup: 'v2' } });
+    const { hostConfig } = prepared(
+      {},
+      { host: { ...without('oomKillDisable', 'swappiness', 'cpuRealtime'), cgroup: 'v2' } },
+    );
     expect(hostConfig).toMatchObject({ CgroupnsMode: 'private', OomKillDisable: null });
   });
 
   const cases: [string, Partial<HostConfig>, Partial<HostConfig>][] = [
     ['swap is twice the memory', { Memory: 10 * MIB }, { MemorySwap: 20 * MIB }],
     ['swap without limit stays', { Memory: 10 * MIB, MemorySwap: -1 }, { MemorySwap: -1 }],
-    ['privileged masks nothing', { Privileged: true }, { MaskedPaths: null, ReadonlyPaths: null, SecurityOpt: ['label=disable'] }],
+    [
+      'privileged masks nothing',
+      { Privileged: true },
+      { MaskedPaths: null, ReadonlyPaths: null, SecurityOpt: ['label=disable'] },
+    ],
     ['unconfined system paths', { SecurityOpt: ['systempaths=unconfined'] }, { MaskedPaths: [], ReadonlyPaths: [] }],
     ['own masked paths', { MaskedPaths: ['/proc/uptime'] }, { MaskedPaths: ['/proc/uptime'] }],
-    ['the host\'s processes', { PidMode: 'host', SecurityOpt: ['no-new-privileges'] }, { SecurityOpt: ['no-new-privileges', 'label=disable'] }],
-    ['ports get their protocol', { PortBindings: { '80': [{ HostIp: '', HostPort: '8080' }], '53/UDP': null } }, { PortBindings: { '80/tcp': [{ HostIp: '', HostPort: '8080' }], '53/udp': null } }],
-    ['none is the log of none', { LogConfig: { Type: 'none', Config: {} } }, { LogConfig: { Type: 'none', Config: {} } }],
+    [
+      "the host's processes",
+      { PidMode: 'host', SecurityOpt: ['no-new-privileges'] },
+      { SecurityOpt: ['no-new-privileges', 'label=disable'] },
+    ],
+    [
+      'ports get their protocol',
+      { PortBindings: { '80': [{ HostIp: '', HostPort: '8080' }], '53/UDP': null } },
+      { PortBindings: { '80/tcp': [{ HostIp: '', HostPort: '8080' }], '53/udp': null } },
+    ],
+    [
+      'none is the log of none',
+      { LogConfig: { Type: 'none', Config: {} } },
+      { LogConfig: { Type: 'none', Config: {} } },
+    ],
   ];
-  test.each(cases)('%s', (_name, asked, shown) => expect(prepared({ HostConfig: asked }).hostConfig).toMatchObject(shown));
+  test.each(cases)('%s', (_name, asked, shown) =>
+    expect(prepared({ HostConfig: asked }).hostConfig).toMatchObject(shown),
+  );
 
   test('of the daemon: log options, shm, runtime', () => {
-    const ours = daemon({ logOpts: { 'max-size': '1m', tag: 'a' }, defaultShmSize: MIB, defaultRuntime: 'crun', runtimes: { crun: { path: 'crun', args: [] } } });
-    expect(prepared({ HostConfig: { LogConfig: { Type: '', Config: { tag: 'b' } } } }, { daemon: ours }).hostConfig)
-      .toMatchObject({ LogConfig: { Type: 'json-file', Config: { 'max-size': '1m', tag: 'b' } }, ShmSize: MIB, Runtime: 'crun' });
+    const ours = daemon({
+      logOpts: { 'max-size': '1m', tag: 'a' },
+      defaultShmSize: MIB,
+      defaultRuntime: 'crun',
+      runtimes: { crun: { path: 'crun', args: [] } },
+    });
+    expect(
+      prepared({ HostConfig: { LogConfig: { Type: '', Config: { tag: 'b' } } } }, { daemon: ours }).hostConfig,
+    ).toMatchObject({
+      LogConfig: { Type: 'json-file', Config: { 'max-size': '1m', tag: 'b' } },
+      ShmSize: MIB,
+      Runtime: 'crun',
+    });
   });
 
-  test('a container without a network has network none', () => expect(prepared({ NetworkDisabled: true }).hostConfig.NetworkMode).toBe('none'));
-  test('on the host\'s network it has the host\'s name', () => expect(prepared({ HostConfig: { NetworkMode: 'host' } }).config.Hostname).toBe('machine'));
+  test('a container without a network has network none', () =>
+    expect(prepared({ NetworkDisabled: true }).hostConfig.NetworkMode).toBe('none'));
+  test("on the host's network it has the host's name", () =>
+    expect(prepared({ HostConfig: { NetworkMode: 'host' } }).config.Hostname).toBe('machine'));
   test('the request itself is not touched', () => {
-    const request: CreateRequest = { Labels: { a: 'b' }, HostConfig: { Binds: ['/etc:/x'], LogConfig: { Type: '', Config: {} } } };
+    const request: CreateRequest = {
+      Labels: { a: 'b' },
+      HostConfig: { Binds: ['/etc:/x'], LogConfig: { Type: '', Config: {} } },
+    };
     const before = structuredClone(request);
     prepared(request, { image: image({ Labels: { c: 'd' } }) }).config.Labels.e = 'f';
     expect(request).toEqual(before);
@@ -74,17 +169,38 @@ describe('defaults that inspect shows', () => {
 
 describe('the image', () => {
   const from = image({
-    User: 'web', Env: ['PATH=/image', 'B=image'], Cmd: ['serve'], Entrypoint: ['/entry'], WorkingDir: '/srv', Labels: { a: 'image', b: 'image' }, StopSignal: 'SIGQUIT',
-    ExposedPorts: { '80/tcp': {} }, Volumes: { '/data': {} }, Healthcheck: { Test: ['CMD', 'check'], Interval: 5 * SECOND, Retries: 7 },
+    User: 'web',
+    Env: ['PATH=/image', 'B=image'],
+    Cmd: ['serve'],
+    Entrypoint: ['/entry'],
+    WorkingDir: '/srv',
+    Labels: { a: 'image', b: 'image' },
+    StopSignal: 'SIGQUIT',
+    ExposedPorts: { '80/tcp': {} },
+    Volumes: { '/data': {} },
+    Healthcheck: { Test: ['CMD', 'check'], Interval: 5 * SECOND, Retries: 7 },
   });
-  const merge = (request: CreateRequest): ReturnType<typeof prepared> => prepared({ Cmd: null, ...request }, { image: from });
+  const merge = (request: CreateRequest): ReturnType<typeof prepared> =>
+    prepared({ Cmd: null, ...request }, { image: from });
 
   test('gives what the request leaves open', () => {
-    expect(merge({}).config).toMatchObject({ User: 'web', WorkingDir: '/srv', StopSignal: 'SIGQUIT', Cmd: ['serve'], Entrypoint: ['/entry'], Volumes: { '/data': {} } });
+    expect(merge({}).config).toMatchObject({
+      User: 'web',
+      WorkingDir: '/srv',
+      StopSignal: 'SIGQUIT',
+      Cmd: ['serve'],
+      Entrypoint: ['/entry'],
+      Volumes: { '/data': {} },
+    });
     expect(merge({})).toMatchObject({ path: '/entry', args: ['serve'] });
   });
   test('is overridden by name', () => {
-    const { config } = merge({ Env: ['A=own', 'B=own'], Labels: { a: 'own' }, ExposedPorts: { '90/udp': {} }, User: '0' });
+    const { config } = merge({
+      Env: ['A=own', 'B=own'],
+      Labels: { a: 'own' },
+      ExposedPorts: { '90/udp': {} },
+      User: '0',
+    });
     expect(config.Env).toEqual(['A=own', 'B=own', 'PATH=/image']);
     expect(config.Labels).toEqual({ a: 'own', b: 'image' });
     expect(config.ExposedPorts).toEqual({ '80/tcp': {}, '90/udp': {} });
@@ -93,7 +209,7 @@ describe('the image', () => {
 
   const commands: [string, CreateRequest, path: string, args: string[]][] = [
     ['a command of its own', { Cmd: ['other'] }, '/entry', ['other']],
-    ['an entrypoint drops the image\'s command', { Entrypoint: ['/own'] }, '/own', []],
+    ["an entrypoint drops the image's command", { Entrypoint: ['/own'] }, '/own', []],
     ['an empty list clears the entrypoint', { Entrypoint: [] }, 'serve', []],
     ['so does an empty word', { Entrypoint: [''], Cmd: ['sh'] }, 'sh', []],
     ['strings', { Entrypoint: '/own' as unknown as string[], Cmd: 'word' as unknown as string[] }, '/own', ['word']],
@@ -101,18 +217,39 @@ describe('the image', () => {
   test.each(commands)('%s', (_name, request, path, args) => expect(merge(request)).toMatchObject({ path, args }));
 
   test('a health check is merged field by field', () => {
-    expect(merge({ Healthcheck: { Timeout: SECOND, Retries: 2 } }).config.Healthcheck).toEqual({ Test: ['CMD', 'check'], Interval: 5 * SECOND, Timeout: SECOND, Retries: 2 });
+    expect(merge({ Healthcheck: { Timeout: SECOND, Retries: 2 } }).config.Healthcheck).toEqual({
+      Test: ['CMD', 'check'],
+      Interval: 5 * SECOND,
+      Timeout: SECOND,
+      Retries: 2,
+    });
     expect(merge({ Healthcheck: { Test: ['NONE'] } }).config.Healthcheck!.Test).toEqual(['NONE']);
     expect(merge({}).config.Healthcheck).toMatchObject({ Retries: 7 });
   });
 });
 
 describe('mount points', () => {
-  const points = (HostConfig: Partial<HostConfig>, request: CreateRequest = {}) => prepared({ ...request, HostConfig }).mounts;
+  const points = (HostConfig: Partial<HostConfig>, request: CreateRequest = {}) =>
+    prepared({ ...request, HostConfig }).mounts;
 
   test.each([
-    ['/etc:/x', { type: 'bind', source: '/etc', destination: '/x', mode: '', rw: true, propagation: 'rprivate', name: '', driver: '' }],
-    ['/etc/:/x/:ro,rslave', { type: 'bind', source: '/etc', destination: '/x', mode: 'ro,rslave', rw: false, propagation: 'rslave' }],
+    [
+      '/etc:/x',
+      {
+        type: 'bind',
+        source: '/etc',
+        destination: '/x',
+        mode: '',
+        rw: true,
+        propagation: 'rprivate',
+        name: '',
+        driver: '',
+      },
+    ],
+    [
+      '/etc/:/x/:ro,rslave',
+      { type: 'bind', source: '/etc', destination: '/x', mode: 'ro,rslave', rw: false, propagation: 'rslave' },
+    ],
     ['named:/x', { type: 'volume', name: 'named', source: '', driver: 'local', mode: 'z', rw: true, propagation: '' }],
     ['named:/x:ro,nocopy', { type: 'volume', name: 'named', mode: 'ro,nocopy', rw: false }],
     ['/x', { type: 'volume', name: '', destination: '/x', mode: 'z' }],
@@ -123,67 +260,168 @@ describe('mount points', () => {
   ] as [string, object][])('%s', (bind, point) => expect(points({ Binds: [bind] })).toMatchObject([point]));
 
   test('of each type of mount', () => {
-    expect(points({ Mounts: [
-      { Type: 'bind', Source: '/etc', Target: '/a', ReadOnly: true, BindOptions: { Propagation: 'rshared' } },
-      { Type: 'volume', Target: '/b' }, { Type: 'tmpfs', Target: '/c' },
-    ] })).toMatchObject([
-      { type: 'bind', source: '/etc', rw: false, propagation: 'rshared' }, { type: 'volume', name: '', driver: 'local' }, { type: 'tmpfs', destination: '/c', source: '' },
+    expect(
+      points({
+        Mounts: [
+          { Type: 'bind', Source: '/etc', Target: '/a', ReadOnly: true, BindOptions: { Propagation: 'rshared' } },
+          { Type: 'volume', Target: '/b' },
+          { Type: 'tmpfs', Target: '/c' },
+        ],
+      }),
+    ).toMatchObject([
+      { type: 'bind', source: '/etc', rw: false, propagation: 'rshared' },
+      { type: 'volume', name: '', driver: 'local' },
+      { type: 'tmpfs', destination: '/c', source: '' },
     ]);
   });
   test('volumes of the configuration give way to everything else', () => {
-    expect(points({ Binds: ['/etc:/a'], Tmpfs: { '/b': '' } }, { Volumes: { '/a/': {}, '/b': {}, '/c': {} } }).map((point) => [point.type, point.destination]))
-      .toEqual([['bind', '/a'], ['volume', '/c']]);
+    expect(
+      points({ Binds: ['/etc:/a'], Tmpfs: { '/b': '' } }, { Volumes: { '/a/': {}, '/b': {}, '/c': {} } }).map(
+        (point) => [point.type, point.destination],
+      ),
+    ).toEqual([
+      ['bind', '/a'],
+      ['volume', '/c'],
+    ]);
   });
 
-  const volume = (destination: string, changes: Partial<MountPoint> = {}): MountPoint => ({ type: 'volume', name: 'donated', source: '/volumes/donated', destination, driver: 'local', mode: 'z', rw: true, propagation: '', ...changes });
-  const donors: Record<string, MountPoint[]> = { one: [volume('/a'), volume('/b', { rw: false })], two: [volume('/a', { name: 'second', source: '/volumes/second' })] };
+  const volume = (destination: string, changes: Partial<MountPoint> = {}): MountPoint => ({
+    type: 'volume',
+    name: 'donated',
+    source: '/volumes/donated',
+    destination,
+    driver: 'local',
+    mode: 'z',
+    rw: true,
+    propagation: '',
+    ...changes,
+  });
+  const donors: Record<string, MountPoint[]> = {
+    one: [volume('/a'), volume('/b', { rw: false })],
+    two: [volume('/a', { name: 'second', source: '/volumes/second' })],
+  };
   const from = (VolumesFrom: string[], HostConfig: Partial<HostConfig> = {}) =>
-    prepared({ Volumes: { '/a': {} }, HostConfig: { VolumesFrom, ...HostConfig } }, { mountsOf: (reference) => donors[reference]! }).mounts.map(({ name, source, destination, rw, mode }) => ({ name, source, destination, rw, mode }));
-  test('a donor\'s mounts go before the volumes of image and request', () => {
+    prepared(
+      { Volumes: { '/a': {} }, HostConfig: { VolumesFrom, ...HostConfig } },
+      { mountsOf: (reference) => donors[reference]! },
+    ).mounts.map(({ name, source, destination, rw, mode }) => ({ name, source, destination, rw, mode }));
+  test("a donor's mounts go before the volumes of image and request", () => {
     expect(from(['one'])).toEqual([
-      { name: 'donated', source: '/volumes/donated', destination: '/a', rw: true, mode: '' }, { name: 'donated', source: '/volumes/donated', destination: '/b', rw: false, mode: '' },
+      { name: 'donated', source: '/volumes/donated', destination: '/a', rw: true, mode: '' },
+      { name: 'donated', source: '/volumes/donated', destination: '/b', rw: false, mode: '' },
     ]);
     expect(from(['one:ro']).map(({ rw }) => rw)).toEqual([false, false]);
     // What the donor may not write, nobody may through it.
     for (const mode of ['rw', 'z', 'rw,Z']) expect(from([`one:${mode}`]).map(({ rw }) => rw)).toEqual([true, false]);
     expect(from(['one', 'two']).find(({ destination }) => destination === '/a')).toMatchObject({ name: 'second' });
-    expect(from(['one'], { Binds: ['/etc:/a'] })).toMatchObject([{ source: '/etc', destination: '/a' }, { destination: '/b' }]);
-    for (const mode of ['rprivate', 'nocopy', 'x', 'ro,rw']) expect(() => from([`one:${mode}`])).toThrow(`invalid mode: ${mode}`);
+    expect(from(['one'], { Binds: ['/etc:/a'] })).toMatchObject([
+      { source: '/etc', destination: '/a' },
+      { destination: '/b' },
+    ]);
+    for (const mode of ['rprivate', 'nocopy', 'x', 'ro,rw'])
+      expect(() => from([`one:${mode}`])).toThrow(`invalid mode: ${mode}`);
   });
 });
 
 describe('update', () => {
-  const change = (before: Partial<HostConfig>, changes: Partial<HostConfig>) => updateOn(host(), container({ HostConfig: before }), changes);
+  const change = (before: Partial<HostConfig>, changes: Partial<HostConfig>) =>
+    updateOn(host(), container({ HostConfig: before }), changes);
 
   test('limits are applied, and the runtime gets all of them', () => {
-    const { hostConfig, resources, warnings } = change({ Memory: 10 * MIB, CpuShares: 5 }, { Memory: 16 * MIB, PidsLimit: 7, NanoCpus: 5e8 });
-    expect(hostConfig).toMatchObject({ Memory: 16 * MIB, MemorySwap: 20 * MIB, PidsLimit: 7, NanoCpus: 5e8, CpuShares: 5 });
-    expect(resources).toEqual({ memory: { limit: 16 * MIB, swap: 20 * MIB }, cpu: { shares: 5, period: 100_000, quota: 50_000 }, pids: { limit: 7 } });
+    const { hostConfig, resources, warnings } = change(
+      { Memory: 10 * MIB, CpuShares: 5 },
+      { Memory: 16 * MIB, PidsLimit: 7, NanoCpus: 5e8 },
+    );
+    expect(hostConfig).toMatchObject({
+      Memory: 16 * MIB,
+      MemorySwap: 20 * MIB,
+      PidsLimit: 7,
+      NanoCpus: 5e8,
+      CpuShares: 5,
+    });
+    expect(resources).toEqual({
+      memory: { limit: 16 * MIB, swap: 20 * MIB },
+      cpu: { shares: 5, period: 100_000, quota: 50_000 },
+      pids: { limit: 7 },
+    });
     expect(warnings).toEqual([]);
   });
-  test('no limit on processes', () => expect(change({ PidsLimit: 5 }, { PidsLimit: -1 })).toMatchObject({ hostConfig: { PidsLimit: 0 }, resources: { pids: { limit: -1 } } }));
+  test('no limit on processes', () =>
+    expect(change({ PidsLimit: 5 }, { PidsLimit: -1 })).toMatchObject({
+      hostConfig: { PidsLimit: 0 },
+      resources: { pids: { limit: -1 } },
+    }));
   test('the restart policy', () => {
-    expect(change({}, { RestartPolicy: { Name: 'on-failure', MaximumRetryCount: 3 } }).hostConfig.RestartPolicy).toEqual({ Name: 'on-failure', MaximumRetryCount: 3 });
+    expect(
+      change({}, { RestartPolicy: { Name: 'on-failure', MaximumRetryCount: 3 } }).hostConfig.RestartPolicy,
+    ).toEqual({ Name: 'on-failure', MaximumRetryCount: 3 });
     expect(change({}, { RestartPolicy: { Name: '', MaximumRetryCount: 0 } }).hostConfig.RestartPolicy.Name).toBe('no');
   });
   test('what cannot be changed is named', () => {
-    expect(change({}, { Binds: ['/a:/b'], Ulimits: [{ Name: 'nofile', Soft: 1, Hard: 1 }], Devices: [], MemorySwappiness: -1, Memory: 0 }).warnings)
-      .toEqual(['Binds cannot be updated. Binds discarded.', 'Ulimits cannot be updated. Ulimits discarded.']);
+    expect(
+      change(
+        {},
+        {
+          Binds: ['/a:/b'],
+          Ulimits: [{ Name: 'nofile', Soft: 1, Hard: 1 }],
+          Devices: [],
+          MemorySwappiness: -1,
+          Memory: 0,
+        },
+      ).warnings,
+    ).toEqual(['Binds cannot be updated. Binds discarded.', 'Ulimits cannot be updated. Ulimits discarded.']);
   });
   test('what the command line sends along is no word worth', () => {
-    const along = { Memory: 10 * MIB, MemorySwap: -1, CgroupParent: '', BlkioWeightDevice: null, CpuRealtimePeriod: 0, Devices: null, OomKillDisable: null, Ulimits: null, RestartPolicy: { Name: '', MaximumRetryCount: 0 } };
+    const along = {
+      Memory: 10 * MIB,
+      MemorySwap: -1,
+      CgroupParent: '',
+      BlkioWeightDevice: null,
+      CpuRealtimePeriod: 0,
+      Devices: null,
+      OomKillDisable: null,
+      Ulimits: null,
+      RestartPolicy: { Name: '', MaximumRetryCount: 0 },
+    };
     expect(change({}, along).warnings).toEqual([]);
   });
 
   const refused: [string, Partial<HostConfig>, Partial<HostConfig>, string][] = [
     ['too little', {}, { Memory: 1 }, 'Minimum memory limit allowed is 6MB'],
-    ['above the swap', { Memory: 10 * MIB }, { Memory: 30 * MIB }, `Cannot update container ${ID}: Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time`],
-    ['CPUs after a quota', { CpuQuota: 5000 }, { NanoCpus: 1e9 }, `Cannot update container ${ID}: Conflicting options: Nano CPUs cannot be updated as CPU Quota has already been set`],
-    ['a quota after CPUs', { NanoCpus: 1e9 }, { CpuQuota: 5000 }, `Cannot update container ${ID}: Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set`],
-    ['a policy with rm', { AutoRemove: true }, { RestartPolicy: { Name: 'always', MaximumRetryCount: 0 } }, `Cannot update container ${ID}: Restart policy cannot be updated because AutoRemove is enabled for the container`],
-    ['no policy', {}, { RestartPolicy: { Name: 'nope', MaximumRetryCount: 0 } }, "invalid restart policy: unknown policy 'nope'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"],
+    [
+      'above the swap',
+      { Memory: 10 * MIB },
+      { Memory: 30 * MIB },
+      `Cannot update container ${ID}: Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time`,
+    ],
+    [
+      'CPUs after a quota',
+      { CpuQuota: 5000 },
+      { NanoCpus: 1e9 },
+      `Cannot update container ${ID}: Conflicting options: Nano CPUs cannot be updated as CPU Quota has already been set`,
+    ],
+    [
+      'a quota after CPUs',
+      { NanoCpus: 1e9 },
+      { CpuQuota: 5000 },
+      `Cannot update container ${ID}: Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set`,
+    ],
+    [
+      'a policy with rm',
+      { AutoRemove: true },
+      { RestartPolicy: { Name: 'always', MaximumRetryCount: 0 } },
+      `Cannot update container ${ID}: Restart policy cannot be updated because AutoRemove is enabled for the container`,
+    ],
+    [
+      'no policy',
+      {},
+      { RestartPolicy: { Name: 'nope', MaximumRetryCount: 0 } },
+      "invalid restart policy: unknown policy 'nope'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'",
+    ],
   ];
-  test.each(refused)('refused: %s', (_name, before, changes, text) => expect(() => change(before, changes)).toThrow(text));
+  test.each(refused)('refused: %s', (_name, before, changes, text) =>
+    expect(() => change(before, changes)).toThrow(text),
+  );
 });
 
 describe('the shim is told', () => {
@@ -191,18 +429,48 @@ describe('the shim is told', () => {
 
   test('defaults', () => {
     expect(parts({})).toEqual({
-      log: { driver: 'json-file', path: '/the/log', maxSize: 0, maxFile: 1, attrs: {} }, health: null, stopSignal: 15, stopTimeout: 10,
-      restart: { name: 'no', maximumRetryCount: 0 }, autoRemove: false, tty: false, openStdin: false, stdinOnce: false, consoleSize: [0, 0],
+      log: { driver: 'json-file', path: '/the/log', maxSize: 0, maxFile: 1, attrs: {} },
+      health: null,
+      stopSignal: 15,
+      stopTimeout: 10,
+      restart: { name: 'no', maximumRetryCount: 0 },
+      autoRemove: false,
+      tty: false,
+      openStdin: false,
+      stdinOnce: false,
+      consoleSize: [0, 0],
     });
   });
-  test('how to stop', () => expect(parts({ StopSignal: 'RTMIN+3', StopTimeout: -7 })).toMatchObject({ stopSignal: 37, stopTimeout: -1 }));
+  test('how to stop', () =>
+    expect(parts({ StopSignal: 'RTMIN+3', StopTimeout: -7 })).toMatchObject({ stopSignal: 37, stopTimeout: -1 }));
   test('when to restart', () => {
-    expect(parts({ HostConfig: { RestartPolicy: { Name: 'on-failure', MaximumRetryCount: 4 } } }).restart).toEqual({ name: 'on-failure', maximumRetryCount: 4 });
+    expect(parts({ HostConfig: { RestartPolicy: { Name: 'on-failure', MaximumRetryCount: 4 } } }).restart).toEqual({
+      name: 'on-failure',
+      maximumRetryCount: 4,
+    });
   });
   test('where to log', () => {
-    const LogConfig = { Type: 'json-file', Config: { 'max-size': '10m', 'max-file': '3', labels: 'one,none', 'labels-regex': '^t', env: 'A', 'env-regex': '^B', tag: '{{.Name}}/{{.ID}}/{{ .ImageName }}' } };
-    expect(parts({ Labels: { one: '1', two: '2', other: '3' }, Env: ['A=a=b', 'B2=c', 'C=d'], HostConfig: { LogConfig } }).log).toEqual({
-      driver: 'json-file', path: '/the/log', maxSize: 10_000_000, maxFile: 3, attrs: { A: 'a=b', B2: 'c', one: '1', tag: `tester/${ID.slice(0, 12)}/busybox`, two: '2' },
+    const LogConfig = {
+      Type: 'json-file',
+      Config: {
+        'max-size': '10m',
+        'max-file': '3',
+        labels: 'one,none',
+        'labels-regex': '^t',
+        env: 'A',
+        'env-regex': '^B',
+        tag: '{{.Name}}/{{.ID}}/{{ .ImageName }}',
+      },
+    };
+    expect(
+      parts({ Labels: { one: '1', two: '2', other: '3' }, Env: ['A=a=b', 'B2=c', 'C=d'], HostConfig: { LogConfig } })
+        .log,
+    ).toEqual({
+      driver: 'json-file',
+      path: '/the/log',
+      maxSize: 10_000_000,
+      maxFile: 3,
+      attrs: { A: 'a=b', B2: 'c', one: '1', tag: `tester/${ID.slice(0, 12)}/busybox`, two: '2' },
     });
     expect(parts({ HostConfig: { LogConfig: { Type: 'none', Config: {} } } }).log).toEqual({ driver: 'none' });
   });
@@ -210,16 +478,43 @@ describe('the shim is told', () => {
   test.each([
     ['none', { Test: ['NONE'] }, null],
     ['nothing', { Test: [] }, null],
-    ['a command', { Test: ['CMD', 'a', 'b'] }, { argv: ['a', 'b'], interval: 30_000, timeout: 30_000, startPeriod: 0, startInterval: 5000, retries: 3 }],
-    ['a shell\'s', { Test: ['CMD-SHELL', 'a | b'], Interval: SECOND, Timeout: 2 * SECOND, StartPeriod: 3 * SECOND, StartInterval: 1_500_000, Retries: 9 }, { argv: ['/bin/sh', '-c', 'a | b'], interval: 1000, timeout: 2000, startPeriod: 3000, startInterval: 2, retries: 9 }],
+    [
+      'a command',
+      { Test: ['CMD', 'a', 'b'] },
+      { argv: ['a', 'b'], interval: 30_000, timeout: 30_000, startPeriod: 0, startInterval: 5000, retries: 3 },
+    ],
+    [
+      "a shell's",
+      {
+        Test: ['CMD-SHELL', 'a | b'],
+        Interval: SECOND,
+        Timeout: 2 * SECOND,
+        StartPeriod: 3 * SECOND,
+        StartInterval: 1_500_000,
+        Retries: 9,
+      },
+      {
+        argv: ['/bin/sh', '-c', 'a | b'],
+        interval: 1000,
+        timeout: 2000,
+        startPeriod: 3000,
+        startInterval: 2,
+        retries: 9,
+      },
+    ],
   ])('what to probe: %s', (_name, Healthcheck, spec) => expect(parts({ Healthcheck }).health).toEqual(spec));
   test('with a shell of its own', () => {
-    expect(parts({ Shell: ['/bin/ash', '-ec'], Healthcheck: { Test: ['CMD-SHELL', 'x'] } }).health!.argv).toEqual(['/bin/ash', '-ec', 'x']);
+    expect(parts({ Shell: ['/bin/ash', '-ec'], Healthcheck: { Test: ['CMD-SHELL', 'x'] } }).health!.argv).toEqual([
+      '/bin/ash',
+      '-ec',
+      'x',
+    ]);
   });
 });
 
 test('where the cgroup is', () => {
-  const of = (CgroupParent: string, config: Parameters<typeof daemon>[0]): string => cgroupsPath(container({ HostConfig: { CgroupParent } }, { daemon: daemon(config) }), daemon(config));
+  const of = (CgroupParent: string, config: Parameters<typeof daemon>[0]): string =>
+    cgroupsPath(container({ HostConfig: { CgroupParent } }, { daemon: daemon(config) }), daemon(config));
   expect(of('', {})).toBe(`/holdfast-test/${ID}`);
   expect(of('mine', {})).toBe(`/mine/${ID}`);
   expect(of('', { cgroupDriver: 'systemd' })).toBe(`system.slice:holdfast:${ID}`);
@@ -227,6 +522,13 @@ test('where the cgroup is', () => {
   // And its directory below each hierarchy's mount point.
   expect(cgroupDirectory(of('', {}))).toBe(`/holdfast-test/${ID}`);
   expect(cgroupDirectory(of('my.slice', { cgroupDriver: 'systemd' }))).toBe(`/my.slice/holdfast-${ID}.scope`);
-  expect(cgroupDirectory(of('my-own-one.slice', { cgroupDriver: 'systemd' }))).toBe(`/my.slice/my-own.slice/my-own-one.slice/holdfast-${ID}.scope`);
-  expect(['-.slice', 'a.slice', '/a/b', 'a/b.slice'].map(sliceDirectory)).toEqual(['/', '/a.slice', '/a/b', '/a/b.slice']);
+  expect(cgroupDirectory(of('my-own-one.slice', { cgroupDriver: 'systemd' }))).toBe(
+    `/my.slice/my-own.slice/my-own-one.slice/holdfast-${ID}.scope`,
+  );
+  expect(['-.slice', 'a.slice', '/a/b', 'a/b.slice'].map(sliceDirectory)).toEqual([
+    '/',
+    '/a.slice',
+    '/a/b',
+    '/a/b.slice',
+  ]);
 });

@@ -21,8 +21,22 @@ import { readInRoot } from '../../src/sys/inroot.ts';
 import { host, prepared } from './spec-fixtures.ts';
 
 describe('signals', () => {
-  test.each([['TERM', 15], ['SIGTERM', 15], ['sigkill', 9], ['15', 15], ['64', 64], ['RTMIN', 34], ['SIGRTMIN+3', 37], ['rtmax-1', 63], ['RTMAX', 64], ['CLD', 17], ['USR1', 10]])('%s', (text, number) => expect(parseSignal(text)).toBe(number));
-  test.each(['', '0', '65', '-9', 'SIG', 'NOPE', 'RTMIN+31', 'RTMAX-40', '1.5', '0x9'])('not %j', (text) => expect(() => parseSignal(text)).toThrow(`invalid signal: ${text}`));
+  test.each([
+    ['TERM', 15],
+    ['SIGTERM', 15],
+    ['sigkill', 9],
+    ['15', 15],
+    ['64', 64],
+    ['RTMIN', 34],
+    ['SIGRTMIN+3', 37],
+    ['rtmax-1', 63],
+    ['RTMAX', 64],
+    ['CLD', 17],
+    ['USR1', 10],
+  ])('%s', (text, number) => expect(parseSignal(text)).toBe(number));
+  test.each(['', '0', '65', '-9', 'SIG', 'NOPE', 'RTMIN+31', 'RTMAX-40', '1.5', '0x9'])('not %j', (text) =>
+    expect(() => parseSignal(text)).toThrow(`invalid signal: ${text}`),
+  );
 });
 
 test('sizes', () => {
@@ -36,34 +50,59 @@ test('sizes', () => {
 describe('environment', () => {
   const { config } = prepared({ Env: ['A=1', 'PATH=/own', 'B'] });
   test('defaults, own, home', () => {
-    expect(environment(config, { tty: true, home: '/root' })).toEqual(['PATH=/own', `HOSTNAME=${config.Hostname}`, 'TERM=xterm', 'A=1', 'HOME=/root']);
+    expect(environment(config, { tty: true, home: '/root' })).toEqual([
+      'PATH=/own',
+      `HOSTNAME=${config.Hostname}`,
+      'TERM=xterm',
+      'A=1',
+      'HOME=/root',
+    ]);
   });
-  test('an exec\'s comes last and may remove', () => {
-    expect(environment(config, { tty: false, home: '/', extra: ['A=2', 'HOSTNAME', 'HOME=/else'] })).toEqual(['PATH=/own', 'A=2', 'HOME=/else']);
+  test("an exec's comes last and may remove", () => {
+    expect(environment(config, { tty: false, home: '/', extra: ['A=2', 'HOSTNAME', 'HOME=/else'] })).toEqual([
+      'PATH=/own',
+      'A=2',
+      'HOME=/else',
+    ]);
   });
   test('every name appears once, with its last value', () => {
-    const entry = fc.tuple(fc.constantFrom('A', 'B', 'C'), fc.option(fc.string(), { nil: undefined })).map(([name, value]) => (value === undefined ? name : `${name}=${value}`));
-    fc.assert(fc.property(fc.array(entry), (entries) => {
-      const result = override([], entries);
-      for (const name of ['A', 'B', 'C']) {
-        const last = entries.filter((each) => each === name || each.startsWith(`${name}=`)).at(-1);
-        expect(result.filter((each) => each.startsWith(`${name}=`))).toEqual(last?.includes('=') ? [last] : []);
-      }
-    }));
+    const entry = fc
+      .tuple(fc.constantFrom('A', 'B', 'C'), fc.option(fc.string(), { nil: undefined }))
+      .map(([name, value]) => (value === undefined ? name : `${name}=${value}`));
+    fc.assert(
+      fc.property(fc.array(entry), (entries) => {
+        const result = override([], entries);
+        for (const name of ['A', 'B', 'C']) {
+          const last = entries.filter((each) => each === name || each.startsWith(`${name}=`)).at(-1);
+          expect(result.filter((each) => each.startsWith(`${name}=`))).toEqual(last?.includes('=') ? [last] : []);
+        }
+      }),
+    );
   });
 });
 
 describe('capabilities', () => {
-  const set = (CapAdd: string[] | null, CapDrop: string[] | null, Privileged = false) => capabilitySet({ CapAdd, CapDrop, Privileged }, host());
+  const set = (CapAdd: string[] | null, CapDrop: string[] | null, Privileged = false) =>
+    capabilitySet({ CapAdd, CapDrop, Privileged }, host());
   test('default, added, dropped', () => {
     expect(set(null, null)).toEqual(DEFAULT_CAPABILITIES);
-    expect(set(['net_admin'], ['CAP_CHOWN', 'mknod'])).toEqual([...DEFAULT_CAPABILITIES.filter((name) => name !== 'CAP_CHOWN' && name !== 'CAP_MKNOD'), 'CAP_NET_ADMIN']);
+    expect(set(['net_admin'], ['CAP_CHOWN', 'mknod'])).toEqual([
+      ...DEFAULT_CAPABILITIES.filter((name) => name !== 'CAP_CHOWN' && name !== 'CAP_MKNOD'),
+      'CAP_NET_ADMIN',
+    ]);
     expect(set(['CHOWN'], ['all'])).toEqual(['CAP_CHOWN']);
-    expect(set(['ALL'], ['SYS_ADMIN'])).toEqual(CAPABILITIES.filter((name) => name !== 'CAP_SYS_ADMIN' && name !== 'CAP_SYS_RESOURCE'));
+    expect(set(['ALL'], ['SYS_ADMIN'])).toEqual(
+      CAPABILITIES.filter((name) => name !== 'CAP_SYS_ADMIN' && name !== 'CAP_SYS_RESOURCE'),
+    );
   });
-  test('privileged gets what we have, not what we lack', () => expect(set(null, null, true)).toEqual(host().capabilities));
+  test('privileged gets what we have, not what we lack', () =>
+    expect(set(null, null, true)).toEqual(host().capabilities));
   test('others than root keep only the bounding set', () => {
-    expect(capabilitiesFor(0, ['CAP_KILL'])).toEqual({ bounding: ['CAP_KILL'], effective: ['CAP_KILL'], permitted: ['CAP_KILL'] });
+    expect(capabilitiesFor(0, ['CAP_KILL'])).toEqual({
+      bounding: ['CAP_KILL'],
+      effective: ['CAP_KILL'],
+      permitted: ['CAP_KILL'],
+    });
     expect(capabilitiesFor(1, ['CAP_KILL'])).toEqual({ bounding: ['CAP_KILL'] });
   });
 });
@@ -73,8 +112,14 @@ describe('users of a rootfs', () => {
   beforeAll(() => {
     root = mkdtempSync(join(tmpdir(), 'hf-spec-user-'));
     mkdirSync(join(root, 'etc'));
-    writeFileSync(join(root, 'etc/passwd'), 'root:x:0:0:root:/root:/bin/sh\n# web:x:1:1::/:\nweb:x:100:101:Web:/srv:/bin/sh\nbad line\nlost:x:200:200\n');
-    writeFileSync(join(root, 'etc/group'), 'root:x:0:\nweb:x:101:\naudio:x:29:web,other\nvideo:x:44:other, web\nnumbers:x:7:\n');
+    writeFileSync(
+      join(root, 'etc/passwd'),
+      'root:x:0:0:root:/root:/bin/sh\n# web:x:1:1::/:\nweb:x:100:101:Web:/srv:/bin/sh\nbad line\nlost:x:200:200\n',
+    );
+    writeFileSync(
+      join(root, 'etc/group'),
+      'root:x:0:\nweb:x:101:\naudio:x:29:web,other\nvideo:x:44:other, web\nnumbers:x:7:\n',
+    );
   });
   afterAll(() => rmSync(root, { recursive: true }));
 
@@ -137,74 +182,140 @@ describe('users of a rootfs', () => {
 describe('seccomp', () => {
   const rule = (names: string[], rest: object = {}) => ({ names, action: 'SCMP_ACT_ALLOW', args: null, ...rest });
   const profile = {
-    defaultAction: 'SCMP_ACT_ERRNO', defaultErrnoRet: 38, defaultErrno: 'ENOSYS',
-    archMap: [{ architecture: 'SCMP_ARCH_X86_64', subArchitectures: ['SCMP_ARCH_X86', 'SCMP_ARCH_X32'] }, { architecture: 'SCMP_ARCH_AARCH64', subArchitectures: ['SCMP_ARCH_ARM'] }],
+    defaultAction: 'SCMP_ACT_ERRNO',
+    defaultErrnoRet: 38,
+    defaultErrno: 'ENOSYS',
+    archMap: [
+      { architecture: 'SCMP_ARCH_X86_64', subArchitectures: ['SCMP_ARCH_X86', 'SCMP_ARCH_X32'] },
+      { architecture: 'SCMP_ARCH_AARCH64', subArchitectures: ['SCMP_ARCH_ARM'] },
+    ],
     syscalls: [
       rule(['always'], { comment: 'x', includes: {}, excludes: {}, args: [] }),
-      rule(['one arch'], { includes: { arches: ['amd64', 'x32'] } }), rule(['other arch'], { includes: { arches: ['s390x'] } }),
-      rule(['both caps'], { includes: { caps: ['CAP_KILL', 'CAP_CHOWN'] } }), rule(['a cap too many'], { includes: { caps: ['CAP_KILL', 'CAP_SYS_ADMIN'] } }),
-      rule(['unless cap'], { excludes: { caps: ['CAP_SYS_ADMIN', 'CAP_KILL'] } }), rule(['unless absent cap'], { excludes: { caps: ['CAP_SYS_ADMIN'] } }),
-      rule(['new kernel'], { includes: { minKernel: '6.2' } }), rule(['old kernel'], { includes: { minKernel: '4.8' } }),
-      { name: 'single', action: 'SCMP_ACT_ERRNO', errno: 'EPERM' }, rule(['with args'], { args: [{ index: 0, value: 8, valueTwo: 0, op: 'SCMP_CMP_EQ' }], errnoRet: 1 }),
+      rule(['one arch'], { includes: { arches: ['amd64', 'x32'] } }),
+      rule(['other arch'], { includes: { arches: ['s390x'] } }),
+      rule(['both caps'], { includes: { caps: ['CAP_KILL', 'CAP_CHOWN'] } }),
+      rule(['a cap too many'], { includes: { caps: ['CAP_KILL', 'CAP_SYS_ADMIN'] } }),
+      rule(['unless cap'], { excludes: { caps: ['CAP_SYS_ADMIN', 'CAP_KILL'] } }),
+      rule(['unless absent cap'], { excludes: { caps: ['CAP_SYS_ADMIN'] } }),
+      rule(['new kernel'], { includes: { minKernel: '6.2' } }),
+      rule(['old kernel'], { includes: { minKernel: '4.8' } }),
+      { name: 'single', action: 'SCMP_ACT_ERRNO', errno: 'EPERM' },
+      rule(['with args'], { args: [{ index: 0, value: 8, valueTwo: 0, op: 'SCMP_CMP_EQ' }], errnoRet: 1 }),
     ],
   };
   test('what applies of a profile', () => {
     const filter = convert(profile, ['CAP_KILL', 'CAP_CHOWN'], host());
-    expect(filter.syscalls.flatMap((entry) => entry.names)).toEqual(['always', 'one arch', 'both caps', 'unless absent cap', 'old kernel', 'single', 'with args']);
-    expect(filter).toMatchObject({ defaultAction: 'SCMP_ACT_ERRNO', defaultErrnoRet: 38, architectures: ['SCMP_ARCH_X86_64', 'SCMP_ARCH_X86', 'SCMP_ARCH_X32'] });
+    expect(filter.syscalls.flatMap((entry) => entry.names)).toEqual([
+      'always',
+      'one arch',
+      'both caps',
+      'unless absent cap',
+      'old kernel',
+      'single',
+      'with args',
+    ]);
+    expect(filter).toMatchObject({
+      defaultAction: 'SCMP_ACT_ERRNO',
+      defaultErrnoRet: 38,
+      architectures: ['SCMP_ARCH_X86_64', 'SCMP_ARCH_X86', 'SCMP_ARCH_X32'],
+    });
     expect(Object.keys(filter)).not.toContain('defaultErrno');
     expect(filter.syscalls[0]).toEqual({ names: ['always'], action: 'SCMP_ACT_ALLOW' });
     expect(filter.syscalls[5]).toEqual({ names: ['single'], action: 'SCMP_ACT_ERRNO', errnoRet: 1 });
   });
 
-  const of = (SecurityOpt: string[], Privileged = false, path = '/usr/share/containers/seccomp.json') => seccompFilter({ SecurityOpt, Privileged }, path, DEFAULT_CAPABILITIES, host());
+  const of = (SecurityOpt: string[], Privileged = false, path = '/usr/share/containers/seccomp.json') =>
+    seccompFilter({ SecurityOpt, Privileged }, path, DEFAULT_CAPABILITIES, host());
   test('which profile', () => {
     expect(of([])!.syscalls.length).toBeGreaterThan(10);
     expect(of(['seccomp=unconfined'])).toBeUndefined();
     expect(of([], true)).toBeUndefined();
     expect(of([], false, 'unconfined')).toBeUndefined();
-    expect(of(['seccomp={"defaultAction":"SCMP_ACT_ALLOW"}'], true)).toEqual({ defaultAction: 'SCMP_ACT_ALLOW', syscalls: [] });
+    expect(of(['seccomp={"defaultAction":"SCMP_ACT_ALLOW"}'], true)).toEqual({
+      defaultAction: 'SCMP_ACT_ALLOW',
+      syscalls: [],
+    });
     expect(() => of([], false, '/not/there')).toThrow('the seccomp profile /not/there cannot be used');
     expect(of(['seccomp=builtin'], false, 'unconfined')).toEqual(of([]));
   });
 
-  test('Docker\'s guards replace what the data says of their calls', () => {
+  test("Docker's guards replace what the data says of their calls", () => {
     const data = (names: string[], action = 'SCMP_ACT_ALLOW') => ({ names, action });
-    const base = { defaultAction: 'SCMP_ACT_ERRNO', defaultErrnoRet: 38, syscalls: [data(['read', 'unshare', 'mount', 'keyctl', 'clone', 'socket', 'bpf']), data(['vmsplice'], 'SCMP_ACT_ERRNO')] };
-    const verdicts = (caps: string[], name: string) => withDockersGuards(base, caps, 'amd64').syscalls.filter((entry) => entry.names.includes(name)).map(({ action, errnoRet, args }) => (args ? { action, errnoRet, args } : { action, errnoRet }));
+    const base = {
+      defaultAction: 'SCMP_ACT_ERRNO',
+      defaultErrnoRet: 38,
+      syscalls: [
+        data(['read', 'unshare', 'mount', 'keyctl', 'clone', 'socket', 'bpf']),
+        data(['vmsplice'], 'SCMP_ACT_ERRNO'),
+      ],
+    };
+    const verdicts = (caps: string[], name: string) =>
+      withDockersGuards(base, caps, 'amd64')
+        .syscalls.filter((entry) => entry.names.includes(name))
+        .map(({ action, errnoRet, args }) => (args ? { action, errnoRet, args } : { action, errnoRet }));
     // What no rule names is refused with EPERM, whatever the data's default is.
     const { defaultAction, defaultErrnoRet } = withDockersGuards(base, [], 'amd64');
     expect({ defaultAction, defaultErrnoRet }).toEqual({ defaultAction: 'SCMP_ACT_ERRNO', defaultErrnoRet: undefined });
     const [allowed, refused] = [[{ action: 'SCMP_ACT_ALLOW', errnoRet: undefined }], []];
     for (const name of ['read', 'vmsplice']) expect(verdicts([], name)).toEqual(allowed);
-    for (const name of ['unshare', 'mount', 'keyctl', 'bpf', 'reboot']) expect(verdicts(['CAP_CHOWN'], name)).toEqual(refused);
-    for (const name of ['unshare', 'mount', 'clone', 'clone3', 'bpf']) expect(verdicts(['CAP_SYS_ADMIN'], name)).toEqual(allowed);
-    for (const [cap, name] of [['CAP_BPF', 'bpf'], ['CAP_SYS_BOOT', 'reboot'], ['CAP_SYSLOG', 'syslog']] as const) expect(verdicts([cap], name)).toEqual(allowed);
+    for (const name of ['unshare', 'mount', 'keyctl', 'bpf', 'reboot'])
+      expect(verdicts(['CAP_CHOWN'], name)).toEqual(refused);
+    for (const name of ['unshare', 'mount', 'clone', 'clone3', 'bpf'])
+      expect(verdicts(['CAP_SYS_ADMIN'], name)).toEqual(allowed);
+    for (const [cap, name] of [
+      ['CAP_BPF', 'bpf'],
+      ['CAP_SYS_BOOT', 'reboot'],
+      ['CAP_SYSLOG', 'syslog'],
+    ] as const)
+      expect(verdicts([cap], name)).toEqual(allowed);
     expect(verdicts(['CAP_SYS_ADMIN'], 'keyctl')).toEqual(refused);
     expect(verdicts([], 'clone3')).toEqual([{ action: 'SCMP_ACT_ERRNO', errnoRet: 38 }]);
-    expect(verdicts([], 'clone')).toEqual([{ action: 'SCMP_ACT_ALLOW', errnoRet: undefined, args: [{ index: 0, value: 0x7e02_0000, valueTwo: 0, op: 'SCMP_CMP_MASKED_EQ' }] }]);
-    expect(verdicts([], 'socket')).toEqual([{ action: 'SCMP_ACT_ALLOW', errnoRet: undefined, args: [{ index: 0, value: 40, op: 'SCMP_CMP_NE' }] }]);
+    expect(verdicts([], 'clone')).toEqual([
+      {
+        action: 'SCMP_ACT_ALLOW',
+        errnoRet: undefined,
+        args: [{ index: 0, value: 0x7e02_0000, valueTwo: 0, op: 'SCMP_CMP_MASKED_EQ' }],
+      },
+    ]);
+    expect(verdicts([], 'socket')).toEqual([
+      { action: 'SCMP_ACT_ALLOW', errnoRet: undefined, args: [{ index: 0, value: 40, op: 'SCMP_CMP_NE' }] },
+    ]);
     // The data's own refusals go too, but for those that take something back from another rule.
     const some = [{ index: 0, value: 8, valueTwo: 0, op: 'SCMP_CMP_EQ' as const }];
-    const twice = { ...base, syscalls: [{ ...data(['acct', 'personality'], 'SCMP_ACT_ERRNO'), errnoRet: 1 }, { ...data(['personality']), args: some }, { ...data(['nice'], 'SCMP_ACT_ERRNO'), errnoRet: 1 }] };
+    const twice = {
+      ...base,
+      syscalls: [
+        { ...data(['acct', 'personality'], 'SCMP_ACT_ERRNO'), errnoRet: 1 },
+        { ...data(['personality']), args: some },
+        { ...data(['nice'], 'SCMP_ACT_ERRNO'), errnoRet: 1 },
+      ],
+    };
     expect(withDockersGuards(twice, [], 'amd64').syscalls.slice(0, 2)).toEqual(twice.syscalls.slice(0, 2));
     expect(withDockersGuards(twice, [], 'amd64').syscalls.flatMap(({ names }) => names)).not.toContain('nice');
     // A profile that somebody chose for the daemon is left as it is.
-    expect(seccompFilter({ SecurityOpt: [`seccomp=${JSON.stringify(base)}`], Privileged: false }, '', [], host())!.syscalls).toHaveLength(2);
+    expect(
+      seccompFilter({ SecurityOpt: [`seccomp=${JSON.stringify(base)}`], Privileged: false }, '', [], host())!.syscalls,
+    ).toHaveLength(2);
   });
 });
 
 describe('devices', () => {
-  const of = (wanted: Partial<Parameters<typeof containerDevices>[0]>) => containerDevices({ Devices: null, DeviceCgroupRules: null, DeviceRequests: null, Privileged: false, ...wanted });
-  test('Docker\'s rules, then a container\'s', () => {
-    const { devices, rules } = of({ Devices: [{ PathOnHost: '/dev/zero', PathInContainer: '/dev/nothing', CgroupPermissions: 'r' }], DeviceCgroupRules: ['c 10:* rw', 'a'] });
+  const of = (wanted: Partial<Parameters<typeof containerDevices>[0]>) =>
+    containerDevices({ Devices: null, DeviceCgroupRules: null, DeviceRequests: null, Privileged: false, ...wanted });
+  test("Docker's rules, then a container's", () => {
+    const { devices, rules } = of({
+      Devices: [{ PathOnHost: '/dev/zero', PathInContainer: '/dev/nothing', CgroupPermissions: 'r' }],
+      DeviceCgroupRules: ['c 10:* rw', 'a'],
+    });
     expect(rules[0]).toEqual({ allow: false, access: 'rwm' });
     expect(rules.slice(-3)).toEqual([
-      { allow: true, type: 'c', major: 1, minor: 5, access: 'r' }, { allow: true, type: 'c', major: 10, minor: -1, access: 'rw' }, { allow: true, type: 'a', major: -1, minor: -1, access: 'rwm' },
+      { allow: true, type: 'c', major: 1, minor: 5, access: 'r' },
+      { allow: true, type: 'c', major: 10, minor: -1, access: 'rw' },
+      { allow: true, type: 'a', major: -1, minor: -1, access: 'rwm' },
     ]);
     expect(devices).toMatchObject([{ path: '/dev/nothing', type: 'c', major: 1, minor: 5, uid: 0, gid: 0 }]);
   });
-  test('privileged: all of the host\'s', () => {
+  test("privileged: all of the host's", () => {
     const { devices, rules } = of({ Privileged: true });
     const paths = devices.map((device) => device.path);
     expect(rules).toEqual([{ allow: true, access: 'rwm' }]);
@@ -212,32 +323,60 @@ describe('devices', () => {
     expect(paths.filter((path) => path === '/dev/console' || path.startsWith('/dev/pts/'))).toEqual([]);
   });
   test('what is no device', () => {
-    expect(() => of({ Devices: [{ PathOnHost: '/dev/nope', PathInContainer: '/dev/nope', CgroupPermissions: 'rwm' }] }))
-      .toThrow('error gathering device information while adding custom device "/dev/nope": no such file or directory');
-    expect(() => of({ Devices: [{ PathOnHost: '/etc/hostname', PathInContainer: '/x', CgroupPermissions: 'rwm' }] })).toThrow('not a device node');
+    expect(() =>
+      of({ Devices: [{ PathOnHost: '/dev/nope', PathInContainer: '/dev/nope', CgroupPermissions: 'rwm' }] }),
+    ).toThrow('error gathering device information while adding custom device "/dev/nope": no such file or directory');
+    expect(() =>
+      of({ Devices: [{ PathOnHost: '/etc/hostname', PathInContainer: '/x', CgroupPermissions: 'rwm' }] }),
+    ).toThrow('not a device node');
   });
 });
 
 test('limits: own ones as asked, defaults lowered to what is possible', () => {
-  expect(rlimits([{ Name: 'core', Soft: 0, Hard: -1 }], { core: { Name: 'core', Soft: 1, Hard: 1 }, nofile: { Name: 'nofile', Soft: 5, Hard: 1 << 30 } }, host())).toEqual([
-    { type: 'RLIMIT_CORE', soft: 0, hard: UNLIMITED }, { type: 'RLIMIT_NOFILE', soft: 5, hard: 20_000 },
+  expect(
+    rlimits(
+      [{ Name: 'core', Soft: 0, Hard: -1 }],
+      { core: { Name: 'core', Soft: 1, Hard: 1 }, nofile: { Name: 'nofile', Soft: 5, Hard: 1 << 30 } },
+      host(),
+    ),
+  ).toEqual([
+    { type: 'RLIMIT_CORE', soft: 0, hard: UNLIMITED },
+    { type: 'RLIMIT_NOFILE', soft: 5, hard: 20_000 },
   ]);
 });
 
 test('unlimited is written as the kernel means it', () => {
-  expect(ociJson({ soft: UNLIMITED, text: `${UNLIMITED}` })).toBe(`{"soft":18446744073709551615,"text":"${UNLIMITED}"}`);
+  expect(ociJson({ soft: UNLIMITED, text: `${UNLIMITED}` })).toBe(
+    `{"soft":18446744073709551615,"text":"${UNLIMITED}"}`,
+  );
   // It goes from the daemon to the shim as plain JSON.
   expect(ociJson(JSON.parse(JSON.stringify([UNLIMITED])))).toBe('[18446744073709551615]');
 });
 
 test.each([
-  ['9223372036854775807', '9223372036854775807'], ['18446744073709551615', '18446744073709551615'], ['-9223372036854775808', '-9223372036854775808'],
-  ['9007199254740993', '9007199254740992'], ['1152921504606846976', '1152921504606846976'], ['-1', '-1'], ['0.5', '0.5'], ['4294967295', '4294967295'],
-])('%s reaches the runtime as %s', (given, written) => expect(ociJson({ limit: JSON.parse(given) as number })).toBe(`{"limit":${written}}`));
+  ['9223372036854775807', '9223372036854775807'],
+  ['18446744073709551615', '18446744073709551615'],
+  ['-9223372036854775808', '-9223372036854775808'],
+  ['9007199254740993', '9007199254740992'],
+  ['1152921504606846976', '1152921504606846976'],
+  ['-1', '-1'],
+  ['0.5', '0.5'],
+  ['4294967295', '4294967295'],
+])('%s reaches the runtime as %s', (given, written) =>
+  expect(ociJson({ limit: JSON.parse(given) as number })).toBe(`{"limit":${written}}`),
+);
 
 test('tmpfs options: the last of a kind counts', () => {
   expect(tmpfsOptions('')).toEqual(['noexec', 'nosuid', 'nodev', 'rprivate']);
-  expect(tmpfsOptions('size=1m,exec,suid,mode=1770,size=2m,rw')).toEqual(['nodev', 'rprivate', 'exec', 'suid', 'mode=1770', 'size=2m', 'rw']);
+  expect(tmpfsOptions('size=1m,exec,suid,mode=1770,size=2m,rw')).toEqual([
+    'nodev',
+    'rprivate',
+    'exec',
+    'suid',
+    'mode=1770',
+    'size=2m',
+    'rw',
+  ]);
 });
 
 test('this host is known', () => {

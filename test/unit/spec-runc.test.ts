@@ -1,7 +1,18 @@
 /** What a generated config.json makes of a container: real ones, under runc, from a busybox rootfs. */
 import { spawn, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -20,7 +31,29 @@ import { mountsUnder, unmount } from '../../src/sys/mount.ts';
 import { createNetns, removeNetns } from '../../src/sys/netns.ts';
 import { container as containerOf, daemon } from './spec-fixtures.ts';
 
-const APPLETS = ['sh', 'cat', 'grep', 'id', 'ls', 'sleep', 'touch', 'mount', 'df', 'hostname', 'pwd', 'env', 'stat', 'ps', 'tty', 'echo', 'unshare', 'tr', 'true', 'readlink', 'stty'];
+const APPLETS = [
+  'sh',
+  'cat',
+  'grep',
+  'id',
+  'ls',
+  'sleep',
+  'touch',
+  'mount',
+  'df',
+  'hostname',
+  'pwd',
+  'env',
+  'stat',
+  'ps',
+  'tty',
+  'echo',
+  'unshare',
+  'tr',
+  'true',
+  'readlink',
+  'stty',
+];
 const MIB = 1 << 20;
 const DEADLINE_MS = 60_000;
 
@@ -31,7 +64,11 @@ let netns = '';
 
 beforeAll(() => {
   base = mkdtempSync(join(tmpdir(), 'hf-spec-runc-'));
-  config = daemon({ dataRoot: join(base, 'data'), execRoot: join(base, 'run'), cgroupParent: `/holdfast-spec-${process.pid}` });
+  config = daemon({
+    dataRoot: join(base, 'data'),
+    execRoot: join(base, 'run'),
+    cgroupParent: `/holdfast-spec-${process.pid}`,
+  });
   paths = new Paths(config.dataRoot, config.execRoot);
   netns = join(base, 'netns');
   createNetns(netns);
@@ -50,16 +87,22 @@ afterAll(() => {
 /** The files of a container: rootfs, hosts, hostname, resolv.conf. */
 function lay(id: string): void {
   const root = paths.rootfs(id);
-  for (const directory of ['bin', 'etc', 'proc', 'sys', 'dev', 'tmp']) mkdirSync(join(root, directory), { recursive: true });
+  for (const directory of ['bin', 'etc', 'proc', 'sys', 'dev', 'tmp'])
+    mkdirSync(join(root, directory), { recursive: true });
   copyFileSync('/usr/bin/busybox', join(root, 'bin/busybox'));
   for (const applet of APPLETS) symlinkSync('busybox', join(root, 'bin', applet));
   writeFileSync(join(root, 'etc/passwd'), 'root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000::/srv:/bin/sh\n');
   writeFileSync(join(root, 'etc/group'), 'root:x:0:\nweb:x:1000:\naudio:x:29:web\n');
   mkdirSync(paths.container(id), { recursive: true });
-  for (const name of ['hosts', 'hostname', 'resolv.conf']) writeFileSync(join(paths.container(id), name), `the ${name}\n`);
+  for (const name of ['hosts', 'hostname', 'resolv.conf'])
+    writeFileSync(join(paths.container(id), name), `the ${name}\n`);
 }
 
-interface Made { container: Container; input: SpecInput; bundle: string }
+interface Made {
+  container: Container;
+  input: SpecInput;
+  bundle: string;
+}
 
 function make(request: CreateRequest, id = randomBytes(32).toString('hex')): Made {
   lay(id);
@@ -68,13 +111,20 @@ function make(request: CreateRequest, id = randomBytes(32).toString('hex')): Mad
   if (!request.Hostname && made.hostConfig.NetworkMode !== 'host') made.config.Hostname = id.slice(0, 12);
   createBindSources(made);
   mountShareableShm(made.hostConfig, id, paths);
-  const input: SpecInput = { container: made, config, paths, netns: made.hostConfig.NetworkMode === 'host' ? '' : netns, pidOf: (other) => pids.get(other) ?? 0 };
+  const input: SpecInput = {
+    container: made,
+    config,
+    paths,
+    netns: made.hostConfig.NetworkMode === 'host' ? '' : netns,
+    pidOf: (other) => pids.get(other) ?? 0,
+  };
   writeFileSync(join(paths.run(id), 'config.json'), ociJson(ociSpec(input)));
   return { container: made, input, bundle: paths.run(id) };
 }
 
 const pids = new Map<string, number>();
-const runc = (...args: string[]) => spawnSync('runc', ['--root', join(base, 'oci'), ...args], { encoding: 'utf8', timeout: DEADLINE_MS });
+const runc = (...args: string[]) =>
+  spawnSync('runc', ['--root', join(base, 'oci'), ...args], { encoding: 'utf8', timeout: DEADLINE_MS });
 
 /** Runs `script` to its end; what it wrote, to both. */
 function run(script: string, request: CreateRequest = {}): string {
@@ -88,21 +138,42 @@ function run(script: string, request: CreateRequest = {}): string {
   }
 }
 
-const host = (script: string, HostConfig: Partial<HostConfig>, request: CreateRequest = {}): string => run(script, { ...request, HostConfig });
+const host = (script: string, HostConfig: Partial<HostConfig>, request: CreateRequest = {}): string =>
+  run(script, { ...request, HostConfig });
 
 /** A container that stays, while `work` looks at it. */
-async function living(request: CreateRequest, work: (made: Made & { pid: number; exec(request: Partial<ExecRequest>): string }) => void): Promise<void> {
+async function living(
+  request: CreateRequest,
+  work: (made: Made & { pid: number; exec(request: Partial<ExecRequest>): string }) => void,
+): Promise<void> {
   const made = make({ Cmd: ['sleep', '1000'], ...request });
   const { id } = made.container;
   const pidFile = join(made.bundle, 'pid');
   // Detached with its output elsewhere: a pipe of ours in the container would keep us waiting for it.
-  const started = spawn('runc', ['--root', join(base, 'oci'), 'run', '--detach', '--pid-file', pidFile, '--bundle', made.bundle, id], { stdio: ['ignore', 'ignore', 'inherit'] });
+  const started = spawn(
+    'runc',
+    ['--root', join(base, 'oci'), 'run', '--detach', '--pid-file', pidFile, '--bundle', made.bundle, id],
+    { stdio: ['ignore', 'ignore', 'inherit'] },
+  );
   expect(await new Promise((resolve) => started.on('exit', resolve))).toBe(0);
   const pid = Number(readFileSync(pidFile, 'latin1'));
   pids.set(id, pid);
   const exec = (request: Partial<ExecRequest>): string => {
     const file = join(made.bundle, 'process.json');
-    writeFileSync(file, ociJson(execProcess(made.input, { Cmd: [], Env: [], User: '', WorkingDir: '', Tty: false, Privileged: false, ...request })));
+    writeFileSync(
+      file,
+      ociJson(
+        execProcess(made.input, {
+          Cmd: [],
+          Env: [],
+          User: '',
+          WorkingDir: '',
+          Tty: false,
+          Privileged: false,
+          ...request,
+        }),
+      ),
+    );
     const { stdout, stderr } = runc('exec', '--process', file, id);
     return stdout + stderr;
   };
@@ -116,11 +187,17 @@ async function living(request: CreateRequest, work: (made: Made & { pid: number;
 }
 
 const effective = (status: string): string => /^CapEff:\s*([0-9a-f]+)$/m.exec(status)![1]!;
-const mask = (names: readonly string[]): string => names.reduce((bits, name) => bits | (1n << BigInt(CAPABILITIES.indexOf(name))), 0n).toString(16).padStart(16, '0');
+const mask = (names: readonly string[]): string =>
+  names
+    .reduce((bits, name) => bits | (1n << BigInt(CAPABILITIES.indexOf(name))), 0n)
+    .toString(16)
+    .padStart(16, '0');
 
 describe('a container', () => {
   test('by default: filtered, confined, named, with its files', () => {
-    const seen = run('cat /proc/self/status; hostname; env; cat /etc/hosts /etc/hostname /etc/resolv.conf; cat /proc/mounts; ls /sys/class/net; cat /proc/sys/net/ipv4/ip_unprivileged_port_start');
+    const seen = run(
+      'cat /proc/self/status; hostname; env; cat /etc/hosts /etc/hostname /etc/resolv.conf; cat /proc/mounts; ls /sys/class/net; cat /proc/sys/net/ipv4/ip_unprivileged_port_start',
+    );
     expect(seen).toMatch(/^Seccomp:\s+2$/m);
     expect(seen).toMatch(/^NoNewPrivs:\s+0$/m);
     expect(effective(seen)).toBe('00000000a80425fb');
@@ -138,16 +215,22 @@ describe('a container', () => {
     expect(seen).toMatch(/^0$/m);
   });
 
-  test('seccomp refuses what Docker\'s profile refuses', () => {
+  test("seccomp refuses what Docker's profile refuses", () => {
     // CLONE_NEWUSER: mapped to EPERM without CAP_SYS_ADMIN.
     expect(run('unshare -U true 2>&1; echo $?')).toMatch(/Operation not permitted\n1\n$/);
     expect(host('grep Seccomp: /proc/self/status', { SecurityOpt: ['seccomp=unconfined'] })).toMatch(/:\s+0$/m);
-    const profile = JSON.stringify({ defaultAction: 'SCMP_ACT_ALLOW', syscalls: [{ names: ['mkdir', 'mkdirat'], action: 'SCMP_ACT_ERRNO', errnoRet: 1 }] });
+    const profile = JSON.stringify({
+      defaultAction: 'SCMP_ACT_ALLOW',
+      syscalls: [{ names: ['mkdir', 'mkdirat'], action: 'SCMP_ACT_ERRNO', errnoRet: 1 }],
+    });
     expect(host('busybox mkdir /x', { SecurityOpt: [`seccomp=${profile}`] })).toContain('Operation not permitted');
   });
 
   test('privileged', () => {
-    const seen = host('cat /proc/self/status; ls /dev; touch /sys/x 2>&1; grep " /sys " /proc/mounts; grep -c "tmpfs /proc/" /proc/mounts', { Privileged: true });
+    const seen = host(
+      'cat /proc/self/status; ls /dev; touch /sys/x 2>&1; grep " /sys " /proc/mounts; grep -c "tmpfs /proc/" /proc/mounts',
+      { Privileged: true },
+    );
     expect(seen).toMatch(/^Seccomp:\s+0$/m);
     expect(effective(seen)).toBe(mask(thisHost().capabilities));
     expect(seen).toMatch(/^loop-control$/m);
@@ -156,27 +239,39 @@ describe('a container', () => {
   });
 
   test('capabilities added and dropped', () => {
-    expect(effective(host('cat /proc/self/status', { CapDrop: ['ALL'], CapAdd: ['net_admin', 'CAP_CHOWN'] }))).toBe(mask(['CAP_CHOWN', 'CAP_NET_ADMIN']));
+    expect(effective(host('cat /proc/self/status', { CapDrop: ['ALL'], CapAdd: ['net_admin', 'CAP_CHOWN'] }))).toBe(
+      mask(['CAP_CHOWN', 'CAP_NET_ADMIN']),
+    );
     expect(effective(host('cat /proc/self/status', { CapAdd: ['ALL'] }))).toBe(mask(thisHost().capabilities));
     expect(effective(run('cat /proc/self/status', { User: 'web' }))).toBe('0000000000000000');
   });
 
   test('users by name, with their groups and home', () => {
     // The kernel keeps supplementary groups sorted.
-    expect(run('id; env', { User: 'web' })).toMatch(/uid=1000\(web\) gid=1000\(web\) groups=29\(audio\),1000\(web\)[\s\S]*HOME=\/srv/);
+    expect(run('id; env', { User: 'web' })).toMatch(
+      /uid=1000\(web\) gid=1000\(web\) groups=29\(audio\),1000\(web\)[\s\S]*HOME=\/srv/,
+    );
     expect(host('id -u; id -g; id -G', { GroupAdd: ['audio', '4321'] }, { User: '7:8' })).toBe('7\n8\n8 29 4321\n');
-    expect(() => run('true', { User: 'nobody' })).toThrow('unable to find user nobody: no matching entries in passwd file');
+    expect(() => run('true', { User: 'nobody' })).toThrow(
+      'unable to find user nobody: no matching entries in passwd file',
+    );
   });
 
   test('a read-only rootfs, with what stays writable', () => {
-    const seen = host('touch /x; touch /etc/hosts; touch /dev/shm/y && touch /tmp/z && echo both', { ReadonlyRootfs: true, Tmpfs: { '/tmp': '' } });
+    const seen = host('touch /x; touch /etc/hosts; touch /dev/shm/y && touch /tmp/z && echo both', {
+      ReadonlyRootfs: true,
+      Tmpfs: { '/tmp': '' },
+    });
     expect(seen).toMatch(/\/x: Read-only file system/);
     expect(seen).toMatch(/\/etc\/hosts: Read-only file system/);
     expect(seen).toMatch(/^both$/m);
   });
 
   test('tmpfs', () => {
-    const seen = host('cat /proc/mounts', { Tmpfs: { '/a': 'size=1m,exec' }, Mounts: [{ Type: 'tmpfs', Target: '/b', TmpfsOptions: { SizeBytes: 2 * MIB, Mode: 0o700 } }] });
+    const seen = host('cat /proc/mounts', {
+      Tmpfs: { '/a': 'size=1m,exec' },
+      Mounts: [{ Type: 'tmpfs', Target: '/b', TmpfsOptions: { SizeBytes: 2 * MIB, Mode: 0o700 } }],
+    });
     expect(seen).toMatch(/tmpfs \/a tmpfs rw,nosuid,nodev,relatime,size=1024k/);
     expect(seen).toMatch(/tmpfs \/b tmpfs rw,nosuid,nodev,noexec,relatime,size=2048k,mode=700/);
   });
@@ -195,35 +290,66 @@ describe('a container', () => {
       expect(seen).toMatch(/\/outer\/below\/z: Read-only/);
       expect(seen).toContain('PRETTY_NAME');
       expect(existsSync(join(missing, 'x'))).toBe(true);
-      const shallow = host('touch /outer/y 2>&1; touch /outer/below/z && echo wrote', { Mounts: [{ Type: 'bind', Source: outer, Target: '/outer', ReadOnly: true, BindOptions: { ReadOnlyNonRecursive: true } }] });
+      const shallow = host('touch /outer/y 2>&1; touch /outer/below/z && echo wrote', {
+        Mounts: [
+          {
+            Type: 'bind',
+            Source: outer,
+            Target: '/outer',
+            ReadOnly: true,
+            BindOptions: { ReadOnlyNonRecursive: true },
+          },
+        ],
+      });
       expect(shallow).toMatch(/\/outer\/y: Read-only[\s\S]*wrote/);
     } finally {
       unmount(join(outer, 'below'));
     }
   });
 
-  test('a bind of the host\'s root starts, whatever the propagation there', () => expect(host('ls /host/etc/os-release', { Binds: ['/:/host:ro'] })).toContain('/host/etc/os-release'));
+  test("a bind of the host's root starts, whatever the propagation there", () =>
+    expect(host('ls /host/etc/os-release', { Binds: ['/:/host:ro'] })).toContain('/host/etc/os-release'));
 
   test('an init of ours', () => {
     expect(host('cat /proc/1/cmdline | tr "\\0" " "; ps', { Init: true })).toMatch(/^\/sbin\/docker-init -- sh -c/);
-    expect(host('ps | grep -c docker-init; true', { Init: true, PidMode: 'host' })).not.toContain('/sbin/docker-init -- sh');
+    expect(host('ps | grep -c docker-init; true', { Init: true, PidMode: 'host' })).not.toContain(
+      '/sbin/docker-init -- sh',
+    );
   });
 
   test('ulimits, oom score, sysctls, domain, working directory', () => {
-    const seen = host('ulimit -n; ulimit -Hn; ulimit -c; ulimit -Hc; cat /proc/self/oom_score_adj /proc/sys/net/ipv4/ip_default_ttl /proc/sys/kernel/domainname; pwd', {
-      Ulimits: [{ Name: 'nofile', Soft: 99, Hard: 100 }, { Name: 'core', Soft: -1, Hard: -1 }], OomScoreAdj: 500, Sysctls: { 'net.ipv4.ip_default_ttl': '99' },
-    }, { Domainname: 'example.test', WorkingDir: '/some/where' });
+    const seen = host(
+      'ulimit -n; ulimit -Hn; ulimit -c; ulimit -Hc; cat /proc/self/oom_score_adj /proc/sys/net/ipv4/ip_default_ttl /proc/sys/kernel/domainname; pwd',
+      {
+        Ulimits: [
+          { Name: 'nofile', Soft: 99, Hard: 100 },
+          { Name: 'core', Soft: -1, Hard: -1 },
+        ],
+        OomScoreAdj: 500,
+        Sysctls: { 'net.ipv4.ip_default_ttl': '99' },
+      },
+      { Domainname: 'example.test', WorkingDir: '/some/where' },
+    );
     expect(seen).toBe('99\n100\nunlimited\nunlimited\n500\n99\nexample.test\n/some/where\n');
   });
 
   test('devices and masks', () => {
-    const seen = host('ls -l /dev/nothing; cat /proc/uptime; echo end', { Devices: [{ PathOnHost: '/dev/null', PathInContainer: '/dev/nothing', CgroupPermissions: 'rwm' }], MaskedPaths: ['/proc/uptime'] });
+    const seen = host('ls -l /dev/nothing; cat /proc/uptime; echo end', {
+      Devices: [{ PathOnHost: '/dev/null', PathInContainer: '/dev/nothing', CgroupPermissions: 'rwm' }],
+      MaskedPaths: ['/proc/uptime'],
+    });
     expect(seen).toMatch(/^crw-rw-rw-.* 1,\s+3 .*\/dev\/nothing\nend$/m);
   });
 
   test('namespaces shared with the host', () => {
-    const links = (type: string): string => spawnSync('readlink', [`/proc/self/ns/${type}`], { encoding: 'utf8' }).stdout.trim();
-    const seen = host('for n in pid ipc uts net; do readlink /proc/self/ns/$n; done', { PidMode: 'host', IpcMode: 'host', UTSMode: 'host', NetworkMode: 'host' });
+    const links = (type: string): string =>
+      spawnSync('readlink', [`/proc/self/ns/${type}`], { encoding: 'utf8' }).stdout.trim();
+    const seen = host('for n in pid ipc uts net; do readlink /proc/self/ns/$n; done', {
+      PidMode: 'host',
+      IpcMode: 'host',
+      UTSMode: 'host',
+      NetworkMode: 'host',
+    });
     expect(seen.trim().split('\n')).toEqual(['pid', 'ipc', 'uts', 'net'].map(links));
     expect(host('cat /proc/self/cgroup', { CgroupnsMode: 'private' })).toMatch(/:\/$/m);
     expect(host('grep " /dev/shm " /proc/mounts; echo none', { IpcMode: 'none' })).toBe('none\n');
@@ -242,11 +368,16 @@ describe('a container', () => {
 
   test('annotations and console size are in the spec', () => {
     const { input } = make({ Tty: true, HostConfig: { Annotations: { 'org.example': 'x' }, ConsoleSize: [33, 99] } });
-    expect(ociSpec(input)).toMatchObject({ annotations: { 'org.example': 'x' }, process: { terminal: true, consoleSize: { height: 33, width: 99 } } });
+    expect(ociSpec(input)).toMatchObject({
+      annotations: { 'org.example': 'x' },
+      process: { terminal: true, consoleSize: { height: 33, width: 99 } },
+    });
   });
 
   test('what the host lacks is told', () => {
-    expect(() => host('true', { Devices: [{ PathOnHost: '/dev/nope', PathInContainer: '/dev/nope', CgroupPermissions: 'rwm' }] })).toThrow('error gathering device information while adding custom device "/dev/nope"');
+    expect(() =>
+      host('true', { Devices: [{ PathOnHost: '/dev/nope', PathInContainer: '/dev/nope', CgroupPermissions: 'rwm' }] }),
+    ).toThrow('error gathering device information while adding custom device "/dev/nope"');
   });
 });
 
@@ -255,12 +386,24 @@ describe('limits', () => {
   const control = (path: string, v1: string, v2: string): string => {
     const [hierarchy = '', file = ''] = v1.split('/');
     const candidates = [join('/sys/fs/cgroup', hierarchy, path, file), join('/sys/fs/cgroup', path, v2)];
-    return readFileSync(candidates.find((candidate) => existsSync(candidate))!, 'latin1').trim();
+    return readFileSync(
+      candidates.find((candidate) => existsSync(candidate))!,
+      'latin1',
+    ).trim();
   };
   const v2 = thisHost().cgroup === 'v2';
 
   test('are in the cgroup, and change by update', async () => {
-    const HostConfig: Partial<HostConfig> = { Memory: 32 * MIB, MemorySwap: 64 * MIB, NanoCpus: 5e8, CpuShares: 512, PidsLimit: 77, CpusetCpus: '0', MemoryReservation: 16 * MIB, DeviceCgroupRules: ['c 10:200 rwm'] };
+    const HostConfig: Partial<HostConfig> = {
+      Memory: 32 * MIB,
+      MemorySwap: 64 * MIB,
+      NanoCpus: 5e8,
+      CpuShares: 512,
+      PidsLimit: 77,
+      CpusetCpus: '0',
+      MemoryReservation: 16 * MIB,
+      DeviceCgroupRules: ['c 10:200 rwm'],
+    };
     await living({ HostConfig }, ({ container, exec }) => {
       const path = cgroupsPath(container, config);
       expect(control(path, 'memory/memory.limit_in_bytes', 'memory.max')).toBe(`${32 * MIB}`);
@@ -274,8 +417,15 @@ describe('limits', () => {
       }
       expect(exec({ Cmd: ['grep', 'Cpus_allowed_list', '/proc/self/status'] })).toMatch(/:\s+0$/m);
 
-      const { resources, hostConfig } = validateUpdate(container, { Memory: 48 * MIB, MemorySwap: 96 * MIB, PidsLimit: -1, NanoCpus: 1e9 }, config);
-      const updated = spawnSync('runc', ['--root', join(base, 'oci'), 'update', '--resources', '-', container.id], { input: JSON.stringify(resources), encoding: 'utf8' });
+      const { resources, hostConfig } = validateUpdate(
+        container,
+        { Memory: 48 * MIB, MemorySwap: 96 * MIB, PidsLimit: -1, NanoCpus: 1e9 },
+        config,
+      );
+      const updated = spawnSync('runc', ['--root', join(base, 'oci'), 'update', '--resources', '-', container.id], {
+        input: JSON.stringify(resources),
+        encoding: 'utf8',
+      });
       expect(updated.stderr).toBe('');
       expect(hostConfig).toMatchObject({ Memory: 48 * MIB, CpuShares: 512, PidsLimit: 0 });
       expect(control(path, 'memory/memory.limit_in_bytes', 'memory.max')).toBe(`${48 * MIB}`);
@@ -286,28 +436,39 @@ describe('limits', () => {
 });
 
 describe('an exec', () => {
-  test('has the container\'s environment and its own, and is as confined', async () => {
-    await living({ Env: ['A=1', 'B=1'], WorkingDir: '/srv', HostConfig: { Ulimits: [{ Name: 'nofile', Soft: 99, Hard: 100 }] } }, ({ exec }) => {
-      const seen = exec({ Cmd: ['sh', '-c', 'env; pwd; ulimit -n; cat /proc/self/status'], Env: ['B=2', 'C=3'] });
-      expect(seen).toMatch(/^A=1$/m);
-      expect(seen).toMatch(/^B=2$/m);
-      expect(seen).toMatch(/^C=3$/m);
-      expect(seen).not.toContain('TERM=');
-      expect(seen).toMatch(/^\/srv$/m);
-      expect(seen).toMatch(/^99$/m);
-      expect(seen).toMatch(/^Seccomp:\s+2$/m);
-      expect(effective(seen)).toBe('00000000a80425fb');
-    });
+  test("has the container's environment and its own, and is as confined", async () => {
+    await living(
+      { Env: ['A=1', 'B=1'], WorkingDir: '/srv', HostConfig: { Ulimits: [{ Name: 'nofile', Soft: 99, Hard: 100 }] } },
+      ({ exec }) => {
+        const seen = exec({ Cmd: ['sh', '-c', 'env; pwd; ulimit -n; cat /proc/self/status'], Env: ['B=2', 'C=3'] });
+        expect(seen).toMatch(/^A=1$/m);
+        expect(seen).toMatch(/^B=2$/m);
+        expect(seen).toMatch(/^C=3$/m);
+        expect(seen).not.toContain('TERM=');
+        expect(seen).toMatch(/^\/srv$/m);
+        expect(seen).toMatch(/^99$/m);
+        expect(seen).toMatch(/^Seccomp:\s+2$/m);
+        expect(effective(seen)).toBe('00000000a80425fb');
+      },
+    );
   });
 
   test('as somebody else, privileged, elsewhere', async () => {
     await living({ User: 'web' }, ({ exec, input }) => {
       expect(exec({ Cmd: ['id'] })).toContain('uid=1000(web) gid=1000(web) groups=29(audio),1000(web)');
       expect(effective(exec({ Cmd: ['cat', '/proc/self/status'] }))).toBe('0000000000000000');
-      expect(exec({ Cmd: ['sh', '-c', 'id -u; pwd; env'], User: 'root', WorkingDir: '/etc' })).toMatch(/^0\n\/etc\n[\s\S]*HOME=\/root/);
-      expect(effective(exec({ Cmd: ['cat', '/proc/self/status'], User: '0', Privileged: true }))).toBe(mask(thisHost().capabilities));
-      expect(() => exec({ Cmd: ['id'], User: 'nobody' })).toThrow('unable to find user nobody: no matching entries in passwd file');
-      expect(execProcess(input, { Cmd: ['x'], Env: [], User: '', WorkingDir: '', Tty: true, Privileged: false })).toMatchObject({ terminal: true, env: expect.arrayContaining(['TERM=xterm']) });
+      expect(exec({ Cmd: ['sh', '-c', 'id -u; pwd; env'], User: 'root', WorkingDir: '/etc' })).toMatch(
+        /^0\n\/etc\n[\s\S]*HOME=\/root/,
+      );
+      expect(effective(exec({ Cmd: ['cat', '/proc/self/status'], User: '0', Privileged: true }))).toBe(
+        mask(thisHost().capabilities),
+      );
+      expect(() => exec({ Cmd: ['id'], User: 'nobody' })).toThrow(
+        'unable to find user nobody: no matching entries in passwd file',
+      );
+      expect(
+        execProcess(input, { Cmd: ['x'], Env: [], User: '', WorkingDir: '', Tty: true, Privileged: false }),
+      ).toMatchObject({ terminal: true, env: expect.arrayContaining(['TERM=xterm']) });
     });
   });
 });

@@ -1,5 +1,15 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { closeSync, constants, existsSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -21,16 +31,26 @@ afterEach(() => {
 });
 
 const until = async (condition: () => boolean, ms = 5000): Promise<void> => {
-  for (const deadline = Date.now() + ms; !condition(); ) {
+  for (const deadline = Date.now() + ms; !condition();) {
     if (Date.now() > deadline) throw new Error(`not within ${ms} ms: ${condition}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
 };
-const exited = (child: ChildProcess): Promise<number> => new Promise((resolve) => child.exitCode === null ? child.once('exit', (code) => resolve(code ?? -1)) : resolve(child.exitCode));
+const exited = (child: ChildProcess): Promise<number> =>
+  new Promise((resolve) =>
+    child.exitCode === null ? child.once('exit', (code) => resolve(code ?? -1)) : resolve(child.exitCode),
+  );
 
-const logWriter = (): LogWriter => new LogWriter({ driver: 'json-file', path: join(run, 'log'), maxSize: 0, maxFile: 1, attrs: {} });
+const logWriter = (): LogWriter =>
+  new LogWriter({ driver: 'json-file', path: join(run, 'log'), maxSize: 0, maxFile: 1, attrs: {} });
 const logged = (stream: string): string =>
-  readFileSync(join(run, 'log'), 'utf8').split('\n').filter(Boolean).map((l) => parseLogLine(l)!).filter((l) => l.stream === stream).map((l) => l.log).join('');
+  readFileSync(join(run, 'log'), 'utf8')
+    .split('\n')
+    .filter(Boolean)
+    .map((l) => parseLogLine(l)!)
+    .filter((l) => l.stream === stream)
+    .map((l) => l.log)
+    .join('');
 
 interface Seen {
   1: Buffer;
@@ -42,10 +62,21 @@ function watch(stdio: Stdio): Seen {
   return seen;
 }
 
-const options = (more: Partial<StdioOptions> = {}): StdioOptions => ({ run, key: '1', tty: false, stdin: false, stdinOnce: false, log: null, ...more });
+const options = (more: Partial<StdioOptions> = {}): StdioOptions => ({
+  run,
+  key: '1',
+  tty: false,
+  stdin: false,
+  stdinOnce: false,
+  log: null,
+  ...more,
+});
 
 /** A process on its stdio, as the runtime would start it. */
-function start(script: string, more: Partial<StdioOptions> = {}): { stdio: Stdio; seen: Seen; child: ChildProcess; o: StdioOptions } {
+function start(
+  script: string,
+  more: Partial<StdioOptions> = {},
+): { stdio: Stdio; seen: Seen; child: ChildProcess; o: StdioOptions } {
   const o = options(more);
   const stdio = new Stdio(o);
   open.push(stdio);
@@ -201,7 +232,10 @@ describe('stdin', () => {
 
 describe('a shim that is gone', () => {
   test('leaves pipes that another reads on, while the process writes', async () => {
-    const { stdio, seen, child, o } = start('i=0; while [ $i -lt 400 ]; do echo line $i; echo err $i >&2; i=$((i+1)); sleep 0.001; done; cat; echo eof', { stdin: true });
+    const { stdio, seen, child, o } = start(
+      'i=0; while [ $i -lt 400 ]; do echo line $i; echo err $i >&2; i=$((i+1)); sleep 0.001; done; cat; echo eof',
+      { stdin: true },
+    );
     const { keeper, child: holder } = keep(stdio);
     stdio.start();
     await until(() => seen[1].includes('line 100\n'));
@@ -266,7 +300,11 @@ describe('a shim that is gone', () => {
 describe('a terminal', () => {
   const ioctl = declare('int ioctl(int fd, unsigned long request, void *argument)');
   /** Does what a runtime does: a new terminal, its master sent over the console socket, a process on the slave. */
-  function startOnTerminal(script: string, more: Partial<StdioOptions> = {}, size: [number, number] = [0, 0]): { stdio: Stdio; seen: Seen; child: ChildProcess; o: StdioOptions } {
+  function startOnTerminal(
+    script: string,
+    more: Partial<StdioOptions> = {},
+    size: [number, number] = [0, 0],
+  ): { stdio: Stdio; seen: Seen; child: ChildProcess; o: StdioOptions } {
     const o = options({ tty: true, stdin: true, ...more });
     const stdio = new Stdio(o);
     open.push(stdio);
@@ -286,7 +324,11 @@ describe('a terminal', () => {
   }
 
   test('echoes, has its size, and is told of a new one', async () => {
-    const { stdio, seen, child } = startOnTerminal('trap "stty size; exit" WINCH; stty size; while :; do read x; done', {}, [24, 80]);
+    const { stdio, seen, child } = startOnTerminal(
+      'trap "stty size; exit" WINCH; stty size; while :; do read x; done',
+      {},
+      [24, 80],
+    );
     stdio.start();
     await until(() => seen[1].includes('24 80'));
     stdio.writeStdin(Buffer.from('typed\n'), () => {});
@@ -299,7 +341,10 @@ describe('a terminal', () => {
     expect(existsSync(stdio.consoleSocket)).toBe(false);
   });
 
-  test.each([['flowing', false], ['held back until after the end', true]])('loses nothing at its end: %s', async (_what, held) => {
+  test.each([
+    ['flowing', false],
+    ['held back until after the end', true],
+  ])('loses nothing at its end: %s', async (_what, held) => {
     for (let round = 0; round < 8; round++) {
       const lines = 200 * (round + 1);
       const { stdio, seen, child } = startOnTerminal(`seq 1 ${lines}`, { key: `t${round}` });
@@ -325,7 +370,9 @@ describe('a terminal', () => {
   });
 
   test('goes over to another shim without a hang-up', async () => {
-    const { stdio, seen, o } = startOnTerminal('trap "echo HUP" HUP; i=0; while :; do echo tick $i; i=$((i+1)); sleep 0.01; done');
+    const { stdio, seen, o } = startOnTerminal(
+      'trap "echo HUP" HUP; i=0; while :; do echo tick $i; i=$((i+1)); sleep 0.01; done',
+    );
     const { keeper } = keep(stdio);
     expect(stdio.kept()).toHaveLength(1);
     stdio.start();

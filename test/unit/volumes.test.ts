@@ -1,4 +1,17 @@
-import { chownSync, existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chownSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -39,19 +52,37 @@ afterEach(() => {
   rmSync(directory, { recursive: true });
 });
 
-const request = (name: string, more: Partial<VolumeRequest> = {}): VolumeRequest => ({ name, driver: '', labels: {}, options: {}, ...more });
-const names = (filters: Record<string, string[]> = {}): string[] => volumes.list(new Map(Object.entries(filters))).map((v) => v.name);
+const request = (name: string, more: Partial<VolumeRequest> = {}): VolumeRequest => ({
+  name,
+  driver: '',
+  labels: {},
+  options: {},
+  ...more,
+});
+const names = (filters: Record<string, string[]> = {}): string[] =>
+  volumes.list(new Map(Object.entries(filters))).map((v) => v.name);
 
 async function told(): Promise<string[]> {
   const found: Event[] = [];
-  for await (const event of events.subscribe({ since: 0n, until: wallClock() - 1n, matches: () => true }, new AbortController().signal)) found.push(event);
-  return found.map((e) => `${e.action} ${e.actor} ${e.attributes['driver'] ?? ''}`.trim());
+  for await (const event of events.subscribe(
+    { since: 0n, until: wallClock() - 1n, matches: () => true },
+    new AbortController().signal,
+  ))
+    found.push(event);
+  return found.map((e) => `${e.action} ${e.actor} ${e.attributes.driver ?? ''}`.trim());
 }
 
 describe('create', () => {
   test('makes a directory, a row and an event', async () => {
     const volume = await volumes.create(request('data', { labels: { a: 'b' } }));
-    expect(volume).toMatchObject({ name: 'data', driver: 'local', mountpoint: join(root, 'data/_data'), labels: { a: 'b' }, options: {}, anonymous: false });
+    expect(volume).toMatchObject({
+      name: 'data',
+      driver: 'local',
+      mountpoint: join(root, 'data/_data'),
+      labels: { a: 'b' },
+      options: {},
+      anonymous: false,
+    });
     expect(lstatSync(volume.mountpoint).mode & 0o777).toBe(0o755);
     expect(volumes.resolve('data')).toEqual(volume);
     expect(await told()).toEqual(['create data local']);
@@ -72,12 +103,37 @@ describe('create', () => {
   });
 
   test.each<[string, VolumeRequest, string, typeof InvalidParameter | typeof NotFound]>([
-    ['a bad name', request('a/b'), 'create a/b: "a/b" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path', InvalidParameter],
+    [
+      'a bad name',
+      request('a/b'),
+      'create a/b: "a/b" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path',
+      InvalidParameter,
+    ],
     ['dots', request('..'), 'create ..: ".." includes invalid characters', InvalidParameter],
-    ['a short name', request('a'), 'create a: volume name is too short, names should be at least two alphanumeric characters', InvalidParameter],
-    ['an unknown driver', request('data', { driver: 'nfs' }), 'create data: error looking up volume plugin nfs: plugin "nfs" not found', NotFound],
-    ['an unknown option', request('data', { options: { foo: '1' } }), 'create data: invalid option: "foo"', InvalidParameter],
-    ['half a device', request('data', { options: { type: 'tmpfs' } }), 'create data: missing required option: "device"', InvalidParameter],
+    [
+      'a short name',
+      request('a'),
+      'create a: volume name is too short, names should be at least two alphanumeric characters',
+      InvalidParameter,
+    ],
+    [
+      'an unknown driver',
+      request('data', { driver: 'nfs' }),
+      'create data: error looking up volume plugin nfs: plugin "nfs" not found',
+      NotFound,
+    ],
+    [
+      'an unknown option',
+      request('data', { options: { foo: '1' } }),
+      'create data: invalid option: "foo"',
+      InvalidParameter,
+    ],
+    [
+      'half a device',
+      request('data', { options: { type: 'tmpfs' } }),
+      'create data: missing required option: "device"',
+      InvalidParameter,
+    ],
   ])('refuses %s', async (_, wrong, message, kind) => {
     const failure = await volumes.create(wrong).catch((error: unknown) => error);
     expect(failure).toBeInstanceOf(kind);
@@ -100,7 +156,9 @@ describe('remove', () => {
     await volumes.create(request('data'));
     users = { data: ['c1', 'c2'] };
     for (const force of [false, true]) {
-      await expect(volumes.remove('data', { force })).rejects.toThrow(new Conflict('remove data: volume is in use - [c1, c2]'));
+      await expect(volumes.remove('data', { force })).rejects.toThrow(
+        new Conflict('remove data: volume is in use - [c1, c2]'),
+      );
     }
   });
 
@@ -149,7 +207,10 @@ test('a name filter is a regular expression, and none holds the daemon up', asyn
   expect(names({ name: ['^web-.*-data$'] })).toEqual(['web-1-data']);
   expect(names({ name: ['(?i)^WEB-[0-9]+-D?'] })).toEqual(['web-1-data']);
   expect(names({ name: ['(', '+'] })).toEqual([]);
-  for (const pattern of ['^(a+)+$', '^(a|a)*$', '(?=(a+)+$)']) expect(() => names({ name: [pattern] })).toThrow(`the regular expression ${JSON.stringify(pattern)} takes too long`);
+  for (const pattern of ['^(a+)+$', '^(a|a)*$', '(?=(a+)+$)'])
+    expect(() => names({ name: [pattern] })).toThrow(
+      `the regular expression ${JSON.stringify(pattern)} takes too long`,
+    );
 });
 
 test('prune takes unused anonymous volumes, and named ones only when asked', async () => {
@@ -161,7 +222,14 @@ test('prune takes unused anonymous volumes, and named ones only when asked', asy
   writeFileSync(join(anonymous.mountpoint, 'file'), '12345');
   await expect(volumes.prune(new Map([['until', ['1h']]]))).rejects.toThrow("invalid filter 'until'");
   expect(await volumes.prune(new Map())).toEqual({ deleted: [anonymous.name], reclaimed: 5 });
-  expect(await volumes.prune(new Map([['all', ['true']], ['label!', ['keep']]]))).toEqual({ deleted: ['named'], reclaimed: 0 });
+  expect(
+    await volumes.prune(
+      new Map([
+        ['all', ['true']],
+        ['label!', ['keep']],
+      ]),
+    ),
+  ).toEqual({ deleted: ['named'], reclaimed: 0 });
   expect(names()).toEqual(['kept', 'used']);
 });
 
@@ -224,7 +292,14 @@ describe('copy-up', () => {
 describe('the next start', () => {
   test('undoes a creation that was not finished', async () => {
     store.insertCreating({ name: 'row', driver: 'local', created: '1', labels: {}, options: {}, anonymous: false });
-    store.insertCreating({ name: 'directory', driver: 'local', created: '1', labels: {}, options: {}, anonymous: false });
+    store.insertCreating({
+      name: 'directory',
+      driver: 'local',
+      created: '1',
+      labels: {},
+      options: {},
+      anonymous: false,
+    });
     mkdirSync(join(root, 'directory/_data'), { recursive: true });
     restart();
     await volumes.start();

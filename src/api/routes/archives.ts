@@ -29,7 +29,10 @@ export const archiveHandlers: Record<string, Handler> = {
     await call.archive('application/x-tar', encoded(archive, encoding));
   },
   async PutContainerArchive(call) {
-    await call.engine.containers.unpackInto(call.param('id'), pathOf(call), call.request.raw, { noOverwriteDirNonDir: call.flag('noOverwriteDirNonDir'), copyUIDGID: call.flag('copyUIDGID') });
+    await call.engine.containers.unpackInto(call.param('id'), pathOf(call), call.request.raw, {
+      noOverwriteDirNonDir: call.flag('noOverwriteDirNonDir'),
+      copyUIDGID: call.flag('copyUIDGID'),
+    });
     call.empty(200);
   },
 
@@ -42,7 +45,13 @@ export const archiveHandlers: Record<string, Handler> = {
     if (call.text('container') === '') throw new InvalidParameter('invalid name or ID supplied: ""');
     const pause = call.text('pause') === '' || toBoolean(call.text('pause'));
     const Id = await call.engine.containers.commit(call.text('container'), {
-      repo: call.text('repo'), tag: call.text('tag'), comment: call.text('comment'), author: call.text('author'), pause, changes: list(call, 'changes'), config,
+      repo: call.text('repo'),
+      tag: call.text('tag'),
+      comment: call.text('comment'),
+      author: call.text('author'),
+      pause,
+      changes: list(call, 'changes'),
+      config,
     });
     call.json({ Id }, 201);
   },

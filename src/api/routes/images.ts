@@ -12,31 +12,55 @@ export const imageHandlers: Record<string, Handler> = {
     const filters = call.filters();
     checkFilterKeys(filters, FILTERS);
     const dangling = booleanFilter(filters, 'dangling');
-    const found = call.engine.images.list({
-      ...(dangling === undefined ? {} : { dangling }), labels: filters.get('label') ?? [], references: filters.get('reference') ?? [],
-      before: filters.get('before') ?? [], since: filters.get('since') ?? [], until: filters.get('until') ?? [],
-    }, { all: call.flag('all') });
+    const found = call.engine.images.list(
+      {
+        ...(dangling === undefined ? {} : { dangling }),
+        labels: filters.get('label') ?? [],
+        references: filters.get('reference') ?? [],
+        before: filters.get('before') ?? [],
+        since: filters.get('since') ?? [],
+        until: filters.get('until') ?? [],
+      },
+      { all: call.flag('all') },
+    );
     const users = call.engine.containers.all();
     const shared = call.flag('shared-size') ? call.engine.images.sharedSizes() : undefined;
-    const containers = (id: string): number => (call.atLeast('1.51') ? users.filter((c) => c.imageId === id).length : -1);
-    call.json(found.map((image) => imageSummary(image, { containers: containers(image.id), sharedSize: shared?.get(image.id) ?? -1 }, call.atLeast)));
+    const containers = (id: string): number =>
+      call.atLeast('1.51') ? users.filter((c) => c.imageId === id).length : -1;
+    call.json(
+      found.map((image) =>
+        imageSummary(
+          image,
+          { containers: containers(image.id), sharedSize: shared?.get(image.id) ?? -1 },
+          call.atLeast,
+        ),
+      ),
+    );
   },
 
   async ImageCreate(call) {
     const source = call.text('fromSrc');
     if (call.text('fromImage') !== '') return pull(call);
-    if (source !== '-') throw source === '' ? new InvalidParameter('invalid reference format') : new NotImplemented('importing from a URL is not supported; send the archive (fromSrc=-)');
-    const changes = call.query['changes'];
+    if (source !== '-')
+      throw source === ''
+        ? new InvalidParameter('invalid reference format')
+        : new NotImplemented('importing from a URL is not supported; send the archive (fromSrc=-)');
+    const changes = call.query.changes;
     const image = await call.engine.images.import(call.request.raw, {
-      repo: call.text('repo'), tag: call.text('tag'), message: call.text('message'), changes: Array.isArray(changes) ? changes : [], ...(call.text('platform') ? { platform: call.text('platform') } : {}),
+      repo: call.text('repo'),
+      tag: call.text('tag'),
+      message: call.text('message'),
+      changes: Array.isArray(changes) ? changes : [],
+      ...(call.text('platform') ? { platform: call.text('platform') } : {}),
     });
-    return call.json({ status: image.id });
+    return void call.json({ status: image.id });
   },
 
   async ImageLoad(call) {
     await call.stream('application/json', async (write, signal) => {
       try {
-        for await (const line of call.engine.images.load(call.request.raw, signal)) await write(`${JSON.stringify({ stream: `${line}\n` })}\r\n`);
+        for await (const line of call.engine.images.load(call.request.raw, signal))
+          await write(`${JSON.stringify({ stream: `${line}\n` })}\r\n`);
       } catch (error) {
         const { message } = error as Error;
         await write(`${JSON.stringify({ errorDetail: { message }, error: message })}\r\n`);
@@ -59,7 +83,14 @@ export const imageHandlers: Record<string, Handler> = {
   },
 
   async ImageDelete(call) {
-    call.json(imageDeleted(await call.engine.images.remove(call.param('name'), { force: call.flag('force'), noprune: call.flag('noprune') })));
+    call.json(
+      imageDeleted(
+        await call.engine.images.remove(call.param('name'), {
+          force: call.flag('force'),
+          noprune: call.flag('noprune'),
+        }),
+      ),
+    );
   },
 
   // `docker system prune` asks for it too.

@@ -25,7 +25,10 @@ export const networkHandlers: Record<string, Handler> = {
 
   NetworkInspect(call) {
     const verbose = call.text('verbose');
-    if (verbose !== '' && goBoolean(verbose) === undefined) throw new InvalidParameter(`invalid value for verbose: ${verbose}: strconv.ParseBool: parsing ${JSON.stringify(verbose)}: invalid syntax`);
+    if (verbose !== '' && goBoolean(verbose) === undefined)
+      throw new InvalidParameter(
+        `invalid value for verbose: ${verbose}: strconv.ParseBool: parsing ${JSON.stringify(verbose)}: invalid syntax`,
+      );
     const network = call.engine.networks.resolve(call.param('id'));
     if (!['', 'local'].includes(call.text('scope'))) throw new NotFound(`network ${call.param('id')} not found`);
     call.json(networkInspect(network, call.engine.networks.members(network.id)));

@@ -3,7 +3,12 @@ import { Forbidden, InvalidParameter } from '../../engine/errors.ts';
 import { hostArchitecture, machines } from '../../engine/architecture.ts';
 import type { Report } from '../../engine/images/progress.ts';
 import { parseReference, withTag, type Reference } from '../../engine/images/reference.ts';
-import { credentialsOf, decodeCredentials, type AuthConfig, type Credentials } from '../../engine/images/registry/credentials.ts';
+import {
+  credentialsOf,
+  decodeCredentials,
+  type AuthConfig,
+  type Credentials,
+} from '../../engine/images/registry/credentials.ts';
 import type { Platform } from '../../engine/images/registry/manifest.ts';
 import { checkSearchLimit } from '../../engine/images/registry/registries.ts';
 import type { Call, Handler } from '../call.ts';
@@ -16,7 +21,14 @@ import { distributionInspect, loggedIn, searchResult } from '../wire/registry.ts
 export async function pull(call: Call): Promise<void> {
   const reference = pulled(call.text('fromImage'), call.text('tag'));
   const platform = platformOf(call.text('platform'));
-  await progress(call, (report, signal) => call.engine.puller.pull(reference, { credentials: credentials(call), ...(platform && { platform }) }, report, signal));
+  await progress(call, (report, signal) =>
+    call.engine.puller.pull(
+      reference,
+      { credentials: credentials(call), ...(platform && { platform }) },
+      report,
+      signal,
+    ),
+  );
 }
 
 export const registryHandlers: Record<string, Handler> = {
@@ -34,7 +46,11 @@ export const registryHandlers: Record<string, Handler> = {
   },
 
   async DistributionInspect(call) {
-    call.json(distributionInspect(await call.engine.registries.inspect(parseReference(call.param('name')), credentials(call), call.gone())));
+    call.json(
+      distributionInspect(
+        await call.engine.registries.inspect(parseReference(call.param('name')), credentials(call), call.gone()),
+      ),
+    );
   },
 
   async ImageSearch(call) {
@@ -43,8 +59,17 @@ export const registryHandlers: Record<string, Handler> = {
     const [official, automated] = [booleanFilter(filters, 'is-official'), booleanFilter(filters, 'is-automated')];
     const stars = Math.max(0, ...(filters.get('stars') ?? []).map(starsOf));
     if (call.text('term') === '') throw new InvalidParameter('Search term is empty');
-    const found = await call.engine.registries.search(call.text('term'), checkSearchLimit(call.number('limit') ?? 0), credentials(call));
-    const wanted = found.filter((each) => (official === undefined || each.isOfficial === official) && (automated === undefined || each.isAutomated === automated) && each.starCount >= stars);
+    const found = await call.engine.registries.search(
+      call.text('term'),
+      checkSearchLimit(call.number('limit') ?? 0),
+      credentials(call),
+    );
+    const wanted = found.filter(
+      (each) =>
+        (official === undefined || each.isOfficial === official) &&
+        (automated === undefined || each.isAutomated === automated) &&
+        each.starCount >= stars,
+    );
     call.json(wanted.map(searchResult));
   },
 };
@@ -60,7 +85,8 @@ const header = (call: Call, name: string): string | undefined => [call.request.h
 // A digest travels as a tag; without either, all tags are meant (moby image_routes.go).
 function pulled(image: string, tag: string): Reference {
   const reference = parseReference(image.replace(/:$/, ''));
-  if (reference.domain === 'docker.io' && reference.path === 'library/scratch') throw new Forbidden("'scratch' is a reserved name");
+  if (reference.domain === 'docker.io' && reference.path === 'library/scratch')
+    throw new Forbidden("'scratch' is a reserved name");
   if (tag === '') return reference;
   return tag.includes(':') ? parseReference(`${image.replace(/[:@][^/]*$/, '')}@${tag}`) : withTag(reference, tag);
 }
@@ -69,13 +95,20 @@ function pulled(image: string, tag: string): Reference {
 function platformOf(text: string): Platform | undefined {
   if (text === '') return undefined;
   const [os = '', machine = hostArchitecture, variant] = text.toLowerCase().split('/');
-  if (!/^[a-z0-9_.-]+$/.test(os) || text.split('/').length > 3) throw new InvalidParameter(`${JSON.stringify(text)} is an invalid component of "${text}": platform specifier component must match "^[A-Za-z0-9_.-]+(?:\\([A-Za-z0-9_.-]*\\))?$": invalid argument`);
+  if (!/^[a-z0-9_.-]+$/.test(os) || text.split('/').length > 3)
+    throw new InvalidParameter(
+      `${JSON.stringify(text)} is an invalid component of "${text}": platform specifier component must match "^[A-Za-z0-9_.-]+(?:\\([A-Za-z0-9_.-]*\\))?$": invalid argument`,
+    );
   // One word may be either: `arm64` is `linux/arm64`.
   const isSystem = text.includes('/') || os === 'linux' || os === 'windows';
-  return isSystem ? { os, architecture: machines[machine] ?? machine, ...(variant && { variant }) } : { os: 'linux', architecture: machines[os] ?? os };
+  return isSystem
+    ? { os, architecture: machines[machine] ?? machine, ...(variant && { variant }) }
+    : { os: 'linux', architecture: machines[os] ?? os };
 }
 
-/** Runs `work`; its first line sends the head, so that what goes wrong before is an answer with a status, as in Docker. */
+/**
+ * Runs `work`; its first line sends the head, so that what goes wrong before is an answer with a status, as in Docker.
+ */
 async function progress(call: Call, work: (report: Report, signal: AbortSignal) => Promise<void>): Promise<void> {
   const gone = new AbortController();
   const { raw } = call.reply;
@@ -96,8 +129,12 @@ async function progress(call: Call, work: (report: Report, signal: AbortSignal) 
   };
   await more();
   if (lines.length === 0) return done;
-  await call.stream('application/json', async (write) => {
-    for (await more(); lines.length > 0; await more()) await write(lines.shift()!);
-    await done.catch((error: unknown) => write(errorLine(messageOf(error))));
-  }, gone);
+  await call.stream(
+    'application/json',
+    async (write) => {
+      for (await more(); lines.length > 0; await more()) await write(lines.shift()!);
+      await done.catch((error: unknown) => write(errorLine(messageOf(error))));
+    },
+    gone,
+  );
 }

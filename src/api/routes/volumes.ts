@@ -11,8 +11,23 @@ export const volumeHandlers: Record<string, Handler> = {
     call.json(volumeList(call.engine.volumes.list(call.filters())));
   },
   async VolumeCreate(call) {
-    const asked = await call.body<{ Name?: string; Driver?: string; Labels?: Record<string, string> | null; DriverOpts?: Record<string, string> | null }>();
-    call.json(volumeInspect(await call.engine.volumes.create({ name: asked.Name ?? '', driver: asked.Driver || 'local', labels: asked.Labels ?? {}, options: asked.DriverOpts ?? {} })), 201);
+    const asked = await call.body<{
+      Name?: string;
+      Driver?: string;
+      Labels?: Record<string, string> | null;
+      DriverOpts?: Record<string, string> | null;
+    }>();
+    call.json(
+      volumeInspect(
+        await call.engine.volumes.create({
+          name: asked.Name ?? '',
+          driver: asked.Driver || 'local',
+          labels: asked.Labels ?? {},
+          options: asked.DriverOpts ?? {},
+        }),
+      ),
+      201,
+    );
   },
   VolumeInspect(call) {
     call.json(volumeInspect(call.engine.volumes.resolve(call.param('name'))));

@@ -4,4 +4,6 @@ import type { components } from '../openapi.d.ts';
 
 /** null when there are none, as Go writes an empty list that was never made. */
 export const filesystemChanges = (changes: Change[]): components['schemas']['FilesystemChange'][] | null =>
-  (changes.length > 0 ? changes.map(({ path, kind }) => ({ Path: Buffer.from(path, 'latin1').toString(), Kind: kind })) : null);
+  changes.length > 0
+    ? changes.map(({ path, kind }) => ({ Path: Buffer.from(path, 'latin1').toString(), Kind: kind }))
+    : null;

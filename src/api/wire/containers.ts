@@ -32,9 +32,21 @@ export interface InspectExtra {
 /** An item of GET /containers/json. */
 export function containerSummary(c: Container, { imageName, now, sizes }: SummaryExtra): Schemas['ContainerSummary'] {
   return {
-    Id: c.id, Names: [`/${c.name}`], Image: imageName, ImageID: c.imageId, Command: [c.path, ...c.args].map((word) => (word.includes(' ') ? `'${word}'` : word)).join(' '),
-    Created: unixSeconds(c.created), Ports: summaryPorts(c), ...sized(sizes), Labels: c.config.Labels, State: statusOf(c), Status: describeStatus(c, now),
-    HostConfig: { NetworkMode: c.hostConfig.NetworkMode, ...(c.hostConfig.Annotations ? { Annotations: c.hostConfig.Annotations } : {}) },
+    Id: c.id,
+    Names: [`/${c.name}`],
+    Image: imageName,
+    ImageID: c.imageId,
+    Command: [c.path, ...c.args].map((word) => (word.includes(' ') ? `'${word}'` : word)).join(' '),
+    Created: unixSeconds(c.created),
+    Ports: summaryPorts(c),
+    ...sized(sizes),
+    Labels: c.config.Labels,
+    State: statusOf(c),
+    Status: describeStatus(c, now),
+    HostConfig: {
+      NetworkMode: c.hostConfig.NetworkMode,
+      ...(c.hostConfig.Annotations ? { Annotations: c.hostConfig.Annotations } : {}),
+    },
     NetworkSettings: { Networks: endpoints(c) },
     Mounts: mounts(c),
   };
@@ -43,62 +55,156 @@ export function containerSummary(c: Container, { imageName, now, sizes }: Summar
 export function containerInspect(c: Container, extra: InspectExtra): Schemas['ContainerInspect'] {
   const status = statusOf(c);
   const running = status === 'running' || status === 'paused' || status === 'restarting';
-  const bridge = c.endpoints['bridge'];
+  const bridge = c.endpoints.bridge;
   const file = (name: string): string => `${extra.directory}/${name}`;
   return {
-    Id: c.id, Created: rfc3339(c.created), Path: c.path, Args: c.args, State: containerState(c),
-    Image: c.imageId, ResolvConfPath: file('resolv.conf'), HostnamePath: file('hostname'), HostsPath: file('hosts'), LogPath: extra.logPath, Name: `/${c.name}`,
-    RestartCount: c.state.restartCount, Driver: 'overlay2', Platform: c.platform, MountLabel: '', ProcessLabel: '', AppArmorProfile: c.appArmorProfile,
-    ExecIDs: extra.execIds.length > 0 ? extra.execIds : null, HostConfig: c.hostConfig, GraphDriver: extra.graphDriver, ...sized(extra.sizes),
+    Id: c.id,
+    Created: rfc3339(c.created),
+    Path: c.path,
+    Args: c.args,
+    State: containerState(c),
+    Image: c.imageId,
+    ResolvConfPath: file('resolv.conf'),
+    HostnamePath: file('hostname'),
+    HostsPath: file('hosts'),
+    LogPath: extra.logPath,
+    Name: `/${c.name}`,
+    RestartCount: c.state.restartCount,
+    Driver: 'overlay2',
+    Platform: c.platform,
+    MountLabel: '',
+    ProcessLabel: '',
+    AppArmorProfile: c.appArmorProfile,
+    ExecIDs: extra.execIds.length > 0 ? extra.execIds : null,
+    HostConfig: c.hostConfig,
+    GraphDriver: extra.graphDriver,
+    ...sized(extra.sizes),
     // A list without entries is Go's nil, as the image's is.
-    Mounts: mounts(c), Config: { ...c.config, Env: c.config.Env.length > 0 ? c.config.Env : null },
+    Mounts: mounts(c),
+    Config: { ...c.config, Env: c.config.Env.length > 0 ? c.config.Env : null },
     NetworkSettings: {
-      Bridge: '', SandboxID: c.netns === '' ? '' : c.id, HairpinMode: false, LinkLocalIPv6Address: '', LinkLocalIPv6PrefixLen: 0, Ports: running ? ports(c) : {}, SandboxKey: c.netns,
-      SecondaryIPAddresses: null, SecondaryIPv6Addresses: null, EndpointID: bridge?.endpointId ?? '', Gateway: bridge?.gateway ?? '', GlobalIPv6Address: bridge?.globalIPv6Address ?? '',
-      GlobalIPv6PrefixLen: bridge?.globalIPv6PrefixLen ?? 0, IPAddress: bridge?.ipAddress ?? '', IPPrefixLen: bridge?.ipPrefixLen ?? 0, IPv6Gateway: bridge?.ipv6Gateway ?? '',
-      MacAddress: bridge?.macAddress ?? '', Networks: endpoints(c),
+      Bridge: '',
+      SandboxID: c.netns === '' ? '' : c.id,
+      HairpinMode: false,
+      LinkLocalIPv6Address: '',
+      LinkLocalIPv6PrefixLen: 0,
+      Ports: running ? ports(c) : {},
+      SandboxKey: c.netns,
+      SecondaryIPAddresses: null,
+      SecondaryIPv6Addresses: null,
+      EndpointID: bridge?.endpointId ?? '',
+      Gateway: bridge?.gateway ?? '',
+      GlobalIPv6Address: bridge?.globalIPv6Address ?? '',
+      GlobalIPv6PrefixLen: bridge?.globalIPv6PrefixLen ?? 0,
+      IPAddress: bridge?.ipAddress ?? '',
+      IPPrefixLen: bridge?.ipPrefixLen ?? 0,
+      IPv6Gateway: bridge?.ipv6Gateway ?? '',
+      MacAddress: bridge?.macAddress ?? '',
+      Networks: endpoints(c),
     },
   };
 }
 
-export const containerCreated = ({ id, warnings }: { id: string; warnings: string[] }): Schemas['ContainerCreateResponse'] => ({ Id: id, Warnings: warnings });
+export const containerCreated = ({
+  id,
+  warnings,
+}: {
+  id: string;
+  warnings: string[];
+}): Schemas['ContainerCreateResponse'] => ({ Id: id, Warnings: warnings });
 
-export const containersPruned = ({ deleted, reclaimed }: { deleted: string[]; reclaimed: number }): Schemas['ContainerPruneResponse'] =>
-  ({ ContainersDeleted: deleted.length > 0 ? deleted : null, SpaceReclaimed: reclaimed });
+export const containersPruned = ({
+  deleted,
+  reclaimed,
+}: {
+  deleted: string[];
+  reclaimed: number;
+}): Schemas['ContainerPruneResponse'] => ({
+  ContainersDeleted: deleted.length > 0 ? deleted : null,
+  SpaceReclaimed: reclaimed,
+});
 
-export const containerUpdated = (warnings: string[]): Schemas['ContainerUpdateResponse'] => ({ Warnings: warnings.length > 0 ? warnings : null });
+export const containerUpdated = (warnings: string[]): Schemas['ContainerUpdateResponse'] => ({
+  Warnings: warnings.length > 0 ? warnings : null,
+});
 
 function containerState(c: Container): Schemas['ContainerState'] {
   const { state } = c;
   const status = statusOf(c);
   return {
-    Status: status, Running: status === 'running' || status === 'paused' || status === 'restarting', Paused: status === 'paused', Restarting: status === 'restarting',
-    OOMKilled: state.oomKilled, Dead: c.phase === 'dead', Pid: status === 'restarting' ? 0 : state.pid, ExitCode: state.exitCode, Error: state.error,
-    StartedAt: rfc3339(state.startedAt), FinishedAt: rfc3339(state.finishedAt),
-    ...(state.health ? {
-      Health: { Status: healthOf(c), FailingStreak: state.health.streak, Log: state.health.log.map((p) => ({ Start: rfc3339(p.start), End: rfc3339(p.end), ExitCode: p.exitCode, Output: p.output })) },
-    } : {}),
+    Status: status,
+    Running: status === 'running' || status === 'paused' || status === 'restarting',
+    Paused: status === 'paused',
+    Restarting: status === 'restarting',
+    OOMKilled: state.oomKilled,
+    Dead: c.phase === 'dead',
+    Pid: status === 'restarting' ? 0 : state.pid,
+    ExitCode: state.exitCode,
+    Error: state.error,
+    StartedAt: rfc3339(state.startedAt),
+    FinishedAt: rfc3339(state.finishedAt),
+    ...(state.health
+      ? {
+          Health: {
+            Status: healthOf(c),
+            FailingStreak: state.health.streak,
+            Log: state.health.log.map((p) => ({
+              Start: rfc3339(p.start),
+              End: rfc3339(p.end),
+              ExitCode: p.exitCode,
+              Output: p.output,
+            })),
+          },
+        }
+      : {}),
   };
 }
 
-const sized = (sizes?: Sizes): { SizeRw?: number; SizeRootFs?: number } => (sizes ? { SizeRw: sizes.rw, SizeRootFs: sizes.rootFs } : {});
+const sized = (sizes?: Sizes): { SizeRw?: number; SizeRootFs?: number } =>
+  sizes ? { SizeRw: sizes.rw, SizeRootFs: sizes.rootFs } : {};
 
-const endpoints = (c: Container): Record<string, Schemas['EndpointState']> => Object.fromEntries(Object.entries(c.endpoints).map(([name, e]) => [name, endpoint(e)]));
+const endpoints = (c: Container): Record<string, Schemas['EndpointState']> =>
+  Object.fromEntries(Object.entries(c.endpoints).map(([name, e]) => [name, endpoint(e)]));
 
 function endpoint(e: Endpoint): Schemas['EndpointState'] {
   return {
-    IPAMConfig: e.request.IPAMConfig ?? null, Links: e.request.Links ?? null, Aliases: e.request.Aliases ?? null, MacAddress: e.macAddress, DriverOpts: e.request.DriverOpts ?? null,
-    GwPriority: e.request.GwPriority ?? 0, NetworkID: e.networkId, EndpointID: e.endpointId, Gateway: e.gateway, IPAddress: e.ipAddress, IPPrefixLen: e.ipPrefixLen,
-    IPv6Gateway: e.ipv6Gateway, GlobalIPv6Address: e.globalIPv6Address, GlobalIPv6PrefixLen: e.globalIPv6PrefixLen, DNSNames: e.dnsNames.length > 0 ? e.dnsNames : null,
+    IPAMConfig: e.request.IPAMConfig ?? null,
+    Links: e.request.Links ?? null,
+    Aliases: e.request.Aliases ?? null,
+    MacAddress: e.macAddress,
+    DriverOpts: e.request.DriverOpts ?? null,
+    GwPriority: e.request.GwPriority ?? 0,
+    NetworkID: e.networkId,
+    EndpointID: e.endpointId,
+    Gateway: e.gateway,
+    IPAddress: e.ipAddress,
+    IPPrefixLen: e.ipPrefixLen,
+    IPv6Gateway: e.ipv6Gateway,
+    GlobalIPv6Address: e.globalIPv6Address,
+    GlobalIPv6PrefixLen: e.globalIPv6PrefixLen,
+    DNSNames: e.dnsNames.length > 0 ? e.dnsNames : null,
   };
 }
 
-const mounts = (c: Container): Schemas['MountPoint'][] => c.mounts.map((m) => ({
-  Type: m.type, ...(m.type === 'volume' ? { Name: m.name } : {}), Source: m.source, Destination: m.destination, ...(m.type === 'volume' ? { Driver: m.driver } : {}), Mode: m.mode, RW: m.rw, Propagation: m.propagation,
-}));
+const mounts = (c: Container): Schemas['MountPoint'][] =>
+  c.mounts.map((m) => ({
+    Type: m.type,
+    ...(m.type === 'volume' ? { Name: m.name } : {}),
+    Source: m.source,
+    Destination: m.destination,
+    ...(m.type === 'volume' ? { Driver: m.driver } : {}),
+    Mode: m.mode,
+    RW: m.rw,
+    Propagation: m.propagation,
+  }));
 
 function ports(c: Container): Schemas['ContainerInspect']['NetworkSettings']['Ports'] {
-  return Object.fromEntries([...portTable(c)].map(([port, bound]) => [port, bound.length > 0 ? bound.map((b) => ({ HostIp: b.hostIp, HostPort: String(b.hostPort) })) : null]));
+  return Object.fromEntries(
+    [...portTable(c)].map(([port, bound]) => [
+      port,
+      bound.length > 0 ? bound.map((b) => ({ HostIp: b.hostIp, HostPort: String(b.hostPort) })) : null,
+    ]),
+  );
 }
 
 function summaryPorts(c: Container): Schemas['Port'][] {
@@ -106,6 +212,8 @@ function summaryPorts(c: Container): Schemas['Port'][] {
     const [number, protocol] = port.split('/');
     const PrivatePort = Number(number);
     const Type = protocol as Schemas['Port']['Type'];
-    return bound.length === 0 ? [{ PrivatePort, Type }] : bound.map((b) => ({ IP: b.hostIp, PrivatePort, PublicPort: b.hostPort, Type }));
+    return bound.length === 0
+      ? [{ PrivatePort, Type }]
+      : bound.map((b) => ({ IP: b.hostIp, PrivatePort, PublicPort: b.hostPort, Type }));
   });
 }

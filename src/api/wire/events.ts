@@ -6,7 +6,14 @@ import type { Schemas } from './schemas.ts';
 /** A line of GET /events. */
 export function eventLine(event: Event): string {
   const { type, action, actor, attributes, time } = event;
-  const message: Omit<Schemas['EventMessage'], 'timeNano'> = { ...legacy(event), Type: type, Action: action, Actor: { ID: actor, Attributes: attributes }, scope: 'local', time: unixSeconds(time) };
+  const message: Omit<Schemas['EventMessage'], 'timeNano'> = {
+    ...legacy(event),
+    Type: type,
+    Action: action,
+    Actor: { ID: actor, Attributes: attributes },
+    scope: 'local',
+    time: unixSeconds(time),
+  };
   // Numbers of nanoseconds do not fit into a double: the digits are put in as text.
   return `${JSON.stringify(message).slice(0, -1)},"timeNano":${time}}\n`;
 }

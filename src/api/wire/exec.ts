@@ -5,8 +5,22 @@ import type { Schemas } from './schemas.ts';
 export function execInspect({ id, containerId, config, running, exitCode, pid }: Exec): Schemas['ExecInspect'] {
   const [entrypoint = '', ...rest] = config.Cmd;
   return {
-    ID: id, Running: running, ExitCode: exitCode,
-    ProcessConfig: { tty: config.Tty, entrypoint, arguments: rest, privileged: config.Privileged, ...(config.User ? { user: config.User } : {}) },
-    OpenStdin: config.AttachStdin, OpenStderr: config.AttachStderr, OpenStdout: config.AttachStdout, CanRemove: exitCode !== null, ContainerID: containerId, DetachKeys: '', Pid: pid,
+    ID: id,
+    Running: running,
+    ExitCode: exitCode,
+    ProcessConfig: {
+      tty: config.Tty,
+      entrypoint,
+      arguments: rest,
+      privileged: config.Privileged,
+      ...(config.User ? { user: config.User } : {}),
+    },
+    OpenStdin: config.AttachStdin,
+    OpenStderr: config.AttachStderr,
+    OpenStdout: config.AttachStdout,
+    CanRemove: exitCode !== null,
+    ContainerID: containerId,
+    DetachKeys: '',
+    Pid: pid,
   };
 }

@@ -31,7 +31,12 @@ export function encodeLogs(entries: readonly LogEntry[], { framed, timestamps, d
     const line = lines[i]!;
     const prefix = prefixes[i];
     if (framed) {
-      at = writeHeader(bytes, at, entries[i]!.stream === 'stdout' ? STDOUT : STDERR, line.length + (prefix?.length ?? 0));
+      at = writeHeader(
+        bytes,
+        at,
+        entries[i]!.stream === 'stdout' ? STDOUT : STDERR,
+        line.length + (prefix?.length ?? 0),
+      );
     }
     if (prefix) at += bytes.write(prefix, at, 'latin1');
     bytes.set(line, at);
@@ -40,7 +45,10 @@ export function encodeLogs(entries: readonly LogEntry[], { framed, timestamps, d
   return bytes;
 }
 
-/** What goes into a stream that fails after its beginning: clients show it as an error, or as text where nothing is framed. */
+/**
+ * What goes into a stream that fails after its beginning: clients show it as an error, or as text where nothing is
+ * framed.
+ */
 export function encodeLogError(message: string, { framed }: Pick<LogFormat, 'framed'>): Buffer {
   const text = Buffer.from(`Error grabbing logs: ${message}\n`);
   if (!framed) return text;
@@ -59,11 +67,17 @@ function prefixOf({ time, attrs }: LogEntry, timestamps: boolean, details: boole
   return `${timestamps ? `${nineDigits(time)} ` : ''}${details ? `${describe(attrs)} ` : ''}`;
 }
 
-const nineDigits = (time: string): string => (time.length === FULL_TIME && time.endsWith('Z') ? time : rfc3339Fixed(parseRfc3339(time)));
+const nineDigits = (time: string): string =>
+  time.length === FULL_TIME && time.endsWith('Z') ? time : rfc3339Fixed(parseRfc3339(time));
 
 const describe = (attrs: Record<string, string>): string =>
-  Object.keys(attrs).sort().map((key) => `${queryEscape(key)}=${queryEscape(attrs[key]!)}`).join(',');
+  Object.keys(attrs)
+    .sort()
+    .map((key) => `${queryEscape(key)}=${queryEscape(attrs[key]!)}`)
+    .join(',');
 
 /** As Go's url.QueryEscape. */
 const queryEscape = (text: string): string =>
-  encodeURIComponent(text).replace(/[!'()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`).replaceAll('%20', '+');
+  encodeURIComponent(text)
+    .replace(/[!'()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`)
+    .replaceAll('%20', '+');

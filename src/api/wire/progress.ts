@@ -1,4 +1,7 @@
-/** A pull's or a push's progress as Docker's lines: streamformatter's JSON, with the bar that API clients up to 28 print as it is. */
+/**
+ * A pull's or a push's progress as Docker's lines: streamformatter's JSON, with the bar that API clients up to 28 print
+ * as it is.
+ */
 import type { Progress } from '../../engine/images/progress.ts';
 
 const BAR = 50;
@@ -7,12 +10,19 @@ const BAR = 50;
 export function progressLine({ id, status, detail, aux }: Progress): string {
   if (aux !== undefined) return `${JSON.stringify({ progressDetail: {}, aux })}\r\n`;
   const { current = 0, total = 0 } = detail ?? {};
-  const bar = detail && (current > 0 || total > 0) ? { progressDetail: { ...(current > 0 && { current }), ...(total > 0 && { total }) }, progress: progressBar(current, total) } : detail && { progressDetail: {} };
+  const bar =
+    detail && (current > 0 || total > 0)
+      ? {
+          progressDetail: { ...(current > 0 && { current }), ...(total > 0 && { total }) },
+          progress: progressBar(current, total),
+        }
+      : detail && { progressDetail: {} };
   return `${JSON.stringify({ status, ...bar, ...(id !== undefined && { id }) })}\r\n`;
 }
 
 /** An error that came after the first line. */
-export const errorLine = (message: string): string => `${JSON.stringify({ errorDetail: { message }, error: message })}\r\n`;
+export const errorLine = (message: string): string =>
+  `${JSON.stringify({ errorDetail: { message }, error: message })}\r\n`;
 
 /** moby pkg/jsonmessage: `[=====>    ]    1.2MB/3.4MB`. */
 export function progressBar(current: number, total: number): string {

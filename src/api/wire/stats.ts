@@ -4,9 +4,18 @@ import { NO_CPU, type Stats } from '../../engine/containers/stats.ts';
 import { ZERO_TIME } from '../../engine/time.ts';
 import type { Schemas } from './schemas.ts';
 
-/** An object of GET /containers/{id}/stats. Clients compute the CPU's share from this sample and the one before, which is zero in a stream's first. */
+/**
+ * An object of GET /containers/{id}/stats. Clients compute the CPU's share from this sample and the one before, which
+ * is zero in a stream's first.
+ */
 export function containerStats({ id, name }: Container, now: Stats, before?: Stats): Schemas['ContainerStats'] {
   return {
-    ...now, preread: before?.read ?? ZERO_TIME, precpu_stats: before?.cpu_stats ?? NO_CPU, num_procs: 0, storage_stats: {}, name: `/${name}`, id,
+    ...now,
+    preread: before?.read ?? ZERO_TIME,
+    precpu_stats: before?.cpu_stats ?? NO_CPU,
+    num_procs: 0,
+    storage_stats: {},
+    name: `/${name}`,
+    id,
   };
 }

@@ -12,13 +12,29 @@ export interface VolumeUse {
 export function volumeInspect(v: Volume, use?: VolumeUse): Schemas['Volume'] {
   return {
     // Whole seconds, as dockerd has it.
-    CreatedAt: rfc3339(v.created).replace(/\.\d+Z$/, 'Z'), Driver: v.driver, Labels: orNull(v.labels), Mountpoint: v.mountpoint, Name: v.name, Options: orNull(v.options), Scope: 'local',
+    CreatedAt: rfc3339(v.created).replace(/\.\d+Z$/, 'Z'),
+    Driver: v.driver,
+    Labels: orNull(v.labels),
+    Mountpoint: v.mountpoint,
+    Name: v.name,
+    Options: orNull(v.options),
+    Scope: 'local',
     ...(use ? { UsageData: { Size: use.size, RefCount: use.containers } } : {}),
   };
 }
 
-export const volumeList = (volumes: Volume[]): Schemas['VolumeListResponse'] => ({ Volumes: volumes.map((v) => volumeInspect(v)), Warnings: null });
+export const volumeList = (volumes: Volume[]): Schemas['VolumeListResponse'] => ({
+  Volumes: volumes.map((v) => volumeInspect(v)),
+  Warnings: null,
+});
 
-export const volumesPruned = ({ deleted, reclaimed }: { deleted: string[]; reclaimed: number }): Schemas['VolumePruneResponse'] => ({ VolumesDeleted: deleted, SpaceReclaimed: reclaimed });
+export const volumesPruned = ({
+  deleted,
+  reclaimed,
+}: {
+  deleted: string[];
+  reclaimed: number;
+}): Schemas['VolumePruneResponse'] => ({ VolumesDeleted: deleted, SpaceReclaimed: reclaimed });
 
-const orNull = (map: Record<string, string>): Record<string, string> | null => (Object.keys(map).length > 0 ? map : null);
+const orNull = (map: Record<string, string>): Record<string, string> | null =>
+  Object.keys(map).length > 0 ? map : null;

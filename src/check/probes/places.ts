@@ -19,7 +19,12 @@ const room: Probe = {
     const text = `${free >= 1024 * MiB ? `${(free / MiB / 1024).toFixed(1)} GiB` : `${Math.floor(free / MiB)} MiB`} free for ${dataRoot}`;
     if (free < LEAST_FREE) return { verdict: 'lacking', text, remedy: 'free some, or choose another --data-root' };
     // btrfs counts no inodes.
-    if (files > 0 && ffree < LEAST_INODES) return { verdict: 'lacking', text: `${text}, but only ${ffree} inodes`, remedy: 'delete files, or choose another --data-root' };
+    if (files > 0 && ffree < LEAST_INODES)
+      return {
+        verdict: 'lacking',
+        text: `${text}, but only ${ffree} inodes`,
+        remedy: 'delete files, or choose another --data-root',
+      };
     if (free < COMFORTABLE) return { verdict: 'advice', text: `${text}: little for images` };
     return { verdict: 'ok', text };
   },
@@ -30,8 +35,17 @@ const execution: Probe = {
   look: ({ dataRoot }) => {
     const { point, flags } = mountOf(nearestExisting(dataRoot));
     const wrong = ['ro', 'noexec', 'nodev', 'nosuid'].filter((flag) => flags.includes(flag));
-    if (wrong.includes('ro') || wrong.includes('noexec')) return { verdict: 'lacking', text: `${dataRoot}: ${point} is mounted ${wrong.join(',')}; shims and containers are run from there`, remedy: 'another --data-root, or other mount options' };
-    if (wrong.length > 0) return { verdict: 'advice', text: `${dataRoot}: ${point} is mounted ${wrong.join(',')}, and containers will feel it (setuid programs, devices)` };
+    if (wrong.includes('ro') || wrong.includes('noexec'))
+      return {
+        verdict: 'lacking',
+        text: `${dataRoot}: ${point} is mounted ${wrong.join(',')}; shims and containers are run from there`,
+        remedy: 'another --data-root, or other mount options',
+      };
+    if (wrong.length > 0)
+      return {
+        verdict: 'advice',
+        text: `${dataRoot}: ${point} is mounted ${wrong.join(',')}, and containers will feel it (setuid programs, devices)`,
+      };
     return { verdict: 'ok', text: dataRoot };
   },
 };
@@ -40,16 +54,25 @@ const runtimeDirectory: Probe = {
   subject: 'exec-root',
   look: ({ execRoot }) => {
     const { point, flags } = mountOf(nearestExisting(execRoot));
-    if (flags.includes('ro')) return { verdict: 'lacking', text: `${execRoot}: ${point} is mounted read-only`, remedy: 'another --exec-root' };
-    return { verdict: 'ok', text: `${execRoot} (${MAX_EXEC_ROOT - Buffer.byteLength(execRoot)} bytes below the longest that sockets allow)` };
+    if (flags.includes('ro'))
+      return { verdict: 'lacking', text: `${execRoot}: ${point} is mounted read-only`, remedy: 'another --exec-root' };
+    return {
+      verdict: 'ok',
+      text: `${execRoot} (${MAX_EXEC_ROOT - Buffer.byteLength(execRoot)} bytes below the longest that sockets allow)`,
+    };
   },
 };
 
 /** The mount a path lies on, with its options. proc(5) mountinfo. */
 function mountOf(path: string): { point: string; flags: string[] } {
-  const lines = readFileSync('/proc/self/mountinfo', 'latin1').trim().split('\n').map((line) => line.split(' '));
+  const lines = readFileSync('/proc/self/mountinfo', 'latin1')
+    .trim()
+    .split('\n')
+    .map((line) => line.split(' '));
   const on = lines.filter(([, , , , point = '/']) => point === '/' || path === point || path.startsWith(`${point}/`));
-  const [, , , , point = '/', flags = ''] = on.reduce((best, line) => (line[4]!.length >= best[4]!.length ? line : best));
+  const [, , , , point = '/', flags = ''] = on.reduce((best, line) =>
+    line[4]!.length >= best[4]!.length ? line : best,
+  );
   return { point, flags: flags.split(',') };
 }
 
@@ -57,7 +80,13 @@ const client: Probe = {
   subject: 'docker client',
   look: () => {
     const path = findProgram('docker', process.env);
-    return path ? { verdict: 'ok', text: path } : { verdict: 'advice', text: 'not installed; curl will do, but it is what people use in front of Holdfast', remedy: "your distribution's docker-cli, or docker.io with its service disabled" };
+    return path
+      ? { verdict: 'ok', text: path }
+      : {
+          verdict: 'advice',
+          text: 'not installed; curl will do, but it is what people use in front of Holdfast',
+          remedy: "your distribution's docker-cli, or docker.io with its service disabled",
+        };
   },
 };
 

@@ -23,7 +23,11 @@ const node: Probe = {
     const difference = [major - LEAST_NODE[0], minor - LEAST_NODE[1], patch - LEAST_NODE[2]].find((d) => d !== 0) ?? 0;
     return difference >= 0
       ? { verdict: 'ok', text: `${process.version} (${process.execPath})` }
-      : { verdict: 'lacking', text: `${process.version} is too old`, remedy: `install Node.js ${LEAST_NODE.join('.')} or later` };
+      : {
+          verdict: 'lacking',
+          text: `${process.version} is too old`,
+          remedy: `install Node.js ${LEAST_NODE.join('.')} or later`,
+        };
   },
 };
 
@@ -55,9 +59,18 @@ const koffi: Probe = {
 
 /** Native modules fail in three ways: not installed, built for another Node, not built at all. */
 export function explainNative(name: string, error: Error): { text: string; remedy: string } {
-  const [, built = '', wanted = ''] = /NODE_MODULE_VERSION (\d+)[\s\S]*NODE_MODULE_VERSION (\d+)/.exec(error.message) ?? [];
-  if (built !== '') return { text: `${name} was built for another Node.js (module version ${built}; this one, ${process.version}, needs ${wanted})`, remedy: `npm rebuild ${name}` };
-  if (/Could not locate the bindings file|invalid ELF|GLIBC/.test(error.message)) return { text: `${name} has no working native part: ${error.message.split('\n')[0]}`, remedy: `npm rebuild ${name}   (needs python3, make and g++)` };
+  const [, built = '', wanted = ''] =
+    /NODE_MODULE_VERSION (\d+)[\s\S]*NODE_MODULE_VERSION (\d+)/.exec(error.message) ?? [];
+  if (built !== '')
+    return {
+      text: `${name} was built for another Node.js (module version ${built}; this one, ${process.version}, needs ${wanted})`,
+      remedy: `npm rebuild ${name}`,
+    };
+  if (/Could not locate the bindings file|invalid ELF|GLIBC/.test(error.message))
+    return {
+      text: `${name} has no working native part: ${error.message.split('\n')[0]}`,
+      remedy: `npm rebuild ${name}   (needs python3, make and g++)`,
+    };
   if (/Cannot find (module|package)/.test(error.message)) return { text: `${name} is not installed`, remedy: 'npm ci' };
   return { text: `${name} does not load: ${error.message.split('\n')[0]}`, remedy: `npm rebuild ${name}` };
 }
@@ -66,7 +79,8 @@ const defaultRuntime: Probe = {
   subject: 'OCI runtime',
   look: async ({ defaultRuntime: name, runtimes }) => {
     const { path } = runtimes[name]!;
-    if (!existsSync(path)) return { verdict: 'lacking', text: `${name}, the default, is not installed`, remedy: installCommand(name) };
+    if (!existsSync(path))
+      return { verdict: 'lacking', text: `${name}, the default, is not installed`, remedy: installCommand(name) };
     return { verdict: 'ok', text: `${await versionOf(path)} (${path})` };
   },
 };
@@ -74,10 +88,22 @@ const defaultRuntime: Probe = {
 const otherRuntimes: Probe = {
   subject: 'other runtimes',
   look: async ({ defaultRuntime: name, runtimes }) => {
-    const others = Object.entries(runtimes).filter(([other, { path }]) => other !== name && path !== runtimes[name]!.path);
+    const others = Object.entries(runtimes).filter(
+      ([other, { path }]) => other !== name && path !== runtimes[name]!.path,
+    );
     const broken = others.find(([, { path }]) => !isExecutable(path));
-    if (broken) return { verdict: 'advice', text: `${broken[0]}: ${broken[1].path} cannot be run`, remedy: 'correct "runtimes" in the configuration' };
-    if (others.length === 0) return { verdict: 'advice', text: 'crun, which starts containers faster, is not installed', remedy: installCommand('crun') };
+    if (broken)
+      return {
+        verdict: 'advice',
+        text: `${broken[0]}: ${broken[1].path} cannot be run`,
+        remedy: 'correct "runtimes" in the configuration',
+      };
+    if (others.length === 0)
+      return {
+        verdict: 'advice',
+        text: 'crun, which starts containers faster, is not installed',
+        remedy: installCommand('crun'),
+      };
     return { verdict: 'ok', text: others.map(([other, { path }]) => `${other} (${path})`).join(', ') };
   },
 };
@@ -85,8 +111,14 @@ const otherRuntimes: Probe = {
 const seccomp: Probe = {
   subject: 'seccomp profile',
   look: ({ seccompProfile: path }) => {
-    if (path === 'unconfined') return { verdict: 'advice', text: 'switched off by the configuration: containers may make any system call' };
-    if (!existsSync(path)) return { verdict: 'lacking', text: `${path} does not exist`, remedy: `${installCommand('seccomp.json')}, or name another file by --seccomp-profile` };
+    if (path === 'unconfined')
+      return { verdict: 'advice', text: 'switched off by the configuration: containers may make any system call' };
+    if (!existsSync(path))
+      return {
+        verdict: 'lacking',
+        text: `${path} does not exist`,
+        remedy: `${installCommand('seccomp.json')}, or name another file by --seccomp-profile`,
+      };
     const profile = JSON.parse(readFileSync(path, 'utf8')) as { syscalls?: unknown[] };
     if (!Array.isArray(profile.syscalls)) throw new Error(`${path} is no seccomp profile: it has no list of syscalls`);
     return { verdict: 'ok', text: path };
@@ -95,9 +127,16 @@ const seccomp: Probe = {
 
 const init: Probe = {
   subject: 'init',
-  look: ({ initPath }) => (initPath && existsSync(initPath)
-    ? { verdict: 'ok', text: `${initPath} (docker run --init)` }
-    : { verdict: 'advice', text: initPath ? `${initPath} does not exist` : 'neither tini nor catatonit is installed: docker run --init will fail', remedy: installCommand('tini') }),
+  look: ({ initPath }) =>
+    initPath && existsSync(initPath)
+      ? { verdict: 'ok', text: `${initPath} (docker run --init)` }
+      : {
+          verdict: 'advice',
+          text: initPath
+            ? `${initPath} does not exist`
+            : 'neither tini nor catatonit is installed: docker run --init will fail',
+          remedy: installCommand('tini'),
+        },
 };
 
 const busybox: Probe = {
@@ -106,7 +145,11 @@ const busybox: Probe = {
     const path = findProgram('busybox', process.env);
     return path
       ? { verdict: 'ok', text: `${path} (the small image of ./scripts/up and of the tests)` }
-      : { verdict: 'advice', text: 'not installed: ./scripts/up and the tests make their image from it', remedy: installCommand('busybox') };
+      : {
+          verdict: 'advice',
+          text: 'not installed: ./scripts/up and the tests make their image from it',
+          remedy: installCommand('busybox'),
+        };
   },
 };
 
@@ -117,8 +160,22 @@ const decoders: Probe = {
     const missing = ['zstd', 'xz'].filter((name) => !findProgram(name, process.env));
     return missing.length === 0
       ? { verdict: 'ok', text: 'gzip, zstd and xz can be unpacked' }
-      : { verdict: 'advice', text: `archives packed by ${missing.join(' or ')} cannot be unpacked`, remedy: installCommand(missing[0]!) };
+      : {
+          verdict: 'advice',
+          text: `archives packed by ${missing.join(' or ')} cannot be unpacked`,
+          remedy: installCommand(missing[0]!),
+        };
   },
 };
 
-export const programProbes: readonly Probe[] = [node, sqlite, koffi, defaultRuntime, otherRuntimes, seccomp, init, decoders, busybox];
+export const programProbes: readonly Probe[] = [
+  node,
+  sqlite,
+  koffi,
+  defaultRuntime,
+  otherRuntimes,
+  seccomp,
+  init,
+  decoders,
+  busybox,
+];

@@ -1,5 +1,22 @@
-/** Puts the entries of an archive into a directory that has content already, as `docker cp` does (moby pkg/archive). Runs in the container's view: see there. */
-import { chmodSync, closeSync, constants, fchmodSync, fchownSync, lchownSync, linkSync, lstatSync, mkdirSync, openSync, rmSync, symlinkSync, writeSync } from 'node:fs';
+/**
+ * Puts the entries of an archive into a directory that has content already, as `docker cp` does (moby pkg/archive).
+ * Runs in the container's view: see there.
+ */
+import {
+  chmodSync,
+  closeSync,
+  constants,
+  fchmodSync,
+  fchownSync,
+  lchownSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  rmSync,
+  symlinkSync,
+  writeSync,
+} from 'node:fs';
 import { makeNode, S_IFBLK, S_IFCHR, S_IFIFO, setTimes, setXattrAt } from '../../sys/inode.ts';
 import { bytes, clean } from '../images/byte-path.ts';
 import { TarError, type TarEntry } from '../images/tar.ts';
@@ -19,7 +36,10 @@ export class Placer {
   #file: { fd: number; path: string; entry: TarEntry } | undefined;
 
   /** Entries go into the working directory, which is `target` in words. */
-  constructor(private readonly target: string, private readonly options: PlaceOptions) {}
+  constructor(
+    private readonly target: string,
+    private readonly options: PlaceOptions,
+  ) {}
 
   /** Makes the entry; of a file, its beginning. @throws TarError for what leads out of the directory, PlaceTaken */
   begin(entry: TarEntry): void {
@@ -29,7 +49,11 @@ export class Placer {
     if (this.#clear(path, name, entry) === 'leave') return;
     switch (entry.type) {
       case 'file':
-        this.#file = { fd: openSync(bytes(path), constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600), path, entry };
+        this.#file = {
+          fd: openSync(bytes(path), constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600),
+          path,
+          entry,
+        };
         return;
       case 'directory':
         try {
@@ -47,7 +71,8 @@ export class Placer {
       case 'fifo':
         makeNode(bytes(path), S_IFIFO | 0o600, 0, 0);
         break;
-      case 'character': case 'block':
+      case 'character':
+      case 'block':
         makeNode(bytes(path), (entry.type === 'block' ? S_IFBLK : S_IFCHR) | 0o600, entry.major, entry.minor);
     }
     const { uid, gid } = this.#ownerOf(entry);
@@ -58,7 +83,7 @@ export class Placer {
 
   /** The next bytes of the present file. */
   write(data: Buffer): void {
-    for (let at = 0; this.#file && at < data.length; ) at += writeSync(this.#file.fd, data, at);
+    for (let at = 0; this.#file && at < data.length;) at += writeSync(this.#file.fd, data, at);
   }
 
   /** The present entry's body is complete. */
@@ -90,8 +115,14 @@ export class Placer {
     if (!found) return 'make';
     const [has, comes] = [found.isDirectory(), entry.type === 'directory'];
     const shown = Buffer.from(`${this.target === '/' ? '' : this.target}${name}`, 'latin1').toString();
-    if (this.options.noOverwriteDirNonDir && has && !comes) throw new PlaceTaken(`cannot overwrite directory ${JSON.stringify(shown)} with non-directory ${JSON.stringify(this.target)}`);
-    if (this.options.noOverwriteDirNonDir && !has && comes) throw new PlaceTaken(`cannot overwrite non-directory ${JSON.stringify(shown)} with directory ${JSON.stringify(this.target)}`);
+    if (this.options.noOverwriteDirNonDir && has && !comes)
+      throw new PlaceTaken(
+        `cannot overwrite directory ${JSON.stringify(shown)} with non-directory ${JSON.stringify(this.target)}`,
+      );
+    if (this.options.noOverwriteDirNonDir && !has && comes)
+      throw new PlaceTaken(
+        `cannot overwrite non-directory ${JSON.stringify(shown)} with directory ${JSON.stringify(this.target)}`,
+      );
     if (has && name === '/') return 'leave';
     if (!(has && comes)) {
       if (name === '/') throw new TarError('the target can only be a directory');

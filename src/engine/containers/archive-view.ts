@@ -1,16 +1,30 @@
 /**
- * A container's files as its own processes see them, for a worker of ours (archive-worker.ts), and nothing else: the worker's root is the
- * container's, in mounts of its own. Wherever a link leads, however often the container swaps it, it leads to the container's files.
+ * A container's files as its own processes see them, for a worker of ours (archive-worker.ts), and nothing else: the
+ * worker's root is the
+ * container's, in mounts of its own. Wherever a link leads, however often the container swaps it, it leads to the
+ * container's files.
  *
- * Of a running one they are copied from its mount namespace, so that its tmpfs are there too; of a stopped one they are made again.
- * What would lead out all the same goes: procfs (the links in /proc/PID are no ordinary ones), and devices cannot be opened.
+ * Of a running one they are copied from its mount namespace, so that its tmpfs are there too; of a stopped one they are
+ * made again.
+ * What would lead out all the same goes: procfs (the links in /proc/PID are no ordinary ones), and devices cannot be
+ * opened.
  */
 import { closeSync, lstatSync, mkdirSync, openSync, statSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { pathBeneath } from '../../sys/inroot.ts';
 import type { Fd } from '../../sys/libc.ts';
 import { ownMounts } from '../../sys/mount.ts';
-import { attachTree, ATTR, copyTree, detach, enterMounts, mountsBy, openProc, pivotTo, setMountFlags } from '../../sys/mount-tree.ts';
+import {
+  attachTree,
+  ATTR,
+  copyTree,
+  detach,
+  enterMounts,
+  mountsBy,
+  openProc,
+  pivotTo,
+  setMountFlags,
+} from '../../sys/mount-tree.ts';
 
 export interface ViewMount {
   source: string;
@@ -34,7 +48,18 @@ export interface View {
 const NAMESPACE = 4;
 const O_PATH = 0o10000000;
 /** Kernel file systems that no copy should hold; of the rest only what is below them. */
-const KERNELS = new Set(['proc', 'sysfs', 'cgroup', 'cgroup2', 'mqueue', 'devpts', 'securityfs', 'debugfs', 'tracefs', 'bpf']);
+const KERNELS = new Set([
+  'proc',
+  'sysfs',
+  'cgroup',
+  'cgroup2',
+  'mqueue',
+  'devpts',
+  'securityfs',
+  'debugfs',
+  'tracefs',
+  'bpf',
+]);
 /** More than any container has mounts upon each other. */
 const MAX_ROUNDS = 10_000;
 
@@ -49,7 +74,10 @@ export function enterView(view: View): void {
   } else {
     rebuild(view);
   }
-  takeAway(proc, view.mounts.map(({ destination }) => destination));
+  takeAway(
+    proc,
+    view.mounts.map(({ destination }) => destination),
+  );
   setMountFlags(ATTR.NODEV);
   closeSync(proc);
 }
@@ -95,9 +123,13 @@ function makePlace(path: string, isDirectory: boolean): void {
 function takeAway(proc: Fd, own: string[]): void {
   const below = (point: string, above: string): boolean => point === above || point.startsWith(`${above}/`);
   const goes = ({ point, type }: { point: string; type: string }): boolean =>
-    type === 'proc' || (KERNELS.has(type) && !own.some((each) => below(point, each))) || (point === '/dev' && !own.some((each) => below(each, '/dev')));
+    type === 'proc' ||
+    (KERNELS.has(type) && !own.some((each) => below(point, each))) ||
+    (point === '/dev' && !own.some((each) => below(each, '/dev')));
   for (let round = 0; ; round++) {
-    const next = mountsBy(proc).filter(goes).sort((a, b) => a.point.length - b.point.length)[0];
+    const next = mountsBy(proc)
+      .filter(goes)
+      .sort((a, b) => a.point.length - b.point.length)[0];
     if (!next) return;
     if (!detach(next.point) && round > MAX_ROUNDS) throw new Error(`${next.point} cannot be taken out of the view`);
     if (round > 2 * MAX_ROUNDS) throw new Error('the mounts change all the time');

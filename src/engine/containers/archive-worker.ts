@@ -1,8 +1,10 @@
 /**
- * The archive worker, a process of its own (bundled to dist/archiver.cjs): it enters a container's view of its files and looks at, packs or
+ * The archive worker, a process of its own (bundled to dist/archiver.cjs): it enters a container's view of its files
+ * and looks at, packs or
  * unpacks what is there. Everything after that is synchronous, in this thread: the others are not in the view.
  *
- *   node archiver.cjs PARENT-PID JOB  <archive (unpack)  >archive (pack)  3>reports, one JSON document a line  4<mount namespace
+ *   node archiver.cjs PARENT-PID JOB  <archive (unpack)  >archive (pack)  3>reports, one JSON document a line  4<mount
+ * namespace
  */
 import { lstatSync, readlinkSync, readSync, writeSync, type Stats } from 'node:fs';
 import { posix } from 'node:path';
@@ -15,7 +17,14 @@ import { enterView, type View } from './archive-view.ts';
 
 export type ArchiveJob = { view: View; /** As the client gave it. */ path: string } & (
   | { kind: 'stat' | 'pack' }
-  | ({ kind: 'unpack'; /** Places and whether they may be written to; the deepest counts. */ access: { destination: string; readOnly: boolean }[]; readOnlyRoot: boolean } & PlaceOptions)
+  | ({
+      kind: 'unpack';
+      /** Places and whether they may be written to; the deepest counts. */ access: {
+        destination: string;
+        readOnly: boolean;
+      }[];
+      readOnlyRoot: boolean;
+    } & PlaceOptions)
 );
 
 /** Of a file, as Docker tells it. */
@@ -30,8 +39,7 @@ export interface PathStat {
 }
 
 export type ArchiveReport =
-  | { ok: true; stat?: PathStat }
-  | { ok: false; fault: 'missing' | 'request' | 'host'; message: string };
+  { ok: true; stat?: PathStat } | { ok: false; fault: 'missing' | 'request' | 'host'; message: string };
 
 const STDIN = 0;
 const STDOUT = 1;
@@ -53,8 +61,13 @@ function main([parent, text]: string[]): void {
     const { code, name } = error as NodeJS.ErrnoException;
     // Nobody is there any more who would read on.
     if (code === 'EPIPE') return;
-    const fault = error instanceof Missing ? 'missing' : error instanceof Refusal || name === 'TarError' ? 'request' : 'host';
-    report({ ok: false, fault: error instanceof PlaceTaken ? 'host' : fault, message: wordsOf(error as NodeJS.ErrnoException) });
+    const fault =
+      error instanceof Missing ? 'missing' : error instanceof Refusal || name === 'TarError' ? 'request' : 'host';
+    report({
+      ok: false,
+      fault: error instanceof PlaceTaken ? 'host' : fault,
+      message: wordsOf(error as NodeJS.ErrnoException),
+    });
   }
 }
 
@@ -76,7 +89,9 @@ function run(job: ArchiveJob): void {
   if (job.kind === 'pack') pack(path, found);
 }
 
-/** From the root, with a final `/` or `/.`, which both mean: what a link leads to (moby PreserveTrailingDotOrSeparator). */
+/**
+ * From the root, with a final `/` or `/.`, which both mean: what a link leads to (moby PreserveTrailingDotOrSeparator).
+ */
 export function absolute(path: string): string {
   const cleaned = posix.join('/', path).replace(/(.)\/$/, '$1');
   if (/(^|\/)\.\/*$/.test(path)) return cleaned === '/' ? '/.' : `${cleaned}/.`;
@@ -88,7 +103,13 @@ const baseOf = (path: string): string => path.replace(/\/+$/, '').split('/').at(
 
 function statOf(path: string, found: Stats): PathStat {
   const { mtimeNs } = lstatSync(path, { bigint: true });
-  return { name: baseOf(path), size: found.size, mode: goMode(found), mtime: String(mtimeNs), linkTarget: found.isSymbolicLink() ? follow(path) : '' };
+  return {
+    name: baseOf(path),
+    size: found.size,
+    mode: goMode(found),
+    mtime: String(mtimeNs),
+    linkTarget: found.isSymbolicLink() ? follow(path) : '',
+  };
 }
 
 const bit = (n: number): number => 2 ** n;
@@ -106,13 +127,14 @@ function goType(found: Stats): number {
 }
 
 /** setuid, setgid and the sticky bit. */
-const goSetBits = (mode: number): number => (mode & 0o4000 ? bit(23) : 0) + (mode & 0o2000 ? bit(22) : 0) + (mode & 0o1000 ? bit(20) : 0);
+const goSetBits = (mode: number): number =>
+  (mode & 0o4000 ? bit(23) : 0) + (mode & 0o2000 ? bit(22) : 0) + (mode & 0o1000 ? bit(20) : 0);
 
 /** Where a link leads in the end; as far as can be told where it leads to nothing. */
 function follow(path: string): string {
   const left = path.split('/').filter((part) => part !== '');
   let at = '';
-  for (let links = 0; left.length > 0; ) {
+  for (let links = 0; left.length > 0;) {
     const part = left.shift()!;
     if (part === '.') continue;
     if (part === '..') {
@@ -144,7 +166,7 @@ function pack(path: string, found: Stats): void {
   const buffer = Buffer.allocUnsafe(FLUSH_AT);
   let filled = 0;
   const send = (bytes: Buffer): void => {
-    for (let at = 0; at < bytes.length; ) at += writeSync(STDOUT, bytes, at);
+    for (let at = 0; at < bytes.length;) at += writeSync(STDOUT, bytes, at);
   };
   const out = (bytes: Buffer): void => {
     if (filled + bytes.length > FLUSH_AT) {
@@ -159,7 +181,16 @@ function pack(path: string, found: Stats): void {
   const name = baseOf(latin);
   if (name === '/') {
     // The client puts a name of its own before the slash.
-    out(encodeHeader(newEntry('directory', '/', { mode: found.mode & 0o7777, uid: found.uid, gid: found.gid, mtime: BigInt(Math.floor(found.mtimeMs / 1000)) * 1_000_000_000n })));
+    out(
+      encodeHeader(
+        newEntry('directory', '/', {
+          mode: found.mode & 0o7777,
+          uid: found.uid,
+          gid: found.gid,
+          mtime: BigInt(Math.floor(found.mtimeMs / 1000)) * 1_000_000_000n,
+        }),
+      ),
+    );
     packer.rooted();
   } else {
     packer.add(latin, name);
@@ -173,16 +204,27 @@ function unpack(job: Extract<ArchiveJob, { kind: 'unpack' }>, path: string): voi
     process.chdir(path);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    throw code === 'ENOTDIR' ? new Refusal('extraction point is not a directory') : code === 'ENOENT' ? new Missing(path) : error;
+    throw code === 'ENOTDIR'
+      ? new Refusal('extraction point is not a directory')
+      : code === 'ENOENT'
+        ? new Missing(path)
+        : error;
   }
   const target = process.cwd();
-  const inside = job.access.filter(({ destination }) => target === destination || target.startsWith(`${destination}/`)).sort((a, b) => b.destination.length - a.destination.length)[0];
+  const inside = job.access
+    .filter(({ destination }) => target === destination || target.startsWith(`${destination}/`))
+    .sort((a, b) => b.destination.length - a.destination.length)[0];
   if (inside?.readOnly) throw new Refusal('mounted volume is marked read-only');
   if (!inside && job.readOnlyRoot) throw new Refusal('container rootfs is marked read-only');
   const placer = new Placer(target, job);
-  const reader = new TarReader({ entry: (entry) => placer.begin(entry), data: (bytes) => placer.write(bytes), end: () => placer.end(), meta: () => undefined });
+  const reader = new TarReader({
+    entry: (entry) => placer.begin(entry),
+    data: (bytes) => placer.write(bytes),
+    end: () => placer.end(),
+    meta: () => undefined,
+  });
   const chunk = Buffer.allocUnsafe(READ_SIZE);
-  for (let n; (n = readSync(STDIN, chunk, 0, READ_SIZE, null)) > 0; ) reader.push(chunk.subarray(0, n));
+  for (let n; (n = readSync(STDIN, chunk, 0, READ_SIZE, null)) > 0;) reader.push(chunk.subarray(0, n));
   reader.end();
   placer.finish();
 }

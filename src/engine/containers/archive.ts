@@ -1,4 +1,7 @@
-/** `docker cp`: a container's files told of, packed and unpacked by a worker in the container's own view of them (archive-worker.ts). */
+/**
+ * `docker cp`: a container's files told of, packed and unpacked by a worker in the container's own view of them
+ * (archive-worker.ts).
+ */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, existsSync, openSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -53,15 +56,29 @@ export class ContainerFiles {
   }
 
   /** An archive of the file or directory. Whoever stops reading ends it. @throws as stat */
-  async pack(c: Container, reference: string, path: string, parts: Parts): Promise<{ stat: PathStat; archive: AsyncGenerator<Buffer> }> {
+  async pack(
+    c: Container,
+    reference: string,
+    path: string,
+    parts: Parts,
+  ): Promise<{ stat: PathStat; archive: AsyncGenerator<Buffer> }> {
     const worker = await this.#begin(c, path, { kind: 'pack' }, parts);
     const stat = await firstReport(worker, path, reference);
     parts.events.record(containerEvent(c, 'archive-path'));
     return { stat: stat!, archive: packed(worker) };
   }
 
-  /** Puts the entries of `archive`, plain or compressed, into the directory `path`. @throws InvalidParameter, NotFound */
-  async unpack(c: Container, reference: string, path: string, archive: Readable, options: UnpackOptions, parts: Parts): Promise<void> {
+  /**
+   * Puts the entries of `archive`, plain or compressed, into the directory `path`. @throws InvalidParameter, NotFound
+   */
+  async unpack(
+    c: Container,
+    reference: string,
+    path: string,
+    archive: Readable,
+    options: UnpackOptions,
+    parts: Parts,
+  ): Promise<void> {
     const { head, all } = await peek(archive);
     const worker = await this.#begin(c, path, { kind: 'unpack', options }, parts);
     let fault: unknown;
@@ -85,12 +102,18 @@ export class ContainerFiles {
   }
 
   async #begin(c: Container, path: string, wanted: Wanted, parts: Parts): Promise<Worker> {
-    if (c.phase !== 'ready') throw new Conflict(`can not copy files of container ${c.id}: it is dead or marked for removal`);
+    if (c.phase !== 'ready')
+      throw new Conflict(`can not copy files of container ${c.id}: it is dead or marked for removal`);
     const held = this.#hold(c, parts);
     try {
       for (const { name } of volumesOf(c)) await parts.volumes.mount(parts.volumes.resolve(name), held.user);
       const namespace = openNamespace(c, parts);
-      const view: View = { rootfs: parts.paths.rootfs(c.id), running: namespace !== undefined, root: rootOf(parts.paths.rootfs(c.id)), mounts: mountsOf(c, parts) };
+      const view: View = {
+        rootfs: parts.paths.rootfs(c.id),
+        running: namespace !== undefined,
+        root: rootOf(parts.paths.rootfs(c.id)),
+        mounts: mountsOf(c, parts),
+      };
       return this.#spawn(c.id, jobOf(c, view, path, wanted), namespace, held.release);
     } catch (error) {
       held.release();
@@ -106,7 +129,10 @@ export class ContainerFiles {
       user,
       release: () => {
         unhold();
-        for (const { name } of volumesOf(c)) parts.volumes.unmount(name, user).catch((err: unknown) => parts.log.error({ volume: name, err }, 'cannot be unmounted'));
+        for (const { name } of volumesOf(c))
+          parts.volumes
+            .unmount(name, user)
+            .catch((err: unknown) => parts.log.error({ volume: name, err }, 'cannot be unmounted'));
       },
     };
   }
@@ -115,7 +141,8 @@ export class ContainerFiles {
     const unpacks = job.kind === 'unpack';
     // A clean environment: NODE_OPTIONS and NODE_EXTRA_CA_CERTS are the daemon's.
     const child = spawn(process.execPath, [this.script, String(process.pid), JSON.stringify(job)], {
-      stdio: [unpacks ? 'pipe' : 'ignore', unpacks ? 'ignore' : 'pipe', 'pipe', 'pipe', namespace ?? 'ignore'], env: {},
+      stdio: [unpacks ? 'pipe' : 'ignore', unpacks ? 'ignore' : 'pipe', 'pipe', 'pipe', namespace ?? 'ignore'],
+      env: {},
     });
     if (namespace !== undefined) closeSync(namespace);
     let words = '';
@@ -127,7 +154,12 @@ export class ContainerFiles {
       child.once('error', (error) => resolve(error.message));
       child.once('exit', (code, signal) => resolve(signal ?? `code ${code}`));
     });
-    const worker: Worker = { child, ended, words: () => words.trim(), reports: createInterface({ input: child.stdio[3] as Readable })[Symbol.asyncIterator]() };
+    const worker: Worker = {
+      child,
+      ended,
+      words: () => words.trim(),
+      reports: createInterface({ input: child.stdio[3] as Readable })[Symbol.asyncIterator](),
+    };
     workers.add(worker);
     void ended.then(() => {
       workers.delete(worker);
@@ -167,10 +199,21 @@ function jobOf(c: Container, view: View, path: string, wanted: Wanted): ArchiveJ
   const { noOverwriteDirNonDir, copyUIDGID } = wanted.options;
   const access = [
     ...c.mounts.map(({ destination, rw }) => ({ destination, readOnly: !rw })),
-    ...Object.entries(c.hostConfig.Tmpfs ?? {}).map(([target, options]) => ({ destination: cleaned(target), readOnly: options.split(',').includes('ro') })),
+    ...Object.entries(c.hostConfig.Tmpfs ?? {}).map(([target, options]) => ({
+      destination: cleaned(target),
+      readOnly: options.split(',').includes('ro'),
+    })),
   ];
   const owner = copyUIDGID && c.config.User ? ownerOf(view.rootfs, c.config.User) : undefined;
-  return { kind: 'unpack', view, path, access, readOnlyRoot: c.hostConfig.ReadonlyRootfs, noOverwriteDirNonDir, ...(owner && { owner }) };
+  return {
+    kind: 'unpack',
+    view,
+    path,
+    access,
+    readOnlyRoot: c.hostConfig.ReadonlyRootfs,
+    noOverwriteDirNonDir,
+    ...(owner && { owner }),
+  };
 }
 
 function ownerOf(rootfs: string, user: string): { uid: number; gid: number } {
@@ -203,10 +246,20 @@ const volumesOf = (c: Container) => c.mounts.filter(({ type }) => type === 'volu
 
 // In the order of their depth: one may lie within another.
 function mountsOf(c: Container, { paths }: Parts): ViewMount[] {
-  const points = c.mounts.filter(({ type }) => type !== 'tmpfs').map(({ source, subpath, destination, rw }) => ({ source, destination, readOnly: !rw, ...(subpath !== undefined && { subpath }) }));
+  const points = c.mounts
+    .filter(({ type }) => type !== 'tmpfs')
+    .map(({ source, subpath, destination, rw }) => ({
+      source,
+      destination,
+      readOnly: !rw,
+      ...(subpath !== undefined && { subpath }),
+    }));
   const taken = new Set(points.map(({ destination }) => destination));
-  const files = NETWORK_FILES.map((name) => ({ source: join(paths.container(c.id), name), destination: `/etc/${name}`, readOnly: c.hostConfig.ReadonlyRootfs }))
-    .filter(({ source, destination }) => !taken.has(destination) && existsSync(source));
+  const files = NETWORK_FILES.map((name) => ({
+    source: join(paths.container(c.id), name),
+    destination: `/etc/${name}`,
+    readOnly: c.hostConfig.ReadonlyRootfs,
+  })).filter(({ source, destination }) => !taken.has(destination) && existsSync(source));
   const depth = ({ destination }: ViewMount): number => destination.split('/').length;
   return [...points, ...files].sort((a, b) => depth(a) - depth(b));
 }

@@ -8,29 +8,43 @@ export function cgroupDirectory(named: string): string {
   return name === undefined ? named : join(sliceDirectory(slice), `${prefix ? `${prefix}-` : ''}${name}.scope`);
 }
 
-/** Where systemd has a slice: a-b.slice lies in a.slice, and -.slice is the root. systemd.slice(5). Other paths are as they are. */
+/**
+ * Where systemd has a slice: a-b.slice lies in a.slice, and -.slice is the root. systemd.slice(5). Other paths are as
+ * they are.
+ */
 export function sliceDirectory(slice: string): string {
   if (!slice.endsWith('.slice') || slice.includes('/')) return join('/', slice);
-  const parts = slice.slice(0, -'.slice'.length).split('-').filter((part) => part !== '');
+  const parts = slice
+    .slice(0, -'.slice'.length)
+    .split('-')
+    .filter((part) => part !== '');
   return join('/', ...parts.map((_, i) => `${parts.slice(0, i + 1).join('-')}.slice`));
 }
 
 /** Mount points of the cgroup hierarchies, by controller list; '' is the unified one. */
 function hierarchies(): string[] {
-  return readFileSync('/proc/self/mountinfo', 'latin1').split('\n').flatMap((line) => {
-    const [before, after] = line.split(' - ');
-    const type = after?.split(' ')[0];
-    return type === 'cgroup' || type === 'cgroup2' ? [before!.split(' ')[4]!] : [];
-  });
+  return readFileSync('/proc/self/mountinfo', 'latin1')
+    .split('\n')
+    .flatMap((line) => {
+      const [before, after] = line.split(' - ');
+      const type = after?.split(' ')[0];
+      return type === 'cgroup' || type === 'cgroup2' ? [before!.split(' ')[4]!] : [];
+    });
 }
 
 /** The existing directories of cgroup `path` in all hierarchies. */
-export const cgroupDirectories = (path: string): string[] => hierarchies().map((mount) => join(mount, path)).filter((directory) => existsSync(directory));
+export const cgroupDirectories = (path: string): string[] =>
+  hierarchies()
+    .map((mount) => join(mount, path))
+    .filter((directory) => existsSync(directory));
 
 /** All processes in the cgroup; empty when it does not exist. */
 export function cgroupPids(path: string): number[] {
   for (const directory of cgroupDirectories(path)) {
-    const pids = readFileSync(join(directory, 'cgroup.procs'), 'latin1').split('\n').filter((line) => line !== '').map(Number);
+    const pids = readFileSync(join(directory, 'cgroup.procs'), 'latin1')
+      .split('\n')
+      .filter((line) => line !== '')
+      .map(Number);
     if (pids.length > 0) return pids;
   }
   return [];

@@ -28,15 +28,35 @@ export interface CommitRequest {
 
 /** In Docker's order, for what is written. */
 const NOTHING: ContainerConfig = {
-  Hostname: '', Domainname: '', User: '', AttachStdin: false, AttachStdout: false, AttachStderr: false, Tty: false, OpenStdin: false, StdinOnce: false,
-  Env: [], Cmd: null, Image: '', Volumes: null, WorkingDir: '', Entrypoint: null, OnBuild: null, Labels: {},
+  Hostname: '',
+  Domainname: '',
+  User: '',
+  AttachStdin: false,
+  AttachStdout: false,
+  AttachStderr: false,
+  Tty: false,
+  OpenStdin: false,
+  StdinOnce: false,
+  Env: [],
+  Cmd: null,
+  Image: '',
+  Volumes: null,
+  WorkingDir: '',
+  Entrypoint: null,
+  OnBuild: null,
+  Labels: {},
 };
 
 /** Tells a daemon to come that it was we who paused the container. */
 const marker = (c: Container, parts: Parts): string => join(parts.paths.container(c.id), 'paused-for-commit');
 
 /** @throws Conflict when it is going, InvalidParameter for bad names and instructions */
-export async function commitContainer(s: Supervisor, request: CommitRequest, parts: Parts, lifecycle: Lifecycle): Promise<string> {
+export async function commitContainer(
+  s: Supervisor,
+  request: CommitRequest,
+  parts: Parts,
+  lifecycle: Lifecycle,
+): Promise<string> {
   const c = s.container;
   const target = targetReference(request.repo, request.tag);
   refuseGoing(c, 'commit');
@@ -45,15 +65,35 @@ export async function commitContainer(s: Supervisor, request: CommitRequest, par
   const config = mergeWithImage({ ...NOTHING, ...given(own) }, { config: c.config });
   const resume = request.pause ? await pause(s, parts, lifecycle) : undefined;
   try {
-    return await parts.images.commit(parts.archives.upper(parts.snapshots.parts(c.id).upper), {
-      parent: c.imageId, container: c.id, containerConfig: c.config, config, author: request.author, comment: request.comment, ...(target && { target }),
-    }, (id) => parts.events.record(containerEvent(c, 'commit', { comment: request.comment, imageID: id, imageRef: target ? familiarString(target) : '' })));
+    return await parts.images.commit(
+      parts.archives.upper(parts.snapshots.parts(c.id).upper),
+      {
+        parent: c.imageId,
+        container: c.id,
+        containerConfig: c.config,
+        config,
+        author: request.author,
+        comment: request.comment,
+        ...(target && { target }),
+      },
+      (id) =>
+        parts.events.record(
+          containerEvent(c, 'commit', {
+            comment: request.comment,
+            imageID: id,
+            imageRef: target ? familiarString(target) : '',
+          }),
+        ),
+    );
   } finally {
     await resume?.();
   }
 }
 
-/** All files of a container: as it sees them while it runs, as it left them when it does not. @throws Conflict when it is going */
+/**
+ * All files of a container: as it sees them while it runs, as it left them when it does not. @throws Conflict when it
+ * is going
+ */
 export function exportContainer(c: Container, parts: Parts): AsyncIterable<Buffer> {
   refuseGoing(c, 'export');
   const mounted = parts.snapshots.openMounted(c.id);
@@ -91,5 +131,5 @@ async function pause(s: Supervisor, parts: Parts, lifecycle: Lifecycle): Promise
 
 /** What is null says nothing. */
 function given(config: object): Partial<ContainerConfig> {
-  return Object.fromEntries(Object.entries(config).filter(([, value]) => value !== null && value !== undefined)) as Partial<ContainerConfig>;
+  return Object.fromEntries(Object.entries(config).filter(([, value]) => value !== null && value !== undefined));
 }

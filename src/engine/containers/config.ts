@@ -16,7 +16,10 @@ export interface Healthcheck {
   Retries?: number | null;
 }
 
-/** Docker's `Config`: what belongs to the image and the process. After merge with the image nothing is undefined that Docker shows. */
+/**
+ * Docker's `Config`: what belongs to the image and the process. After merge with the image nothing is undefined that
+ * Docker shows.
+ */
 export interface ContainerConfig {
   Hostname: string;
   Domainname: string;
@@ -56,8 +59,19 @@ export interface MountSpec {
   Target: string;
   ReadOnly?: boolean;
   Consistency?: string;
-  BindOptions?: { Propagation?: string; NonRecursive?: boolean; CreateMountpoint?: boolean; ReadOnlyNonRecursive?: boolean; ReadOnlyForceRecursive?: boolean };
-  VolumeOptions?: { NoCopy?: boolean; Labels?: Record<string, string>; DriverConfig?: { Name?: string; Options?: Record<string, string> }; Subpath?: string };
+  BindOptions?: {
+    Propagation?: string;
+    NonRecursive?: boolean;
+    CreateMountpoint?: boolean;
+    ReadOnlyNonRecursive?: boolean;
+    ReadOnlyForceRecursive?: boolean;
+  };
+  VolumeOptions?: {
+    NoCopy?: boolean;
+    Labels?: Record<string, string>;
+    DriverConfig?: { Name?: string; Options?: Record<string, string> };
+    Subpath?: string;
+  };
   TmpfsOptions?: { SizeBytes?: number; Mode?: number; Options?: string[][] };
   ImageOptions?: { Subpath?: string };
 }
@@ -76,8 +90,14 @@ export interface DeviceRequest {
   Options?: Record<string, string> | null;
 }
 
-export interface WeightDevice { Path: string; Weight: number }
-export interface ThrottleDevice { Path: string; Rate: number }
+export interface WeightDevice {
+  Path: string;
+  Weight: number;
+}
+export interface ThrottleDevice {
+  Path: string;
+  Rate: number;
+}
 
 /** Docker's `HostConfig`: what belongs to this host. */
 export interface HostConfig {

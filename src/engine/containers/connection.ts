@@ -1,4 +1,6 @@
-/** Connecting containers to networks and disconnecting them: one that runs at once, one that does not at its next start. */
+/**
+ * Connecting containers to networks and disconnecting them: one that runs at once, one that does not at its next start.
+ */
 import { Conflict, InvalidParameter, SystemFault } from '../errors.ts';
 import type { EndpointRequest } from './config.ts';
 import type { Container, Endpoint } from './container.ts';
@@ -8,7 +10,8 @@ import type { Parts } from './parts.ts';
 import type { Supervisor } from './supervisor.ts';
 import type { Attachment } from '../networks/networks.ts';
 
-const SHARED = 'container sharing network namespace with another container or host cannot be connected to any other network';
+const SHARED =
+  'container sharing network namespace with another container or host cannot be connected to any other network';
 
 /** @throws InvalidParameter, NotFound, Forbidden, Conflict with Docker's texts */
 export function connect(s: Supervisor, reference: string, request: EndpointRequest, parts: Parts): Promise<void> {
@@ -19,8 +22,10 @@ export function connect(s: Supervisor, reference: string, request: EndpointReque
       // dockerd takes a network that does not exist yet for one that will, until the start.
       const network = parts.networks.find(reference);
       if (network && c.endpoints[network.name]) return;
-      const planned: Endpoint = network ? parts.networks.planOne(c, network, request) : Object.values(parts.networks.plan(reference, { [reference]: request }, plannedOf(c)))[0]!;
-      return keep(c, parts, { ...c.endpoints, [planned.network]: planned });
+      const planned: Endpoint = network
+        ? parts.networks.planOne(c, network, request)
+        : Object.values(parts.networks.plan(reference, { [reference]: request }, plannedOf(c)))[0]!;
+      return void keep(c, parts, { ...c.endpoints, [planned.network]: planned });
     }
     if (splitMode(c.hostConfig.NetworkMode)[0] === 'container') throw new InvalidParameter(SHARED);
     const network = parts.networks.resolve(reference);
@@ -30,7 +35,12 @@ export function connect(s: Supervisor, reference: string, request: EndpointReque
 }
 
 /** @throws NotFound, SystemFault when it is not connected, InvalidParameter for the host's network */
-export function disconnect(s: Supervisor, reference: string, { force }: { force: boolean }, parts: Parts): Promise<void> {
+export function disconnect(
+  s: Supervisor,
+  reference: string,
+  { force }: { force: boolean },
+  parts: Parts,
+): Promise<void> {
   return s.serial.run(async () => {
     const c = s.container;
     const network = parts.networks.find(reference);
@@ -43,14 +53,18 @@ export function disconnect(s: Supervisor, reference: string, { force }: { force:
       return;
     }
     const found = parts.networks.resolve(reference);
-    if (c.hostConfig.NetworkMode === 'host' && found.driver === 'host') throw new InvalidParameter('container cannot be disconnected from host network or connected to host network');
+    if (c.hostConfig.NetworkMode === 'host' && found.driver === 'host')
+      throw new InvalidParameter('container cannot be disconnected from host network or connected to host network');
     if (!c.endpoints[found.name]) throw new SystemFault(`container ${c.id} is not connected to network ${found.name}`);
     await parts.networks.disconnect(c, found, commit(c, parts));
   });
 }
 
 function checkStays(c: Container): void {
-  if (c.phase !== 'ready') throw new Conflict(`Container ${c.id} is marked for removal and cannot be connected or disconnected to the network`);
+  if (c.phase !== 'ready')
+    throw new Conflict(
+      `Container ${c.id} is marked for removal and cannot be connected or disconnected to the network`,
+    );
 }
 
 const plannedOf = (c: Container) => ({ id: c.id, name: c.name, hostname: c.config.Hostname });
@@ -61,8 +75,10 @@ function keep(c: Container, parts: Parts, endpoints: Record<string, Endpoint>): 
 }
 
 // Within the transaction of the change itself: a daemon that dies leaves both or neither.
-const commit = (c: Container, parts: Parts) => ({ endpoints, ports }: Attachment): void => {
-  c.endpoints = endpoints;
-  c.ports = ports;
-  parts.rows.setNetwork(c);
-};
+const commit =
+  (c: Container, parts: Parts) =>
+  ({ endpoints, ports }: Attachment): void => {
+    c.endpoints = endpoints;
+    c.ports = ports;
+    parts.rows.setNetwork(c);
+  };

@@ -1,4 +1,7 @@
-/** Containers: everything a client may ask of them. The registry is in memory; rows and journals are the truth behind it. */
+/**
+ * Containers: everything a client may ask of them. The registry is in memory; rows and journals are the truth behind
+ * it.
+ */
 import type { Duplex, Readable } from 'node:stream';
 import type { AttachOptions, WaitCondition } from '../../protocol/messages.ts';
 import type { Client } from '../client.ts';
@@ -46,7 +49,11 @@ export class Containers {
   readonly #lifecycle: Lifecycle;
 
   constructor(private readonly parts: Parts) {
-    this.#lifecycle = new Lifecycle(parts, (reference) => this.#find(reference), (s) => this.#removeInTurn(s, { force: true, volumes: true }));
+    this.#lifecycle = new Lifecycle(
+      parts,
+      (reference) => this.#find(reference),
+      (s) => this.#removeInTurn(s, { force: true, volumes: true }),
+    );
     this.#registry = new Registry(parts, this.#lifecycle, (s) => this.#settle(s));
   }
 
@@ -59,9 +66,14 @@ export class Containers {
   /** The daemon ends: connections are closed, shims and containers go on. */
   close = (): void => this.#registry.close();
 
-  async create(name: string | undefined, request: CreateRequest, platform?: string): Promise<{ id: string; warnings: string[] }> {
+  async create(
+    name: string | undefined,
+    request: CreateRequest,
+    platform?: string,
+  ): Promise<{ id: string; warnings: string[] }> {
     const chosen = name ? checkName(name) : this.#anyName();
-    // The image is looked up before the name is (its 404 makes `docker run` pull), but the name is reserved before the first await.
+    // The image is looked up before the name is (its 404 makes `docker run` pull), but the name is reserved before the
+    // first await.
     if (request.Image) this.parts.images.resolve(request.Image);
     const reservation = this.#registry.reserve(chosen);
     try {
@@ -95,16 +107,22 @@ export class Containers {
   }
 
   start = async (reference: string): Promise<void> => this.#lifecycle.start(await this.#find(reference));
-  stop = async (reference: string, options: { timeout?: number; signal?: string }): Promise<void> => this.#lifecycle.stop(await this.#find(reference), options);
-  restart = async (reference: string, options: { timeout?: number; signal?: string }): Promise<void> => this.#lifecycle.restart(await this.#find(reference), options);
+  stop = async (reference: string, options: { timeout?: number; signal?: string }): Promise<void> =>
+    this.#lifecycle.stop(await this.#find(reference), options);
+  restart = async (reference: string, options: { timeout?: number; signal?: string }): Promise<void> =>
+    this.#lifecycle.restart(await this.#find(reference), options);
   pause = async (reference: string): Promise<void> => this.#lifecycle.pause(await this.#find(reference));
   unpause = async (reference: string): Promise<void> => this.#lifecycle.unpause(await this.#find(reference));
-  kill = async (reference: string, signal: string): Promise<void> => this.#lifecycle.kill(await this.#find(reference), signal);
-  resize = async (reference: string, height: number, width: number): Promise<void> => this.#lifecycle.resize(await this.#find(reference), height, width);
+  kill = async (reference: string, signal: string): Promise<void> =>
+    this.#lifecycle.kill(await this.#find(reference), signal);
+  resize = async (reference: string, height: number, width: number): Promise<void> =>
+    this.#lifecycle.resize(await this.#find(reference), height, width);
 
-  rename = async (reference: string, name: string): Promise<void> => renameContainer(await this.#find(reference), name, this.#registry, this.parts);
+  rename = async (reference: string, name: string): Promise<void> =>
+    renameContainer(await this.#find(reference), name, this.#registry, this.parts);
 
-  connect = async (reference: string, network: string, request: EndpointRequest): Promise<void> => connect(await this.#find(reference), network, request, this.parts);
+  connect = async (reference: string, network: string, request: EndpointRequest): Promise<void> =>
+    connect(await this.#find(reference), network, request, this.parts);
 
   async disconnect(reference: string, network: string, options: { force: boolean }): Promise<void> {
     const s = await this.#find(reference).catch((error: unknown) => {
@@ -123,7 +141,10 @@ export class Containers {
     await this.#remove(await this.#find(reference), options);
   }
 
-  /** Takes away those that do not run. One that cannot go, because somebody starts or removes it meanwhile say, is left: moby daemon/prune.go. */
+  /**
+   * Takes away those that do not run. One that cannot go, because somebody starts or removes it meanwhile say, is left:
+   * moby daemon/prune.go.
+   */
   async prune(filters: Map<string, string[]>): Promise<{ deleted: string[]; reclaimed: number }> {
     const deleted: string[] = [];
     let reclaimed = 0;
@@ -138,7 +159,13 @@ export class Containers {
         this.parts.log.warn({ container: c.id, err }, 'could not be pruned');
       }
     }
-    this.parts.events.record({ type: 'container', action: 'prune', actor: '', attributes: { reclaimed: String(reclaimed) }, time: wallNow() });
+    this.parts.events.record({
+      type: 'container',
+      action: 'prune',
+      actor: '',
+      attributes: { reclaimed: String(reclaimed) },
+      time: wallNow(),
+    });
     return { deleted, reclaimed };
   }
 
@@ -150,10 +177,12 @@ export class Containers {
   }
 
   /** All its files as a tar archive. @throws Conflict when it is going */
-  export = async (reference: string): Promise<AsyncIterable<Buffer>> => exportContainer((await this.#find(reference)).container, this.parts);
+  export = async (reference: string): Promise<AsyncIterable<Buffer>> =>
+    exportContainer((await this.#find(reference)).container, this.parts);
 
   /** Makes an image of it; returns the image's id. */
-  commit = async (reference: string, request: CommitRequest): Promise<string> => commitContainer(await this.#find(reference), request, this.parts, this.#lifecycle);
+  commit = async (reference: string, request: CommitRequest): Promise<string> =>
+    commitContainer(await this.#find(reference), request, this.parts, this.#lifecycle);
 
   /** The client's connection goes to the shim. @throws before any byte was written */
   async attach(reference: string, options: AttachOptions, client: Client): Promise<void> {
@@ -166,26 +195,39 @@ export class Containers {
   async attachRelay(reference: string, options: AttachOptions): Promise<Duplex> {
     const s = await this.#find(reference);
     allow('attach', s.container);
-    return relay((client) => s.ask((link) => link.handOver<'attach'>({ op: 'attach', options: this.#openOnly(s, options) }, client)));
+    return relay((client) =>
+      s.ask((link) => link.handOver<'attach'>({ op: 'attach', options: this.#openOnly(s, options) }, client)),
+    );
   }
 
   async wait(reference: string, condition: WaitCondition, client: Client): Promise<void> {
     const s = await this.#find(reference);
     await s.pull().catch(() => undefined);
     const { state } = s.container;
-    if (condition === 'not-running' && !isRunning(s.container)) return client.answer(waitAnswer(state.exitCode, state.error));
-    if (!s.link && (state.final || state.gen === 0)) return s.waits.park(client, condition);
+    if (condition === 'not-running' && !isRunning(s.container))
+      return void client.answer(waitAnswer(state.exitCode, state.error));
+    if (!s.link && (state.final || state.gen === 0)) return void s.waits.park(client, condition);
     await s.ask((link) => link.handOver<'wait'>({ op: 'wait', condition }, client));
   }
 
-  /** Its log, in batches. Follow ends with the run. @throws NotImplemented for drivers that cannot be read, Conflict when it is going */
-  async logs(reference: string, query: LogQuery, signal: AbortSignal): Promise<{ container: Container; batches: AsyncIterable<LogEntry[]> }> {
+  /**
+   * Its log, in batches. Follow ends with the run. @throws NotImplemented for drivers that cannot be read, Conflict
+   * when it is going
+   */
+  async logs(
+    reference: string,
+    query: LogQuery,
+    signal: AbortSignal,
+  ): Promise<{ container: Container; batches: AsyncIterable<LogEntry[]> }> {
     const s = await this.#find(reference);
     const c = s.container;
     if (c.phase !== 'ready') throw new Conflict('can not get logs from container which is dead or marked for removal');
     const { gen } = c.state;
     const running = isRunning(c) || c.state.status === 'starting';
-    const ended = query.follow && running ? s.until((state) => state.gen !== gen || !['starting', 'running', 'paused'].includes(state.status), signal) : Promise.resolve();
+    const ended =
+      query.follow && running
+        ? s.until((state) => state.gen !== gen || !['starting', 'running', 'paused'].includes(state.status), signal)
+        : Promise.resolve();
     return { container: c, batches: readLog(c, logPath(c, this.parts.paths), query, ended, signal) };
   }
 
@@ -238,7 +280,14 @@ export class Containers {
   }
 
   async unpackInto(reference: string, path: string, archive: Readable, options: UnpackOptions): Promise<void> {
-    await this.parts.files.unpack((await this.#find(reference)).container, reference, path, archive, options, this.parts);
+    await this.parts.files.unpack(
+      (await this.#find(reference)).container,
+      reference,
+      path,
+      archive,
+      options,
+      this.parts,
+    );
   }
 
   execsOf = (containerId: string): string[] => this.parts.execs.liveIdsOf(containerId);
@@ -294,6 +343,8 @@ export class Containers {
       await this.#lifecycle.tearDown(s);
       if (s.container.hostConfig.AutoRemove) await this.#removeInTurn(s, { force: true, volumes: true });
     };
-    s.serial.run(settle).catch((err: unknown) => this.parts.log.error({ container: s.container.id, err }, 'could not clean up after it'));
+    s.serial
+      .run(settle)
+      .catch((err: unknown) => this.parts.log.error({ container: s.container.id, err }, 'could not clean up after it'));
   }
 }

@@ -1,4 +1,6 @@
-/** Makes a container: checked and merged first, then its directory, then its row. A directory without a row is nobody's. */
+/**
+ * Makes a container: checked and merged first, then its directory, then its row. A directory without a row is nobody's.
+ */
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, rmSync } from 'node:fs';
 import { initialRunState } from '../../protocol/runstate.ts';
@@ -20,7 +22,8 @@ const NAME = /^\/?[a-zA-Z0-9][a-zA-Z0-9_.-]+$/;
 
 /** @throws InvalidParameter for a name that Docker would refuse */
 export function checkName(name: string): string {
-  if (!NAME.test(name)) throw new InvalidParameter(`Invalid container name (${name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`);
+  if (!NAME.test(name))
+    throw new InvalidParameter(`Invalid container name (${name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`);
   return name.replace(/^\//, '');
 }
 
@@ -32,10 +35,20 @@ export interface Peers {
 }
 
 /** @throws NotFound `No such image: …`, InvalidParameter. Nothing is left when it throws. */
-export async function createContainer(parts: Parts, name: string, request: CreateRequest, platform: string | undefined, peers: Peers): Promise<{ container: Container; warnings: string[] }> {
+export async function createContainer(
+  parts: Parts,
+  name: string,
+  request: CreateRequest,
+  platform: string | undefined,
+  peers: Peers,
+): Promise<{ container: Container; warnings: string[] }> {
   const image = imageFor(parts, request.Image ?? '', platform);
   const id = randomBytes(32).toString('hex');
-  const prepared = prepare(id, request, image, { config: parts.config, paths: parts.paths, mountsOf: (reference) => donorMounts(peers, reference) });
+  const prepared = prepare(id, request, image, {
+    config: parts.config,
+    paths: parts.paths,
+    mountsOf: (reference) => donorMounts(peers, reference),
+  });
   const { config, hostConfig } = prepared;
   for (const key of ['NetworkMode', 'PidMode', 'IpcMode'] as const) {
     const [kind, other] = splitMode(hostConfig[key]);
@@ -46,10 +59,29 @@ export async function createContainer(parts: Parts, name: string, request: Creat
   const network = parts.networks.find(hostConfig.NetworkMode);
   if (network && ![network.id, network.name].includes(hostConfig.NetworkMode)) hostConfig.NetworkMode = network.id;
   const container: Container = {
-    id, name, phase: 'ready', created: wallNow(), imageId: image.id, config, hostConfig, path: prepared.path, args: prepared.args,
-    mounts: prepared.mounts, endpoints: {}, ports: [], netns: '', state: initialRunState(), cursor: 0, appArmorProfile: prepared.appArmorProfile, platform: 'linux',
+    id,
+    name,
+    phase: 'ready',
+    created: wallNow(),
+    imageId: image.id,
+    config,
+    hostConfig,
+    path: prepared.path,
+    args: prepared.args,
+    mounts: prepared.mounts,
+    endpoints: {},
+    ports: [],
+    netns: '',
+    state: initialRunState(),
+    cursor: 0,
+    appArmorProfile: prepared.appArmorProfile,
+    platform: 'linux',
   };
-  container.endpoints = parts.networks.plan(hostConfig.NetworkMode, endpointRequests(request), { id, name, hostname: config.Hostname });
+  container.endpoints = parts.networks.plan(hostConfig.NetworkMode, endpointRequests(request), {
+    id,
+    name,
+    hostname: config.Hostname,
+  });
   const directory = parts.paths.container(id);
   const hold = parts.volumes.hold(id);
   try {
@@ -66,7 +98,8 @@ export async function createContainer(parts: Parts, name: string, request: Creat
   } catch (error) {
     hold.release();
     rmSync(directory, { recursive: true, force: true });
-    for (const mount of container.mounts.filter((m) => m.anonymous)) await parts.volumes.remove(mount.name, { force: true }).catch(() => undefined);
+    for (const mount of container.mounts.filter((m) => m.anonymous))
+      await parts.volumes.remove(mount.name, { force: true }).catch(() => undefined);
     // Removed meanwhile, its image left it the layers.
     if (!parts.images.find(image.id)) await parts.images.collect();
     throw error;
@@ -102,7 +135,9 @@ function imageFor(parts: Parts, reference: string, platform: string | undefined)
     const [os = '', architecture = ''] = platform.split('/');
     const { config } = image;
     if ((os && os !== config.os) || (architecture && architecture !== config.architecture)) {
-      throw new NotFound(`image with reference ${reference} was found but its platform (${config.os}/${config.architecture}) does not match the specified platform (${platform})`);
+      throw new NotFound(
+        `image with reference ${reference} was found but its platform (${config.os}/${config.architecture}) does not match the specified platform (${platform})`,
+      );
     }
   }
   return image;

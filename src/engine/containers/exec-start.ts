@@ -33,28 +33,56 @@ export async function createExec(c: Container, config: ExecConfig, parts: Parts,
   execProcess(await specInput(c, parts, find), config); // An unknown user is refused here, as dockerd does.
   const id = randomBytes(32).toString('hex');
   parts.rows.relaxed(() => {
-    parts.execs.add({ id, containerId: c.id, config, running: false, exitCode: null, pid: 0, started: false, ended: 0 });
+    parts.execs.add({
+      id,
+      containerId: c.id,
+      config,
+      running: false,
+      exitCode: null,
+      pid: 0,
+      started: false,
+      ended: 0,
+    });
     parts.events.record(containerEvent(c, withCommand('exec_create', config.Cmd), { execID: id }));
   });
   return id;
 }
 
 /** Has the shim run it; a client's connection goes to the shim. @throws before any byte was written */
-export async function startExec(exec: Exec, s: Supervisor, options: ExecStartOptions, client: Client | undefined, parts: Parts, find: Find): Promise<void> {
+export async function startExec(
+  exec: Exec,
+  s: Supervisor,
+  options: ExecStartOptions,
+  client: Client | undefined,
+  parts: Parts,
+  find: Find,
+): Promise<void> {
   const { id, config } = exec;
-  if (exec.started) throw new Conflict(exec.running ? `exec command ${id} is already running` : `exec command ${id} has already run`);
+  if (exec.started)
+    throw new Conflict(exec.running ? `exec command ${id} is already running` : `exec command ${id} has already run`);
   allow('exec', s.container);
   const spec: ExecSpec = {
-    id, tty: config.Tty, consoleSize: options.consoleSize[0] > 0 ? options.consoleSize : config.ConsoleSize,
-    attachStdin: config.AttachStdin && !options.detach, attachStdout: config.AttachStdout, attachStderr: config.AttachStderr,
-    process: execProcess(await specInput(s.container, parts, find), config), detachKeys: parseDetachKeys(config.DetachKeys),
+    id,
+    tty: config.Tty,
+    consoleSize: options.consoleSize[0] > 0 ? options.consoleSize : config.ConsoleSize,
+    attachStdin: config.AttachStdin && !options.detach,
+    attachStdout: config.AttachStdout,
+    attachStderr: config.AttachStderr,
+    process: execProcess(await specInput(s.container, parts, find), config),
+    detachKeys: parseDetachKeys(config.DetachKeys),
   };
   parts.execs.markStarted(exec);
   try {
     const link = await s.reach();
     if (!client) return void (await link.request({ op: 'exec', exec: spec }));
     const attach: AttachOptions = {
-      stdin: config.AttachStdin, stdout: config.AttachStdout, stderr: config.AttachStderr, stream: true, logs: false, framed: options.framed, detachKeys: spec.detachKeys,
+      stdin: config.AttachStdin,
+      stdout: config.AttachStdout,
+      stderr: config.AttachStderr,
+      stream: true,
+      logs: false,
+      framed: options.framed,
+      detachKeys: spec.detachKeys,
     };
     await link.handOver<'exec'>({ op: 'exec', exec: spec, options: attach }, client);
   } finally {

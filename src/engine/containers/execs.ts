@@ -58,7 +58,10 @@ export class Execs {
   of = (containerId: string): Exec[] => [...this.#byId.values()].filter((e) => e.containerId === containerId);
 
   /** Those that inspect of a container lists: not yet ended. */
-  liveIdsOf = (containerId: string): string[] => this.of(containerId).filter((e) => e.ended === 0).map((e) => e.id);
+  liveIdsOf = (containerId: string): string[] =>
+    this.of(containerId)
+      .filter((e) => e.ended === 0)
+      .map((e) => e.id);
 
   markStarted(exec: Exec): void {
     exec.started = true;
@@ -68,16 +71,22 @@ export class Execs {
 
   /** What a container's journal says of its execs; part of the transaction that moves its cursor. */
   apply(containerId: string, record: JournalRecord): void {
-    // As in dockerd, whoever comes to start one after the run that it was made in finds none; one that was started is remembered.
+    // As in dockerd, whoever comes to start one after the run that it was made in finds none; one that was started is
+    // remembered.
     if (record.type === 'exited') for (const exec of this.of(containerId)) if (!exec.started) this.#drop(exec);
     if (!('exec' in record) || record.exec === undefined) return;
     const exec = this.#byId.get(record.exec);
     if (!exec) return;
     switch (record.type) {
-      case 'exec-started': Object.assign(exec, { started: true, running: true, pid: record.pid }); break;
+      case 'exec-started':
+        Object.assign(exec, { started: true, running: true, pid: record.pid });
+        break;
       case 'exec-failed':
-      case 'exec-exited': Object.assign(exec, { started: true, running: false, exitCode: record.code, pid: 0, ended: Date.now() }); break;
-      default: return;
+      case 'exec-exited':
+        Object.assign(exec, { started: true, running: false, exitCode: record.code, pid: 0, ended: Date.now() });
+        break;
+      default:
+        return;
     }
     this.rows.setState(exec);
   }

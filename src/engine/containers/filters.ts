@@ -21,10 +21,15 @@ type Test = (container: Container) => boolean;
 const HEALTHS = ['starting', 'healthy', 'unhealthy', 'none'];
 
 /**
- * Newest first; without `all`, a limit or a status only those that run. For a prune the filters are those of `docker container prune`.
+ * Newest first; without `all`, a limit or a status only those that run. For a prune the filters are those of `docker
+ * container prune`.
  * @throws InvalidParameter for unknown keys and bad values, NotFound for before/since of none
  */
-export function filterContainers(containers: readonly Container[], { all, limit, filters }: ListQuery, look: Lookup | 'prune'): Container[] {
+export function filterContainers(
+  containers: readonly Container[],
+  { all, limit, filters }: ListQuery,
+  look: Lookup | 'prune',
+): Container[] {
   const newestFirst = [...containers].sort((a, b) => compareDecimals(b.created, a.created) || (a.id < b.id ? -1 : 1));
   if (look === 'prune') {
     const goes = pruneMatcher(filters);
@@ -32,14 +37,19 @@ export function filterContainers(containers: readonly Container[], { all, limit,
   }
   const tests = testsOf(filters, look);
   const stoppedToo = all || limit > 0 || filters.has('status');
-  const found = between(newestFirst, filters, look).filter((c) => (stoppedToo || isRunning(c)) && tests.every((test) => test(c)));
+  const found = between(newestFirst, filters, look).filter(
+    (c) => (stoppedToo || isRunning(c)) && tests.every((test) => test(c)),
+  );
   return limit > 0 ? found.slice(0, limit) : found;
 }
 
 /** Older than `before`, newer than `since`; of several values the last counts. */
 function between(newestFirst: Container[], filters: ListQuery['filters'], look: Lookup): Container[] {
   const place = (key: string): number | undefined => {
-    const wanted = filters.get(key)?.map((reference) => look.resolveContainer(reference).id).at(-1);
+    const wanted = filters
+      .get(key)
+      ?.map((reference) => look.resolveContainer(reference).id)
+      .at(-1);
     return wanted === undefined ? undefined : newestFirst.findIndex((c) => c.id === wanted);
   };
   return newestFirst.slice((place('before') ?? -1) + 1, place('since') ?? Infinity);
@@ -61,7 +71,9 @@ function testsOf(filters: ListQuery['filters'], look: Lookup): Test[] {
       }
       case 'name': {
         const matches = anyPattern(values);
-        tests.push((c) => values.includes(c.name) || values.includes(`/${c.name}`) || matches(`/${c.name}`) || matches(c.name));
+        tests.push(
+          (c) => values.includes(c.name) || values.includes(`/${c.name}`) || matches(`/${c.name}`) || matches(c.name),
+        );
         break;
       }
       case 'label':
@@ -89,7 +101,11 @@ function testsOf(filters: ListQuery['filters'], look: Lookup): Test[] {
         tests.push((c) => c.mounts.some((m) => values.includes(m.destination) || values.includes(m.name || m.source)));
         break;
       case 'network':
-        tests.push((c) => Object.values(c.endpoints).some((e) => values.some((value) => e.network === value || (e.networkId !== '' && e.networkId.startsWith(value)))));
+        tests.push((c) =>
+          Object.values(c.endpoints).some((e) =>
+            values.some((value) => e.network === value || (e.networkId !== '' && e.networkId.startsWith(value))),
+          ),
+        );
         break;
       case 'publish': {
         const wanted = new Set(values.flatMap((value) => portRange(key, value)));
@@ -114,20 +130,44 @@ function testsOf(filters: ListQuery['filters'], look: Lookup): Test[] {
 }
 
 /** `isolation` is Windows's; before and since are places in the list. */
-const KEYS = new Set(['ancestor', 'before', 'expose', 'exited', 'health', 'id', 'isolation', 'is-task', 'label', 'name', 'network', 'publish', 'since', 'status', 'volume']);
+const KEYS = new Set([
+  'ancestor',
+  'before',
+  'expose',
+  'exited',
+  'health',
+  'id',
+  'isolation',
+  'is-task',
+  'label',
+  'name',
+  'network',
+  'publish',
+  'since',
+  'status',
+  'volume',
+]);
 
 function checkStatus(value: string): void {
   if (!(DOCKER_STATUSES as readonly string[]).includes(value)) {
-    throw new InvalidParameter(`invalid filter 'status=${value}': invalid value for state (${value}): must be one of created, running, paused, restarting, removing, exited, dead`);
+    throw new InvalidParameter(
+      `invalid filter 'status=${value}': invalid value for state (${value}): must be one of created, running, paused, restarting, removing, exited, dead`,
+    );
   }
 }
 
 function checkHealth(value: string): void {
-  if (!HEALTHS.includes(value)) throw new InvalidParameter(`invalid filter 'health=${value}': invalid value for health (${value}): must be one of ${HEALTHS.join(', ')}`);
+  if (!HEALTHS.includes(value))
+    throw new InvalidParameter(
+      `invalid filter 'health=${value}': invalid value for health (${value}): must be one of ${HEALTHS.join(', ')}`,
+    );
 }
 
 function exitCode(value: string): number {
-  if (!/^[+-]?\d+$/.test(value)) throw new InvalidParameter(`invalid filter 'exited=${value}': strconv.Atoi: parsing ${JSON.stringify(value)}: invalid syntax`);
+  if (!/^[+-]?\d+$/.test(value))
+    throw new InvalidParameter(
+      `invalid filter 'exited=${value}': strconv.Atoi: parsing ${JSON.stringify(value)}: invalid syntax`,
+    );
   return Number(value);
 }
 
@@ -145,7 +185,8 @@ function portRange(key: string, value: string): string[] {
   const [, first, last, protocol = 'tcp'] = /^(\d+)(?:-(\d+))?(?:\/(tcp|udp|sctp))?$/.exec(value.toLowerCase()) ?? [];
   const start = Number(first ?? NaN);
   const end = Number(last ?? first ?? NaN);
-  if (!(start <= end && end <= 65535)) throw new InvalidParameter(`error while looking up for ${key} ${value}: invalid port`);
+  if (!(start <= end && end <= 65535))
+    throw new InvalidParameter(`error while looking up for ${key} ${value}: invalid port`);
   return Array.from({ length: end - start + 1 }, (_, i) => `${start + i}/${protocol}`);
 }
 

@@ -1,5 +1,6 @@
 /**
- * Follows the journal of a container's shim: what it tells becomes events, the row and the state in memory, each record once.
+ * Follows the journal of a container's shim: what it tells becomes events, the row and the state in memory, each record
+ * once.
  * The shim is the only writer of the run state; here it is read and kept.
  */
 import { readFileSync, statSync } from 'node:fs';
@@ -33,7 +34,11 @@ export class JournalFollower {
   readonly #changed = new Set<() => void>();
   #ended = false;
 
-  constructor(private readonly container: Container, private readonly parts: Parts, private readonly o: { link(): ShimLink | undefined; onFinal(): void }) {}
+  constructor(
+    private readonly container: Container,
+    private readonly parts: Parts,
+    private readonly o: { link(): ShimLink | undefined; onFinal(): void },
+  ) {}
 
   /** Brings row, events and memory up to the shim's journal. */
   pull(): Promise<void> {
@@ -42,7 +47,8 @@ export class JournalFollower {
   }
 
   /**
-   * The same where the journal has changed since the last look. What the shim tells a client (a wait's answer, the end of a
+   * The same where the journal has changed since the last look. What the shim tells a client (a wait's answer, the end
+   * of a
    * stream) is in its journal before it is told, so that the file's length says whether there is anything to ask for.
    */
   async refresh(): Promise<void> {
@@ -86,11 +92,17 @@ export class JournalFollower {
     if (seq > this.container.cursor) this.#follow();
   }
 
-  /** The shim has said who it is. One whose journal is younger than the row (the data root was restored from a backup) is right. */
+  /**
+   * The shim has said who it is. One whose journal is younger than the row (the data root was restored from a backup)
+   * is right.
+   */
   met(hello: Hello): void {
     const c = this.container;
     if (hello.seq >= c.cursor) return;
-    this.parts.log.warn({ container: c.id, journal: hello.seq, cursor: c.cursor }, 'the journal is shorter than the row');
+    this.parts.log.warn(
+      { container: c.id, journal: hello.seq, cursor: c.cursor },
+      'the journal is shorter than the row',
+    );
     this.#store(hello.state, hello.seq, []);
   }
 
@@ -143,7 +155,11 @@ export class JournalFollower {
     this.#committed = undefined;
     const link = this.o.link();
     const seq = this.container.cursor;
-    if (link) this.parts.rows.flushed().then(() => link.request({ op: 'committed', seq })).catch(() => undefined);
+    if (link)
+      this.parts.rows
+        .flushed()
+        .then(() => link.request({ op: 'committed', seq }))
+        .catch(() => undefined);
   }
 
   #journalLength(): string {
@@ -159,7 +175,11 @@ export class JournalFollower {
     const events = fresh.flatMap((record) => {
       const before = state;
       state = applyRecord(state, record);
-      return eventsOf(record, subjectOf(c), { before, commandOf: (exec) => this.parts.execs.commandOf(exec), probe: healthSpec(c.config)?.argv });
+      return eventsOf(record, subjectOf(c), {
+        before,
+        commandOf: (exec) => this.parts.execs.commandOf(exec),
+        probe: healthSpec(c.config)?.argv,
+      });
     });
     this.#store(state, fresh.at(-1)!.seq, fresh, () => this.parts.events.record(...events));
   }
@@ -184,4 +204,9 @@ export class JournalFollower {
   }
 }
 
-const subjectOf = (c: Container): EventSubject => ({ id: c.id, name: c.name, image: c.config.Image, labels: c.config.Labels });
+const subjectOf = (c: Container): EventSubject => ({
+  id: c.id,
+  name: c.name,
+  image: c.config.Image,
+  labels: c.config.Labels,
+});

@@ -26,11 +26,18 @@ import type { Supervisor } from './supervisor.ts';
 import { mountVolumes, unmountVolumes } from './volumes.ts';
 import { waitAnswer } from './waits.ts';
 
-/** What the runtime says when the failure is the user's (docker exits with 126 or 127): a 400 (moby daemon/errors.go, setExitCodeFromError). */
+/**
+ * What the runtime says when the failure is the user's (docker exits with 126 or 127): a 400 (moby daemon/errors.go,
+ * setExitCodeFromError).
+ */
 const isUsersFault = (code: number): boolean => code === 126 || code === 127;
 
 export class Lifecycle {
-  constructor(private readonly parts: Parts, private readonly peer: (reference: string) => Promise<Supervisor>, private readonly remove: (s: Supervisor) => Promise<void>) {}
+  constructor(
+    private readonly parts: Parts,
+    private readonly peer: (reference: string) => Promise<Supervisor>,
+    private readonly remove: (s: Supervisor) => Promise<void>,
+  ) {}
 
   /** @throws NotModified, Conflict; InvalidParameter (126, 127) or SystemFault (128) with the runtime's words */
   start(s: Supervisor, consoleSize?: [number, number]): Promise<void> {
@@ -48,13 +55,18 @@ export class Lifecycle {
   /** Stops it with its signal, and with SIGKILL after `timeout` seconds (default: its own). @throws NotModified */
   async stop(s: Supervisor, options: { timeout?: number; signal?: string }): Promise<void> {
     allow('stop', s.container);
-    const { signal, timeout } = asServer(`cannot stop container: ${s.container.name}: `, () => ending(s.container, options));
+    const { signal, timeout } = asServer(`cannot stop container: ${s.container.name}: `, () =>
+      ending(s.container, options),
+    );
     const operation = randomUUID();
     try {
       await s.ask((link) => link.request({ op: 'stop', operation, signal, timeout }));
     } catch (error) {
       await s.pull().catch(() => undefined);
-      if (isRunning(s.container)) throw new SystemFault(`cannot stop container: ${s.container.id}: ${(error as Error).message}`, { cause: error });
+      if (isRunning(s.container))
+        throw new SystemFault(`cannot stop container: ${s.container.id}: ${(error as Error).message}`, {
+          cause: error,
+        });
     }
     await s.pull();
     await this.settled(s);
@@ -63,17 +75,24 @@ export class Lifecycle {
   async restart(s: Supervisor, options: { timeout?: number; signal?: string }): Promise<void> {
     if (!isRunning(s.container)) {
       await this.start(s).catch((error: unknown) => {
-        if (!(error instanceof NotModified)) throw new SystemFault(`Cannot restart container ${s.container.name}: ${(error as Error).message}`, { cause: error });
+        if (!(error instanceof NotModified))
+          throw new SystemFault(`Cannot restart container ${s.container.name}: ${(error as Error).message}`, {
+            cause: error,
+          });
       });
       this.parts.events.record(containerEvent(s.container, 'restart'));
       return;
     }
-    const { signal, timeout } = asServer(`Cannot restart container ${s.container.name}: `, () => ending(s.container, options));
+    const { signal, timeout } = asServer(`Cannot restart container ${s.container.name}: `, () =>
+      ending(s.container, options),
+    );
     const operation = randomUUID();
     try {
       await s.ask((link) => link.request({ op: 'restart', operation, signal, timeout }));
     } catch (error) {
-      throw new SystemFault(`Cannot restart container ${s.container.name}: ${(error as Error).message}`, { cause: error });
+      throw new SystemFault(`Cannot restart container ${s.container.name}: ${(error as Error).message}`, {
+        cause: error,
+      });
     } finally {
       await s.pull().catch(() => undefined);
     }
@@ -134,7 +153,16 @@ export class Lifecycle {
     c.netns = '';
     c.ports = [];
     for (const endpoint of Object.values(c.endpoints)) {
-      Object.assign(endpoint, { endpointId: '', gateway: '', ipAddress: '', ipPrefixLen: 0, ipv6Gateway: '', globalIPv6Address: '', globalIPv6PrefixLen: 0, macAddress: '' });
+      Object.assign(endpoint, {
+        endpointId: '',
+        gateway: '',
+        ipAddress: '',
+        ipPrefixLen: 0,
+        ipv6Gateway: '',
+        globalIPv6Address: '',
+        globalIPv6PrefixLen: 0,
+        macAddress: '',
+      });
     }
     this.parts.rows.setNetwork(c);
   }
@@ -164,7 +192,9 @@ export class Lifecycle {
       // An unused shim does not wait for ever; this one may have gone while the network took its time.
       if (link.closed) link = await s.reach();
       for (const { client, condition } of s.waits.take()) {
-        await link.handOver<'wait'>({ op: 'wait', condition }, client).catch(() => client.answer(waitAnswer(125, 'the shim did not take this wait')));
+        await link
+          .handOver<'wait'>({ op: 'wait', condition }, client)
+          .catch(() => client.answer(waitAnswer(125, 'the shim did not take this wait')));
       }
       faultPoint('start.prepared');
       try {
@@ -183,7 +213,9 @@ export class Lifecycle {
       // A shim that is still on its way must not arrive after what it is for was taken away.
       await reached.catch(() => undefined);
       if (created && link && !(error instanceof StartFailed)) {
-        await link.request({ op: 'abandon', operation, error: (error as Error).message, code: 128 }).catch(() => undefined);
+        await link
+          .request({ op: 'abandon', operation, error: (error as Error).message, code: 128 })
+          .catch(() => undefined);
       }
       await s.pull().catch(() => undefined);
       await this.#undo(s, error as Error);
@@ -204,7 +236,12 @@ export class Lifecycle {
     c.netns = attachment.netns;
     this.parts.rows.setNetwork(c);
     const { hosts } = await this.#linked(c);
-    this.parts.networks.writeFiles(hosts.length > 0 ? { ...c, hostConfig: { ...c.hostConfig, ExtraHosts: [...(c.hostConfig.ExtraHosts ?? []), ...hosts] } } : c, attachment);
+    this.parts.networks.writeFiles(
+      hosts.length > 0
+        ? { ...c, hostConfig: { ...c.hostConfig, ExtraHosts: [...(c.hostConfig.ExtraHosts ?? []), ...hosts] } }
+        : c,
+      attachment,
+    );
     return attachment.netns;
   }
 
@@ -219,10 +256,21 @@ export class Lifecycle {
     faultPoint('start.bind-sources');
     mountShareableShm(c.hostConfig, c.id, parts.paths);
     const { env } = await this.#linked(c);
-    const spec = ociSpec({ container: c, config: parts.config, paths: parts.paths, netns, linkEnv: env, pidOf: (id) => pids.get(id) ?? 0 });
+    const spec = ociSpec({
+      container: c,
+      config: parts.config,
+      paths: parts.paths,
+      netns,
+      linkEnv: env,
+      pidOf: (id) => pids.get(id) ?? 0,
+    });
     writeFileSync(join(run, 'config.json'), ociJson(spec), { mode: 0o600 });
-    // What a shim must find after a power cut is whole or the old one. What is there already need not be brought to disk again.
-    const [path, text] = [join(parts.paths.container(c.id), SPEC_FILE), JSON.stringify(shimSpec(c, parts, { consoleSize, donors }))];
+    // What a shim must find after a power cut is whole or the old one. What is there already need not be brought to
+    // disk again.
+    const [path, text] = [
+      join(parts.paths.container(c.id), SPEC_FILE),
+      JSON.stringify(shimSpec(c, parts, { consoleSize, donors })),
+    ];
     if (!isThere(path, text)) await replaceFileAside(path, text);
   }
 
@@ -230,9 +278,11 @@ export class Lifecycle {
 
   async #undo(s: Supervisor, error: Error): Promise<void> {
     const c = s.container;
-    // The shim has begun, and its end of it is not known yet: it runs, and only the answer got lost, or its successor undoes it.
+    // The shim has begun, and its end of it is not known yet: it runs, and only the answer got lost, or its successor
+    // undoes it.
     if (!c.state.final) return;
-    // A failure before the runtime was asked (network, rootfs) is no record of the shim's: it is kept here, in Docker's terms.
+    // A failure before the runtime was asked (network, rootfs) is no record of the shim's: it is kept here, in Docker's
+    // terms.
     if (!(error instanceof StartFailed)) c.state = { ...c.state, error: error.message, exitCode: 128 };
     else c.state = { ...c.state, error: error.message, exitCode: error.code };
     c.state = { ...c.state, final: true };
@@ -250,7 +300,10 @@ export function splitMode(mode: string): [string, string] {
 
 /** A container's event that is the daemon's own (not from its journal). */
 export function containerEvent(c: Container, action: string, attributes: Record<string, string> = {}) {
-  const attributesOfIt = attributesOf({ id: c.id, name: c.name, image: c.config.Image, labels: c.config.Labels }, attributes);
+  const attributesOfIt = attributesOf(
+    { id: c.id, name: c.name, image: c.config.Image, labels: c.config.Labels },
+    attributes,
+  );
   return { type: 'container' as const, action, actor: c.id, time: wallNow(), attributes: attributesOfIt };
 }
 
@@ -272,7 +325,8 @@ function asServer<T>(prefix: string, step: () => T): T {
 }
 
 function toClient(error: Error): Error {
-  if (!(error instanceof StartFailed)) return error instanceof EngineError ? error : new SystemFault(error.message, { cause: error });
+  if (!(error instanceof StartFailed))
+    return error instanceof EngineError ? error : new SystemFault(error.message, { cause: error });
   return isUsersFault(error.code) ? new InvalidParameter(error.message) : new SystemFault(error.message);
 }
 

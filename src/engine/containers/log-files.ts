@@ -1,4 +1,7 @@
-/** The files of one log: `path` is written to, `path.1` is the one before it, and so on. A rotation may happen at any time. */
+/**
+ * The files of one log: `path` is written to, `path.1` is the one before it, and so on. A rotation may happen at any
+ * time.
+ */
 import { closeSync, fstatSync, openSync, read as readCallback, watch, type FSWatcher } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { promisify } from 'node:util';
@@ -78,11 +81,11 @@ export async function startOfTail(files: LogFile[], count: number): Promise<{ in
 async function linesFromEnd(file: LogFile, wanted: number): Promise<{ start?: number; lines: number }> {
   const block = Buffer.allocUnsafe(BLOCK);
   let lines = 0;
-  for (let end = sizeOf(file); end > 0; ) {
+  for (let end = sizeOf(file); end > 0;) {
     const from = Math.max(0, end - BLOCK);
     const bytes = block.subarray(0, end - from);
     const { bytesRead } = await read(file.fd, bytes, 0, bytes.length, from);
-    for (let at = bytesRead; at > 0 && (at = bytes.subarray(0, at).lastIndexOf(NEWLINE)) >= 0; ) {
+    for (let at = bytesRead; at > 0 && (at = bytes.subarray(0, at).lastIndexOf(NEWLINE)) >= 0;) {
       if (lines === wanted) return { start: from + at + 1, lines };
       lines++;
     }

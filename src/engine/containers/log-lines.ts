@@ -1,4 +1,7 @@
-/** Lines of a json-file log become entries, without JSON.parse and without copying where the line has the form that we write ourselves. */
+/**
+ * Lines of a json-file log become entries, without JSON.parse and without copying where the line has the form that we
+ * write ourselves.
+ */
 import { parseRfc3339 } from '../time.ts';
 import type { LogEntry } from './logs.ts';
 
@@ -37,24 +40,26 @@ class ChunkEntry implements LogEntry {
     return this.chunk.toString('latin1', this.timeStart, this.timeEnd);
   }
   get attrs(): Record<string, string> {
-    return NO_ATTRS as Record<string, string>;
+    return NO_ATTRS;
   }
 }
 
 /**
- * Entries of the first `end` bytes of `chunk`, which end with a newline. Takes the chunk over: text is unescaped in place,
+ * Entries of the first `end` bytes of `chunk`, which end with a newline. Takes the chunk over: text is unescaped in
+ * place,
  * and the entries point into it. Lines that are no entries (a crash tore them) are passed over.
  */
 export function decodeLines(chunk: Buffer, end: number): LogEntry[] {
   const entries: LogEntry[] = [];
   let escape = -1;
-  for (let at = 0; at < end; ) {
+  for (let at = 0; at < end;) {
     if (!matches(chunk, at, HEAD)) {
       at = afterOddLine(chunk, at, entries);
       continue;
     }
     const text = at + HEAD.length;
-    // Native searches: a loop over the bytes takes five times as long. The next escape is remembered, as it may be far away.
+    // Native searches: a loop over the bytes takes five times as long. The next escape is remembered, as it may be far
+    // away.
     let close = chunk.indexOf(QUOTE, text);
     if (escape < text) escape = nextEscape(chunk, text);
     let textEnd = close;
@@ -79,7 +84,8 @@ export function decodeLines(chunk: Buffer, end: number): LogEntry[] {
     }
     // More fields, or others: the rest of the object is parsed.
     const newline = chunk.indexOf(NEWLINE, Math.max(close, text));
-    const rest = close >= 0 && chunk[close + 1] === COMMA ? parse(`{${chunk.toString('utf8', close + 2, newline)}`) : undefined;
+    const rest =
+      close >= 0 && chunk[close + 1] === COMMA ? parse(`{${chunk.toString('utf8', close + 2, newline)}`) : undefined;
     const entry = rest && toEntry(chunk.subarray(text, textEnd), rest);
     if (entry) entries.push(entry);
     at = entry ? newline + 1 : afterOddLine(chunk, at, entries);
@@ -92,10 +98,13 @@ function nextEscape(chunk: Buffer, from: number): number {
   return found < 0 ? Infinity : found;
 }
 
-/** Unescapes what follows of a JSON string, in place and byte for byte. Returns where its text ends now and its closing quote; [0, -1] when there is none in this line. */
+/**
+ * Unescapes what follows of a JSON string, in place and byte for byte. Returns where its text ends now and its closing
+ * quote; [0, -1] when there is none in this line.
+ */
 function unescape(chunk: Buffer, start: number, end: number): [textEnd: number, close: number] {
   let write = start;
-  for (let read = start; read < end; ) {
+  for (let read = start; read < end;) {
     const byte = chunk[read]!;
     if (byte === QUOTE) return [write, read];
     if (byte === NEWLINE) break;
@@ -128,7 +137,9 @@ function codePoint(chunk: Buffer, at: number): number {
   const high = hex4(chunk, at + 2);
   if (high < 0xd800 || high > 0xdfff) return high;
   const low = chunk[at + 6] === BACKSLASH && chunk[at + 7] === LETTER_U ? hex4(chunk, at + 8) : 0;
-  return high < 0xdc00 && low >= 0xdc00 && low <= 0xdfff ? 0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00) : REPLACEMENT;
+  return high < 0xdc00 && low >= 0xdc00 && low <= 0xdfff
+    ? 0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00)
+    : REPLACEMENT;
 }
 
 function hex4(chunk: Buffer, at: number): number {
@@ -144,12 +155,15 @@ function writeUtf8(chunk: Buffer, at: number, code: number): number {
   return chunk.write(String.fromCodePoint(code), at);
 }
 
-/** A line of another form: perhaps an entry with other keys first, perhaps one follows what a crash left unfinished. Returns where to go on. */
+/**
+ * A line of another form: perhaps an entry with other keys first, perhaps one follows what a crash left unfinished.
+ * Returns where to go on.
+ */
 function afterOddLine(chunk: Buffer, start: number, entries: LogEntry[]): number {
   const end = chunk.indexOf(NEWLINE, start) + 1;
   const whole = parse(chunk.toString('utf8', start, end));
-  if (typeof whole?.['log'] === 'string') {
-    const entry = toEntry(Buffer.from(whole['log']), whole);
+  if (typeof whole?.log === 'string') {
+    const entry = toEntry(Buffer.from(whole.log), whole);
     if (entry) entries.push(entry);
     return end;
   }
@@ -168,7 +182,12 @@ function parse(text: string): Record<string, unknown> | undefined {
 
 function toEntry(line: Buffer, { stream, time, attrs }: Record<string, unknown>): LogEntry | undefined {
   if (typeof time !== 'string') return undefined;
-  return { stream: stream === 'stderr' ? 'stderr' : 'stdout', time, line, attrs: typeof attrs === 'object' && attrs !== null ? (attrs as Record<string, string>) : NO_ATTRS };
+  return {
+    stream: stream === 'stderr' ? 'stderr' : 'stdout',
+    time,
+    line,
+    attrs: typeof attrs === 'object' && attrs !== null ? (attrs as Record<string, string>) : NO_ATTRS,
+  };
 }
 
 function matches(chunk: Buffer, at: number, expected: Buffer): boolean {

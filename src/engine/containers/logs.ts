@@ -34,8 +34,17 @@ const CLOCK_SLACK_NS = 1_000_000_000n;
 const NEWLINE = 0x0a;
 const NOTHING = Buffer.alloc(0);
 
-/** Batches of entries: one array per chunk read. Follow ends when the container's generation ends (`ended` resolves) and the file is drained. */
-export async function* readLog(_container: Container, path: string, query: LogQuery, ended: Promise<void>, signal: AbortSignal): AsyncGenerator<LogEntry[], void> {
+/**
+ * Batches of entries: one array per chunk read. Follow ends when the container's generation ends (`ended` resolves) and
+ * the file is drained.
+ */
+export async function* readLog(
+  _container: Container,
+  path: string,
+  query: LogQuery,
+  ended: Promise<void>,
+  signal: AbortSignal,
+): AsyncGenerator<LogEntry[], void> {
   let over = false;
   // Before the first look at the files: what is written after that look is told by the watch.
   using watch = query.follow ? new LogWatch(path) : undefined;
@@ -64,7 +73,9 @@ export async function* readLog(_container: Container, path: string, query: LogQu
       } else if (last) {
         return;
       } else {
-        await watch!.change(query.until === undefined ? Infinity : Number((query.until - wallClock()) / 1_000_000n) + 1);
+        await watch!.change(
+          query.until === undefined ? Infinity : Number((query.until - wallClock()) / 1_000_000n) + 1,
+        );
         if (signal.aborted) return;
       }
     }
@@ -149,7 +160,12 @@ class Reader {
 }
 
 /** Keeps the entries that were asked for; `done` when one was later than `until`. */
-function selector({ stdout, stderr, since, until }: LogQuery): (batch: LogEntry[]) => { entries: LogEntry[]; done: boolean } {
+function selector({
+  stdout,
+  stderr,
+  since,
+  until,
+}: LogQuery): (batch: LogEntry[]) => { entries: LogEntry[]; done: boolean } {
   const sinceOf = since === undefined ? undefined : comparerWith(since);
   const untilOf = until === undefined ? undefined : comparerWith(until);
   if (stdout && stderr && !sinceOf && !untilOf) return (entries) => ({ entries, done: false });

@@ -1,4 +1,7 @@
-/** Which operation may begin in which state, and Docker's words when it may not (moby daemon/{start,stop,pause,unpause,exec}.go). */
+/**
+ * Which operation may begin in which state, and Docker's words when it may not (moby
+ * daemon/{start,stop,pause,unpause,exec}.go).
+ */
 import { Conflict, EngineError, NotModified, SystemFault } from '../errors.ts';
 import type { Container } from './container.ts';
 
@@ -14,7 +17,8 @@ export function standing(c: Container): Standing {
 }
 
 /** Whether a process of it lives or is about to (Docker's State.Running, true while restarting). */
-export const isRunning = (c: Container): boolean => ['running', 'paused', 'restarting'].includes(c.state.status) && c.phase === 'ready';
+export const isRunning = (c: Container): boolean =>
+  ['running', 'paused', 'restarting'].includes(c.state.status) && c.phase === 'ready';
 
 type Refusal = (c: Container) => EngineError;
 
@@ -24,20 +28,36 @@ const restarting: Refusal = (c) => new Conflict(`Container ${c.id} is restarting
 const doomed: Refusal = () => new Conflict('container is marked for removal and cannot be started');
 
 const refusals: Record<Operation, Partial<Record<Standing, Refusal>>> = {
-  start: { running: already, restarting: already, paused: () => new Conflict('cannot start a paused container, try unpause instead'), removing: doomed, dead: doomed },
+  start: {
+    running: already,
+    restarting: already,
+    paused: () => new Conflict('cannot start a paused container, try unpause instead'),
+    removing: doomed,
+    dead: doomed,
+  },
   stop: { created: already, exited: already, removing: already, dead: already },
   kill: { created: notRunning, exited: notRunning, removing: notRunning, dead: notRunning },
   pause: {
-    created: notRunning, exited: notRunning, removing: notRunning, dead: notRunning, restarting,
+    created: notRunning,
+    exited: notRunning,
+    removing: notRunning,
+    dead: notRunning,
+    restarting,
     paused: (c) => new Conflict(`container ${c.id} is already paused`),
   },
   unpause: {
     // moby's is untyped, so a 500.
-    created: (c) => new SystemFault(`Container ${c.id} is not paused`), exited: (c) => new SystemFault(`Container ${c.id} is not paused`),
-    running: (c) => new SystemFault(`Container ${c.id} is not paused`), restarting: (c) => new SystemFault(`Container ${c.id} is not paused`),
+    created: (c) => new SystemFault(`Container ${c.id} is not paused`),
+    exited: (c) => new SystemFault(`Container ${c.id} is not paused`),
+    running: (c) => new SystemFault(`Container ${c.id} is not paused`),
+    restarting: (c) => new SystemFault(`Container ${c.id} is not paused`),
   },
   exec: {
-    created: notRunning, exited: notRunning, removing: notRunning, dead: notRunning, restarting,
+    created: notRunning,
+    exited: notRunning,
+    removing: notRunning,
+    dead: notRunning,
+    restarting,
     paused: (c) => new Conflict(`Container ${c.name} is paused, unpause the container before exec`),
   },
   attach: {

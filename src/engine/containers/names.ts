@@ -6,7 +6,10 @@ const PLAIN_TRIES = 5;
 /** Tries before there is one more digit: so it ends, however many names are taken. */
 const TRIES_PER_DIGIT = 10;
 
-/** A name that is free. `taken` is asked synchronously, so that the caller can reserve the result before anybody else does. */
+/**
+ * A name that is free. `taken` is asked synchronously, so that the caller can reserve the result before anybody else
+ * does.
+ */
 export function randomName(taken: (name: string) => boolean, pick: (below: number) => number = randomInt): string {
   for (let i = 0; ; i++) {
     const digits = i < PLAIN_TRIES ? 0 : 1 + Math.floor((i - PLAIN_TRIES) / TRIES_PER_DIGIT);

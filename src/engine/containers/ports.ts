@@ -2,7 +2,10 @@
 import type { BoundPort, Container } from './container.ts';
 import { isRunning } from './status.ts';
 
-/** `80/tcp` → its bindings, IPv4 first; empty when it is only exposed. Empty for a container that does not run or has no network of its own. */
+/**
+ * `80/tcp` → its bindings, IPv4 first; empty when it is only exposed. Empty for a container that does not run or has no
+ * network of its own.
+ */
 export function portTable(container: Container): Map<string, BoundPort[]> {
   const table = new Map<string, BoundPort[]>();
   if (!isRunning(container)) return table;
@@ -13,6 +16,7 @@ export function portTable(container: Container): Map<string, BoundPort[]> {
     const key = `${bound.containerPort}/${bound.protocol}`;
     table.set(key, [...(table.get(key) ?? []), bound]);
   }
-  for (const bindings of table.values()) bindings.sort((a, b) => Number(a.hostIp.includes(':')) - Number(b.hostIp.includes(':')));
+  for (const bindings of table.values())
+    bindings.sort((a, b) => Number(a.hostIp.includes(':')) - Number(b.hostIp.includes(':')));
   return new Map([...table].sort(([a], [b]) => parseInt(a) - parseInt(b) || (a < b ? -1 : 1)));
 }

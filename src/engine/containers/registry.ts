@@ -38,7 +38,11 @@ export class Registry {
   readonly #sweeper: NodeJS.Timeout;
   #restored: Promise<unknown> = Promise.resolve();
 
-  constructor(private readonly parts: Parts, private readonly lifecycle: Lifecycle, private readonly onFinal: (s: Supervisor) => void) {
+  constructor(
+    private readonly parts: Parts,
+    private readonly lifecycle: Lifecycle,
+    private readonly onFinal: (s: Supervisor) => void,
+  ) {
     const runs = (id: string): boolean => {
       const s = this.#byId.get(id);
       return s !== undefined && isRunning(s.container);
@@ -64,14 +68,20 @@ export class Registry {
     const limit = new Slots(RESTORE_CONCURRENCY, SLOW_MS);
     for (const s of all) s.restored = limit.run(() => s.restore(() => this.#finish(s)));
     // One that does not answer is waited for by its own clients only.
-    const each = (work: (s: Supervisor) => Promise<void>) => all.map((s) => s.restored.then(() => (s.silent ? void work(s) : work(s))));
+    const each = (work: (s: Supervisor) => Promise<void>) =>
+      all.map((s) => s.restored.then(() => (s.silent ? void work(s) : work(s))));
     this.#restored = Promise.all(each((s) => s.finished));
     // Not before: clients wait for the list.
-    this.#restored.then(() => this.#sweepCgroups()).catch((err: unknown) => this.parts.log.warn({ err }, 'cgroups of earlier shims stay'));
+    this.#restored
+      .then(() => this.#sweepCgroups())
+      .catch((err: unknown) => this.parts.log.warn({ err }, 'cgroups of earlier shims stay'));
     return Promise.all(each((s) => s.finished.then(() => this.#startAfterBoot(s)))).then(() => undefined);
   }
 
-  /** Whether the network that a container has must be left to it: also where its row cannot be read or is lost, as long as its directory is there. */
+  /**
+   * Whether the network that a container has must be left to it: also where its row cannot be read or is lost, as long
+   * as its directory is there.
+   */
   holdsNetwork(id: string): boolean {
     const s = this.#byId.get(id);
     return s ? !s.container.state.final : existsSync(this.parts.paths.container(id));
@@ -114,7 +124,9 @@ export class Registry {
   reserve(name: string): { release(): void } {
     const holder = this.#byName.get(name)?.container.id;
     if (holder !== undefined || this.#reserved.has(name)) {
-      throw new Conflict(`Conflict. The container name "/${name}" is already in use by container "${holder ?? ''}". You have to remove (or rename) that container to be able to reuse that name.`);
+      throw new Conflict(
+        `Conflict. The container name "/${name}" is already in use by container "${holder ?? ''}". You have to remove (or rename) that container to be able to reuse that name.`,
+      );
     }
     this.#reserved.add(name);
     return { release: () => void this.#reserved.delete(name) };
@@ -137,16 +149,24 @@ export class Registry {
     try {
       await s.serial.run(async () => {
         if (c.phase === 'removing') {
-          return removeContainer(s, this.parts, this.lifecycle, { force: true, volumes: c.hostConfig.AutoRemove }, () => this.drop(s));
+          return removeContainer(s, this.parts, this.lifecycle, { force: true, volumes: c.hostConfig.AutoRemove }, () =>
+            this.drop(s),
+          );
         }
         if (c.state.status === 'starting' && s.link) {
           // The daemon that began this start is dead, and its client knows nothing of it.
-          await s.link.request({ op: 'abandon', operation: 'restore', error: 'the daemon ended during the start', code: 128 });
+          await s.link.request({
+            op: 'abandon',
+            operation: 'restore',
+            error: 'the daemon ended during the start',
+            code: 128,
+          });
           await s.pull();
         }
         await resumeAfterCommit(s, this.parts, this.lifecycle);
         if (!c.state.final) return;
-        if (c.netns !== '' || c.ports.length > 0 || mountsUnder(this.parts.paths.run(c.id)).length > 0) await this.lifecycle.tearDown(s);
+        if (c.netns !== '' || c.ports.length > 0 || mountsUnder(this.parts.paths.run(c.id)).length > 0)
+          await this.lifecycle.tearDown(s);
         if (c.hostConfig.AutoRemove && c.state.gen > 0 && !isOfEarlierBoot(c.state)) {
           await removeContainer(s, this.parts, this.lifecycle, { force: true, volumes: true }, () => this.drop(s));
         }
@@ -168,7 +188,10 @@ export class Registry {
 
   // Of containers that are no more: their shims were killed, or ended too late for the daemon before.
   #sweepCgroups(): void {
-    sweepCgroups(shimCgroups(this.parts.config), new Set([...this.#byId.keys(), ...this.#unreadable].map((id) => basename(this.parts.paths.run(id)))));
+    sweepCgroups(
+      shimCgroups(this.parts.config),
+      new Set([...this.#byId.keys(), ...this.#unreadable].map((id) => basename(this.parts.paths.run(id)))),
+    );
   }
 
   // A directory without a row is what a create left that was never answered, unless it has a journal: then the row is

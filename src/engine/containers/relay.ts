@@ -11,7 +11,13 @@ export async function relay(handOver: (client: Client) => Promise<void>): Promis
   const nothing = Buffer.alloc(0);
   try {
     await handOver({
-      fd: far, early: nothing, head: nothing, sendHead: () => undefined, answer: () => undefined, onGone: () => undefined, release: () => undefined,
+      fd: far,
+      early: nothing,
+      head: nothing,
+      sendHead: () => undefined,
+      answer: () => undefined,
+      onGone: () => undefined,
+      release: () => undefined,
     });
   } catch (error) {
     closeSync(near);

@@ -1,4 +1,7 @@
-/** Removes a container: the intent is recorded, everything it holds is given back, its row goes last. Each step is repeatable. */
+/**
+ * Removes a container: the intent is recorded, everything it holds is given back, its row goes last. Each step is
+ * repeatable.
+ */
 import { rmdirSync } from 'node:fs';
 import { faultPoint } from '../../sys/fault.ts';
 import { mountsUnder, unmount } from '../../sys/mount.ts';
@@ -23,7 +26,10 @@ export function checkRemovable(s: Supervisor, { force }: RemoveOptions): void {
   const c = s.container;
   if (c.phase === 'removing') throw new Conflict(`removal of container ${c.name} is already in progress`);
   if (!isRunning(c) || force) return;
-  const reason = standing(c) === 'paused' ? 'container is paused and must be unpaused first' : 'container is running: stop the container before removing or force remove';
+  const reason =
+    standing(c) === 'paused'
+      ? 'container is paused and must be unpaused first'
+      : 'container is running: stop the container before removing or force remove';
   throw new Conflict(`cannot remove container "${c.name}": ${reason}`);
 }
 
@@ -33,8 +39,17 @@ export function markRemoving(s: Supervisor, parts: Parts): void {
   parts.rows.setPhase(s.container.id, 'removing');
 }
 
-/** Kills it if it must, waits for the proof of its death, and takes everything away. `drop`: it is no more; who waits for that is told after it. */
-export async function removeContainer(s: Supervisor, parts: Parts, lifecycle: Lifecycle, options: RemoveOptions, drop: () => Promise<void> | void): Promise<void> {
+/**
+ * Kills it if it must, waits for the proof of its death, and takes everything away. `drop`: it is no more; who waits
+ * for that is told after it.
+ */
+export async function removeContainer(
+  s: Supervisor,
+  parts: Parts,
+  lifecycle: Lifecycle,
+  options: RemoveOptions,
+  drop: () => Promise<void> | void,
+): Promise<void> {
   const c = s.container;
   markRemoving(s, parts);
   try {
@@ -46,7 +61,8 @@ export async function removeContainer(s: Supervisor, parts: Parts, lifecycle: Li
     parts.rows.setPhase(c.id, 'dead');
     throw error instanceof Error ? error : new SystemFault(String(error));
   }
-  // Last, as in dockerd: `docker run --rm` has ended then, and what comes next may use its name, its image and its volumes.
+  // Last, as in dockerd: `docker run --rm` has ended then, and what comes next may use its name, its image and its
+  // volumes.
   try {
     await drop();
   } finally {
@@ -87,7 +103,9 @@ async function finishRemoval(s: Supervisor, parts: Parts, lifecycle: Lifecycle, 
   c.mounts = [];
   if (options.volumes) {
     for (const mount of anonymous) {
-      await parts.volumes.remove(mount.name, { force: true }).catch((err: unknown) => parts.log.debug({ volume: mount.name, err }, 'anonymous volume stays'));
+      await parts.volumes
+        .remove(mount.name, { force: true })
+        .catch((err: unknown) => parts.log.debug({ volume: mount.name, err }, 'anonymous volume stays'));
     }
   }
 }
@@ -98,9 +116,11 @@ async function end(s: Supervisor): Promise<void> {
   // Again, where a restart under way has made the next generation meanwhile.
   while (!s.container.state.final && !late.aborted) {
     const { gen } = s.container.state;
-    await s.insist((link) => link.request({ op: 'signal', operation: 'remove', signal: 9, asUser: true })).catch((error: unknown) => {
-      if (!(error instanceof Conflict)) throw error;
-    });
+    await s
+      .insist((link) => link.request({ op: 'signal', operation: 'remove', signal: 9, asUser: true }))
+      .catch((error: unknown) => {
+        if (!(error instanceof Conflict)) throw error;
+      });
     await s.pull();
     await s.until((state) => state.final || state.gen !== gen, late);
   }

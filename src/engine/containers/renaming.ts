@@ -37,7 +37,10 @@ function tellNetworks(s: Supervisor, parts: Parts): Promise<void> {
   return s.serial.run(async () => {
     const c = s.container;
     for (const endpoint of Object.values(c.endpoints).filter(({ dnsNames: names }) => names.length > 0)) {
-      endpoint.dnsNames = dnsNames({ id: c.id, name: c.name, hostname: c.config.Hostname }, endpoint.request.Aliases ?? []);
+      endpoint.dnsNames = dnsNames(
+        { id: c.id, name: c.name, hostname: c.config.Hostname },
+        endpoint.request.Aliases ?? [],
+      );
     }
     parts.rows.setNetwork(c);
     await parts.networks.renamed(c);
@@ -49,6 +52,8 @@ function newName(name: string): string {
   try {
     return checkName(name);
   } catch {
-    throw new InvalidParameter(`Error when allocating new name: Invalid container name (/${name.replace(/^\//, '')}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`);
+    throw new InvalidParameter(
+      `Error when allocating new name: Invalid container name (/${name.replace(/^\//, '')}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`,
+    );
   }
 }

@@ -10,7 +10,11 @@ import type { Container } from './container.ts';
 import type { Parts } from './parts.ts';
 
 /** `donors`: the containers whose namespaces it joins. */
-export function shimSpec(c: Container, { config, paths }: Pick<Parts, 'config' | 'paths'>, { consoleSize, donors = [] }: { consoleSize?: [number, number] | undefined; donors?: readonly Container[] } = {}): ShimSpec {
+export function shimSpec(
+  c: Container,
+  { config, paths }: Pick<Parts, 'config' | 'paths'>,
+  { consoleSize, donors = [] }: { consoleSize?: [number, number] | undefined; donors?: readonly Container[] } = {},
+): ShimSpec {
   const runtime = config.runtimes[c.hostConfig.Runtime] ?? config.runtimes[config.defaultRuntime]!;
   const parts = shimSpecParts(c, config, logPath(c, paths));
   return {
@@ -18,7 +22,10 @@ export function shimSpec(c: Container, { config, paths }: Pick<Parts, 'config' |
     id: c.id,
     name: c.name,
     runtime: {
-      path: runtime.path, args: runtime.args, root: paths.runtimeRoot(basename(c.hostConfig.Runtime)), systemdCgroup: config.cgroupDriver === 'systemd',
+      path: runtime.path,
+      args: runtime.args,
+      root: paths.runtimeRoot(basename(c.hostConfig.Runtime)),
+      systemdCgroup: config.cgroupDriver === 'systemd',
     },
     bundle: paths.run(c.id),
     cgroup: cgroupsPath(c, config),
@@ -36,10 +43,13 @@ export function shimSpec(c: Container, { config, paths }: Pick<Parts, 'config' |
 export const logPath = (c: Container, paths: Parts['paths']): string => join(paths.container(c.id), `${c.id}-json.log`);
 
 /** The shim's own cgroup, in the hierarchies' file systems. */
-export const shimCgroup = (c: Container, config: Pick<Config, 'cgroupParent'>): string => join(shimCgroups(config), c.id.slice(0, 16));
+export const shimCgroup = (c: Container, config: Pick<Config, 'cgroupParent'>): string =>
+  join(shimCgroups(config), c.id.slice(0, 16));
 
 /** Where those of all shims lie. */
-export const shimCgroups = ({ cgroupParent }: Pick<Config, 'cgroupParent'>): string => join(sliceDirectory(cgroupParent), 'shims');
+export const shimCgroups = ({ cgroupParent }: Pick<Config, 'cgroupParent'>): string =>
+  join(sliceDirectory(cgroupParent), 'shims');
 
 /** Where the container's cgroup lies in the hierarchies' file systems. */
-export const cgroupPath = (c: Container, config: Pick<Config, 'cgroupDriver' | 'cgroupParent'>): string => cgroupDirectory(cgroupsPath(c, config));
+export const cgroupPath = (c: Container, config: Pick<Config, 'cgroupDriver' | 'cgroupParent'>): string =>
+  cgroupDirectory(cgroupsPath(c, config));

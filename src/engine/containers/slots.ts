@@ -4,7 +4,10 @@ export class Slots {
   readonly #waiting: (() => void)[] = [];
 
   /** After `patienceMs` a task that still runs gives up its slot. */
-  constructor(size: number, private readonly patienceMs: number) {
+  constructor(
+    size: number,
+    private readonly patienceMs: number,
+  ) {
     this.#free = size;
   }
 

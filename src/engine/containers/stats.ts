@@ -15,8 +15,21 @@ export interface CpuStats {
   throttling_data: { periods: number; throttled_periods: number; throttled_time: number };
 }
 
-interface BlkioEntry { major: number; minor: number; op: string; value: number }
-type BlkioTable = 'io_service_bytes_recursive' | 'io_serviced_recursive' | 'io_queue_recursive' | 'io_service_time_recursive' | 'io_wait_time_recursive' | 'io_merged_recursive' | 'io_time_recursive' | 'sectors_recursive';
+interface BlkioEntry {
+  major: number;
+  minor: number;
+  op: string;
+  value: number;
+}
+type BlkioTable =
+  | 'io_service_bytes_recursive'
+  | 'io_serviced_recursive'
+  | 'io_queue_recursive'
+  | 'io_service_time_recursive'
+  | 'io_wait_time_recursive'
+  | 'io_merged_recursive'
+  | 'io_time_recursive'
+  | 'sectors_recursive';
 type BlkioStats = Record<BlkioTable, BlkioEntry[] | null>;
 
 /** What the cgroup tells. */
@@ -24,7 +37,13 @@ interface Sample {
   pids_stats: { current?: number; limit?: number };
   blkio_stats: BlkioStats;
   cpu_stats: CpuStats;
-  memory_stats: { usage?: number; max_usage?: number; stats?: Record<string, number>; failcnt?: number; limit?: number };
+  memory_stats: {
+    usage?: number;
+    max_usage?: number;
+    stats?: Record<string, number>;
+    failcnt?: number;
+    limit?: number;
+  };
 }
 
 /** In Docker's terms (api/wire/stats.ts makes its JSON of it). */
@@ -36,8 +55,14 @@ export interface Stats extends Sample {
 }
 
 export interface InterfaceStats {
-  rx_bytes: number; rx_packets: number; rx_errors: number; rx_dropped: number;
-  tx_bytes: number; tx_packets: number; tx_errors: number; tx_dropped: number;
+  rx_bytes: number;
+  rx_packets: number;
+  rx_errors: number;
+  rx_dropped: number;
+  tx_bytes: number;
+  tx_packets: number;
+  tx_errors: number;
+  tx_dropped: number;
 }
 
 /** All zero (and from the year 1) for a container that does not run. */
@@ -58,7 +83,8 @@ export function readStats(container: Container, cgroup: string): Stats {
 
 /** What the cgroup's directories tell: one for each v1 controller, or one for all. {} when they are gone. */
 function sampleOf(directories: string[]): Partial<Sample> {
-  const having = (file: string): string | undefined => directories.find((directory) => existsSync(join(directory, file)));
+  const having = (file: string): string | undefined =>
+    directories.find((directory) => existsSync(join(directory, file)));
   const accounting = having('cpuacct.usage');
   if (accounting) return sampleV1(accounting, having);
   const unified = having('cgroup.controllers');
@@ -66,8 +92,14 @@ function sampleOf(directories: string[]): Partial<Sample> {
 }
 
 const NO_BLKIO: BlkioStats = {
-  io_service_bytes_recursive: null, io_serviced_recursive: null, io_queue_recursive: null, io_service_time_recursive: null,
-  io_wait_time_recursive: null, io_merged_recursive: null, io_time_recursive: null, sectors_recursive: null,
+  io_service_bytes_recursive: null,
+  io_serviced_recursive: null,
+  io_queue_recursive: null,
+  io_service_time_recursive: null,
+  io_wait_time_recursive: null,
+  io_merged_recursive: null,
+  io_time_recursive: null,
+  sectors_recursive: null,
 };
 export const NO_CPU: CpuStats = {
   cpu_usage: { total_usage: 0, usage_in_kernelmode: 0, usage_in_usermode: 0 },
@@ -86,31 +118,51 @@ function sampleV1(cpuacct: string, having: (file: string) => string | undefined)
   const ticks = table(cpuacct, 'cpuacct.stat');
   const throttling = cpu ? table(cpu, 'cpu.stat') : {};
   return {
-    pids_stats: pids ? withoutZeros({ current: value(pids, 'pids.current'), limit: limitOf(pids, 'pids.max') ?? 0 }) : {},
+    pids_stats: pids
+      ? withoutZeros({ current: value(pids, 'pids.current'), limit: limitOf(pids, 'pids.max') ?? 0 })
+      : {},
     blkio_stats: blkio ? blkioV1(blkio) : NO_BLKIO,
     cpu_stats: {
       cpu_usage: {
         total_usage: value(cpuacct, 'cpuacct.usage'),
-        percpu_usage: text(cpuacct, 'cpuacct.usage_percpu').trim().split(/\s+/).filter((n) => n !== '').map(Number),
-        usage_in_kernelmode: (ticks['system'] ?? 0) * NS_PER_TICK,
-        usage_in_usermode: (ticks['user'] ?? 0) * NS_PER_TICK,
+        percpu_usage: text(cpuacct, 'cpuacct.usage_percpu')
+          .trim()
+          .split(/\s+/)
+          .filter((n) => n !== '')
+          .map(Number),
+        usage_in_kernelmode: (ticks.system ?? 0) * NS_PER_TICK,
+        usage_in_usermode: (ticks.user ?? 0) * NS_PER_TICK,
       },
-      throttling_data: { periods: throttling['nr_periods'] ?? 0, throttled_periods: throttling['nr_throttled'] ?? 0, throttled_time: throttling['throttled_time'] ?? 0 },
+      throttling_data: {
+        periods: throttling.nr_periods ?? 0,
+        throttled_periods: throttling.nr_throttled ?? 0,
+        throttled_time: throttling.throttled_time ?? 0,
+      },
     },
-    memory_stats: memory ? {
-      ...withoutZeros({ usage: value(memory, 'memory.usage_in_bytes'), max_usage: value(memory, 'memory.max_usage_in_bytes') }),
-      stats: table(memory, 'memory.stat'),
-      ...withoutZeros({ failcnt: value(memory, 'memory.failcnt') }),
-      limit: Math.min(value(memory, 'memory.limit_in_bytes'), totalmem()),
-    } : {},
+    memory_stats: memory
+      ? {
+          ...withoutZeros({
+            usage: value(memory, 'memory.usage_in_bytes'),
+            max_usage: value(memory, 'memory.max_usage_in_bytes'),
+          }),
+          stats: table(memory, 'memory.stat'),
+          ...withoutZeros({ failcnt: value(memory, 'memory.failcnt') }),
+          limit: Math.min(value(memory, 'memory.limit_in_bytes'), totalmem()),
+        }
+      : {},
   };
 }
 
 function blkioV1(directory: string): BlkioStats {
-  const entries = (file: string): BlkioEntry[] => text(directory, file).split('\n').flatMap((line) => {
-    const [, major, minor, op, count] = /^(\d+):(\d+) (\w+) (\d+)$/.exec(line) ?? [];
-    return count === undefined ? [] : [{ major: Number(major), minor: Number(minor), op: op!, value: Number(count) }];
-  });
+  const entries = (file: string): BlkioEntry[] =>
+    text(directory, file)
+      .split('\n')
+      .flatMap((line) => {
+        const [, major, minor, op, count] = /^(\d+):(\d+) (\w+) (\d+)$/.exec(line) ?? [];
+        return count === undefined
+          ? []
+          : [{ major: Number(major), minor: Number(minor), op: op!, value: Number(count) }];
+      });
   return {
     ...(Object.fromEntries(Object.keys(NO_BLKIO).map((key) => [key, []])) as unknown as BlkioStats),
     io_service_bytes_recursive: entries('blkio.throttle.io_service_bytes_recursive'),
@@ -121,20 +173,27 @@ function blkioV1(directory: string): BlkioStats {
 function sampleV2(directory: string): Sample {
   const cpu = table(directory, 'cpu.stat');
   return {
-    pids_stats: withoutZeros({ current: value(directory, 'pids.current'), limit: limitOf(directory, 'pids.max') ?? MAX_UINT64 }),
+    pids_stats: withoutZeros({
+      current: value(directory, 'pids.current'),
+      limit: limitOf(directory, 'pids.max') ?? MAX_UINT64,
+    }),
     blkio_stats: { ...NO_BLKIO, io_service_bytes_recursive: ioV2(text(directory, 'io.stat')) },
     cpu_stats: {
       cpu_usage: {
-        total_usage: (cpu['usage_usec'] ?? 0) * NS_PER_US,
-        usage_in_kernelmode: (cpu['system_usec'] ?? 0) * NS_PER_US,
-        usage_in_usermode: (cpu['user_usec'] ?? 0) * NS_PER_US,
+        total_usage: (cpu.usage_usec ?? 0) * NS_PER_US,
+        usage_in_kernelmode: (cpu.system_usec ?? 0) * NS_PER_US,
+        usage_in_usermode: (cpu.user_usec ?? 0) * NS_PER_US,
       },
-      throttling_data: { periods: cpu['nr_periods'] ?? 0, throttled_periods: cpu['nr_throttled'] ?? 0, throttled_time: (cpu['throttled_usec'] ?? 0) * NS_PER_US },
+      throttling_data: {
+        periods: cpu.nr_periods ?? 0,
+        throttled_periods: cpu.nr_throttled ?? 0,
+        throttled_time: (cpu.throttled_usec ?? 0) * NS_PER_US,
+      },
     },
     memory_stats: {
       ...withoutZeros({ usage: value(directory, 'memory.current') }),
       stats: table(directory, 'memory.stat'),
-      ...withoutZeros({ failcnt: table(directory, 'memory.events')['oom'] ?? 0 }),
+      ...withoutZeros({ failcnt: table(directory, 'memory.events').oom ?? 0 }),
       limit: Math.min(limitOf(directory, 'memory.max') ?? Infinity, totalmem()),
     },
   };
@@ -146,12 +205,18 @@ function ioV2(stat: string): BlkioEntry[] | null {
     if (minor === undefined) return [];
     const bytes = (key: string): number => Number(new RegExp(`\\b${key}=(\\d+)`).exec(fields)?.[1] ?? 0);
     const device = { major: Number(major), minor: Number(minor) };
-    return [{ ...device, op: 'read', value: bytes('rbytes') }, { ...device, op: 'write', value: bytes('wbytes') }];
+    return [
+      { ...device, op: 'read', value: bytes('rbytes') },
+      { ...device, op: 'write', value: bytes('wbytes') },
+    ];
   });
   return entries.length > 0 ? entries : null;
 }
 
-/** Counters of the interfaces in the process's network namespace, by their names there; undefined when it has but its loopback. proc_pid_net(5). */
+/**
+ * Counters of the interfaces in the process's network namespace, by their names there; undefined when it has but its
+ * loopback. proc_pid_net(5).
+ */
 function networksOf(pid: number): Record<string, InterfaceStats> | undefined {
   return parseNetDev(pid > 0 ? text(`/proc/${pid}/net`, 'dev') : '');
 }
@@ -163,8 +228,14 @@ function parseNetDev(dev: string): Record<string, InterfaceStats> | undefined {
     if (!name || name === 'lo') continue;
     const n = counters!.trim().split(/\s+/).map(Number);
     networks[name] = {
-      rx_bytes: n[0] ?? 0, rx_packets: n[1] ?? 0, rx_errors: n[2] ?? 0, rx_dropped: n[3] ?? 0,
-      tx_bytes: n[8] ?? 0, tx_packets: n[9] ?? 0, tx_errors: n[10] ?? 0, tx_dropped: n[11] ?? 0,
+      rx_bytes: n[0] ?? 0,
+      rx_packets: n[1] ?? 0,
+      rx_errors: n[2] ?? 0,
+      rx_dropped: n[3] ?? 0,
+      tx_bytes: n[8] ?? 0,
+      tx_packets: n[9] ?? 0,
+      tx_errors: n[10] ?? 0,
+      tx_dropped: n[11] ?? 0,
     };
   }
   return Object.keys(networks).length > 0 ? networks : undefined;
@@ -173,10 +244,18 @@ function parseNetDev(dev: string): Record<string, InterfaceStats> | undefined {
 /** The host's, in ns over all CPUs: what every client divides by. */
 function systemCpu(): number {
   const [first = ''] = text('/proc', 'stat').split('\n');
-  return first.split(/\s+/).slice(1, 8).reduce((sum, ticks) => sum + Number(ticks), 0) * NS_PER_TICK;
+  return (
+    first
+      .split(/\s+/)
+      .slice(1, 8)
+      .reduce((sum, ticks) => sum + Number(ticks), 0) * NS_PER_TICK
+  );
 }
 
-const onlineCpus = (): number => text('/proc', 'stat').split('\n').filter((line) => /^cpu\d/.test(line)).length;
+const onlineCpus = (): number =>
+  text('/proc', 'stat')
+    .split('\n')
+    .filter((line) => /^cpu\d/.test(line)).length;
 
 /** Largest double below 2^64: prints as an integer that fits a uint64, which 2^64-1 does not. */
 const MAX_UINT64 = 18446744073709549568;
@@ -190,7 +269,8 @@ function text(directory: string, file: string): string {
   }
 }
 
-const value = (directory: string, file: string): number => Math.min(Number(text(directory, file).trim()) || 0, MAX_UINT64);
+const value = (directory: string, file: string): number =>
+  Math.min(Number(text(directory, file).trim()) || 0, MAX_UINT64);
 
 /** undefined for `max`. */
 function limitOf(directory: string, file: string): number | undefined {
@@ -200,10 +280,15 @@ function limitOf(directory: string, file: string): number | undefined {
 
 /** `key value` lines. */
 const table = (directory: string, file: string): Record<string, number> =>
-  Object.fromEntries(text(directory, file).split('\n').flatMap((line) => {
-    const [key, count] = line.split(' ');
-    return count === undefined ? [] : [[key!, Math.min(Number(count), MAX_UINT64)]];
-  }));
+  Object.fromEntries(
+    text(directory, file)
+      .split('\n')
+      .flatMap((line) => {
+        const [key, count] = line.split(' ');
+        return count === undefined ? [] : [[key!, Math.min(Number(count), MAX_UINT64)]];
+      }),
+  );
 
 /** As Go's omitempty. */
-const withoutZeros = (fields: Record<string, number>): Record<string, number> => Object.fromEntries(Object.entries(fields).filter(([, n]) => n !== 0));
+const withoutZeros = (fields: Record<string, number>): Record<string, number> =>
+  Object.fromEntries(Object.entries(fields).filter(([, n]) => n !== 0));

@@ -17,7 +17,8 @@ export function statusOf({ phase, state }: Stated): DockerStatus {
 }
 
 /** Docker's `Running`: also while paused or between two attempts of the restart policy. */
-export const isRunning = ({ state: { status } }: Stated): boolean => status === 'running' || status === 'paused' || status === 'restarting';
+export const isRunning = ({ state: { status } }: Stated): boolean =>
+  status === 'running' || status === 'paused' || status === 'restarting';
 
 /** `none` without a healthcheck. Where nothing is probed (paused, ended) it is `unhealthy`, as in dockerd. */
 export function healthOf(container: Stated): HealthStatus | 'none' {

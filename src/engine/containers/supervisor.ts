@@ -1,6 +1,8 @@
 /**
- * What the daemon holds of one container: the link to its shim if one lives, the clients that wait for it, and its state as
- * the shim's journal tells it (journal-follower.ts). Finds the shim, and puts a new one beside a container that has lost it.
+ * What the daemon holds of one container: the link to its shim if one lives, the clients that wait for it, and its
+ * state as
+ * the shim's journal tells it (journal-follower.ts). Finds the shim, and puts a new one beside a container that has
+ * lost it.
  */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
@@ -33,7 +35,9 @@ const TELLING_MS = 3_000;
 export class Supervisor {
   readonly serial = new Serial();
   readonly waits = new Waits();
-  /** Resolves once the container's state is known after a start of the daemon, or its shim has turned out not to answer. */
+  /**
+   * Resolves once the container's state is known after a start of the daemon, or its shim has turned out not to answer.
+   */
   restored: Promise<void> = Promise.resolve();
   /** Resolves once it is known, and what was left half done is finished. */
   finished: Promise<void> = Promise.resolve();
@@ -46,7 +50,11 @@ export class Supervisor {
   readonly #follower: JournalFollower;
   #gone = false;
 
-  constructor(readonly container: Container, private readonly parts: Parts, onFinal: (supervisor: Supervisor) => void) {
+  constructor(
+    readonly container: Container,
+    private readonly parts: Parts,
+    onFinal: (supervisor: Supervisor) => void,
+  ) {
     this.#follower = new JournalFollower(container, parts, { link: () => this.link, onFinal: () => onFinal(this) });
   }
 
@@ -55,8 +63,10 @@ export class Supervisor {
   }
 
   /**
-   * Connects to the shim if one lives; else learns from the journal on disk, and puts a new shim beside a container that
-   * needs one. Resolves after the first attempt; further ones go on. `finish` begins when its state is known, before anybody
+   * Connects to the shim if one lives; else learns from the journal on disk, and puts a new shim beside a container
+   * that
+   * needs one. Resolves after the first attempt; further ones go on. `finish` begins when its state is known, before
+   * anybody
    * who waits for it goes on.
    */
   async restore(finish: () => Promise<void> = () => Promise.resolve()): Promise<void> {
@@ -71,7 +81,10 @@ export class Supervisor {
     return this.#reaching;
   }
 
-  /** Asks the shim; once more if it had just ended, or was killed (a shim lingers a second after its container, and may go between two lines). */
+  /**
+   * Asks the shim; once more if it had just ended, or was killed (a shim lingers a second after its container, and may
+   * go between two lines).
+   */
   async ask<T>(work: (link: ShimLink) => Promise<T>): Promise<T> {
     const link = await this.reach();
     try {
@@ -83,7 +96,8 @@ export class Supervisor {
   }
 
   /**
-   * The same for what a client means as the container's end. A shim that does not answer is killed then, and its successor
+   * The same for what a client means as the container's end. A shim that does not answer is killed then, and its
+   * successor
    * asked: there is no other reason to kill one.
    */
   async insist<T>(work: (link: ShimLink) => Promise<T>): Promise<T> {
@@ -91,7 +105,10 @@ export class Supervisor {
       return await this.ask(work);
     } catch (error) {
       if (!(error instanceof Silent) || this.link) throw error;
-      this.parts.log.warn({ container: this.container.id }, 'its shim does not answer, and its container is to end: the shim is killed');
+      this.parts.log.warn(
+        { container: this.container.id },
+        'its shim does not answer, and its container is to end: the shim is killed',
+      );
       if (!killShim(this.parts.paths.run(this.container.id))) throw error;
       return work(await this.reach());
     }
@@ -104,7 +121,8 @@ export class Supervisor {
   refresh = (): Promise<void> => this.#follower.refresh();
 
   /** Resolves when `condition` holds of the state, or the container is gone; checked at every change. */
-  until = (condition: (state: RunState) => boolean, signal?: AbortSignal): Promise<void> => this.#follower.until(condition, signal);
+  until = (condition: (state: RunState) => boolean, signal?: AbortSignal): Promise<void> =>
+    this.#follower.until(condition, signal);
 
   /** The container is removed: nobody asks for it again. */
   retire(): void {
@@ -133,7 +151,8 @@ export class Supervisor {
       const { id, state } = this.container;
       try {
         if (this.#gone || this.link || (await this.#tryConnect())) return true;
-        // A removal deletes the directory before the row, and only after the row has the container's end: nothing is left to learn.
+        // A removal deletes the directory before the row, and only after the row has the container's end: nothing is
+        // left to learn.
         if (state.final && !existsSync(this.parts.paths.container(id))) return true;
         // Where nobody holds the lock no shim lives, and what the journal says is all there is.
         const dead = await this.#awaitLock(DYING_MS);
@@ -152,7 +171,7 @@ export class Supervisor {
   }
 
   async #find(): Promise<ShimLink> {
-    for (const deadline = Date.now() + PATIENCE_MS; !this.#gone; ) {
+    for (const deadline = Date.now() + PATIENCE_MS; !this.#gone;) {
       const link = await this.#search.run(() => this.#connectOrAdopt(deadline));
       if (link) return link;
       if (Date.now() >= deadline) throw new Silent(`the shim of container ${this.container.id} does not answer`);
@@ -189,7 +208,8 @@ export class Supervisor {
   // One that died while no shim was there: the new one is about to say so.
   async #toldOfItsEnd(): Promise<void> {
     const { pid, pidStartTime } = this.container.state;
-    if (pid !== 0 && !isAlive(pid, pidStartTime)) await this.until((state) => state.pid !== pid, AbortSignal.timeout(TELLING_MS));
+    if (pid !== 0 && !isAlive(pid, pidStartTime))
+      await this.until((state) => state.pid !== pid, AbortSignal.timeout(TELLING_MS));
   }
 
   async #tryConnect(): Promise<boolean> {
@@ -220,7 +240,8 @@ export class Supervisor {
     link?.close();
   }
 
-  // A shim ends after `final`; ending before it is a death, and the container needs a new one. One that does not answer is
+  // A shim ends after `final`; ending before it is a death, and the container needs a new one. One that does not answer
+  // is
   // lost too, but it is alive.
   #lost(link: ShimLink): void {
     if (this.#link !== link) return;
@@ -240,7 +261,6 @@ export class Supervisor {
     const { state } = this.container;
     return !state.final && state.gen > 0;
   }
-
 }
 
 /** Whether this run belongs to an earlier boot: nothing of it can be alive. */

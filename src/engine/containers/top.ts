@@ -15,7 +15,13 @@ export interface Top {
 export async function top(cgroupPids: number[], psArgs: string): Promise<Top> {
   const args = psArgs === '' ? '-ef' : psArgs;
   checkArgs(args);
-  return parsePs(await ps(args.split(' ').filter((arg) => arg !== ''), cgroupPids), new Set(cgroupPids));
+  return parsePs(
+    await ps(
+      args.split(' ').filter((arg) => arg !== ''),
+      cgroupPids,
+    ),
+    new Set(cgroupPids),
+  );
 }
 
 /** A column named PID must be one: `-o comm=PID` would let others' processes through. */
@@ -26,7 +32,7 @@ function checkArgs(args: string): void {
 }
 
 async function ps(args: string[], pids: number[]): Promise<string> {
-  const options = { maxBuffer: MAX_OUTPUT, env: { PATH: process.env['PATH'], LC_ALL: 'C' } };
+  const options = { maxBuffer: MAX_OUTPUT, env: { PATH: process.env.PATH, LC_ALL: 'C' } };
   try {
     return (await run('ps', [...args, `-q${pids.join(',')}`], options)).stdout;
   } catch {

@@ -14,7 +14,8 @@ import type { Supervisor } from './supervisor.ts';
 /** @returns warnings. @throws InvalidParameter before anything changed */
 export async function updateContainer(s: Supervisor, changes: Partial<HostConfig>, parts: Parts): Promise<string[]> {
   const c = s.container;
-  if (c.phase !== 'ready') throw new NotFound(`Cannot update container ${c.id}: Container is marked for removal and cannot be "update".`);
+  if (c.phase !== 'ready')
+    throw new NotFound(`Cannot update container ${c.id}: Container is marked for removal and cannot be "update".`);
   const { hostConfig, resources, warnings } = validateUpdate(c, changes, parts.config);
   return s.serial.run(async () => {
     if (isRunning(c) && c.state.pid > 0 && Object.keys(resources).length > 0) await updateCgroup(s, parts, resources);
@@ -26,7 +27,12 @@ export async function updateContainer(s: Supervisor, changes: Partial<HostConfig
     });
     if (policyChanged && isRunning(c)) {
       const { Name, MaximumRetryCount } = hostConfig.RestartPolicy;
-      await (await s.reach()).request({ op: 'update', restart: { name: (Name || 'no') as RestartPolicy['name'], maximumRetryCount: MaximumRetryCount } });
+      await (
+        await s.reach()
+      ).request({
+        op: 'update',
+        restart: { name: (Name || 'no') as RestartPolicy['name'], maximumRetryCount: MaximumRetryCount },
+      });
     }
     return warnings;
   });
@@ -35,11 +41,26 @@ export async function updateContainer(s: Supervisor, changes: Partial<HostConfig
 function updateCgroup(s: Supervisor, parts: Parts, resources: Record<string, unknown>): Promise<void> {
   const { runtime } = shimSpec(s.container, parts);
   return new Promise((resolve, reject) => {
-    const child = spawn(runtime.path, [...runtime.args, '--root', runtime.root, ...(runtime.systemdCgroup ? ['--systemd-cgroup'] : []), 'update', '--resources', '-', s.container.id], { stdio: ['pipe', 'ignore', 'pipe'] });
+    const child = spawn(
+      runtime.path,
+      [
+        ...runtime.args,
+        '--root',
+        runtime.root,
+        ...(runtime.systemdCgroup ? ['--systemd-cgroup'] : []),
+        'update',
+        '--resources',
+        '-',
+        s.container.id,
+      ],
+      { stdio: ['pipe', 'ignore', 'pipe'] },
+    );
     let text = '';
     child.stderr.on('data', (chunk: Buffer) => (text += chunk.toString()));
     child.on('error', reject);
-    child.on('exit', (code) => (code === 0 ? resolve() : reject(new SystemFault(`Cannot update container ${s.container.id}: ${text.trim()}`))));
+    child.on('exit', (code) =>
+      code === 0 ? resolve() : reject(new SystemFault(`Cannot update container ${s.container.id}: ${text.trim()}`)),
+    );
     child.stdin.on('error', () => undefined);
     child.stdin.end(ociJson(resources));
   });

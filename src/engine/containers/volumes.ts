@@ -20,17 +20,29 @@ export async function makeVolumes(parts: Parts, c: Container, hold: VolumeHold):
       hold.keep(point.name);
       continue;
     }
-    const options = c.hostConfig.Mounts?.find(({ Type, Target }) => Type === 'volume' && cleaned(Target) === point.destination)?.VolumeOptions;
+    const options = c.hostConfig.Mounts?.find(
+      ({ Type, Target }) => Type === 'volume' && cleaned(Target) === point.destination,
+    )?.VolumeOptions;
     if (point.name === '') point.anonymous = true;
-    const volume = await parts.volumes.create({ name: point.name, driver: point.driver, labels: options?.Labels ?? {}, options: options?.DriverConfig?.Options ?? {} }, hold);
+    const volume = await parts.volumes.create(
+      {
+        name: point.name,
+        driver: point.driver,
+        labels: options?.Labels ?? {},
+        options: options?.DriverConfig?.Options ?? {},
+      },
+      hold,
+    );
     Object.assign(point, { name: volume.name, source: volume.mountpoint, driver: volume.driver });
-    if (!options?.NoCopy && !point.mode.split(',').includes('nocopy') && point.subpath === undefined) filled.push(point);
+    if (!options?.NoCopy && !point.mode.split(',').includes('nocopy') && point.subpath === undefined)
+      filled.push(point);
   }
   if (filled.length === 0) return;
   // Copy-up needs the image's files: the rootfs is mounted for a moment.
   parts.snapshots.mount(c.id);
   try {
-    for (const { name, destination } of filled) await parts.volumes.copyUp(parts.volumes.resolve(name), parts.paths.rootfs(c.id), destination, c.id);
+    for (const { name, destination } of filled)
+      await parts.volumes.copyUp(parts.volumes.resolve(name), parts.paths.rootfs(c.id), destination, c.id);
   } finally {
     parts.snapshots.unmount(c.id);
   }
@@ -42,7 +54,14 @@ export async function mountVolumes(parts: Parts, c: Container): Promise<void> {
     if (point.type !== 'volume') continue;
     const volume = parts.volumes.resolve(point.name);
     await parts.volumes.mount(volume, c.id);
-    parts.events.record(volumeEvent(volume, 'mount', { container: c.id, destination: point.destination, propagation: point.propagation, 'read/write': String(point.rw) }));
+    parts.events.record(
+      volumeEvent(volume, 'mount', {
+        container: c.id,
+        destination: point.destination,
+        propagation: point.propagation,
+        'read/write': String(point.rw),
+      }),
+    );
     if (point.subpath !== undefined) bindSubpath(volume.mountpoint, point.subpath, parts.paths.subpath(c.id, index));
   }
 }
@@ -51,7 +70,8 @@ export async function mountVolumes(parts: Parts, c: Container): Promise<void> {
 export async function unmountVolumes(parts: Parts, c: Container): Promise<void> {
   for (const path of mountsUnder(join(parts.paths.run(c.id), 'subpaths'))) unmount(path);
   for (const { name, driver } of c.mounts.filter(({ type }) => type === 'volume')) {
-    if (await parts.volumes.unmount(name, c.id)) parts.events.record(volumeEvent({ name, driver }, 'unmount', { container: c.id }));
+    if (await parts.volumes.unmount(name, c.id))
+      parts.events.record(volumeEvent({ name, driver }, 'unmount', { container: c.id }));
   }
 }
 
@@ -81,8 +101,16 @@ function openSubpath(volume: string, subpath: string): Fd {
     return pathBeneath(volume, subpath);
   } catch (error) {
     if (!(error instanceof Errno)) throw error;
-    if (error.code === 'EXDEV') throw new SystemFault(`path concatenation escapes the base directory, base: ${JSON.stringify(volume)}, subpath: ${JSON.stringify(subpath)}`);
-    const reason = error.code === 'ENOENT' ? 'no such file or directory' : error.code === 'ENOTDIR' ? 'not a directory' : error.message;
+    if (error.code === 'EXDEV')
+      throw new SystemFault(
+        `path concatenation escapes the base directory, base: ${JSON.stringify(volume)}, subpath: ${JSON.stringify(subpath)}`,
+      );
+    const reason =
+      error.code === 'ENOENT'
+        ? 'no such file or directory'
+        : error.code === 'ENOTDIR'
+          ? 'not a directory'
+          : error.message;
     throw new SystemFault(`cannot access path ${join(volume, subpath)}: lstat ${join(volume, subpath)}: ${reason}`);
   }
 }

@@ -1,4 +1,6 @@
-/** Waiting clients that no shim holds yet: parked here until the container starts (then a shim gets them) or is removed. */
+/**
+ * Waiting clients that no shim holds yet: parked here until the container starts (then a shim gets them) or is removed.
+ */
 import type { WaitCondition } from '../../protocol/messages.ts';
 import type { Client } from '../client.ts';
 
@@ -28,4 +30,5 @@ export class Waits {
 }
 
 /** `Error` only when there is one: an empty one counts as a failure for some clients (api-wire 85). */
-export const waitAnswer = (code: number, error = ''): string => `${JSON.stringify({ StatusCode: code, ...(error ? { Error: { Message: error } } : {}) })}\n`;
+export const waitAnswer = (code: number, error = ''): string =>
+  `${JSON.stringify({ StatusCode: code, ...(error ? { Error: { Message: error } } : {}) })}\n`;

@@ -7,7 +7,10 @@ import { SystemFault } from '../errors.ts';
 import type { Container } from './container.ts';
 import type { Parts } from './parts.ts';
 
-/** Makes it where the image has none; nothing runs in there yet. @throws SystemFault where something else is in its place */
+/**
+ * Makes it where the image has none; nothing runs in there yet. @throws SystemFault where something else is in its
+ * place
+ */
 export function makeWorkingDirectory(parts: Parts, c: Container): void {
   const { WorkingDir: directory } = c.config;
   if (directory === '' || directory === '/' || isInImage(parts, c)) return;
@@ -19,7 +22,8 @@ export function makeWorkingDirectory(parts: Parts, c: Container): void {
   }
 }
 
-// Most images have it: nothing is mounted for those. What is there behind a link, or was taken away by a layer above, is for the runtime.
+// Most images have it: nothing is mounted for those. What is there behind a link, or was taken away by a layer above,
+// is for the runtime.
 const isInImage = (parts: Parts, c: Container): boolean =>
   parts.snapshots.parts(c.id).lower.some((layer) => isDirectory(join(layer, c.config.WorkingDir)));
 

@@ -20,7 +20,8 @@ const PAGE = 256;
 const MAX_DELAY_MS = 2 ** 31 - 1;
 
 /**
- * A subscriber is a place in the table and nothing else: it reads on from there whenever it is woken. So none is lost to
+ * A subscriber is a place in the table and nothing else: it reads on from there whenever it is woken. So none is lost
+ * to
  * a slow reader, none is held in memory for it, and what is recorded late (its time in the past) still has a later row.
  */
 export class EventLog {
@@ -52,7 +53,8 @@ export class EventLog {
     this.#wakeSoon();
   }
 
-  /** Stored events in the order of their time, then (unless until lies in the past) live ones, until the signal aborts or `until` is reached.
+  /** Stored events in the order of their time, then (unless until lies in the past) live ones, until the signal aborts
+   * or `until` is reached.
    *  What is recorded from this call on is not missed, however late the first is asked for. */
   subscribe(query: EventQuery, signal: AbortSignal): AsyncIterable<Event> {
     // Replay reads the rows up to here, live those after: no gap between, none twice.
@@ -70,7 +72,11 @@ export class EventLog {
     }
   }
 
-  async *#replay({ since, until, matches }: EventQuery, mark: number, signal: AbortSignal): AsyncGenerator<Event, void> {
+  async *#replay(
+    { since, until, matches }: EventQuery,
+    mark: number,
+    signal: AbortSignal,
+  ): AsyncGenerator<Event, void> {
     let place: Place | undefined;
     for (;;) {
       const page = this.#store.byTime(place, { since, until }, mark, PAGE);
@@ -110,7 +116,10 @@ export class EventLog {
         signal.removeEventListener('abort', wake);
         resolve();
       };
-      const timer = until === undefined ? undefined : setTimeout(wake, Math.min(Number((until - wallClock()) / 1_000_000n) + 1, MAX_DELAY_MS));
+      const timer =
+        until === undefined
+          ? undefined
+          : setTimeout(wake, Math.min(Number((until - wallClock()) / 1_000_000n) + 1, MAX_DELAY_MS));
       signal.addEventListener('abort', wake);
       this.#sleepers.add(wake);
     });

@@ -3,13 +3,22 @@ import type { Event } from './event.ts';
 
 type Filters = ReadonlyMap<string, readonly string[]>;
 
-/** Matched by the beginning of the actor's id or of its name. The last five exist in a swarm only: here they match nothing. */
+/**
+ * Matched by the beginning of the actor's id or of its name. The last five exist in a swarm only: here they match
+ * nothing.
+ */
 const BY_ACTOR = ['container', 'network', 'volume', 'daemon', 'plugin', 'node', 'service', 'secret', 'config'] as const;
 
-/** Actions that carry more behind a colon (`health_status: healthy`): their bare name stands for all of them (moby#25798). */
+/**
+ * Actions that carry more behind a colon (`health_status: healthy`): their bare name stands for all of them
+ * (moby#25798).
+ */
 const WITH_PAYLOAD = new Set(['exec_create', 'exec_start', 'health_status']);
 
-/** Values of one key are alternatives, keys must all match, and labels must all be there. Keys that are unknown are ignored, as dockerd does. */
+/**
+ * Values of one key are alternatives, keys must all match, and labels must all be there. Keys that are unknown are
+ * ignored, as dockerd does.
+ */
 export function matcher(filters: Filters): (event: Event) => boolean {
   const tests: ((event: Event) => boolean)[] = [];
   const on = (key: string, matches: (event: Event, value: string) => boolean): void => {
@@ -21,7 +30,8 @@ export function matcher(filters: Filters): (event: Event) => boolean {
   on('scope', (_, value) => value === 'local');
   on('event', (event, value) => event.action === value || (WITH_PAYLOAD.has(value) && event.action.startsWith(value)));
   on('image', (event, value) => imageNames(event).includes(value));
-  for (const key of BY_ACTOR) on(key, (event, value) => event.actor.startsWith(value) || (event.attributes['name'] ?? '').startsWith(value));
+  for (const key of BY_ACTOR)
+    on(key, (event, value) => event.actor.startsWith(value) || (event.attributes.name ?? '').startsWith(value));
   for (const label of filters.get('label') ?? []) tests.push((event) => hasLabel(event.attributes, label));
 
   return (event) => tests.every((test) => test(event));

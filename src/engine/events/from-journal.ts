@@ -25,13 +25,21 @@ export interface Context {
 }
 
 /** The attributes of every event about a container: its labels, the event's own, and who it is. */
-export const attributesOf = (container: EventSubject, own: Record<string, string> = {}): Record<string, string> =>
-  ({ ...container.labels, ...own, ...(container.image && { image: container.image }), name: container.name });
+export const attributesOf = (container: EventSubject, own: Record<string, string> = {}): Record<string, string> => ({
+  ...container.labels,
+  ...own,
+  ...(container.image && { image: container.image }),
+  name: container.name,
+});
 
 /** Docker's events for one record, in order; most records have none or one. Pure. */
 export function eventsOf(record: JournalRecord, container: EventSubject, context: Context): NewEvent[] {
   return happenings(record, container, context).map(([action, own, time]) => ({
-    type: 'container', action, actor: container.id, attributes: attributesOf(container, own), time: time ?? record.wall,
+    type: 'container',
+    action,
+    actor: container.id,
+    attributes: attributesOf(container, own),
+    time: time ?? record.wall,
     origin: { container: container.id, seq: record.seq },
   }));
 }
@@ -45,7 +53,10 @@ function happenings(r: JournalRecord, { id }: EventSubject, { before, commandOf,
       return [['start']];
     case 'exited':
       // A restart is a stop and a start, as dockerd tells it.
-      return [['die', { exitCode: String(r.code), execDuration: String(secondsBetween(before.startedAt, r.wall)) }], ...(before.restartAsked ? [['stop'] as Happening] : [])];
+      return [
+        ['die', { exitCode: String(r.code), execDuration: String(secondsBetween(before.startedAt, r.wall)) }],
+        ...(before.restartAsked ? [['stop'] as Happening] : []),
+      ];
     case 'killed':
       return [['kill', { signal: String(r.signal) }]];
     case 'stopped':
@@ -60,7 +71,12 @@ function happenings(r: JournalRecord, { id }: EventSubject, { before, commandOf,
       return [['unpause']];
     case 'health':
       // Every start begins with `starting`, of which dockerd tells nothing.
-      return [...(r.probe ? probed(r.probe, execIdOf(id, r.seq), probe) : []), ...(r.status === 'starting' || r.status === before.health?.status ? [] : [[`health_status: ${r.status}`] as Happening])];
+      return [
+        ...(r.probe ? probed(r.probe, execIdOf(id, r.seq), probe) : []),
+        ...(r.status === 'starting' || r.status === before.health?.status
+          ? []
+          : [[`health_status: ${r.status}`] as Happening]),
+      ];
     // dockerd announces an exec before it tries: also one whose command cannot be run.
     case 'exec-started':
     case 'exec-failed':
@@ -87,20 +103,31 @@ function happenings(r: JournalRecord, { id }: EventSubject, { before, commandOf,
   }
 }
 
-/** To dockerd a probe is an exec like others: told of, with its end unless no process was to be had. Here one record tells all, once it is over. */
-function probed({ start, end, exitCode, killed }: HealthProbe, execID: string, argv: string[] | undefined): Happening[] {
+/**
+ * To dockerd a probe is an exec like others: told of, with its end unless no process was to be had. Here one record
+ * tells all, once it is over.
+ */
+function probed(
+  { start, end, exitCode, killed }: HealthProbe,
+  execID: string,
+  argv: string[] | undefined,
+): Happening[] {
   const code = killed ?? exitCode;
   return [
-    [withCommand('exec_create', argv), { execID }, start], [withCommand('exec_start', argv), { execID }, start],
+    [withCommand('exec_create', argv), { execID }, start],
+    [withCommand('exec_start', argv), { execID }, start],
     ...(code < 0 ? [] : [['exec_die', { execID, exitCode: String(code) }, end] as Happening]),
   ];
 }
 
 /** A probe has no exec of its own: whoever reads its record again finds the same id. */
-const execIdOf = (container: string, seq: number): string => createHash('sha256').update(`${container} ${seq}`).digest('hex');
+const execIdOf = (container: string, seq: number): string =>
+  createHash('sha256').update(`${container} ${seq}`).digest('hex');
 
 /** `exec_start: sh -c ls`. A command without arguments ends with a space, as dockerd's does. */
-export const withCommand = (action: string, argv: string[] | undefined): string => (argv ? `${action}: ${argv[0] ?? ''} ${argv.slice(1).join(' ')}` : action);
+export const withCommand = (action: string, argv: string[] | undefined): string =>
+  argv ? `${action}: ${argv[0] ?? ''} ${argv.slice(1).join(' ')}` : action;
 
 /** 0 when it never began. */
-const secondsBetween = (from: string, to: string): number => (from === '' ? 0 : Math.max(0, Number((BigInt(to) - BigInt(from)) / 1_000_000_000n)));
+const secondsBetween = (from: string, to: string): number =>
+  from === '' ? 0 : Math.max(0, Number((BigInt(to) - BigInt(from)) / 1_000_000_000n));

@@ -25,13 +25,21 @@ export class Archives {
   readonly #scratch: string;
 
   /** `script` is the bundled packer; `images` the directory of all that belongs to images. */
-  constructor(private readonly script: string, images: string) {
+  constructor(
+    private readonly script: string,
+    images: string,
+  ) {
     this.#scratch = join(images, 'scratch');
   }
 
-  /** All files below a directory, that of a mounted container say. A descriptor is closed, and keeps a mount that is taken away meanwhile. */
+  /**
+   * All files below a directory, that of a mounted container say. A descriptor is closed, and keeps a mount that is
+   * taken away meanwhile.
+   */
   tree(root: string | Fd): Chunks {
-    return typeof root === 'string' ? this.#run({ kind: 'tree', root }) : this.#run({ kind: 'tree', root: `/proc/self/fd/${INPUT}` }, [root]);
+    return typeof root === 'string'
+      ? this.#run({ kind: 'tree', root })
+      : this.#run({ kind: 'tree', root: `/proc/self/fd/${INPUT}` }, [root]);
   }
 
   /** All files of layers over each other, topmost first. */
@@ -43,7 +51,10 @@ export class Archives {
   /** A layer's own archive again, by its recipe in `home`. @throws SystemFault when its files are not what they were */
   async *layer(root: string, home: string, diffId: string): Chunks {
     const replaced = join(home, REPLACED);
-    const packed = yield* this.#run({ kind: 'recipe', root }, [join(home, RECIPE), existsSync(replaced) ? replaced : '/dev/null'].map((path) => openSync(path, 'r')));
+    const packed = yield* this.#run(
+      { kind: 'recipe', root },
+      [join(home, RECIPE), existsSync(replaced) ? replaced : '/dev/null'].map((path) => openSync(path, 'r')),
+    );
     if (packed.digest !== diffId) throw new SystemFault(`the files of layer ${diffId} have changed on disk`);
     return packed;
   }
@@ -52,7 +63,11 @@ export class Archives {
   async changes(upper: string, lower: string[]): Promise<Change[]> {
     const chunks: Buffer[] = [];
     for await (const chunk of this.#run({ kind: 'changes', upper, lower, scratch: this.#place() })) chunks.push(chunk);
-    return Buffer.concat(chunks).toString().split('\n').filter((line) => line !== '').map((line) => JSON.parse(line) as Change);
+    return Buffer.concat(chunks)
+      .toString()
+      .split('\n')
+      .filter((line) => line !== '')
+      .map((line) => JSON.parse(line) as Change);
   }
 
   // Mount points of jobs' own mounts: one for all, as no job sees another's.
@@ -64,7 +79,10 @@ export class Archives {
   // Ends the process when its reader stops early.
   async *#run(job: Job, inputs: Fd[] = []): Chunks {
     // A clean environment: NODE_OPTIONS and NODE_EXTRA_CA_CERTS are the daemon's.
-    const child = spawn(process.execPath, [this.script, String(process.pid), JSON.stringify(job)], { stdio: ['ignore', 'pipe', 'pipe', 'pipe', ...inputs], env: {} });
+    const child = spawn(process.execPath, [this.script, String(process.pid), JSON.stringify(job)], {
+      stdio: ['ignore', 'pipe', 'pipe', 'pipe', ...inputs],
+      env: {},
+    });
     inputs.forEach((fd) => closeSync(fd));
     const ended = new Promise<string>((resolve) => {
       child.once('error', (error) => resolve(error.message));

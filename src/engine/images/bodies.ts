@@ -1,8 +1,10 @@
 /**
- * The archive's bytes in memory that two threads share: one reads the archive and makes its files, the other computes the digest and
+ * The archive's bytes in memory that two threads share: one reads the archive and makes its files, the other computes
+ * the digest and
  * writes the files' bodies. For a small archive a second thread is not worth its start, and the one does it all.
  *
- * A slab is a piece of the archive, with a list of what is to be done with parts of it. Slabs go round in a ring: `control` says how
+ * A slab is a piece of the archive, with a list of what is to be done with parts of it. Slabs go round in a ring:
+ * `control` says how
  * many were handed over and how many are done. Nothing here may need a file that is outside of the jail.
  */
 import { createHash, type Hash } from 'node:crypto';
@@ -17,7 +19,9 @@ const SLAB = 1 << 20;
 const SLABS = 6;
 /** Files of one slab that wait to be closed, and as many of all slabs before it: a thousand may be open on any host. */
 const MAX_OPEN = 400;
-/** A file that does not begin in the slab before, and does not go on in the next one, takes a kilobyte of it or more. */
+/**
+ * A file that does not begin in the slab before, and does not go on in the next one, takes a kilobyte of it or more.
+ */
 const MAX_JOBS = (2 * SLAB) / 1024 + 4;
 /** Numbers of a job: a descriptor, what is to be done with it, and two that depend on that. */
 const JOB = 4;
@@ -59,11 +63,15 @@ export class Bodies {
   /** `script` is what body-writer.ts was bundled to; undefined for no second thread. */
   constructor(script?: string) {
     this.#shared = {
-      control: new Int32Array(new SharedArrayBuffer(4 * CONTROL)), slabs: new SharedArrayBuffer(SLABS * SLAB), jobs: new Float64Array(new SharedArrayBuffer(8 * SLABS * JOBS)), words: new Uint8Array(new SharedArrayBuffer(MAX_WORDS)),
+      control: new Int32Array(new SharedArrayBuffer(4 * CONTROL)),
+      slabs: new SharedArrayBuffer(SLABS * SLAB),
+      jobs: new Float64Array(new SharedArrayBuffer(8 * SLABS * JOBS)),
+      words: new Uint8Array(new SharedArrayBuffer(MAX_WORDS)),
     };
     this.#slabs = slabsOf(this.#shared);
     if (script === undefined) return;
-    // As text: while it starts, a tenth of a second, this thread jails both and begins. The descriptors that it closes are opened here.
+    // As text: while it starts, a tenth of a second, this thread jails both and begins. The descriptors that it closes
+    // are opened here.
     new Worker(readFileSync(script, 'utf8'), { eval: true, workerData: this.#shared, trackUnmanagedFds: false });
     this.#threaded = true;
   }
@@ -119,7 +127,8 @@ export class Bodies {
   // The n-th slab of all.
   #free(n: number): Buffer {
     let needed = n - SLABS + 1;
-    for (let at = n - 1, open = 0; at >= needed; at--) if ((open += this.#closes[at % SLABS]!) > MAX_OPEN) needed = Math.min(at + 1, this.#posted);
+    for (let at = n - 1, open = 0; at >= needed; at--)
+      if ((open += this.#closes[at % SLABS]!) > MAX_OPEN) needed = Math.min(at + 1, this.#posted);
     this.#await(needed);
     this.#forget(n);
     return this.#slabs[n % SLABS]!.bytes;
@@ -150,8 +159,9 @@ export class Bodies {
   #await(count: number): void {
     const { control } = this.#shared;
     if (this.#threaded && count > 0) {
-      if (Atomics.wait(control, READY, 0, MAX_START_MS) === 'timed-out') throw new HostError('the thread that writes files does not start');
-      for (let done; (done = Atomics.load(control, DONE)) < count; ) Atomics.wait(control, DONE, done);
+      if (Atomics.wait(control, READY, 0, MAX_START_MS) === 'timed-out')
+        throw new HostError('the thread that writes files does not start');
+      for (let done; (done = Atomics.load(control, DONE)) < count;) Atomics.wait(control, DONE, done);
     }
     this.#check();
   }
@@ -188,7 +198,11 @@ interface Slab {
   jobs: Float64Array;
 }
 
-const slabsOf = ({ slabs, jobs }: Shared): Slab[] => Array.from({ length: SLABS }, (_, i) => ({ bytes: Buffer.from(slabs, i * SLAB, SLAB), jobs: jobs.subarray(i * JOBS, (i + 1) * JOBS) }));
+const slabsOf = ({ slabs, jobs }: Shared): Slab[] =>
+  Array.from({ length: SLABS }, (_, i) => ({
+    bytes: Buffer.from(slabs, i * SLAB, SLAB),
+    jobs: jobs.subarray(i * JOBS, (i + 1) * JOBS),
+  }));
 
 function take(shared: Shared, slab: Slab, n: number, hash: Hash): void {
   hash.update(slab.bytes.subarray(0, slab.jobs[0]));
@@ -218,7 +232,7 @@ function doJob(bytes: Buffer, jobs: Float64Array, at: number): void {
     closeSync(fd);
     return;
   }
-  for (let from = jobs[at + 2]!; from < jobs[at + 3]!; ) from += writeSync(fd, bytes, from, jobs[at + 3]! - from);
+  for (let from = jobs[at + 2]!; from < jobs[at + 3]!;) from += writeSync(fd, bytes, from, jobs[at + 3]! - from);
 }
 
 function say({ words }: Shared, text: string): void {

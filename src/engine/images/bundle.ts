@@ -39,11 +39,19 @@ export async function bundledImages(staging: Staging, architecture: string): Pro
 async function fromManifest(staging: Staging): Promise<Bundled[]> {
   const manifest = await staging.json(MANIFEST);
   if (manifest === null) throw new InvalidParameter('invalid manifest, manifest cannot be null (but can be [])');
-  if (!Array.isArray(manifest)) throw new InvalidParameter(`invalid archive: failed to decode ${MANIFEST}: it is no list`);
+  if (!Array.isArray(manifest))
+    throw new InvalidParameter(`invalid archive: failed to decode ${MANIFEST}: it is no list`);
   const images: Bundled[] = [];
-  for (const item of manifest as ({ Config?: unknown; RepoTags?: unknown; Layers?: unknown; Parent?: unknown } | null)[]) {
+  for (const item of manifest as ({
+    Config?: unknown;
+    RepoTags?: unknown;
+    Layers?: unknown;
+    Parent?: unknown;
+  } | null)[]) {
     const { Config, RepoTags, Layers, Parent } = item ?? {};
-    images.push(await bundled(staging, text(Config), { layers: strings(Layers), names: strings(RepoTags), parent: text(Parent) }));
+    images.push(
+      await bundled(staging, text(Config), { layers: strings(Layers), names: strings(RepoTags), parent: text(Parent) }),
+    );
   }
   return images;
 }
@@ -51,13 +59,21 @@ async function fromManifest(staging: Staging): Promise<Bundled[]> {
 async function fromLayout(staging: Staging, architecture: string): Promise<Bundled[]> {
   const images: Bundled[] = [];
   for (const descriptor of await manifests(staging, INDEX)) {
-    const manifest = (await document(staging, await forPlatform(staging, descriptor, architecture))) as { config?: Descriptor; layers?: Descriptor[] } | null;
+    const manifest = (await document(staging, await forPlatform(staging, descriptor, architecture))) as {
+      config?: Descriptor;
+      layers?: Descriptor[];
+    } | null;
     if (!Array.isArray(manifest?.layers)) throw new InvalidParameter('invalid archive: a manifest without layers');
-    const name = text(descriptor.annotations?.['io.containerd.image.name'] ?? descriptor.annotations?.['org.opencontainers.image.ref.name']);
+    const name = text(
+      descriptor.annotations?.['io.containerd.image.name'] ??
+        descriptor.annotations?.['org.opencontainers.image.ref.name'],
+    );
     // A bare tag (skopeo, umoci) names no repository.
     const names = /[/:]/.test(name) ? [name] : [];
     await document(staging, manifest.config);
-    images.push(await bundled(staging, blob(manifest.config), { layers: manifest.layers.map(blob), names, parent: '' }));
+    images.push(
+      await bundled(staging, blob(manifest.config), { layers: manifest.layers.map(blob), names, parent: '' }),
+    );
   }
   return images;
 }
@@ -66,15 +82,20 @@ async function fromLayout(staging: Staging, architecture: string): Promise<Bundl
 async function forPlatform(staging: Staging, descriptor: Descriptor, architecture: string): Promise<Descriptor> {
   if (!/image\.index|manifest\.list/.test(descriptor.mediaType ?? '')) return descriptor;
   await document(staging, descriptor);
-  const candidates = (await manifests(staging, blob(descriptor))).filter((candidate) => staging.has(blob(candidate)) && candidate.platform?.os !== 'unknown');
-  const chosen = candidates.find(({ platform }) => platform?.architecture === architecture && platform.os === 'linux') ?? candidates[0];
+  const candidates = (await manifests(staging, blob(descriptor))).filter(
+    (candidate) => staging.has(blob(candidate)) && candidate.platform?.os !== 'unknown',
+  );
+  const chosen =
+    candidates.find(({ platform }) => platform?.architecture === architecture && platform.os === 'linux') ??
+    candidates[0];
   if (!chosen) throw new InvalidParameter('invalid archive: an index without an image');
   return chosen;
 }
 
 async function manifests(staging: Staging, name: string): Promise<Descriptor[]> {
   const index = (await staging.json(name)) as { manifests?: Descriptor[] } | null;
-  if (!Array.isArray(index?.manifests) || !index.manifests.every((each) => typeof each === 'object' && each !== null)) throw new InvalidParameter(`invalid archive: ${name} has no manifests`);
+  if (!Array.isArray(index?.manifests) || !index.manifests.every((each) => typeof each === 'object' && each !== null))
+    throw new InvalidParameter(`invalid archive: ${name} has no manifests`);
   return index.manifests;
 }
 
@@ -86,27 +107,37 @@ async function document(staging: Staging, descriptor: Descriptor | undefined): P
 }
 
 function blob(descriptor: Descriptor | undefined): string {
-  if (typeof descriptor?.digest !== 'string' || !isDigest(descriptor.digest)) throw new InvalidParameter('invalid archive: a descriptor without a digest');
+  if (typeof descriptor?.digest !== 'string' || !isDigest(descriptor.digest))
+    throw new InvalidParameter('invalid archive: a descriptor without a digest');
   return `blobs/${descriptor.digest.replace(':', '/')}`;
 }
 
-async function bundled(staging: Staging, name: string, rest: Pick<Bundled, 'layers' | 'names' | 'parent'>): Promise<Bundled> {
+async function bundled(
+  staging: Staging,
+  name: string,
+  rest: Pick<Bundled, 'layers' | 'names' | 'parent'>,
+): Promise<Bundled> {
   if (name === '') throw new InvalidParameter('invalid manifest: an image without a config');
   const configBytes = await staging.read(name);
   const config = readConfig(await staging.json(name));
   const { length } = config.rootfs.diff_ids;
-  if (rest.layers.length !== length) throw new InvalidParameter(`invalid manifest, layers length mismatch: expected ${rest.layers.length}, got ${length}`);
+  if (rest.layers.length !== length)
+    throw new InvalidParameter(
+      `invalid manifest, layers length mismatch: expected ${rest.layers.length}, got ${length}`,
+    );
   return { id: sha256(configBytes), config, configBytes, ...rest };
 }
 
 function text(value: unknown): string {
   if (value === null || value === undefined) return '';
-  if (typeof value !== 'string') throw new InvalidParameter(`invalid archive: failed to decode ${MANIFEST}: a string is none`);
+  if (typeof value !== 'string')
+    throw new InvalidParameter(`invalid archive: failed to decode ${MANIFEST}: a string is none`);
   return value;
 }
 
 function strings(list: unknown): string[] {
   if (list === null || list === undefined) return [];
-  if (!Array.isArray(list) || !list.every((item) => typeof item === 'string')) throw new InvalidParameter(`invalid archive: failed to decode ${MANIFEST}: a list of strings is none`);
-  return list as string[];
+  if (!Array.isArray(list) || !list.every((item) => typeof item === 'string'))
+    throw new InvalidParameter(`invalid archive: failed to decode ${MANIFEST}: a list of strings is none`);
+  return list;
 }

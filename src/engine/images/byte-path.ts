@@ -18,6 +18,7 @@ export function clean(path: string, whole = 'the image'): string {
 }
 
 export const bytes = (path: string): Buffer => Buffer.from(path, 'latin1');
-export const join = (directory: string, name: string): string => (directory === '/' ? `/${name}` : `${directory}/${name}`);
+export const join = (directory: string, name: string): string =>
+  directory === '/' ? `/${name}` : `${directory}/${name}`;
 export const parentOf = (path: string): string => path.slice(0, path.lastIndexOf('/')) || '/';
 export const nameOf = (path: string): string => path.slice(path.lastIndexOf('/') + 1);

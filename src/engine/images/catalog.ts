@@ -1,4 +1,7 @@
-/** What images there are, what they are called, and what is told of them: rows, names and events. Images (images.ts) changes the world behind them. */
+/**
+ * What images there are, what they are called, and what is told of them: rows, names and events. Images (images.ts)
+ * changes the world behind them.
+ */
 import type { ImageRow, ImageRows } from '../../store/images.ts';
 import { NotFound } from '../errors.ts';
 import type { NewEvent } from '../events/event.ts';
@@ -7,7 +10,17 @@ import { chainIds, sha256 } from './digest.ts';
 import { parseMoment, parseRfc3339 } from './go-time.ts';
 import type { Image } from './image.ts';
 import type { Layers } from './layers.ts';
-import { canonicalString, familiarMatch, familiarName, familiarString, parseAnyReference, parseReference, type Reference, repositoryOf, tagNameOnly } from './reference.ts';
+import {
+  canonicalString,
+  familiarMatch,
+  familiarName,
+  familiarString,
+  parseAnyReference,
+  parseReference,
+  type Reference,
+  repositoryOf,
+  tagNameOnly,
+} from './reference.ts';
 import { withoutTagIfDigest, type User } from './removal.ts';
 
 export interface ImageFilters {
@@ -51,7 +64,10 @@ export class Catalog {
 
   constructor(protected readonly parts: ImageParts) {}
 
-  /** By digest, name or id prefix, in this order. @throws NotFound `No such image: NAME:TAG`, InvalidParameter `invalid reference format` */
+  /**
+   * By digest, name or id prefix, in this order. @throws NotFound `No such image: NAME:TAG`, InvalidParameter `invalid
+   * reference format`
+   */
   resolve(reference: string): Image {
     const row = this.#find(reference);
     if (row) return this.image(row);
@@ -96,7 +112,13 @@ export class Catalog {
   image(row: ImageRow, names = this.references(row.id)): Image {
     const config = parseConfig(row.config);
     return {
-      id: row.id, parent: row.parent, config, created: String((config.created && parseRfc3339(config.created)) || 0n), tagged: row.tagged, size: row.size, chains: row.chains,
+      id: row.id,
+      parent: row.parent,
+      config,
+      created: String((config.created && parseRfc3339(config.created)) || 0n),
+      tagged: row.tagged,
+      size: row.size,
+      chains: row.chains,
       repoTags: names.filter((name) => !name.digest).map(familiarString),
       repoDigests: names.filter((name) => name.digest).map(familiarString),
     };
@@ -108,8 +130,13 @@ export class Catalog {
   list(filters: ImageFilters, { all }: { all: boolean }): Image[] {
     const moments = (filters.until ?? []).map((text) => parseMoment(text, BigInt(this.parts.now())));
     moments.push(...filters.before.map((name) => BigInt(this.resolve(name).created)));
-    const since = filters.since.map((name) => BigInt(this.resolve(name).created)).reduce<bigint | undefined>((most, moment) => (most === undefined || moment > most ? moment : most), undefined);
-    const before = moments.reduce<bigint | undefined>((least, moment) => (least === undefined || moment < least ? moment : least), undefined);
+    const since = filters.since
+      .map((name) => BigInt(this.resolve(name).created))
+      .reduce<bigint | undefined>((most, moment) => (most === undefined || moment > most ? moment : most), undefined);
+    const before = moments.reduce<bigint | undefined>(
+      (least, moment) => (least === undefined || moment < least ? moment : least),
+      undefined,
+    );
     const names = this.parts.rows.allNames();
     const rows = this.parts.rows.all();
     const parents = new Set(rows.map((row) => row.parent));
@@ -118,8 +145,14 @@ export class Catalog {
       const isParent = parents.has(row.id);
       if (filters.dangling === true && isParent) continue;
       // Only the names that a pattern asks for are shown.
-      const shown = (names.get(row.id) ?? []).map(parseReference).filter((name) => filters.references.length === 0 || filters.references.some((pattern) => familiarMatch(pattern, name)));
-      if (shown.length === 0 && ((isParent && !all) || filters.dangling === false || filters.references.length > 0)) continue;
+      const shown = (names.get(row.id) ?? [])
+        .map(parseReference)
+        .filter(
+          (name) =>
+            filters.references.length === 0 || filters.references.some((pattern) => familiarMatch(pattern, name)),
+        );
+      if (shown.length === 0 && ((isParent && !all) || filters.dangling === false || filters.references.length > 0))
+        continue;
       if (filters.dangling === true && shown.some((name) => !name.digest)) continue;
       const image = this.image(row, shown);
       const created = BigInt(image.created);
@@ -134,11 +167,20 @@ export class Catalog {
   history(reference: string): HistoryItem[] {
     const image = this.resolve(reference);
     let layer = 0;
-    const items = (image.config.history ?? []).map((entry): HistoryItem => {
-      const size = entry.empty_layer ? 0 : this.parts.layers.get(image.chains[layer++] ?? '')?.size ?? 0;
-      const created = (entry.created !== undefined && parseRfc3339(entry.created)) || 0n;
-      return { Id: '<missing>', Created: Number(created / NS_PER_S), CreatedBy: entry.created_by ?? '', Tags: null, Size: size, Comment: entry.comment ?? '' };
-    }).reverse();
+    const items = (image.config.history ?? [])
+      .map((entry): HistoryItem => {
+        const size = entry.empty_layer ? 0 : (this.parts.layers.get(image.chains[layer++] ?? '')?.size ?? 0);
+        const created = (entry.created !== undefined && parseRfc3339(entry.created)) || 0n;
+        return {
+          Id: '<missing>',
+          Created: Number(created / NS_PER_S),
+          CreatedBy: entry.created_by ?? '',
+          Tags: null,
+          Size: size,
+          Comment: entry.comment ?? '',
+        };
+      })
+      .reverse();
     // Only the image itself and those that it was made from here have an id.
     let ancestor: Image | undefined = image;
     for (const item of items) {
@@ -155,7 +197,8 @@ export class Catalog {
     const rows = this.parts.rows.all();
     const uses = new Map<string, number>();
     for (const chain of rows.flatMap((row) => row.chains)) uses.set(chain, (uses.get(chain) ?? 0) + 1);
-    const shared = (chains: string[]): number => chains.reduce((sum, chain) => sum + (uses.get(chain)! > 1 ? this.parts.layers.get(chain)?.size ?? 0 : 0), 0);
+    const shared = (chains: string[]): number =>
+      chains.reduce((sum, chain) => sum + (uses.get(chain)! > 1 ? (this.parts.layers.get(chain)?.size ?? 0) : 0), 0);
     return new Map(rows.map((row) => [row.id, shared(row.chains)]));
   }
 
@@ -171,14 +214,21 @@ export class Catalog {
 
   /** All names that a repository's images have, with a tag. */
   tagsOf(repository: string): { reference: Reference; id: string }[] {
-    return [...this.parts.rows.allNames()].flatMap(([id, names]) => names.map((name) => ({ reference: parseReference(name), id }))).filter(({ reference }) => reference.tag !== undefined && repositoryOf(reference) === repository);
+    return [...this.parts.rows.allNames()]
+      .flatMap(([id, names]) => names.map((name) => ({ reference: parseReference(name), id })))
+      .filter(({ reference }) => reference.tag !== undefined && repositoryOf(reference) === repository);
   }
 
   /**
-   * Takes in an image whose layers are here (held by the caller) under the names given, or gives an image that is here those names.
+   * Takes in an image whose layers are here (held by the caller) under the names given, or gives an image that is here
+   * those names.
    * Whether that changed what the first name means. `also` is part of the same transaction.
    */
-  adopt(image: { id: string } | { config: Buffer; diffIds: string[] }, names: Reference[], also: (id: string) => void = () => undefined): { id: string; changed: boolean } {
+  adopt(
+    image: { id: string } | { config: Buffer; diffIds: string[] },
+    names: Reference[],
+    also: (id: string) => void = () => undefined,
+  ): { id: string; changed: boolean } {
     const id = 'id' in image ? image.id : sha256(image.config);
     return this.parts.rows.transaction(() => {
       const changed = this.parts.rows.idByName(storedName(names[0]!)) !== id;
@@ -191,7 +241,13 @@ export class Catalog {
 
   /** Tells of an image that came from or went to a registry. */
   recordTransfer(id: string, action: 'pull' | 'push', reference: Reference): void {
-    this.parts.events.record({ type: 'image', action, actor: familiarString(reference), attributes: { ...this.#labelsOf(id), name: familiarName(reference) }, time: this.parts.now() });
+    this.parts.events.record({
+      type: 'image',
+      action,
+      actor: familiarString(reference),
+      attributes: { ...this.#labelsOf(id), name: familiarName(reference) },
+      time: this.parts.now(),
+    });
   }
 
   /** Within a transaction of the caller's, like the three below. */
@@ -212,12 +268,18 @@ export class Catalog {
 
   // Docker gives the id for the name in all but a tag's event, and no labels of an image that is gone.
   recordEvent(id: string, action: string, name = id): void {
-    this.parts.events.record({ type: 'image', action, actor: id, attributes: { ...this.#labelsOf(id), name }, time: this.parts.now() });
+    this.parts.events.record({
+      type: 'image',
+      action,
+      actor: id,
+      attributes: { ...this.#labelsOf(id), name },
+      time: this.parts.now(),
+    });
   }
 
   #labelsOf(id: string): Record<string, string> {
     const row = this.parts.rows.byId(id);
-    return row ? parseConfig(row.config).config?.Labels ?? {} : {};
+    return row ? (parseConfig(row.config).config?.Labels ?? {}) : {};
   }
 }
 

@@ -1,4 +1,7 @@
-/** `--change` of import and commit: Dockerfile instructions that alter an image's configuration, read as Docker (BuildKit's parser) reads them. */
+/**
+ * `--change` of import and commit: Dockerfile instructions that alter an image's configuration, read as Docker
+ * (BuildKit's parser) reads them.
+ */
 import { constants } from 'node:os';
 import { posix } from 'node:path';
 import type { ContainerConfig, Healthcheck } from '../containers/config.ts';
@@ -38,7 +41,10 @@ const INSTRUCTIONS: Record<string, Apply> = {
     noFlags(rest);
     const command = shellOrJson(rest);
     if (command.words.length === 0) state.config.Entrypoint = null;
-    else state.config.Entrypoint = command.json ? command.words : [...(state.config.Shell ?? DEFAULT_SHELL), ...command.words];
+    else
+      state.config.Entrypoint = command.json
+        ? command.words
+        : [...(state.config.Shell ?? DEFAULT_SHELL), ...command.words];
     if (!state.hasCommand) state.config.Cmd = null;
   },
   ENV: ({ rest }, { config }, variables) => {
@@ -62,14 +68,16 @@ const INSTRUCTIONS: Record<string, Apply> = {
   },
   LABEL: ({ rest }, { config }, variables) => {
     const labels: Record<string, string> = { ...config.Labels };
-    for (const [key, value] of pairs('LABEL', rest)) define(labels, expandWord(key, variables), expandWord(value, variables));
+    for (const [key, value] of pairs('LABEL', rest))
+      define(labels, expandWord(key, variables), expandWord(value, variables));
     config.Labels = labels;
   },
   ONBUILD: ({ rest, original }, { config }) => {
     const trigger = rest.split(/\s/, 1)[0]!.toUpperCase();
     if (trigger === '') atLeastOne('ONBUILD');
     if (trigger === 'ONBUILD') throw new InvalidParameter("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed");
-    if (trigger === 'MAINTAINER' || trigger === 'FROM') throw new InvalidParameter(`${trigger} isn't allowed as an ONBUILD trigger`);
+    if (trigger === 'MAINTAINER' || trigger === 'FROM')
+      throw new InvalidParameter(`${trigger} isn't allowed as an ONBUILD trigger`);
     config.OnBuild = [...(config.OnBuild ?? []), original.replace(/^\s*ONBUILD\s*/i, '')];
   },
   SHELL: ({ rest, original }, { config }) => {
@@ -100,7 +108,9 @@ const INSTRUCTIONS: Record<string, Apply> = {
   WORKDIR: ({ rest }, { config }, variables) => {
     const requested = expandWord(exactlyOne('WORKDIR', rest), variables);
     if (requested === '') throw new InvalidParameter('cannot normalize nothing');
-    const path = posix.isAbsolute(requested) ? posix.normalize(requested) : posix.join('/', config.WorkingDir ?? '', requested);
+    const path = posix.isAbsolute(requested)
+      ? posix.normalize(requested)
+      : posix.join('/', config.WorkingDir ?? '', requested);
     config.WorkingDir = path.replace(/(.)\/$/, '$1');
   },
 };
@@ -110,20 +120,26 @@ export function applyChanges(config: ImageSettings, changes: string[]): ImageSet
   if (changes.length === 0) return config;
   const instructions = parse(changes.join('\n'));
   if (instructions.length === 0) throw new InvalidParameter('file with no instructions');
-  for (const { name } of instructions) if (!Object.hasOwn(INSTRUCTIONS, name.toUpperCase())) throw new InvalidParameter(`${name} is not a valid change command`);
+  for (const { name } of instructions)
+    if (!Object.hasOwn(INSTRUCTIONS, name.toUpperCase()))
+      throw new InvalidParameter(`${name} is not a valid change command`);
   const state: State = { config: structuredClone(config), hasCommand: false };
-  for (const instruction of instructions) INSTRUCTIONS[instruction.name.toUpperCase()]!(instruction, state, variablesOf(state.config));
+  for (const instruction of instructions)
+    INSTRUCTIONS[instruction.name.toUpperCase()]!(instruction, state, variablesOf(state.config));
   return state.config;
 }
 
 function variablesOf({ Env = [] }: ImageSettings): Variables {
-  return new Map(Env.map((entry) => {
-    const at = entry.indexOf('=');
-    return at < 0 ? [entry, ''] : [entry.slice(0, at), entry.slice(at + 1)];
-  }));
+  return new Map(
+    Env.map((entry) => {
+      const at = entry.indexOf('=');
+      return at < 0 ? [entry, ''] : [entry.slice(0, at), entry.slice(at + 1)];
+    }),
+  );
 }
 
-// Lines, joined at a backslash before their end; comments and empty lines count for nothing, also inside an instruction.
+// Lines, joined at a backslash before their end; comments and empty lines count for nothing, also inside an
+// instruction.
 function parse(text: string): Instruction[] {
   const instructions: Instruction[] = [];
   let line = '';
@@ -143,7 +159,8 @@ function parse(text: string): Instruction[] {
   return instructions;
 }
 
-// A JSON array of strings, or nothing of that kind. Docker refuses arrays of other things and takes broken JSON for a shell's text.
+// A JSON array of strings, or nothing of that kind. Docker refuses arrays of other things and takes broken JSON for a
+// shell's text.
 function json(text: string): string[] | undefined {
   if (!text.startsWith('[')) return undefined;
   let value: unknown;
@@ -153,8 +170,9 @@ function json(text: string): string[] | undefined {
     return undefined;
   }
   if (!Array.isArray(value)) return undefined;
-  if (!value.every((item) => typeof item === 'string')) throw new InvalidParameter('when using JSON array syntax, arrays must be comprised of strings only');
-  return value as string[];
+  if (!value.every((item) => typeof item === 'string'))
+    throw new InvalidParameter('when using JSON array syntax, arrays must be comprised of strings only');
+  return value;
 }
 
 function shellOrJson(text: string): { words: string[]; json: boolean } {
@@ -173,7 +191,10 @@ function pairs(command: string, text: string): [string, string][] {
   }
   return words.map((word) => {
     const at = word.indexOf('=');
-    if (at < 0) throw new InvalidParameter(`Syntax error - can't find = in ${JSON.stringify(word)}. Must be of the form: name=value`);
+    if (at < 0)
+      throw new InvalidParameter(
+        `Syntax error - can't find = in ${JSON.stringify(word)}. Must be of the form: name=value`,
+      );
     if (at === 0) throw new InvalidParameter(`${command} names can not be blank`);
     return [word.slice(0, at), word.slice(at + 1)];
   });
@@ -184,7 +205,8 @@ function healthcheck(text: string): Healthcheck {
   let rest = text;
   for (let match; (match = /^--(\S*)\s*/.exec(rest)); rest = rest.slice(match[0].length)) {
     const [flag = '', value] = match[1]!.split(/=(.*)/s);
-    if (!['interval', 'timeout', 'start-period', 'start-interval', 'retries'].includes(flag)) throw new InvalidParameter(`unknown flag: --${flag}`);
+    if (!['interval', 'timeout', 'start-period', 'start-interval', 'retries'].includes(flag))
+      throw new InvalidParameter(`unknown flag: --${flag}`);
     if (flags.has(flag)) throw new InvalidParameter(`Duplicate flag specified: ${flag}`);
     if (value === undefined) throw new InvalidParameter(`Missing a value on flag: ${flag}`);
     flags.set(flag, value);
@@ -195,18 +217,26 @@ function healthcheck(text: string): Healthcheck {
     if (command !== '') throw new InvalidParameter('HEALTHCHECK NONE takes no arguments');
     return { Test: ['NONE'] };
   }
-  if (type.toUpperCase() !== 'CMD') throw new InvalidParameter(`Unknown type ${JSON.stringify(type.toUpperCase())} in HEALTHCHECK (try CMD)`);
+  if (type.toUpperCase() !== 'CMD')
+    throw new InvalidParameter(`Unknown type ${JSON.stringify(type.toUpperCase())} in HEALTHCHECK (try CMD)`);
   const { words, json: exec } = shellOrJson(command);
   if (words.length === 0) throw new InvalidParameter('Missing command after HEALTHCHECK CMD');
   const check: Healthcheck = { Test: [exec ? 'CMD' : 'CMD-SHELL', ...words] };
-  const intervals = { interval: 'Interval', timeout: 'Timeout', 'start-period': 'StartPeriod', 'start-interval': 'StartInterval' } as const;
+  const intervals = {
+    interval: 'Interval',
+    timeout: 'Timeout',
+    'start-period': 'StartPeriod',
+    'start-interval': 'StartInterval',
+  } as const;
   for (const [flag, key] of Object.entries(intervals) as [string, (typeof intervals)[keyof typeof intervals]][]) {
     const duration = parseDuration(flags.get(flag) || '0');
-    if (duration !== 0n && duration < MIN_INTERVAL) throw new InvalidParameter(`Interval "${flag}" cannot be less than 1ms`);
+    if (duration !== 0n && duration < MIN_INTERVAL)
+      throw new InvalidParameter(`Interval "${flag}" cannot be less than 1ms`);
     if (duration !== 0n) check[key] = Number(duration);
   }
   const retries = flags.get('retries') ?? '';
-  if (retries !== '' && !/^[-+]?\d+$/.test(retries)) throw new InvalidParameter(`strconv.ParseInt: parsing ${JSON.stringify(retries)}: invalid syntax`);
+  if (retries !== '' && !/^[-+]?\d+$/.test(retries))
+    throw new InvalidParameter(`strconv.ParseInt: parsing ${JSON.stringify(retries)}: invalid syntax`);
   if (Number(retries) < 0) throw new InvalidParameter(`--retries cannot be negative (${Number(retries)})`);
   if (Number(retries) > 0) check.Retries = Number(retries);
   return check;
@@ -216,11 +246,16 @@ function healthcheck(text: string): Healthcheck {
 function portsOf(spec: string): string[] {
   const [range = '', protocol = 'tcp'] = spec.slice(spec.lastIndexOf(':') + 1).split('/');
   if (range === '') throw new InvalidParameter(`no port specified: ${spec}<empty>`);
-  if (!['tcp', 'udp', 'sctp'].includes(protocol.toLowerCase())) throw new InvalidParameter(`invalid proto: ${protocol}`);
+  if (!['tcp', 'udp', 'sctp'].includes(protocol.toLowerCase()))
+    throw new InvalidParameter(`invalid proto: ${protocol}`);
   const [first = '', last = first] = range.split('-');
-  const valid = [first, last].every((port) => /^\d+$/.test(port) && Number(port) <= 65_535) && Number(first) <= Number(last);
+  const valid =
+    [first, last].every((port) => /^\d+$/.test(port) && Number(port) <= 65_535) && Number(first) <= Number(last);
   if (!valid) throw new InvalidParameter(`invalid containerPort: ${range}`);
-  return Array.from({ length: Number(last) - Number(first) + 1 }, (_, i) => `${Number(first) + i}/${protocol.toLowerCase()}`);
+  return Array.from(
+    { length: Number(last) - Number(first) + 1 },
+    (_, i) => `${Number(first) + i}/${protocol.toLowerCase()}`,
+  );
 }
 
 function isSignal(text: string): boolean {

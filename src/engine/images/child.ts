@@ -19,15 +19,31 @@ export interface Child {
 }
 
 /** The configuration's bytes, keys in order as Docker writes them. */
-export function childConfig(parent: ImageConfig, { diffId, container, containerConfig, config, author, comment, created }: Child): Buffer {
+export function childConfig(
+  parent: ImageConfig,
+  { diffId, container, containerConfig, config, author, comment, created }: Child,
+): Buffer {
   const entry = {
-    created, ...(author && { author }), ...(containerConfig.Cmd?.length && { created_by: containerConfig.Cmd.join(' ') }), ...(comment && { comment }), ...(diffId === undefined && { empty_layer: true }),
+    created,
+    ...(author && { author }),
+    ...(containerConfig.Cmd?.length && { created_by: containerConfig.Cmd.join(' ') }),
+    ...(comment && { comment }),
+    ...(diffId === undefined && { empty_layer: true }),
   };
   const child: Record<string, unknown> = {
-    architecture: parent.architecture, ...(author && { author }), config, container, container_config: containerConfig, created, docker_version: VERSION,
-    history: [...(parent.history ?? []), entry], os: parent.os,
-    ...(parent['os.features'] && { 'os.features': parent['os.features'] }), ...(parent['os.version'] && { 'os.version': parent['os.version'] }),
-    rootfs: { type: 'layers', diff_ids: [...parent.rootfs.diff_ids, ...(diffId === undefined ? [] : [diffId])] }, ...(parent.variant && { variant: parent.variant }),
+    architecture: parent.architecture,
+    ...(author && { author }),
+    config,
+    container,
+    container_config: containerConfig,
+    created,
+    docker_version: VERSION,
+    history: [...(parent.history ?? []), entry],
+    os: parent.os,
+    ...(parent['os.features'] && { 'os.features': parent['os.features'] }),
+    ...(parent['os.version'] && { 'os.version': parent['os.version'] }),
+    rootfs: { type: 'layers', diff_ids: [...parent.rootfs.diff_ids, ...(diffId === undefined ? [] : [diffId])] },
+    ...(parent.variant && { variant: parent.variant }),
   };
   return Buffer.from(JSON.stringify(child));
 }

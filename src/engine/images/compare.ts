@@ -1,4 +1,7 @@
-/** What a container changed, by comparing its own layer with what lies below (moby pkg/archive/changes.go). Runs jailed (packer.ts). */
+/**
+ * What a container changed, by comparing its own layer with what lies below (moby pkg/archive/changes.go). Runs jailed
+ * (packer.ts).
+ */
 import type { Stats } from 'node:fs';
 import { getXattrAt } from '../../sys/inode.ts';
 import { isOpaque, look, namesIn } from './pack.ts';
@@ -23,7 +26,8 @@ export function compare(upper: string, lower: string): Change[] {
 // Parents before children; a directory with changes in it counts as changed.
 function within(upper: string, lower: string, directory: string, isBelow: boolean): Change[] {
   const own = new Set(namesIn(upper + directory));
-  const hidden = isBelow && isOpaque(upper + directory) ? namesIn(lower + directory).filter((name) => !own.has(name)) : [];
+  const hidden =
+    isBelow && isOpaque(upper + directory) ? namesIn(lower + directory).filter((name) => !own.has(name)) : [];
   return [...own, ...hidden].sort().flatMap((name): Change[] => {
     const path = `${directory}/${name}`;
     return own.has(name) ? of(upper, lower, path, isBelow) : [{ path, kind: DELETED }];
@@ -43,7 +47,8 @@ function of(upper: string, lower: string, path: string, isBelow: boolean): Chang
 
 // A directory's size and time say nothing of the directory itself.
 function differ(before: Stats, now: Stats): boolean {
-  if (before.mode !== now.mode || before.uid !== now.uid || before.gid !== now.gid || before.rdev !== now.rdev) return true;
+  if (before.mode !== now.mode || before.uid !== now.uid || before.gid !== now.gid || before.rdev !== now.rdev)
+    return true;
   return !now.isDirectory() && (before.size !== now.size || before.mtimeMs !== now.mtimeMs);
 }
 

@@ -1,4 +1,7 @@
-/** Compressed archives, by their first bytes. gzip and (Node 22 and later) zstd are decoded here, the others by the host's programs. */
+/**
+ * Compressed archives, by their first bytes. gzip and (Node 22 and later) zstd are decoded here, the others by the
+ * host's programs.
+ */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { Readable, type Duplex, type Writable } from 'node:stream';
@@ -8,7 +11,10 @@ import { InvalidParameter, SystemFault } from '../errors.ts';
 export type Compression = 'none' | 'gzip' | 'bzip2' | 'xz' | 'zstd';
 
 const MAGICS: [Compression, number[]][] = [
-  ['gzip', [0x1f, 0x8b, 0x08]], ['bzip2', [0x42, 0x5a, 0x68]], ['xz', [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]], ['zstd', [0x28, 0xb5, 0x2f, 0xfd]],
+  ['gzip', [0x1f, 0x8b, 0x08]],
+  ['bzip2', [0x42, 0x5a, 0x68]],
+  ['xz', [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]],
+  ['zstd', [0x28, 0xb5, 0x2f, 0xfd]],
 ];
 export const MAGIC_LENGTH = 6;
 
@@ -23,7 +29,9 @@ const PROGRAMS: Partial<Record<Compression, string[]>> = {
 };
 
 export function detectCompression(head: Buffer): Compression {
-  return MAGICS.find(([, magic]) => magic.length <= head.length && magic.every((byte, i) => head[i] === byte))?.[0] ?? 'none';
+  return (
+    MAGICS.find(([, magic]) => magic.length <= head.length && magic.every((byte, i) => head[i] === byte))?.[0] ?? 'none'
+  );
 }
 
 interface ZstdZlib {
@@ -38,9 +46,13 @@ export function decoder(compression: Compression): Duplex | undefined {
 }
 
 /** Whether `decoder` has one. */
-export const decodesHere = (compression: Compression): boolean => compression === 'gzip' || (compression === 'zstd' && 'createZstdDecompress' in zlib);
+export const decodesHere = (compression: Compression): boolean =>
+  compression === 'gzip' || (compression === 'zstd' && 'createZstdDecompress' in zlib);
 
-/** The bytes that `source` holds compressed. @throws InvalidParameter when they are broken, SystemFault when the host lacks the program */
+/**
+ * The bytes that `source` holds compressed. @throws InvalidParameter when they are broken, SystemFault when the host
+ * lacks the program
+ */
 export function decompress(source: AsyncIterable<Buffer>, compression: Compression): AsyncIterable<Buffer> {
   if (compression === 'none') return source;
   return decodesHere(compression) ? decodeHere(source, compression) : decodeByProgram(source, compression);
@@ -52,7 +64,9 @@ async function* decodeHere(source: AsyncIterable<Buffer>, compression: Compressi
   try {
     for await (const chunk of decoding) yield chunk as Buffer;
   } catch (error) {
-    throw 'code' in (error as object) && String((error as { code: unknown }).code).startsWith('Z') ? broken(compression, (error as Error).message) : error;
+    throw 'code' in (error as object) && String((error as { code: unknown }).code).startsWith('Z')
+      ? broken(compression, (error as Error).message)
+      : error;
   } finally {
     decoding.destroy();
   }
@@ -61,11 +75,16 @@ async function* decodeHere(source: AsyncIterable<Buffer>, compression: Compressi
 async function* decodeByProgram(source: AsyncIterable<Buffer>, compression: Compression): AsyncGenerator<Buffer> {
   const [program, ...args] = PROGRAMS[compression]!;
   const child = spawn(program!, args, { stdio: 'pipe', env: { PATH: process.env.PATH ?? '/usr/bin:/bin' } });
-  const ended = once(child, 'exit').then(([code]) => code as number | null, () => null);
+  const ended = once(child, 'exit').then(
+    ([code]) => code as number | null,
+    () => null,
+  );
   try {
     await once(child, 'spawn');
   } catch {
-    throw new SystemFault(`the archive is compressed with ${compression}: install the program "${program}" on this host to read it`);
+    throw new SystemFault(
+      `the archive is compressed with ${compression}: install the program "${program}" on this host to read it`,
+    );
   }
   let words = '';
   child.stderr.on('data', (bytes: Buffer) => (words = (words + bytes.toString()).slice(-500)));
@@ -85,9 +104,13 @@ async function* decodeByProgram(source: AsyncIterable<Buffer>, compression: Comp
   }
 }
 
-const broken = (compression: Compression, why: string): InvalidParameter => new InvalidParameter(`the archive's ${compression} data is broken: ${why || 'it ends early'}`);
+const broken = (compression: Compression, why: string): InvalidParameter =>
+  new InvalidParameter(`the archive's ${compression} data is broken: ${why || 'it ends early'}`);
 
-/** Writes all of `source` to `sink` and ends it. A sink that closes early takes no more, but the source is still read to its end: its sender may listen only then. */
+/**
+ * Writes all of `source` to `sink` and ends it. A sink that closes early takes no more, but the source is still read to
+ * its end: its sender may listen only then.
+ */
 export async function feed(source: AsyncIterable<Buffer>, sink: Writable): Promise<void> {
   sink.on('error', () => undefined);
   for await (const chunk of source) {
@@ -96,13 +119,14 @@ export async function feed(source: AsyncIterable<Buffer>, sink: Writable): Promi
   sink.end();
 }
 
-const drained = (sink: Writable): Promise<void> => new Promise((resolve) => {
-  const done = (): void => {
-    sink.off('drain', done).off('close', done);
-    resolve();
-  };
-  sink.on('drain', done).on('close', done);
-});
+const drained = (sink: Writable): Promise<void> =>
+  new Promise((resolve) => {
+    const done = (): void => {
+      sink.off('drain', done).off('close', done);
+      resolve();
+    };
+    sink.on('drain', done).on('close', done);
+  });
 
 /** The first bytes of a stream, and all of it. The stream is not destroyed when its reader stops early. */
 export async function peek(source: Readable): Promise<{ head: Buffer; all: AsyncIterable<Buffer> }> {

@@ -1,5 +1,6 @@
 /**
- * Blobs on their way here. Each is a file named by its digest; a transfer that breaks off, this process's death included, leaves what
+ * Blobs on their way here. Each is a file named by its digest; a transfer that breaks off, this process's death
+ * included, leaves what
  * came, and the next one asks for the rest. Whoever wants a blob that is already coming waits for the same transfer.
  */
 import { createHash, type Hash } from 'node:crypto';
@@ -19,7 +20,10 @@ export interface Wanted {
   open(offset: number, signal: AbortSignal): Promise<Part>;
 }
 
-export type Stage = { kind: 'waiting' | 'verifying' | 'complete' } | { kind: 'downloading'; current: number } | { kind: 'retrying'; seconds: number };
+export type Stage =
+  | { kind: 'waiting' | 'verifying' | 'complete' }
+  | { kind: 'downloading'; current: number }
+  | { kind: 'retrying'; seconds: number };
 export type Watcher = (stage: Stage) => void;
 
 interface Transfer {
@@ -40,11 +44,17 @@ export class Downloads {
   readonly #queue: (() => void)[] = [];
   #running = 0;
 
-  constructor(private readonly directory: string, private readonly limits: { concurrent: number; attempts: number }) {}
+  constructor(
+    private readonly directory: string,
+    private readonly limits: { concurrent: number; attempts: number },
+  ) {}
 
   file = (digest: string): string => join(this.directory, digest.slice(digest.indexOf(':') + 1));
 
-  /** Keeps these blobs' files, once they have come, until the lease ends; `finished` says that they are not needed any more. */
+  /**
+   * Keeps these blobs' files, once they have come, until the lease ends; `finished` says that they are not needed any
+   * more.
+   */
   lease(digests: string[]): { end: (options: { finished: boolean }) => Promise<void> } {
     for (const digest of digests) this.#leases.set(digest, (this.#leases.get(digest) ?? 0) + 1);
     return {
@@ -76,34 +86,50 @@ export class Downloads {
       transfer.watchers.delete(watcher);
       if (transfer.watchers.size === 0) transfer.abort.abort();
     };
-    const gone = new Promise<never>((_, reject) => signal.addEventListener('abort', () => {
-      leave();
-      reject(signal.reason as Error);
-    }, { once: true }));
+    const gone = new Promise<never>((_, reject) =>
+      signal.addEventListener(
+        'abort',
+        () => {
+          leave();
+          reject(signal.reason as Error);
+        },
+        { once: true },
+      ),
+    );
     gone.catch(() => undefined);
     await Promise.race([transfer.done, gone]);
     transfer.watchers.delete(watcher);
   }
 
-  /** Takes away what nobody came back for, and what is `known` to have become a layer: a daemon died before it could. */
+  /**
+   * Takes away what nobody came back for, and what is `known` to have become a layer: a daemon died before it could.
+   */
   async sweep(known: (digest: string) => boolean = () => false): Promise<void> {
     for (const name of await readdir(this.directory).catch(() => [] as string[])) {
       const path = join(this.directory, name);
       const found = await stat(path).catch(() => undefined);
       const isUsed = this.#leases.has(`sha256:${name}`) || this.#transfers.has(`sha256:${name}`);
-      if (found && !isUsed && (Date.now() - found.mtimeMs > STALE_MS || known(`sha256:${name}`))) await rm(path, { recursive: true, force: true });
+      if (found && !isUsed && (Date.now() - found.mtimeMs > STALE_MS || known(`sha256:${name}`)))
+        await rm(path, { recursive: true, force: true });
     }
   }
 
   #start(wanted: Wanted): Transfer {
     const abort = new AbortController();
-    const transfer: Transfer = { done: Promise.resolve(), watchers: new Set(), stage: { kind: this.#running < this.limits.concurrent ? 'downloading' : 'waiting', current: 0 } as Stage, abort };
+    const transfer: Transfer = {
+      done: Promise.resolve(),
+      watchers: new Set(),
+      stage: { kind: this.#running < this.limits.concurrent ? 'downloading' : 'waiting', current: 0 },
+      abort,
+    };
     const tell = (stage: Stage): void => {
       transfer.stage = stage;
       for (const watcher of transfer.watchers) watcher(stage);
     };
     this.#transfers.set(wanted.digest, transfer);
-    transfer.done = this.#inTurn(abort.signal, () => this.#download(wanted, tell, abort.signal)).finally(() => this.#transfers.delete(wanted.digest));
+    transfer.done = this.#inTurn(abort.signal, () => this.#download(wanted, tell, abort.signal)).finally(() =>
+      this.#transfers.delete(wanted.digest),
+    );
     transfer.done.catch(() => undefined);
     return transfer;
   }
@@ -186,7 +212,11 @@ interface Receiving {
   signal: AbortSignal;
 }
 
-async function receive(file: FileHandle, bytes: AsyncIterable<Buffer>, { hash, length, wanted: { digest, size }, tell, signal }: Receiving): Promise<number> {
+async function receive(
+  file: FileHandle,
+  bytes: AsyncIterable<Buffer>,
+  { hash, length, wanted: { digest, size }, tell, signal }: Receiving,
+): Promise<number> {
   let pending: Buffer[] = [];
   let waiting = 0;
   let at = length;
@@ -240,7 +270,10 @@ class NoRoom extends SystemFault {
 }
 
 const isTransient = (error: unknown): boolean =>
-  error instanceof RegistryUnreachable || (error instanceof RegistryRefusal && !isFinal(error) && (error.status >= 500 || error.status === 429 || error.status === 408));
+  error instanceof RegistryUnreachable ||
+  (error instanceof RegistryRefusal &&
+    !isFinal(error) &&
+    (error.status >= 500 || error.status === 429 || error.status === 408));
 
 async function hashed(path: string, signal: AbortSignal): Promise<{ hash: Hash; length: number }> {
   const hash = createHash('sha256');

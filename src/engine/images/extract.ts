@@ -1,9 +1,21 @@
 /**
- * Turns a layer's entries into files, for overlayfs. Runs jailed in the layer's directory (unpacker.ts): `/` is that directory here,
+ * Turns a layer's entries into files, for overlayfs. Runs jailed in the layer's directory (unpacker.ts): `/` is that
+ * directory here,
  * so whatever a name or a link says, it cannot lead out. What tries to is refused all the same, with its name.
  */
 import {
-  chmodSync, closeSync, constants, fchmodSync, fchownSync, lchownSync, linkSync, lstatSync, openSync, statfsSync, symlinkSync, writeSync,
+  chmodSync,
+  closeSync,
+  constants,
+  fchmodSync,
+  fchownSync,
+  lchownSync,
+  linkSync,
+  lstatSync,
+  openSync,
+  statfsSync,
+  symlinkSync,
+  writeSync,
 } from 'node:fs';
 import { MAX_MAJOR, MAX_MINOR, makeNode, S_IFBLK, S_IFCHR, S_IFIFO, setTimes, setXattrAt } from '../../sys/inode.ts';
 import { HostError, type Bodies } from './bodies.ts';
@@ -36,7 +48,10 @@ export class Extractor {
   readonly #tree: LayerTree;
 
   /** `replaced` is called for each file that a later entry is about to take the place of. */
-  constructor(private readonly bodies: Bodies, replaced: (path: string) => void) {
+  constructor(
+    private readonly bodies: Bodies,
+    replaced: (path: string) => void,
+  ) {
     this.#tree = new LayerTree(() => bodies.settle(), replaced);
   }
 
@@ -45,7 +60,10 @@ export class Extractor {
     return this.#made - this.#tree.removed;
   }
 
-  /** Makes the entry; of a file, its beginning. Returns the file's path, without links in it, if its body is to come; undefined if there is none to be kept. @throws TarError, HostError */
+  /**
+   * Makes the entry; of a file, its beginning. Returns the file's path, without links in it, if its body is to come;
+   * undefined if there is none to be kept. @throws TarError, HostError
+   */
   begin(entry: TarEntry): string | undefined {
     return this.#named(entry, () => this.#begin(entry));
   }
@@ -55,7 +73,7 @@ export class Extractor {
     const { fd, entry, isBare } = this.#file!;
     if (isBare) return this.bodies.write(fd, bytes, entry);
     this.#named(entry, () => {
-      for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at);
+      for (let at = 0; at < bytes.length;) at += writeSync(fd, bytes, at);
     });
   }
 
@@ -85,15 +103,18 @@ export class Extractor {
   #begin(entry: TarEntry): string | undefined {
     const path = clean(entry.path);
     const name = nameOf(path);
-    if (name === OPAQUE) return this.#opaque(parentOf(path));
+    if (name === OPAQUE) return void this.#opaque(parentOf(path));
     // Other marks of that kind are aufs's own.
     if (path.includes(`/${WHITEOUT_META}`)) return undefined;
-    if (name.startsWith(WHITEOUT)) return this.#whiteout(parentOf(path), name.slice(WHITEOUT.length));
+    if (name.startsWith(WHITEOUT)) return void this.#whiteout(parentOf(path), name.slice(WHITEOUT.length));
     if (path === '/' && entry.type !== 'directory') throw new TarError('the root can only be a directory');
     switch (entry.type) {
-      case 'directory': return this.#directory(path, entry);
-      case 'file': return this.#openFile(path, entry);
-      case 'hardlink': return this.#hardLink(path, entry);
+      case 'directory':
+        return void this.#directory(path, entry);
+      case 'file':
+        return this.#openFile(path, entry);
+      case 'hardlink':
+        return void this.#hardLink(path, entry);
       case 'symlink':
         if (entry.link.length === 0) throw new TarError('a symbolic link to nothing');
         this.#tree.make(path, () => symlinkSync(entry.link, bytes(path)));
@@ -103,7 +124,8 @@ export class Extractor {
       case 'fifo':
         this.#tree.make(path, () => makeNode(bytes(path), S_IFIFO | 0o600, 0, 0));
         break;
-      case 'character': case 'block':
+      case 'character':
+      case 'block':
         this.#device(path, entry);
     }
     this.#attributes(path, entry);
@@ -121,12 +143,14 @@ export class Extractor {
   #openFile(path: string, entry: TarEntry): string {
     if (entry.size >= LARGE) {
       const { bavail, bsize } = statfsSync('/');
-      if (entry.size > bavail * bsize) throw new HostError(`${quote(entry.path)} is ${entry.size} bytes, and there is room for ${bavail * bsize}`);
+      if (entry.size > bavail * bsize)
+        throw new HostError(`${quote(entry.path)} is ${entry.size} bytes, and there is room for ${bavail * bsize}`);
     }
     // Exclusive: an archive cannot write into what it or anybody made before, a device least of all.
     const name = isAscii(path) ? path : bytes(path);
     const fd = this.#tree.make(path, () => openSync(name, EXCLUSIVELY, isPlain(entry.mode) ? entry.mode : 0o600));
-    // A capability goes when the file is written to, and so may the set-id bits: what has them gets them behind its body.
+    // A capability goes when the file is written to, and so may the set-id bits: what has them gets them behind its
+    // body.
     const isBare = entry.xattrs.size === 0 && isPlain(entry.mode) && entry.size > 0 && hasWholeSeconds(entry);
     if (isBare && this.#isForeign(entry)) fchownSync(fd, entry.uid, entry.gid);
     this.#file = { fd, entry, path, isBare };
@@ -147,7 +171,8 @@ export class Extractor {
   #device(path: string, entry: TarEntry): void {
     if (++this.#devices > MAX_DEVICES) throw new TarError(`more than ${MAX_DEVICES} device nodes`);
     const { major, minor } = entry;
-    if (major < 0 || major > MAX_MAJOR || minor < 0 || minor > MAX_MINOR) throw new TarError(`device number ${major}:${minor} is out of range`);
+    if (major < 0 || major > MAX_MAJOR || minor < 0 || minor > MAX_MINOR)
+      throw new TarError(`device number ${major}:${minor} is out of range`);
     const type = entry.type === 'block' ? S_IFBLK : S_IFCHR;
     this.#tree.make(path, () => makeNode(bytes(path), type | 0o600, major, minor));
   }
@@ -216,5 +241,6 @@ const bounded = (time: bigint): bigint => (time > MAX_TIME || time < -MAX_TIME ?
 const timesOf = ({ mtime, atime = mtime }: TarEntry): Times => [bounded(atime), bounded(mtime)];
 
 // Of these a double says all.
-const hasWholeSeconds = ({ mtime, atime }: TarEntry): boolean => atime === undefined && mtime >= 0n && mtime % NS_PER_S === 0n;
+const hasWholeSeconds = ({ mtime, atime }: TarEntry): boolean =>
+  atime === undefined && mtime >= 0n && mtime % NS_PER_S === 0n;
 const secondsOf = ({ mtime }: TarEntry): number => Number(bounded(mtime) / NS_PER_S);

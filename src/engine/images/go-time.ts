@@ -1,7 +1,16 @@
 /** Times and durations as Go writes and reads them. */
 import { InvalidParameter } from '../errors.ts';
 
-const UNITS: Record<string, bigint> = { ns: 1n, us: 1_000n, µs: 1_000n, μs: 1_000n, ms: 1_000_000n, s: 1_000_000_000n, m: 60_000_000_000n, h: 3_600_000_000_000n };
+const UNITS: Record<string, bigint> = {
+  ns: 1n,
+  us: 1_000n,
+  µs: 1_000n,
+  μs: 1_000n,
+  ms: 1_000_000n,
+  s: 1_000_000_000n,
+  m: 60_000_000_000n,
+  h: 3_600_000_000_000n,
+};
 const MAX_DURATION = (1n << 63n) - 1n;
 
 /** Nanoseconds of `1h30m`, `1.5s`, `-2ms`. time.ParseDuration. @throws InvalidParameter with Go's words */
@@ -13,7 +22,7 @@ export function parseDuration(text: string): bigint {
   if (rest === '0') return 0n;
   if (rest === '') return invalid();
   let total = 0n;
-  for (let at = 0; at < rest.length; ) {
+  for (let at = 0; at < rest.length;) {
     const match = /^(\d*)(?:\.(\d*))?/.exec(rest.slice(at))!;
     const [number, whole = '', fraction = ''] = match;
     if (whole === '' && fraction === '') return invalid();
@@ -21,9 +30,12 @@ export function parseDuration(text: string): bigint {
     const unit = /^[^.\d]+/.exec(rest.slice(at))?.[0];
     if (unit === undefined) throw new InvalidParameter(`time: missing unit in duration ${JSON.stringify(text)}`);
     const factor = UNITS[unit];
-    if (factor === undefined) throw new InvalidParameter(`time: unknown unit ${JSON.stringify(unit)} in duration ${JSON.stringify(text)}`);
+    if (factor === undefined)
+      throw new InvalidParameter(`time: unknown unit ${JSON.stringify(unit)} in duration ${JSON.stringify(text)}`);
     at += unit.length;
-    total += BigInt(whole || '0') * factor + (BigInt(fraction.slice(0, 18) || '0') * factor) / 10n ** BigInt(Math.min(fraction.length, 18));
+    total +=
+      BigInt(whole || '0') * factor +
+      (BigInt(fraction.slice(0, 18) || '0') * factor) / 10n ** BigInt(Math.min(fraction.length, 18));
     if (total > MAX_DURATION) return invalid();
   }
   return sign === '-' ? -total : total;
@@ -46,7 +58,8 @@ export function formatRfc3339(ns: bigint): string {
 }
 
 /**
- * Wall ns of a time that a filter names: a duration before `now`, RFC 3339 or a part of it (in the daemon's zone), or seconds since the epoch.
+ * Wall ns of a time that a filter names: a duration before `now`, RFC 3339 or a part of it (in the daemon's zone), or
+ * seconds since the epoch.
  * @throws InvalidParameter
  */
 export function parseMoment(text: string, now: bigint): bigint {

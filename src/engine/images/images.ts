@@ -1,4 +1,7 @@
-/** Images and what is done with them: import, commit, load, save, tag, remove, prune. What there is, is in catalog.ts; what they are made of, in layers.ts. */
+/**
+ * Images and what is done with them: import, commit, load, save, tag, remove, prune. What there is, is in catalog.ts;
+ * what they are made of, in layers.ts.
+ */
 import { existsSync, readdirSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -46,9 +49,14 @@ export class Images extends Catalog {
   }
 
   /** A rootfs tar (any compression) becomes a one-layer image. `platform` is `os[/arch[/variant]]`. */
-  async import(archive: Readable, options: { repo: string; tag: string; message: string; changes: string[]; platform?: string }): Promise<Image> {
+  async import(
+    archive: Readable,
+    options: { repo: string; tag: string; message: string; changes: string[]; platform?: string },
+  ): Promise<Image> {
     const target = targetReference(options.repo, options.tag);
-    const [os = 'linux', machine = hostArchitecture, variant] = options.platform ? options.platform.toLowerCase().split('/') : [];
+    const [os = 'linux', machine = hostArchitecture, variant] = options.platform
+      ? options.platform.toLowerCase().split('/')
+      : [];
     const architecture = machines[machine] ?? machine;
     if (os !== 'linux') throw new InvalidParameter('operating system is not supported');
     const settings = applyChanges({}, options.changes);
@@ -59,8 +67,14 @@ export class Images extends Catalog {
       faultPoint('import.unpacked');
       const created = formatRfc3339(BigInt(this.parts.now()));
       const config: ImageConfig = {
-        architecture, ...(variant && { variant }), os, created, comment, config: settings,
-        rootfs: { type: 'layers', diff_ids: [layer.diffId] }, history: [{ created, comment }],
+        architecture,
+        ...(variant && { variant }),
+        os,
+        created,
+        comment,
+        config: settings,
+        rootfs: { type: 'layers', diff_ids: [layer.diffId] },
+        history: [{ created, comment }],
       };
       const bytes = Buffer.from(JSON.stringify(config));
       const id = sha256(bytes);
@@ -76,7 +90,9 @@ export class Images extends Catalog {
     }
   }
 
-  /** A layer upon an image becomes an image. `done` is called with its id when it is made, within the same transaction. */
+  /**
+   * A layer upon an image becomes an image. `done` is called with its id when it is made, within the same transaction.
+   */
   async commit(layer: AsyncIterable<Buffer>, commit: Commit, done: (id: string) => void): Promise<string> {
     const parent = this.resolve(commit.parent);
     const hold = this.parts.layers.hold();
@@ -85,7 +101,11 @@ export class Images extends Catalog {
       const { chainId, diffId } = await this.parts.layers.addTar(hold, layer, parent.chains);
       faultPoint('image-commit.unpacked');
       const isEmpty = diffId === EMPTY_LAYER;
-      const bytes = childConfig(parseConfig(this.configOf(parent.id)!), { ...commit, ...(isEmpty ? {} : { diffId }), created: formatRfc3339(BigInt(this.parts.now())) });
+      const bytes = childConfig(parseConfig(this.configOf(parent.id)!), {
+        ...commit,
+        ...(isEmpty ? {} : { diffId }),
+        created: formatRfc3339(BigInt(this.parts.now())),
+      });
       const id = sha256(bytes);
       this.parts.rows.transaction(() => {
         this.insertImage(id, bytes, isEmpty ? parent.chains : [...parent.chains, chainId]);
@@ -100,11 +120,16 @@ export class Images extends Catalog {
     }
   }
 
-  /** A docker-archive or OCI layout (any compression, several images). Yields Docker's lines, without a newline: `Loaded image: x:1`. `signal`: nobody waits for it any more. */
+  /**
+   * A docker-archive or OCI layout (any compression, several images). Yields Docker's lines, without a newline: `Loaded
+   * image: x:1`. `signal`: nobody waits for it any more.
+   */
   async *load(archive: Readable, signal?: AbortSignal): AsyncGenerator<string> {
     const { head, all } = await peek(archive);
     // Whatever came before the fault: the sender may listen for the answer only when it has sent all.
-    const staging = await Staging.spool(decompress(all, detectCompression(head)), this.#staging()).finally(() => archive.resume());
+    const staging = await Staging.spool(decompress(all, detectCompression(head)), this.#staging()).finally(() =>
+      archive.resume(),
+    );
     const hold = this.parts.layers.hold();
     try {
       faultPoint('load.spooled');
@@ -116,7 +141,10 @@ export class Images extends Catalog {
     }
   }
 
-  /** The archive of some images, with the names that were asked for: all tags of a repository where no tag is given. @throws NotFound */
+  /**
+   * The archive of some images, with the names that were asked for: all tags of a repository where no tag is given.
+   * @throws NotFound
+   */
   save(references: string[]): AsyncGenerator<Buffer> {
     return this.#save(savedImages(this, this.parts, references));
   }
@@ -133,8 +161,15 @@ export class Images extends Catalog {
     }
   }
 
-  /** Removes images that nothing needs: those without a name, or all that no container uses. @throws InvalidParameter for bad filters, Conflict when it is being done */
-  async prune(filters: ReadonlyMap<string, readonly string[]>, options: { dangling: boolean }, signal?: AbortSignal): Promise<{ deleted: Deletion[]; reclaimed: number }> {
+  /**
+   * Removes images that nothing needs: those without a name, or all that no container uses. @throws InvalidParameter
+   * for bad filters, Conflict when it is being done
+   */
+  async prune(
+    filters: ReadonlyMap<string, readonly string[]>,
+    options: { dangling: boolean },
+    signal?: AbortSignal,
+  ): Promise<{ deleted: Deletion[]; reclaimed: number }> {
     if (this.#pruning) throw new Conflict('a prune operation is already running');
     this.#pruning = true;
     try {
@@ -156,7 +191,12 @@ export class Images extends Catalog {
   async remove(reference: string, options: { force: boolean; noprune: boolean }): Promise<Deletion[]> {
     const { rows, layers, usersOf } = this.parts;
     const { id } = this.resolve(reference);
-    const known: Known = { referencesOf: this.references, childrenOf: rows.childrenOf, parentOf: (image) => rows.byId(image)?.parent ?? '', usersOf };
+    const known: Known = {
+      referencesOf: this.references,
+      childrenOf: rows.childrenOf,
+      parentOf: (image) => rows.byId(image)?.parent ?? '',
+      usersOf,
+    };
     const steps = planRemoval(id, reference, options, known);
     const { lines, retired } = rows.transaction(() => {
       const done = steps.map((step) => this.#take(step));
@@ -182,7 +222,10 @@ export class Images extends Catalog {
     return { lines: [{ Deleted: step.delete }, ...retired.map(({ chainId }) => ({ Deleted: chainId }))], retired };
   }
 
-  /** Takes away layers that neither an image nor a container needs any more. To be called when a container is gone whose image was removed before it. */
+  /**
+   * Takes away layers that neither an image nor a container needs any more. To be called when a container is gone whose
+   * image was removed before it.
+   */
   async collect(): Promise<void> {
     const { layers, rows } = this.parts;
     const retired = rows.transaction(() => layers.retire(this.#needed()));

@@ -1,5 +1,6 @@
 /**
- * Attributes of directories that a layer does not name but needs (Bazel's and kaniko's layers leave out what is above their files):
+ * Attributes of directories that a layer does not name but needs (Bazel's and kaniko's layers leave out what is above
+ * their files):
  * they are those of the same directory in the layers below, or mounting the layers over each other would change them.
  */
 import { chmodSync, constants, lchownSync, lstatSync, type Stats } from 'node:fs';
@@ -12,7 +13,10 @@ import { isWhiteout, OPAQUE_XATTR } from './whiteout.ts';
 const NS_PER_MS = 1_000_000n;
 const AT_ONCE = 100;
 
-/** `paths` (`/a`, `/a/b`; parents first, one character a byte) lie in the layer at `layer`; `below` are the directories of the layers under it, topmost first. On disk afterwards. */
+/**
+ * `paths` (`/a`, `/a/b`; parents first, one character a byte) lie in the layer at `layer`; `below` are the directories
+ * of the layers under it, topmost first. On disk afterwards.
+ */
 export async function inheritDirectories(layer: string, paths: string[], below: string[]): Promise<void> {
   const own = new Set<string>();
   for (const [i, path] of paths.entries()) {

@@ -1,6 +1,8 @@
 /**
- * Files and directories that every container has because something is mounted upon them (moby daemon/initlayer). They lie between the image
- * and the container's own layer, so that neither `docker diff` nor commit takes them for the container's work. One set for each image.
+ * Files and directories that every container has because something is mounted upon them (moby daemon/initlayer). They
+ * lie between the image
+ * and the container's own layer, so that neither `docker diff` nor commit takes them for the container's work. One set
+ * for each image.
  */
 import { closeSync, existsSync, mkdirSync, openSync, renameSync, rmSync, symlinkSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -8,8 +10,16 @@ import { syncDirectory } from '../../sys/file.ts';
 import { inheritDirectory, inLayers } from './inherit.ts';
 
 const PLACES: Record<string, 'directory' | 'file' | { link: string }> = {
-  '/dev/pts': 'directory', '/dev/shm': 'directory', '/proc': 'directory', '/sys': 'directory', '/.dockerenv': 'file', '/etc/resolv.conf': 'file',
-  '/etc/hosts': 'file', '/etc/hostname': 'file', '/dev/console': 'file', '/etc/mtab': { link: '/proc/mounts' },
+  '/dev/pts': 'directory',
+  '/dev/shm': 'directory',
+  '/proc': 'directory',
+  '/sys': 'directory',
+  '/.dockerenv': 'file',
+  '/etc/resolv.conf': 'file',
+  '/etc/hosts': 'file',
+  '/etc/hostname': 'file',
+  '/dev/console': 'file',
+  '/etc/mtab': { link: '/proc/mounts' },
 };
 const MODE = 0o755;
 

@@ -1,15 +1,29 @@
 /**
- * The directories of a layer that is being unpacked, and what stands where the next entry wants to be. `/` is the layer's root here.
+ * The directories of a layer that is being unpacked, and what stands where the next entry wants to be. `/` is the
+ * layer's root here.
  * An archive may leave out directories, name them through links, and have a path twice: the last one counts.
  */
-import { chmodSync, lstatSync, mkdirSync, readdirSync, readlinkSync, realpathSync, rmdirSync, statSync, unlinkSync, type Stats } from 'node:fs';
+import {
+  chmodSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readlinkSync,
+  realpathSync,
+  rmdirSync,
+  statSync,
+  unlinkSync,
+  type Stats,
+} from 'node:fs';
 import { setTimes, setXattrAt } from '../../sys/inode.ts';
 import { bytes, join, nameOf, parentOf } from './byte-path.ts';
 import { quote, TarError } from './tar.ts';
 import { isWhiteout, OPAQUE_XATTR } from './whiteout.ts';
 
 const IMPLICIT_MODE = 0o755;
-/** Characters in the names of directories that no entry names: they are reported, and looked for in the layers below. */
+/**
+ * Characters in the names of directories that no entry names: they are reported, and looked for in the layers below.
+ */
 const MAX_IMPLICIT = 8 * 1024 * 1024;
 
 export type Times = [atime: bigint, mtime: bigint];
@@ -26,8 +40,13 @@ export class LayerTree {
   /** Where directories are that were named through links. */
   readonly #real = new Map<string, string>();
 
-  /** `settle` waits for files that are not written yet, `replaced` is told of each file that is about to be taken away. */
-  constructor(private readonly settle: () => void, private readonly replaced: (path: string) => void) {}
+  /**
+   * `settle` waits for files that are not written yet, `replaced` is told of each file that is about to be taken away.
+   */
+  constructor(
+    private readonly settle: () => void,
+    private readonly replaced: (path: string) => void,
+  ) {}
 
   /** Does `make`, which makes `path`, with its parents there and nothing in its place. */
   make<T>(path: string, make: () => T): T {
@@ -66,7 +85,9 @@ export class LayerTree {
     this.#times.set(path, times);
   }
 
-  /** Makes the directory and those above it, as far as they are not there. @throws TarError when something else is there */
+  /**
+   * Makes the directory and those above it, as far as they are not there. @throws TarError when something else is there
+   */
   makeDirectories(directory: string): void {
     for (let end = directory.indexOf('/', 1); directory !== '/'; end = directory.indexOf('/', end + 1)) {
       this.#makeImplicit(end < 0 ? directory : directory.slice(0, end));
@@ -84,7 +105,7 @@ export class LayerTree {
     if (!this.#hasLinks) return path;
     const directory = parentOf(path);
     let real = this.#real.get(directory);
-    if (real === undefined) this.#real.set(directory, real = realpathSync.native(bytes(directory), 'latin1'));
+    if (real === undefined) this.#real.set(directory, (real = realpathSync.native(bytes(directory), 'latin1')));
     return join(real, nameOf(path));
   }
 
@@ -105,7 +126,8 @@ export class LayerTree {
     try {
       mkdirSync(bytes(path), IMPLICIT_MODE);
       this.#implicit.add(path);
-      if ((this.#implicitLength += path.length) > MAX_IMPLICIT) throw new TarError('too many directories that no entry names');
+      if ((this.#implicitLength += path.length) > MAX_IMPLICIT)
+        throw new TarError('too many directories that no entry names');
       return;
     } catch (error) {
       if (codeOf(error) !== 'EEXIST') throw error;
@@ -118,7 +140,10 @@ export class LayerTree {
       return;
     }
     if (!found.isSymbolicLink()) throw new TarError(`its directory ${shown(path)} is not one`);
-    if (!leadsToDirectory(path)) throw new TarError(`its directory ${shown(path)} is a symbolic link to ${quote(readlinkSync(bytes(path), 'buffer'))}, which is no directory in this archive`);
+    if (!leadsToDirectory(path))
+      throw new TarError(
+        `its directory ${shown(path)} is a symbolic link to ${quote(readlinkSync(bytes(path), 'buffer'))}, which is no directory in this archive`,
+      );
   }
 
   // What a whiteout hid must stay hidden under the directory that takes its place.

@@ -51,7 +51,12 @@ export class Layers {
   readonly #coming = new Map<string, Coming>();
 
   /** `images` is the directory of all that belongs to images. */
-  constructor(private readonly rows: LayerRows, images: string, private readonly unpacker: Unpacker, private readonly archives: Archives) {
+  constructor(
+    private readonly rows: LayerRows,
+    images: string,
+    private readonly unpacker: Unpacker,
+    private readonly archives: Archives,
+  ) {
     this.#root = join(images, 'layers');
     // Looked for now: what is half made when `sweep` runs may be this daemon's own.
     this.#leftOver = rows.all().filter(({ phase }) => phase !== 'ready');
@@ -68,7 +73,10 @@ export class Layers {
     return chains.map((chain) => this.directory(this.get(chain) ?? missing(chain))).reverse();
   }
 
-  /** The layer's archive, byte for byte as it came; not compressed. Returns its digest (the diff ID) and length. @throws SystemFault when that cannot be had */
+  /**
+   * The layer's archive, byte for byte as it came; not compressed. Returns its digest (the diff ID) and length. @throws
+   * SystemFault when that cannot be had
+   */
   archive(layer: Layer): ReturnType<Archives['layer']> {
     return this.archives.layer(this.directory(layer), join(this.#root, layer.directory), layer.diffId);
   }
@@ -77,7 +85,13 @@ export class Layers {
   totalSize = (): number => this.rows.all().reduce((sum, { phase, size }) => sum + (phase === 'ready' ? size : 0), 0);
 
   /** Bytes of each layer that is there, by chain ID. */
-  sizes = (): Map<string, number> => new Map(this.rows.all().filter(({ phase }) => phase === 'ready').map(({ chainId, size }) => [chainId, size]));
+  sizes = (): Map<string, number> =>
+    new Map(
+      this.rows
+        .all()
+        .filter(({ phase }) => phase === 'ready')
+        .map(({ chainId, size }) => [chainId, size]),
+    );
 
   hold(): Hold {
     const hold: Hold = { chains: new Set(), release: () => void this.#holds.delete(hold) };
@@ -86,11 +100,18 @@ export class Layers {
   }
 
   /**
-   * Unpacks the archive in a file onto the layers `below` (chain IDs, lowest first), unless that layer is there: then the file need not be.
+   * Unpacks the archive in a file onto the layers `below` (chain IDs, lowest first), unless that layer is there: then
+   * the file need not be.
    * Those who want the same layer share the work; it ends with the last of them, and leaves nothing then.
    * @throws DigestMismatch
    */
-  async addFile(hold: Hold, file: () => string, below: string[], expected: string, signal?: AbortSignal): Promise<Layer> {
+  async addFile(
+    hold: Hold,
+    file: () => string,
+    below: string[],
+    expected: string,
+    signal?: AbortSignal,
+  ): Promise<Layer> {
     const chain = chainId(below.at(-1) ?? '', expected);
     hold.chains.add(chain);
     signal?.throwIfAborted();
@@ -126,9 +147,16 @@ export class Layers {
   }
 
   /** Unpacks an archive of our own making: whatever its first bytes are, it is not compressed. */
-  addTar = (hold: Hold, archive: AsyncIterable<Buffer>, below: string[]): Promise<Layer> => this.#unpack(hold, archive, 'none', below);
+  addTar = (hold: Hold, archive: AsyncIterable<Buffer>, below: string[]): Promise<Layer> =>
+    this.#unpack(hold, archive, 'none', below);
 
-  async #unpack(hold: Hold, archive: AsyncIterable<Buffer> | Fd, compression: Compression, below: string[], { expected, signal }: Options = {}): Promise<Layer> {
+  async #unpack(
+    hold: Hold,
+    archive: AsyncIterable<Buffer> | Fd,
+    compression: Compression,
+    below: string[],
+    { expected, signal }: Options = {},
+  ): Promise<Layer> {
     if (below.length >= MAX_DEPTH) throw new InvalidParameter('max depth exceeded');
     const directory = randomBytes(NAME_BYTES).toString('hex');
     this.rows.intend(directory);
@@ -139,12 +167,23 @@ export class Layers {
       mkdirSync(home, { mode: 0o710 });
       mkdirSync(files, { mode: 0o755 });
       faultPoint('layer.directory');
-      const { diffId, size, archiveSize, implicit } = await this.unpacker.unpack(archive, compression, { directory: files, home, signal });
+      const { diffId, size, archiveSize, implicit } = await this.unpacker.unpack(archive, compression, {
+        directory: files,
+        home,
+        signal,
+      });
       faultPoint('layer.unpacked');
       if (expected !== undefined && diffId !== expected) throw new DigestMismatch(expected, diffId);
       await inheritDirectories(files, implicit, this.lower(below));
       if ((await stat(join(home, REPLACED))).size === 0) await rm(join(home, REPLACED));
-      return this.#ready(hold, { chainId: chainId(below.at(-1) ?? '', diffId), diffId, parent: below.at(-1) ?? '', directory, size, archiveSize });
+      return this.#ready(hold, {
+        chainId: chainId(below.at(-1) ?? '', diffId),
+        diffId,
+        parent: below.at(-1) ?? '',
+        directory,
+        size,
+        archiveSize,
+      });
     } catch (error) {
       await this.#takeAway(directory);
       signal?.throwIfAborted();
@@ -166,12 +205,15 @@ export class Layers {
   }
 
   /**
-   * Marks those of `chains` (default: of all layers) that nothing needs for removal, topmost first; `takeAway` is to follow, once that is committed.
+   * Marks those of `chains` (default: of all layers) that nothing needs for removal, topmost first; `takeAway` is to
+   * follow, once that is committed.
    * @param needed what images and containers are made of
    */
   retire(needed: (chain: string) => boolean, chains?: string[]): Layer[] {
     const held = (chain: string): boolean => [...this.#holds].some((hold) => hold.chains.has(chain));
-    const candidates = (chains?.map(this.get) ?? this.rows.all()).filter((layer): layer is Layer => layer?.phase === 'ready');
+    const candidates = (chains?.map(this.get) ?? this.rows.all()).filter(
+      (layer): layer is Layer => layer?.phase === 'ready',
+    );
     const unneeded = candidates.filter(({ chainId: chain }) => !needed(chain) && !held(chain)).reverse();
     for (const { directory } of unneeded) this.rows.setRemoving(directory);
     return unneeded;
@@ -207,7 +249,10 @@ function awaited(coming: Coming, signal: AbortSignal | undefined): Promise<Layer
 }
 
 export class DigestMismatch extends InvalidParameter {
-  constructor(readonly expected: string, readonly actual: string) {
+  constructor(
+    readonly expected: string,
+    readonly actual: string,
+  ) {
     super(`invalid digest of a layer: expected ${expected}, got ${actual}`);
   }
 }

@@ -54,7 +54,10 @@ function loadImage(catalog: Catalog, parts: ImageParts, { id, config, configByte
     catalog.insertImage(id, configBytes, chainIds(config.rootfs.diff_ids));
     for (const reference of references) {
       const previous = parts.rows.idByName(storedName(reference));
-      if (previous !== undefined && previous !== id) lines.push(`The image ${familiarString(reference)} already exists, renaming the old one with ID ${previous} to empty string`);
+      if (previous !== undefined && previous !== id)
+        lines.push(
+          `The image ${familiarString(reference)} already exists, renaming the old one with ID ${previous} to empty string`,
+        );
       catalog.nameImage(id, reference);
       lines.push(`Loaded image: ${familiarString(reference)}`);
     }
@@ -67,7 +70,8 @@ function loadImage(catalog: Catalog, parts: ImageParts, { id, config, configByte
 function linkParents(parts: ImageParts, images: Bundled[]): void {
   const ids = new Set(images.map(({ id }) => id));
   for (const { id, parent } of images) {
-    const isBelow = (other: ImageRow): boolean => other.chains.every((chain, i) => parts.rows.byId(id)?.chains[i] === chain);
+    const isBelow = (other: ImageRow): boolean =>
+      other.chains.every((chain, i) => parts.rows.byId(id)?.chains[i] === chain);
     const found = parent !== id && ids.has(parent) ? parts.rows.byId(parent) : undefined;
     if (found && isBelow(found)) parts.rows.setParent(id, parent);
   }

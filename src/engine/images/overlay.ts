@@ -3,7 +3,10 @@ import { closeSync, constants, openSync } from 'node:fs';
 import { mount } from '../../sys/mount.ts';
 import { SystemFault } from '../errors.ts';
 
-/** The upper layer stays readable on its own (`docker diff`, commit), and a mount that leaked elsewhere does not block the next. */
+/**
+ * The upper layer stays readable on its own (`docker diff`, commit), and a mount that leaked elsewhere does not block
+ * the next.
+ */
 const OPTIONS = 'index=off,redirect_dir=off,metacopy=off';
 /** mount(2) takes one page of options, with its NUL. */
 const MAX_OPTIONS = 4095;
@@ -22,7 +25,8 @@ export interface Writable {
 export function overlay(target: string, lower: string[], writable?: Writable): void {
   const options = optionsOf(lower, writable);
   const paths = [...lower, ...(writable ? [writable.upper, writable.work] : [])];
-  if (Buffer.byteLength(options) <= MAX_OPTIONS && !paths.some((path) => /[,:\\]/.test(path))) return mount('overlay', target, 'overlay', 0, options);
+  if (Buffer.byteLength(options) <= MAX_OPTIONS && !paths.some((path) => /[,:\\]/.test(path)))
+    return mount('overlay', target, 'overlay', 0, options);
   const open: number[] = [];
   const stand = (path: string): string => {
     open.push(openSync(path, O_PATH | constants.O_DIRECTORY));
@@ -30,7 +34,8 @@ export function overlay(target: string, lower: string[], writable?: Writable): v
   };
   try {
     const short = optionsOf(lower.map(stand), writable && { upper: stand(writable.upper), work: stand(writable.work) });
-    if (short.length > MAX_OPTIONS) throw new SystemFault(`an image of ${lower.length} layers cannot be mounted: too many layers`);
+    if (short.length > MAX_OPTIONS)
+      throw new SystemFault(`an image of ${lower.length} layers cannot be mounted: too many layers`);
     mount('overlay', target, 'overlay', 0, short);
   } finally {
     open.forEach((fd) => closeSync(fd));

@@ -1,8 +1,20 @@
 /**
- * Files as tar entries, the way Docker packs them: in order of their names, times in whole seconds, `security.capability` and `user.*` of the
- * extended attributes, no sockets. Synchronous, for a process that is jailed (packer.ts): it follows no link and opens nothing but plain files.
+ * Files as tar entries, the way Docker packs them: in order of their names, times in whole seconds,
+ * `security.capability` and `user.*` of the
+ * extended attributes, no sockets. Synchronous, for a process that is jailed (packer.ts): it follows no link and opens
+ * nothing but plain files.
  */
-import { closeSync, constants, fstatSync, lstatSync, openSync, readdirSync, readlinkSync, readSync, type Stats } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  lstatSync,
+  openSync,
+  readdirSync,
+  readlinkSync,
+  readSync,
+  type Stats,
+} from 'node:fs';
 import { deviceNumbers, getXattrAt, listXattrsAt } from '../../sys/inode.ts';
 import { bytes, join } from './byte-path.ts';
 import type { TarEntry } from './tar.ts';
@@ -24,9 +36,15 @@ export class Packer {
   readonly #buffer = Buffer.allocUnsafe(READ_SIZE);
 
   /** `out` gets the archive's bytes in order, and may not keep the buffer. */
-  constructor(private readonly out: (bytes: Buffer) => void, private readonly options: PackOptions = {}) {}
+  constructor(
+    private readonly out: (bytes: Buffer) => void,
+    private readonly options: PackOptions = {},
+  ) {}
 
-  /** What lies below a directory, under `name` in the archive ('' for its root), in order. Names have one character a byte. */
+  /**
+   * What lies below a directory, under `name` in the archive ('' for its root), in order. Names have one character a
+   * byte.
+   */
   children(directory: string, name: string): void {
     for (const child of namesIn(directory)) this.add(join(directory, child), name === '' ? child : `${name}/${child}`);
   }
@@ -42,7 +60,14 @@ export class Packer {
     if (!found) return;
     if (this.options.whiteouts && isWhiteout(found)) {
       const slash = name.lastIndexOf('/') + 1;
-      this.out(encodeHeader(newEntry('file', bytes(`${name.slice(0, slash)}${WHITEOUT}${name.slice(slash)}`), { mode: 0o600, mtime: mtimeOf(found) })));
+      this.out(
+        encodeHeader(
+          newEntry('file', bytes(`${name.slice(0, slash)}${WHITEOUT}${name.slice(slash)}`), {
+            mode: 0o600,
+            mtime: mtimeOf(found),
+          }),
+        ),
+      );
       return;
     }
     const entry = this.#describe(path, name, found);
@@ -50,7 +75,8 @@ export class Packer {
     if (entry.type === 'file' && entry.size > 0) return this.#file(path, entry, found);
     this.out(encodeHeader(entry));
     if (entry.type !== 'directory') return;
-    if (this.options.whiteouts && isOpaque(path)) this.out(encodeHeader(newEntry('file', bytes(`${name}/${OPAQUE}`), { mode: 0o600, mtime: mtimeOf(found) })));
+    if (this.options.whiteouts && isOpaque(path))
+      this.out(encodeHeader(newEntry('file', bytes(`${name}/${OPAQUE}`), { mode: 0o600, mtime: mtimeOf(found) })));
     this.children(path, name);
   }
 
@@ -60,11 +86,16 @@ export class Packer {
     if (found.isDirectory()) return newEntry('directory', bytes(`${name}/`), { ...common, xattrs: xattrsOf(path) });
     const first = this.#firstName(path, name, found);
     if (first) return newEntry('hardlink', bytes(name), { ...common, link: first });
-    if (found.isSymbolicLink()) return newEntry('symlink', bytes(name), { ...common, mode: 0o777, link: readlinkSync(bytes(path), 'buffer') });
+    if (found.isSymbolicLink())
+      return newEntry('symlink', bytes(name), { ...common, mode: 0o777, link: readlinkSync(bytes(path), 'buffer') });
     if (found.isFile()) return newEntry('file', bytes(name), { ...common, size: found.size, xattrs: xattrsOf(path) });
     if (found.isFIFO()) return newEntry('fifo', bytes(name), { ...common, xattrs: xattrsOf(path) });
     if (found.isCharacterDevice() || found.isBlockDevice()) {
-      return newEntry(found.isBlockDevice() ? 'block' : 'character', bytes(name), { ...common, ...deviceNumbers(found.rdev), xattrs: xattrsOf(path) });
+      return newEntry(found.isBlockDevice() ? 'block' : 'character', bytes(name), {
+        ...common,
+        ...deviceNumbers(found.rdev),
+        xattrs: xattrsOf(path),
+      });
     }
     return undefined;
   }
@@ -93,7 +124,8 @@ export class Packer {
         this.out(this.#buffer.subarray(0, n));
         left -= n;
       }
-      for (this.#buffer.fill(0, 0, Math.min(left, READ_SIZE)); left > 0; left -= Math.min(left, READ_SIZE)) this.out(this.#buffer.subarray(0, Math.min(left, READ_SIZE)));
+      for (this.#buffer.fill(0, 0, Math.min(left, READ_SIZE)); left > 0; left -= Math.min(left, READ_SIZE))
+        this.out(this.#buffer.subarray(0, Math.min(left, READ_SIZE)));
     } finally {
       closeSync(fd);
     }
@@ -129,7 +161,9 @@ export function look(path: string): Stats | undefined {
 /** Names in a directory, one character a byte, in the order of their bytes. */
 export function namesIn(directory: string): string[] {
   try {
-    return readdirSync(bytes(directory), 'buffer').map((name) => name.toString('latin1')).sort();
+    return readdirSync(bytes(directory), 'buffer')
+      .map((name) => name.toString('latin1'))
+      .sort();
   } catch (error) {
     if (GONE.has(codeOf(error))) return [];
     throw error;
@@ -141,7 +175,9 @@ export const isOpaque = (path: string): boolean => xattr(path, OPAQUE_XATTR)?.to
 
 function xattrsOf(path: string): Map<string, Buffer> {
   const values = new Map<string, Buffer>();
-  for (const name of names(path).filter((each) => each === 'security.capability' || each.startsWith('user.')).sort()) {
+  for (const name of names(path)
+    .filter((each) => each === 'security.capability' || each.startsWith('user.'))
+    .sort()) {
     const value = xattr(path, name);
     if (value) values.set(name, value);
   }

@@ -1,10 +1,14 @@
 /**
- * The packer, a process of its own (bundled to dist/packer.cjs): the unpacker's other direction. It jails itself in the files that it is to read,
- * writes an archive (or the changes, as JSON lines) to stdout, and tells on descriptor 3, as one JSON document, whether that is all of it.
+ * The packer, a process of its own (bundled to dist/packer.cjs): the unpacker's other direction. It jails itself in the
+ * files that it is to read,
+ * writes an archive (or the changes, as JSON lines) to stdout, and tells on descriptor 3, as one JSON document, whether
+ * that is all of it.
  *
- *   node packer.cjs PARENT-PID JOB  >archive  3>report  4<… 5<what the job reads by descriptors: a directory, a recipe and what was replaced
+ *   node packer.cjs PARENT-PID JOB  >archive  3>report  4<… 5<what the job reads by descriptors: a directory, a recipe
+ * and what was replaced
  *
- * Mounts that a job needs are its own (mount_namespaces(7)): they go with it, however it ends. Writing blocks: who reads slowly slows it.
+ * Mounts that a job needs are its own (mount_namespaces(7)): they go with it, however it ends. Writing blocks: who
+ * reads slowly slows it.
  */
 import { createHash } from 'node:crypto';
 import { closeSync, createReadStream, mkdirSync, readSync, writeSync } from 'node:fs';
@@ -31,7 +35,9 @@ export type Job =
   /** A layer's archive, byte for byte as it came, by its recipe. */
   | { kind: 'recipe'; root: string };
 
-export type Report = { ok: true; /** Of an archive: its digest and length. */ digest: string; size: number } | { ok: false; message: string };
+export type Report =
+  | { ok: true; /** Of an archive: its digest and length. */ digest: string; size: number }
+  | { ok: false; message: string };
 
 const STDOUT = 1;
 const REPORT = 3;
@@ -65,7 +71,7 @@ class Output {
 
   #send(bytes: Buffer): void {
     this.#hash.update(bytes);
-    for (let at = 0; at < bytes.length; ) at += writeSync(STDOUT, bytes, at);
+    for (let at = 0; at < bytes.length;) at += writeSync(STDOUT, bytes, at);
   }
 }
 
@@ -87,16 +93,18 @@ async function main([parent, text]: string[]): Promise<void> {
 
 async function run(job: Job, output: Output): Promise<void> {
   switch (job.kind) {
-    case 'tree': case 'upper': {
+    case 'tree':
+    case 'upper': {
       jailProcess(job.root);
-      return archive(output, job.kind === 'upper');
+      return void archive(output, job.kind === 'upper');
     }
     case 'stack':
       ownMounts();
       overlay(job.scratch, job.layers);
       jailProcess(job.scratch);
-      return archive(output, false);
-    case 'changes': return changes(job, output);
+      return void archive(output, false);
+    case 'changes':
+      return void changes(job, output);
     case 'recipe':
       jailProcess(job.root);
       return follow(output);
@@ -150,7 +158,13 @@ const CHUNK = Buffer.allocUnsafe(FLUSH_AT);
 // Returns how many bytes are missing.
 function body(fd: number, offset: number | null, size: number, output: Output): number {
   let left = size;
-  for (let n; left > 0 && (n = readSync(fd, CHUNK, 0, Math.min(left, FLUSH_AT), offset === null ? null : offset + size - left)) > 0; left -= n) output.write(CHUNK.subarray(0, n));
+  for (
+    let n;
+    left > 0 &&
+    (n = readSync(fd, CHUNK, 0, Math.min(left, FLUSH_AT), offset === null ? null : offset + size - left)) > 0;
+    left -= n
+  )
+    output.write(CHUNK.subarray(0, n));
   return left;
 }
 

@@ -1,4 +1,7 @@
-/** Shell patterns as Go's path.Match has them: `*` and `?` stop at a slash, `[a-z]`, `[^a-z]`, `\` takes the next character as it is. */
+/**
+ * Shell patterns as Go's path.Match has them: `*` and `?` stop at a slash, `[a-z]`, `[^a-z]`, `\` takes the next
+ * character as it is.
+ */
 import { InvalidParameter } from '../errors.ts';
 
 /** `*`, or what one character has to be. */
@@ -42,14 +45,15 @@ function partsOf(symbols: string[]): Part[] {
       parts.push(part);
       i = end;
     } else {
-      const wanted = symbol === '\\' ? symbols[++i] ?? bad() : symbol;
+      const wanted = symbol === '\\' ? (symbols[++i] ?? bad()) : symbol;
       parts.push((one) => one === wanted);
     }
   }
   return parts;
 }
 
-// From behind the `[` to its `]`. An empty class is an error, as is a range without its end. Go lets a class match a slash.
+// From behind the `[` to its `]`. An empty class is an error, as is a range without its end. Go lets a class match a
+// slash.
 function readClass(symbols: string[], start: number): { part: Part; end: number } {
   let i = start;
   const negated = symbols[i] === '^';
@@ -58,7 +62,7 @@ function readClass(symbols: string[], start: number): { part: Part; end: number 
   const one = (): number => {
     const symbol = symbols[i++];
     if (symbol === undefined || symbol === '-' || symbol === ']') return bad();
-    return (symbol === '\\' ? symbols[i++] ?? bad() : symbol).codePointAt(0)!;
+    return (symbol === '\\' ? (symbols[i++] ?? bad()) : symbol).codePointAt(0)!;
   };
   while (symbols[i] !== ']' || ranges.length === 0) {
     const low = one();

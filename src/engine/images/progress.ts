@@ -18,7 +18,10 @@ export class LayerProgress {
   #last = 0;
   #status = '';
 
-  constructor(private readonly report: Report, private readonly id: string) {}
+  constructor(
+    private readonly report: Report,
+    private readonly id: string,
+  ) {}
 
   /** Repeated words are told once. */
   status(status: string): void {

@@ -10,11 +10,29 @@ import { hostArchitecture } from '../architecture.ts';
 import type { Images } from './images.ts';
 import { DigestMismatch, type Layers } from './layers.ts';
 import { LayerProgress, type Report } from './progress.ts';
-import { canonicalString, familiarName, familiarString, repositoryOf, shortId, withTag, type Reference } from './reference.ts';
+import {
+  canonicalString,
+  familiarName,
+  familiarString,
+  repositoryOf,
+  shortId,
+  withTag,
+  type Reference,
+} from './reference.ts';
 import type { Credentials } from './registry/credentials.ts';
 import type { Endpoints } from './registry/endpoints.ts';
 import { RegistryLie, RegistryRefusal } from './registry/failure.ts';
-import { checkConfigType, choose, matches, MAX_CONFIG, parseManifest, platformText, type Descriptor, type ImageManifest, type Platform } from './registry/manifest.ts';
+import {
+  checkConfigType,
+  choose,
+  matches,
+  MAX_CONFIG,
+  parseManifest,
+  platformText,
+  type Descriptor,
+  type ImageManifest,
+  type Platform,
+} from './registry/manifest.ts';
 import { Repository, type Manifest } from './registry/repository.ts';
 import type { Transport } from './registry/transport.ts';
 
@@ -44,9 +62,13 @@ interface Ask {
 export class Puller {
   constructor(private readonly parts: PullParts) {}
 
-  /** Pulls one image, or all of a repository for a reference with neither tag nor digest. @throws NotFound, InvalidParameter, …; partly pulled layers wait for the next pull */
+  /**
+   * Pulls one image, or all of a repository for a reference with neither tag nor digest. @throws NotFound,
+   * InvalidParameter, …; partly pulled layers wait for the next pull
+   */
   async pull(reference: Reference, options: PullOptions, report: Report, signal: AbortSignal): Promise<void> {
-    if (reference.tag !== undefined || reference.digest !== undefined) return this.#pull(reference, options, report, signal);
+    if (reference.tag !== undefined || reference.digest !== undefined)
+      return this.#pull(reference, options, report, signal);
     const tags = await this.#anywhere(reference, options, signal, (repository) => repository.tags(signal));
     if (tags.length === 0) throw new NotFound(`no tags found for ${familiarName(reference)}`);
     for (const tag of tags) await this.#pull(withTag(reference, tag), options, report, signal);
@@ -54,17 +76,29 @@ export class Puller {
 
   async #pull(reference: Reference, options: PullOptions, report: Report, signal: AbortSignal): Promise<void> {
     const wanted = options.platform ?? { os: 'linux', architecture: hostArchitecture };
-    const { id, changed } = await this.#anywhere(reference, options, signal, (repository) => this.#fetch({ reference, repository, wanted, report, signal }));
-    report({ status: `Status: ${changed ? 'Downloaded newer image' : 'Image is up to date'} for ${familiarString(reference)}` });
+    const { id, changed } = await this.#anywhere(reference, options, signal, (repository) =>
+      this.#fetch({ reference, repository, wanted, report, signal }),
+    );
+    report({
+      status: `Status: ${changed ? 'Downloaded newer image' : 'Image is up to date'} for ${familiarString(reference)}`,
+    });
     this.parts.images.recordTransfer(id, 'pull', reference);
-    // As Docker: there was but one platform to be had, and it is not the one that was asked for. Somebody may have removed it since.
+    // As Docker: there was but one platform to be had, and it is not the one that was asked for. Somebody may have
+    // removed it since.
     const image = options.platform && this.parts.images.find(id);
     if (options.platform && image && !matches(image.config, options.platform)) {
-      report({ status: `WARNING: image with reference ${familiarString(reference)} was found but its platform (${platformText(image.config)}) does not match the specified platform (${platformText(options.platform)})` });
+      report({
+        status: `WARNING: image with reference ${familiarString(reference)} was found but its platform (${platformText(image.config)}) does not match the specified platform (${platformText(options.platform)})`,
+      });
     }
   }
 
-  async #anywhere<T>(reference: Reference, { credentials }: PullOptions, signal: AbortSignal, work: (repository: Repository) => Promise<T>): Promise<T> {
+  async #anywhere<T>(
+    reference: Reference,
+    { credentials }: PullOptions,
+    signal: AbortSignal,
+    work: (repository: Repository) => Promise<T>,
+  ): Promise<T> {
     const endpoints = await this.parts.endpoints.toPull(reference.domain);
     for (const [i, transport] of endpoints.entries()) {
       try {
@@ -104,10 +138,15 @@ export class Puller {
       await new LayerPull(this.parts, ask, manifest.layers, diffIds).run(hold);
       faultPoint('pull.unpacked');
       report({ status: `Digest: ${top.digest}` });
-      const adopted = images.adopt({ config: bytes, diffIds }, [named(reference, top.digest), withDigest(reference, top.digest)], (imageId) => {
-        for (const [i, { digest, size, mediaType }] of manifest.layers.entries()) this.parts.rows.add({ diffId: diffIds[i]!, digest, size, mediaType, repository: repositoryOf(reference) });
-        this.parts.rows.addManifest({ digest: own.digest, imageId, mediaType: own.mediaType, bytes: own.bytes });
-      });
+      const adopted = images.adopt(
+        { config: bytes, diffIds },
+        [named(reference, top.digest), withDigest(reference, top.digest)],
+        (imageId) => {
+          for (const [i, { digest, size, mediaType }] of manifest.layers.entries())
+            this.parts.rows.add({ diffId: diffIds[i]!, digest, size, mediaType, repository: repositoryOf(reference) });
+          this.parts.rows.addManifest({ digest: own.digest, imageId, mediaType: own.mediaType, bytes: own.bytes });
+        },
+      );
       faultPoint('pull.adopted');
       finished = true;
       return adopted;
@@ -119,7 +158,10 @@ export class Puller {
     }
   }
 
-  async #ofPlatform(top: Manifest, { reference, repository, wanted, signal }: Ask): Promise<{ own: Manifest; manifest: ImageManifest }> {
+  async #ofPlatform(
+    top: Manifest,
+    { reference, repository, wanted, signal }: Ask,
+  ): Promise<{ own: Manifest; manifest: ImageManifest }> {
     const name = familiarString(reference);
     const parsed = parseManifest(top.bytes, top.mediaType, name);
     if (parsed.kind === 'image') return { own: top, manifest: parsed };
@@ -135,7 +177,12 @@ class LayerPull {
   readonly #chains: string[];
   readonly #stop: AbortController;
 
-  constructor(private readonly parts: PullParts, private readonly ask: Ask, private readonly layers: Descriptor[], private readonly diffIds: string[]) {
+  constructor(
+    private readonly parts: PullParts,
+    private readonly ask: Ask,
+    private readonly layers: Descriptor[],
+    private readonly diffIds: string[],
+  ) {
     this.#chains = chainIds(diffIds);
     this.#stop = new AbortController();
   }
@@ -153,7 +200,9 @@ class LayerPull {
       let fail: (error: unknown) => void = () => undefined;
       const failed = new Promise<never>((_, reject) => (fail = reject));
       failed.catch(() => undefined);
-      const coming = this.layers.map((layer, i) => (isHere[i] ? Promise.resolve() : this.#download(layer, progress[i]!)));
+      const coming = this.layers.map((layer, i) =>
+        isHere[i] ? Promise.resolve() : this.#download(layer, progress[i]!),
+      );
       for (const each of coming) each.catch(fail);
       for (const [i, layer] of this.layers.entries()) {
         if (isHere[i]) continue;
@@ -169,19 +218,39 @@ class LayerPull {
 
   async #download(layer: Descriptor, progress: LayerProgress): Promise<void> {
     const { repository } = this.ask;
-    const wanted = { digest: layer.digest, size: layer.size, open: (offset: number, signal: AbortSignal) => repository.open(layer.digest, offset, signal) };
+    const wanted = {
+      digest: layer.digest,
+      size: layer.size,
+      open: (offset: number, signal: AbortSignal) => repository.open(layer.digest, offset, signal),
+    };
     await this.parts.downloads.fetch(wanted, (stage) => show(stage, layer.size, progress), this.#stop.signal);
   }
 
-  async #unpack(hold: ReturnType<Layers['hold']>, i: number, { digest, size }: Descriptor, progress: LayerProgress): Promise<void> {
+  async #unpack(
+    hold: ReturnType<Layers['hold']>,
+    i: number,
+    { digest, size }: Descriptor,
+    progress: LayerProgress,
+  ): Promise<void> {
     progress.bytes('Extracting', 0, size);
     try {
-      await this.parts.layers.addFile(hold, () => this.parts.downloads.file(digest), this.#chains.slice(0, i), this.diffIds[i]!, this.#stop.signal);
+      await this.parts.layers.addFile(
+        hold,
+        () => this.parts.downloads.file(digest),
+        this.#chains.slice(0, i),
+        this.diffIds[i]!,
+        this.#stop.signal,
+      );
     } catch (error) {
       this.#stop.signal.throwIfAborted();
-      if (error instanceof DigestMismatch) throw new RegistryLie(`layer ${digest} has diff ID ${error.actual}, and the image's configuration says ${error.expected}`);
+      if (error instanceof DigestMismatch)
+        throw new RegistryLie(
+          `layer ${digest} has diff ID ${error.actual}, and the image's configuration says ${error.expected}`,
+        );
       // The client sent no archive: it is not its fault.
-      throw error instanceof InvalidParameter ? new RegistryLie(`failed to register layer ${digest}: ${error.message}`) : error;
+      throw error instanceof InvalidParameter
+        ? new RegistryLie(`failed to register layer ${digest}: ${error.message}`)
+        : error;
     }
     faultPoint('pull.layer');
     progress.bytes('Extracting', size, size);
@@ -191,11 +260,16 @@ class LayerPull {
 
 function show(stage: Stage, total: number, progress: LayerProgress): void {
   switch (stage.kind) {
-    case 'waiting': return progress.status('Waiting');
-    case 'downloading': return stage.current > 0 ? progress.bytes('Downloading', stage.current, total) : undefined;
-    case 'retrying': return progress.status(`Retrying in ${stage.seconds} second${stage.seconds === 1 ? '' : 's'}`);
-    case 'verifying': return progress.status('Verifying Checksum');
-    case 'complete': return progress.status('Download complete');
+    case 'waiting':
+      return progress.status('Waiting');
+    case 'downloading':
+      return stage.current > 0 ? progress.bytes('Downloading', stage.current, total) : undefined;
+    case 'retrying':
+      return progress.status(`Retrying in ${stage.seconds} second${stage.seconds === 1 ? '' : 's'}`);
+    case 'verifying':
+      return progress.status('Verifying Checksum');
+    case 'complete':
+      return progress.status('Download complete');
   }
 }
 
@@ -206,26 +280,38 @@ function diffIdsOf(bytes: Buffer, { layers }: ImageManifest): string[] {
   } catch (error) {
     throw new RegistryLie(`the image's configuration is no JSON: ${(error as Error).message}`);
   }
-  if (config?.os && config.os !== 'linux') throw new InvalidParameter(`image operating system ${JSON.stringify(config.os)} cannot be used on this platform: operating system is not supported`);
+  if (config?.os && config.os !== 'linux')
+    throw new InvalidParameter(
+      `image operating system ${JSON.stringify(config.os)} cannot be used on this platform: operating system is not supported`,
+    );
   const diffIds = readConfig(config).rootfs.diff_ids;
-  if (diffIds.length !== layers.length) throw new RegistryLie(`the image's configuration has ${diffIds.length} layers, and its manifest ${layers.length}`);
+  if (diffIds.length !== layers.length)
+    throw new RegistryLie(`the image's configuration has ${diffIds.length} layers, and its manifest ${layers.length}`);
   return diffIds;
 }
 
 const withDigest = ({ domain, path }: Reference, digest: string): Reference => ({ domain, path, digest });
 /** What an image pulled so is called besides its digest: nothing where that was asked for. */
-const named = (reference: Reference, digest: string): Reference => (reference.digest === undefined ? reference : withDigest(reference, digest));
+const named = (reference: Reference, digest: string): Reference =>
+  reference.digest === undefined ? reference : withDigest(reference, digest);
 
 // moby distribution/errors.go: a mirror may lack what the registry has; what is wrong here is wrong anywhere.
-const mayBeElsewhere = (error: unknown, { isMirror }: Transport): boolean => isMirror && !(error instanceof Error && 'code' in error && error.code === 'ENOSPC');
+const mayBeElsewhere = (error: unknown, { isMirror }: Transport): boolean =>
+  isMirror && !(error instanceof Error && 'code' in error && error.code === 'ENOSPC');
 
 /** A registry's refusal in the words that clients look for: `docker run` and docker-py tell a missing image by them. */
 export function translated(error: unknown, reference: Reference): unknown {
   if (!(error instanceof RegistryRefusal)) return error;
   switch (error.code) {
-    case 'DENIED': return new NotFound(`pull access denied for ${familiarName(reference)}, repository does not exist or may require 'docker login': ${error.message}`);
-    case 'MANIFEST_UNKNOWN': return new NotFound(`manifest for ${familiarString(reference)} not found: ${error.message}`);
-    case 'NAME_UNKNOWN': return new NotFound(`repository ${familiarName(reference)} not found: ${error.message}`);
-    default: return new EngineError(error.message, { cause: error });
+    case 'DENIED':
+      return new NotFound(
+        `pull access denied for ${familiarName(reference)}, repository does not exist or may require 'docker login': ${error.message}`,
+      );
+    case 'MANIFEST_UNKNOWN':
+      return new NotFound(`manifest for ${familiarString(reference)} not found: ${error.message}`);
+    case 'NAME_UNKNOWN':
+      return new NotFound(`repository ${familiarName(reference)} not found: ${error.message}`);
+    default:
+      return new EngineError(error.message, { cause: error });
   }
 }

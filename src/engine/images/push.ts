@@ -1,4 +1,7 @@
-/** `docker push`: layers that the registry lacks, the configuration, the manifest. What it has already is found by what was seen there before. */
+/**
+ * `docker push`: layers that the registry lacks, the configuration, the manifest. What it has already is found by what
+ * was seen there before.
+ */
 import { Readable, Transform } from 'node:stream';
 import { createGzip } from 'node:zlib';
 import type { BlobRow, DistributionRows } from '../../store/distribution.ts';
@@ -39,15 +42,23 @@ const GZIP_CHUNK = 256 * 1024;
 export class Pusher {
   constructor(private readonly parts: PushParts) {}
 
-  /** Pushes one tag, or all of the repository's for a reference without one. The tags' digests become names of theirs. */
+  /**
+   * Pushes one tag, or all of the repository's for a reference without one. The tags' digests become names of theirs.
+   */
   async push(reference: Reference, credentials: Credentials, report: Report, signal: AbortSignal): Promise<void> {
     report({ status: `The push refers to repository [${repositoryOf(reference)}]` });
     const all = this.parts.images.tagsOf(repositoryOf(reference));
-    if (all.length === 0) throw new NotFound(`An image does not exist locally with the tag: ${familiarName(reference)}`);
+    if (all.length === 0)
+      throw new NotFound(`An image does not exist locally with the tag: ${familiarName(reference)}`);
     if (reference.digest !== undefined) throw new InvalidParameter('cannot push a digest reference');
     const asked = all.filter(({ reference: { tag } }) => reference.tag === undefined || tag === reference.tag);
     if (asked.length === 0) throw new NotFound(`tag does not exist: ${familiarString(reference)}`);
-    const repository = new Repository(await this.parts.endpoints.registry(reference.domain), reference.path, credentials, 'pull,push');
+    const repository = new Repository(
+      await this.parts.endpoints.registry(reference.domain),
+      reference.path,
+      credentials,
+      'pull,push',
+    );
     for (const each of asked) {
       try {
         await this.#push(each.id, { reference: each.reference, repository, report, signal });
@@ -67,7 +78,11 @@ export class Pusher {
     try {
       for (const chain of image.chains) hold.chains.add(chain);
       const kept = this.#kept(image);
-      const descriptors = await this.#layers(image, kept.map(({ digests }) => digests), ask);
+      const descriptors = await this.#layers(
+        image,
+        kept.map(({ digests }) => digests),
+        ask,
+      );
       await this.#config(config, ask);
       faultPoint('push.blobs');
       const same = kept.find(({ digests }) => digests.every((digest, i) => digest === descriptors[i]!.digest));
@@ -75,7 +90,9 @@ export class Pusher {
       const digest = sha256(bytes);
       await repository.put(reference.tag!, { bytes, mediaType }, signal);
       report({ status: `${reference.tag}: digest: ${digest} size: ${bytes.length}` });
-      images.adopt({ id }, [reference, { domain: reference.domain, path: reference.path, digest }], () => rows.addManifest({ digest, imageId: id, mediaType, bytes }));
+      images.adopt({ id }, [reference, { domain: reference.domain, path: reference.path, digest }], () =>
+        rows.addManifest({ digest, imageId: id, mediaType, bytes }),
+      );
       images.recordTransfer(id, 'push', reference);
       report({ aux: { Tag: reference.tag, Digest: digest, Size: bytes.length } });
     } finally {
@@ -103,7 +120,11 @@ export class Pusher {
       const going = new Map<string, { layer: Layer; preferred: Set<string>; progress: LayerProgress }>();
       for (const [i, chain] of [...image.chains.entries()].reverse()) {
         const layer = this.parts.layers.get(chain)!;
-        const entry = going.get(layer.diffId) ?? { layer, preferred: new Set<string>(), progress: new LayerProgress(ask.report, shortId(layer.diffId)) };
+        const entry = going.get(layer.diffId) ?? {
+          layer,
+          preferred: new Set<string>(),
+          progress: new LayerProgress(ask.report, shortId(layer.diffId)),
+        };
         for (const digests of kept) entry.preferred.add(digests[i]!);
         going.set(layer.diffId, entry);
       }
@@ -112,7 +133,11 @@ export class Pusher {
       for (const { progress } of queue.slice(this.parts.concurrent)) progress.status('Waiting');
       const done = new Map<string, Descriptor>();
       const worker = async (): Promise<void> => {
-        for (let next = queue.shift(); next; next = queue.shift()) done.set(next.layer.diffId, await this.#layer(next.layer, next.preferred, next.progress, { ...ask, signal: stop.signal }));
+        for (let next = queue.shift(); next; next = queue.shift())
+          done.set(
+            next.layer.diffId,
+            await this.#layer(next.layer, next.preferred, next.progress, { ...ask, signal: stop.signal }),
+          );
       };
       const workers = Array.from({ length: this.parts.concurrent }, worker);
       try {
@@ -139,7 +164,9 @@ export class Pusher {
         return descriptor;
       } catch (error) {
         ask.signal.throwIfAborted();
-        const again = error instanceof RegistryUnreachable || (error instanceof RegistryRefusal && !isFinal(error) && error.status >= 500);
+        const again =
+          error instanceof RegistryUnreachable ||
+          (error instanceof RegistryRefusal && !isFinal(error) && error.status >= 500);
         if (!again || attempt >= ATTEMPTS) throw error;
         progress.status(`Retrying in ${attempt} second${attempt === 1 ? '' : 's'}`);
         await new Promise((resolve) => setTimeout(resolve, attempt * 1000));
@@ -148,11 +175,18 @@ export class Pusher {
   }
 
   /** The layer as this registry has it: in the repository, or taken over from another one. */
-  async #found(diffId: string, preferred: ReadonlySet<string>, progress: LayerProgress, { reference, repository, signal }: Ask): Promise<Descriptor | undefined> {
+  async #found(
+    diffId: string,
+    preferred: ReadonlySet<string>,
+    progress: LayerProgress,
+    { reference, repository, signal }: Ask,
+  ): Promise<Descriptor | undefined> {
     const { rows } = this.parts;
     const target = repositoryOf(reference);
     // Another form than gzip goes only where a manifest wants it.
-    const known = rows.ofLayer(diffId).filter(({ digest, mediaType }) => preferred.has(digest) || /gzip$/.test(mediaType));
+    const known = rows
+      .ofLayer(diffId)
+      .filter(({ digest, mediaType }) => preferred.has(digest) || mediaType.endsWith('gzip'));
     known.sort((a, b) => Number(preferred.has(b.digest)) - Number(preferred.has(a.digest)));
     const digests = [...new Map(known.map((row) => [row.digest, row])).values()];
     for (const row of digests) {
@@ -161,8 +195,12 @@ export class Pusher {
         progress.status('Layer already exists');
         return remember(rows, { ...row, size: size || row.size, repository: target });
       }
-      if (known.some(({ digest, repository: where }) => digest === row.digest && where === target)) rows.forget({ ...row, repository: target });
-      const sources = known.filter(({ digest, repository: where }) => digest === row.digest && where !== target).map(({ repository: where }) => parseReference(where)).filter(({ domain }) => domain === reference.domain);
+      if (known.some(({ digest, repository: where }) => digest === row.digest && where === target))
+        rows.forget({ ...row, repository: target });
+      const sources = known
+        .filter(({ digest, repository: where }) => digest === row.digest && where !== target)
+        .map(({ repository: where }) => parseReference(where))
+        .filter(({ domain }) => domain === reference.domain);
       for (const { path } of sources.slice(0, MAX_MOUNTS)) {
         const begun = await repository.begin({ digest: row.digest, path }, signal).catch(nothingIfRefused);
         if (begun?.mounted) {
@@ -200,7 +238,8 @@ export class Pusher {
       return await begun.upload.send(gzip, signal);
     } catch (error) {
       await begun.upload.cancel();
-      // Not gzip.errored: a connection that breaks destroys what it was sending, with an error of its own, and that is no reason not to try again.
+      // Not gzip.errored: a connection that breaks destroys what it was sending, with an error of its own, and that is
+      // no reason not to try again.
       throw own ?? error;
     } finally {
       gzip.destroy();
@@ -222,19 +261,23 @@ function remember(rows: DistributionRows, row: BlobRow): Descriptor {
 
 // Whether something is there may be nobody's business: then it is pushed, and that is allowed or refused.
 function nothingIfRefused(error: unknown): undefined {
-  if (error instanceof RegistryRefusal && error.status < 500 && !(error.code === '' && error.status === 401)) return undefined;
+  if (error instanceof RegistryRefusal && error.status < 500 && !(error.code === '' && error.status === 401))
+    return undefined;
   throw error;
 }
 
-const isGzip = ({ mediaType }: Descriptor): boolean => /gzip$/.test(mediaType);
+const isGzip = ({ mediaType }: Descriptor): boolean => mediaType.endsWith('gzip');
 
 /** Docker's manifest; OCI's where a layer has a form that Docker's does not know. */
 function composed(config: Buffer, layers: Descriptor[]): { bytes: Buffer; mediaType: string } {
   const docker = layers.every(isGzip);
   const mediaType = docker ? MEDIA.manifest : MEDIA.ociManifest;
-  const type = (layer: Descriptor): string => (docker ? MEDIA.layer : MEDIA.ociLayer + (/(\+zstd|[.+]gzip)$/.exec(layer.mediaType)?.[1]?.replace('.', '+') ?? ''));
+  const type = (layer: Descriptor): string =>
+    docker ? MEDIA.layer : MEDIA.ociLayer + (/(\+zstd|[.+]gzip)$/.exec(layer.mediaType)?.[1]?.replace('.', '+') ?? '');
   const document = {
-    schemaVersion: 2, mediaType, config: { mediaType: docker ? MEDIA.config : MEDIA.ociConfig, size: config.length, digest: sha256(config) },
+    schemaVersion: 2,
+    mediaType,
+    config: { mediaType: docker ? MEDIA.config : MEDIA.ociConfig, size: config.length, digest: sha256(config) },
     layers: layers.map((layer) => ({ mediaType: type(layer), size: layer.size, digest: layer.digest })),
   };
   // Docker's own indentation: an image that came by such a manifest gets the same digest.

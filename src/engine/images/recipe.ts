@@ -1,11 +1,14 @@
 /**
- * A layer's recipe: how its archive is put together again, byte for byte, from its files. It keeps what is not a file's body
+ * A layer's recipe: how its archive is put together again, byte for byte, from its files. It keeps what is not a file's
+ * body
  * (headers, padding, trailer), so that a layer that was unpacked can be saved or pushed under the same digest.
  *
- * On disk: gzip; records of a type byte, a length (u32, little-endian) and that many bytes. Type 0: bytes of the archive.
+ * On disk: gzip; records of a type byte, a length (u32, little-endian) and that many bytes. Type 0: bytes of the
+ * archive.
  * Type 1: a size (u64) and a path without links: the file's body.
  *
- * A file that a later entry of the same archive replaced is not among the layer's files. Its body is in a second file, `replaced`:
+ * A file that a later entry of the same archive replaced is not among the layer's files. Its body is in a second file,
+ * `replaced`:
  * for each of them which record of type 1 it belongs to (u64, counted from 0), its size (u64) and its bytes.
  */
 import { closeSync, constants, fstatSync, openSync, readSync, writeSync } from 'node:fs';
@@ -45,10 +48,13 @@ export class RecipeWriter {
   #packed = Promise.resolve();
   #waiting = 0;
 
-  constructor(private readonly fd: number, private readonly replacedFd: number) {}
+  constructor(
+    private readonly fd: number,
+    private readonly replacedFd: number,
+  ) {}
 
   bytes(bytes: Buffer): void {
-    for (let at = 0; at < bytes.length; ) {
+    for (let at = 0; at < bytes.length;) {
       if (this.#open < 0) this.#begin(BYTES, 0, 1);
       const n = bytes.copy(this.#block, this.#filled, at);
       this.#filled += n;
@@ -72,7 +78,8 @@ export class RecipeWriter {
 
   /** The file at `path` is about to be taken away: keeps its body, where an earlier record is of it. */
   keep(path: string): void {
-    for (; this.#lookedAt < this.#paths.length; this.#lookedAt++) this.#records.set(this.#paths[this.#lookedAt]!, this.#lookedAt);
+    for (; this.#lookedAt < this.#paths.length; this.#lookedAt++)
+      this.#records.set(this.#paths[this.#lookedAt]!, this.#lookedAt);
     const record = this.#records.get(path);
     if (record === undefined) return;
     this.#records.delete(path);
@@ -83,7 +90,7 @@ export class RecipeWriter {
       head.writeBigUInt64LE(BigInt(fstatSync(fd).size), U64);
       writeAll(this.replacedFd, head);
       const buffer = Buffer.allocUnsafe(COPY_SIZE);
-      for (let n; (n = readSync(fd, buffer, 0, COPY_SIZE, null)) > 0; ) writeAll(this.replacedFd, buffer.subarray(0, n));
+      for (let n; (n = readSync(fd, buffer, 0, COPY_SIZE, null)) > 0;) writeAll(this.replacedFd, buffer.subarray(0, n));
     } finally {
       closeSync(fd);
     }
@@ -136,7 +143,9 @@ export async function* steps(packed: AsyncIterable<Buffer>): AsyncGenerator<Step
     let at = 0;
     for (let end; at + HEAD <= rest.length && (end = at + HEAD + rest.readUInt32LE(at + 1)) <= rest.length; at = end) {
       const body = rest.subarray(at + HEAD, end);
-      yield rest[at] === BYTES ? { bytes: body } : { path: body.toString('latin1', U64), size: Number(body.readBigUInt64LE(0)) };
+      yield rest[at] === BYTES
+        ? { bytes: body }
+        : { path: body.toString('latin1', U64), size: Number(body.readBigUInt64LE(0)) };
     }
     rest = Buffer.from(rest.subarray(at));
   }
@@ -147,12 +156,16 @@ export async function* steps(packed: AsyncIterable<Buffer>): AsyncGenerator<Step
 export function replacedBodies(fd: number): Map<number, number> {
   const offsets = new Map<number, number>();
   const head = Buffer.alloc(2 * U64);
-  for (let at = 0; readSync(fd, head, 0, head.length, at) === head.length; at += head.length + Number(head.readBigUInt64LE(U64))) {
+  for (
+    let at = 0;
+    readSync(fd, head, 0, head.length, at) === head.length;
+    at += head.length + Number(head.readBigUInt64LE(U64))
+  ) {
     offsets.set(Number(head.readBigUInt64LE(0)), at + head.length);
   }
   return offsets;
 }
 
 function writeAll(fd: number, bytes: Buffer): void {
-  for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at);
+  for (let at = 0; at < bytes.length;) at += writeSync(fd, bytes, at);
 }

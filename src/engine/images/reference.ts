@@ -1,4 +1,7 @@
-/** Image references: `[host[:port]/]path[:tag][@digest]`, by the grammar and with the error texts of distribution/reference. */
+/**
+ * Image references: `[host[:port]/]path[:tag][@digest]`, by the grammar and with the error texts of
+ * distribution/reference.
+ */
 import { InvalidParameter } from '../errors.ts';
 import { matchPath } from './path-match.ts';
 
@@ -37,20 +40,26 @@ const DIGEST_LENGTHS: Record<string, number> = { sha256: 64, sha384: 96, sha512:
  * @throws InvalidParameter `invalid reference format`, …
  */
 export function parseReference(text: string): Reference {
-  if (IDENTIFIER.test(text)) throw new InvalidParameter(`invalid repository name (${text}), cannot specify 64-byte hexadecimal strings`);
+  if (IDENTIFIER.test(text))
+    throw new InvalidParameter(`invalid repository name (${text}), cannot specify 64-byte hexadecimal strings`);
   const { domain, remainder } = splitDomain(text);
   const name = remainder.split(':', 1)[0]!;
-  if (name.toLowerCase() !== name) throw new InvalidParameter(`invalid reference format: repository name (${name}) must be lowercase`);
+  if (name.toLowerCase() !== name)
+    throw new InvalidParameter(`invalid reference format: repository name (${name}) must be lowercase`);
   const match = REFERENCE.exec(`${domain}/${remainder}`);
   if (!match) throw new InvalidParameter('invalid reference format');
-  if (match[2]!.length > MAX_PATH) throw new InvalidParameter(`repository name must not be more than ${MAX_PATH} characters`);
+  if (match[2]!.length > MAX_PATH)
+    throw new InvalidParameter(`repository name must not be more than ${MAX_PATH} characters`);
   const reference: Reference = { domain: match[1]!, path: match[2]! };
   if (match[3] !== undefined) reference.tag = match[3];
   if (match[4] !== undefined) reference.digest = checkDigest(match[4]);
   return reference;
 }
 
-/** What a client may name an image by: an image's own digest (64 hex digits, or `sha256:` and 64) or a reference. @throws InvalidParameter */
+/**
+ * What a client may name an image by: an image's own digest (64 hex digits, or `sha256:` and 64) or a reference.
+ * @throws InvalidParameter
+ */
 export function parseAnyReference(text: string): { id: string } | Reference {
   if (IDENTIFIER.test(text)) return { id: `sha256:${text}` };
   return isDigest(text) ? { id: text } : parseReference(text);
@@ -65,7 +74,10 @@ function splitDomain(text: string): { domain: string; remainder: string } {
   const isHost = first === 'localhost' || /[.:]/.test(first) || first.toLowerCase() !== first;
   const domain = !isHost || first === LEGACY_DEFAULT_DOMAIN ? DEFAULT_DOMAIN : first;
   const remainder = isHost ? rest : text;
-  return { domain, remainder: domain === DEFAULT_DOMAIN && !remainder.includes('/') ? OFFICIAL_PREFIX + remainder : remainder };
+  return {
+    domain,
+    remainder: domain === DEFAULT_DOMAIN && !remainder.includes('/') ? OFFICIAL_PREFIX + remainder : remainder,
+  };
 }
 
 /** Whether this is `algorithm:hex` of an algorithm that is known, with the right number of digits. */
@@ -94,7 +106,8 @@ export function withTag(reference: Reference, text: string): Reference {
 }
 
 /** Adds `:latest` where neither tag nor digest is given. */
-export const tagNameOnly = (reference: Reference): Reference => (reference.tag || reference.digest ? reference : { ...reference, tag: DEFAULT_TAG });
+export const tagNameOnly = (reference: Reference): Reference =>
+  reference.tag || reference.digest ? reference : { ...reference, tag: DEFAULT_TAG };
 
 /** `docker.io/library/busybox`. */
 export const repositoryOf = ({ domain, path }: Reference): string => `${domain}/${path}`;
@@ -105,7 +118,9 @@ export const canonicalString = (reference: Reference): string => repositoryOf(re
 /** `busybox`. */
 export function familiarName({ domain, path }: Reference): string {
   if (domain !== DEFAULT_DOMAIN) return `${domain}/${path}`;
-  return path.startsWith(OFFICIAL_PREFIX) && !path.slice(OFFICIAL_PREFIX.length).includes('/') ? path.slice(OFFICIAL_PREFIX.length) : path;
+  return path.startsWith(OFFICIAL_PREFIX) && !path.slice(OFFICIAL_PREFIX.length).includes('/')
+    ? path.slice(OFFICIAL_PREFIX.length)
+    : path;
 }
 
 /** `busybox:latest`; what people see. */
@@ -122,16 +137,20 @@ export function targetReference(repo: string, tag: string): Reference | undefine
   const reference = parseReference(repo);
   if (reference.digest) throw new InvalidParameter('refusing to create a tag with a digest reference');
   const target = tag ? withTag(reference, tag) : tagNameOnly(reference);
-  if (familiarName(target) === 'sha256') throw new InvalidParameter('refusing to create an ambiguous tag using digest algorithm as name');
+  if (familiarName(target) === 'sha256')
+    throw new InvalidParameter('refusing to create an ambiguous tag using digest algorithm as name');
   return target;
 }
 
-/** Whether a glob matches the familiar spelling, with or without tag. @throws InvalidParameter `syntax error in pattern` */
+/**
+ * Whether a glob matches the familiar spelling, with or without tag. @throws InvalidParameter `syntax error in pattern`
+ */
 export const familiarMatch = (pattern: string, reference: Reference): boolean =>
   matchPath(pattern, familiarString(reference)) || matchPath(pattern, familiarName(reference));
 
 /** Whether `text` is the beginning of image id `id` (`sha256:…`), with or without the algorithm. */
-export const isIdPrefix = (id: string, text: string): boolean => id.startsWith(text) || id.slice(id.indexOf(':') + 1).startsWith(text);
+export const isIdPrefix = (id: string, text: string): boolean =>
+  id.startsWith(text) || id.slice(id.indexOf(':') + 1).startsWith(text);
 
 /** Docker's short form of an id: 12 digits. */
 export const shortId = (id: string): string => id.slice(id.indexOf(':') + 1).slice(0, 12);

@@ -1,6 +1,18 @@
-/** What removing an image means, by Docker's rules (moby daemon/images/image_delete.go). Decides only; images.ts does it. */
+/**
+ * What removing an image means, by Docker's rules (moby daemon/images/image_delete.go). Decides only; images.ts does
+ * it.
+ */
 import { Conflict } from '../errors.ts';
-import { canonicalString, familiarString, isIdPrefix, parseReference, repositoryOf, shortId, tagNameOnly, type Reference } from './reference.ts';
+import {
+  canonicalString,
+  familiarString,
+  isIdPrefix,
+  parseReference,
+  repositoryOf,
+  shortId,
+  tagNameOnly,
+  type Reference,
+} from './reference.ts';
 
 /** A container that was made from an image. */
 export interface User {
@@ -18,7 +30,12 @@ export interface Known {
 }
 
 export type Step =
-  | { untag: Reference; image: string; /** As it was asked for, where that says more. */ shown?: Reference; /** Docker tells no event of digests that go with their tag. */ silent?: true }
+  | {
+      untag: Reference;
+      image: string;
+      /** As it was asked for, where that says more. */ shown?: Reference;
+      /** Docker tells no event of digests that go with their tag. */ silent?: true;
+    }
   | { delete: string };
 
 interface Conflicting {
@@ -29,7 +46,12 @@ interface Conflicting {
 }
 
 /** @throws Conflict */
-export function planRemoval(id: string, reference: string, options: { force: boolean; noprune: boolean }, known: Known): Step[] {
+export function planRemoval(
+  id: string,
+  reference: string,
+  options: { force: boolean; noprune: boolean },
+  known: Known,
+): Step[] {
   return new Plan(known).remove(id, reference, options);
 }
 
@@ -53,7 +75,9 @@ class Plan {
     }
     const user = this.known.usersOf(id)[0];
     if (!force && user && isSingle(this.#references(id))) {
-      throw new Conflict(`conflict: unable to remove repository reference ${JSON.stringify(reference)} (must force) - container ${shortId(user.id)} is using its referenced image ${shortId(id)}`);
+      throw new Conflict(
+        `conflict: unable to remove repository reference ${JSON.stringify(reference)} (must force) - container ${shortId(user.id)} is using its referenced image ${shortId(id)}`,
+      );
     }
     const shown = tagNameOnly(parseReference(reference));
     const name = withoutTagIfDigest(shown);
@@ -93,23 +117,33 @@ class Plan {
     if (conflict) throw refusal(id, conflict);
   }
 
-  #conflict(id: string, { hard, stopped, referenced }: { hard: boolean; stopped: boolean; referenced: boolean }): Conflicting | undefined {
+  #conflict(
+    id: string,
+    { hard, stopped, referenced }: { hard: boolean; stopped: boolean; referenced: boolean },
+  ): Conflicting | undefined {
     const users = this.known.usersOf(id);
     const running = users.find((user) => user.running);
     const resting = users.find((user) => !user.running);
-    if (hard && this.#children(id).length > 0) return { hard: true, used: false, message: 'image has dependent child images' };
-    if (hard && running) return { hard: true, used: true, message: `image is being used by running container ${shortId(running.id)}` };
-    if (referenced && this.#references(id).length > 0) return { hard: false, used: false, message: 'image is referenced in multiple repositories' };
-    if (stopped && resting) return { hard: false, used: true, message: `image is being used by stopped container ${shortId(resting.id)}` };
+    if (hard && this.#children(id).length > 0)
+      return { hard: true, used: false, message: 'image has dependent child images' };
+    if (hard && running)
+      return { hard: true, used: true, message: `image is being used by running container ${shortId(running.id)}` };
+    if (referenced && this.#references(id).length > 0)
+      return { hard: false, used: false, message: 'image is referenced in multiple repositories' };
+    if (stopped && resting)
+      return { hard: false, used: true, message: `image is being used by stopped container ${shortId(resting.id)}` };
     return undefined;
   }
 
-  #references = (id: string): Reference[] => this.known.referencesOf(id).filter((name) => !this.#untagged.has(canonicalString(name)));
+  #references = (id: string): Reference[] =>
+    this.known.referencesOf(id).filter((name) => !this.#untagged.has(canonicalString(name)));
   #children = (id: string): string[] => this.known.childrenOf(id).filter((child) => !this.#deleted.has(child));
 }
 
 const refusal = (id: string, { hard, message }: Conflicting): Conflict =>
-  new Conflict(`conflict: unable to delete ${shortId(id)} (${hard ? 'cannot be forced' : 'must be forced'}) - ${message}`);
+  new Conflict(
+    `conflict: unable to delete ${shortId(id)} (${hard ? 'cannot be forced' : 'must be forced'}) - ${message}`,
+  );
 
 /** All of one repository, with one tag at most. Docker's isSingleReference, its answers for odd sets included. */
 function isSingle(names: Reference[]): boolean {

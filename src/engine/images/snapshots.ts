@@ -1,5 +1,18 @@
 /** A container's writable layer over its image's: overlayfs. */
-import { closeSync, constants, existsSync, fdatasyncSync, fstatSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, statSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  existsSync,
+  fdatasyncSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
 import { lstat, readdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { unmount } from '../../sys/mount.ts';
@@ -24,9 +37,15 @@ export class Snapshots {
   /** What inspect was told; from a container's preparation to the end of its mount it does not change. */
   readonly #described = new Map<string, GraphDriver>();
 
-  constructor(private readonly paths: Paths, private readonly layers: Layers) {}
+  constructor(
+    private readonly paths: Paths,
+    private readonly layers: Layers,
+  ) {}
 
-  /** Makes upper and work in the container's directory, and records which layers lie below: they outlive their image with it. Repeatable. */
+  /**
+   * Makes upper and work in the container's directory, and records which layers lie below: they outlive their image
+   * with it. Repeatable.
+   */
   prepare(containerId: string, chains?: string[]): void {
     this.#described.delete(containerId);
     const home = this.paths.container(containerId);
@@ -36,7 +55,10 @@ export class Snapshots {
     writeDurably(this.#record(containerId), JSON.stringify(chains));
   }
 
-  /** Mounts the container's rootfs at `paths.rootfs(id)`. Repeatable: a mount that is there is left. `chains` are those recorded unless given. */
+  /**
+   * Mounts the container's rootfs at `paths.rootfs(id)`. Repeatable: a mount that is there is left. `chains` are those
+   * recorded unless given.
+   */
   mount(containerId: string, chains = this.#recorded(containerId)): void {
     if (!chains) throw new SystemFault(`it is not known which layers container ${containerId} is made of`);
     this.prepare(containerId, chains);
@@ -48,7 +70,10 @@ export class Snapshots {
     overlay(target, this.#lower(chains), { upper: join(home, 'upper'), work: join(home, 'work') });
   }
 
-  /** Mounts it and keeps it so until the returned function is called, whoever unmounts it meanwhile: two mounts of one writable layer would not know of each other. */
+  /**
+   * Mounts it and keeps it so until the returned function is called, whoever unmounts it meanwhile: two mounts of one
+   * writable layer would not know of each other.
+   */
   hold(containerId: string): () => void {
     const idle = !this.#holds.has(containerId) && this.openMounted(containerId);
     const mine = idle === undefined;
@@ -84,7 +109,12 @@ export class Snapshots {
     const home = this.paths.container(containerId);
     const known = (this.#recorded(containerId) ?? []).filter((chain) => this.layers.get(chain));
     const layers = this.#layersOf(known);
-    const description = describe({ lower: [initOf(layers, known), ...layers], merged: this.paths.rootfs(containerId), upper: join(home, 'upper'), work: join(home, 'work') });
+    const description = describe({
+      lower: [initOf(layers, known), ...layers],
+      merged: this.paths.rootfs(containerId),
+      upper: join(home, 'upper'),
+      work: join(home, 'work'),
+    });
     this.#described.set(containerId, description);
     return description;
   }
@@ -107,7 +137,10 @@ export class Snapshots {
 
   /** What `docker diff` compares: a container's writable layer, and what lies below it (topmost first). */
   parts(containerId: string): { upper: string; lower: string[] } {
-    return { upper: join(this.paths.container(containerId), 'upper'), lower: [...this.#lower(this.#known(containerId)), this.#empty()] };
+    return {
+      upper: join(this.paths.container(containerId), 'upper'),
+      lower: [...this.#lower(this.#known(containerId)), this.#empty()],
+    };
   }
 
   /** A descriptor of the mounted rootfs; undefined when it is not mounted. */
@@ -152,7 +185,8 @@ export class Snapshots {
     try {
       return JSON.parse(readFileSync(this.#record(containerId), 'utf8')) as string[];
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT' || (error as NodeJS.ErrnoException).code === 'ENOTDIR') return undefined;
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT' || (error as NodeJS.ErrnoException).code === 'ENOTDIR')
+        return undefined;
       throw error;
     }
   }
@@ -169,12 +203,26 @@ function writeDurably(path: string, text: string): void {
   renameSync(`${path}.new`, path);
 }
 
-const initOf = ([top]: string[], chains: string[]): string => join(dirname(top!), chains.length === 0 ? 'empty-init' : 'init');
+const initOf = ([top]: string[], chains: string[]): string =>
+  join(dirname(top!), chains.length === 0 ? 'empty-init' : 'init');
 
 const isMountPoint = (path: string): boolean => statSync(path).dev !== statSync(dirname(path)).dev;
 
-function describe({ lower, merged, upper, work }: { lower: string[]; merged: string; upper: string; work: string }): GraphDriver {
-  return { Name: DRIVER, Data: { ...(lower.length > 0 && { LowerDir: lower.join(':') }), MergedDir: merged, UpperDir: upper, WorkDir: work } };
+function describe({
+  lower,
+  merged,
+  upper,
+  work,
+}: {
+  lower: string[];
+  merged: string;
+  upper: string;
+  work: string;
+}): GraphDriver {
+  return {
+    Name: DRIVER,
+    Data: { ...(lower.length > 0 && { LowerDir: lower.join(':') }), MergedDir: merged, UpperDir: upper, WorkDir: work },
+  };
 }
 
 // As Docker counts: everything but directories, hard links once. What disappears meanwhile is not counted.
@@ -193,7 +241,9 @@ async function sizeOf(directory: Buffer, seen: Set<number>): Promise<number> {
   return size;
 }
 
-const gone = <T>(instead: T) => (error: NodeJS.ErrnoException): T => {
-  if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return instead;
-  throw error;
-};
+const gone =
+  <T>(instead: T) =>
+  (error: NodeJS.ErrnoException): T => {
+    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return instead;
+    throw error;
+  };

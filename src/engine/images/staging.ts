@@ -1,4 +1,7 @@
-/** An archive of images, spooled to disk so that its parts can be read in any order. No name in it becomes a name on disk. */
+/**
+ * An archive of images, spooled to disk so that its parts can be read in any order. No name in it becomes a name on
+ * disk.
+ */
 import { mkdtempSync, mkdirSync } from 'node:fs';
 import { open, readFile, rm, stat, type FileHandle } from 'node:fs/promises';
 import { join, posix } from 'node:path';
@@ -73,12 +76,16 @@ export class Staging {
     let handle: FileHandle | undefined;
     const steps: (() => Promise<void>)[] = [];
     const reader = new TarReader({
-      entry: (entry) => void steps.push(async () => { handle = await this.#begin(entry); }),
+      entry: (entry) =>
+        void steps.push(async () => {
+          handle = await this.#begin(entry);
+        }),
       data: (bytes) => void steps.push(async () => handle?.writeFile(bytes)),
-      end: () => void steps.push(async () => {
-        await handle?.close();
-        handle = undefined;
-      }),
+      end: () =>
+        void steps.push(async () => {
+          await handle?.close();
+          handle = undefined;
+        }),
       meta: () => undefined,
     });
     try {
@@ -96,16 +103,22 @@ export class Staging {
     const name = normalise(Buffer.from(path, 'latin1').toString());
     if (this.#parts.size >= MAX_ENTRIES) throw new TarError(`more than ${MAX_ENTRIES} entries`);
     switch (type) {
-      case 'directory': return undefined;
-      case 'symlink': this.#parts.set(name, { link: normalise(posix.join(posix.dirname(name), link.toString())) }); return undefined;
-      case 'hardlink': this.#parts.set(name, { link: normalise(link.toString()) }); return undefined;
+      case 'directory':
+        return undefined;
+      case 'symlink':
+        this.#parts.set(name, { link: normalise(posix.join(posix.dirname(name), link.toString())) });
+        return undefined;
+      case 'hardlink':
+        this.#parts.set(name, { link: normalise(link.toString()) });
+        return undefined;
       case 'file': {
         const file = join(this.directory, String(this.#parts.size));
         this.#parts.set(name, { file });
         // A name that comes twice: the last one counts, and has a file of its own.
         return open(file, 'w', 0o600);
       }
-      default: throw new TarError(`${quote(path)}: a ${type} does not belong into an archive of images`);
+      default:
+        throw new TarError(`${quote(path)}: a ${type} does not belong into an archive of images`);
     }
   }
 }

@@ -2,7 +2,18 @@
  * Reads tar, incrementally: ustar, pax (with binary values and global headers), GNU and star, old v7.
  * Whatever comes in comes out again, in order: `meta` and `data` together are the archive's bytes.
  */
-import { BLOCK, checksum, FIELDS, padding, quote, signedChecksum, TarError, XATTR_PREFIX, type TarEntry, type TarType } from './tar.ts';
+import {
+  BLOCK,
+  checksum,
+  FIELDS,
+  padding,
+  quote,
+  signedChecksum,
+  TarError,
+  XATTR_PREFIX,
+  type TarEntry,
+  type TarType,
+} from './tar.ts';
 
 /** What an archive says, told in its order. Bytes are views of what was pushed. */
 export interface TarSink {
@@ -16,7 +27,15 @@ export interface TarSink {
 }
 
 const TYPES: Record<string, TarType> = {
-  '0': 'file', '\0': 'file', '7': 'file', '1': 'hardlink', '2': 'symlink', '3': 'character', '4': 'block', '5': 'directory', '6': 'fifo',
+  '0': 'file',
+  '\0': 'file',
+  '7': 'file',
+  '1': 'hardlink',
+  '2': 'symlink',
+  '3': 'character',
+  '4': 'block',
+  '5': 'directory',
+  '6': 'fifo',
 };
 /** A pax header or a GNU long name beyond this is no name (Go's maxSpecialFileSize). */
 const MAX_SPECIAL = 1 << 20;
@@ -56,7 +75,7 @@ export class TarReader {
       if (end > untold) this.sink.meta(chunk.subarray(untold, end));
       untold = end;
     };
-    for (let at = 0; at < chunk.length && this.#state !== 'ended'; ) {
+    for (let at = 0; at < chunk.length && this.#state !== 'ended';) {
       const start = at;
       at += Math.min(this.#left, chunk.length - at);
       this.#left -= at - start;
@@ -89,7 +108,10 @@ export class TarReader {
   end(): void {
     if (this.#state === 'ended') return;
     if (this.#state === 'header' && this.#left === BLOCK && !this.#pax && !this.#longName && !this.#longLink) return;
-    const where = this.#entry && this.#state === 'body' ? ` within ${quote(this.#entry.path)}: ${this.#left} of its ${this.#entry.size} bytes are missing` : '';
+    const where =
+      this.#entry && this.#state === 'body'
+        ? ` within ${quote(this.#entry.path)}: ${this.#left} of its ${this.#entry.size} bytes are missing`
+        : '';
     throw new TarError(`unexpected EOF${where}`);
   }
 
@@ -129,7 +151,8 @@ export class TarReader {
     }
     if (this.#zeroBlocks > 0) throw new TarError('invalid tar header: an entry behind an end-of-archive block');
     const sum = octal(block, 'checksum');
-    if (sum !== checksum(block) && sum !== signedChecksum(block)) throw new TarError('invalid tar header: wrong checksum');
+    if (sum !== checksum(block) && sum !== signedChecksum(block))
+      throw new TarError('invalid tar header: wrong checksum');
 
     const flag = String.fromCharCode(block[FIELDS.type[0]]!);
     if (flag === 'x' || flag === 'g' || flag === 'L' || flag === 'K') {
@@ -152,9 +175,15 @@ export class TarReader {
     const body = bytes.subarray(0, this.#specialSize);
     this.#expectHeader();
     switch (this.#specialType) {
-      case 'x': this.#pax = parsePax(body); return;
-      case 'L': this.#longName = untilNul(body).toString('latin1'); return;
-      case 'K': this.#longLink = untilNul(Buffer.from(body)); return;
+      case 'x':
+        this.#pax = parsePax(body);
+        return;
+      case 'L':
+        this.#longName = untilNul(body).toString('latin1');
+        return;
+      case 'K':
+        this.#longLink = untilNul(Buffer.from(body));
+        return;
       default:
         // POSIX: global values hold until overridden; an empty one takes its key back.
         for (const [key, value] of parsePax(body)) {
@@ -171,20 +200,27 @@ export class TarReader {
 
     const path = this.#longName ?? said('path') ?? headerPath(block);
     if (flag === 'S' || (pax.size > 0 && [...pax.keys()].some((key) => key.startsWith('GNU.sparse.')))) {
-      throw new TarError(`sparse file ${quote(said('GNU.sparse.name') ?? path)}: sparse archives are not supported (make it without --sparse)`);
+      throw new TarError(
+        `sparse file ${quote(said('GNU.sparse.name') ?? path)}: sparse archives are not supported (make it without --sparse)`,
+      );
     }
     let type = TYPES[flag];
     if (!type) throw new TarError(`${quote(path)}: unknown entry type ${JSON.stringify(flag)}`);
     // Before there was a type for them, directories were files whose name ends in a slash.
     if (type === 'file' && flag !== '7' && path.endsWith('/')) type = 'directory';
-    const link = type === 'hardlink' || type === 'symlink' ? Buffer.from(this.#longLink ?? pax.get('linkpath') ?? untilNul(field(block, 'link'))) : EMPTY;
+    const link =
+      type === 'hardlink' || type === 'symlink'
+        ? Buffer.from(this.#longLink ?? pax.get('linkpath') ?? untilNul(field(block, 'link')))
+        : EMPTY;
     if (path.includes('\0') || link.includes(0)) throw new TarError(`${quote(path)}: a NUL in a name`);
 
     const isDevice = type === 'character' || type === 'block';
-    const size = type === 'file' ? integer(said('size'), 'size') ?? numeric(block, 'size') : 0;
+    const size = type === 'file' ? (integer(said('size'), 'size') ?? numeric(block, 'size')) : 0;
     if (size < 0) throw new TarError(`${quote(path)}: a size of ${size}`);
     const entry: TarEntry = {
-      type, path, link,
+      type,
+      path,
+      link,
       mode: numeric(block, 'mode') & 0o7777,
       uid: id(integer(said('uid'), 'uid') ?? numeric(block, 'uid'), path),
       gid: id(integer(said('gid'), 'gid') ?? numeric(block, 'gid'), path),
@@ -196,7 +232,8 @@ export class TarReader {
     };
     const atime = time(said('atime'));
     if (atime !== undefined) entry.atime = atime;
-    for (const [key, value] of pax) if (key.startsWith(XATTR_PREFIX)) entry.xattrs.set(key.slice(XATTR_PREFIX.length), Buffer.from(value));
+    for (const [key, value] of pax)
+      if (key.startsWith(XATTR_PREFIX)) entry.xattrs.set(key.slice(XATTR_PREFIX.length), Buffer.from(value));
     return entry;
   }
 
@@ -216,7 +253,8 @@ function untilNul(bytes: Buffer): Buffer {
   return nul < 0 ? bytes : bytes.subarray(0, nul);
 }
 
-const field = (block: Buffer, name: Field): Buffer => block.subarray(FIELDS[name][0], FIELDS[name][0] + FIELDS[name][1]);
+const field = (block: Buffer, name: Field): Buffer =>
+  block.subarray(FIELDS[name][0], FIELDS[name][0] + FIELDS[name][1]);
 
 // One character a byte, up to a NUL.
 function text(block: Buffer, name: Field, length: number = FIELDS[name][1]): string {
@@ -230,7 +268,11 @@ function text(block: Buffer, name: Field, length: number = FIELDS[name][1]): str
 function headerPath(block: Buffer): string {
   const STAR_PREFIX = 131;
   const name = text(block, 'name');
-  if (block[FIELDS.prefix[0]] === 0 || block.toString('latin1', FIELDS.magic[0], FIELDS.magic[0] + POSIX.length) !== POSIX) return name;
+  if (
+    block[FIELDS.prefix[0]] === 0 ||
+    block.toString('latin1', FIELDS.magic[0], FIELDS.magic[0] + POSIX.length) !== POSIX
+  )
+    return name;
   const isStar = block.toString('latin1', 508, 512) === 'tar\0';
   return `${text(block, 'prefix', isStar ? STAR_PREFIX : FIELDS.prefix[1])}/${name}`;
 }
@@ -256,20 +298,26 @@ function octal(block: Buffer, name: Field): number {
     else if (i > start && (digit === -0x30 || digit === -0x10)) return value;
     else break;
   }
-  const words = block.toString('latin1', start, start + length).replace(/^[ \0]+/, '').replace(/[ \0].*$/s, '');
+  const words = block
+    .toString('latin1', start, start + length)
+    .replace(/^[ \0]+/, '')
+    .replace(/[ \0].*$/s, '');
   if (words === '') return 0;
-  if (!/^[0-7]+$/.test(words)) throw new TarError(`invalid tar header: ${name} ${JSON.stringify(words)} is no octal number`);
+  if (!/^[0-7]+$/.test(words))
+    throw new TarError(`invalid tar header: ${name} ${JSON.stringify(words)} is no octal number`);
   return parseInt(words, 8);
 }
 
 function integer(words: string | undefined, what: string): number | undefined {
   if (words === undefined) return undefined;
-  if (!/^-?\d{1,40}$/.test(words)) throw new TarError(`invalid pax header: ${what}=${JSON.stringify(words.slice(0, MAX_SHOWN))} is no number`);
+  if (!/^-?\d{1,40}$/.test(words))
+    throw new TarError(`invalid pax header: ${what}=${JSON.stringify(words.slice(0, MAX_SHOWN))} is no number`);
   return safe(BigInt(words), what);
 }
 
 function safe(value: bigint, what: string): number {
-  if (value > BigInt(Number.MAX_SAFE_INTEGER) || value < -BigInt(Number.MAX_SAFE_INTEGER)) throw new TarError(`invalid tar header: a ${what} of ${value}`);
+  if (value > BigInt(Number.MAX_SAFE_INTEGER) || value < -BigInt(Number.MAX_SAFE_INTEGER))
+    throw new TarError(`invalid tar header: a ${what} of ${value}`);
   return Number(value);
 }
 
@@ -293,12 +341,19 @@ const weight = (pax: Pax): number => [...pax].reduce((sum, [key, value]) => sum 
 // Records of `length key=value\n`; the length counts the whole record.
 function parsePax(body: Buffer): Pax {
   const records: Pax = new Map();
-  for (let at = 0; at < body.length; ) {
+  for (let at = 0; at < body.length;) {
     const space = body.indexOf(0x20, at);
     const digits = space < 0 ? '' : body.toString('latin1', at, space);
     const end = at + Number(digits);
     const equals = body.indexOf(0x3d, space);
-    if (!/^\d{1,7}$/.test(digits) || end > body.length || equals < 0 || equals >= end || body[end - 1] !== 0x0a || end <= space) {
+    if (
+      !/^\d{1,7}$/.test(digits) ||
+      end > body.length ||
+      equals < 0 ||
+      equals >= end ||
+      body[end - 1] !== 0x0a ||
+      end <= space
+    ) {
       throw new TarError('invalid pax header');
     }
     const key = body.toString('utf8', space + 1, equals);

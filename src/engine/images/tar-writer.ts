@@ -1,7 +1,18 @@
-/** Writes tar entries: ustar, with a pax header before it for what ustar cannot say (long or non-ASCII names, big numbers, fractions of seconds, xattrs). */
+/**
+ * Writes tar entries: ustar, with a pax header before it for what ustar cannot say (long or non-ASCII names, big
+ * numbers, fractions of seconds, xattrs).
+ */
 import { BLOCK, checksum, FIELDS, padding, TarError, XATTR_PREFIX, type TarEntry, type TarType } from './tar.ts';
 
-const FLAGS: Record<TarType, string> = { file: '0', hardlink: '1', symlink: '2', character: '3', block: '4', directory: '5', fifo: '6' };
+const FLAGS: Record<TarType, string> = {
+  file: '0',
+  hardlink: '1',
+  symlink: '2',
+  character: '3',
+  block: '4',
+  directory: '5',
+  fifo: '6',
+};
 const ZEROS = Buffer.alloc(BLOCK);
 const EMPTY = Buffer.alloc(0);
 
@@ -12,14 +23,34 @@ export const TRAILER = Buffer.alloc(2 * BLOCK);
 export const bodyPadding = (size: number): Buffer => ZEROS.subarray(0, padding(size));
 
 /** A new entry with the usual values; a path that is a string is text. */
-export function newEntry(type: TarType, path: string | Buffer, rest: Partial<Omit<TarEntry, 'type' | 'path'>> = {}): TarEntry {
+export function newEntry(
+  type: TarType,
+  path: string | Buffer,
+  rest: Partial<Omit<TarEntry, 'type' | 'path'>> = {},
+): TarEntry {
   const mode = type === 'directory' ? 0o755 : type === 'symlink' ? 0o777 : 0o644;
-  return { type, path: Buffer.from(path as Buffer).toString('latin1'), link: EMPTY, mode, uid: 0, gid: 0, size: 0, mtime: 0n, major: 0, minor: 0, xattrs: new Map(), ...rest };
+  return {
+    type,
+    path: Buffer.from(path as Buffer).toString('latin1'),
+    link: EMPTY,
+    mode,
+    uid: 0,
+    gid: 0,
+    size: 0,
+    mtime: 0n,
+    major: 0,
+    minor: 0,
+    xattrs: new Map(),
+    ...rest,
+  };
 }
 
 /** The blocks before an entry's body. @throws TarError for what no tar can hold */
 export function encodeHeader(entry: TarEntry): Buffer {
-  const path = Buffer.from(entry.type === 'directory' && !entry.path.endsWith('/') ? `${entry.path}/` : entry.path, 'latin1');
+  const path = Buffer.from(
+    entry.type === 'directory' && !entry.path.endsWith('/') ? `${entry.path}/` : entry.path,
+    'latin1',
+  );
   if (path.includes(0) || entry.link.includes(0)) throw new TarError('a NUL in a name');
   const records: [string, Buffer][] = [];
   const extend = (key: string, value: string | Buffer): void => void records.push([key, Buffer.from(value as Buffer)]);
@@ -36,11 +67,14 @@ export function encodeHeader(entry: TarEntry): Buffer {
   if (entry.link.length > FIELDS.link[1] || !isAscii(entry.link)) extend('linkpath', entry.link);
   put(header, 'link', entry.link.subarray(0, FIELDS.link[1]));
   number(header, 'mode', entry.mode & 0o7777);
-  for (const key of ['uid', 'gid', 'size'] as const) if (!number(header, key, entry[key])) extend(key, String(entry[key]));
+  for (const key of ['uid', 'gid', 'size'] as const)
+    if (!number(header, key, entry[key])) extend(key, String(entry[key]));
   const seconds = floorSeconds(entry.mtime);
-  if (!number(header, 'mtime', seconds) || BigInt(seconds) * 1_000_000_000n !== entry.mtime) extend('mtime', timeText(entry.mtime));
+  if (!number(header, 'mtime', seconds) || BigInt(seconds) * 1_000_000_000n !== entry.mtime)
+    extend('mtime', timeText(entry.mtime));
   if (entry.atime !== undefined) extend('atime', timeText(entry.atime));
-  if (!number(header, 'major', entry.major) || !number(header, 'minor', entry.minor)) throw new TarError(`device number ${entry.major}:${entry.minor} is out of range`);
+  if (!number(header, 'major', entry.major) || !number(header, 'minor', entry.minor))
+    throw new TarError(`device number ${entry.major}:${entry.minor} is out of range`);
   for (const [name, value] of entry.xattrs) extend(XATTR_PREFIX + name, value);
   seal(header, FLAGS[entry.type]);
   return records.length === 0 ? header : Buffer.concat([...paxHeader(records), header]);
@@ -76,7 +110,8 @@ function splitPath(path: Buffer): { prefix: Buffer; name: Buffer } | undefined {
 
 const isAscii = (bytes: Buffer): boolean => bytes.every((byte) => byte < 0x80);
 
-const put = (header: Buffer, name: keyof typeof FIELDS, bytes: Buffer): void => void bytes.copy(header, FIELDS[name][0]);
+const put = (header: Buffer, name: keyof typeof FIELDS, bytes: Buffer): void =>
+  void bytes.copy(header, FIELDS[name][0]);
 
 // Octal and a NUL; false, and zero in the field, when it does not fit.
 function number(header: Buffer, name: keyof typeof FIELDS, value: number): boolean {
@@ -92,10 +127,13 @@ function seal(header: Buffer, flag: string): void {
   header.write(`${checksum(header).toString(8).padStart(6, '0')}\0 `, FIELDS.checksum[0], 'latin1');
 }
 
-const floorSeconds = (ns: bigint): number => Number(ns >= 0n ? ns / 1_000_000_000n : -((-ns + 999_999_999n) / 1_000_000_000n));
+const floorSeconds = (ns: bigint): number =>
+  Number(ns >= 0n ? ns / 1_000_000_000n : -((-ns + 999_999_999n) / 1_000_000_000n));
 
 function timeText(ns: bigint): string {
   const magnitude = ns < 0n ? -ns : ns;
-  const fraction = String(magnitude % 1_000_000_000n).padStart(9, '0').replace(/0+$/, '');
+  const fraction = String(magnitude % 1_000_000_000n)
+    .padStart(9, '0')
+    .replace(/0+$/, '');
   return `${ns < 0n ? '-' : ''}${magnitude / 1_000_000_000n}${fraction ? `.${fraction}` : ''}`;
 }

@@ -1,4 +1,7 @@
-/** What a tar archive holds, in both directions. Names and values are bytes: a layer's paths need not be UTF-8, and a capability's xattr never is. */
+/**
+ * What a tar archive holds, in both directions. Names and values are bytes: a layer's paths need not be UTF-8, and a
+ * capability's xattr never is.
+ */
 
 export type TarType = 'file' | 'hardlink' | 'symlink' | 'character' | 'block' | 'directory' | 'fifo';
 
@@ -33,15 +36,35 @@ export const padding = (size: number): number => (BLOCK - (size % BLOCK)) % BLOC
 
 /** Where the fields of a ustar header lie. */
 export const FIELDS = {
-  name: [0, 100], mode: [100, 8], uid: [108, 8], gid: [116, 8], size: [124, 12], mtime: [136, 12], checksum: [148, 8], type: [156, 1],
-  link: [157, 100], magic: [257, 8], major: [329, 8], minor: [337, 8], prefix: [345, 155],
+  name: [0, 100],
+  mode: [100, 8],
+  uid: [108, 8],
+  gid: [116, 8],
+  size: [124, 12],
+  mtime: [136, 12],
+  checksum: [148, 8],
+  type: [156, 1],
+  link: [157, 100],
+  magic: [257, 8],
+  major: [329, 8],
+  minor: [337, 8],
+  prefix: [345, 155],
 } as const;
 
 /** Sum of a header's bytes, the checksum field taken as spaces. Eight at a time: an archive has tens of thousands. */
 export function checksum(header: Buffer): number {
   const [start, length] = FIELDS.checksum;
   let sum = length * 0x20;
-  for (let i = 0; i < BLOCK; i += 8) sum += header[i]! + header[i + 1]! + header[i + 2]! + header[i + 3]! + header[i + 4]! + header[i + 5]! + header[i + 6]! + header[i + 7]!;
+  for (let i = 0; i < BLOCK; i += 8)
+    sum +=
+      header[i]! +
+      header[i + 1]! +
+      header[i + 2]! +
+      header[i + 3]! +
+      header[i + 4]! +
+      header[i + 5]! +
+      header[i + 6]! +
+      header[i + 7]!;
   for (let i = start; i < start + length; i++) sum -= header[i]!;
   return sum;
 }
@@ -49,7 +72,9 @@ export function checksum(header: Buffer): number {
 /** The same of signed bytes: some old tars have that. */
 export function signedChecksum(header: Buffer): number {
   const [start, length] = FIELDS.checksum;
-  const negative = header.subarray(0, BLOCK).filter((byte, i) => byte >= 0x80 && (i < start || i >= start + length)).length;
+  const negative = header
+    .subarray(0, BLOCK)
+    .filter((byte, i) => byte >= 0x80 && (i < start || i >= start + length)).length;
   return checksum(header) - 0x100 * negative;
 }
 

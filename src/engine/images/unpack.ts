@@ -28,13 +28,20 @@ export class Unpacker {
 
   /**
    * Unpacks `archive` into the empty directory `directory`; all of it is on disk afterwards, and in `home` its recipe.
-   * A stream that turns out bad is still read to its end, behind the caller's back: its sender may listen for the answer only then.
-   * @throws InvalidParameter when the archive is broken or tries to get out, SystemFault when the host fails or `signal` ends it: nobody writes then any more
+   * A stream that turns out bad is still read to its end, behind the caller's back: its sender may listen for the
+   * answer only then.
+   * @throws InvalidParameter when the archive is broken or tries to get out, SystemFault when the host fails or
+   * `signal` ends it: nobody writes then any more
    */
-  async unpack(archive: AsyncIterable<Buffer> | Fd, compression: Compression, { directory, home, signal }: Place): Promise<Unpacked> {
+  async unpack(
+    archive: AsyncIterable<Buffer> | Fd,
+    compression: Compression,
+    { directory, home, signal }: Place,
+  ): Promise<Unpacked> {
     // What this Node cannot decode itself is decoded before the jail: its programs are outside.
     const inside = compression === 'none' || decodesHere(compression);
-    if (typeof archive === 'number' && inside) return outcome(await this.#report(this.#spawn(archive, directory, compression, home), signal));
+    if (typeof archive === 'number' && inside)
+      return outcome(await this.#report(this.#spawn(archive, directory, compression, home), signal));
     // By a descriptor of its own: that one is the caller's to close.
     const file = typeof archive === 'number' ? createReadStream(`/proc/self/fd/${archive}`) : undefined;
     const stream = file ?? (archive as AsyncIterable<Buffer>);
@@ -60,7 +67,10 @@ export class Unpacker {
     try {
       const stdio: StdioOptions = [stdin, 'ignore', 'pipe', 'pipe', ...files];
       // A clean environment: NODE_OPTIONS and NODE_EXTRA_CA_CERTS are the daemon's, and the latter costs 50 ms.
-      return spawn(process.execPath, [...FLAGS, this.script, directory, compression, String(process.pid)], { stdio, env: {} });
+      return spawn(process.execPath, [...FLAGS, this.script, directory, compression, String(process.pid)], {
+        stdio,
+        env: {},
+      });
     } finally {
       files.forEach((fd) => closeSync(fd));
     }
@@ -83,7 +93,9 @@ export class Unpacker {
 
 function outcome(report: Report): Unpacked {
   if (report.ok) return report;
-  throw report.fault === 'archive' ? new InvalidParameter(`invalid archive: ${report.message}`) : new SystemFault(`unpacking failed: ${report.message}`);
+  throw report.fault === 'archive'
+    ? new InvalidParameter(`invalid archive: ${report.message}`)
+    : new SystemFault(`unpacking failed: ${report.message}`);
 }
 
 async function collect(stream: Readable, limit = Infinity): Promise<string> {

@@ -1,6 +1,8 @@
 /**
- * The unpacker, a process of its own (bundled to dist/unpacker.cjs): reads a layer's archive on stdin, jails itself in the layer's directory,
- * unpacks, and tells on descriptor 3, as one JSON document, what became of it. Descriptors 4 and 5 are the recipe's files (recipe.ts).
+ * The unpacker, a process of its own (bundled to dist/unpacker.cjs): reads a layer's archive on stdin, jails itself in
+ * the layer's directory,
+ * unpacks, and tells on descriptor 3, as one JSON document, what became of it. Descriptors 4 and 5 are the recipe's
+ * files (recipe.ts).
  *
  *   node unpacker.cjs DIRECTORY COMPRESSION PARENT-PID  <archive  3>report  4>recipe.gz  5>replaced
  *
@@ -20,7 +22,13 @@ import { TarReader, type TarSink } from './tar-reader.ts';
 import { TarError, type TarEntry } from './tar.ts';
 
 export type Report =
-  | { ok: true; diffId: string; size: number; /** Bytes of the archive, not compressed. */ archiveSize: number; /** Directories that no entry named, one character a byte. */ implicit: string[] }
+  | {
+      ok: true;
+      diffId: string;
+      size: number;
+      /** Bytes of the archive, not compressed. */ archiveSize: number;
+      /** Directories that no entry named, one character a byte. */ implicit: string[];
+    }
   | { ok: false; fault: 'archive' | 'host'; message: string };
 
 const BODY_WRITER = join(dirname(fileURLToPath(import.meta.url)), 'body-writer.cjs');
@@ -94,7 +102,7 @@ class Unpacking implements TarSink {
   async #compressed(compression: Compression): Promise<void> {
     const input = createReadStream('', { fd: STDIN, highWaterMark: READ_SIZE, autoClose: false });
     for await (const chunk of decompress(input, compression)) {
-      for (let at = 0; at < chunk.length; ) {
+      for (let at = 0; at < chunk.length;) {
         const slab = this.bodies.slab();
         const length = chunk.copy(slab, 0, at);
         at += length;

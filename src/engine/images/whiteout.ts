@@ -1,4 +1,7 @@
-/** How a layer says that what the layers below have is gone: in an archive by names that begin so, on disk by overlayfs's marks. */
+/**
+ * How a layer says that what the layers below have is gone: in an archive by names that begin so, on disk by
+ * overlayfs's marks.
+ */
 import type { Stats } from 'node:fs';
 
 export const WHITEOUT = '.wh.';

@@ -44,7 +44,10 @@ class Lexer {
   readonly #symbols: string[];
   #at = 0;
 
-  constructor(private readonly source: string, private readonly variables: Variables) {
+  constructor(
+    private readonly source: string,
+    private readonly variables: Variables,
+  ) {
     this.#symbols = [...source];
   }
 
@@ -117,7 +120,7 @@ class Lexer {
     this.#at++;
     if (this.#peek() !== '{') {
       const name = this.#name();
-      return name === '' ? '$' : this.variables.get(name) ?? '';
+      return name === '' ? '$' : (this.variables.get(name) ?? '');
     }
     this.#at++;
     const first = this.#peek();
@@ -129,7 +132,8 @@ class Lexer {
     if (modifier === '}') return value ?? '';
     const colon = modifier === ':';
     if (colon) modifier = this.#next() ?? '';
-    if (!['+', '-', '?'].includes(modifier)) throw new Error(`unsupported modifier (${colon ? ':' : ''}${modifier}) in substitution`);
+    if (!['+', '-', '?'].includes(modifier))
+      throw new Error(`unsupported modifier (${colon ? ':' : ''}${modifier}) in substitution`);
     const word = this.#braced();
     const missing = value === undefined || (colon && value === '');
     if (modifier === '+') return missing ? '' : word;

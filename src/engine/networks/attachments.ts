@@ -46,16 +46,23 @@ export class Attachments {
   readonly #turns = new Map<string, Promise<unknown>>();
 
   constructor(private readonly parts: AttachmentParts) {
-    this.#planner = new SetupPlanner({ ...parts, isTaken: (networkId, address) => parts.store.isTaken(networkId, address) });
+    this.#planner = new SetupPlanner({
+      ...parts,
+      isTaken: (networkId, address) => parts.store.isTaken(networkId, address),
+    });
   }
 
   setups = (): Setup[] => [...this.#setups.values()];
 
   /** Endpoints on a network, those on their way in and out too. */
   on = (networkId: string): { setup: Setup; endpoint: EndpointSetup }[] =>
-    this.setups().flatMap((setup) => setup.endpoints.filter((endpoint) => endpoint.networkId === networkId).map((endpoint) => ({ setup, endpoint })));
+    this.setups().flatMap((setup) =>
+      setup.endpoints.filter((endpoint) => endpoint.networkId === networkId).map((endpoint) => ({ setup, endpoint })),
+    );
 
-  /** Takes up what the daemon before left: what is up stays, through `begin` undisturbed; what was half done is undone. */
+  /**
+   * Takes up what the daemon before left: what is up stays, through `begin` undisturbed; what was half done is undone.
+   */
   async start(begin: (live: Setup[]) => Promise<void>): Promise<void> {
     const rows = this.parts.store.attachments().map((row) => ({ row, setup: JSON.parse(row.setup) as Setup }));
     const live = rows.filter(({ row, setup }) => row.phase === 'up' && setup.boot === this.#planner.boot);
@@ -67,13 +74,16 @@ export class Attachments {
     await begin(live.map(({ setup }) => setup));
     // Half up: `attach` never returned, so no process was given it. Of another boot: nothing of it exists.
     for (const { row } of rows.filter((each) => !live.includes(each))) await this.#undo(row);
-    for (const { setup } of live) for (const endpoint of setup.endpoints.filter(({ changing }) => changing)) await this.#takeAway(this.#setups.get(setup.container)!, endpoint);
+    for (const { setup } of live)
+      for (const endpoint of setup.endpoints.filter(({ changing }) => changing))
+        await this.#takeAway(this.#setups.get(setup.container)!, endpoint);
   }
 
   /**
    * Makes the container's netns, gives it addresses and ports. Intent first; repeatable after a crash.
    * To be awaited before the runtime is asked for anything: an attach that never returned is undone at the next start.
-   * @throws SystemFault `driver failed programming external connectivity …` when a port is taken, NotFound for a network, Forbidden for an address
+   * @throws SystemFault `driver failed programming external connectivity …` when a port is taken, NotFound for a
+   * network, Forbidden for an address
    */
   attach(container: Container): Promise<Attachment> {
     return this.#inTurn(container.id, async () => {
@@ -85,7 +95,10 @@ export class Attachments {
     });
   }
 
-  /** Undoes attach; called only for a container whose run is final. Repeatable. When it returns, addresses and ports are free; links go in the background. */
+  /**
+   * Undoes attach; called only for a container whose run is final. Repeatable. When it returns, addresses and ports are
+   * free; links go in the background.
+   */
   detach(container: Pick<Container, 'id'>): Promise<void> {
     return this.#inTurn(container.id, async () => {
       const row = this.parts.store.attachment(container.id);
@@ -93,17 +106,29 @@ export class Attachments {
     });
   }
 
-  /** Detaches what the daemon before left attached for a container that does not hold its network any more. A start that came meanwhile is none of it. */
+  /**
+   * Detaches what the daemon before left attached for a container that does not hold its network any more. A start that
+   * came meanwhile is none of it.
+   */
   async sweep(holds: (containerId: string) => boolean): Promise<void> {
     for (const id of this.#inherited) if (!holds(id)) await this.detach({ id });
     this.#inherited.clear();
   }
 
-  /** Gives a container that is attached one more network. `commit` runs in the transaction that makes it so. @throws Forbidden, SystemFault */
-  join(container: Container, network: Network, planned: Endpoint, commit: (attachment: Attachment) => void): Promise<void> {
+  /**
+   * Gives a container that is attached one more network. `commit` runs in the transaction that makes it so. @throws
+   * Forbidden, SystemFault
+   */
+  join(
+    container: Container,
+    network: Network,
+    planned: Endpoint,
+    commit: (attachment: Attachment) => void,
+  ): Promise<void> {
     return this.#inTurn(container.id, async () => {
       const before = this.#attached(container);
-      if (before.endpoints.some(({ networkId }) => networkId === network.id)) throw new Forbidden(`endpoint with name ${container.name} already exists in network ${network.name}`);
+      if (before.endpoints.some(({ networkId }) => networkId === network.id))
+        throw new Forbidden(`endpoint with name ${container.name} already exists in network ${network.name}`);
       const { setup, made } = this.#planner.withNetwork(before, network, planned, container);
       this.#change(setup, { take: addressesOf(made) });
       faultPoint('network.joining');
@@ -124,7 +149,10 @@ export class Attachments {
     });
   }
 
-  /** Takes a network from a container that is attached. `commit` runs in the transaction that decides it. @throws SystemFault when it is not on it */
+  /**
+   * Takes a network from a container that is attached. `commit` runs in the transaction that decides it. @throws
+   * SystemFault when it is not on it
+   */
   leave(container: Container, network: Network, commit: (attachment: Attachment) => void): Promise<void> {
     return this.#inTurn(container.id, async () => {
       const before = this.#attached(container);
@@ -134,7 +162,10 @@ export class Attachments {
       this.#change(setup, {}, () => commit(attachmentOf(container.endpoints, setup)));
       faultPoint('network.leaving');
       await this.parts.namesChanged();
-      await this.#takeAway(setup, setup.endpoints.find(({ networkId }) => networkId === network.id)!);
+      await this.#takeAway(
+        setup,
+        setup.endpoints.find(({ networkId }) => networkId === network.id)!,
+      );
     });
   }
 
@@ -144,7 +175,9 @@ export class Attachments {
       const setup = this.#setups.get(container.id);
       if (!setup) return;
       const named = (endpoint: EndpointSetup): EndpointSetup =>
-        (endpoint.names.length === 0 ? endpoint : { ...endpoint, names: namesOf(container, container.endpoints[endpoint.network]?.request ?? {}) });
+        endpoint.names.length === 0
+          ? endpoint
+          : { ...endpoint, names: namesOf(container, container.endpoints[endpoint.network]?.request ?? {}) };
       this.#change({ ...setup, name: container.name, endpoints: setup.endpoints.map(named) });
       await this.parts.namesChanged();
     });
@@ -186,9 +219,16 @@ export class Attachments {
   async #takeAway(setup: Setup, endpoint: EndpointSetup): Promise<void> {
     const leaving = this.#planner.without(setup, endpoint);
     await this.parts.driver.leave(leaving, endpoint);
-    const done = { ...leaving, endpoints: leaving.endpoints.filter(({ networkId }) => networkId !== endpoint.networkId) };
+    const done = {
+      ...leaving,
+      endpoints: leaving.endpoints.filter(({ networkId }) => networkId !== endpoint.networkId),
+    };
     const told = endpoint.changing !== 'joining';
-    this.#change(done, { leave: endpoint.networkId }, () => told && this.parts.events.record(...eventsOf(done, [endpoint], 'disconnect')));
+    this.#change(
+      done,
+      { leave: endpoint.networkId },
+      () => told && this.parts.events.record(...eventsOf(done, [endpoint], 'disconnect')),
+    );
   }
 
   #change(setup: Setup, changes: Parameters<NetworkStore['change']>[2] = {}, also?: () => void): void {
@@ -202,7 +242,10 @@ export class Attachments {
     await this.parts.driver.tearDown(setup);
     // Told of as left only what was told of as connected, and not in another boot's name.
     const told = phase !== 'setting-up' && setup.boot === this.#planner.boot;
-    this.parts.store.end(containerId, () => told && this.parts.events.record(...eventsOf(setup, setup.endpoints, 'disconnect')));
+    this.parts.store.end(
+      containerId,
+      () => told && this.parts.events.record(...eventsOf(setup, setup.endpoints, 'disconnect')),
+    );
     this.#setups.delete(containerId);
     this.#planner.release(containerId);
     if (setup.endpoints.some(({ names }) => names.length > 0)) await this.parts.namesChanged();
@@ -221,7 +264,17 @@ export class Attachments {
 const addressesOf = ({ networkId, address, address6 }: EndpointSetup): { networkId: string; address: string }[] =>
   [address, address6].filter(Boolean).map((each) => ({ networkId, address: each }));
 
-const attachmentOf = (planned: Record<string, Endpoint>, setup: Setup): Attachment => ({ endpoints: endpointsOf(planned, setup), ports: publishedPorts(setup), netns: setup.netns });
+const attachmentOf = (planned: Record<string, Endpoint>, setup: Setup): Attachment => ({
+  endpoints: endpointsOf(planned, setup),
+  ports: publishedPorts(setup),
+  netns: setup.netns,
+});
 
 const eventsOf = (setup: Setup, endpoints: EndpointSetup[], action: 'connect' | 'disconnect'): NewEvent[] =>
-  endpoints.map(({ network, networkId, type }) => ({ type: 'network', action, actor: networkId, attributes: { container: setup.container, name: network, type }, time: wallNow() }));
+  endpoints.map(({ network, networkId, type }) => ({
+    type: 'network',
+    action,
+    actor: networkId,
+    attributes: { container: setup.container, name: network, type },
+    time: wallNow(),
+  }));

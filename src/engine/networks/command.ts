@@ -1,17 +1,26 @@
 /** nft(8) and iptables(8), for what changes seldom. */
 import { execFile } from 'node:child_process';
 
-const PATH = `${process.env['PATH'] ?? ''}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin`;
+const PATH = `${process.env.PATH ?? ''}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin`;
 const TIMEOUT_MS = 20_000;
 
-/** Runs a command; its standard output. @throws Error with the command's own words; code ENOENT when it is not installed */
+/**
+ * Runs a command; its standard output. @throws Error with the command's own words; code ENOENT when it is not installed
+ */
 export function run(command: string, args: string[], input = ''): Promise<string> {
   return new Promise((resolve, reject) => {
-    const child = execFile(command, args, { env: { PATH, LC_ALL: 'C' }, timeout: TIMEOUT_MS, maxBuffer: 1 << 26 }, (error, stdout, stderr) => {
-      if (!error) return resolve(stdout);
-      const reason = isMissing(error) ? `${command} is not installed` : `${command}: ${stderr.trim() || error.message}`;
-      reject(Object.assign(new Error(reason, { cause: error }), { code: error.code }));
-    });
+    const child = execFile(
+      command,
+      args,
+      { env: { PATH, LC_ALL: 'C' }, timeout: TIMEOUT_MS, maxBuffer: 1 << 26 },
+      (error, stdout, stderr) => {
+        if (!error) return resolve(stdout);
+        const reason = isMissing(error)
+          ? `${command} is not installed`
+          : `${command}: ${stderr.trim() || error.message}`;
+        reject(Object.assign(new Error(reason, { cause: error }), { code: error.code }));
+      },
+    );
     child.stdin?.on('error', () => undefined);
     child.stdin?.end(input);
   });

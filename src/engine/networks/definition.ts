@@ -39,13 +39,20 @@ export interface Definition {
 }
 
 export const OPTION = {
-  name: 'com.docker.network.bridge.name', icc: 'com.docker.network.bridge.enable_icc', masquerade: 'com.docker.network.bridge.enable_ip_masquerade',
-  hostIp: 'com.docker.network.bridge.host_binding_ipv4', mtu: 'com.docker.network.driver.mtu', prefix: 'com.docker.network.container_iface_prefix',
-  enableIPv4: 'com.docker.network.enable_ipv4', enableIPv6: 'com.docker.network.enable_ipv6',
-  mode4: 'com.docker.network.bridge.gateway_mode_ipv4', mode6: 'com.docker.network.bridge.gateway_mode_ipv6',
+  name: 'com.docker.network.bridge.name',
+  icc: 'com.docker.network.bridge.enable_icc',
+  masquerade: 'com.docker.network.bridge.enable_ip_masquerade',
+  hostIp: 'com.docker.network.bridge.host_binding_ipv4',
+  mtu: 'com.docker.network.driver.mtu',
+  prefix: 'com.docker.network.container_iface_prefix',
+  enableIPv4: 'com.docker.network.enable_ipv4',
+  enableIPv6: 'com.docker.network.enable_ipv6',
+  mode4: 'com.docker.network.bridge.gateway_mode_ipv4',
+  mode6: 'com.docker.network.bridge.gateway_mode_ipv6',
 } as const;
 
-const NO_MANAGER = 'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.';
+const NO_MANAGER =
+  'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.';
 /** dev_valid_name of the kernel. */
 const LINK_NAME = /^(?!\.\.?$)[^\s/:]{1,15}$/;
 
@@ -65,24 +72,44 @@ export function define(request: NetworkRequest, defaults: { mtu: number; hostIp:
   if (ipamDriver !== 'default') throw new NotFound(`plugin ${JSON.stringify(ipamDriver)} not found`);
   const subnets = { 4: only(configs, 4), 6: only(configs, 6) };
   return {
-    name, enableIPv4, enableIPv6, internal: request.Internal ?? false, attachable: request.Attachable ?? false,
+    name,
+    enableIPv4,
+    enableIPv6,
+    internal: request.Internal ?? false,
+    attachable: request.Attachable ?? false,
     ipam: { driver: ipamDriver, options: request.IPAM ? (request.IPAM.Options ?? null) : {} },
     subnets: { ...(enableIPv4 && subnets[4] && { 4: subnets[4] }), ...(enableIPv6 && subnets[6] && { 6: subnets[6] }) },
-    options, labels: request.Labels ?? {}, settings: settingsOf(options, defaults), bridge: linkName(options[OPTION.name] ?? ''),
+    options,
+    labels: request.Labels ?? {},
+    settings: settingsOf(options, defaults),
+    bridge: linkName(options[OPTION.name] ?? ''),
   };
 }
 
-function checkDriver({ Driver: driver = '', Scope: scope = '', Ingress, ConfigOnly, ConfigFrom }: NetworkRequest): void {
+function checkDriver({
+  Driver: driver = '',
+  Scope: scope = '',
+  Ingress,
+  ConfigOnly,
+  ConfigFrom,
+}: NetworkRequest): void {
   if (Ingress) throw new Forbidden('Ingress network can only be global scope network');
   if (driver === 'overlay') throw new Forbidden(NO_MANAGER);
   if (scope === 'swarm') throw new Forbidden('cannot create a swarm scoped network when swarm is not active');
-  if (driver === 'host' || driver === 'null') throw new Forbidden(`only one instance of "${driver}" network is allowed`);
+  if (driver === 'host' || driver === 'null')
+    throw new Forbidden(`only one instance of "${driver}" network is allowed`);
   if (driver !== '' && driver !== 'bridge') throw new NotFound(`plugin "${driver}" not found`);
   if (ConfigOnly) throw new NotImplemented('configuration-only networks are not supported');
-  if (ConfigFrom?.Network) throw new NotFound(`configuration network ${JSON.stringify(ConfigFrom.Network)} does not exist`);
+  if (ConfigFrom?.Network)
+    throw new NotFound(`configuration network ${JSON.stringify(ConfigFrom.Network)} does not exist`);
 }
 
-function enabled(asked: boolean | null | undefined, options: Record<string, string>, key: string, fallback: boolean): boolean {
+function enabled(
+  asked: boolean | null | undefined,
+  options: Record<string, string>,
+  key: string,
+  fallback: boolean,
+): boolean {
   if (asked !== null && asked !== undefined) {
     delete options[key];
     return asked;
@@ -106,22 +133,33 @@ function settingsOf(options: Record<string, string>, defaults: { mtu: number; ho
   };
   const flag = (key: string, fallback: boolean): boolean => {
     const text = options[key];
-    return text === undefined ? fallback : (goBoolean(text) ?? refuse(key, `strconv.ParseBool: parsing ${JSON.stringify(text)}: invalid syntax`));
+    return text === undefined
+      ? fallback
+      : (goBoolean(text) ?? refuse(key, `strconv.ParseBool: parsing ${JSON.stringify(text)}: invalid syntax`));
   };
-  for (const key of [OPTION.mode4, OPTION.mode6]) if (!['', 'nat'].includes(options[key] ?? '')) throw new NotImplemented(`${key}=${options[key]} is not supported: only nat is`);
+  for (const key of [OPTION.mode4, OPTION.mode6])
+    if (!['', 'nat'].includes(options[key] ?? ''))
+      throw new NotImplemented(`${key}=${options[key]} is not supported: only nat is`);
   const mtu = options[OPTION.mtu] ?? '';
-  if (mtu !== '' && !/^[+-]?\d+$/.test(mtu)) refuse(OPTION.mtu, `strconv.Atoi: parsing ${JSON.stringify(mtu)}: invalid syntax`);
+  if (mtu !== '' && !/^[+-]?\d+$/.test(mtu))
+    refuse(OPTION.mtu, `strconv.Atoi: parsing ${JSON.stringify(mtu)}: invalid syntax`);
   if (Number(mtu) < 0) throw new InvalidParameter(`invalid MTU number: ${Number(mtu)}`);
   const hostIp = options[OPTION.hostIp] ?? '';
   if (hostIp !== '' && isIP(hostIp) === 0) refuse(OPTION.hostIp, 'nil ip');
   return {
-    icc: flag(OPTION.icc, true), masquerade: flag(OPTION.masquerade, true), mtu: Number(mtu) || defaults.mtu,
-    hostIp: hostIp === '' ? defaults.hostIp : hostIp === '0.0.0.0' ? '' : hostIp, linkPrefix: options[OPTION.prefix] || 'eth',
+    icc: flag(OPTION.icc, true),
+    masquerade: flag(OPTION.masquerade, true),
+    mtu: Number(mtu) || defaults.mtu,
+    hostIp: hostIp === '' ? defaults.hostIp : hostIp === '0.0.0.0' ? '' : hostIp,
+    linkPrefix: options[OPTION.prefix] || 'eth',
   };
 }
 
 function linkName(name: string): string {
-  if (name !== '' && !LINK_NAME.test(name)) throw new InvalidParameter(`invalid bridge name ${JSON.stringify(name)}: a link's name has 1 to 15 characters, without spaces, slashes and colons`);
+  if (name !== '' && !LINK_NAME.test(name))
+    throw new InvalidParameter(
+      `invalid bridge name ${JSON.stringify(name)}: a link's name has 1 to 15 characters, without spaces, slashes and colons`,
+    );
   return name;
 }
 
@@ -145,7 +183,9 @@ function checkIpam(configs: IpamConfig[], enableIPv6: boolean): void {
       ...(subnet.address === subnet.first ? [] : [`invalid subnet ${text}: it should be ${masked(subnet)}`]),
       ...rangeFaults(IPRange ?? '', subnet),
       ...address(`invalid gateway ${Gateway}`, Gateway),
-      ...Object.entries(AuxiliaryAddresses ?? {}).flatMap(([name, value]) => address(`invalid auxiliary address ${name}`, value)),
+      ...Object.entries(AuxiliaryAddresses ?? {}).flatMap(([name, value]) =>
+        address(`invalid auxiliary address ${name}`, value),
+      ),
     ];
   });
   if (faults.length > 0) throw new InvalidParameter(`invalid network config:\n${listed(faults)}`);
@@ -155,11 +195,16 @@ function rangeFaults(text: string, subnet: Cidr): string[] {
   if (text === '') return [];
   const range = parseCidr(text);
   if (!range) return [`invalid ip-range ${text}: invalid CIDR block notation`];
-  if (range.family !== subnet.family) return [`invalid ip-range ${text}: parent subnet is an IPv${subnet.family} block`];
+  if (range.family !== subnet.family)
+    return [`invalid ip-range ${text}: parent subnet is an IPv${subnet.family} block`];
   return [
-    ...(range.prefix < subnet.prefix ? [`invalid ip-range ${text}: CIDR block is bigger than its parent subnet ${masked(subnet)}`] : []),
+    ...(range.prefix < subnet.prefix
+      ? [`invalid ip-range ${text}: CIDR block is bigger than its parent subnet ${masked(subnet)}`]
+      : []),
     ...(range.address === range.first ? [] : [`invalid ip-range ${text}: it should be ${masked(range)}`]),
-    ...(range.first <= subnet.last && subnet.first <= range.last ? [] : [`invalid ip-range ${text}: parent subnet ${masked(subnet)} doesn't contain ip-range`]),
+    ...(range.first <= subnet.last && subnet.first <= range.last
+      ? []
+      : [`invalid ip-range ${text}: parent subnet ${masked(subnet)} doesn't contain ip-range`]),
   ];
 }
 
@@ -170,4 +215,5 @@ function addressFault(address: string, subnet: Cidr): string | undefined {
 }
 
 /** Several faults as moby lists them. */
-export const listed = (faults: string[]): string => (faults.length === 1 ? faults[0]! : faults.map((fault) => `* ${fault.replaceAll('\n', '\n\t')}`).join('\n'));
+export const listed = (faults: string[]): string =>
+  faults.length === 1 ? faults[0]! : faults.map((fault) => `* ${fault.replaceAll('\n', '\n\t')}`).join('\n');

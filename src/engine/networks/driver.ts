@@ -1,4 +1,7 @@
-/** What sets packets moving for containers. All of it lives in the kernel (and in a proxy process of its own): none of it needs the daemon. */
+/**
+ * What sets packets moving for containers. All of it lives in the kernel (and in a proxy process of its own): none of
+ * it needs the daemon.
+ */
 import type { Protocol } from './ports.ts';
 
 /** One place on one network, as it is made in a container's namespace. */
@@ -17,7 +20,14 @@ export interface EndpointSetup {
   gateway6: string;
   mac: string;
   /** undefined without a link of its own. */
-  link?: { bridge: string; host: string; name: string; mtu: number; /** Talks to no other container of its network. */ isolated: boolean; /** By path below /proc/sys/net, with IFNAME for the link. */ sysctls: Record<string, string> };
+  link?: {
+    bridge: string;
+    host: string;
+    name: string;
+    mtu: number;
+    /** Talks to no other container of its network. */ isolated: boolean;
+    /** By path below /proc/sys/net, with IFNAME for the link. */ sysctls: Record<string, string>;
+  };
   /** Nothing goes out by it. */
   internal: boolean;
   /** The highest is the container's way out. */
@@ -74,14 +84,18 @@ export interface Bridge {
 /** The endpoint by which a container goes out, for one family: highest priority, then first by its network's name. */
 export function wayOut({ endpoints }: Pick<Setup, 'endpoints'>, family: 4 | 6): EndpointSetup | undefined {
   const gatewayOf = (endpoint: EndpointSetup): string => (family === 4 ? endpoint.gateway : endpoint.gateway6);
-  return endpoints.filter((endpoint) => endpoint.changing !== 'leaving' && !endpoint.internal && gatewayOf(endpoint) !== '')
+  return endpoints
+    .filter((endpoint) => endpoint.changing !== 'leaving' && !endpoint.internal && gatewayOf(endpoint) !== '')
     .sort((a, b) => b.priority - a.priority || (a.network < b.network ? -1 : 1))[0];
 }
 
 export interface Driver {
   /** Why nothing can be attached to a bridge; undefined when all is well. */
   readonly unavailable: string | undefined;
-  /** Brings about whatever is missing of the bridges, rules and ports of these setups, and looks after them from then on. Disturbs nothing that is there. */
+  /**
+   * Brings about whatever is missing of the bridges, rules and ports of these setups, and looks after them from then
+   * on. Disturbs nothing that is there.
+   */
   start(bridges: Bridge[], setups: Setup[]): Promise<void>;
   /** Makes a bridge. On failure nothing of it is left. */
   addBridge(bridge: Bridge): Promise<void>;
@@ -96,7 +110,8 @@ export interface Driver {
   join(setup: Setup, endpoint: EndpointSetup): Promise<void>;
   /** Takes one endpoint of a setup that is up away; `setup` holds it no more, or as leaving. Repeatable. */
   leave(setup: Setup, endpoint: EndpointSetup): Promise<void>;
-  /** Undoes a setup, also when some of it is gone already. When it returns no packet reaches the container any more: its addresses and ports may be given to others.
+  /** Undoes a setup, also when some of it is gone already. When it returns no packet reaches the container any more: its
+   * addresses and ports may be given to others.
    *  Links go a little later (`settled`). */
   tearDown(setup: Setup): Promise<void>;
   /** Looks at once whether a firewall's reload, or anybody, has wiped rules or links, and puts them back. */

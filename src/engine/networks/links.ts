@@ -5,13 +5,30 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Errno } from '../../sys/libc.ts';
 import { Netlink, NETLINK_ROUTE } from '../../sys/netlink.ts';
 import {
-  addAddress, addBridge, addressesOf, addVeth, allLinks, deleteAddress, deleteLink, destinations, findLink, setAlias, setHairpin, setIsolated, setMaster, setUp, type Link,
+  addAddress,
+  addBridge,
+  addressesOf,
+  addVeth,
+  allLinks,
+  deleteAddress,
+  deleteLink,
+  destinations,
+  findLink,
+  setAlias,
+  setHairpin,
+  setIsolated,
+  setMaster,
+  setUp,
+  type Link,
 } from '../../sys/rtnetlink.ts';
 import type { Bridge, EndpointSetup } from './driver.ts';
 
 /** There when bridged packets pass the IP filter: then a packet that comes back to its own port needs hairpin. */
 const BRIDGE_NETFILTER = '/proc/sys/net/bridge';
-/** A link whose namespace ended is gone by itself within this time; one whose namespace lives on in another container is deleted then. */
+/**
+ * A link whose namespace ended is gone by itself within this time; one whose namespace lives on in another container is
+ * deleted then.
+ */
 const LINGER_MS = 250;
 const LINGER_STEP_MS = 5;
 
@@ -29,11 +46,16 @@ export class Links {
 
   has = (name: string): boolean => findLink(this.#socket, name) !== undefined;
 
-  /** Makes a bridge, unless it is there, and gives it what it lacks. `inUse`: addresses that are no longer wanted stay for now. */
+  /**
+   * Makes a bridge, unless it is there, and gives it what it lacks. `inUse`: addresses that are no longer wanted stay
+   * for now.
+   */
   putBridge({ link: name, addresses, mtu }: Bridge, { inUse }: { inUse: boolean }): void {
     const { index, alias } = findLink(this.#socket, name) ?? this.#makeBridge(name, mtu);
     const present = addressesOf(this.#socket, index);
-    this.#socket.run(addresses.filter((address) => !present.includes(address)).map((address) => addAddress(index, address)));
+    this.#socket.run(
+      addresses.filter((address) => !present.includes(address)).map((address) => addAddress(index, address)),
+    );
     // An address of an earlier configuration; on a bridge that is not of our making it is the maker's business.
     const stale = alias === ours(name) && !inUse ? present.filter((other) => !addresses.includes(other)) : [];
     this.#socket.run([...stale.map((other) => deleteAddress(index, other)), setUp(index)]);
@@ -70,7 +92,8 @@ export class Links {
   }
 
   /**
-   * Takes an end off its bridge at once (0.2 ms): nobody answers for the address any more. Deleting a link takes the kernel
+   * Takes an end off its bridge at once (0.2 ms): nobody answers for the address any more. Deleting a link takes the
+   * kernel
    * 25 ms each; with the end of its namespace it goes by itself, all that end together in one go.
    */
   cutOff(host: string): void {
@@ -133,7 +156,8 @@ async function deleteAside(index: number): Promise<void> {
 const ours = (bridge: string): string => `holdfast ${bridge}`;
 
 // Fixed, or the bridge would take on the lowest of its ports' each time one comes or goes.
-const bridgeMac = (name: string): string => ['02', '42', ...(createHash('sha256').update(name).digest('hex').slice(0, 8).match(/../g) ?? [])].join(':');
+const bridgeMac = (name: string): string =>
+  ['02', '42', ...(createHash('sha256').update(name).digest('hex').slice(0, 8).match(/../g) ?? [])].join(':');
 
 const needsHairpin = (): boolean => existsSync(BRIDGE_NETFILTER);
 

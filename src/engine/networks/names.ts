@@ -1,5 +1,6 @@
 /**
- * Names on users' networks: aardvark-dns, a process of its own that needs no daemon. It answers on each bridge's own address from the files in its
+ * Names on users' networks: aardvark-dns, a process of its own that needs no daemon. It answers on each bridge's own
+ * address from the files in its
  * directory, one a network, and asks the host's servers for the rest.
  */
 import { spawn } from 'node:child_process';
@@ -18,31 +19,52 @@ const START_MS = 5_000;
 const WATCH_MS = 1_000;
 
 /** Whether names are resolved on this network. */
-export const hasNames = (network: Pick<Network, 'name' | 'driver'>): boolean => network.driver === 'bridge' && !isPredefined(network.name);
+export const hasNames = (network: Pick<Network, 'name' | 'driver'>): boolean =>
+  network.driver === 'bridge' && !isPredefined(network.name);
 
 /** The servers' addresses on a network, in the order in which a container should ask them. */
-export const resolversOf = ({ ipv4, ipv6 }: Pick<Network, 'ipv4' | 'ipv6'>): string[] => [ipv4, ipv6].flatMap((space) => (space ? [space.gateway] : []));
+export const resolversOf = ({ ipv4, ipv6 }: Pick<Network, 'ipv4' | 'ipv6'>): string[] =>
+  [ipv4, ipv6].flatMap((space) => (space ? [space.gateway] : []));
 
-/** On an internal network a name must not be a way out either: elsewhere is asked at this address, one of the daemon's own, where the port proxy
- *  refuses at once. That goes by the address that asks: a container that is on others too asks from its address there, and nobody gets out by that of a neighbour. No server on 0.0.0.0:53 answers there instead: beside one aardvark-dns cannot listen. */
+/** On an internal network a name must not be a way out either: elsewhere is asked at this address, one of the daemon's
+ * own, where the port proxy
+ *  refuses at once. That goes by the address that asks: a container that is on others too asks from its address
+ * there, and nobody gets out by that of a neighbour. No server on 0.0.0.0:53 answers there instead: beside one
+ * aardvark-dns cannot listen. */
 export function refuserOf(bridge: string): string {
   const [a = 0, b = 0, c = 0] = createHash('sha256').update(bridge).digest();
   return `127.${64 + (a % 128)}.${b}.${1 + (c % 254)}`;
 }
 
 /**
- * The files: name → content. The first line is where to listen; each other one a container: its id, addresses, names, servers of its own.
+ * The files: name → content. The first line is where to listen; each other one a container: its id, addresses, names,
+ * servers of its own.
  * A container that has lines in several files may ask for the names of all of them.
  */
-export function nameTables(networks: readonly Network[], setups: readonly Setup[], refuser: string): Map<string, string> {
+export function nameTables(
+  networks: readonly Network[],
+  setups: readonly Setup[],
+  refuser: string,
+): Map<string, string> {
   const tables = new Map<string, string>();
   for (const network of networks.filter(hasNames)) {
-    const lines = setups.flatMap(({ container, endpoints, dnsServers: own }) => endpoints
-      .filter((endpoint) => endpoint.networkId === network.id && endpoint.changing === undefined && endpoint.names.length > 0)
-      .map(({ address, address6, names }) => {
-        const servers = network.internal ? [refuser] : own;
-        return [container, address, address6, names.join(','), ...(servers.length > 0 ? [servers.join(',')] : [])].join(' ');
-      }));
+    const lines = setups.flatMap(({ container, endpoints, dnsServers: own }) =>
+      endpoints
+        .filter(
+          (endpoint) =>
+            endpoint.networkId === network.id && endpoint.changing === undefined && endpoint.names.length > 0,
+        )
+        .map(({ address, address6, names }) => {
+          const servers = network.internal ? [refuser] : own;
+          return [
+            container,
+            address,
+            address6,
+            names.join(','),
+            ...(servers.length > 0 ? [servers.join(',')] : []),
+          ].join(' ');
+        }),
+    );
     if (lines.length > 0) tables.set(network.id, `${[resolversOf(network).join(','), ...lines].join('\n')}\n`);
   }
   return tables;
@@ -79,9 +101,14 @@ export class NameService {
     return this.publish(tables);
   }
 
-  /** Makes exactly these names known. When it returns the server has been told. Never rejects: a container without names is better than none. */
+  /**
+   * Makes exactly these names known. When it returns the server has been told. Never rejects: a container without names
+   * is better than none.
+   */
   publish(tables: Map<string, string>): Promise<void> {
-    this.#queue = this.#queue.then(() => this.#publish(tables)).catch((error: Error) => this.options.log.warn(`names: ${error.message}`));
+    this.#queue = this.#queue
+      .then(() => this.#publish(tables))
+      .catch((error: Error) => this.options.log.warn(`names: ${error.message}`));
     return this.#queue;
   }
 
@@ -127,11 +154,13 @@ export class NameService {
 
   async #revive(): Promise<void> {
     if (this.#written.size === 0 || !this.available || this.#pid() !== undefined) return;
-    this.#queue = this.#queue.then(async () => {
-      if (this.#written.size === 0 || this.#pid() !== undefined) return;
-      this.options.log.warn('aardvark-dns has ended: starting it again');
-      await this.#spawn();
-    }).catch((error: Error) => this.options.log.warn(`names: ${error.message}`));
+    this.#queue = this.#queue
+      .then(async () => {
+        if (this.#written.size === 0 || this.#pid() !== undefined) return;
+        this.options.log.warn('aardvark-dns has ended: starting it again');
+        await this.#spawn();
+      })
+      .catch((error: Error) => this.options.log.warn(`names: ${error.message}`));
     await this.#queue;
   }
 
@@ -139,9 +168,17 @@ export class NameService {
   #spawn(): Promise<void> {
     rmSync(join(this.options.directory, PID_FILE), { force: true });
     return new Promise((resolve, reject) => {
-      const child = spawn(this.#program!, ['--config', this.options.directory, '-p', String(PORT), 'run'], { detached: true, cwd: '/', env: {}, stdio: 'ignore', timeout: START_MS });
+      const child = spawn(this.#program!, ['--config', this.options.directory, '-p', String(PORT), 'run'], {
+        detached: true,
+        cwd: '/',
+        env: {},
+        stdio: 'ignore',
+        timeout: START_MS,
+      });
       child.once('error', reject);
-      child.once('exit', (code, signal) => (code === 0 ? resolve() : reject(new Error(`aardvark-dns ended with ${signal ?? code}`))));
+      child.once('exit', (code, signal) =>
+        code === 0 ? resolve() : reject(new Error(`aardvark-dns ended with ${signal ?? code}`)),
+      );
     });
   }
 
@@ -149,7 +186,9 @@ export class NameService {
   #pid(): number | undefined {
     try {
       const pid = Number(readFileSync(join(this.options.directory, PID_FILE), 'latin1'));
-      return pid > 0 && readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0').includes(this.options.directory) ? pid : undefined;
+      return pid > 0 && readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0').includes(this.options.directory)
+        ? pid
+        : undefined;
     } catch {
       return undefined;
     }
@@ -158,6 +197,10 @@ export class NameService {
   #found(): Map<string, string> {
     const { directory } = this.options;
     if (!existsSync(directory)) return new Map();
-    return new Map(readdirSync(directory).filter((name) => name !== PID_FILE).map((name) => [name, readFileSync(join(directory, name), 'utf8')]));
+    return new Map(
+      readdirSync(directory)
+        .filter((name) => name !== PID_FILE)
+        .map((name) => [name, readFileSync(join(directory, name), 'utf8')]),
+    );
   }
 }

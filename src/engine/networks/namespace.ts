@@ -29,12 +29,21 @@ export function makeNamespace({ netns }: Setup): void {
 /** Gives an endpoint's link, which is in the namespace already, its settings, addresses and routes. */
 export function bringUp(setup: Setup, endpoint: EndpointSetup): void {
   const { address, prefix, address6, prefix6, link } = endpoint;
-  const addresses = [...(address === '' ? [] : [`${address}/${prefix}`]), ...(address6 === '' ? [] : [`${address6}/${prefix6}`])];
-  const gateways = FAMILIES.filter((family) => wayOut(setup, family) === endpoint).map((family) => gatewayOf(endpoint, family));
-  withSocketIn(setup.netns, (inside) => {
-    const { index } = findLink(inside, link!.name)!;
-    inside.run([...addresses.map((one) => addAddress(index, one)), setUp(index), ...gateways.map(setDefaultRoute)]);
-  }, () => configure(endpoint));
+  const addresses = [
+    ...(address === '' ? [] : [`${address}/${prefix}`]),
+    ...(address6 === '' ? [] : [`${address6}/${prefix6}`]),
+  ];
+  const gateways = FAMILIES.filter((family) => wayOut(setup, family) === endpoint).map((family) =>
+    gatewayOf(endpoint, family),
+  );
+  withSocketIn(
+    setup.netns,
+    (inside) => {
+      const { index } = findLink(inside, link!.name)!;
+      inside.run([...addresses.map((one) => addAddress(index, one)), setUp(index), ...gateways.map(setDefaultRoute)]);
+    },
+    () => configure(endpoint),
+  );
 }
 
 /** Has the default routes go by the way out, and by nothing else. */
@@ -45,13 +54,16 @@ export function setRoutes(setup: Setup): void {
       const way = wayOut(setup, family);
       const gateway = way ? gatewayOf(way, family) : '';
       if (gateway !== '') inside.run([setDefaultRoute(gateway)]);
-      const others = setup.endpoints.map((endpoint) => gatewayOf(endpoint, family)).filter((other) => other !== '' && other !== gateway);
+      const others = setup.endpoints
+        .map((endpoint) => gatewayOf(endpoint, family))
+        .filter((other) => other !== '' && other !== gateway);
       for (const other of others) dropDefaultRoute(inside, other);
     }
   });
 }
 
-const gatewayOf = (endpoint: EndpointSetup, family: 4 | 6): string => (family === 4 ? endpoint.gateway : endpoint.gateway6);
+const gatewayOf = (endpoint: EndpointSetup, family: 4 | 6): string =>
+  family === 4 ? endpoint.gateway : endpoint.gateway6;
 
 const isPinned = (path: string): boolean => existsSync(path) && statfsSync(path).type === NSFS_MAGIC;
 

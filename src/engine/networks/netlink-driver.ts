@@ -1,4 +1,7 @@
-/** The driver: links, addresses and routes by rtnetlink, ports by one nf_tables table, both without a process spawned when a container starts. */
+/**
+ * The driver: links, addresses and routes by rtnetlink, ports by one nf_tables table, both without a process spawned
+ * when a container starts.
+ */
 import { Errno } from '../../sys/libc.ts';
 import { faultPoint } from '../../sys/fault.ts';
 import { removeNetns } from '../../sys/netns.ts';
@@ -71,7 +74,9 @@ export class NetlinkDriver implements Driver {
     try {
       await this.#restore({ always: true });
     } catch (error) {
-      await this.removeBridge(bridge).catch((reason: Error) => this.options.log.warn(`bridge ${bridge.link} stays: ${reason.message}`));
+      await this.removeBridge(bridge).catch((reason: Error) =>
+        this.options.log.warn(`bridge ${bridge.link} stays: ${reason.message}`),
+      );
       throw error;
     }
   }
@@ -124,7 +129,8 @@ export class NetlinkDriver implements Driver {
 
   async tearDown(setup: Setup): Promise<void> {
     this.#setups.delete(setup.container);
-    if (asksRefuser(setup) || setup.ports.some((port) => port.via === 'proxy')) await this.options.proxy.update(this.#proxied());
+    if (asksRefuser(setup) || setup.ports.some((port) => port.via === 'proxy'))
+      await this.options.proxy.update(this.#proxied());
     this.#firewall?.drop({ ports: setup.ports, askers: setup.endpoints.flatMap(askersOf) });
     this.#forgetFlows(setup.ports);
     for (const { link } of setup.endpoints) if (link) this.#links.cutOff(link.host);
@@ -160,8 +166,17 @@ export class NetlinkDriver implements Driver {
 
   #ports = (): PortSetup[] => [...this.#setups.values()].flatMap((setup) => setup.ports);
   #proxied(): PortSetup[] {
-    const refuser = { protocol: 'udp' as const, hostIp: refuserOf(this.options.name), hostPort: 53, ...NOBODY, via: 'proxy' as const };
-    return [...this.#ports().filter((port) => port.via === 'proxy'), ...([...this.#setups.values()].some(asksRefuser) ? [refuser] : [])];
+    const refuser = {
+      protocol: 'udp' as const,
+      hostIp: refuserOf(this.options.name),
+      hostPort: 53,
+      ...NOBODY,
+      via: 'proxy' as const,
+    };
+    return [
+      ...this.#ports().filter((port) => port.via === 'proxy'),
+      ...([...this.#setups.values()].some(asksRefuser) ? [refuser] : []),
+    ];
   }
 
   async #refuseNames(before: Setup | undefined, after: Setup): Promise<void> {
@@ -202,7 +217,8 @@ export class NetlinkDriver implements Driver {
     this.#forgetFlows(ports);
   }
 
-  // A flow of datagrams that the kernel knows goes on as it began: to nobody, or to the container that had the port before.
+  // A flow of datagrams that the kernel knows goes on as it began: to nobody, or to the container that had the port
+  // before.
   #forgetFlows(ports: PortSetup[]): void {
     const udp = ports.filter((port) => port.protocol === 'udp' && port.via === 'kernel').map((port) => port.hostPort);
     if (udp.length > 0) forgetFlows('udp', new Set(udp));
@@ -237,14 +253,17 @@ export class NetlinkDriver implements Driver {
     this.#checkedAt = Date.now();
     for (const bridge of this.#bridges.values()) this.#bringBridgeAbout(bridge);
     if ([...this.#bridges.values()].some(carriesIPv6)) this.#forward(IPV6_FORWARD);
-    this.#links.putBack([...this.#setups.values()].flatMap(({ endpoints }) => endpoints.flatMap(({ link }) => (link ? [link] : []))));
+    this.#links.putBack(
+      [...this.#setups.values()].flatMap(({ endpoints }) => endpoints.flatMap(({ link }) => (link ? [link] : []))),
+    );
     if (always) await this.options.proxy.update(this.#proxied());
     const firewall = this.#firewall;
     if (!firewall) return;
     // Read before the look, not after: what somebody changes meanwhile is seen in the next round.
     const generation = firewall.generation();
     if (always || !firewall.isIntact()) {
-      if (!always) this.options.log.warn(`the rules of table ${firewall.table} were changed by somebody: putting them back`);
+      if (!always)
+        this.options.log.warn(`the rules of table ${firewall.table} were changed by somebody: putting them back`);
       await firewall.declare([...this.#bridges.values()]);
     }
     firewall.sync({ ports: this.#ports(), askers: [...this.#setups.values()].flatMap(allAskersOf) });
@@ -267,9 +286,11 @@ export class NetlinkDriver implements Driver {
 export const tableName = (bridge: string): string => `holdfast_${bridge.replace(/[^A-Za-z0-9]/g, '_')}`;
 
 /** The addresses from which a container asks for names on an internal network. */
-const askersOf = ({ internal, names, address, address6 }: EndpointSetup): string[] => (internal && names.length > 0 ? [address, address6].filter(Boolean) : []);
+const askersOf = ({ internal, names, address, address6 }: EndpointSetup): string[] =>
+  internal && names.length > 0 ? [address, address6].filter(Boolean) : [];
 
-const allAskersOf = ({ endpoints }: Setup): string[] => endpoints.filter(({ changing }) => changing !== 'leaving').flatMap(askersOf);
+const allAskersOf = ({ endpoints }: Setup): string[] =>
+  endpoints.filter(({ changing }) => changing !== 'leaving').flatMap(askersOf);
 
 const asksRefuser = (setup: Setup | undefined): boolean => setup !== undefined && allAskersOf(setup).length > 0;
 

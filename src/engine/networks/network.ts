@@ -62,5 +62,13 @@ export const isPredefined = (name: string): boolean => ['bridge', 'host', 'none'
 /** The bridge that carries a network. */
 export function bridgeOf({ name, bridge, ipv4, ipv6, internal, settings }: Network): Bridge {
   const addresses = [ipv4, ipv6].flatMap((space) => (space ? [`${space.gateway}/${cidr(space.subnet).prefix}`] : []));
-  return { link: bridge, addresses, mtu: settings.mtu, internal, icc: settings.icc, masquerade: settings.masquerade, names: !isPredefined(name) };
+  return {
+    link: bridge,
+    addresses,
+    mtu: settings.mtu,
+    internal,
+    icc: settings.icc,
+    masquerade: settings.masquerade,
+    names: !isPredefined(name),
+  };
 }

@@ -39,7 +39,19 @@ export interface Member {
 
 export interface NetworkParts {
   store: NetworkStore;
-  config: Pick<Config, 'instance' | 'bridge' | 'bip' | 'mtu' | 'ip' | 'iptables' | 'dns' | 'dnsOptions' | 'dnsSearch' | 'defaultAddressPools'>;
+  config: Pick<
+    Config,
+    | 'instance'
+    | 'bridge'
+    | 'bip'
+    | 'mtu'
+    | 'ip'
+    | 'iptables'
+    | 'dns'
+    | 'dnsOptions'
+    | 'dnsSearch'
+    | 'defaultAddressPools'
+  >;
   paths: Paths;
   events: { record(...events: NewEvent[]): void };
   log: { info(message: string): void; warn(message: string): void };
@@ -60,16 +72,31 @@ export class Networks {
 
   constructor(private readonly parts: NetworkParts) {
     const { config, paths, log, proxyBundle, store, events } = parts;
-    this.#driver = parts.driver ?? new NetlinkDriver({
-      name: config.bridge, firewall: config.iptables, proxy: new PortProxy({ socket: join(paths.execRoot, 'ports.sock'), bundle: proxyBundle, log }), log,
-    });
+    this.#driver =
+      parts.driver ??
+      new NetlinkDriver({
+        name: config.bridge,
+        firewall: config.iptables,
+        proxy: new PortProxy({ socket: join(paths.execRoot, 'ports.sock'), bundle: proxyBundle, log }),
+        log,
+      });
     this.#names = new NameService({ directory: paths.names(), log });
     this.#attachments = new Attachments({
-      store, config, paths, events, driver: this.#driver, network: (reference) => this.resolve(reference), ready: () => this.#started, namesChanged: () => this.#names.publish(this.#nameTables()),
+      store,
+      config,
+      paths,
+      events,
+      driver: this.#driver,
+      network: (reference) => this.resolve(reference),
+      ready: () => this.#started,
+      namesChanged: () => this.#names.publish(this.#nameTables()),
     });
   }
 
-  /** Makes the default networks' rows, re-adds links, rules and names that were wiped, undoes what was half done. A container that is attached is not disturbed. */
+  /**
+   * Makes the default networks' rows, re-adds links, rules and names that were wiped, undoes what was half done. A
+   * container that is attached is not disturbed.
+   */
   start(): Promise<void> {
     const started = this.#start();
     this.#started = started.catch(() => undefined);
@@ -86,8 +113,12 @@ export class Networks {
       store.setPhase(network.id, 'ready');
       this.#networks = [...this.#networks.filter(({ id }) => id !== network.id), network];
     }
-    await this.#attachments.start((live) => this.#driver.start(this.#networks.filter(({ driver }) => driver === 'bridge').map(bridgeOf), live));
-    for (const { network, phase } of rows) if (phase !== 'ready' && !isPredefined(network.name)) await this.#takeAway(network, { told: phase === 'removing' });
+    await this.#attachments.start((live) =>
+      this.#driver.start(this.#networks.filter(({ driver }) => driver === 'bridge').map(bridgeOf), live),
+    );
+    for (const { network, phase } of rows)
+      if (phase !== 'ready' && !isPredefined(network.name))
+        await this.#takeAway(network, { told: phase === 'removing' });
     await this.#names.start(this.#nameTables());
   }
 
@@ -98,10 +129,14 @@ export class Networks {
 
   /** By id, name or id prefix. @throws NotFound `network X not found`, InvalidParameter */
   resolve(reference: string): Network {
-    const exact = this.#networks.find(({ id }) => id === reference) ?? this.#networks.find(({ name }) => name === reference);
+    const exact =
+      this.#networks.find(({ id }) => id === reference) ?? this.#networks.find(({ name }) => name === reference);
     if (exact) return exact;
     const matches = reference === '' ? [] : this.#networks.filter(({ id }) => id.startsWith(reference));
-    if (matches.length > 1) throw new InvalidParameter(`network ${reference} is ambiguous (${matches.length} matches found based on ID prefix)`);
+    if (matches.length > 1)
+      throw new InvalidParameter(
+        `network ${reference} is ambiguous (${matches.length} matches found based on ID prefix)`,
+      );
     if (!matches[0]) throw new NotFound(`network ${reference} not found`);
     return matches[0];
   }
@@ -114,17 +149,25 @@ export class Networks {
     }
   }
 
-  /** @throws InvalidParameter, Forbidden, Conflict `network with name X already exists`, NotFound with Docker's texts */
+  /**
+   * @throws InvalidParameter, Forbidden, Conflict `network with name X already exists`, NotFound with Docker's texts
+   */
   async create(request: NetworkRequest): Promise<Network> {
     await this.#started;
     const { store, config, events } = this.parts;
     const definition = define(request, { mtu: config.mtu, hostIp: config.ip });
-    if (store.networks().some(({ network }) => network.name === definition.name)) throw new Conflict(`network with name ${definition.name} already exists`);
+    if (store.networks().some(({ network }) => network.name === definition.name))
+      throw new Conflict(`network with name ${definition.name} already exists`);
     if (this.#driver.unavailable !== undefined) throw new SystemFault(this.#driver.unavailable);
     // From here to the row nothing is awaited: no two networks get one subnet.
     const others = store.networks().map(({ network }) => network);
     const network = networkFrom(definition, {
-      others, pools: config.defaultAddressPools, localPrefix: localPrefix(this.parts.paths.dataRoot), routes: this.#driver.routes, hasLink: this.#driver.hasLink, now: wallNow(),
+      others,
+      pools: config.defaultAddressPools,
+      localPrefix: localPrefix(this.parts.paths.dataRoot),
+      routes: this.#driver.routes,
+      hasLink: this.#driver.hasLink,
+      now: wallNow(),
     });
     store.insertCreating(network);
     try {
@@ -143,8 +186,12 @@ export class Networks {
   async remove(reference: string): Promise<void> {
     await this.#started;
     const network = this.resolve(reference);
-    if (isPredefined(network.name)) throw new Forbidden(`${network.name} is a pre-defined network and cannot be removed`);
-    if (this.#attachments.on(network.id).length > 0) throw new Forbidden(`error while removing network: network ${network.name} id ${network.id} has active endpoints`);
+    if (isPredefined(network.name))
+      throw new Forbidden(`${network.name} is a pre-defined network and cannot be removed`);
+    if (this.#attachments.on(network.id).length > 0)
+      throw new Forbidden(
+        `error while removing network: network ${network.name} id ${network.id} has active endpoints`,
+      );
     this.parts.store.setPhase(network.id, 'removing');
     // Nobody finds it from here on.
     this.#networks = this.#networks.filter((each) => each !== network);
@@ -159,10 +206,21 @@ export class Networks {
     this.#pruning = true;
     try {
       const gone: string[] = [];
-      for (const network of this.#networks.filter((each) => !isPredefined(each.name) && this.#attachments.on(each.id).length === 0 && matches(each))) {
-        await this.remove(network.id).then(() => gone.push(network.name), (error: Error) => this.parts.log.warn(`could not remove network ${network.name}: ${error.message}`));
+      for (const network of this.#networks.filter(
+        (each) => !isPredefined(each.name) && this.#attachments.on(each.id).length === 0 && matches(each),
+      )) {
+        await this.remove(network.id).then(
+          () => gone.push(network.name),
+          (error: Error) => this.parts.log.warn(`could not remove network ${network.name}: ${error.message}`),
+        );
       }
-      this.parts.events.record({ type: 'network', action: 'prune', actor: '', attributes: { reclaimed: '0' }, time: wallNow() });
+      this.parts.events.record({
+        type: 'network',
+        action: 'prune',
+        actor: '',
+        attributes: { reclaimed: '0' },
+        time: wallNow(),
+      });
       return gone;
     } finally {
       this.#pruning = false;
@@ -171,9 +229,17 @@ export class Networks {
 
   /** Containers that are on a network now. */
   members(networkId: string): Member[] {
-    return this.#attachments.on(networkId).filter(({ endpoint }) => endpoint.changing === undefined).map(({ setup: { container, name }, endpoint: e }) => ({
-      container, name, endpointId: e.endpointId, macAddress: e.mac, ipv4Address: e.address && `${e.address}/${e.prefix}`, ipv6Address: e.address6 && `${e.address6}/${e.prefix6}`,
-    }));
+    return this.#attachments
+      .on(networkId)
+      .filter(({ endpoint }) => endpoint.changing === undefined)
+      .map(({ setup: { container, name }, endpoint: e }) => ({
+        container,
+        name,
+        endpointId: e.endpointId,
+        macAddress: e.mac,
+        ipv4Address: e.address && `${e.address}/${e.prefix}`,
+        ipv6Address: e.address6 && `${e.address6}/${e.prefix6}`,
+      }));
   }
 
   /** Endpoints of a container at create, without addresses. @throws InvalidParameter */
@@ -181,18 +247,37 @@ export class Networks {
     return planEndpoints(mode, requests, container, (reference) => this.find(reference));
   }
 
-  /** One more endpoint of a container, without addresses. @throws InvalidParameter for what cannot be had together, Docker's texts */
+  /**
+   * One more endpoint of a container, without addresses. @throws InvalidParameter for what cannot be had together,
+   * Docker's texts
+   */
   planOne(container: Container, network: Network, request: EndpointRequest): Endpoint {
     const fault = faultOf(network.name, request, network);
     if (fault) throw new InvalidParameter(fault);
-    if (container.hostConfig.NetworkMode !== 'host' && network.driver === 'host') throw new InvalidParameter('cannot connect container to host network - container must be created in host network mode');
+    if (container.hostConfig.NetworkMode !== 'host' && network.driver === 'host')
+      throw new InvalidParameter(
+        'cannot connect container to host network - container must be created in host network mode',
+      );
     for (const [key, { networkId }] of Object.entries(container.endpoints)) {
       const other = this.find(networkId || key);
       if (!other || other === network) continue;
-      if (other.driver === 'host') throw new InvalidParameter('container sharing network namespace with another container or host cannot be connected to any other network');
-      if (other.name === 'none' || network.name === 'none') throw new InvalidParameter('container cannot be connected to multiple networks with one of the networks in private (none) mode');
+      if (other.driver === 'host')
+        throw new InvalidParameter(
+          'container sharing network namespace with another container or host cannot be connected to any other network',
+        );
+      if (other.name === 'none' || network.name === 'none')
+        throw new InvalidParameter(
+          'container cannot be connected to multiple networks with one of the networks in private (none) mode',
+        );
     }
-    return { ...planEndpoint(network.name, request, { id: container.id, name: container.name, hostname: container.config.Hostname }), networkId: network.id };
+    return {
+      ...planEndpoint(network.name, request, {
+        id: container.id,
+        name: container.name,
+        hostname: container.config.Hostname,
+      }),
+      networkId: network.id,
+    };
   }
 
   attach = (container: Container): Promise<Attachment> => this.#attachments.attach(container);
@@ -200,12 +285,23 @@ export class Networks {
   sweep = (holds: (containerId: string) => boolean): Promise<void> => this.#attachments.sweep(holds);
   renamed = (container: Container): Promise<void> => this.#attachments.renamed(container);
 
-  /** Connects a container that runs; `commit` keeps the container's record in the same transaction. @throws Forbidden, SystemFault */
-  async connect(container: Container, network: Network, planned: Endpoint, commit: (attachment: Attachment) => void): Promise<void> {
+  /**
+   * Connects a container that runs; `commit` keeps the container's record in the same transaction. @throws Forbidden,
+   * SystemFault
+   */
+  async connect(
+    container: Container,
+    network: Network,
+    planned: Endpoint,
+    commit: (attachment: Attachment) => void,
+  ): Promise<void> {
     await this.#attachments.join(container, network, planned, commit);
     const { ipAddress, globalIPv6Address } = container.endpoints[network.name] ?? planned;
     const directory = this.parts.paths.container(container.id);
-    addOwnAddresses(directory, [ipAddress, globalIPv6Address].filter(Boolean), { hostname: container.config.Hostname, domainname: container.config.Domainname });
+    addOwnAddresses(directory, [ipAddress, globalIPv6Address].filter(Boolean), {
+      hostname: container.config.Hostname,
+      domainname: container.config.Domainname,
+    });
     writeResolvConf(directory, this.#files(container));
   }
 
@@ -220,13 +316,22 @@ export class Networks {
 
   /** Tells of what was done to a container that does not run. */
   told(container: Container, network: Network, action: 'disconnect'): void {
-    this.parts.events.record({ type: 'network', action, actor: network.id, attributes: { container: container.id, name: network.name, type: network.driver }, time: wallNow() });
+    this.parts.events.record({
+      type: 'network',
+      action,
+      actor: network.id,
+      attributes: { container: container.id, name: network.name, type: network.driver },
+      time: wallNow(),
+    });
   }
 
   /** Writes hosts, resolv.conf and hostname into the container's directory. */
   writeFiles(container: Container, attachment: Attachment): void {
     if (networkOf(container.hostConfig.NetworkMode) === undefined) return;
-    writeNetworkFiles(this.parts.paths.container(container.id), this.#files({ ...container, endpoints: attachment.endpoints }));
+    writeNetworkFiles(
+      this.parts.paths.container(container.id),
+      this.#files({ ...container, endpoints: attachment.endpoints }),
+    );
   }
 
   /** Looks at once whether rules or links were wiped, and puts them back. It is done by itself within seconds. */
@@ -241,7 +346,10 @@ export class Networks {
     this.#driver.stop();
   }
 
-  /** At the daemon's clean end. With nothing attached, bridges and rules go as well: the next start makes them in milliseconds. */
+  /**
+   * At the daemon's clean end. With nothing attached, bridges and rules go as well: the next start makes them in
+   * milliseconds.
+   */
   async close(): Promise<void> {
     await this.#started;
     await this.#attachments.idle();
@@ -250,20 +358,34 @@ export class Networks {
     if (this.parts.store.attachments().length === 0) await this.#driver.dismantle();
   }
 
-  #nameTables = (): Map<string, string> => nameTables(this.#networks, this.#attachments.setups(), refuserOf(this.parts.config.bridge));
+  #nameTables = (): Map<string, string> =>
+    nameTables(this.#networks, this.#attachments.setups(), refuserOf(this.parts.config.bridge));
 
   #files({ config, hostConfig, endpoints }: Container): FileInput {
     const daemon = this.parts.config;
-    const first = (...lists: (readonly string[] | null)[]): string[] => [...(lists.find((list) => list !== null && list.length > 0) ?? [])];
-    const named = Object.values(endpoints).flatMap(({ networkId }) => this.find(networkId) ?? []).filter(hasNames);
+    const first = (...lists: (readonly string[] | null)[]): string[] => [
+      ...(lists.find((list) => list !== null && list.length > 0) ?? []),
+    ];
+    const named = Object.values(endpoints)
+      .flatMap(({ networkId }) => this.find(networkId) ?? [])
+      .filter(hasNames);
     // The one that does not go away with an internal network's bridge is as good as any.
-    const server = (named.find(({ internal }) => !internal) ?? named[0]);
+    const server = named.find(({ internal }) => !internal) ?? named[0];
     return {
-      hostname: config.Hostname, domainname: config.Domainname, hostNetwork: networkOf(hostConfig.NetworkMode) === 'host',
-      addresses: Object.values(endpoints).flatMap(({ ipAddress, globalIPv6Address }) => [ipAddress, globalIPv6Address]).filter(Boolean),
-      extraHosts: hostConfig.ExtraHosts ?? [], hostGateway: addressOf(daemon.bip),
+      hostname: config.Hostname,
+      domainname: config.Domainname,
+      hostNetwork: networkOf(hostConfig.NetworkMode) === 'host',
+      addresses: Object.values(endpoints)
+        .flatMap(({ ipAddress, globalIPv6Address }) => [ipAddress, globalIPv6Address])
+        .filter(Boolean),
+      extraHosts: hostConfig.ExtraHosts ?? [],
+      hostGateway: addressOf(daemon.bip),
       ipv6: existsSync('/proc/sys/net/ipv6') && hostConfig.Sysctls?.['net.ipv6.conf.all.disable_ipv6'] !== '1',
-      dns: { servers: first(hostConfig.Dns, daemon.dns), search: first(hostConfig.DnsSearch, daemon.dnsSearch), options: first(hostConfig.DnsOptions, daemon.dnsOptions) },
+      dns: {
+        servers: first(hostConfig.Dns, daemon.dns),
+        search: first(hostConfig.DnsSearch, daemon.dnsSearch),
+        options: first(hostConfig.DnsOptions, daemon.dnsOptions),
+      },
       resolvers: server && this.#names.available ? resolversOf(server).slice(0, 1) : [],
     };
   }
@@ -274,7 +396,12 @@ export class Networks {
   }
 }
 
-const eventOf = (network: Network, action: 'create' | 'destroy'): NewEvent =>
-  ({ type: 'network', action, actor: network.id, attributes: { name: network.name, type: network.driver }, time: wallNow() });
+const eventOf = (network: Network, action: 'create' | 'destroy'): NewEvent => ({
+  type: 'network',
+  action,
+  actor: network.id,
+  attributes: { name: network.name, type: network.driver },
+  time: wallNow(),
+});
 
 const addressOf = (text: string): string => text.split('/')[0]!;

@@ -22,8 +22,16 @@ export function networkOf(mode: string): string | undefined {
   return mode === '' || mode === 'default' ? 'bridge' : mode;
 }
 
-/** Endpoints without addresses. A network that does not exist (`find` knows none) is no fault before the start, as in Docker. @throws InvalidParameter with Docker's texts */
-export function planEndpoints(mode: string, requests: Record<string, EndpointRequest | null>, container: Planned, find: (reference: string) => Network | undefined = () => undefined): Record<string, Endpoint> {
+/**
+ * Endpoints without addresses. A network that does not exist (`find` knows none) is no fault before the start, as in
+ * Docker. @throws InvalidParameter with Docker's texts
+ */
+export function planEndpoints(
+  mode: string,
+  requests: Record<string, EndpointRequest | null>,
+  container: Planned,
+  find: (reference: string) => Network | undefined = () => undefined,
+): Record<string, Endpoint> {
   const faults = Object.entries(requests).flatMap(([name, request]) => {
     const fault = request === null ? 'EndpointsConfig is nil' : faultOf(name, request, find(name));
     return fault === undefined ? [] : [`invalid config for network ${name}: ${fault}`];
@@ -32,8 +40,10 @@ export function planEndpoints(mode: string, requests: Record<string, EndpointReq
   const network = networkOf(mode);
   if (network === undefined) return {};
   const names = Object.keys(requests);
-  const nameOf = (reference: string): string => find(reference)?.name ?? (reference === 'default' ? 'bridge' : reference);
-  const wanted = names.length > 0 ? names.map((name) => [nameOf(name), requests[name]!] as const) : [[nameOf(network), {}] as const];
+  const nameOf = (reference: string): string =>
+    find(reference)?.name ?? (reference === 'default' ? 'bridge' : reference);
+  const wanted =
+    names.length > 0 ? names.map((name) => [nameOf(name), requests[name]!] as const) : [[nameOf(network), {}] as const];
   // The network that the mode names comes first: it is eth0.
   wanted.sort(([a], [b]) => Number(b === nameOf(network)) - Number(a === nameOf(network)));
   return Object.fromEntries(wanted.map(([name, request]) => [name, planEndpoint(name, request, container)]));
@@ -42,17 +52,32 @@ export function planEndpoints(mode: string, requests: Record<string, EndpointReq
 /** A place on a network, not yet taken. */
 export function planEndpoint(network: string, request: EndpointRequest, container: Planned): Endpoint {
   return {
-    network, networkId: request.NetworkID ?? '', request, endpointId: '', gateway: '', ipAddress: '', ipPrefixLen: 0,
-    ipv6Gateway: '', globalIPv6Address: '', globalIPv6PrefixLen: 0, macAddress: '', dnsNames: isPredefined(network) ? [] : dnsNames(container, request.Aliases ?? []),
+    network,
+    networkId: request.NetworkID ?? '',
+    request,
+    endpointId: '',
+    gateway: '',
+    ipAddress: '',
+    ipPrefixLen: 0,
+    ipv6Gateway: '',
+    globalIPv6Address: '',
+    globalIPv6PrefixLen: 0,
+    macAddress: '',
+    dnsNames: isPredefined(network) ? [] : dnsNames(container, request.Aliases ?? []),
   };
 }
 
 /** The names by which a container is known on a network of users' making, Docker's order. */
-export const dnsNames = ({ id, name, hostname }: Planned, aliases: readonly string[]): string[] =>
-  [...new Set([name, ...aliases, id.slice(0, SHORT_ID), hostname].filter(Boolean))];
+export const dnsNames = ({ id, name, hostname }: Planned, aliases: readonly string[]): string[] => [
+  ...new Set([name, ...aliases, id.slice(0, SHORT_ID), hostname].filter(Boolean)),
+];
 
 /** What is wrong with a request for a place; undefined when nothing is. */
-export function faultOf(network: string, { IPAMConfig, Aliases, MacAddress }: EndpointRequest, known: Network | undefined): string | undefined {
+export function faultOf(
+  network: string,
+  { IPAMConfig, Aliases, MacAddress }: EndpointRequest,
+  known: Network | undefined,
+): string | undefined {
   const faults: string[] = [];
   const ipv4 = IPAMConfig?.IPv4Address ?? '';
   const ipv6 = IPAMConfig?.IPv6Address ?? '';
@@ -64,7 +89,8 @@ export function faultOf(network: string, { IPAMConfig, Aliases, MacAddress }: En
   const bad6 = ipv6 !== '' && (!isIPv6(ipv6) || ipv6 === '::');
   if (bad4) faults.push(`invalid IPv4 address: ${ipv4}`);
   if (bad6) faults.push(`invalid IPv6 address: ${ipv6}`);
-  for (const address of IPAMConfig?.LinkLocalIPs ?? []) if (!isIPv4(address) && !isIPv6(address)) faults.push(`invalid link-local IP address: ${address}`);
+  for (const address of IPAMConfig?.LinkLocalIPs ?? [])
+    if (!isIPv4(address) && !isIPv6(address)) faults.push(`invalid link-local IP address: ${address}`);
   if (known && !isPredefined(network)) {
     if (ipv4 !== '' && !bad4) faults.push(...outside(ipv4, known.ipv4));
     if (ipv6 !== '' && !bad6) faults.push(...outside(ipv6, known.ipv6));
@@ -74,6 +100,7 @@ export function faultOf(network: string, { IPAMConfig, Aliases, MacAddress }: En
 }
 
 function outside(address: string, space: AddressSpace | undefined): string[] {
-  if (!space?.static) return ['user-specified IP address is supported only when connecting to networks with user-configured subnets'];
+  if (!space?.static)
+    return ['user-specified IP address is supported only when connecting to networks with user-configured subnets'];
   return contains(cidr(space.subnet), address) ? [] : [`no configured subnet contains IP address ${address}`];
 }

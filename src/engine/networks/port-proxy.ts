@@ -1,4 +1,6 @@
-/** The daemon's side of the port proxy (proxy-main.ts): starts it when there is something to forward, and tells it what. */
+/**
+ * The daemon's side of the port proxy (proxy-main.ts): starts it when there is something to forward, and tells it what.
+ */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, mkdirSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
@@ -34,10 +36,15 @@ export class PortProxy {
 
   constructor(private readonly options: PortProxyOptions) {}
 
-  /** Forwards exactly these ports from now on. Resolves when it listens on them, or has said why not. Never rejects: a port that cannot be forwarded is logged. */
+  /**
+   * Forwards exactly these ports from now on. Resolves when it listens on them, or has said why not. Never rejects: a
+   * port that cannot be forwarded is logged.
+   */
   update(ports: PortSetup[]): Promise<void> {
     this.#wanted = ports;
-    this.#queue = this.#queue.then(() => this.#apply()).catch((error: Error) => this.options.log.warn(`port proxy: ${error.message}`));
+    this.#queue = this.#queue
+      .then(() => this.#apply())
+      .catch((error: Error) => this.options.log.warn(`port proxy: ${error.message}`));
     return this.#queue;
   }
 
@@ -49,7 +56,13 @@ export class PortProxy {
   }
 
   async #apply(): Promise<void> {
-    const ports = this.#wanted.map(({ protocol, hostIp, hostPort, address, port }) => ({ protocol, hostIp, hostPort, address, port }));
+    const ports = this.#wanted.map(({ protocol, hostIp, hostPort, address, port }) => ({
+      protocol,
+      hostIp,
+      hostPort,
+      address,
+      port,
+    }));
     const table = JSON.stringify(ports);
     if (this.#connection && table === this.#told) return;
     this.#told = table;
@@ -62,7 +75,8 @@ export class PortProxy {
     this.#connection ??= await this.#reach();
     if (!this.#connection) return false;
     try {
-      for (const reason of await ask(this.#connection, `{"version":1,"ports":${table}}\n`)) this.options.log.warn(`port proxy: ${reason}`);
+      for (const reason of await ask(this.#connection, `{"version":1,"ports":${table}}\n`))
+        this.options.log.warn(`port proxy: ${reason}`);
       return true;
     } catch {
       this.#connection?.destroy();
@@ -104,9 +118,16 @@ export class PortProxy {
     try {
       mkdirSync(dirname(this.options.socket), { recursive: true });
       // A clean environment: NODE_OPTIONS and the like are the daemon's own affair, and some cost 50 ms.
-      const child = spawn(process.execPath, [...NODE_FLAGS, this.options.bundle, this.options.socket, JSON.stringify(held.map(({ port }) => port))], {
-        detached: true, cwd: '/', env: {}, stdio: ['ignore', 'ignore', 'ignore', ...held.map(({ fd }) => fd)],
-      });
+      const child = spawn(
+        process.execPath,
+        [...NODE_FLAGS, this.options.bundle, this.options.socket, JSON.stringify(held.map(({ port }) => port))],
+        {
+          detached: true,
+          cwd: '/',
+          env: {},
+          stdio: ['ignore', 'ignore', 'ignore', ...held.map(({ fd }) => fd)],
+        },
+      );
       child.once('error', (error) => this.options.log.warn(`port proxy: ${error.message}`));
       child.unref();
       this.#awaitStart(child);

@@ -35,8 +35,15 @@ const MAX_PORT = 65535;
 const ATTEMPTS = 100;
 
 /** What a container publishes. */
-export function portRequests(config: Pick<ContainerConfig, 'ExposedPorts'>, hostConfig: Pick<HostConfig, 'PortBindings' | 'PublishAllPorts'>): PortRequest[] {
-  const bindings = new Map(Object.entries(hostConfig.PortBindings ?? {}).flatMap(([key, list]) => containerPorts(key).map((port) => [port, list ?? []] as const)));
+export function portRequests(
+  config: Pick<ContainerConfig, 'ExposedPorts'>,
+  hostConfig: Pick<HostConfig, 'PortBindings' | 'PublishAllPorts'>,
+): PortRequest[] {
+  const bindings = new Map(
+    Object.entries(hostConfig.PortBindings ?? {}).flatMap(([key, list]) =>
+      containerPorts(key).map((port) => [port, list ?? []] as const),
+    ),
+  );
   const exposed = Object.keys(config.ExposedPorts ?? {}).flatMap(containerPorts);
   return [...new Set([...exposed, ...bindings.keys()])].flatMap((key) => {
     const { port, protocol } = splitPort(key);
@@ -50,17 +57,37 @@ export function portRequests(config: Pick<ContainerConfig, 'ExposedPorts'>, host
   });
 }
 
-/** Requests in the order in which ports are given (exact ones first, so that no range takes them), those that need the same port together. */
+/**
+ * Requests in the order in which ports are given (exact ones first, so that no range takes them), those that need the
+ * same port together.
+ */
 export function groupRequests(requests: PortRequest[], defaults: { hostIp: string; ipv6: boolean }): PortGroup[] {
   const groups: PortGroup[] = [];
   for (const request of [...requests].sort(compareRequests)) {
     // Nobody forwards SCTP from IPv6 to IPv4.
     const hostIps = hostAddresses(request.hostIp, { ...defaults, ipv6: defaults.ipv6 && request.protocol !== 'sctp' });
     const last = groups.at(-1);
-    if (last && last.protocol === request.protocol && last.containerPort === request.containerPort && last.start === request.start && last.end === request.end && !hostIps.some((ip) => last.hostIps.includes(ip))) last.hostIps.push(...hostIps);
-    else groups.push({ protocol: request.protocol, containerPort: request.containerPort, hostIps, start: request.start, end: request.end });
+    if (
+      last &&
+      last.protocol === request.protocol &&
+      last.containerPort === request.containerPort &&
+      last.start === request.start &&
+      last.end === request.end &&
+      !hostIps.some((ip) => last.hostIps.includes(ip))
+    )
+      last.hostIps.push(...hostIps);
+    else
+      groups.push({
+        protocol: request.protocol,
+        containerPort: request.containerPort,
+        hostIps,
+        start: request.start,
+        end: request.end,
+      });
   }
-  return groups.filter((group) => group.hostIps.length > 0).map((group) => ({ ...group, hostIps: group.hostIps.sort((a, b) => Number(isIPv6(a)) - Number(isIPv6(b))) }));
+  return groups
+    .filter((group) => group.hostIps.length > 0)
+    .map((group) => ({ ...group, hostIps: group.hostIps.sort((a, b) => Number(isIPv6(a)) - Number(isIPv6(b))) }));
 }
 
 /** '' means the default address; where that is 0.0.0.0, :: as well. */
@@ -79,8 +106,14 @@ function plainAddress(address: string): string {
 
 function compareRequests(a: PortRequest, b: PortRequest): number {
   const isRange = (r: PortRequest): number => Number(r.start === 0 || r.start !== r.end);
-  return isRange(a) - isRange(b) || a.containerPort - b.containerPort || PROTOCOLS.indexOf(a.protocol) - PROTOCOLS.indexOf(b.protocol) ||
-    a.start - b.start || a.end - b.end || (a.hostIp < b.hostIp ? -1 : Number(a.hostIp > b.hostIp));
+  return (
+    isRange(a) - isRange(b) ||
+    a.containerPort - b.containerPort ||
+    PROTOCOLS.indexOf(a.protocol) - PROTOCOLS.indexOf(b.protocol) ||
+    a.start - b.start ||
+    a.end - b.end ||
+    (a.hostIp < b.hostIp ? -1 : Number(a.hostIp > b.hostIp))
+  );
 }
 
 /** `80/tcp` → port and protocol; the protocol is tcp when none is named. */
@@ -159,9 +192,14 @@ export class PortTable {
         if (exact) throw new PortTaken(`Bind for ${conflict}:${port} failed: port is already allocated`);
         continue;
       }
-      const refusal = group.hostIps.map((address) => ({ address, why: this.options.probe(group.protocol, address, port) })).find(({ why }) => why !== undefined);
+      const refusal = group.hostIps
+        .map((address) => ({ address, why: this.options.probe(group.protocol, address, port) }))
+        .find(({ why }) => why !== undefined);
       if (refusal === undefined) {
-        this.hold(holder, group.hostIps.map((address) => ({ protocol: group.protocol, address, port })));
+        this.hold(
+          holder,
+          group.hostIps.map((address) => ({ protocol: group.protocol, address, port })),
+        );
         this.#last.set(rangeKey(group), port);
         return port;
       }
@@ -174,7 +212,7 @@ export class PortTable {
     const [first, last] = group.start === 0 ? this.options.ephemeral : [group.start, group.end];
     const count = last - first + 1;
     const previous = this.#last.get(rangeKey(group));
-    const from = previous !== undefined ? previous + 1 - first : group.start === 0 ? this.options.offset ?? 0 : 0;
+    const from = previous !== undefined ? previous + 1 - first : group.start === 0 ? (this.options.offset ?? 0) : 0;
     let tries = 0;
     for (let i = 0; i < count; i++) {
       const port = first + ((from + i) % count);
@@ -211,6 +249,11 @@ function describe({ protocol, containerPort, start, end }: PortGroup, address: s
 /** A published port; `proxied` when the proxy process listens on it, and so holds it itself. */
 export type PublishedPort = BoundPort & { proxied?: boolean };
 
-/** The host ports that a container's keeper holds, so that nobody else takes them: rules of the kernel alone would not keep another process from listening there. */
+/**
+ * The host ports that a container's keeper holds, so that nobody else takes them: rules of the kernel alone would not
+ * keep another process from listening there.
+ */
 export const heldPorts = (bound: PublishedPort[]): HeldPort[] =>
-  bound.flatMap(({ protocol, hostIp, hostPort, proxied }) => (proxied || protocol === 'sctp' ? [] : [{ protocol, address: hostIp, port: hostPort }]));
+  bound.flatMap(({ protocol, hostIp, hostPort, proxied }) =>
+    proxied || protocol === 'sctp' ? [] : [{ protocol, address: hostIp, port: hostPort }],
+  );

@@ -1,10 +1,13 @@
 /**
- * The port proxy: a process of its own, one per daemon, that forwards what the kernel cannot translate (IPv6 clients to IPv4 containers), and refuses
+ * The port proxy: a process of its own, one per daemon, that forwards what the kernel cannot translate (IPv6 clients to
+ * IPv4 containers), and refuses
  * names where nobody may be asked for them.
  * It needs no daemon: it keeps forwarding while none is there, and ends by itself when nothing is left to forward.
  *
- * On its socket it takes lines of JSON, `{"version":1,"ports":[…]}`: the whole table each time. It answers each with `{"failed":[…]}` once it listens.
- * Descriptors 3 and up, if it is started with any, are sockets that are bound already, in the order of the table in argv.
+ * On its socket it takes lines of JSON, `{"version":1,"ports":[…]}`: the whole table each time. It answers each with
+ * `{"failed":[…]}` once it listens.
+ * Descriptors 3 and up, if it is started with any, are sockets that are bound already, in the order of the table in
+ * argv.
  */
 import { createSocket, type Socket as DatagramSocket } from 'node:dgram';
 import { chmodSync, rmSync } from 'node:fs';
@@ -46,7 +49,13 @@ function serve(): void {
     daemon.on('data', (data) => {
       const lines = (text + data.toString()).split('\n');
       text = lines.pop()!;
-      for (const line of lines) queue = queue.then(async () => void daemon.write(`${JSON.stringify({ failed: await apply((JSON.parse(line) as { ports: ProxiedPort[] }).ports) })}\n`));
+      for (const line of lines)
+        queue = queue.then(
+          async () =>
+            void daemon.write(
+              `${JSON.stringify({ failed: await apply((JSON.parse(line) as { ports: ProxiedPort[] }).ports) })}\n`,
+            ),
+        );
     });
   });
   server.listen(path, () => chmodSync(path, 0o600));
@@ -54,7 +63,9 @@ function serve(): void {
 
 async function apply(ports: ProxiedPort[], inherited?: number): Promise<string[]> {
   clearTimeout(idle);
-  const wanted = new Map(ports.map((port, i) => [keyOf(port), { port, fd: inherited === undefined ? undefined : inherited + i }]));
+  const wanted = new Map(
+    ports.map((port, i) => [keyOf(port), { port, fd: inherited === undefined ? undefined : inherited + i }]),
+  );
   for (const [key, listener] of listeners) {
     if (wanted.has(key)) continue;
     listener.close();
@@ -64,12 +75,23 @@ async function apply(ports: ProxiedPort[], inherited?: number): Promise<string[]
   for (const [key, { port, fd }] of wanted) {
     if (listeners.has(key)) continue;
     try {
-      listeners.set(key, await (port.address === '' ? refuseNames(port, fd) : port.protocol === 'tcp' ? forwardStream(port, fd) : forwardDatagrams(port, fd)));
+      listeners.set(
+        key,
+        await (port.address === ''
+          ? refuseNames(port, fd)
+          : port.protocol === 'tcp'
+            ? forwardStream(port, fd)
+            : forwardDatagrams(port, fd)),
+      );
     } catch (error) {
       failed.push(`${key}: ${(error as Error).message}`);
     }
   }
-  if (listeners.size === 0) idle = setTimeout(() => { rmSync(path, { force: true }); process.exit(0); }, IDLE_MS);
+  if (listeners.size === 0)
+    idle = setTimeout(() => {
+      rmSync(path, { force: true });
+      process.exit(0);
+    }, IDLE_MS);
   return failed;
 }
 
@@ -102,7 +124,10 @@ function forwardStream(port: ProxiedPort, fd: number | undefined): Promise<Liste
 function join(a: Socket, b: Socket): void {
   a.pipe(b);
   b.pipe(a);
-  for (const [socket, other] of [[a, b], [b, a]] as const) {
+  for (const [socket, other] of [
+    [a, b],
+    [b, a],
+  ] as const) {
     socket.on('error', () => other.resetAndDestroy());
     socket.on('close', () => other.destroySoon());
   }
@@ -156,7 +181,12 @@ function forwardDatagrams(port: ProxiedPort, fd: number | undefined): Promise<Li
   return bound(outside, port, fd, close);
 }
 
-function bound(socket: DatagramSocket, port: ProxiedPort, fd: number | undefined, close: () => void): Promise<Listener> {
+function bound(
+  socket: DatagramSocket,
+  port: ProxiedPort,
+  fd: number | undefined,
+  close: () => void,
+): Promise<Listener> {
   return new Promise((resolve, reject) => {
     socket.once('error', reject);
     socket.bind(fd === undefined ? { address: port.hostIp, port: port.hostPort } : { fd }, () => {

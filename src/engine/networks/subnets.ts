@@ -15,7 +15,8 @@ export interface Cidr {
 
 const BITS = { 4: 32, 6: 128 } as const;
 
-export const familyOf = (address: string): IpFamily | undefined => (isIPv4(address) ? 4 : isIPv6(address) ? 6 : undefined);
+export const familyOf = (address: string): IpFamily | undefined =>
+  isIPv4(address) ? 4 : isIPv6(address) ? 6 : undefined;
 
 /** An address as a number. */
 export function valueOf(address: string): bigint {
@@ -28,7 +29,8 @@ export function valueOf(address: string): bigint {
   const groups = (part: string): string[] => (part === '' ? [] : part.split(':'));
   const before = groups(head);
   const after = tail === undefined ? [] : groups(tail);
-  const all = tail === undefined ? before : [...before, ...Array<string>(8 - before.length - after.length).fill('0'), ...after];
+  const all =
+    tail === undefined ? before : [...before, ...Array<string>(8 - before.length - after.length).fill('0'), ...after];
   return all.reduce((sum, group) => sum * 65536n + BigInt(`0x${group}`), 0n);
 }
 
@@ -43,7 +45,14 @@ export function textOf(value: bigint, family: IpFamily): string {
 export function parseCidr(text: string): Cidr | undefined {
   const [address = '', bits = '', ...more] = text.split('/');
   const family = familyOf(address);
-  if (family === undefined || more.length > 0 || !/^\d{1,3}$/.test(bits) || Number(bits) > BITS[family] || address.includes('%')) return undefined;
+  if (
+    family === undefined ||
+    more.length > 0 ||
+    !/^\d{1,3}$/.test(bits) ||
+    Number(bits) > BITS[family] ||
+    address.includes('%')
+  )
+    return undefined;
   const prefix = Number(bits);
   const value = valueOf(address);
   const host = BigInt(BITS[family] - prefix);
@@ -69,23 +78,39 @@ export function contains(subnet: Cidr, address: string): boolean {
   return value >= subnet.first && value <= subnet.last;
 }
 
-/** The addresses of a subnet that hosts may have: not its own, and in IPv4 not its broadcast (but of a /31 both, RFC 3021). */
+/**
+ * The addresses of a subnet that hosts may have: not its own, and in IPv4 not its broadcast (but of a /31 both, RFC
+ * 3021).
+ */
 export function hostAddresses(subnet: Cidr): { lowest: bigint; highest: bigint } {
   const small = subnet.last - subnet.first < 2n;
-  return { lowest: small ? subnet.first : subnet.first + 1n, highest: small || subnet.family === 6 ? subnet.last : subnet.last - 1n };
+  return {
+    lowest: small ? subnet.first : subnet.first + 1n,
+    highest: small || subnet.family === 6 ? subnet.last : subnet.last - 1n,
+  };
 }
 
 /** What of them lies in a range. */
 export function rangeOf(subnet: Cidr, range: Cidr | undefined): { lowest: bigint; highest: bigint } {
   const hosts = hostAddresses(subnet);
-  return { lowest: range && range.first > hosts.lowest ? range.first : hosts.lowest, highest: range && range.last < hosts.highest ? range.last : hosts.highest };
+  return {
+    lowest: range && range.first > hosts.lowest ? range.first : hosts.lowest,
+    highest: range && range.last < hosts.highest ? range.last : hosts.highest,
+  };
 }
 
 /**
- * The next free address of a subnet (of `range`, if one is given) behind `last`, round and round; never one of `reserved`; undefined when all are taken.
+ * The next free address of a subnet (of `range`, if one is given) behind `last`, round and round; never one of
+ * `reserved`; undefined when all are taken.
  * Going round, rather than taking the lowest, leaves an address alone for as long as possible after its container died.
  */
-export function nextAddress(subnet: Cidr, range: Cidr | undefined, reserved: ReadonlySet<string>, last: string | undefined, isTaken: (address: string) => boolean): string | undefined {
+export function nextAddress(
+  subnet: Cidr,
+  range: Cidr | undefined,
+  reserved: ReadonlySet<string>,
+  last: string | undefined,
+  isTaken: (address: string) => boolean,
+): string | undefined {
   const { lowest, highest } = rangeOf(subnet, range);
   const count = highest - lowest + 1n;
   const previous = last !== undefined && familyOf(last) === subnet.family ? valueOf(last) : lowest - 1n;
@@ -97,12 +122,18 @@ export function nextAddress(subnet: Cidr, range: Cidr | undefined, reserved: Rea
   return undefined;
 }
 
-/** The first subnet of the pools (each cut into pieces of its size) that overlaps with nothing that is taken; undefined when all do. */
-export function freeSubnet(pools: readonly { base: string; size: number }[], taken: readonly Cidr[]): string | undefined {
+/**
+ * The first subnet of the pools (each cut into pieces of its size) that overlaps with nothing that is taken; undefined
+ * when all do.
+ */
+export function freeSubnet(
+  pools: readonly { base: string; size: number }[],
+  taken: readonly Cidr[],
+): string | undefined {
   for (const { base, size } of pools) {
     const pool = cidr(base);
     const step = 1n << BigInt(BITS[pool.family] - size);
-    for (let first = pool.first; first <= pool.last; ) {
+    for (let first = pool.first; first <= pool.last;) {
       const candidate: Cidr = { family: pool.family, address: first, prefix: size, first, last: first + step - 1n };
       const hit = taken.find((other) => overlap(candidate, other));
       if (!hit) return masked(candidate);

@@ -1,4 +1,6 @@
-/** The kernel's network settings, by their path below /proc/sys/net. One that this kernel does not have is passed over. */
+/**
+ * The kernel's network settings, by their path below /proc/sys/net. One that this kernel does not have is passed over.
+ */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 
 const file = (path: string): string => `/proc/sys/net/${path}`;
@@ -8,4 +10,5 @@ export function writeSysctl(path: string, value: string): void {
 }
 
 /** Whether there is such a switch, and it is not on. */
-export const isOff = (path: string): boolean => existsSync(file(path)) && readFileSync(file(path), 'latin1').trim() !== '1';
+export const isOff = (path: string): boolean =>
+  existsSync(file(path)) && readFileSync(file(path), 'latin1').trim() !== '1';

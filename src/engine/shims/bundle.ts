@@ -1,4 +1,7 @@
-/** Shim bundles: a shim runs from a copy stored by content hash, so that an upgrade never changes what a living one was started from. */
+/**
+ * Shim bundles: a shim runs from a copy stored by content hash, so that an upgrade never changes what a living one was
+ * started from.
+ */
 import { createHash } from 'node:crypto';
 import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';

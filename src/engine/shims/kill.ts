@@ -1,4 +1,7 @@
-/** Killing a shim that does not answer: on a client's explicit wish for its container's end only. Its successor does the rest. */
+/**
+ * Killing a shim that does not answer: on a client's explicit wish for its container's end only. Its successor does the
+ * rest.
+ */
 import { closeSync } from 'node:fs';
 import { join } from 'node:path';
 import { CTL_SOCKET } from '../../protocol/paths.ts';

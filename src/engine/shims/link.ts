@@ -2,7 +2,16 @@
 import { randomBytes } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
-import { PROTOCOL_VERSION, type Answers, type HandedClient, type Hello, type Op, type Refusal, type Reply, type Request } from '../../protocol/messages.ts';
+import {
+  PROTOCOL_VERSION,
+  type Answers,
+  type HandedClient,
+  type Hello,
+  type Op,
+  type Refusal,
+  type Reply,
+  type Request,
+} from '../../protocol/messages.ts';
 import { CTL_SOCKET, FD_SOCKET } from '../../protocol/paths.ts';
 import { faultPoint } from '../../sys/fault.ts';
 import { deliverFd } from '../../sys/socket.ts';
@@ -13,9 +22,15 @@ import { Conflict, EngineError, InvalidParameter, NotFound, SystemFault, Unavail
 /** How long a shim may take to say who it is before it counts as unreachable (never as dead). */
 const HELLO_DEADLINE_MS = 5_000;
 
-/** While something is asked of it, it is looked this often whether a shim still says anything; it is asked for a sign of life then. */
+/**
+ * While something is asked of it, it is looked this often whether a shim still says anything; it is asked for a sign of
+ * life then.
+ */
 const LOOK_MS = 2_000;
-/** So many looks without a word, and it counts as silent. Looks, not seconds: a daemon that was stopped itself finds its answers later. */
+/**
+ * So many looks without a word, and it counts as silent. Looks, not seconds: a daemon that was stopped itself finds its
+ * answers later.
+ */
 const SILENT_LOOKS = 4;
 
 type RequestOf<O extends Op> = Extract<Request, { op: O }>;
@@ -24,7 +39,10 @@ type Unclaimed<O extends Op> = Omit<RequestOf<O>, 'client'>;
 
 /** A shim refused a start: Docker's exit code comes with the text. */
 export class StartFailed extends EngineError {
-  constructor(message: string, readonly code: number) {
+  constructor(
+    message: string,
+    readonly code: number,
+  ) {
     super(message);
   }
 }
@@ -46,7 +64,11 @@ export class ShimLink {
   #silentLooks = 0;
   #looking: NodeJS.Timeout | undefined;
 
-  private constructor(private readonly socket: Socket, private readonly run: string, private readonly events: { onRing(seq: number): void; onEnd(): void }) {
+  private constructor(
+    private readonly socket: Socket,
+    private readonly run: string,
+    private readonly events: { onRing(seq: number): void; onEnd(): void },
+  ) {
     socket.setEncoding('utf8');
     socket.on('data', (text: string) => this.#receive(text));
     socket.on('error', () => socket.destroy());
@@ -54,7 +76,10 @@ export class ShimLink {
   }
 
   /** @throws when nobody listens (`ENOENT`, `ECONNREFUSED` as `code`) or the shim does not say hello in time */
-  static async open(run: string, events: { onRing(seq: number): void; onEnd(): void }): Promise<{ link: ShimLink; hello: Hello }> {
+  static async open(
+    run: string,
+    events: { onRing(seq: number): void; onEnd(): void },
+  ): Promise<{ link: ShimLink; hello: Hello }> {
     const socket = await connected(join(run, CTL_SOCKET));
     const link = new ShimLink(socket, run, events);
     const deadline = setTimeout(() => socket.destroy(), HELLO_DEADLINE_MS);
@@ -77,7 +102,7 @@ export class ShimLink {
     if (this.#closed) return Promise.reject(new Unavailable('the connection to the shim is closed'));
     const id = this.#next++;
     return new Promise((resolve, reject) => {
-      this.#pending.set(id, { resolve: resolve as (result: unknown) => void, reject });
+      this.#pending.set(id, { resolve: resolve, reject });
       this.#looking ??= setInterval(() => this.#look(), LOOK_MS).unref();
       faultPoint('request.before');
       this.socket.write(`${JSON.stringify({ id, ...request })}\n`);
@@ -92,7 +117,11 @@ export class ShimLink {
   async handOver<O extends 'attach' | 'wait' | 'exec'>(request: Unclaimed<O>, client: Client): Promise<void> {
     const token = randomBytes(8).toString('hex');
     deliverFd(join(this.run, FD_SOCKET), Buffer.from(token), client.fd);
-    const handed: HandedClient = { token, head: client.head.toString('base64'), early: client.early.toString('base64') };
+    const handed: HandedClient = {
+      token,
+      head: client.head.toString('base64'),
+      early: client.early.toString('base64'),
+    };
     await this.request({ ...request, client: handed } as unknown as RequestOf<O>);
     client.release();
   }
@@ -108,7 +137,9 @@ export class ShimLink {
     this.#silentLooks = this.#heard ? 0 : this.#silentLooks + 1;
     this.#heard = false;
     if (this.#silentLooks >= SILENT_LOOKS) return this.#end(new Silent('the shim does not answer'));
-    this.socket.write(`${JSON.stringify({ id: this.#next++, op: 'hello', protocol: PROTOCOL_VERSION, daemon: VERSION })}\n`);
+    this.socket.write(
+      `${JSON.stringify({ id: this.#next++, op: 'hello', protocol: PROTOCOL_VERSION, daemon: VERSION })}\n`,
+    );
   }
 
   #restEars(): void {
@@ -163,10 +194,14 @@ function parsed(line: string): Reply | { ring: number } | undefined {
 function refusal(r: Refusal): Error {
   if (r.code !== undefined) return new StartFailed(r.message, r.code);
   switch (r.kind) {
-    case 'conflict': return new Conflict(r.message);
-    case 'invalid': return new InvalidParameter(r.message);
-    case 'notfound': return new NotFound(r.message);
-    case 'failed': return new SystemFault(r.message);
+    case 'conflict':
+      return new Conflict(r.message);
+    case 'invalid':
+      return new InvalidParameter(r.message);
+    case 'notfound':
+      return new NotFound(r.message);
+    case 'failed':
+      return new SystemFault(r.message);
   }
 }
 

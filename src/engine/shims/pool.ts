@@ -1,4 +1,6 @@
-/** Shims to be: processes that are started, know no container yet, and end with the daemon until one is given to them. */
+/**
+ * Shims to be: processes that are started, know no container yet, and end with the daemon until one is given to them.
+ */
 import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { dirname } from 'node:path';
@@ -35,13 +37,18 @@ export class ShimPool {
   #refill: NodeJS.Timeout | undefined;
   #closed = false;
 
-  constructor(private readonly bundle: ShimBundle, private readonly size: number, private readonly log: string) {
+  constructor(
+    private readonly bundle: ShimBundle,
+    private readonly size: number,
+    private readonly log: string,
+  ) {
     mkdirSync(dirname(log), { recursive: true, mode: 0o700 });
     process.on('SIGCHLD', this.#collect);
   }
 
   /**
-   * Gives a container to a shim. When it returns, the shim holds the container's lock, has journalled that, and listens.
+   * Gives a container to a shim. When it returns, the shim holds the container's lock, has journalled that, and
+   * listens.
    * @throws SystemFault with the shim's own words when it refused (another shim holds the lock)
    */
   async adopt(order: Omit<Adopt, 'op'>): Promise<void> {
@@ -107,8 +114,12 @@ export class ShimPool {
     try {
       // A clean environment: NODE_EXTRA_CA_CERTS alone would cost 50 ms a start (node-on-linux §8).
       const pid = spawn({
-        file: process.execPath, args: [...NODE_FLAGS, this.bundle.script], env: { PATH: process.env.PATH ?? '', HOLDFAST_SHIM_BUNDLE: this.bundle.hash },
-        descriptors: ['ignore', log, log, theirs], session: true, directory: '/',
+        file: process.execPath,
+        args: [...NODE_FLAGS, this.bundle.script],
+        env: { PATH: process.env.PATH ?? '', HOLDFAST_SHIM_BUNDLE: this.bundle.hash },
+        descriptors: ['ignore', log, log, theirs],
+        session: true,
+        directory: '/',
       });
       faultPoint('shim.spawned');
       const shim = { line, dead: false };

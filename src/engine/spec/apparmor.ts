@@ -15,7 +15,11 @@ const LOADED = '/sys/kernel/security/apparmor/profiles';
 /** Docker's condition: enabled in the kernel, and a parser to load profiles with. */
 export function hostHasAppArmor(): boolean {
   try {
-    return readFileSync('/sys/module/apparmor/parameters/enabled', 'latin1').startsWith('Y') && existsSync(PARSER) && existsSync(LOADED);
+    return (
+      readFileSync('/sys/module/apparmor/parameters/enabled', 'latin1').startsWith('Y') &&
+      existsSync(PARSER) &&
+      existsSync(LOADED)
+    );
   } catch {
     return false;
   }
@@ -30,12 +34,24 @@ export function profileOf(hostConfig: Pick<HostConfig, 'SecurityOpt' | 'Privileg
 /** Profiles get unloaded by package upgrades and reloads: Docker's default one is put back when it is missing.
  *  @throws SystemFault when that fails: nobody runs less confined than was said */
 export function ensureProfile(name: string): void {
-  if (name !== DEFAULT_PROFILE || readFileSync(LOADED, 'utf8').split('\n').some((line) => line.startsWith(`${DEFAULT_PROFILE} `))) return;
+  if (
+    name !== DEFAULT_PROFILE ||
+    readFileSync(LOADED, 'utf8')
+      .split('\n')
+      .some((line) => line.startsWith(`${DEFAULT_PROFILE} `))
+  )
+    return;
   const loaded = spawnSync(PARSER, ['-Kr'], { input: profileText(), encoding: 'utf8' });
-  if (loaded.status !== 0) throw new SystemFault(`AppArmor enabled on system but the ${DEFAULT_PROFILE} profile could not be loaded: ${loaded.stderr || loaded.error?.message}`);
+  if (loaded.status !== 0)
+    throw new SystemFault(
+      `AppArmor enabled on system but the ${DEFAULT_PROFILE} profile could not be loaded: ${loaded.stderr || loaded.error?.message}`,
+    );
 }
 
-/** Docker's rules in our words: everything but mounts, writes to the kernel's own files, and signals or tracing across the border. */
+/**
+ * Docker's rules in our words: everything but mounts, writes to the kernel's own files, and signals or tracing across
+ * the border.
+ */
 function profileText(): string {
   const tunables = existsSync('/etc/apparmor.d/tunables/global') ? '#include <tunables/global>' : '@{PROC}=/proc/';
   const base = existsSync('/etc/apparmor.d/abstractions/base') ? '#include <abstractions/base>' : '';

@@ -6,8 +6,20 @@ import type { OciCapabilities } from './oci.ts';
 
 /** Docker's default set (moby oci/caps/defaults.go). */
 export const DEFAULT_CAPABILITIES: readonly string[] = [
-  'CAP_CHOWN', 'CAP_DAC_OVERRIDE', 'CAP_FSETID', 'CAP_FOWNER', 'CAP_MKNOD', 'CAP_NET_RAW', 'CAP_SETGID', 'CAP_SETUID', 'CAP_SETFCAP',
-  'CAP_SETPCAP', 'CAP_NET_BIND_SERVICE', 'CAP_SYS_CHROOT', 'CAP_KILL', 'CAP_AUDIT_WRITE',
+  'CAP_CHOWN',
+  'CAP_DAC_OVERRIDE',
+  'CAP_FSETID',
+  'CAP_FOWNER',
+  'CAP_MKNOD',
+  'CAP_NET_RAW',
+  'CAP_SETGID',
+  'CAP_SETUID',
+  'CAP_SETFCAP',
+  'CAP_SETPCAP',
+  'CAP_NET_BIND_SERVICE',
+  'CAP_SYS_CHROOT',
+  'CAP_KILL',
+  'CAP_AUDIT_WRITE',
 ];
 
 const ALL = 'ALL';
@@ -18,10 +30,12 @@ type Request = Pick<HostConfig, 'CapAdd' | 'CapDrop' | 'Privileged'>;
 export function checkCapabilities(request: Request, host: Host): void {
   for (const field of ['CapAdd', 'CapDrop'] as const) {
     for (const name of normalized(request[field])) {
-      if (name !== ALL && !CAPABILITIES.includes(name)) throw new InvalidParameter(`invalid ${field}: unknown capability: ${JSON.stringify(name)}`);
+      if (name !== ALL && !CAPABILITIES.includes(name))
+        throw new InvalidParameter(`invalid ${field}: unknown capability: ${JSON.stringify(name)}`);
       if (name !== ALL && field === 'CapAdd' && !host.capabilities.includes(name)) {
         throw new InvalidParameter(
-          `invalid ${field}: capability not supported by kernel or not available in the current environment: ${JSON.stringify(name)}`);
+          `invalid ${field}: capability not supported by kernel or not available in the current environment: ${JSON.stringify(name)}`,
+        );
       }
     }
   }
@@ -44,5 +58,7 @@ export function capabilitiesFor(uid: number, set: string[]): OciCapabilities {
 }
 
 function normalized(names: readonly string[] | null): string[] {
-  return (names ?? []).map((name) => name.toUpperCase()).map((name) => (name === ALL || name.startsWith('CAP_') ? name : `CAP_${name}`));
+  return (names ?? [])
+    .map((name) => name.toUpperCase())
+    .map((name) => (name === ALL || name.startsWith('CAP_') ? name : `CAP_${name}`));
 }

@@ -8,10 +8,20 @@ import type { OciDevice, OciDeviceRule } from './oci.ts';
 const ALL_ACCESS = 'rwm';
 const ANY = -1;
 
-/** Docker's rules before a container's own: nothing, but null, zero, full, random, urandom, tty and console; and no fuse. */
+/**
+ * Docker's rules before a container's own: nothing, but null, zero, full, random, urandom, tty and console; and no
+ * fuse.
+ */
 const DEFAULT_RULES: readonly OciDeviceRule[] = [
   { allow: false, access: ALL_ACCESS },
-  ...[[1, 5], [1, 3], [1, 9], [1, 8], [5, 0], [5, 1]].map(([major, minor]): OciDeviceRule => ({ allow: true, type: 'c', major, minor, access: ALL_ACCESS })),
+  ...[
+    [1, 5],
+    [1, 3],
+    [1, 9],
+    [1, 8],
+    [5, 0],
+    [5, 1],
+  ].map(([major, minor]): OciDeviceRule => ({ allow: true, type: 'c', major, minor, access: ALL_ACCESS })),
   { allow: false, type: 'c', major: 10, minor: 229, access: ALL_ACCESS },
 ];
 
@@ -35,7 +45,9 @@ export function checkDevices(wanted: Wanted): void {
   const [request] = wanted.DeviceRequests ?? [];
   if (request) {
     const capabilities = (request.Capabilities ?? []).map((all) => `[${all.join(' ')}]`).join(' ');
-    throw new InvalidParameter(`could not select device driver ${JSON.stringify(request.Driver ?? '')} with capabilities: [${capabilities}]`);
+    throw new InvalidParameter(
+      `could not select device driver ${JSON.stringify(request.Driver ?? '')} with capabilities: [${capabilities}]`,
+    );
   }
 }
 
@@ -43,21 +55,34 @@ export function checkDevices(wanted: Wanted): void {
 export function containerDevices(wanted: Wanted): Devices {
   const mappings = wanted.Devices ?? [];
   if (wanted.Privileged) {
-    const elsewhere = mappings.filter((mapping) => mapping.PathInContainer && mapping.PathInContainer !== mapping.PathOnHost);
-    return { devices: [...devicesBelow('/dev'), ...elsewhere.flatMap(mappedDevices)], rules: [{ allow: true, access: ALL_ACCESS }] };
+    const elsewhere = mappings.filter(
+      (mapping) => mapping.PathInContainer && mapping.PathInContainer !== mapping.PathOnHost,
+    );
+    return {
+      devices: [...devicesBelow('/dev'), ...elsewhere.flatMap(mappedDevices)],
+      rules: [{ allow: true, access: ALL_ACCESS }],
+    };
   }
-  const mapped = mappings.map((mapping) => ({ access: mapping.CgroupPermissions || ALL_ACCESS, devices: mappedDevices(mapping) }));
+  const mapped = mappings.map((mapping) => ({
+    access: mapping.CgroupPermissions || ALL_ACCESS,
+    devices: mappedDevices(mapping),
+  }));
   return {
     devices: mapped.flatMap(({ devices }) => devices),
     rules: [
       ...DEFAULT_RULES,
-      ...mapped.flatMap(({ access, devices }) => devices.map(({ type, major, minor }): OciDeviceRule => ({ allow: true, type, major, minor, access }))),
+      ...mapped.flatMap(({ access, devices }) =>
+        devices.map(({ type, major, minor }): OciDeviceRule => ({ allow: true, type, major, minor, access })),
+      ),
       ...(wanted.DeviceCgroupRules ?? []).map(parseRule),
     ],
   };
 }
 
-/** Major and minor number of a device node, for block I/O limits. @throws SystemFault `stat /dev/x: no such file or directory` */
+/**
+ * Major and minor number of a device node, for block I/O limits. @throws SystemFault `stat /dev/x: no such file or
+ * directory`
+ */
 export function deviceNumbers(path: string): { major: number; minor: number } {
   try {
     return split(statSync(path, { bigint: true }).rdev);
@@ -69,7 +94,9 @@ export function deviceNumbers(path: string): { major: number; minor: number } {
 function mappedDevices(mapping: DeviceMapping): OciDevice[] {
   const inside = mapping.PathInContainer || mapping.PathOnHost;
   const refused = (why: string): SystemFault =>
-    new SystemFault(`error gathering device information while adding custom device ${JSON.stringify(mapping.PathOnHost)}: ${why}`);
+    new SystemFault(
+      `error gathering device information while adding custom device ${JSON.stringify(mapping.PathOnHost)}: ${why}`,
+    );
   let path: string;
   try {
     path = realpathSync(mapping.PathOnHost);
@@ -78,7 +105,9 @@ function mappedDevices(mapping: DeviceMapping): OciDevice[] {
   }
   const device = deviceAt(path);
   if (device) return [{ ...device, path: inside }];
-  const found = statSync(path).isDirectory() ? devicesBelow(path).map((each) => ({ ...each, path: each.path.replace(path, inside) })) : [];
+  const found = statSync(path).isDirectory()
+    ? devicesBelow(path).map((each) => ({ ...each, path: each.path.replace(path, inside) }))
+    : [];
   if (found.length === 0) throw refused('not a device node');
   return found;
 }
@@ -88,7 +117,7 @@ function devicesBelow(directory: string): OciDevice[] {
     const path = join(directory, entry.name);
     if (entry.isDirectory()) return NOT_SHARED.has(entry.name) ? [] : devicesBelow(path);
     // The container's console is its own.
-    return entry.name === 'console' ? [] : deviceAt(path) ?? [];
+    return entry.name === 'console' ? [] : (deviceAt(path) ?? []);
   });
 }
 
@@ -100,7 +129,16 @@ function deviceAt(path: string): OciDevice | undefined {
     return undefined;
   }
   const type = stat.isCharacterDevice() ? 'c' : stat.isBlockDevice() ? 'b' : undefined;
-  return type && { path, type, ...split(stat.rdev), fileMode: Number(stat.mode & 0o7777n), uid: Number(stat.uid), gid: Number(stat.gid) };
+  return (
+    type && {
+      path,
+      type,
+      ...split(stat.rdev),
+      fileMode: Number(stat.mode & 0o7777n),
+      uid: Number(stat.uid),
+      gid: Number(stat.gid),
+    }
+  );
 }
 
 // As the C library packs them. makedev(3)
@@ -115,14 +153,23 @@ function parseRule(rule: string): OciDeviceRule {
   const [, type, major, minor, access] = /^([acb]) ([0-9]+|\*):([0-9]+|\*) ([rwm]{1,3})$/.exec(rule) ?? [];
   if (type === undefined) throw new InvalidParameter(`invalid device cgroup rule format: '${rule}'`);
   if (type === 'a' && !(major === '*' && minor === '*' && access!.length === 3)) {
-    throw new InvalidParameter(`although this cgroup rule is technically correct, because 'a' maps to 'a *:* rwm' regardless of what comes next, this format is partially ineffective: '${rule}'`);
+    throw new InvalidParameter(
+      `although this cgroup rule is technically correct, because 'a' maps to 'a *:* rwm' regardless of what comes next, this format is partially ineffective: '${rule}'`,
+    );
   }
   const number = (word: string, what: string, bits: number): number => {
     if (word === '*') return ANY;
-    if (Number(word) >= 2 ** bits) throw new InvalidParameter(`invalid ${what} value in device cgroup rule format: '${rule}'`);
+    if (Number(word) >= 2 ** bits)
+      throw new InvalidParameter(`invalid ${what} value in device cgroup rule format: '${rule}'`);
     return Number(word);
   };
-  return { allow: true, type: type as 'a' | 'b' | 'c', major: number(major!, 'major', 12), minor: number(minor!, 'minor', 20), access: access! };
+  return {
+    allow: true,
+    type: type as 'a' | 'b' | 'c',
+    major: number(major!, 'major', 12),
+    minor: number(minor!, 'minor', 20),
+    access: access!,
+  };
 }
 
 const reason = (error: unknown): string =>

@@ -12,9 +12,20 @@ export function checkEnvironment(env: readonly string[]): void {
   }
 }
 
-/** What a process of this container sees: Docker's defaults, what it is linked to, the container's own, and an exec's on top. */
-export function environment(config: ContainerConfig, options: { tty: boolean; home: string; links?: readonly string[]; extra?: readonly string[] }): string[] {
-  const defaults = [`PATH=${PATH}`, `HOSTNAME=${config.Hostname}`, ...(options.tty ? ['TERM=xterm'] : []), ...(options.links ?? [])];
+/**
+ * What a process of this container sees: Docker's defaults, what it is linked to, the container's own, and an exec's on
+ * top.
+ */
+export function environment(
+  config: ContainerConfig,
+  options: { tty: boolean; home: string; links?: readonly string[]; extra?: readonly string[] },
+): string[] {
+  const defaults = [
+    `PATH=${PATH}`,
+    `HOSTNAME=${config.Hostname}`,
+    ...(options.tty ? ['TERM=xterm'] : []),
+    ...(options.links ?? []),
+  ];
   const own = override(override(defaults, config.Env), options.extra ?? []);
   return own.some((entry) => nameOf(entry) === 'HOME') ? own : [...own, `HOME=${options.home}`];
 }

@@ -13,7 +13,8 @@ const DEFAULT_RETRIES = 3;
 export function checkHealthcheck(check: Healthcheck | undefined): string[] {
   if (!check) return [];
   const shortest = (field: 'Interval' | 'Timeout' | 'StartPeriod' | 'StartInterval'): void => {
-    if (check[field] && check[field] < NS_PER_MS) throw new InvalidParameter(`${field} in Healthcheck cannot be less than 1ms`);
+    if (check[field] && check[field] < NS_PER_MS)
+      throw new InvalidParameter(`${field} in Healthcheck cannot be less than 1ms`);
   };
   shortest('Interval');
   shortest('Timeout');
@@ -22,11 +23,16 @@ export function checkHealthcheck(check: Healthcheck | undefined): string[] {
   shortest('StartInterval');
   const [kind] = check.Test ?? [];
   const known = kind === undefined || ['NONE', 'CMD', 'CMD-SHELL'].includes(kind);
-  return known ? [] : [`Healthcheck: Unknown healthcheck type '${kind}' (expected 'CMD'). The container runs without a health check.`];
+  return known
+    ? []
+    : [`Healthcheck: Unknown healthcheck type '${kind}' (expected 'CMD'). The container runs without a health check.`];
 }
 
 /** The image's health check where the request leaves something open. */
-export function mergedHealthcheck(own: Healthcheck | undefined, image: Healthcheck | null | undefined): Healthcheck | undefined {
+export function mergedHealthcheck(
+  own: Healthcheck | undefined,
+  image: Healthcheck | null | undefined,
+): Healthcheck | undefined {
   if (!image || !own) return own ?? image ?? undefined;
   return {
     ...own,
@@ -44,7 +50,8 @@ export function healthSpec(config: Pick<ContainerConfig, 'Healthcheck' | 'Shell'
   const check = config.Healthcheck;
   const argv = probe(check?.Test ?? [], config.Shell);
   if (!check || argv.length === 0) return null;
-  const ms = (ns: number | null | undefined, fallback: number): number => (ns ? Math.max(1, Math.round(ns / NS_PER_MS)) : fallback);
+  const ms = (ns: number | null | undefined, fallback: number): number =>
+    ns ? Math.max(1, Math.round(ns / NS_PER_MS)) : fallback;
   return {
     argv,
     interval: ms(check.Interval, DEFAULT_INTERVAL_MS),

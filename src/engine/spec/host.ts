@@ -8,12 +8,28 @@ export type CgroupLayout = 'v1' | 'hybrid' | 'v2';
 
 /** A control that a cgroup hierarchy may lack. */
 export type Control =
-  | 'memory' | 'swap' | 'reservation' | 'swappiness' | 'oomKillDisable'
-  | 'cpuShares' | 'cpuCfs' | 'cpuRealtime' | 'cpuset' | 'pids'
-  | 'blkioWeight' | 'blkioWeightDevice' | 'blkioReadBps' | 'blkioWriteBps' | 'blkioReadIOps' | 'blkioWriteIOps';
+  | 'memory'
+  | 'swap'
+  | 'reservation'
+  | 'swappiness'
+  | 'oomKillDisable'
+  | 'cpuShares'
+  | 'cpuCfs'
+  | 'cpuRealtime'
+  | 'cpuset'
+  | 'pids'
+  | 'blkioWeight'
+  | 'blkioWeightDevice'
+  | 'blkioReadBps'
+  | 'blkioWriteBps'
+  | 'blkioReadIOps'
+  | 'blkioWriteIOps';
 
 /** Infinity = unlimited. */
-export interface Limit { soft: number; hard: number }
+export interface Limit {
+  soft: number;
+  hard: number;
+}
 
 export interface Host {
   /** Docker's name: amd64, arm64 … */
@@ -41,18 +57,66 @@ export interface Host {
 
 /** In the kernel's order: the index is the bit. capability.h */
 export const CAPABILITIES: readonly string[] = [
-  'CHOWN', 'DAC_OVERRIDE', 'DAC_READ_SEARCH', 'FOWNER', 'FSETID', 'KILL', 'SETGID', 'SETUID', 'SETPCAP', 'LINUX_IMMUTABLE',
-  'NET_BIND_SERVICE', 'NET_BROADCAST', 'NET_ADMIN', 'NET_RAW', 'IPC_LOCK', 'IPC_OWNER', 'SYS_MODULE', 'SYS_RAWIO', 'SYS_CHROOT',
-  'SYS_PTRACE', 'SYS_PACCT', 'SYS_ADMIN', 'SYS_BOOT', 'SYS_NICE', 'SYS_RESOURCE', 'SYS_TIME', 'SYS_TTY_CONFIG', 'MKNOD', 'LEASE',
-  'AUDIT_WRITE', 'AUDIT_CONTROL', 'SETFCAP', 'MAC_OVERRIDE', 'MAC_ADMIN', 'SYSLOG', 'WAKE_ALARM', 'BLOCK_SUSPEND', 'AUDIT_READ',
-  'PERFMON', 'BPF', 'CHECKPOINT_RESTORE',
+  'CHOWN',
+  'DAC_OVERRIDE',
+  'DAC_READ_SEARCH',
+  'FOWNER',
+  'FSETID',
+  'KILL',
+  'SETGID',
+  'SETUID',
+  'SETPCAP',
+  'LINUX_IMMUTABLE',
+  'NET_BIND_SERVICE',
+  'NET_BROADCAST',
+  'NET_ADMIN',
+  'NET_RAW',
+  'IPC_LOCK',
+  'IPC_OWNER',
+  'SYS_MODULE',
+  'SYS_RAWIO',
+  'SYS_CHROOT',
+  'SYS_PTRACE',
+  'SYS_PACCT',
+  'SYS_ADMIN',
+  'SYS_BOOT',
+  'SYS_NICE',
+  'SYS_RESOURCE',
+  'SYS_TIME',
+  'SYS_TTY_CONFIG',
+  'MKNOD',
+  'LEASE',
+  'AUDIT_WRITE',
+  'AUDIT_CONTROL',
+  'SETFCAP',
+  'MAC_OVERRIDE',
+  'MAC_ADMIN',
+  'SYSLOG',
+  'WAKE_ALARM',
+  'BLOCK_SUSPEND',
+  'AUDIT_READ',
+  'PERFMON',
+  'BPF',
+  'CHECKPOINT_RESTORE',
 ].map((name) => `CAP_${name}`);
 
 /** Docker's names of resource limits, with their lines in /proc/self/limits. */
 const LIMIT_LINES: Readonly<Record<string, string>> = {
-  core: 'Max core file size', cpu: 'Max cpu time', data: 'Max data size', fsize: 'Max file size', locks: 'Max file locks',
-  memlock: 'Max locked memory', msgqueue: 'Max msgqueue size', nice: 'Max nice priority', nofile: 'Max open files', nproc: 'Max processes',
-  rss: 'Max resident set', rtprio: 'Max realtime priority', rttime: 'Max realtime timeout', sigpending: 'Max pending signals', stack: 'Max stack size',
+  core: 'Max core file size',
+  cpu: 'Max cpu time',
+  data: 'Max data size',
+  fsize: 'Max file size',
+  locks: 'Max file locks',
+  memlock: 'Max locked memory',
+  msgqueue: 'Max msgqueue size',
+  nice: 'Max nice priority',
+  nofile: 'Max open files',
+  nproc: 'Max processes',
+  rss: 'Max resident set',
+  rtprio: 'Max realtime priority',
+  rttime: 'Max realtime timeout',
+  sigpending: 'Max pending signals',
+  stack: 'Max stack size',
 };
 
 let known: Host | undefined;
@@ -64,7 +128,9 @@ export function thisHost(): Host {
 
 function look(): Host {
   const cgroups = cgroupMounts();
-  const [major = 0, minor = 0] = release().split('.').map((part) => parseInt(part, 10));
+  const [major = 0, minor = 0] = release()
+    .split('.')
+    .map((part) => parseInt(part, 10));
   const status = text('/proc/self/status');
   return {
     architecture: hostArchitecture,
@@ -100,7 +166,8 @@ function cgroupMounts(): CgroupMounts {
     const [type, , options = ''] = after.split(' ');
     const point = before.split(' ')[4] ?? '';
     if (type === 'cgroup2') unified ||= point;
-    if (type === 'cgroup') for (const controller of options.split(',')) if (!controllers.has(controller)) controllers.set(controller, point);
+    if (type === 'cgroup')
+      for (const controller of options.split(',')) if (!controllers.has(controller)) controllers.set(controller, point);
   }
   return { controllers, unified, layout: controllers.size === 0 ? 'v2' : unified ? 'hybrid' : 'v1' };
 }
@@ -125,7 +192,8 @@ const V1_FILES: readonly [Control, controller: string, file: string][] = [
 ];
 
 function controlsOfV1(controllers: Map<string, string>): Set<Control> {
-  const has = ([, controller, file]: readonly [Control, string, string]): boolean => existsSync(join(controllers.get(controller) ?? '/nonexistent', file));
+  const has = ([, controller, file]: readonly [Control, string, string]): boolean =>
+    existsSync(join(controllers.get(controller) ?? '/nonexistent', file));
   return new Set(V1_FILES.filter(has).map(([control]) => control));
 }
 
@@ -146,16 +214,28 @@ function controlsOfV2(root: string): Set<Control> {
 
 // The root cgroup has no memory.swap.max: a look at this process's own, or at any other.
 function swapOfV2(root: string): boolean {
-  const own = text('/proc/self/cgroup').split('\n').find((line) => line.startsWith('0::'))?.slice('0::'.length) ?? '/';
+  const own =
+    text('/proc/self/cgroup')
+      .split('\n')
+      .find((line) => line.startsWith('0::'))
+      ?.slice('0::'.length) ?? '/';
   if (own !== '/') return existsSync(join(root, own, 'memory.swap.max'));
-  return readdirSync(root, { withFileTypes: true }).some((entry) => entry.isDirectory() && existsSync(join(root, entry.name, 'memory.swap.max')));
+  return readdirSync(root, { withFileTypes: true }).some(
+    (entry) => entry.isDirectory() && existsSync(join(root, entry.name, 'memory.swap.max')),
+  );
 }
 
 function cpusets(cgroups: CgroupMounts): Pick<Host, 'cpusetCpus' | 'cpusetMems'> {
   const directory = cgroups.controllers.get('cpuset') ?? cgroups.unified;
   const list = (name: string, fallback: string): string =>
-    text(join(directory, `cpuset.${name}.effective`)) || text(join(directory, `cpuset.${name}`)) || text(fallback) || '0';
-  return { cpusetCpus: list('cpus', '/sys/devices/system/cpu/online'), cpusetMems: list('mems', '/sys/devices/system/node/online') };
+    text(join(directory, `cpuset.${name}.effective`)) ||
+    text(join(directory, `cpuset.${name}`)) ||
+    text(fallback) ||
+    '0';
+  return {
+    cpusetCpus: list('cpus', '/sys/devices/system/cpu/online'),
+    cpusetMems: list('mems', '/sys/devices/system/node/online'),
+  };
 }
 
 function capabilitiesOf(mask: string): string[] {
@@ -177,7 +257,10 @@ function limits(table: string): Map<string, Limit> {
 function thermalThrottle(): string[] {
   const root = '/sys/devices/system/cpu';
   if (!existsSync(root)) return [];
-  return readdirSync(root).filter((name) => /^cpu\d+$/.test(name)).map((name) => join(root, name, 'thermal_throttle')).filter(existsSync);
+  return readdirSync(root)
+    .filter((name) => /^cpu\d+$/.test(name))
+    .map((name) => join(root, name, 'thermal_throttle'))
+    .filter(existsSync);
 }
 
 function text(path: string): string {

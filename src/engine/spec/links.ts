@@ -12,5 +12,7 @@ export function parseLink(text: string): Link {
   const [name = '', alias, ...rest] = text.split(':');
   if (rest.length > 0) throw new InvalidParameter(`bad format for links: ${text}`);
   if (alias === undefined) return { name, alias: name };
-  return name.startsWith('/') ? { name: name.slice(1), alias: alias.slice(alias.lastIndexOf('/') + 1) } : { name, alias };
+  return name.startsWith('/')
+    ? { name: name.slice(1), alias: alias.slice(alias.lastIndexOf('/') + 1) }
+    : { name, alias };
 }

@@ -26,14 +26,19 @@ export function withDefaultLog(asked: LogConfig, config: Pick<Config, 'logDriver
 export function checkLogOptions({ Type, Config: options }: LogConfig): string[] {
   if (Type === 'none') return [];
   const { mode, 'max-buffer-size': buffer } = options;
-  if (mode && mode !== 'blocking' && mode !== 'non-blocking') throw new InvalidParameter(`logger: logging mode not supported: ${mode}`);
+  if (mode && mode !== 'blocking' && mode !== 'non-blocking')
+    throw new InvalidParameter(`logger: logging mode not supported: ${mode}`);
   if (buffer !== undefined) {
-    if (mode !== 'non-blocking') throw new InvalidParameter("logger: max-buffer-size option is only supported with 'mode=non-blocking'");
-    if (parseSize(buffer, 1024) === undefined) throw new InvalidParameter(`error parsing option max-buffer-size: invalid size: '${buffer}'`);
+    if (mode !== 'non-blocking')
+      throw new InvalidParameter("logger: max-buffer-size option is only supported with 'mode=non-blocking'");
+    if (parseSize(buffer, 1024) === undefined)
+      throw new InvalidParameter(`error parsing option max-buffer-size: invalid size: '${buffer}'`);
   }
-  if (!DRIVERS.has(Type)) throw new InvalidParameter(`error looking up logging plugin ${Type}: plugin ${JSON.stringify(Type)} not found`);
+  if (!DRIVERS.has(Type))
+    throw new InvalidParameter(`error looking up logging plugin ${Type}: plugin ${JSON.stringify(Type)} not found`);
   for (const key of Object.keys(options)) {
-    if (!OPTIONS.has(key) && !COMMON_OPTIONS.has(key)) throw new InvalidParameter(`unknown log opt '${key}' for json-file log driver`);
+    if (!OPTIONS.has(key) && !COMMON_OPTIONS.has(key))
+      throw new InvalidParameter(`unknown log opt '${key}' for json-file log driver`);
   }
   maxSize(options);
   maxFile(options);
@@ -42,8 +47,12 @@ export function checkLogOptions({ Type, Config: options }: LogConfig): string[] 
   expression(options['env-regex']);
   checkTag(options.tag ?? '');
   return [
-    ...(mode === 'non-blocking' ? ["LogConfig: option 'mode=non-blocking' has no effect: log files are written without waiting for readers."] : []),
-    ...(/^[1tT]/.test(options.compress ?? '') ? ["LogConfig: option 'compress' is not supported: rotated log files stay uncompressed."] : []),
+    ...(mode === 'non-blocking'
+      ? ["LogConfig: option 'mode=non-blocking' has no effect: log files are written without waiting for readers."]
+      : []),
+    ...(/^[1tT]/.test(options.compress ?? '')
+      ? ["LogConfig: option 'compress' is not supported: rotated log files stay uncompressed."]
+      : []),
   ];
 }
 
@@ -51,7 +60,13 @@ export function checkLogOptions({ Type, Config: options }: LogConfig): string[] 
 export function logSpec(container: Container, path: string): LogSpec {
   const { Type, Config: options } = container.hostConfig.LogConfig;
   if (Type === 'none') return { driver: 'none' };
-  return { driver: 'json-file', path, maxSize: maxSize(options), maxFile: maxFile(options), attrs: attributes(options, container) };
+  return {
+    driver: 'json-file',
+    path,
+    maxSize: maxSize(options),
+    maxFile: maxFile(options),
+    attrs: attributes(options, container),
+  };
 }
 
 type Options = LogConfig['Config'];
@@ -69,7 +84,8 @@ function maxSize(options: Options): number {
 function maxFile(options: Options): number {
   const text = options['max-file'];
   if (text === undefined || text === '') return 1;
-  if (!/^[+-]?\d+$/.test(text)) throw new InvalidParameter(`strconv.Atoi: parsing ${JSON.stringify(text)}: invalid syntax`);
+  if (!/^[+-]?\d+$/.test(text))
+    throw new InvalidParameter(`strconv.Atoi: parsing ${JSON.stringify(text)}: invalid syntax`);
   if (Number(text) < 1) throw new InvalidParameter('max-file cannot be less than 1');
   return Number(text);
 }
@@ -78,13 +94,20 @@ function maxFile(options: Options): number {
 function compressed(options: Options): void {
   const text = options.compress;
   if (text === undefined || text === '') return;
-  if (!/^(1|t|T|true|TRUE|True|0|f|F|false|FALSE|False)$/.test(text)) throw new InvalidParameter(`strconv.ParseBool: parsing ${JSON.stringify(text)}: invalid syntax`);
-  if (/^[1tT]/.test(text) && (maxFile(options) === 1 || maxSize(options) === 0)) throw new InvalidParameter('compress cannot be true when max-file is less than 2 or max-size is not set');
+  if (!/^(1|t|T|true|TRUE|True|0|f|F|false|FALSE|False)$/.test(text))
+    throw new InvalidParameter(`strconv.ParseBool: parsing ${JSON.stringify(text)}: invalid syntax`);
+  if (/^[1tT]/.test(text) && (maxFile(options) === 1 || maxSize(options) === 0))
+    throw new InvalidParameter('compress cannot be true when max-file is less than 2 or max-size is not set');
 }
 
 function attributes(options: Options, container: Container): Record<string, string> {
   const { config } = container;
-  const variables = Object.fromEntries(config.Env.filter((entry) => entry.includes('=')).map((entry) => [nameOf(entry), entry.slice(nameOf(entry).length + 1)]));
+  const variables = Object.fromEntries(
+    config.Env.filter((entry) => entry.includes('=')).map((entry) => [
+      nameOf(entry),
+      entry.slice(nameOf(entry).length + 1),
+    ]),
+  );
   const found: Record<string, string> = {
     ...chosen(config.Labels, options.labels, options['labels-regex']),
     ...chosen(variables, options.env, options['env-regex']),
@@ -93,7 +116,11 @@ function attributes(options: Options, container: Container): Record<string, stri
   return Object.fromEntries(Object.entries(found).sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
-function chosen(from: Readonly<Record<string, string>>, names: string | undefined, pattern: string | undefined): Record<string, string> {
+function chosen(
+  from: Readonly<Record<string, string>>,
+  names: string | undefined,
+  pattern: string | undefined,
+): Record<string, string> {
   const listed = new Set(names?.split(',') ?? []);
   const matches = expression(pattern);
   return Object.fromEntries(Object.entries(from).filter(([name]) => listed.has(name) || matches?.test(name)));
@@ -124,7 +151,9 @@ const TAG_FIELD = /\{\{\s*\.(\w+)\s*\}\}/g;
 function checkTag(tag: string): void {
   const unknown = [...tag.matchAll(TAG_FIELD)].find(([, field]) => !Object.hasOwn(TAG_FIELDS, field!));
   if (unknown) throw new InvalidParameter(`template: log-tag: can't evaluate field ${unknown[1]} in type logger.Info`);
-  if (tag.replaceAll(TAG_FIELD, '').includes('{{')) throw new InvalidParameter(`template: log-tag: only fields are supported in a tag: ${JSON.stringify(tag)}`);
+  if (tag.replaceAll(TAG_FIELD, '').includes('{{'))
+    throw new InvalidParameter(`template: log-tag: only fields are supported in a tag: ${JSON.stringify(tag)}`);
 }
 
-const expandTag = (tag: string, container: Container): string => tag.replaceAll(TAG_FIELD, (_, field: string) => TAG_FIELDS[field]!(container));
+const expandTag = (tag: string, container: Container): string =>
+  tag.replaceAll(TAG_FIELD, (_, field: string) => TAG_FIELDS[field]!(container));

@@ -32,12 +32,20 @@ export function mergeWithImage(own: ContainerConfig, imageConfig: Pick<ImageConf
 
 /** `Entrypoint: null` keeps the image's, `[]` and `[""]` clear it; one of its own drops the image's command. */
 function commandOf(own: ContainerConfig, image: Partial<ContainerConfig>): Pick<ContainerConfig, 'Entrypoint' | 'Cmd'> {
-  if (own.Entrypoint?.length) return { Entrypoint: own.Entrypoint.length === 1 && own.Entrypoint[0] === '' ? null : own.Entrypoint, Cmd: own.Cmd };
-  const Entrypoint = own.Entrypoint === null ? image.Entrypoint ?? null : null;
-  return { Entrypoint: Entrypoint?.length ? Entrypoint : null, Cmd: own.Cmd?.length ? own.Cmd : image.Cmd ?? null };
+  if (own.Entrypoint?.length)
+    return {
+      Entrypoint: own.Entrypoint.length === 1 && own.Entrypoint[0] === '' ? null : own.Entrypoint,
+      Cmd: own.Cmd,
+    };
+  const Entrypoint = own.Entrypoint === null ? (image.Entrypoint ?? null) : null;
+  return { Entrypoint: Entrypoint?.length ? Entrypoint : null, Cmd: own.Cmd?.length ? own.Cmd : (image.Cmd ?? null) };
 }
 
-function setOrDelete<K extends keyof ContainerConfig>(config: ContainerConfig, key: K, value: ContainerConfig[K]): void {
+function setOrDelete<K extends keyof ContainerConfig>(
+  config: ContainerConfig,
+  key: K,
+  value: ContainerConfig[K],
+): void {
   if (value === undefined) delete config[key];
   else config[key] = value;
 }

@@ -20,8 +20,18 @@ export const INIT_PATH = '/sbin/docker-init';
 /** Docker's mounts of every container (moby oci/defaults.go). */
 const DEFAULT_MOUNTS: readonly OciMount[] = [
   { destination: '/proc', type: 'proc', source: 'proc', options: ['nosuid', 'noexec', 'nodev'] },
-  { destination: '/dev', type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'strictatime', 'mode=755', 'size=65536k'] },
-  { destination: '/dev/pts', type: 'devpts', source: 'devpts', options: ['nosuid', 'noexec', 'newinstance', 'ptmxmode=0666', 'mode=0620', 'gid=5'] },
+  {
+    destination: '/dev',
+    type: 'tmpfs',
+    source: 'tmpfs',
+    options: ['nosuid', 'strictatime', 'mode=755', 'size=65536k'],
+  },
+  {
+    destination: '/dev/pts',
+    type: 'devpts',
+    source: 'devpts',
+    options: ['nosuid', 'noexec', 'newinstance', 'ptmxmode=0666', 'mode=0620', 'gid=5'],
+  },
   { destination: '/sys', type: 'sysfs', source: 'sysfs', options: ['nosuid', 'noexec', 'nodev', 'ro'] },
   { destination: '/sys/fs/cgroup', type: 'cgroup', source: 'cgroup', options: ['ro', 'nosuid', 'noexec', 'nodev'] },
   { destination: '/dev/mqueue', type: 'mqueue', source: 'mqueue', options: ['nosuid', 'noexec', 'nodev'] },
@@ -49,28 +59,42 @@ export interface ContainerMounts {
 /** @throws SystemFault when a bind's source cannot be mounted as asked */
 export function containerMounts(input: MountInput): ContainerMounts {
   const { hostConfig } = input.container;
-  const own = [...pointMounts(input), ...networkFiles(input), ...tmpfsMounts(hostConfig), ...shmMount(input)].sort(byDepth);
+  const own = [...pointMounts(input), ...networkFiles(input), ...tmpfsMounts(hostConfig), ...shmMount(input)].sort(
+    byDepth,
+  );
   const covered = new Set(own.map((mount) => mount.destination));
   const defaults = DEFAULT_MOUNTS.filter((mount) => !covered.has(mount.destination))
     .filter((mount) => !(covered.has('/dev') && mount.destination.startsWith('/dev/')))
     .filter((mount) => !(mount.destination === '/dev/shm' && hostConfig.IpcMode === 'none'))
     .map((mount) => adapted(mount, hostConfig));
   const propagations = input.container.mounts.map((point) => point.propagation);
-  const rootfsPropagation = propagations.some(isShared) ? 'shared' : own.some((mount) => mount.options.some(isSlave)) ? 'rslave' : undefined;
+  const rootfsPropagation = propagations.some(isShared)
+    ? 'shared'
+    : own.some((mount) => mount.options.some(isSlave))
+      ? 'rslave'
+      : undefined;
   return { mounts: [...defaults, ...own], ...(rootfsPropagation ? { rootfsPropagation } : {}) };
 }
 
 /** The bind of an init binary; Docker's place for it. */
 export function initMount(path: string): OciMount {
-  if (!existsSync(path)) throw new SystemFault(`init binary ${path}: no such file: install tini (tini-static) or catatonit, or set init-path`);
+  if (!existsSync(path))
+    throw new SystemFault(
+      `init binary ${path}: no such file: install tini (tini-static) or catatonit, or set init-path`,
+    );
   return { destination: INIT_PATH, type: 'bind', source: path, options: ['bind', 'ro'] };
 }
 
-/** Makes the directories that binds name and that do not exist, as Docker does at each start; a mount of type bind must ask for it.
+/** Makes the directories that binds name and that do not exist, as Docker does at each start; a mount of type bind must
+ * ask for it.
  *  @throws SystemFault `error while creating mount source path '/x': …` */
 export function createBindSources(container: Pick<Container, 'hostConfig' | 'mounts'>): void {
   const { hostConfig } = container;
-  const specified = new Set((hostConfig.Mounts ?? []).filter((mount) => mount.Type === 'bind' && !mount.BindOptions?.CreateMountpoint).map((mount) => cleaned(mount.Target)));
+  const specified = new Set(
+    (hostConfig.Mounts ?? [])
+      .filter((mount) => mount.Type === 'bind' && !mount.BindOptions?.CreateMountpoint)
+      .map((mount) => cleaned(mount.Target)),
+  );
   for (const { type, source, destination } of container.mounts) {
     if (type !== 'bind' || specified.has(destination) || existsSync(source)) continue;
     try {
@@ -78,14 +102,23 @@ export function createBindSources(container: Pick<Container, 'hostConfig' | 'mou
     } catch (error) {
       // A part of the path is a file: the runtime tells what it cannot mount.
       if ((error as NodeJS.ErrnoException).code === 'ENOTDIR') continue;
-      throw new SystemFault(`error while creating mount source path '${source}': ${goReason(error as NodeJS.ErrnoException)}`);
+      throw new SystemFault(
+        `error while creating mount source path '${source}': ${goReason(error as NodeJS.ErrnoException)}`,
+      );
     }
   }
 }
 
-const GO_REASONS: Readonly<Record<string, string>> = { EROFS: 'read-only file system', EACCES: 'permission denied', EPERM: 'operation not permitted', ENOSPC: 'no space left on device', EEXIST: 'file exists' };
+const GO_REASONS: Readonly<Record<string, string>> = {
+  EROFS: 'read-only file system',
+  EACCES: 'permission denied',
+  EPERM: 'operation not permitted',
+  ENOSPC: 'no space left on device',
+  EEXIST: 'file exists',
+};
 
-const goReason = ({ code = '', path = '', message }: NodeJS.ErrnoException): string => (GO_REASONS[code] ? `mkdir ${path}: ${GO_REASONS[code]}` : message);
+const goReason = ({ code = '', path = '', message }: NodeJS.ErrnoException): string =>
+  GO_REASONS[code] ? `mkdir ${path}: ${GO_REASONS[code]}` : message;
 
 function adapted(mount: OciMount, hostConfig: HostConfig): OciMount {
   let options = [...mount.options];
@@ -93,7 +126,13 @@ function adapted(mount: OciMount, hostConfig: HostConfig): OciMount {
   if (mount.destination === '/dev/shm') options.push(`size=${hostConfig.ShmSize}`);
   if (mount.destination === '/sys' && hostConfig.Privileged) options = writable(options);
   if (mount.type === 'cgroup' && cgroupWritable) options = writable(options);
-  if (hostConfig.ReadonlyRootfs && !ALWAYS_WRITABLE.has(mount.destination) && !options.includes('ro') && !hostConfig.Privileged) options.push('ro');
+  if (
+    hostConfig.ReadonlyRootfs &&
+    !ALWAYS_WRITABLE.has(mount.destination) &&
+    !options.includes('ro') &&
+    !hostConfig.Privileged
+  )
+    options.push('ro');
   return { ...mount, options };
 }
 
@@ -102,8 +141,14 @@ const writable = (options: string[]): string[] => ['rw', ...options.filter((opti
 function pointMounts(input: MountInput): OciMount[] {
   const { mounts, hostConfig } = input.container;
   return mounts.map((point, index) => {
-    if (point.type !== 'tmpfs') return bindMount(point.subpath === undefined ? point : { ...point, source: input.paths.subpath(input.container.id, index) }, input);
-    const spec = hostConfig.Mounts?.find((mount) => mount.Type === 'tmpfs' && cleaned(mount.Target) === point.destination);
+    if (point.type !== 'tmpfs')
+      return bindMount(
+        point.subpath === undefined ? point : { ...point, source: input.paths.subpath(input.container.id, index) },
+        input,
+      );
+    const spec = hostConfig.Mounts?.find(
+      (mount) => mount.Type === 'tmpfs' && cleaned(mount.Target) === point.destination,
+    );
     return tmpfsMount(point.destination, spec ? tmpfsText(spec) : '');
   });
 }
@@ -112,14 +157,21 @@ function tmpfsMounts(hostConfig: HostConfig): OciMount[] {
   return Object.entries(hostConfig.Tmpfs ?? {}).map(([target, options]) => tmpfsMount(cleaned(target), options));
 }
 
-const tmpfsMount = (destination: string, options: string): OciMount => ({ destination, type: 'tmpfs', source: 'tmpfs', options: tmpfsOptions(options) });
+const tmpfsMount = (destination: string, options: string): OciMount => ({
+  destination,
+  type: 'tmpfs',
+  source: 'tmpfs',
+  options: tmpfsOptions(options),
+});
 
 function bindMount(point: MountPoint, input: MountInput): OciMount {
   const options = bindOptions(input.container.hostConfig, point.destination);
   const readOnly = point.rw ? [] : readOnlyOptions(options, input.host);
   const propagation = propagationOf(point, input.paths, options.Propagation !== undefined);
   return {
-    destination: point.destination, type: 'bind', source: point.source,
+    destination: point.destination,
+    type: 'bind',
+    source: point.source,
     options: [options.NonRecursive ? 'bind' : 'rbind', ...readOnly, ...(propagation ? [propagation] : [])],
   };
 }
@@ -136,8 +188,12 @@ function readOnlyOptions(options: ReturnType<typeof bindOptions>, host: Host): s
 function propagationOf(point: MountPoint, paths: Paths, explicit: boolean): string {
   if (isShared(point.propagation)) requireShared(point.source);
   if (isSlave(point.propagation)) {
-    // Nobody asked for it: it was chosen because our own roots lie below. Where nothing travels there is nothing to receive.
-    const chosen = !explicit && !travels(point.source, 'receives') && [paths.dataRoot, paths.execRoot].some((root) => root.startsWith(point.source));
+    // Nobody asked for it: it was chosen because our own roots lie below. Where nothing travels there is nothing to
+    // receive.
+    const chosen =
+      !explicit &&
+      !travels(point.source, 'receives') &&
+      [paths.dataRoot, paths.execRoot].some((root) => root.startsWith(point.source));
     if (chosen) return 'rprivate';
     requireSharedOrSlave(point.source);
   }
@@ -155,12 +211,22 @@ function networkFiles(input: MountInput): OciMount[] {
   const access = container.hostConfig.ReadonlyRootfs ? ['ro'] : [];
   return ['resolv.conf', 'hostname', 'hosts']
     .filter((name) => !taken.has(`/etc/${name}`) && existsSync(join(directory, name)))
-    .map((name) => ({ destination: `/etc/${name}`, type: 'bind', source: join(directory, name), options: ['rbind', ...access, 'rprivate'] }));
+    .map((name) => ({
+      destination: `/etc/${name}`,
+      type: 'bind',
+      source: join(directory, name),
+      options: ['rbind', ...access, 'rprivate'],
+    }));
 }
 
 function shmMount({ container, paths }: MountInput): OciMount[] {
   const source = sharedShm(container.hostConfig, container.id, paths);
-  if (source === undefined || container.mounts.some((point) => point.destination === '/dev/shm') || container.hostConfig.Tmpfs?.['/dev/shm'] !== undefined) return [];
+  if (
+    source === undefined ||
+    container.mounts.some((point) => point.destination === '/dev/shm') ||
+    container.hostConfig.Tmpfs?.['/dev/shm'] !== undefined
+  )
+    return [];
   return [{ destination: '/dev/shm', type: 'bind', source, options: ['rbind', 'rprivate'] }];
 }
 

@@ -30,14 +30,22 @@ export interface OciDeviceRule {
   access: string;
 }
 
-interface OciThrottle { major: number; minor: number; rate: number }
+interface OciThrottle {
+  major: number;
+  minor: number;
+  rate: number;
+}
 
 /** Also what `runtime update --resources -` reads. */
 export interface OciResources {
   devices?: OciDeviceRule[];
   memory?: { limit?: number; reservation?: number; swap?: number; swappiness?: number; disableOOMKiller?: boolean };
   cpu?: {
-    shares?: number; quota?: number; period?: number; cpus?: string; mems?: string;
+    shares?: number;
+    quota?: number;
+    period?: number;
+    cpus?: string;
+    mems?: string;
   };
   pids?: { limit: number };
   blockIO?: {
@@ -73,7 +81,11 @@ export interface OciCapabilities {
   permitted?: string[];
 }
 
-export interface OciRlimit { type: string; soft: number; hard: number }
+export interface OciRlimit {
+  type: string;
+  soft: number;
+  hard: number;
+}
 
 export interface OciProcess {
   terminal: boolean;

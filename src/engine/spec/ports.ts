@@ -9,7 +9,8 @@ const MAX_PORT = 65535;
 /** `80`, `80/tcp`, `53/UDP` → `80/tcp`, `53/udp`. @throws InvalidParameter */
 export function portKey(text: string): string {
   const [port = '', protocol = 'tcp', ...more] = text.split('/');
-  if (more.length > 0 || !isPort(port) || Number(port) === 0) throw new InvalidParameter(`invalid port specification: ${JSON.stringify(port)}`);
+  if (more.length > 0 || !isPort(port) || Number(port) === 0)
+    throw new InvalidParameter(`invalid port specification: ${JSON.stringify(port)}`);
   const known = protocol.toLowerCase() || 'tcp';
   if (!PROTOCOLS.has(known)) throw new InvalidParameter(`invalid proto: ${protocol}`);
   return `${Number(port)}/${known}`;
@@ -22,14 +23,18 @@ export function exposedPorts(ports: ContainerConfig['ExposedPorts']): ContainerC
 
 /** @throws InvalidParameter `invalid port specification: "x"` */
 export function portBindings(bindings: HostConfig['PortBindings'] | null | undefined): HostConfig['PortBindings'] {
-  return Object.fromEntries(Object.entries(bindings ?? {}).map(([key, list]) => {
-    const checked = list?.map(({ HostIp, HostPort }) => {
-      if (HostIp && isIP(HostIp.replace(/^\[(.*)\]$/, '$1')) === 0) throw new InvalidParameter(`invalid IP address: ${HostIp}`);
-      if (!isHostPort(HostPort ?? '')) throw new InvalidParameter(`invalid port specification: ${JSON.stringify(HostPort)}`);
-      return { HostIp: HostIp ?? '', HostPort: HostPort ?? '' };
-    });
-    return [portKey(key), checked ?? null];
-  }));
+  return Object.fromEntries(
+    Object.entries(bindings ?? {}).map(([key, list]) => {
+      const checked = list?.map(({ HostIp, HostPort }) => {
+        if (HostIp && isIP(HostIp.replace(/^\[(.*)\]$/, '$1')) === 0)
+          throw new InvalidParameter(`invalid IP address: ${HostIp}`);
+        if (!isHostPort(HostPort ?? ''))
+          throw new InvalidParameter(`invalid port specification: ${JSON.stringify(HostPort)}`);
+        return { HostIp: HostIp ?? '', HostPort: HostPort ?? '' };
+      });
+      return [portKey(key), checked ?? null];
+    }),
+  );
 }
 
 const isPort = (text: string): boolean => /^\d{1,5}$/.test(text) && Number(text) <= MAX_PORT;

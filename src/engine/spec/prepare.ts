@@ -15,7 +15,13 @@ import { checkPresence, checkRequest } from './validate.ts';
 /** Docker's short form of an id. */
 const SHORT_ID = 12;
 
-export function prepareOn(host: Host, id: string, request: CreateRequest, image: Image, { config: daemon, paths, mountsOf }: Surroundings): Prepared {
+export function prepareOn(
+  host: Host,
+  id: string,
+  request: CreateRequest,
+  image: Image,
+  { config: daemon, paths, mountsOf }: Surroundings,
+): Prepared {
   checkPresence(request);
   const asked = complete(request);
   const checked = checkRequest(asked, daemon, host);
@@ -28,7 +34,15 @@ export function prepareOn(host: Host, id: string, request: CreateRequest, image:
   const inherited = inheritedMounts(hostConfig.VolumesFrom ?? [], mountsOf);
   const mounts = mountPoints(hostConfig, config, [paths.dataRoot, paths.execRoot], inherited);
   const [path = '', ...args] = [...(config.Entrypoint ?? []), ...(config.Cmd ?? [])];
-  return { config, hostConfig, path, args, mounts, warnings: [...checked.warnings, ...foreign, ...logWarnings], appArmorProfile: profileOf(hostConfig) };
+  return {
+    config,
+    hostConfig,
+    path,
+    args,
+    mounts,
+    warnings: [...checked.warnings, ...foreign, ...logWarnings],
+    appArmorProfile: profileOf(hostConfig),
+  };
 }
 
 /** Nobody says so for `none`: the network of a container without one is `none`. */
@@ -37,12 +51,18 @@ function withoutNetwork(config: ContainerConfig, hostConfig: HostConfig): HostCo
 }
 
 function named(config: ContainerConfig, hostConfig: HostConfig, id: string, host: Host): ContainerConfig {
-  return { ...config, Hostname: config.Hostname || (hostConfig.NetworkMode === 'host' ? host.hostname : id.slice(0, SHORT_ID)) };
+  return {
+    ...config,
+    Hostname: config.Hostname || (hostConfig.NetworkMode === 'host' ? host.hostname : id.slice(0, SHORT_ID)),
+  };
 }
 
 function checkImage({ config: image }: Image, host: Host): string[] {
-  if (image.os && image.os !== 'linux') throw new InvalidParameter(`image operating system ${JSON.stringify(image.os)} cannot be used on this platform`);
+  if (image.os && image.os !== 'linux')
+    throw new InvalidParameter(`image operating system ${JSON.stringify(image.os)} cannot be used on this platform`);
   if (!image.architecture || image.architecture === host.architecture) return [];
   const platform = ['linux', image.architecture, image.variant].filter(Boolean).join('/');
-  return [`The requested image's platform (${platform}) does not match the detected host platform (linux/${host.architecture}) and no specific platform was requested`];
+  return [
+    `The requested image's platform (${platform}) does not match the detected host platform (linux/${host.architecture}) and no specific platform was requested`,
+  ];
 }

@@ -14,7 +14,8 @@ import { lookUpUser, UnknownUser, type User } from './user.ts';
 import { lowestOomScore } from './validate.ts';
 
 /** An init of ours makes sense only where process 1 is the container's own. */
-export const wantsInit = ({ container }: SpecInput): boolean => container.hostConfig.Init === true && hasOwnPids(container.hostConfig.PidMode);
+export const wantsInit = ({ container }: SpecInput): boolean =>
+  container.hostConfig.Init === true && hasOwnPids(container.hostConfig.PidMode);
 
 /** @throws SystemFault for an unknown user: the request to start was right, the container is not */
 export function initProcess(input: SpecInput, host: Host): OciProcess {
@@ -36,7 +37,10 @@ export function initProcess(input: SpecInput, host: Host): OciProcess {
 /** @throws InvalidParameter for an unknown user */
 export function processOfExec(input: SpecInput, request: ExecRequest, host: Host): OciProcess {
   const { config, hostConfig } = input.container;
-  if (request.WorkingDir && !request.WorkingDir.startsWith('/')) throw new InvalidParameter(`the working directory '${request.WorkingDir}' is invalid, it needs to be an absolute path`);
+  if (request.WorkingDir && !request.WorkingDir.startsWith('/'))
+    throw new InvalidParameter(
+      `the working directory '${request.WorkingDir}' is invalid, it needs to be an absolute path`,
+    );
   const user = find(input, request.User || config.User, InvalidParameter);
   const confined = input.container.appArmorProfile;
   return {
@@ -45,12 +49,19 @@ export function processOfExec(input: SpecInput, request: ExecRequest, host: Host
     args: request.Cmd,
     env: environment(config, { tty: request.Tty, home: user.home, links: input.linkEnv, extra: request.Env }),
     cwd: request.WorkingDir || config.WorkingDir || '/',
-    capabilities: capabilitiesFor(user.uid, request.Privileged ? [...host.capabilities] : capabilitySet(hostConfig, host)),
+    capabilities: capabilitiesFor(
+      user.uid,
+      request.Privileged ? [...host.capabilities] : capabilitySet(hostConfig, host),
+    ),
     ...profile(request.Privileged && confined === DEFAULT_PROFILE ? UNCONFINED : confined),
   };
 }
 
-function common({ container, config }: SpecInput, host: Host, { uid, gid, additionalGids }: User): Pick<OciProcess, 'user' | 'rlimits' | 'noNewPrivileges' | 'oomScoreAdj'> {
+function common(
+  { container, config }: SpecInput,
+  host: Host,
+  { uid, gid, additionalGids }: User,
+): Pick<OciProcess, 'user' | 'rlimits' | 'noNewPrivileges' | 'oomScoreAdj'> {
   const { hostConfig } = container;
   const limits = rlimits(hostConfig.Ulimits, config.defaultUlimits, host);
   return {

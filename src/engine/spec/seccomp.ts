@@ -45,21 +45,34 @@ export interface SeccompProfile {
 const PROFILE_ARCHITECTURES: Readonly<Record<string, string>> = { '386': 'x86' };
 
 const SECCOMP_ARCHITECTURES: Readonly<Record<string, string>> = {
-  amd64: 'SCMP_ARCH_X86_64', '386': 'SCMP_ARCH_X86', arm64: 'SCMP_ARCH_AARCH64', arm: 'SCMP_ARCH_ARM', ppc64: 'SCMP_ARCH_PPC64LE',
-  s390x: 'SCMP_ARCH_S390X', riscv64: 'SCMP_ARCH_RISCV64', mipsle: 'SCMP_ARCH_MIPSEL', loong64: 'SCMP_ARCH_LOONGARCH64',
+  amd64: 'SCMP_ARCH_X86_64',
+  '386': 'SCMP_ARCH_X86',
+  arm64: 'SCMP_ARCH_AARCH64',
+  arm: 'SCMP_ARCH_ARM',
+  ppc64: 'SCMP_ARCH_PPC64LE',
+  s390x: 'SCMP_ARCH_S390X',
+  riscv64: 'SCMP_ARCH_RISCV64',
+  mipsle: 'SCMP_ARCH_MIPSEL',
+  loong64: 'SCMP_ARCH_LOONGARCH64',
 };
 
 /** A profile that comes with a request must be one. @throws InvalidParameter */
 export function checkSeccomp(hostConfig: Pick<HostConfig, 'SecurityOpt'>, host: Host): void {
   const { seccomp } = securityOptions(hostConfig.SecurityOpt);
   if (seccomp === '' || seccomp === UNCONFINED || seccomp === BUILTIN) return;
-  if (!host.seccomp) throw new InvalidParameter('seccomp is not enabled in your kernel, cannot run a custom seccomp profile');
+  if (!host.seccomp)
+    throw new InvalidParameter('seccomp is not enabled in your kernel, cannot run a custom seccomp profile');
   parseProfile(seccomp);
 }
 
 /** The filter of a container with these capabilities; undefined = none.
  *  @throws SystemFault when the default profile cannot be read: nobody runs unconfined by accident */
-export function seccompFilter(hostConfig: Pick<HostConfig, 'SecurityOpt' | 'Privileged'>, defaultProfile: string, capabilities: readonly string[], host: Host): OciSeccomp | undefined {
+export function seccompFilter(
+  hostConfig: Pick<HostConfig, 'SecurityOpt' | 'Privileged'>,
+  defaultProfile: string,
+  capabilities: readonly string[],
+  host: Host,
+): OciSeccomp | undefined {
   const { seccomp } = securityOptions(hostConfig.SecurityOpt);
   if (!host.seccomp || seccomp === UNCONFINED) return undefined;
   if (seccomp !== '' && seccomp !== BUILTIN) return convert(parseProfile(seccomp), capabilities, host);
@@ -74,7 +87,9 @@ export function seccompFilter(hostConfig: Pick<HostConfig, 'SecurityOpt' | 'Priv
 export function convert(profile: SeccompProfile, capabilities: readonly string[], host: Host): OciSeccomp {
   const holds = (condition: Condition | null | undefined, join: 'every' | 'some'): boolean => {
     const parts = [
-      condition?.arches?.length ? condition.arches.includes(PROFILE_ARCHITECTURES[host.architecture] ?? host.architecture) : undefined,
+      condition?.arches?.length
+        ? condition.arches.includes(PROFILE_ARCHITECTURES[host.architecture] ?? host.architecture)
+        : undefined,
       condition?.caps?.length ? condition.caps[join]((name) => capabilities.includes(name)) : undefined,
       condition?.minKernel ? kernelAtLeast(host.kernel, condition.minKernel) : undefined,
     ].filter((part) => part !== undefined);
@@ -113,10 +128,13 @@ let cached: { path: string; modified: number; profile: SeccompProfile } | undefi
 function readProfile(path: string): SeccompProfile {
   try {
     const modified = statSync(path).mtimeMs;
-    if (cached?.path !== path || cached.modified !== modified) cached = { path, modified, profile: parseProfile(readFileSync(path, 'utf8')) };
+    if (cached?.path !== path || cached.modified !== modified)
+      cached = { path, modified, profile: parseProfile(readFileSync(path, 'utf8')) };
     return cached.profile;
   } catch (error) {
-    throw new SystemFault(`the seccomp profile ${path} cannot be used: ${(error as Error).message} (Debian has one in golang-github-containers-common; seccomp-profile names another, or unconfined)`);
+    throw new SystemFault(
+      `the seccomp profile ${path} cannot be used: ${(error as Error).message} (Debian has one in golang-github-containers-common; seccomp-profile names another, or unconfined)`,
+    );
   }
 }
 
@@ -128,15 +146,25 @@ function parseProfile(text: string): SeccompProfile {
   } catch (error) {
     throw refused((error as Error).message);
   }
-  if (typeof profile !== 'object' || profile === null || typeof profile.defaultAction !== 'string') throw refused('defaultAction is missing');
-  for (const list of ['architectures', 'archMap', 'flags', 'syscalls'] as const) if (profile[list] && !Array.isArray(profile[list])) throw refused(`${list} is no list`);
+  if (typeof profile !== 'object' || profile === null || typeof profile.defaultAction !== 'string')
+    throw refused('defaultAction is missing');
+  for (const list of ['architectures', 'archMap', 'flags', 'syscalls'] as const)
+    if (profile[list] && !Array.isArray(profile[list])) throw refused(`${list} is no list`);
   if (profile.architectures?.length && profile.archMap?.length) {
-    throw refused("both 'architectures' and 'archMap' are specified in the seccomp profile, use either 'architectures' or 'archMap'");
+    throw refused(
+      "both 'architectures' and 'archMap' are specified in the seccomp profile, use either 'architectures' or 'archMap'",
+    );
   }
   for (const entry of profile.syscalls ?? []) {
-    const lists = [entry?.names, entry?.args, ...[entry?.includes, entry?.excludes].flatMap((condition) => [condition?.arches, condition?.caps])];
-    if (typeof entry !== 'object' || entry === null || lists.some((list) => list && !Array.isArray(list))) throw refused('a system call rule of another form');
-    if (entry.name && entry.names?.length) throw refused("both 'name' and 'names' are specified in the seccomp profile, use either 'name' or 'names'");
+    const lists = [
+      entry?.names,
+      entry?.args,
+      ...[entry?.includes, entry?.excludes].flatMap((condition) => [condition?.arches, condition?.caps]),
+    ];
+    if (typeof entry !== 'object' || entry === null || lists.some((list) => list && !Array.isArray(list)))
+      throw refused('a system call rule of another form');
+    if (entry.name && entry.names?.length)
+      throw refused("both 'name' and 'names' are specified in the seccomp profile, use either 'name' or 'names'");
     if (!entry.name && !entry.names?.length) throw refused("a system call rule without 'names'");
     if (typeof entry.action !== 'string') throw refused(`the rule for ${entry.name ?? entry.names![0]} has no action`);
   }

@@ -17,7 +17,13 @@ export interface SecurityOptions {
 
 /** @throws InvalidParameter `invalid --security-opt 1: "x"` (no such option), `… 2: "x=y"` (no such key or value) */
 export function securityOptions(options: readonly string[] | null): SecurityOptions {
-  const result: SecurityOptions = { seccomp: '', apparmor: '', labels: [], systemPathsUnconfined: false, writableCgroups: false };
+  const result: SecurityOptions = {
+    seccomp: '',
+    apparmor: '',
+    labels: [],
+    systemPathsUnconfined: false,
+    writableCgroups: false,
+  };
   for (const option of options ?? []) {
     if (option === 'no-new-privileges') result.noNewPrivileges = true;
     else if (option === 'disable') result.labels.push('disable');

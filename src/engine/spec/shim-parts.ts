@@ -12,8 +12,19 @@ const DEFAULT_STOP_SIGNAL = 'SIGTERM';
 const DEFAULT_STOP_TIMEOUT = 10;
 const NEVER = -1;
 
-export type ShimSpecParts = Pick<ShimSpec,
-  'log' | 'health' | 'stopSignal' | 'stopTimeout' | 'restart' | 'autoRemove' | 'tty' | 'openStdin' | 'stdinOnce' | 'consoleSize'>;
+export type ShimSpecParts = Pick<
+  ShimSpec,
+  | 'log'
+  | 'health'
+  | 'stopSignal'
+  | 'stopTimeout'
+  | 'restart'
+  | 'autoRemove'
+  | 'tty'
+  | 'openStdin'
+  | 'stdinOnce'
+  | 'consoleSize'
+>;
 
 /** `logPath`: where the container's json-file log lies. */
 export function shimSpecParts(container: Container, _config: Config, logPath: string): ShimSpecParts {
@@ -33,8 +44,12 @@ export function shimSpecParts(container: Container, _config: Config, logPath: st
 }
 
 /** Seconds a container gets to stop; -1 = for ever. */
-export const stopTimeout = (seconds: number | undefined): number => (seconds === undefined ? DEFAULT_STOP_TIMEOUT : Math.max(NEVER, seconds));
+export const stopTimeout = (seconds: number | undefined): number =>
+  seconds === undefined ? DEFAULT_STOP_TIMEOUT : Math.max(NEVER, seconds);
 
 function restartPolicy({ Name, MaximumRetryCount }: HostConfig['RestartPolicy']): RestartPolicy {
-  return { name: (Name || 'no') as RestartPolicy['name'], maximumRetryCount: Name === 'on-failure' ? MaximumRetryCount : 0 };
+  return {
+    name: (Name || 'no') as RestartPolicy['name'],
+    maximumRetryCount: Name === 'on-failure' ? MaximumRetryCount : 0,
+  };
 }

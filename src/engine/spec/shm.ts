@@ -6,11 +6,17 @@ import type { HostConfig } from '../containers/config.ts';
 import type { Paths } from '../paths.ts';
 import { donorOf } from './namespaces.ts';
 
-/** Where a container's shareable /dev/shm is mounted on the host. It ends with the other mounts in the run directory. */
+/**
+ * Where a container's shareable /dev/shm is mounted on the host. It ends with the other mounts in the run directory.
+ */
 const shareablePath = (paths: Paths, containerId: string): string => join(paths.run(containerId), 'shm');
 
 /** The host path that is bound to /dev/shm; undefined when the container gets a tmpfs of its own (or none). */
-export function sharedShm(hostConfig: Pick<HostConfig, 'IpcMode'>, containerId: string, paths: Paths): string | undefined {
+export function sharedShm(
+  hostConfig: Pick<HostConfig, 'IpcMode'>,
+  containerId: string,
+  paths: Paths,
+): string | undefined {
   if (hostConfig.IpcMode === 'host') return '/dev/shm';
   const donor = donorOf(hostConfig.IpcMode);
   if (donor) return shareablePath(paths, donor);
@@ -20,8 +26,14 @@ export function sharedShm(hostConfig: Pick<HostConfig, 'IpcMode'>, containerId: 
 /** Whether others may join this container's IPC namespace and its /dev/shm. */
 export const sharesShm = ({ IpcMode }: Pick<HostConfig, 'IpcMode'>): boolean => IpcMode === 'shareable';
 
-/** Mounts the /dev/shm that others may share, before the container is created. Does nothing for other modes; repeatable. */
-export function mountShareableShm(hostConfig: Pick<HostConfig, 'IpcMode' | 'ShmSize'>, containerId: string, paths: Paths): void {
+/**
+ * Mounts the /dev/shm that others may share, before the container is created. Does nothing for other modes; repeatable.
+ */
+export function mountShareableShm(
+  hostConfig: Pick<HostConfig, 'IpcMode' | 'ShmSize'>,
+  containerId: string,
+  paths: Paths,
+): void {
   if (!sharesShm(hostConfig)) return;
   const path = shareablePath(paths, containerId);
   if (mountsUnder(path).length > 0) return;

@@ -15,8 +15,9 @@ const byName = new Map<string, number>([
 /** `TERM`, `SIGTERM`, `sigterm`, `15`, `RTMIN+3`, `SIGRTMAX-1`. @throws InvalidParameter `invalid signal: X` */
 export function parseSignal(text: string): number {
   const name = text.trim().toUpperCase().replace(/^SIG/, '');
-  const number = /^\d+$/.test(text.trim()) ? Number(text) : byName.get(name) ?? realtime(name);
-  if (number === undefined || number < 1 || number > LAST_REALTIME) throw new InvalidParameter(`invalid signal: ${text}`);
+  const number = /^\d+$/.test(text.trim()) ? Number(text) : (byName.get(name) ?? realtime(name));
+  if (number === undefined || number < 1 || number > LAST_REALTIME)
+    throw new InvalidParameter(`invalid signal: ${text}`);
   return number;
 }
 

@@ -93,7 +93,10 @@ export function ociSpec(input: SpecInput): Record<string, unknown> {
 }
 
 /** Where a container's cgroup is: a path for cgroupfs, slice:prefix:name for systemd. */
-export function cgroupsPath(container: Pick<Container, 'id' | 'hostConfig'>, config: Pick<Config, 'cgroupDriver' | 'cgroupParent'>): string {
+export function cgroupsPath(
+  container: Pick<Container, 'id' | 'hostConfig'>,
+  config: Pick<Config, 'cgroupDriver' | 'cgroupParent'>,
+): string {
   const parent = container.hostConfig.CgroupParent || config.cgroupParent;
   if (config.cgroupDriver !== 'systemd') return join('/', parent, container.id);
   return `${parent.endsWith('.slice') ? parent : DEFAULT_SLICE}:${SCOPE_PREFIX}:${container.id}`;

@@ -4,7 +4,16 @@ import { InvalidParameter } from '../errors.ts';
 import type { ContainerConfig, HostConfig } from '../containers/config.ts';
 import { hasOwnNetwork } from './namespaces.ts';
 
-const OF_IPC = new Set(['kernel.msgmax', 'kernel.msgmnb', 'kernel.msgmni', 'kernel.sem', 'kernel.shmall', 'kernel.shmmax', 'kernel.shmmni', 'kernel.shm_rmid_forced']);
+const OF_IPC = new Set([
+  'kernel.msgmax',
+  'kernel.msgmnb',
+  'kernel.msgmni',
+  'kernel.sem',
+  'kernel.shmall',
+  'kernel.shmmax',
+  'kernel.shmmni',
+  'kernel.shm_rmid_forced',
+]);
 
 /** Docker's: any port without a capability, ping without raw sockets. */
 const OWN_NETWORK: Readonly<Record<string, string>> = {
@@ -20,9 +29,11 @@ export function checkSysctls(modes: Modes): void {
     const name = key.replaceAll('/', '.');
     const quoted = JSON.stringify(key);
     if (OF_IPC.has(name) || name.startsWith('fs.mqueue.')) {
-      if (modes.IpcMode === 'host') throw new InvalidParameter(`sysctl ${quoted} is not allowed in the hosts ipc namespace`);
+      if (modes.IpcMode === 'host')
+        throw new InvalidParameter(`sysctl ${quoted} is not allowed in the hosts ipc namespace`);
     } else if (name.startsWith('net.')) {
-      if (modes.NetworkMode === 'host') throw new InvalidParameter(`sysctl ${quoted} not allowed in host network namespace`);
+      if (modes.NetworkMode === 'host')
+        throw new InvalidParameter(`sysctl ${quoted} not allowed in host network namespace`);
     } else if (name === 'kernel.hostname' && modes.UTSMode !== 'host') {
       throw new InvalidParameter(`sysctl ${quoted} is not allowed as it conflicts with the OCI "hostname" field`);
     } else if (name !== 'kernel.domainname' || modes.UTSMode === 'host') {
@@ -32,8 +43,11 @@ export function checkSysctls(modes: Modes): void {
 }
 
 export function sysctls(hostConfig: Modes, config: Pick<ContainerConfig, 'Domainname'>): Record<string, string> {
-  const network = hasOwnNetwork(hostConfig.NetworkMode) ? Object.entries(OWN_NETWORK).filter(([name]) => existsSync(`/proc/sys/${name.replaceAll('.', '/')}`)) : [];
+  const network = hasOwnNetwork(hostConfig.NetworkMode)
+    ? Object.entries(OWN_NETWORK).filter(([name]) => existsSync(`/proc/sys/${name.replaceAll('.', '/')}`))
+    : [];
   // The specification has no field for it that the runtimes of Debian 12 know; this parameter is the same thing.
-  const domain: Record<string, string> = config.Domainname && hostConfig.UTSMode !== 'host' ? { 'kernel.domainname': config.Domainname } : {};
+  const domain: Record<string, string> =
+    config.Domainname && hostConfig.UTSMode !== 'host' ? { 'kernel.domainname': config.Domainname } : {};
   return { ...domain, ...Object.fromEntries(network), ...hostConfig.Sysctls };
 }

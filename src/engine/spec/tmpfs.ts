@@ -7,11 +7,24 @@ const DATA = new Set(['size', 'mode', 'uid', 'gid', 'nr_inodes', 'nr_blocks', 'm
 
 /** Options of one group exclude each other: the last one counts. */
 const FLAG_GROUPS: readonly string[][] = [
-  ['ro', 'rw'], ['suid', 'nosuid'], ['dev', 'nodev'], ['exec', 'noexec'], ['sync', 'async'], ['dirsync'], ['remount'], ['mand', 'nomand'],
-  ['atime', 'noatime'], ['diratime', 'nodiratime'], ['bind', 'rbind'], ['relatime', 'norelatime'], ['strictatime', 'nostrictatime'],
+  ['ro', 'rw'],
+  ['suid', 'nosuid'],
+  ['dev', 'nodev'],
+  ['exec', 'noexec'],
+  ['sync', 'async'],
+  ['dirsync'],
+  ['remount'],
+  ['mand', 'nomand'],
+  ['atime', 'noatime'],
+  ['diratime', 'nodiratime'],
+  ['bind', 'rbind'],
+  ['relatime', 'norelatime'],
+  ['strictatime', 'nostrictatime'],
   ['private', 'rprivate', 'shared', 'rshared', 'slave', 'rslave', 'unbindable', 'runbindable'],
 ];
-const groupOf = new Map(FLAG_GROUPS.flatMap((group, index) => group.map((flag): [string, string] => [flag, `flag ${index}`])));
+const groupOf = new Map(
+  FLAG_GROUPS.flatMap((group, index) => group.map((flag): [string, string] => [flag, `flag ${index}`])),
+);
 
 /** `size=64m,exec` on top of Docker's defaults. @throws InvalidParameter `invalid tmpfs option ["x"]` */
 export function tmpfsOptions(text: string): string[] {
@@ -20,14 +33,24 @@ export function tmpfsOptions(text: string): string[] {
     if (option === '' || option === 'defaults') continue;
     const [name = '', value] = splitOption(option);
     const key = groupOf.get(option) ?? (DATA.has(name) && value !== undefined ? name : undefined);
-    if (key === undefined) throw new InvalidParameter(`invalid tmpfs option [${[name, value].filter((part) => part !== undefined).map((part) => JSON.stringify(part)).join(' ')}]`);
+    if (key === undefined)
+      throw new InvalidParameter(
+        `invalid tmpfs option [${[name, value]
+          .filter((part) => part !== undefined)
+          .map((part) => JSON.stringify(part))
+          .join(' ')}]`,
+      );
     merged.delete(key);
     merged.set(key, option);
   }
   return [...merged.values()];
 }
 
-const BINARY_SUFFIXES: readonly [string, number][] = [['g', 1 << 30], ['m', 1 << 20], ['k', 1 << 10]];
+const BINARY_SUFFIXES: readonly [string, number][] = [
+  ['g', 1 << 30],
+  ['m', 1 << 20],
+  ['k', 1 << 10],
+];
 
 /** The options of a mount of type tmpfs, as text. @throws Error with Docker's reason */
 export function tmpfsText(mount: MountSpec): string {

@@ -17,23 +17,49 @@ export interface Update {
 
 /** What `docker update` can change; 0 and '' mean "leave it". */
 const CHANGEABLE = [
-  'BlkioWeight', 'CpuShares', 'NanoCpus', 'CpuPeriod', 'CpuQuota', 'CpusetCpus', 'CpusetMems', 'Memory',
-  'MemorySwap', 'MemoryReservation',
+  'BlkioWeight',
+  'CpuShares',
+  'NanoCpus',
+  'CpuPeriod',
+  'CpuQuota',
+  'CpusetCpus',
+  'CpusetMems',
+  'Memory',
+  'MemorySwap',
+  'MemoryReservation',
 ] as const;
 
 /** Changed, or already named by a warning of their own. */
-const SILENT = new Set<string>([...CHANGEABLE, 'PidsLimit', 'RestartPolicy', 'CpuRealtimePeriod', 'CpuRealtimeRuntime', 'CpuPercent', 'CpuCount', 'OomKillDisable']);
+const SILENT = new Set<string>([
+  ...CHANGEABLE,
+  'PidsLimit',
+  'RestartPolicy',
+  'CpuRealtimePeriod',
+  'CpuRealtimeRuntime',
+  'CpuPercent',
+  'CpuCount',
+  'OomKillDisable',
+]);
 
 /** Validates a change of limits and restart policy, and applies it to a copy. Touches nothing.
  *  @throws InvalidParameter, Conflict */
-export function validateUpdate(container: Pick<Container, 'id' | 'hostConfig'>, changes: Partial<HostConfig>, _config: Config): Update {
+export function validateUpdate(
+  container: Pick<Container, 'id' | 'hostConfig'>,
+  changes: Partial<HostConfig>,
+  _config: Config,
+): Update {
   return updateOn(thisHost(), container, changes);
 }
 
-export function updateOn(host: Host, container: Pick<Container, 'id' | 'hostConfig'>, changes: Partial<HostConfig>): Update {
+export function updateOn(
+  host: Host,
+  container: Pick<Container, 'id' | 'hostConfig'>,
+  changes: Partial<HostConfig>,
+): Update {
   const present = container.hostConfig;
   const asked = { ...NOTHING, ...Object.fromEntries(Object.entries(changes).filter(([, value]) => value != null)) };
-  if (asked.CpuShares < 0) throw new InvalidParameter(`invalid CPU shares (${asked.CpuShares}): value must be a positive integer`);
+  if (asked.CpuShares < 0)
+    throw new InvalidParameter(`invalid CPU shares (${asked.CpuShares}): value must be a positive integer`);
   const { resources: wanted, warnings } = checkResources(asked, host, 'update');
   if (changes.RestartPolicy) checkRestartPolicy(changes.RestartPolicy);
   const refused = (why: string): never => {
@@ -45,8 +71,12 @@ export function updateOn(host: Host, container: Pick<Container, 'id' | 'hostConf
   // Zero and less lift the limit; Docker keeps a 0 then.
   if (wanted.PidsLimit !== null) hostConfig.PidsLimit = Math.max(0, wanted.PidsLimit);
   if (changes.RestartPolicy?.Name) {
-    if (present.AutoRemove && changes.RestartPolicy.Name !== 'no') refused('Restart policy cannot be updated because AutoRemove is enabled for the container');
-    hostConfig.RestartPolicy = { Name: changes.RestartPolicy.Name, MaximumRetryCount: changes.RestartPolicy.MaximumRetryCount ?? 0 };
+    if (present.AutoRemove && changes.RestartPolicy.Name !== 'no')
+      refused('Restart policy cannot be updated because AutoRemove is enabled for the container');
+    hostConfig.RestartPolicy = {
+      Name: changes.RestartPolicy.Name,
+      MaximumRetryCount: changes.RestartPolicy.MaximumRetryCount ?? 0,
+    };
   }
   const resources = ociResources(hostConfig);
   // Else the runtime leaves the limit that is there.
@@ -70,20 +100,41 @@ function checkConflicts(wanted: typeof NOTHING, present: HostConfig, refused: (w
 
 /** Names what was asked and stays as it is. */
 function unchanged(changes: Partial<HostConfig>): string[] {
-  const ignored = Object.entries(changes).filter(([key, value]) => HOST_CONFIG_KEYS.includes(key) && !SILENT.has(key) && !isEmpty(value)).map(([key]) => key);
+  const ignored = Object.entries(changes)
+    .filter(([key, value]) => HOST_CONFIG_KEYS.includes(key) && !SILENT.has(key) && !isEmpty(value))
+    .map(([key]) => key);
   return ignored.map((key) => `${key} cannot be updated. ${key} discarded.`);
 }
 
 function isEmpty(value: unknown): boolean {
-  if (value === null || value === undefined || value === 0 || value === '' || value === false || value === -1) return true;
+  if (value === null || value === undefined || value === 0 || value === '' || value === false || value === -1)
+    return true;
   return typeof value === 'object' && Object.values(value).every(isEmpty);
 }
 
 const NOTHING = {
-  Memory: 0, MemorySwap: 0, MemoryReservation: 0, MemorySwappiness: null as number | null, OomKillDisable: null as boolean | null,
-  PidsLimit: null as number | null, NanoCpus: 0, CpuShares: 0, CpuPeriod: 0, CpuQuota: 0, CpuRealtimePeriod: 0, CpuRealtimeRuntime: 0,
-  CpusetCpus: '', CpusetMems: '', CpuPercent: 0, CpuCount: 0, BlkioWeight: 0, BlkioWeightDevice: null as HostConfig['BlkioWeightDevice'],
-  BlkioDeviceReadBps: null as HostConfig['BlkioDeviceReadBps'], BlkioDeviceWriteBps: null as HostConfig['BlkioDeviceWriteBps'],
-  BlkioDeviceReadIOps: null as HostConfig['BlkioDeviceReadIOps'], BlkioDeviceWriteIOps: null as HostConfig['BlkioDeviceWriteIOps'],
-  IOMaximumBandwidth: 0, IOMaximumIOps: 0,
+  Memory: 0,
+  MemorySwap: 0,
+  MemoryReservation: 0,
+  MemorySwappiness: null as number | null,
+  OomKillDisable: null as boolean | null,
+  PidsLimit: null as number | null,
+  NanoCpus: 0,
+  CpuShares: 0,
+  CpuPeriod: 0,
+  CpuQuota: 0,
+  CpuRealtimePeriod: 0,
+  CpuRealtimeRuntime: 0,
+  CpusetCpus: '',
+  CpusetMems: '',
+  CpuPercent: 0,
+  CpuCount: 0,
+  BlkioWeight: 0,
+  BlkioWeightDevice: null as HostConfig['BlkioWeightDevice'],
+  BlkioDeviceReadBps: null as HostConfig['BlkioDeviceReadBps'],
+  BlkioDeviceWriteBps: null as HostConfig['BlkioDeviceWriteBps'],
+  BlkioDeviceReadIOps: null as HostConfig['BlkioDeviceReadIOps'],
+  BlkioDeviceWriteIOps: null as HostConfig['BlkioDeviceWriteIOps'],
+  IOMaximumBandwidth: 0,
+  IOMaximumIOps: 0,
 };

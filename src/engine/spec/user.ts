@@ -12,8 +12,17 @@ export interface User {
   home: string;
 }
 
-interface Account { name: string; uid: number; gid: number; home: string }
-interface Group { name: string; gid: number; members: string[] }
+interface Account {
+  name: string;
+  uid: number;
+  gid: number;
+  home: string;
+}
+interface Group {
+  name: string;
+  gid: number;
+  members: string[];
+}
 
 const MAX_ID = 2 ** 31 - 1;
 /** More than any real passwd; a container may write what it likes there. */
@@ -25,12 +34,21 @@ export function lookUpUser(rootfs: string, who: string, groupAdd: readonly strin
   const [userPart = '', groupPart = ''] = splitOnce(who);
   const groups = readGroups(rootfs);
   const account = readAccounts(rootfs).find((candidate) =>
-    userPart === '' ? candidate.uid === 0 : isNumber(userPart) ? candidate.uid === Number(userPart) : candidate.name === userPart);
-  if (!account && userPart !== '' && !isNumber(userPart)) throw new UnknownUser(`unable to find user ${userPart}: no matching entries in passwd file`);
+    userPart === ''
+      ? candidate.uid === 0
+      : isNumber(userPart)
+        ? candidate.uid === Number(userPart)
+        : candidate.name === userPart,
+  );
+  if (!account && userPart !== '' && !isNumber(userPart))
+    throw new UnknownUser(`unable to find user ${userPart}: no matching entries in passwd file`);
   const uid = account?.uid ?? inRange(Number(userPart || 0));
-  const gid = groupPart ? lookUpGroup(groups, groupPart) : account?.gid ?? 0;
+  const gid = groupPart ? lookUpGroup(groups, groupPart) : (account?.gid ?? 0);
   // Supplementary groups come with the user only where no group was asked for.
-  const supplementary = groupPart || !account ? [] : groups.filter((group) => group.members.includes(account.name)).map((group) => group.gid);
+  const supplementary =
+    groupPart || !account
+      ? []
+      : groups.filter((group) => group.members.includes(account.name)).map((group) => group.gid);
   const added = groupAdd.map((name) => lookUpGroup(groups, name));
   return { uid, gid, additionalGids: [...new Set([gid, ...supplementary, ...added])], home: account?.home || '/' };
 }
@@ -48,17 +66,30 @@ function inRange(id: number): number {
 }
 
 function readAccounts(rootfs: string): Account[] {
-  return entries(rootfs, '/etc/passwd').map(([name = '', , uid = '', gid = '', , home = '']) => ({ name, uid: Number(uid), gid: Number(gid), home }));
+  return entries(rootfs, '/etc/passwd').map(([name = '', , uid = '', gid = '', , home = '']) => ({
+    name,
+    uid: Number(uid),
+    gid: Number(gid),
+    home,
+  }));
 }
 
 function readGroups(rootfs: string): Group[] {
-  return entries(rootfs, '/etc/group').map(([name = '', , gid = '', members = '']) => ({ name, gid: Number(gid), members: members.split(',').map((member) => member.trim()) }));
+  return entries(rootfs, '/etc/group').map(([name = '', , gid = '', members = '']) => ({
+    name,
+    gid: Number(gid),
+    members: members.split(',').map((member) => member.trim()),
+  }));
 }
 
 /** Lines with a name and a number in the third field; others are no entries. */
 function entries(rootfs: string, path: string): string[][] {
   const text = readInRoot(rootfs, path, MAX_BYTES)?.toString('utf8') ?? '';
-  return text.split('\n').map((line) => line.trim()).filter((line) => line !== '' && !line.startsWith('#')).map((line) => line.split(':'))
+  return text
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '' && !line.startsWith('#'))
+    .map((line) => line.split(':'))
     .filter((fields) => isNumber(fields[2] ?? ''));
 }
 

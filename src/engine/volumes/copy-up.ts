@@ -1,8 +1,10 @@
 /**
  * Copy-up: an empty volume begins with what the image has at the place where it is mounted, owner and modes included.
  *
- * The copy is made beside the volume's data and its entries are renamed into it when it is whole: after a crash a volume is
- * empty (and filled the next time) or the rest is moved in at the next start, but it never passes for filled with half of it.
+ * The copy is made beside the volume's data and its entries are renamed into it when it is whole: after a crash a
+ * volume is
+ * empty (and filled the next time) or the rest is moved in at the next start, but it never passes for filled with half
+ * of it.
  * The data directory itself stays the same one, as running containers may have it mounted already.
  */
 import { execFile } from 'node:child_process';
@@ -86,8 +88,14 @@ async function copy(from: string, to: string): Promise<void> {
   try {
     await run('cp', ['-a', '--', from, to]);
   } catch (error) {
-    throw new SystemFault(`failed to copy the image's content to the volume: ${(error as { stderr?: string }).stderr?.trim() || (error as Error).message}`);
+    throw new SystemFault(
+      `failed to copy the image's content to the volume: ${(error as { stderr?: string }).stderr?.trim() || (error as Error).message}`,
+    );
   }
 }
 
-const exists = (path: string): Promise<boolean> => lstat(path).then(() => true, () => false);
+const exists = (path: string): Promise<boolean> =>
+  lstat(path).then(
+    () => true,
+    () => false,
+  );

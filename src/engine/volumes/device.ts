@@ -6,19 +6,46 @@ import { Errno } from '../../sys/libc.ts';
 import { mount, MS } from '../../sys/mount.ts';
 import { SystemFault } from '../errors.ts';
 
-/** Options of fstab(5) that are flags of mount(2), with what they set or clear; all others are the file system's own. */
+/**
+ * Options of fstab(5) that are flags of mount(2), with what they set or clear; all others are the file system's own.
+ */
 const FLAGS: Readonly<Record<string, { set?: number; clear?: number }>> = {
-  defaults: {}, ro: { set: MS.RDONLY }, rw: { clear: MS.RDONLY }, nosuid: { set: MS.NOSUID }, suid: { clear: MS.NOSUID }, nodev: { set: MS.NODEV }, dev: { clear: MS.NODEV },
-  noexec: { set: MS.NOEXEC }, exec: { clear: MS.NOEXEC }, sync: { set: MS.SYNCHRONOUS }, async: { clear: MS.SYNCHRONOUS }, dirsync: { set: MS.DIRSYNC },
-  noatime: { set: MS.NOATIME }, atime: { clear: MS.NOATIME }, nodiratime: { set: MS.NODIRATIME }, diratime: { clear: MS.NODIRATIME },
-  relatime: { set: MS.RELATIME }, norelatime: { clear: MS.RELATIME }, strictatime: { set: MS.STRICTATIME }, nostrictatime: { clear: MS.STRICTATIME },
-  bind: { set: MS.BIND }, rbind: { set: MS.BIND | MS.REC }, remount: { set: MS.REMOUNT },
-  private: { set: MS.PRIVATE }, rprivate: { set: MS.PRIVATE | MS.REC }, shared: { set: MS.SHARED }, rshared: { set: MS.SHARED | MS.REC }, slave: { set: MS.SLAVE }, rslave: { set: MS.SLAVE | MS.REC },
-  unbindable: { set: MS.UNBINDABLE }, runbindable: { set: MS.UNBINDABLE | MS.REC },
+  defaults: {},
+  ro: { set: MS.RDONLY },
+  rw: { clear: MS.RDONLY },
+  nosuid: { set: MS.NOSUID },
+  suid: { clear: MS.NOSUID },
+  nodev: { set: MS.NODEV },
+  dev: { clear: MS.NODEV },
+  noexec: { set: MS.NOEXEC },
+  exec: { clear: MS.NOEXEC },
+  sync: { set: MS.SYNCHRONOUS },
+  async: { clear: MS.SYNCHRONOUS },
+  dirsync: { set: MS.DIRSYNC },
+  noatime: { set: MS.NOATIME },
+  atime: { clear: MS.NOATIME },
+  nodiratime: { set: MS.NODIRATIME },
+  diratime: { clear: MS.NODIRATIME },
+  relatime: { set: MS.RELATIME },
+  norelatime: { clear: MS.RELATIME },
+  strictatime: { set: MS.STRICTATIME },
+  nostrictatime: { clear: MS.STRICTATIME },
+  bind: { set: MS.BIND },
+  rbind: { set: MS.BIND | MS.REC },
+  remount: { set: MS.REMOUNT },
+  private: { set: MS.PRIVATE },
+  rprivate: { set: MS.PRIVATE | MS.REC },
+  shared: { set: MS.SHARED },
+  rshared: { set: MS.SHARED | MS.REC },
+  slave: { set: MS.SLAVE },
+  rslave: { set: MS.SLAVE | MS.REC },
+  unbindable: { set: MS.UNBINDABLE },
+  runbindable: { set: MS.UNBINDABLE | MS.REC },
 };
 const PROPAGATION = MS.PRIVATE | MS.SHARED | MS.SLAVE | MS.UNBINDABLE;
 /** What a bind only takes when it is there already. */
-const LATE_ON_BINDS = MS.RDONLY | MS.NOSUID | MS.NODEV | MS.NOEXEC | MS.NOATIME | MS.NODIRATIME | MS.RELATIME | MS.STRICTATIME;
+const LATE_ON_BINDS =
+  MS.RDONLY | MS.NOSUID | MS.NODEV | MS.NOEXEC | MS.NOATIME | MS.NODIRATIME | MS.RELATIME | MS.STRICTATIME;
 /** File systems whose kernel part takes a server's address, and no name. */
 const BY_ADDRESS = /^(nfs|cifs)/;
 const SECRET = /^(password|pass)=.*/;
@@ -37,10 +64,18 @@ export async function mountDevice({ type, device, o }: DeviceOptions, target: st
   try {
     mount(device, target, type, flags & ~PROPAGATION, data);
     if (flags & PROPAGATION) mount('none', target, null, flags & (PROPAGATION | MS.REC));
-    if (flags & MS.BIND && flags & LATE_ON_BINDS) mount('none', target, null, MS.REMOUNT | MS.BIND | (flags & LATE_ON_BINDS));
+    if (flags & MS.BIND && flags & LATE_ON_BINDS)
+      mount('none', target, null, MS.REMOUNT | MS.BIND | (flags & LATE_ON_BINDS));
   } catch (error) {
-    const shown = data.split(',').map((option) => option.replace(SECRET, '$1=********')).join(',');
-    const words = [`mount ${device}:${target}`, ...(flags ? [`flags: 0x${flags.toString(16)}`] : []), ...(shown ? [`data: ${shown}`] : [])].join(', ');
+    const shown = data
+      .split(',')
+      .map((option) => option.replace(SECRET, '$1=********'))
+      .join(',');
+    const words = [
+      `mount ${device}:${target}`,
+      ...(flags ? [`flags: 0x${flags.toString(16)}`] : []),
+      ...(shown ? [`data: ${shown}`] : []),
+    ].join(', ');
     throw refusal(`failed to mount local volume: ${words}: ${reason(error)}`);
   }
 }
@@ -67,4 +102,5 @@ async function withAddress(options: string, refusal: (words: string) => SystemFa
   }
 }
 
-const reason = (error: unknown): string => (error instanceof Errno ? getSystemErrorMap().get(-error.errno)?.[1] : undefined) ?? (error as Error).message;
+const reason = (error: unknown): string =>
+  (error instanceof Errno ? getSystemErrorMap().get(-error.errno)?.[1] : undefined) ?? (error as Error).message;

@@ -21,12 +21,17 @@ const OPTIONS: Record<string, string[]> = { type: ['device'], device: ['type'], 
 
 /** @throws InvalidParameter, NotFound for an unknown driver */
 export function checkName(name: string, driver: string): void {
-  if (driver !== '' && driver !== DRIVER) throw new NotFound(`error looking up volume plugin ${driver}: plugin "${driver}" not found`);
-  if (name.length === 1) throw new InvalidParameter('volume name is too short, names should be at least two alphanumeric characters');
+  if (driver !== '' && driver !== DRIVER)
+    throw new NotFound(`error looking up volume plugin ${driver}: plugin "${driver}" not found`);
+  if (name.length === 1)
+    throw new InvalidParameter('volume name is too short, names should be at least two alphanumeric characters');
   if (!NAME.test(name)) {
-    throw new InvalidParameter(`"${name}" includes invalid characters for a local volume name, only "${NAME_CHARACTERS}" are allowed. If you intended to pass a host directory, use absolute path`);
+    throw new InvalidParameter(
+      `"${name}" includes invalid characters for a local volume name, only "${NAME_CHARACTERS}" are allowed. If you intended to pass a host directory, use absolute path`,
+    );
   }
-  if (name.length > LONGEST_NAME) throw new InvalidParameter(`volume name is too long, names should be at most ${LONGEST_NAME} characters`);
+  if (name.length > LONGEST_NAME)
+    throw new InvalidParameter(`volume name is too long, names should be at most ${LONGEST_NAME} characters`);
 }
 
 /** @throws InvalidParameter */

@@ -8,7 +8,12 @@ export async function bytesIn(path: string): Promise<number> {
   let bytes = 0;
   for (const entry of entries) {
     const inner = join(path, entry.name);
-    bytes += entry.isDirectory() ? await bytesIn(inner) : await lstat(inner).then((s) => s.size, () => 0);
+    bytes += entry.isDirectory()
+      ? await bytesIn(inner)
+      : await lstat(inner).then(
+          (s) => s.size,
+          () => 0,
+        );
   }
   return bytes;
 }

@@ -14,5 +14,14 @@ export interface Volume {
 }
 
 /** Its events carry its driver; those of mounts more. */
-export const volumeEvent = (volume: Pick<Volume, 'name' | 'driver'>, action: 'create' | 'destroy' | 'mount' | 'unmount', own: Record<string, string> = {}): NewEvent =>
-  ({ type: 'volume', action, actor: volume.name, attributes: { driver: volume.driver, ...own }, time: wallNow() });
+export const volumeEvent = (
+  volume: Pick<Volume, 'name' | 'driver'>,
+  action: 'create' | 'destroy' | 'mount' | 'unmount',
+  own: Record<string, string> = {},
+): NewEvent => ({
+  type: 'volume',
+  action,
+  actor: volume.name,
+  attributes: { driver: volume.driver, ...own },
+  time: wallNow(),
+});

@@ -63,10 +63,14 @@ export class Volumes {
     const { store } = this.parts;
     for (const { name } of store.inPhase('creating')) this.#undoCreate(name);
     for (const volume of store.inPhase('removing')) await this.#destroy(volume);
-    for (const volume of store.inPhase('ready')) await finishCopyUp(this.#directory(volume.name), this.#whole(volume).mountpoint);
+    for (const volume of store.inPhase('ready'))
+      await finishCopyUp(this.#directory(volume.name), this.#whole(volume).mountpoint);
   }
 
-  /** One that exists already is returned as it is, whatever labels and options are asked for. @throws InvalidParameter, NotFound for an unknown driver */
+  /**
+   * One that exists already is returned as it is, whatever labels and options are asked for. @throws InvalidParameter,
+   * NotFound for an unknown driver
+   */
   async create(request: VolumeRequest, hold?: VolumeHold): Promise<Volume> {
     const anonymous = request.name === '';
     const name = anonymous ? randomBytes(32).toString('hex') : request.name;
@@ -82,7 +86,14 @@ export class Volumes {
       const existing = this.parts.store.get(name);
       if (existing) return this.#whole(existing);
       const labels = anonymous ? { ...request.labels, [ANONYMOUS_LABEL]: '' } : request.labels;
-      const volume: StoredVolume = { name, driver: DRIVER, created: wallNow(), labels, options: request.options, anonymous };
+      const volume: StoredVolume = {
+        name,
+        driver: DRIVER,
+        created: wallNow(),
+        labels,
+        options: request.options,
+        anonymous,
+      };
       this.parts.store.insertCreating(volume);
       faultPoint('volume.creating');
       this.#makeDirectories(name);
@@ -117,12 +128,16 @@ export class Volumes {
     const drivers = filters.get('driver');
     const labels = filters.get('label') ?? [];
     const dangling = filters.has('dangling') ? booleanOf('dangling', filters.get('dangling')!) : undefined;
-    return this.parts.store.inPhase('ready').filter((v) =>
-      (!names?.length || names.includes(v.name) || matches(v.name)) &&
-      (!drivers?.length || drivers.includes(v.driver)) &&
-      labels.every((label) => hasLabel(v.labels, label)) &&
-      (dangling === undefined || dangling === (this.#usersOf(v.name).length === 0)),
-    ).map((v) => this.#whole(v));
+    return this.parts.store
+      .inPhase('ready')
+      .filter(
+        (v) =>
+          (!names?.length || names.includes(v.name) || matches(v.name)) &&
+          (!drivers?.length || drivers.includes(v.driver)) &&
+          labels.every((label) => hasLabel(v.labels, label)) &&
+          (dangling === undefined || dangling === (this.#usersOf(v.name).length === 0)),
+      )
+      .map((v) => this.#whole(v));
   }
 
   /** How many containers have it. */
@@ -131,7 +146,9 @@ export class Volumes {
   /** What they take on disk; those with options are left out, as what they mount lies elsewhere. */
   usage(): Promise<{ volume: Volume; size: number; users: number }[]> {
     const own = this.list().filter(({ options }) => Object.keys(options).length === 0);
-    return Promise.all(own.map(async (volume) => ({ volume, size: await bytesIn(volume.mountpoint), users: this.usageOf(volume.name) })));
+    return Promise.all(
+      own.map(async (volume) => ({ volume, size: await bytesIn(volume.mountpoint), users: this.usageOf(volume.name) })),
+    );
   }
 
   /** @throws Conflict while any container has it, NotFound unless forced */
@@ -151,7 +168,10 @@ export class Volumes {
     });
   }
 
-  /** Anonymous volumes that no container has; with the filter all=true named ones too. Those with options stay, as in Docker. @throws InvalidParameter, and then nothing was removed */
+  /**
+   * Anonymous volumes that no container has; with the filter all=true named ones too. Those with options stay, as in
+   * Docker. @throws InvalidParameter, and then nothing was removed
+   */
   async prune(filters: ReadonlyMap<string, readonly string[]>): Promise<{ deleted: string[]; reclaimed: number }> {
     const goes = pruneMatcher(filters, ['label', 'label!', 'all']);
     const named = filters.has('all') && booleanOf('all', filters.get('all')!);
@@ -180,15 +200,25 @@ export class Volumes {
       deleted.push(volume.name);
       reclaimed += size;
     }
-    this.parts.events.record({ type: 'volume', action: 'prune', actor: '', attributes: { reclaimed: String(reclaimed) }, time: wallNow() });
+    this.parts.events.record({
+      type: 'volume',
+      action: 'prune',
+      actor: '',
+      attributes: { reclaimed: String(reclaimed) },
+      time: wallNow(),
+    });
     return { deleted, reclaimed };
   }
 
-  /** Fills an empty volume with what the image has at `destination` (copy-up). `user` is the container that it is for. */
+  /**
+   * Fills an empty volume with what the image has at `destination` (copy-up). `user` is the container that it is for.
+   */
   async copyUp(volume: Volume, rootfs: string, destination: string, user = ''): Promise<void> {
     await this.mount(volume, user);
     try {
-      await this.#inTurn(volume.name, () => copyUp(this.#directory(volume.name), volume.mountpoint, rootfs, destination));
+      await this.#inTurn(volume.name, () =>
+        copyUp(this.#directory(volume.name), volume.mountpoint, rootfs, destination),
+      );
     } finally {
       await this.unmount(volume.name, user);
     }
@@ -226,7 +256,10 @@ export class Volumes {
   /** Once all that run are known: what a dead daemon left mounted for nobody is unmounted. */
   async sweep(): Promise<void> {
     for (const volume of this.parts.store.inPhase('ready').filter(isDevice)) {
-      await this.#inTurn(volume.name, () => this.#mountedBy.has(volume.name) || unmount(this.#whole(volume).mountpoint));
+      await this.#inTurn(
+        volume.name,
+        () => this.#mountedBy.has(volume.name) || unmount(this.#whole(volume).mountpoint),
+      );
     }
   }
 
@@ -280,9 +313,11 @@ export class Volumes {
 
   #inTurn<T>(name: string, work: () => T | Promise<T>): Promise<T> {
     const turn = (this.#turns.get(name) ?? Promise.resolve()).catch(() => undefined).then(work);
-    const last = turn.catch(() => undefined).finally(() => {
-      if (this.#turns.get(name) === last) this.#turns.delete(name);
-    });
+    const last = turn
+      .catch(() => undefined)
+      .finally(() => {
+        if (this.#turns.get(name) === last) this.#turns.delete(name);
+      });
     this.#turns.set(name, last);
     return turn;
   }

@@ -84,10 +84,13 @@ export class LogCursor {
     const all = this.#torn.length ? Buffer.concat([this.#torn, bytes]) : bytes;
     const end = all.lastIndexOf(NEWLINE) + 1;
     this.#torn = Buffer.from(all.subarray(end));
-    return all.toString('utf8', 0, end).split('\n').flatMap((line): Entry[] => {
-      const entry = line ? parseLogLine(line) : undefined;
-      return entry?.log ? [{ stream: entry.stream === 'stderr' ? 2 : 1, output: Buffer.from(entry.log) }] : [];
-    });
+    return all
+      .toString('utf8', 0, end)
+      .split('\n')
+      .flatMap((line): Entry[] => {
+        const entry = line ? parseLogLine(line) : undefined;
+        return entry?.log ? [{ stream: entry.stream === 'stderr' ? 2 : 1, output: Buffer.from(entry.log) }] : [];
+      });
   }
 
   #open(file: number): void {

@@ -2,7 +2,10 @@
 import { MAX_ENTRY_BYTES, type LogStreamName } from '../../protocol/log-format.ts';
 import type { OutputStream } from '../../protocol/frames.ts';
 
-/** Takes whole lines. `bytes` is reused after the call; `entries` and `output` say how many entries and how much output lie in it. */
+/**
+ * Takes whole lines. `bytes` is reused after the call; `entries` and `output` say how many entries and how much output
+ * lie in it.
+ */
 export type Sink = (bytes: Buffer, entries: number, output: number) => void;
 
 const NEWLINE = 10;
@@ -35,7 +38,10 @@ export class Encoder {
   /** Whether everything since it was last set can be read back byte for byte. */
   faithful = true;
 
-  constructor(attrs: Record<string, string>, private readonly sink: Sink) {
+  constructor(
+    attrs: Record<string, string>,
+    private readonly sink: Sink,
+  ) {
     this.#attrs = Object.keys(attrs).length ? `"attrs":${goString(JSON.stringify(sorted(attrs)))},` : '';
   }
 
@@ -67,14 +73,23 @@ export class Encoder {
   /** Writes what is held as an entry without a newline. */
   flush(stream: OutputStream, time: string): void {
     const held = this.#held[stream];
-    if (held.text.length > 0) this.#entry(held.text, 0, held.text.length, isPlain(held.text), tail(stream, this.#attrs, held.splitAt || time, false));
+    if (held.text.length > 0)
+      this.#entry(
+        held.text,
+        0,
+        held.text.length,
+        isPlain(held.text),
+        tail(stream, this.#attrs, held.splitAt || time, false),
+      );
     this.#held[stream] = { text: EMPTY, splitAt: '' };
     this.#deliver();
   }
 
   /** One line that is nobody's output, ready for the file. */
   notice(text: string, time: string): Buffer {
-    return Buffer.from(`{"log":${goString(JSON.stringify(`${text}\n`))},"stream":"stderr",${this.#attrs}"time":"${time}"}\n`);
+    return Buffer.from(
+      `{"log":${goString(JSON.stringify(`${text}\n`))},"stream":"stderr",${this.#attrs}"time":"${time}"}\n`,
+    );
   }
 
   #lines(stream: OutputStream, bytes: Buffer, from: number, time: string, owned: boolean): void {
@@ -117,10 +132,13 @@ export class Encoder {
     this.#output += end - start + (ending.newline ? 1 : 0);
   }
 
-  /** As Go's json for logs: control characters, quotes and `<>&` escaped, U+2028 and U+2029 too, each byte that is no UTF-8 is \ufffd. */
+  /**
+   * As Go's json for logs: control characters, quotes and `<>&` escaped, U+2028 and U+2029 too, each byte that is no
+   * UTF-8 is \ufffd.
+   */
   #escape(bytes: Buffer, start: number, end: number): number {
     let to = this.#length;
-    for (let i = start; i < end; ) {
+    for (let i = start; i < end;) {
       const byte = bytes[i]!;
       if (byte < 0x80) {
         const escaped = ESCAPES[byte];
@@ -163,7 +181,9 @@ interface Ending {
 const NAMES: Record<OutputStream, LogStreamName> = { 1: 'stdout', 2: 'stderr' };
 
 const tail = (stream: OutputStream, attrs: string, time: string, newline: boolean): Ending => ({
-  bytes: Buffer.from(`${newline ? '\\n' : ''}","stream":"${NAMES[stream]}",${attrs}"time":"${time}"}\n${PREFIX.toString('latin1')}`),
+  bytes: Buffer.from(
+    `${newline ? '\\n' : ''}","stream":"${NAMES[stream]}",${attrs}"time":"${time}"}\n${PREFIX.toString('latin1')}`,
+  ),
   newline,
 });
 
@@ -188,7 +208,10 @@ const goString = (json: string): string =>
 const sorted = (attrs: Record<string, string>): Record<string, string> =>
   Object.fromEntries(Object.entries(attrs).sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)));
 
-/** Bytes of the UTF-8 character at `i`, 0 when there is none that is whole and valid before `end`. Unicode 15, table 3-7. */
+/**
+ * Bytes of the UTF-8 character at `i`, 0 when there is none that is whole and valid before `end`. Unicode 15, table
+ * 3-7.
+ */
 function characterSize(bytes: Buffer, i: number, end: number): number {
   const lead = bytes[i]!;
   const size = expectedSize(lead);

@@ -31,8 +31,16 @@ export class PartialFile {
       const line = readFileSync(this.path, 'latin1').split('\n', 1)[0]!;
       if (line === '') return undefined;
       this.#empty = false;
-      const saved = JSON.parse(line) as { file: number; size: number; held: { stream: 1 | 2; text: string; splitAt: string }[] };
-      return { file: saved.file, size: saved.size, held: saved.held.map((h) => ({ ...h, text: Buffer.from(h.text, 'base64') })) };
+      const saved = JSON.parse(line) as {
+        file: number;
+        size: number;
+        held: { stream: 1 | 2; text: string; splitAt: string }[];
+      };
+      return {
+        file: saved.file,
+        size: saved.size,
+        held: saved.held.map((h) => ({ ...h, text: Buffer.from(h.text, 'base64') })),
+      };
     } catch {
       return undefined; // none, or torn: there is nothing to restore
     }

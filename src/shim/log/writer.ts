@@ -1,5 +1,18 @@
-/** The container's log file: written in the tick the output was read in, rotated, and never a reason for the container to wait. */
-import { closeSync, fstatSync, ftruncateSync, openSync, readSync, renameSync, statSync, unlinkSync, writeSync } from 'node:fs';
+/**
+ * The container's log file: written in the tick the output was read in, rotated, and never a reason for the container
+ * to wait.
+ */
+import {
+  closeSync,
+  fstatSync,
+  ftruncateSync,
+  openSync,
+  readSync,
+  renameSync,
+  statSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs';
 import type { OutputStream } from '../../protocol/frames.ts';
 import { formatLogTime, logFile, parseLogLine } from '../../protocol/log-format.ts';
 import type { LogSpec } from '../../protocol/spec.ts';
@@ -49,7 +62,9 @@ export class LogWriter {
 
   constructor(spec: LogSpec) {
     this.#spec = spec.driver === 'json-file' ? spec : null;
-    this.#encoder = new Encoder(this.#spec?.attrs ?? {}, (bytes, entries, output) => this.#append(bytes, entries, output));
+    this.#encoder = new Encoder(this.#spec?.attrs ?? {}, (bytes, entries, output) =>
+      this.#append(bytes, entries, output),
+    );
     if (!this.#spec) return;
     this.#partials = new PartialFile(`${this.#spec.path}.partial`);
     this.#files = existingFiles(this.#spec);
@@ -67,7 +82,10 @@ export class LogWriter {
     return this.#dropped;
   }
 
-  /** Whether the log yields what was last written byte for byte: all of it written, all of it UTF-8, nothing else in between. */
+  /**
+   * Whether the log yields what was last written byte for byte: all of it written, all of it UTF-8, nothing else in
+   * between.
+   */
   get faithful(): boolean {
     return this.#faithful && this.#encoder.faithful;
   }
@@ -98,7 +116,11 @@ export class LogWriter {
   /** Where the log ends now; null when nothing can be read back from here. */
   mark(): Mark | null {
     if (this.#fd < 0) return null;
-    return { file: this.#file, offset: fstatSync(this.#fd).size, held: { 1: this.#encoder.held(1), 2: this.#encoder.held(2) } };
+    return {
+      file: this.#file,
+      offset: fstatSync(this.#fd).size,
+      held: { 1: this.#encoder.held(1), 2: this.#encoder.held(2) },
+    };
   }
 
   /** Inode of the file that came after `file`; undefined when that is not known. */
@@ -120,7 +142,10 @@ export class LogWriter {
     }
   }
 
-  /** As much of `lines` as goes into the current file: up to and with the entry that fills it. Rotates first when it is full. */
+  /**
+   * As much of `lines` as goes into the current file: up to and with the entry that fills it. Rotates first when it is
+   * full.
+   */
   #piece(lines: Buffer): Buffer {
     const { maxSize } = this.#spec!;
     if (maxSize === 0) return lines;
@@ -174,7 +199,10 @@ export class LogWriter {
     this.#faithful = false;
     const { lines, bytes } = this.#dropped;
     if (lines === 0) return true;
-    const notice = this.#encoder.notice(`[holdfast] ${lines} lines (${bytes} bytes) of output were dropped: the log could not be written (${this.#reason})`, this.#now());
+    const notice = this.#encoder.notice(
+      `[holdfast] ${lines} lines (${bytes} bytes) of output were dropped: the log could not be written (${this.#reason})`,
+      this.#now(),
+    );
     if (this.#write(notice) < notice.length) return false;
     this.#dropped = { lines: 0, bytes: 0 };
     return true;
@@ -227,7 +255,8 @@ export class LogWriter {
     this.#saveTimer = null;
     const mark = this.mark();
     if (!mark) return;
-    const held = ([1, 2] as const).filter((stream) => mark.held[stream].length > 0)
+    const held = ([1, 2] as const)
+      .filter((stream) => mark.held[stream].length > 0)
       .map((stream) => ({ stream, text: mark.held[stream], splitAt: this.#encoder.splitAt(stream) }));
     this.#partials!.save({ file: mark.file, size: mark.offset, held });
   }
@@ -284,8 +313,10 @@ function entriesFrom(fd: number, offset: number): Set<OutputStream> {
   const bytes = Buffer.alloc(Math.max(0, size - offset));
   readSync(fd, bytes, 0, bytes.length, offset);
   const lines = bytes.toString().split('\n');
-  return new Set(lines.flatMap((line) => {
-    const entry = line ? parseLogLine(line) : undefined;
-    return entry ? [entry.stream === 'stderr' ? 2 : 1] : [];
-  }));
+  return new Set(
+    lines.flatMap((line) => {
+      const entry = line ? parseLogLine(line) : undefined;
+      return entry ? [entry.stream === 'stderr' ? 2 : 1] : [];
+    }),
+  );
 }

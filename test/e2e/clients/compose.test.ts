@@ -11,8 +11,18 @@ const MAKING_MS = 900_000;
 const STACK = fileURLToPath(new URL('stack', import.meta.url));
 const PROJECT = `hf${process.pid}`;
 
-interface Listed { Id: string; Names: string[]; State: string; Labels: Record<string, string>; Ports: { PrivatePort: number; PublicPort?: number }[] }
-interface Inspected { Id: string; State: { Status: string; StartedAt: string; Pid: number; Health?: { Status: string } }; Mounts: { Type: string; Name?: string }[] }
+interface Listed {
+  Id: string;
+  Names: string[];
+  State: string;
+  Labels: Record<string, string>;
+  Ports: { PrivatePort: number; PublicPort?: number }[];
+}
+interface Inspected {
+  Id: string;
+  State: { Status: string; StartedAt: string; Pid: number; Health?: { Status: string } };
+  Mounts: { Type: string; Name?: string }[];
+}
 
 let engine: TestEngine;
 beforeAll(async () => {
@@ -26,16 +36,28 @@ afterAll(async () => {
   await engine[Symbol.asyncDispose]();
 });
 
-interface Run { child: ChildProcess; stdout(): string; stderr(): string; result: Promise<{ stdout: string; stderr: string; exitCode: number }> }
+interface Run {
+  child: ChildProcess;
+  stdout(): string;
+  stderr(): string;
+  result: Promise<{ stdout: string; stderr: string; exitCode: number }>;
+}
 
 /** It calls the docker CLI for exec and run. */
 const environment = (variables: Record<string, string> = {}): NodeJS.ProcessEnv => ({
-  ...process.env, PATH: [...(process.env.HOLDFAST_DOCKER ? [dirname(process.env.HOLDFAST_DOCKER)] : []), process.env.PATH].join(':'), DOCKER_HOST: `unix://${engine.socket}`, COMPOSE_HTTP_TIMEOUT: '100', ...variables,
+  ...process.env,
+  PATH: [...(process.env.HOLDFAST_DOCKER ? [dirname(process.env.HOLDFAST_DOCKER)] : []), process.env.PATH].join(':'),
+  DOCKER_HOST: `unix://${engine.socket}`,
+  COMPOSE_HTTP_TIMEOUT: '100',
+  ...variables,
 });
 const compose = (...args: string[]): Run => composeWith({}, ...args);
 
 function composeWith(variables: Record<string, string>, ...args: string[]): Run {
-  const child = spawn('docker-compose', ['-p', PROJECT, '--ansi', 'never', ...args], { cwd: STACK, env: environment(variables) });
+  const child = spawn('docker-compose', ['-p', PROJECT, '--ansi', 'never', ...args], {
+    cwd: STACK,
+    env: environment(variables),
+  });
   let [stdout, stderr] = ['', ''];
   child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
   child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
@@ -54,12 +76,17 @@ const done = async (...args: string[]): Promise<string> => {
   return stdout.replaceAll('\r\n', '\n').trim();
 };
 const mine = encodeURIComponent(JSON.stringify({ label: [`com.docker.compose.project=${PROJECT}`] }));
-const containers = async (): Promise<Listed[]> => (await engine.api('GET', `/containers/json?all=1&filters=${mine}`)).json as Listed[];
-const names = async (): Promise<string[]> => (await containers()).map(({ Names }) => Names[0]!.slice(1 + PROJECT.length + 1)).sort();
-const inspect = async (name: string): Promise<Inspected> => (await engine.api('GET', `/containers/${PROJECT}_${name}/json`)).json as Inspected;
+const containers = async (): Promise<Listed[]> =>
+  (await engine.api('GET', `/containers/json?all=1&filters=${mine}`)).json as Listed[];
+const names = async (): Promise<string[]> =>
+  (await containers()).map(({ Names }) => Names[0]!.slice(1 + PROJECT.length + 1)).sort();
+const inspect = async (name: string): Promise<Inspected> =>
+  (await engine.api('GET', `/containers/${PROJECT}_${name}/json`)).json as Inspected;
 /** The page, as somebody on the host sees it: who answered, and the count. */
 const visit = async (): Promise<{ host: string; count: number }> => {
-  const port = (await containers()).find(({ Labels }) => Labels['com.docker.compose.service'] === 'web')!.Ports.find(({ PublicPort }) => PublicPort)!.PublicPort!;
+  const port = (await containers())
+    .find(({ Labels }) => Labels['com.docker.compose.service'] === 'web')!
+    .Ports.find(({ PublicPort }) => PublicPort)!.PublicPort!;
   const [host, count] = (await engine.curl(`http://127.0.0.1:${port}/cgi-bin/count`)).trim().split(' ');
   return { host: host!, count: Number(count) };
 };
@@ -71,7 +98,12 @@ describe.sequential('docker-compose', () => {
   test('up: networks, a volume, services in the order of their dependencies', async () => {
     const { stderr, exitCode } = await compose('up', '-d').result;
     expect(exitCode, stderr).toBe(0);
-    for (const line of [`Creating network "${PROJECT}_front" with the default driver`, `Creating network "${PROJECT}_back"`, `Creating volume "${PROJECT}_data" with default driver`]) expect(stderr).toContain(line);
+    for (const line of [
+      `Creating network "${PROJECT}_front" with the default driver`,
+      `Creating network "${PROJECT}_back"`,
+      `Creating volume "${PROJECT}_data" with default driver`,
+    ])
+      expect(stderr).toContain(line);
     expect(await names()).toEqual(['api_1', 'db_1', 'web_1']);
     const [web, api, db] = await Promise.all(['web_1', 'api_1', 'db_1'].map(inspect));
     expect(db!.State.Health!.Status).toBe('healthy');
@@ -85,13 +117,24 @@ describe.sequential('docker-compose', () => {
     const first = await visit();
     expect(first.host).toBe((await inspect('api_1')).Id.slice(0, 12));
     expect((await visit()).count).toBe(first.count + 1);
-    expect(await done('exec', '-T', 'api', 'python3', '-c', 'import socket; print(socket.gethostbyname("db") == socket.gethostbyname("database"))')).toBe('True');
+    expect(
+      await done(
+        'exec',
+        '-T',
+        'api',
+        'python3',
+        '-c',
+        'import socket; print(socket.gethostbyname("db") == socket.gethostbyname("database"))',
+      ),
+    ).toBe('True');
     expect((await compose('exec', '-T', 'web', 'nslookup', 'db').result).exitCode).not.toBe(0);
   });
 
   test('up again changes nothing', async () => {
     const before = (await containers()).map(({ Id }) => Id).sort();
-    expect((await compose('up', '-d').result).stderr).toMatch(/_db_1 is up-to-date\n.*_api_1 is up-to-date\n.*_web_1 is up-to-date/s);
+    expect((await compose('up', '-d').result).stderr).toMatch(
+      /_db_1 is up-to-date\n.*_api_1 is up-to-date\n.*_web_1 is up-to-date/s,
+    );
     expect((await containers()).map(({ Id }) => Id).sort()).toEqual(before);
   });
 
@@ -110,13 +153,34 @@ describe.sequential('docker-compose', () => {
   test('exec: without a terminal, with one, with a code, with input', async () => {
     const { count } = await visit();
     expect(await done('exec', '-T', 'db', 'redis-cli', 'get', 'calls')).toBe(String(count));
-    expect(await compose('exec', '-T', '-u', 'nobody', '-e', 'A=b c', 'api', 'sh', '-c', 'id -un; echo $A; echo err >&2; exit 7').result).toMatchObject({ stdout: 'nobody\nb c\n', stderr: 'err\n', exitCode: 7 });
+    expect(
+      await compose(
+        'exec',
+        '-T',
+        '-u',
+        'nobody',
+        '-e',
+        'A=b c',
+        'api',
+        'sh',
+        '-c',
+        'id -un; echo $A; echo err >&2; exit 7',
+      ).result,
+    ).toMatchObject({ stdout: 'nobody\nb c\n', stderr: 'err\n', exitCode: 7 });
     const fed = compose('exec', '-T', 'api', 'wc', '-c');
     fed.child.stdin!.end('12345');
     expect((await fed.result).stdout.trim()).toBe('5');
     // Its size is the terminal's, as soon as the CLI has told.
     const inside = 'tty; until test "$(stty size)" = "33 111"; do usleep 20000; done; exit 5';
-    const terminal = spawn('script', ['-qefc', `stty rows 33 cols 111; docker-compose -p ${PROJECT} exec web timeout 10 sh -c '${inside}'`, '/dev/null'], { cwd: STACK, env: environment() });
+    const terminal = spawn(
+      'script',
+      [
+        '-qefc',
+        `stty rows 33 cols 111; docker-compose -p ${PROJECT} exec web timeout 10 sh -c '${inside}'`,
+        '/dev/null',
+      ],
+      { cwd: STACK, env: environment() },
+    );
     let seen = '';
     terminal.stdout.on('data', (chunk: Buffer) => (seen += chunk.toString()));
     expect(await new Promise((resolve) => terminal.on('close', resolve)), seen).toBe(5);
@@ -124,13 +188,24 @@ describe.sequential('docker-compose', () => {
   });
 
   test('run: a one-off container with its code, and nothing left of it', async () => {
-    const { stdout, stderr, exitCode } = await compose('run', '--rm', '-T', '--no-deps', 'api', 'sh', '-c', 'echo one-off; exit 9').result;
+    const { stdout, stderr, exitCode } = await compose(
+      'run',
+      '--rm',
+      '-T',
+      '--no-deps',
+      'api',
+      'sh',
+      '-c',
+      'echo one-off; exit 9',
+    ).result;
     expect({ stdout, exitCode }, stderr).toEqual({ stdout: 'one-off\n', exitCode: 9 });
     expect(await names()).toEqual(['api_1', 'db_1', 'web_1']);
   });
 
   test('logs, with a tail and from several services', async () => {
-    expect(await done('logs', '--no-color', '--tail', '1', 'db')).toMatch(/^Attaching to \S+_db_1\ndb_1 +\| .*Ready to accept connections/);
+    expect(await done('logs', '--no-color', '--tail', '1', 'db')).toMatch(
+      /^Attaching to \S+_db_1\ndb_1 +\| .*Ready to accept connections/,
+    );
     expect(await done('logs', '--no-color')).toMatch(/api_1 +\| listening\n/);
   });
 
@@ -139,8 +214,15 @@ describe.sequential('docker-compose', () => {
     expect(await names()).toEqual(['api_1', 'api_2', 'api_3', 'db_1', 'web_1']);
     const lookup = 'import socket; print(len({a[4][0] for a in socket.getaddrinfo("api", 8000)}))';
     await until(async () => (await done('exec', '-T', 'db', 'python3', '-c', lookup)) === '3');
-    await until(async () => (await Promise.all(['api_1', 'api_2', 'api_3'].map((name) => engine.docker('logs', `${PROJECT}_${name}`).result))).every(({ stdout }) => stdout.includes('listening')));
-    for (const n of [1, 2, 3]) expect(await done('exec', '-T', 'web', 'timeout', '5', 'wget', '-qO-', `http://${PROJECT}_api_${n}:8000/`)).toMatch(new RegExp(`^${(await inspect(`api_${n}`)).Id.slice(0, 12)} \\d+$`));
+    await until(async () =>
+      (
+        await Promise.all(['api_1', 'api_2', 'api_3'].map((name) => engine.docker('logs', `${PROJECT}_${name}`).result))
+      ).every(({ stdout }) => stdout.includes('listening')),
+    );
+    for (const n of [1, 2, 3])
+      expect(
+        await done('exec', '-T', 'web', 'timeout', '5', 'wget', '-qO-', `http://${PROJECT}_api_${n}:8000/`),
+      ).toMatch(new RegExp(`^${(await inspect(`api_${n}`)).Id.slice(0, 12)} \\d+$`));
     await done('up', '-d', '--scale', 'api=1');
     expect(await names()).toEqual(['api_1', 'db_1', 'web_1']);
     await answers();
@@ -173,8 +255,18 @@ describe.sequential('docker-compose', () => {
 
   test('a service that changed is made anew, with its volume', async () => {
     const [before, count] = [await inspect('db_1'), (await visit()).count];
-    // It reads ContainerConfig of images, which Docker's API has until 1.44: beside a Docker of today it wants the same.
-    const { stderr, exitCode } = await composeWith({ COMPOSE_API_VERSION: '1.44' }, 'up', '-d', '--force-recreate', '--no-deps', '-t', '5', 'db').result;
+    // It reads ContainerConfig of images, which Docker's API has until 1.44: beside a Docker of today it wants the
+    // same.
+    const { stderr, exitCode } = await composeWith(
+      { COMPOSE_API_VERSION: '1.44' },
+      'up',
+      '-d',
+      '--force-recreate',
+      '--no-deps',
+      '-t',
+      '5',
+      'db',
+    ).result;
     expect(exitCode, stderr).toBe(0);
     const after = await inspect('db_1');
     expect(after.Id).not.toBe(before.Id);
@@ -194,8 +286,15 @@ describe.sequential('docker-compose', () => {
     const asked = compose('ps');
     await engine.startAgain();
     expect((await asked.result).stdout, asked.stderr()).toMatch(/_db_1 .* Up /); // It waited for somebody to answer.
-    expect((await Promise.all(['web_1', 'api_1', 'db_1'].map(inspect))).map(({ State: { Pid, StartedAt } }) => [Pid, StartedAt])).toEqual(before.map(({ State: { Pid, StartedAt } }) => [Pid, StartedAt]));
-    expect((await compose('up', '-d').result).stderr).toMatch(/_db_1 is up-to-date\n.*_api_1 is up-to-date\n.*_web_1 is up-to-date/s);
+    expect(
+      (await Promise.all(['web_1', 'api_1', 'db_1'].map(inspect))).map(({ State: { Pid, StartedAt } }) => [
+        Pid,
+        StartedAt,
+      ]),
+    ).toEqual(before.map(({ State: { Pid, StartedAt } }) => [Pid, StartedAt]));
+    expect((await compose('up', '-d').result).stderr).toMatch(
+      /_db_1 is up-to-date\n.*_api_1 is up-to-date\n.*_web_1 is up-to-date/s,
+    );
     expect((await visit()).count).toBe(count + 2);
     expect(await done('logs', '--no-color', 'api')).toContain(`count ${count + 1}\n`);
     await done('up', '-d', '--scale', 'api=2');
@@ -235,7 +334,12 @@ describe.sequential('docker-compose', () => {
   test('down -v takes everything away', async () => {
     const { stderr, exitCode } = await compose('down', '-v').result;
     expect(exitCode, stderr).toBe(0);
-    for (const line of [`Removing network ${PROJECT}_front`, `Removing network ${PROJECT}_back`, `Removing volume ${PROJECT}_data`]) expect(stderr).toContain(line);
+    for (const line of [
+      `Removing network ${PROJECT}_front`,
+      `Removing network ${PROJECT}_back`,
+      `Removing volume ${PROJECT}_data`,
+    ])
+      expect(stderr).toContain(line);
     expect(await containers()).toEqual([]);
     expect((await engine.api('GET', `/networks?filters=${mine}`)).json).toEqual([]);
     expect((await engine.api('GET', '/volumes')).json).toMatchObject({ Volumes: [] });

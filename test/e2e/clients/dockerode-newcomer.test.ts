@@ -1,4 +1,7 @@
-/** What somebody new to dockerode writes, from its README: run with streams, logs followed, stats, events, volumes, networks, images. */
+/**
+ * What somebody new to dockerode writes, from its README: run with streams, logs followed, stats, events, volumes,
+ * networks, images.
+ */
 import Docker from 'dockerode';
 import { PassThrough, type Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
@@ -36,7 +39,12 @@ const objects = <T>(stream: NodeJS.ReadableStream): T[] => {
 describe('docker.run', () => {
   test('both streams apart, the code, the container', async () => {
     const [out, err] = [sink(), sink()];
-    const [result, container] = (await docker.run('busybox', ['sh', '-c', 'echo out; echo err >&2; exit 3'], [out, err], { Tty: false })) as [{ StatusCode: number }, Docker.Container];
+    const [result, container] = (await docker.run(
+      'busybox',
+      ['sh', '-c', 'echo out; echo err >&2; exit 3'],
+      [out, err],
+      { Tty: false },
+    )) as [{ StatusCode: number }, Docker.Container];
     expect(result).toEqual({ StatusCode: 3 });
     await until(() => out.text() === 'out\n' && err.text() === 'err\n');
     await container.remove();
@@ -44,15 +52,27 @@ describe('docker.run', () => {
 
   test('one stream of a terminal, environment, binds and AutoRemove', async () => {
     const out = sink();
-    const [result, container] = (await docker.run('busybox', ['sh', '-c', 'tty; echo $A; pwd'], out, { Env: ['A=b c'], WorkingDir: '/tmp', HostConfig: { AutoRemove: true, Binds: ['/etc:/host:ro'] } })) as [{ StatusCode: number }, Docker.Container];
+    const [result, container] = (await docker.run('busybox', ['sh', '-c', 'tty; echo $A; pwd'], out, {
+      Env: ['A=b c'],
+      WorkingDir: '/tmp',
+      HostConfig: { AutoRemove: true, Binds: ['/etc:/host:ro'] },
+    })) as [{ StatusCode: number }, Docker.Container];
     expect(result.StatusCode).toBe(0);
     await until(() => out.text().includes('/tmp\r\n'));
     expect(out.text()).toMatch(/^\/dev\/(console|pts\/\d+)\r\nb c\r\n\/tmp\r\n$/);
-    await until(() => container.inspect().then(() => false, (error: { statusCode: number }) => error.statusCode === 404));
+    await until(() =>
+      container.inspect().then(
+        () => false,
+        (error: { statusCode: number }) => error.statusCode === 404,
+      ),
+    );
   });
 
   test('an image that is not there', async () => {
-    await expect(docker.createContainer({ Image: 'nobody/nothing:1', Cmd: ['true'] })).rejects.toMatchObject({ statusCode: 404, json: { message: 'No such image: nobody/nothing:1' } });
+    await expect(docker.createContainer({ Image: 'nobody/nothing:1', Cmd: ['true'] })).rejects.toMatchObject({
+      statusCode: 404,
+      json: { message: 'No such image: nobody/nothing:1' },
+    });
   });
 });
 
@@ -61,14 +81,22 @@ describe('a container', () => {
     const code = await new Promise((resolve, reject) => {
       docker.createContainer({ Image: 'busybox', Cmd: ['false'], name: 'called' }, (error, container) => {
         if (error || !container) return reject(error as Error);
-        return container.start(() => container.wait((failed: Error | null, data: { StatusCode: number }) => container.remove(() => (failed ? reject(failed) : resolve(data.StatusCode)))));
+        return container.start(() =>
+          container.wait((failed: Error | null, data: { StatusCode: number }) =>
+            container.remove(() => (failed ? reject(failed) : resolve(data.StatusCode))),
+          ),
+        );
       });
     });
     expect(code).toBe(1);
   });
 
   test('logs: followed and taken apart, with timestamps, tail, since', async () => {
-    const container = await docker.createContainer({ Image: 'busybox', Cmd: ['sh', '-c', 'for i in 1 2 3; do echo out $i; echo err $i >&2; done; read x; echo end'], OpenStdin: true });
+    const container = await docker.createContainer({
+      Image: 'busybox',
+      Cmd: ['sh', '-c', 'for i in 1 2 3; do echo out $i; echo err $i >&2; done; read x; echo end'],
+      OpenStdin: true,
+    });
     const input = await container.attach({ stream: true, hijack: true, stdin: true });
     await container.start();
     const stream = await container.logs({ follow: true, stdout: true, stderr: true });
@@ -79,16 +107,28 @@ describe('a container', () => {
     input.write('\n');
     await ended;
     expect(out.text()).toBe('out 1\nout 2\nout 3\nend\n');
-    const tail = (await container.logs({ follow: false, stdout: true, stderr: false, tail: 1, timestamps: true })).toString();
+    const tail = (
+      await container.logs({ follow: false, stdout: true, stderr: false, tail: 1, timestamps: true })
+    ).toString();
     expect(tail).toMatch(/^.{8}\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z end\n$/s);
-    expect((await container.logs({ follow: false, stdout: true, stderr: true, since: Math.ceil(Date.now() / 1000) + 60 })).toString()).toBe('');
+    expect(
+      (
+        await container.logs({ follow: false, stdout: true, stderr: true, since: Math.ceil(Date.now() / 1000) + 60 })
+      ).toString(),
+    ).toBe('');
     await container.remove();
   });
 
   test('exec: hijacked with stdin, its code by inspect', async () => {
     const container = await docker.createContainer({ Image: 'busybox', Cmd: ['sleep', '1000'] });
     await container.start();
-    const exec = await container.exec({ Cmd: ['sh', '-c', 'cat; echo done >&2; exit 9'], AttachStdin: true, AttachStdout: true, AttachStderr: true, Env: ['X=y'] });
+    const exec = await container.exec({
+      Cmd: ['sh', '-c', 'cat; echo done >&2; exit 9'],
+      AttachStdin: true,
+      AttachStdout: true,
+      AttachStderr: true,
+      Env: ['X=y'],
+    });
     const stream = await exec.start({ hijack: true, stdin: true });
     const [out, err] = [sink(), sink()];
     docker.modem.demuxStream(stream, out, err);
@@ -111,7 +151,8 @@ describe('a container', () => {
     await container.wait();
     expect((await container.logs({ stdout: true })).toString()).toContain('by putArchive\n');
     const entries: [string, number | undefined, string][] = [];
-    for await (const entry of ((await container.getArchive({ path: '/tmp/given' })) as Readable).pipe(extract())) entries.push([entry.header.name, entry.header.mode, await text(entry)]);
+    for await (const entry of ((await container.getArchive({ path: '/tmp/given' })) as Readable).pipe(extract()))
+      entries.push([entry.header.name, entry.header.mode, await text(entry)]);
     expect(entries).toEqual([['given', 0o600, 'by putArchive\n']]);
     await expect(container.getArchive({ path: '/tmp/not' })).rejects.toMatchObject({ statusCode: 404 });
     await container.remove();
@@ -121,12 +162,18 @@ describe('a container', () => {
     const container = await docker.createContainer({ Image: 'busybox', Cmd: ['sleep', '1000'], name: 'first' });
     await container.start();
     const stats = (await container.stats({ stream: true })) as NodeJS.ReadableStream & { destroy(): void };
-    const seen = objects<{ name: string; precpu_stats: { system_cpu_usage?: number }; memory_stats: { usage: number } }>(stats);
+    const seen = objects<{
+      name: string;
+      precpu_stats: { system_cpu_usage?: number };
+      memory_stats: { usage: number };
+    }>(stats);
     await until(() => seen.length >= 2);
     stats.destroy();
     expect(seen[1]).toMatchObject({ name: '/first', memory_stats: { usage: expect.any(Number) as number } });
     expect(seen[1]!.precpu_stats.system_cpu_usage).toBeGreaterThan(0);
-    expect((await container.top({ ps_args: '-o pid,args' }) as { Processes: string[][] }).Processes[0]![1]).toBe('sleep 1000');
+    expect(((await container.top({ ps_args: '-o pid,args' })) as { Processes: string[][] }).Processes[0]![1]).toBe(
+      'sleep 1000',
+    );
     expect(await container.update({ Memory: 64 * 1024 * 1024, MemorySwap: -1 })).toMatchObject({ Warnings: null });
     await container.rename({ name: 'second' });
     await container.pause();
@@ -144,16 +191,25 @@ describe('a container', () => {
   });
 
   test('events with filters, as they happen', async () => {
-    const stream = (await docker.getEvents({ filters: { type: ['container'], label: ['watch=me'] } })) as NodeJS.ReadableStream & { destroy(): void };
+    const stream = (await docker.getEvents({
+      filters: { type: ['container'], label: ['watch=me'] },
+    })) as NodeJS.ReadableStream & { destroy(): void };
     const seen = objects<{ Action: string; Actor: { ID: string; Attributes: Record<string, string> } }>(stream);
-    const container = await docker.createContainer({ Image: 'busybox', Cmd: ['sh', '-c', 'exit 5'], Labels: { watch: 'me' } });
+    const container = await docker.createContainer({
+      Image: 'busybox',
+      Cmd: ['sh', '-c', 'exit 5'],
+      Labels: { watch: 'me' },
+    });
     await container.start();
     await container.wait();
     await container.remove();
     await until(() => seen.some(({ Action }) => Action === 'destroy'));
     stream.destroy();
     expect(seen.map(({ Action }) => Action)).toEqual(['create', 'start', 'die', 'destroy']);
-    expect(seen[2]!.Actor).toMatchObject({ ID: container.id, Attributes: { exitCode: '5', watch: 'me', image: 'busybox' } });
+    expect(seen[2]!.Actor).toMatchObject({
+      ID: container.id,
+      Attributes: { exitCode: '5', watch: 'me', image: 'busybox' },
+    });
     expect(await docker.listContainers({ all: true, filters: { label: ['watch=me'] } })).toEqual([]);
   });
 });
@@ -161,39 +217,67 @@ describe('a container', () => {
 describe('what is around it', () => {
   test('volumes', async () => {
     await docker.createVolume({ Name: 'kept', Labels: { a: 'b' } });
-    const write = (...cmd: string[]): Promise<unknown> => docker.run('busybox', cmd, sink(), { HostConfig: { AutoRemove: true, Binds: ['kept:/data'] } });
+    const write = (...cmd: string[]): Promise<unknown> =>
+      docker.run('busybox', cmd, sink(), { HostConfig: { AutoRemove: true, Binds: ['kept:/data'] } });
     await write('sh', '-c', 'echo here > /data/file');
     const out = sink();
-    await docker.run('busybox', ['cat', '/data/file'], out, { HostConfig: { AutoRemove: true, Mounts: [{ Type: 'volume', Source: 'kept', Target: '/data', ReadOnly: true }] } });
+    await docker.run('busybox', ['cat', '/data/file'], out, {
+      HostConfig: { AutoRemove: true, Mounts: [{ Type: 'volume', Source: 'kept', Target: '/data', ReadOnly: true }] },
+    });
     await until(() => out.text() === 'here\r\n');
-    expect((await docker.listVolumes({ filters: JSON.stringify({ label: ['a=b'] }) })).Volumes).toMatchObject([{ Name: 'kept', Driver: 'local' }]);
+    expect((await docker.listVolumes({ filters: JSON.stringify({ label: ['a=b'] }) })).Volumes).toMatchObject([
+      { Name: 'kept', Driver: 'local' },
+    ]);
     const volume = docker.getVolume('kept');
-    await until(() => volume.remove().then(() => true, () => false));
+    await until(() =>
+      volume.remove().then(
+        () => true,
+        () => false,
+      ),
+    );
     await expect(volume.inspect()).rejects.toMatchObject({ statusCode: 404 });
   });
 
   test('networks: names, connect, disconnect', async () => {
     const network = await docker.createNetwork({ Name: 'mine', Labels: { a: 'b' } });
-    const server = await docker.createContainer({ Image: 'busybox', name: 'server', Cmd: ['httpd', '-f', '-h', '/etc'], HostConfig: { NetworkMode: 'mine' } });
+    const server = await docker.createContainer({
+      Image: 'busybox',
+      name: 'server',
+      Cmd: ['httpd', '-f', '-h', '/etc'],
+      HostConfig: { NetworkMode: 'mine' },
+    });
     await server.start();
     const client = await docker.createContainer({ Image: 'busybox', Cmd: ['sleep', '1000'] });
     await client.start();
     await network.connect({ Container: client.id, EndpointConfig: { Aliases: ['reader'] } });
-    const exec = await client.exec({ Cmd: ['timeout', '5', 'wget', '-qO-', 'http://server/group'], AttachStdout: true, AttachStderr: true });
+    const exec = await client.exec({
+      Cmd: ['timeout', '5', 'wget', '-qO-', 'http://server/group'],
+      AttachStdout: true,
+      AttachStderr: true,
+    });
     const out = sink();
     docker.modem.demuxStream(await exec.start({}), out, out);
     await until(() => out.text().includes('nogroup:x:65534:'));
-    expect(Object.keys(((await network.inspect()) as { Containers: Record<string, unknown> }).Containers).sort()).toEqual([client.id, server.id].sort());
+    expect(
+      Object.keys(((await network.inspect()) as { Containers: Record<string, unknown> }).Containers).sort(),
+    ).toEqual([client.id, server.id].sort());
     await network.disconnect({ Container: client.id });
     await Promise.all([server, client].map((container) => container.remove({ force: true })));
     await network.remove();
-    expect((await docker.listNetworks({ filters: { label: ['a=b'] } }))).toEqual([]);
+    expect(await docker.listNetworks({ filters: { label: ['a=b'] } })).toEqual([]);
   });
 
   test('images: import, tag, history, save, remove; prune', async () => {
     // Its types know neither buffers nor what the promise has.
-    const imported: unknown = await docker.importImage(busyboxTar() as unknown as string, { repo: 'imported', tag: 'v1' });
-    await new Promise((resolve, reject) => docker.modem.followProgress(imported as NodeJS.ReadableStream, (error, done) => (error ? reject(error) : resolve(done))));
+    const imported: unknown = await docker.importImage(busyboxTar() as unknown as string, {
+      repo: 'imported',
+      tag: 'v1',
+    });
+    await new Promise((resolve, reject) =>
+      docker.modem.followProgress(imported as NodeJS.ReadableStream, (error, done) =>
+        error ? reject(error) : resolve(done),
+      ),
+    );
     const image = docker.getImage('imported:v1');
     await image.tag({ repo: 'again', tag: 'v2' });
     expect((await image.inspect()).RepoTags.sort()).toEqual(['again:v2', 'imported:v1']);

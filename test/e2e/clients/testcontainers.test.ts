@@ -25,8 +25,27 @@ beforeAll(async () => {
     expect(await command.result).toMatchObject({ exitCode: 0 });
   };
   await done('', 'import', archive, 'debian:stack');
-  await done(readFileSync(place('ryuk.py'), 'utf8'), 'run', '-i', '--name', 'making', 'debian:stack', 'sh', '-c', 'cat > /ryuk.py');
-  await done('', 'commit', '-c', 'CMD ["python3", "-u", "/ryuk.py"]', '-c', 'LABEL org.testcontainers.ryuk=true', 'making', RYUK);
+  await done(
+    readFileSync(place('ryuk.py'), 'utf8'),
+    'run',
+    '-i',
+    '--name',
+    'making',
+    'debian:stack',
+    'sh',
+    '-c',
+    'cat > /ryuk.py',
+  );
+  await done(
+    '',
+    'commit',
+    '-c',
+    'CMD ["python3", "-u", "/ryuk.py"]',
+    '-c',
+    'LABEL org.testcontainers.ryuk=true',
+    'making',
+    RYUK,
+  );
   await done('', 'rm', 'making');
   // It reads them when it is loaded.
   Object.assign(process.env, environment());
@@ -36,13 +55,26 @@ afterAll(async () => {
   await engine?.[Symbol.asyncDispose]();
 });
 
-const environment = (): Record<string, string> => ({ DOCKER_HOST: `unix://${engine.socket}`, RYUK_CONTAINER_IMAGE: RYUK, TESTCONTAINERS_HOST_OVERRIDE: '127.0.0.1', TESTCONTAINERS_RYUK_RECONNECTION_TIMEOUT: '1s' });
+const environment = (): Record<string, string> => ({
+  DOCKER_HOST: `unix://${engine.socket}`,
+  RYUK_CONTAINER_IMAGE: RYUK,
+  TESTCONTAINERS_HOST_OVERRIDE: '127.0.0.1',
+  TESTCONTAINERS_RYUK_RECONNECTION_TIMEOUT: '1s',
+});
 const status = async (path: string): Promise<number> => (await engine.api('GET', path)).status;
-const serving = (body: string): string[] => ['sh', '-c', `mkdir /w; echo ${body} > /w/index.html; echo ready >&2; exec httpd -f -p 80 -h /w`];
-const get = async (container: import('testcontainers').StartedTestContainer): Promise<string> => (await engine.curl(`http://${container.getHost()}:${container.getMappedPort(80)}/`)).trim();
+const serving = (body: string): string[] => [
+  'sh',
+  '-c',
+  `mkdir /w; echo ${body} > /w/index.html; echo ready >&2; exec httpd -f -p 80 -h /w`,
+];
+const get = async (container: import('testcontainers').StartedTestContainer): Promise<string> =>
+  (await engine.curl(`http://${container.getHost()}:${container.getMappedPort(80)}/`)).trim();
 
 test('Ryuk takes away what a killed process left: containers, networks, volumes, and itself', async () => {
-  const child = spawn(process.execPath, [place('abandoned.mjs')], { env: { ...process.env, ...environment() }, stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, [place('abandoned.mjs')], {
+    env: { ...process.env, ...environment() },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   try {
     let said = '';
     child.stdout.on('data', (chunk: Buffer) => (said += chunk.toString()));
@@ -51,7 +83,12 @@ test('Ryuk takes away what a killed process left: containers, networks, volumes,
       return said.endsWith('\n');
     }, 90_000);
     const left = JSON.parse(said) as { container: string; network: string; volume: string; reaper: string };
-    const paths = [`/containers/${left.container}/json`, `/networks/${left.network}`, `/volumes/${left.volume}`, `/containers/${left.reaper}/json`];
+    const paths = [
+      `/containers/${left.container}/json`,
+      `/networks/${left.network}`,
+      `/volumes/${left.volume}`,
+      `/containers/${left.reaper}/json`,
+    ];
     expect(await Promise.all(paths.map(status))).toEqual([200, 200, 200, 200]);
     child.kill('SIGKILL');
     await until(async () => (await Promise.all(paths.map(status))).every((code) => code === 404), 60_000);
@@ -62,10 +99,23 @@ test('Ryuk takes away what a killed process left: containers, networks, volumes,
 
 describe('GenericContainer', () => {
   test('an exposed port, its default wait, exec, logs, restart, stop', async () => {
-    const container = await new tc.GenericContainer('busybox').withCommand(serving('hello')).withExposedPorts(80).withEnvironment({ A: 'b c' }).withLabels({ mine: 'yes' }).withTmpFs({ '/scratch': 'rw' }).start();
+    const container = await new tc.GenericContainer('busybox')
+      .withCommand(serving('hello'))
+      .withExposedPorts(80)
+      .withEnvironment({ A: 'b c' })
+      .withLabels({ mine: 'yes' })
+      .withTmpFs({ '/scratch': 'rw' })
+      .start();
     expect(await get(container)).toBe('hello');
-    expect(await container.exec(['sh', '-c', 'echo $A; echo err >&2; exit 3'])).toMatchObject({ exitCode: 3, stdout: 'b c\n', stderr: 'err\n' });
-    expect(await container.exec('id -un', { user: 'nobody', workingDir: '/tmp' })).toMatchObject({ exitCode: 0, output: 'nobody\n' });
+    expect(await container.exec(['sh', '-c', 'echo $A; echo err >&2; exit 3'])).toMatchObject({
+      exitCode: 3,
+      stdout: 'b c\n',
+      stderr: 'err\n',
+    });
+    expect(await container.exec('id -un', { user: 'nobody', workingDir: '/tmp' })).toMatchObject({
+      exitCode: 0,
+      output: 'nobody\n',
+    });
     expect((await container.exec(['grep', ' /scratch ', '/proc/mounts'])).output).toMatch(/^tmpfs \/scratch tmpfs rw/);
     expect(container.getLabels()).toMatchObject({ mine: 'yes', 'org.testcontainers': 'true' });
     const logs = await container.logs();
@@ -78,22 +128,37 @@ describe('GenericContainer', () => {
 
   test('Wait.forLogMessage and a log consumer', async () => {
     const seen: string[] = [];
-    const container = await new tc.GenericContainer('busybox').withCommand(['sh', '-c', 'for i in 1 2 3; do echo line $i; usleep 100000; done; sleep 1000'])
-      .withLogConsumer((stream) => stream.on('data', (line: Buffer | string) => seen.push(line.toString().trim()))).withWaitStrategy(tc.Wait.forLogMessage('line 3')).start();
+    const container = await new tc.GenericContainer('busybox')
+      .withCommand(['sh', '-c', 'for i in 1 2 3; do echo line $i; usleep 100000; done; sleep 1000'])
+      .withLogConsumer((stream) => stream.on('data', (line: Buffer | string) => seen.push(line.toString().trim())))
+      .withWaitStrategy(tc.Wait.forLogMessage('line 3'))
+      .start();
     await until(() => seen.join() === 'line 1,line 2,line 3');
     await container.stop();
   });
 
   test('Wait.forHttp, Wait.forSuccessfulCommand, Wait.forListeningPorts, all together', async () => {
-    const container = await new tc.GenericContainer('busybox').withCommand(['sh', '-c', `sleep 1; ${serving('late')[2]!}`]).withExposedPorts(80)
-      .withWaitStrategy(tc.Wait.forAll([tc.Wait.forHttp('/', 80).forStatusCode(200), tc.Wait.forSuccessfulCommand('test -e /w/index.html'), tc.Wait.forListeningPorts()])).start();
+    const container = await new tc.GenericContainer('busybox')
+      .withCommand(['sh', '-c', `sleep 1; ${serving('late')[2]!}`])
+      .withExposedPorts(80)
+      .withWaitStrategy(
+        tc.Wait.forAll([
+          tc.Wait.forHttp('/', 80).forStatusCode(200),
+          tc.Wait.forSuccessfulCommand('test -e /w/index.html'),
+          tc.Wait.forListeningPorts(),
+        ]),
+      )
+      .start();
     expect(await get(container)).toBe('late');
     await container.stop();
   });
 
   test('Wait.forHealthCheck, and one that stays unhealthy', async () => {
-    const healthy = (command: string): import('testcontainers').GenericContainer => new tc.GenericContainer('busybox').withCommand(['sh', '-c', 'sleep 1; touch /ok; exec sleep 1000'])
-      .withHealthCheck({ test: ['CMD-SHELL', command], interval: 200, timeout: 5000, retries: 10, startPeriod: 0 }).withWaitStrategy(tc.Wait.forHealthCheck());
+    const healthy = (command: string): import('testcontainers').GenericContainer =>
+      new tc.GenericContainer('busybox')
+        .withCommand(['sh', '-c', 'sleep 1; touch /ok; exec sleep 1000'])
+        .withHealthCheck({ test: ['CMD-SHELL', command], interval: 200, timeout: 5000, retries: 10, startPeriod: 0 })
+        .withWaitStrategy(tc.Wait.forHealthCheck());
     const container = await healthy('test -e /ok').start();
     expect((await container.exec('ls /ok')).exitCode).toBe(0);
     await container.stop();
@@ -101,16 +166,32 @@ describe('GenericContainer', () => {
   });
 
   test('Wait.forOneShotStartup: the code decides', async () => {
-    const once = (code: number): Promise<import('testcontainers').StartedTestContainer> => new tc.GenericContainer('busybox').withCommand(['sh', '-c', `sleep 1; exit ${code}`]).withWaitStrategy(tc.Wait.forOneShotStartup()).start();
+    const once = (code: number): Promise<import('testcontainers').StartedTestContainer> =>
+      new tc.GenericContainer('busybox')
+        .withCommand(['sh', '-c', `sleep 1; exit ${code}`])
+        .withWaitStrategy(tc.Wait.forOneShotStartup())
+        .start();
     await (await once(0)).stop();
     await expect(once(3)).rejects.toThrow();
   });
 
   test('a network with aliases, names for each other', async () => {
     const network = await new tc.Network().start();
-    const server = await new tc.GenericContainer('busybox').withCommand(serving('by name')).withNetwork(network).withNetworkAliases('page').withExposedPorts(80).start();
-    const client = await new tc.GenericContainer('busybox').withCommand(['sleep', '1000']).withNetwork(network).withExtraHosts([{ host: 'elsewhere', ipAddress: '192.0.2.7' }]).start();
-    expect(await client.exec(['timeout', '5', 'wget', '-qO-', 'http://page/'])).toMatchObject({ exitCode: 0, output: 'by name\n' });
+    const server = await new tc.GenericContainer('busybox')
+      .withCommand(serving('by name'))
+      .withNetwork(network)
+      .withNetworkAliases('page')
+      .withExposedPorts(80)
+      .start();
+    const client = await new tc.GenericContainer('busybox')
+      .withCommand(['sleep', '1000'])
+      .withNetwork(network)
+      .withExtraHosts([{ host: 'elsewhere', ipAddress: '192.0.2.7' }])
+      .start();
+    expect(await client.exec(['timeout', '5', 'wget', '-qO-', 'http://page/'])).toMatchObject({
+      exitCode: 0,
+      output: 'by name\n',
+    });
     expect((await client.exec(['grep', 'elsewhere', '/etc/hosts'])).output).toMatch(/192\.0\.2\.7/);
     expect(server.getIpAddress(network.getName())).toMatch(/^\d+(\.\d+){3}$/);
     await server.stop();
@@ -124,8 +205,14 @@ describe('GenericContainer', () => {
     try {
       chmodSync(directory, 0o755);
       writeFileSync(join(directory, 'told'), 'from the host\n');
-      const container = await new tc.GenericContainer('busybox').withBindMounts([{ source: directory, target: '/given', mode: 'ro' }]).withWorkingDir('/given')
-        .withEntrypoint(['sh', '-c']).withCommand(['cat told; id -un; sleep 1000']).withUser('nobody').withWaitStrategy(tc.Wait.forLogMessage('nobody')).start();
+      const container = await new tc.GenericContainer('busybox')
+        .withBindMounts([{ source: directory, target: '/given', mode: 'ro' }])
+        .withWorkingDir('/given')
+        .withEntrypoint(['sh', '-c'])
+        .withCommand(['cat told; id -un; sleep 1000'])
+        .withUser('nobody')
+        .withWaitStrategy(tc.Wait.forLogMessage('nobody'))
+        .start();
       const logs = await container.logs();
       await container.stop({ remove: false });
       expect(await text(logs)).toContain('from the host');
@@ -136,10 +223,14 @@ describe('GenericContainer', () => {
   });
 
   test('files: before the start, into it and out of it again', async () => {
-    const container = await new tc.GenericContainer('busybox').withCommand(['sh', '-c', 'cat /given/one /given/two; exec sleep 1000'])
-      .withCopyContentToContainer([{ content: 'first\n', target: '/given/one', mode: 0o640 }]).withCopyFilesToContainer([{ source: place('ryuk.py'), target: '/given/ryuk.py' }])
-      .withCopyDirectoriesToContainer([{ source: place('.'), target: '/whole' }]).withCopyContentToContainer([{ content: 'second\n', target: '/given/two' }])
-      .withWaitStrategy(tc.Wait.forLogMessage('second')).start();
+    const container = await new tc.GenericContainer('busybox')
+      .withCommand(['sh', '-c', 'cat /given/one /given/two; exec sleep 1000'])
+      .withCopyContentToContainer([{ content: 'first\n', target: '/given/one', mode: 0o640 }])
+      .withCopyFilesToContainer([{ source: place('ryuk.py'), target: '/given/ryuk.py' }])
+      .withCopyDirectoriesToContainer([{ source: place('.'), target: '/whole' }])
+      .withCopyContentToContainer([{ content: 'second\n', target: '/given/two' }])
+      .withWaitStrategy(tc.Wait.forLogMessage('second'))
+      .start();
     expect((await container.exec('stat -c %a /given/one')).output).toBe('640\n');
     expect((await container.exec('ls /whole')).output).toBe('abandoned.mjs\nryuk.py\n');
     expect((await container.exec('cat /given/ryuk.py')).output).toBe(readFileSync(place('ryuk.py'), 'utf8'));
@@ -150,7 +241,10 @@ describe('GenericContainer', () => {
   });
 
   test('commit, and a container from what came of it', async () => {
-    const container = await new tc.GenericContainer('busybox').withCommand(['sh', '-c', 'echo kept > /kept; sleep 1000']).withWaitStrategy(tc.Wait.forSuccessfulCommand('test -e /kept')).start();
+    const container = await new tc.GenericContainer('busybox')
+      .withCommand(['sh', '-c', 'echo kept > /kept; sleep 1000'])
+      .withWaitStrategy(tc.Wait.forSuccessfulCommand('test -e /kept'))
+      .start();
     const image = await container.commit({ repo: 'kept', tag: 'v1', deleteOnExit: false });
     await container.stop();
     const second = await new tc.GenericContainer('kept:v1').withCommand(['sleep', '1000']).start();
@@ -160,7 +254,8 @@ describe('GenericContainer', () => {
   });
 
   test('reuse: the same container for the same wish', async () => {
-    const wish = (): Promise<import('testcontainers').StartedTestContainer> => new tc.GenericContainer('busybox').withCommand(serving('reused')).withExposedPorts(80).withReuse().start();
+    const wish = (): Promise<import('testcontainers').StartedTestContainer> =>
+      new tc.GenericContainer('busybox').withCommand(serving('reused')).withExposedPorts(80).withReuse().start();
     const first = await wish();
     const second = await wish();
     expect(second.getId()).toBe(first.getId());
@@ -168,7 +263,10 @@ describe('GenericContainer', () => {
   });
 
   test('the daemon is killed: containers, ports and Ryuk go on', async () => {
-    const container = await new tc.GenericContainer('busybox').withCommand(serving('still here')).withExposedPorts(80).start();
+    const container = await new tc.GenericContainer('busybox')
+      .withCommand(serving('still here'))
+      .withExposedPorts(80)
+      .start();
     await engine.kill9();
     expect(await get(container)).toBe('still here');
     await engine.startAgain();

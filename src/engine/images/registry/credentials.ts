@@ -27,10 +27,18 @@ const text = (value: unknown): string => (typeof value === 'string' ? value : ''
 export function credentialsOf(config: AuthConfig): Credentials {
   const [, user = '', secret = ''] = /^([^:]*):(.*)$/s.exec(Buffer.from(text(config.auth), 'base64').toString()) ?? [];
   const named = text(config.username) !== '';
-  return { username: named ? text(config.username) : user, password: named ? text(config.password) : secret.replace(/\0+$/, ''), identityToken: text(config.identitytoken), registryToken: text(config.registrytoken) };
+  return {
+    username: named ? text(config.username) : user,
+    password: named ? text(config.password) : secret.replace(/\0+$/, ''),
+    identityToken: text(config.identitytoken),
+    registryToken: text(config.registrytoken),
+  };
 }
 
-/** From the header's value (base64 of either alphabet). What cannot be read is nobody's, as in Docker (api/types/registry/authconfig.go). */
+/**
+ * From the header's value (base64 of either alphabet). What cannot be read is nobody's, as in Docker
+ * (api/types/registry/authconfig.go).
+ */
 export function decodeCredentials(header: string | undefined): Credentials {
   try {
     const config = JSON.parse(Buffer.from(header ?? '', 'base64').toString()) as AuthConfig | null;
@@ -40,7 +48,8 @@ export function decodeCredentials(header: string | undefined): Credentials {
   }
 }
 
-export const basic = ({ username, password }: Pick<Credentials, 'username' | 'password'>): string => `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;
+export const basic = ({ username, password }: Pick<Credentials, 'username' | 'password'>): string =>
+  `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;
 
 export interface Challenge {
   /** Lower case. */

@@ -1,4 +1,7 @@
-/** Where a repository is found: its registry, or a mirror before it; which of them may be spoken to without verified TLS; what certificates they have. */
+/**
+ * Where a repository is found: its registry, or a mirror before it; which of them may be spoken to without verified
+ * TLS; what certificates they have.
+ */
 import { lookup } from 'node:dns/promises';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { BlockList, isIP } from 'node:net';
@@ -13,9 +16,16 @@ const HUB = 'docker.io';
 /** The registry behind the name docker.io. */
 const HUB_REGISTRY = 'registry-1.docker.io';
 /** Always among the insecure: nobody is between (moby registry/config.go). */
-const LOOPBACK: readonly [string, number, 'ipv4' | 'ipv6'][] = [['127.0.0.0', 8, 'ipv4'], ['::1', 128, 'ipv6']];
+const LOOPBACK: readonly [string, number, 'ipv4' | 'ipv6'][] = [
+  ['127.0.0.0', 8, 'ipv4'],
+  ['::1', 128, 'ipv6'],
+];
 /** Go reads the first of these that is there (crypto/x509/root_linux.go). */
-const SYSTEM_ROOTS = ['/etc/ssl/certs/ca-certificates.crt', '/etc/pki/tls/certs/ca-bundle.crt', '/etc/ssl/ca-bundle.pem'];
+const SYSTEM_ROOTS = [
+  '/etc/ssl/certs/ca-certificates.crt',
+  '/etc/pki/tls/certs/ca-bundle.crt',
+  '/etc/ssl/ca-bundle.pem',
+];
 const CONNECT_TIMEOUT_MS = 15_000;
 const HEADERS_TIMEOUT_MS = 60_000;
 /** A body that says nothing for this long is cut, and asked for again from there. */
@@ -42,7 +52,9 @@ export class Endpoints {
 
   constructor(private readonly options: EndpointOptions) {
     for (const [address, bits, family] of LOOPBACK) this.#subnets.addSubnet(address, bits, family);
-    for (const [address, bits] of options.insecure.filter((each) => /\/\d+$/.test(each)).map((each) => each.split('/') as [string, string])) {
+    for (const [address, bits] of options.insecure
+      .filter((each) => /\/\d+$/.test(each))
+      .map((each) => each.split('/') as [string, string])) {
       const family = isIP(address);
       if (family !== 0) this.#subnets.addSubnet(address, Number(bits), family === 4 ? 'ipv4' : 'ipv6');
     }
@@ -68,7 +80,11 @@ export class Endpoints {
   }
 
   close(): void {
-    for (const { transport } of this.#transports.values()) void transport.then((each) => each.close(), () => undefined);
+    for (const { transport } of this.#transports.values())
+      void transport.then(
+        (each) => each.close(),
+        () => undefined,
+      );
   }
 
   #mirror(mirror: string): Promise<Transport> {
@@ -79,9 +95,12 @@ export class Endpoints {
     });
   }
 
-  // A name that could not be looked up, or certificates that could not be read, may be there the next time; so may other certificates.
+  // A name that could not be looked up, or certificates that could not be read, may be there the next time; so may
+  // other certificates.
   #once(key: string, host: string, make: () => Promise<Transport>): Promise<Transport> {
-    const version = this.#certificates(host).map((path) => `${path} ${statSync(path, { throwIfNoEntry: false })?.mtimeMs}`).join('\n');
+    const version = this.#certificates(host)
+      .map((path) => `${path} ${statSync(path, { throwIfNoEntry: false })?.mtimeMs}`)
+      .join('\n');
     const known = this.#transports.get(key);
     if (known?.version === version) return known.transport;
     const transport = make();
@@ -93,14 +112,20 @@ export class Endpoints {
   /** All files in the host's directory, sorted. */
   #certificates(host: string): string[] {
     const directory = join(this.options.certificates, host);
-    return existsSync(directory) ? readdirSync(directory).sort().map((name) => join(directory, name)) : [];
+    return existsSync(directory)
+      ? readdirSync(directory)
+          .sort()
+          .map((name) => join(directory, name))
+      : [];
   }
 
   async #isInsecure(host: string): Promise<boolean> {
     const { hostname } = new URL(`https://${host}/`);
     if (this.#names.has(host) || this.#names.has(hostname)) return true;
     const bare = hostname.replace(/^\[(.*)\]$/, '$1');
-    const addresses = isIP(bare) ? [{ address: bare, family: isIP(bare) }] : await lookup(bare, { all: true }).catch(() => []);
+    const addresses = isIP(bare)
+      ? [{ address: bare, family: isIP(bare) }]
+      : await lookup(bare, { all: true }).catch(() => []);
     return addresses.some(({ address, family }) => this.#subnets.check(address, family === 4 ? 'ipv4' : 'ipv6'));
   }
 
@@ -126,9 +151,21 @@ export class Endpoints {
     const own = files.filter((path) => path.endsWith('.crt')).map(read);
     const certificate = files.find((path) => path.endsWith('.cert'));
     const key = certificate?.replace(/\.cert$/, '.key');
-    if (key !== undefined && !files.includes(key)) throw new SystemFault(`missing key ${basename(key)} for client certificate ${basename(certificate!)}. CA certificates must use the extension .crt`);
+    if (key !== undefined && !files.includes(key))
+      throw new SystemFault(
+        `missing key ${basename(key)} for client certificate ${basename(certificate!)}. CA certificates must use the extension .crt`,
+      );
     const system = SYSTEM_ROOTS.find((path) => existsSync(path));
-    const roots = [...(system ? [readFileSync(system, 'utf8')] : rootCertificates), ...(process.env['NODE_EXTRA_CA_CERTS'] && existsSync(process.env['NODE_EXTRA_CA_CERTS']) ? [readFileSync(process.env['NODE_EXTRA_CA_CERTS'], 'utf8')] : [])];
-    return { rejectUnauthorized: !insecure, ...(insecure && own.length === 0 ? {} : { ca: [...roots, ...own] }), ...(certificate !== undefined && key !== undefined ? { cert: read(certificate), key: read(key) } : {}) };
+    const roots = [
+      ...(system ? [readFileSync(system, 'utf8')] : rootCertificates),
+      ...(process.env.NODE_EXTRA_CA_CERTS && existsSync(process.env.NODE_EXTRA_CA_CERTS)
+        ? [readFileSync(process.env.NODE_EXTRA_CA_CERTS, 'utf8')]
+        : []),
+    ];
+    return {
+      rejectUnauthorized: !insecure,
+      ...(insecure && own.length === 0 ? {} : { ca: [...roots, ...own] }),
+      ...(certificate !== undefined && key !== undefined ? { cert: read(certificate), key: read(key) } : {}),
+    };
   }
 }

@@ -27,32 +27,52 @@ const MAX_PAGES = 1000;
 export class Repository {
   readonly #session: Session;
 
-  constructor(readonly transport: Transport, readonly path: string, credentials: Credentials, actions: 'pull' | 'pull,push') {
+  constructor(
+    readonly transport: Transport,
+    readonly path: string,
+    credentials: Credentials,
+    actions: 'pull' | 'pull,push',
+  ) {
     this.#session = new Session(transport, credentials, [`repository:${path}:${actions}`]);
   }
 
-  /** What a tag or digest names, by a HEAD; undefined when the registry does not tell (then `manifest` does, or says why not). @throws RegistryUnreachable */
+  /**
+   * What a tag or digest names, by a HEAD; undefined when the registry does not tell (then `manifest` does, or says why
+   * not). @throws RegistryUnreachable
+   */
   async head(reference: string, signal: AbortSignal): Promise<Descriptor | undefined> {
-    const answer = await this.#session.send(this.#manifest(reference), { method: 'HEAD', headers: { accept: ACCEPTED }, signal });
+    const answer = await this.#session.send(this.#manifest(reference), {
+      method: 'HEAD',
+      headers: { accept: ACCEPTED },
+      signal,
+    });
     await discard(answer);
     if (answer.status !== 200) return undefined;
     const digest = String(answer.headers['docker-content-digest'] ?? '');
     const size = Number(answer.headers['content-length']);
-    return isDigest(digest) && digest.startsWith('sha256:') ? { digest, mediaType: String(answer.headers['content-type'] ?? ''), size: Number.isSafeInteger(size) ? size : 0 } : undefined;
+    return isDigest(digest) && digest.startsWith('sha256:')
+      ? { digest, mediaType: String(answer.headers['content-type'] ?? ''), size: Number.isSafeInteger(size) ? size : 0 }
+      : undefined;
   }
 
   /** By tag or digest; what comes is what its digest says. @throws RegistryRefusal, RegistryLie, RegistryUnreachable */
   async manifest(reference: string, signal: AbortSignal): Promise<Manifest> {
-    const answer = await this.#session.demand(this.#manifest(reference), { method: 'GET', headers: { accept: ACCEPTED }, signal }, [200]);
+    const answer = await this.#session.demand(
+      this.#manifest(reference),
+      { method: 'GET', headers: { accept: ACCEPTED }, signal },
+      [200],
+    );
     const bytes = await readAll(answer, MAX_MANIFEST);
     const digest = sha256(bytes);
-    if (isDigest(reference) && digest !== reference) throw new RegistryLie(`manifest verification failed for digest ${reference}`);
+    if (isDigest(reference) && digest !== reference)
+      throw new RegistryLie(`manifest verification failed for digest ${reference}`);
     return { digest, bytes, mediaType: String(answer.headers['content-type'] ?? '') };
   }
 
   /** A blob that is read whole, verified. */
   async document({ digest, size }: Descriptor, limit: number, signal: AbortSignal): Promise<Buffer> {
-    if (size > limit) throw new RegistryLie(`blob ${digest} is too long to be an image's configuration (${size} bytes)`);
+    if (size > limit)
+      throw new RegistryLie(`blob ${digest} is too long to be an image's configuration (${size} bytes)`);
     const answer = await this.#session.demand(this.#blob(digest), { method: 'GET', signal }, [200]);
     const bytes = await readAll(answer, limit);
     if (sha256(bytes) !== digest) throw new RegistryLie(`image config verification failed for digest ${digest}`);
@@ -61,10 +81,15 @@ export class Repository {
 
   /** @throws RegistryRefusal, RegistryUnreachable */
   async open(digest: string, offset: number, signal: AbortSignal): Promise<Part> {
-    const answer = await this.#session.demand(this.#blob(digest), { method: 'GET', headers: offset > 0 ? { range: `bytes=${offset}-` } : {}, signal }, [200, 206, 416]);
+    const answer = await this.#session.demand(
+      this.#blob(digest),
+      { method: 'GET', headers: offset > 0 ? { range: `bytes=${offset}-` } : {}, signal },
+      [200, 206, 416],
+    );
     if (answer.status === 200) return { offset: 0, bytes: answer.body as AsyncIterable<Buffer> };
     const start = Number(/^bytes (\d+)-/.exec(String(answer.headers['content-range'] ?? ''))?.[1] ?? -1);
-    if (answer.status === 206 && start === offset && offset > 0) return { offset, bytes: answer.body as AsyncIterable<Buffer> };
+    if (answer.status === 206 && start === offset && offset > 0)
+      return { offset, bytes: answer.body as AsyncIterable<Buffer> };
     answer.body.destroy();
     if (offset === 0) throw new RegistryLie(`the registry answers ${answer.status} to a request for all of ${digest}`);
     return this.open(digest, 0, signal);
@@ -80,18 +105,34 @@ export class Repository {
     throw await refused(answer);
   }
 
-  /** Opens an upload, or has the blob taken over from another repository of the same registry: then there is nothing to upload. */
-  async begin(from: { digest: string; path: string } | undefined, signal: AbortSignal): Promise<{ mounted: true } | { mounted: false; upload: Upload }> {
+  /**
+   * Opens an upload, or has the blob taken over from another repository of the same registry: then there is nothing to
+   * upload.
+   */
+  async begin(
+    from: { digest: string; path: string } | undefined,
+    signal: AbortSignal,
+  ): Promise<{ mounted: true } | { mounted: false; upload: Upload }> {
     if (from) this.#session.widen(`repository:${from.path}:pull`);
     const query = from ? `?${new URLSearchParams({ mount: from.digest, from: from.path }).toString()}` : '';
-    const answer = await this.#session.demand(`v2/${this.path}/blobs/uploads/${query}`, { method: 'POST', body: '', signal }, [201, 202]);
+    const answer = await this.#session.demand(
+      `v2/${this.path}/blobs/uploads/${query}`,
+      { method: 'POST', body: '', signal },
+      [201, 202],
+    );
     await discard(answer);
     if (answer.status === 201) return { mounted: true };
     return { mounted: false, upload: new Upload(this.#session, this.transport, location(answer, this.transport)) };
   }
 
   async put(tag: string, { mediaType, bytes }: Omit<Manifest, 'digest'>, signal: AbortSignal): Promise<void> {
-    await discard(await this.#session.demand(this.#manifest(tag), { method: 'PUT', headers: { 'content-type': mediaType }, body: bytes, signal }, [200, 201, 202]));
+    await discard(
+      await this.#session.demand(
+        this.#manifest(tag),
+        { method: 'PUT', headers: { 'content-type': mediaType }, body: bytes, signal },
+        [200, 201, 202],
+      ),
+    );
   }
 
   /** All tags, page by page. */
@@ -102,7 +143,7 @@ export class Repository {
       const answer: Answer = await this.#session.demand(next, { method: 'GET', signal }, [200]);
       const page = JSON.parse((await readAll(answer, MAX_TAGS)).toString()) as { tags?: unknown } | null;
       if (Array.isArray(page?.tags)) tags.push(...page.tags.filter((tag): tag is string => typeof tag === 'string'));
-      const link: string | undefined = /<([^>]+)>\s*;\s*rel="?next"?/.exec(String(answer.headers['link'] ?? ''))?.[1];
+      const link: string | undefined = /<([^>]+)>\s*;\s*rel="?next"?/.exec(String(answer.headers.link ?? ''))?.[1];
       next = link === undefined ? undefined : this.transport.resolve(link, answer.url);
     }
     return tags;
@@ -114,7 +155,11 @@ export class Repository {
 
 /** A blob on its way to the registry. */
 class Upload {
-  constructor(private readonly session: Session, private readonly transport: Transport, private at: URL) {}
+  constructor(
+    private readonly session: Session,
+    private readonly transport: Transport,
+    private at: URL,
+  ) {}
 
   /** Sends all of `bytes`; the registry is told its digest, and checks it. */
   async send(bytes: Readable, signal: AbortSignal): Promise<Descriptor> {
@@ -125,7 +170,11 @@ class Upload {
       size += chunk.length;
     });
     bytes.pause();
-    const answer = await this.session.demand(this.at, { method: 'PATCH', headers: { 'content-type': 'application/octet-stream' }, body: bytes, signal }, [202, 204]);
+    const answer = await this.session.demand(
+      this.at,
+      { method: 'PATCH', headers: { 'content-type': 'application/octet-stream' }, body: bytes, signal },
+      [202, 204],
+    );
     await discard(answer);
     this.at = location(answer, this.transport);
     const digest = `sha256:${hash.digest('hex')}`;
@@ -146,7 +195,13 @@ class Upload {
   async #commit(digest: string, body: Buffer | '', signal: AbortSignal): Promise<void> {
     const at = new URL(this.at);
     at.searchParams.set('digest', digest);
-    await discard(await this.session.demand(at, { method: 'PUT', headers: { 'content-type': 'application/octet-stream' }, body, signal }, [201, 204]));
+    await discard(
+      await this.session.demand(
+        at,
+        { method: 'PUT', headers: { 'content-type': 'application/octet-stream' }, body, signal },
+        [201, 204],
+      ),
+    );
   }
 }
 
@@ -157,4 +212,5 @@ function location(answer: Answer, transport: Transport): URL {
 }
 
 /** Whether it is no use to ask another endpoint, or again. */
-export const isFinal = (error: unknown): boolean => error instanceof RegistryRefusal && ['UNAUTHORIZED', 'DENIED', 'UNSUPPORTED'].includes(error.code);
+export const isFinal = (error: unknown): boolean =>
+  error instanceof RegistryRefusal && ['UNAUTHORIZED', 'DENIED', 'UNSUPPORTED'].includes(error.code);

@@ -1,4 +1,7 @@
-/** Asking one registry for one repository as somebody: tokens are fetched when they are demanded. distribution-spec; distribution's docs/spec/auth/{token,oauth}.md. */
+/**
+ * Asking one registry for one repository as somebody: tokens are fetched when they are demanded. distribution-spec;
+ * distribution's docs/spec/auth/{token,oauth}.md.
+ */
 import { ANONYMOUS, basic, parseChallenges, type Challenge, type Credentials } from './credentials.ts';
 import { asked as introduced, refusal, RegistryLie, RegistryRefusal } from './failure.ts';
 import { discard, readAll, type Answer, type Asked, type Transport } from './transport.ts';
@@ -25,7 +28,12 @@ export class Session {
   identityToken = '';
 
   /** @param scopes `repository:PATH:pull`, … */
-  constructor(readonly transport: Transport, credentials: Credentials, scopes: string[], private readonly options: { offline: boolean } = { offline: false }) {
+  constructor(
+    readonly transport: Transport,
+    credentials: Credentials,
+    scopes: string[],
+    private readonly options: { offline: boolean } = { offline: false },
+  ) {
     // What is a registry's is not its mirror's.
     this.#credentials = transport.isMirror ? ANONYMOUS : credentials;
     this.#scopes = new Set(scopes);
@@ -42,11 +50,17 @@ export class Session {
   async send(target: string | URL, asked: Asked): Promise<Answer> {
     const first = await this.#send(target, asked);
     // A body that was read cannot be sent again: whoever streams one has asked before.
-    if (first.status !== 401 || !isHere(first.url, this.transport) || (asked.body !== undefined && typeof asked.body !== 'string' && !Buffer.isBuffer(asked.body))) return first;
+    if (
+      first.status !== 401 ||
+      !isHere(first.url, this.transport) ||
+      (asked.body !== undefined && typeof asked.body !== 'string' && !Buffer.isBuffer(asked.body))
+    )
+      return first;
     const challenges = parseChallenges(first.headers['www-authenticate']);
     const wasAsked = this.#basic || this.#token !== undefined || this.#credentials.registryToken !== '';
     const complaint = challenges.find(({ scheme }) => scheme === 'bearer')?.parameters.get('error');
-    if (wasAsked && (this.#basic || this.#credentials.registryToken !== '' || complaint === 'insufficient_scope')) return first;
+    if (wasAsked && (this.#basic || this.#credentials.registryToken !== '' || complaint === 'insufficient_scope'))
+      return first;
     try {
       if (!this.#choose(challenges)) return first;
       await discard(first);
@@ -66,8 +80,12 @@ export class Session {
   }
 
   async #send(target: string | URL, asked: Asked): Promise<Answer> {
-    const authorization = target instanceof URL && !isHere(target, this.transport) ? undefined : await this.#authorization();
-    return this.transport.send(target, { ...asked, headers: { ...asked.headers, ...(authorization && { authorization }) } });
+    const authorization =
+      target instanceof URL && !isHere(target, this.transport) ? undefined : await this.#authorization();
+    return this.transport.send(target, {
+      ...asked,
+      headers: { ...asked.headers, ...(authorization && { authorization }) },
+    });
   }
 
   async #authorization(): Promise<string | undefined> {
@@ -102,8 +120,18 @@ export class Session {
     const named = isSomebody(this.#credentials);
     let answer: Answer;
     if (identityToken !== '') {
-      const form = new URLSearchParams({ grant_type: 'refresh_token', service, client_id: CLIENT_ID, scope: scopes.join(' '), refresh_token: identityToken });
-      answer = await this.transport.send(realm, { method: 'POST', headers: { 'content-type': 'application/x-www-form-urlencoded' }, body: form.toString() });
+      const form = new URLSearchParams({
+        grant_type: 'refresh_token',
+        service,
+        client_id: CLIENT_ID,
+        scope: scopes.join(' '),
+        refresh_token: identityToken,
+      });
+      answer = await this.transport.send(realm, {
+        method: 'POST',
+        headers: { 'content-type': 'application/x-www-form-urlencoded' },
+        body: form.toString(),
+      });
     } else {
       if (service !== '') realm.searchParams.append('service', service);
       for (const scope of scopes) realm.searchParams.append('scope', scope);
@@ -112,7 +140,10 @@ export class Session {
         realm.searchParams.append('client_id', CLIENT_ID);
       }
       if (named) realm.searchParams.append('account', username);
-      answer = await this.transport.send(realm, { method: 'GET', ...(named && { headers: { authorization: basic(this.#credentials) } }) });
+      answer = await this.transport.send(realm, {
+        method: 'GET',
+        ...(named && { headers: { authorization: basic(this.#credentials) } }),
+      });
     }
     if (answer.status !== 200) throw await refused(answer);
     return this.#read(await readAll(answer, MAX_TOKEN), realm);
@@ -126,7 +157,8 @@ export class Session {
       throw new RegistryLie(`unable to decode token response of ${realm.origin}: ${(error as Error).message}`);
     }
     const token = told?.access_token || told?.token;
-    if (typeof token !== 'string' || !/^[\x21-\x7e]+$/.test(token)) throw new RegistryLie('authorization server did not include a token in the response');
+    if (typeof token !== 'string' || !/^[\x21-\x7e]+$/.test(token))
+      throw new RegistryLie('authorization server did not include a token in the response');
     if (typeof told?.refresh_token === 'string') this.identityToken = told.refresh_token;
     const seconds = Math.max(typeof told?.expires_in === 'number' ? told.expires_in : 0, DEFAULT_TOKEN_SECONDS);
     // Some of its life is left for the request that it goes with.
@@ -141,13 +173,33 @@ const isHere = (url: URL, transport: Transport): boolean => url.origin === trans
 /** What an answer that says no comes to. */
 export async function refused(answer: Answer): Promise<RegistryRefusal> {
   const body = await readAll(answer, MAX_ERROR).catch(() => Buffer.alloc(0));
-  return refusal(answer.status, STATUS_TEXT[answer.status] ?? '', body.toString(), parseChallenges(answer.headers['www-authenticate']));
+  return refusal(
+    answer.status,
+    STATUS_TEXT[answer.status] ?? '',
+    body.toString(),
+    parseChallenges(answer.headers['www-authenticate']),
+  );
 }
 
-// Go's http.Client tells what it was that asked for a token in vain. The words are all that is left: no code to be translated by.
-const worded = (error: RegistryRefusal, words: string): RegistryRefusal => new RegistryRefusal(error.status, '', `${words}: ${error.message}`);
+// Go's http.Client tells what it was that asked for a token in vain. The words are all that is left: no code to be
+// translated by.
+const worded = (error: RegistryRefusal, words: string): RegistryRefusal =>
+  new RegistryRefusal(error.status, '', `${words}: ${error.message}`);
 
 export const STATUS_TEXT: Record<number, string> = {
-  400: 'Bad Request', 401: 'Unauthorized', 403: 'Forbidden', 404: 'Not Found', 405: 'Method Not Allowed', 409: 'Conflict', 410: 'Gone', 413: 'Request Entity Too Large', 416: 'Requested Range Not Satisfiable',
-  429: 'Too Many Requests', 500: 'Internal Server Error', 501: 'Not Implemented', 502: 'Bad Gateway', 503: 'Service Unavailable', 504: 'Gateway Timeout',
+  400: 'Bad Request',
+  401: 'Unauthorized',
+  403: 'Forbidden',
+  404: 'Not Found',
+  405: 'Method Not Allowed',
+  409: 'Conflict',
+  410: 'Gone',
+  413: 'Request Entity Too Large',
+  416: 'Requested Range Not Satisfiable',
+  429: 'Too Many Requests',
+  500: 'Internal Server Error',
+  501: 'Not Implemented',
+  502: 'Bad Gateway',
+  503: 'Service Unavailable',
+  504: 'Gateway Timeout',
 };

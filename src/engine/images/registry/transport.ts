@@ -1,4 +1,7 @@
-/** HTTP with one registry: which of https and http it speaks, where it sends us on to, and the network's errors in Docker's words. */
+/**
+ * HTTP with one registry: which of https and http it speaks, where it sends us on to, and the network's errors in
+ * Docker's words.
+ */
 import type { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import { VERSION } from '../../../version.ts';
@@ -28,7 +31,11 @@ export class Transport {
   /** The one that answered. */
   #base: URL | undefined;
 
-  constructor(private readonly bases: URL[], private readonly dispatcher: Dispatcher, { insecure, isMirror }: { insecure: boolean; isMirror: boolean }) {
+  constructor(
+    private readonly bases: URL[],
+    private readonly dispatcher: Dispatcher,
+    { insecure, isMirror }: { insecure: boolean; isMirror: boolean },
+  ) {
     this.insecure = insecure;
     this.isMirror = isMirror;
   }
@@ -38,7 +45,10 @@ export class Transport {
     return this.#base ?? this.bases[0]!;
   }
 
-  /** Asks for a path below the registry's base, or for a URL that it gave. Redirections are followed, without what the headers say of who asks. @throws RegistryUnreachable */
+  /**
+   * Asks for a path below the registry's base, or for a URL that it gave. Redirections are followed, without what the
+   * headers say of who asks. @throws RegistryUnreachable
+   */
   async send(target: string | URL, asked: Asked): Promise<Answer> {
     if (target instanceof URL) return this.#follow(target, asked);
     // An insecure registry may speak either; which one is found out once.
@@ -66,23 +76,36 @@ export class Transport {
     let { headers = {} } = asked;
     for (let hops = 0; hops <= MAX_REDIRECTS; hops++) {
       const answer = await this.#once(at, { ...asked, headers });
-      const location = answer.headers['location'];
-      if (!REDIRECTS.has(answer.status) || typeof location !== 'string' || (asked.method !== 'GET' && asked.method !== 'HEAD')) return answer;
+      const location = answer.headers.location;
+      if (
+        !REDIRECTS.has(answer.status) ||
+        typeof location !== 'string' ||
+        (asked.method !== 'GET' && asked.method !== 'HEAD')
+      )
+        return answer;
       await discard(answer);
       const next = this.resolve(location, at);
       // Whoever is sent on to must not learn who asks.
-      if (next.origin !== at.origin) headers = Object.fromEntries(Object.entries(headers).filter(([name]) => name !== 'authorization'));
+      if (next.origin !== at.origin)
+        headers = Object.fromEntries(Object.entries(headers).filter(([name]) => name !== 'authorization'));
       at = next;
     }
-    throw new RegistryLie(`${asked.method[0]}${asked.method.slice(1).toLowerCase()} "${url.href}": stopped after ${MAX_REDIRECTS} redirects`);
+    throw new RegistryLie(
+      `${asked.method[0]}${asked.method.slice(1).toLowerCase()} "${url.href}": stopped after ${MAX_REDIRECTS} redirects`,
+    );
   }
 
   /** A URL that a registry gives. @throws RegistryLie for one that leads out of HTTP, or out of TLS */
   resolve(location: string, from: URL): URL {
-    if (!URL.canParse(location, from.href)) throw new RegistryLie(`the registry sends to ${JSON.stringify(location.slice(0, 200))}, which is no URL`);
+    if (!URL.canParse(location, from.href))
+      throw new RegistryLie(`the registry sends to ${JSON.stringify(location.slice(0, 200))}, which is no URL`);
     const url = new URL(location, from);
-    if (url.protocol !== 'http:' && url.protocol !== 'https:') throw new RegistryLie(`the registry sends to ${JSON.stringify(url.href.slice(0, 200))}: unsupported protocol scheme "${url.protocol.slice(0, -1)}"`);
-    if (from.protocol === 'https:' && url.protocol === 'http:' && !this.insecure) throw new RegistryLie(`the registry sends from https to ${url.origin}: refused`);
+    if (url.protocol !== 'http:' && url.protocol !== 'https:')
+      throw new RegistryLie(
+        `the registry sends to ${JSON.stringify(url.href.slice(0, 200))}: unsupported protocol scheme "${url.protocol.slice(0, -1)}"`,
+      );
+    if (from.protocol === 'https:' && url.protocol === 'http:' && !this.insecure)
+      throw new RegistryLie(`the registry sends from https to ${url.origin}: refused`);
     url.username = url.password = '';
     return url;
   }
@@ -92,7 +115,11 @@ export class Transport {
       // Loaded when a registry is first asked: a daemon's start must not pay for it.
       const { request } = await import('undici');
       const answer = await request(url, {
-        method, dispatcher: this.dispatcher, headers: { 'user-agent': `docker/holdfast-${VERSION}`, ...headers }, ...(body !== undefined && { body }), ...(signal && { signal }),
+        method,
+        dispatcher: this.dispatcher,
+        headers: { 'user-agent': `docker/holdfast-${VERSION}`, ...headers },
+        ...(body !== undefined && { body }),
+        ...(signal && { signal }),
       });
       // Broken off later, it is the reader who is told.
       answer.body.on('error', () => undefined);
@@ -104,13 +131,20 @@ export class Transport {
   }
 }
 
-/** Reads away a body that nobody wants, so that its connection can be used again; of a long one no more than the beginning. */
+/**
+ * Reads away a body that nobody wants, so that its connection can be used again; of a long one no more than the
+ * beginning.
+ */
 export async function discard({ body }: Pick<Answer, 'body'>): Promise<void> {
   await body.dump({ limit: 64 * 1024 }).catch(() => undefined);
 }
 
 /** @throws RegistryLie for one that is longer than `limit` */
-export async function readAll({ body, url }: Pick<Answer, 'body' | 'url'>, limit: number, method = 'GET'): Promise<Buffer> {
+export async function readAll(
+  { body, url }: Pick<Answer, 'body' | 'url'>,
+  limit: number,
+  method = 'GET',
+): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let length = 0;
   try {
@@ -123,7 +157,9 @@ export async function readAll({ body, url }: Pick<Answer, 'body' | 'url'>, limit
       chunks.push(chunk);
     }
   } catch (error) {
-    throw error instanceof RegistryLie ? error : new RegistryUnreachable(method, url.href, goText(error, url), { cause: error });
+    throw error instanceof RegistryLie
+      ? error
+      : new RegistryUnreachable(method, url.href, goText(error, url), { cause: error });
   }
   return Buffer.concat(chunks);
 }
