@@ -75,10 +75,10 @@ await build({
 // worker, the port proxy.
 for (const [entry, name] of [
   ['src/engine/images/unpacker.ts', 'unpacker'],
-  ['src/engine/images/body-writer.ts', 'body-writer'],
+  ['src/engine/images/file-writer-thread.ts', 'body-writer'],
   ['src/engine/images/packer.ts', 'packer'],
-  ['src/engine/containers/archive-worker.ts', 'archiver'],
-  ['src/engine/networks/proxy-main.ts', 'port-proxy'],
+  ['src/engine/files/archive-worker.ts', 'archiver'],
+  ['src/engine/networks/port-proxy-main.ts', 'port-proxy'],
 ]) {
   await build({ ...cjs, entryPoints: [`${root}${entry}`], outfile: `${dist}/${name}.cjs` });
 }

@@ -3,7 +3,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { STATUS_CODES, type IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Engine } from '../engine/engine.ts';
-import { InvalidParameter } from '../engine/errors.ts';
+import { InvalidParameter } from '../model/errors.ts';
 import { messageOf, statusOf } from './errors.ts';
 import { bodies, type Operation } from './contract.ts';
 import { takeOver, takeUpgraded, type HijackedClient } from './hijack.ts';

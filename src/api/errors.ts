@@ -8,7 +8,7 @@ import {
   NotModified,
   Unauthorized,
   Unavailable,
-} from '../engine/errors.ts';
+} from '../model/errors.ts';
 import { atLeast } from './version.ts';
 
 /** The oldest API whose errors are JSON; before it they were text (moby daemon/server/server.go). */

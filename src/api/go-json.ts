@@ -2,7 +2,7 @@
  * Request bodies as Go's encoding/json reads them, by the schemas of openapi.yaml: keys in any case, null leaves a
  * field unset, unknown keys are ignored, a wrong type is refused in Go's words (clients and their tests know them).
  */
-import { InvalidParameter } from '../engine/errors.ts';
+import { InvalidParameter } from '../model/errors.ts';
 import { syntaxError } from './go-json-syntax.ts';
 
 /** The part of JSON Schema that openapi.yaml uses. */

@@ -2,7 +2,7 @@
  * Query strings by Docker's rules, which are neither JSON Schema's nor Fastify's (moby
  * daemon/server/httputils/form.go).
  */
-import { InvalidParameter } from '../engine/errors.ts';
+import { InvalidParameter } from '../model/errors.ts';
 import type { Schema } from './go-json.ts';
 
 export interface Parameter {

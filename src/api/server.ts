@@ -5,7 +5,7 @@ import { randomUUID } from 'node:crypto';
 import { createServer as createHttpServer } from 'node:http';
 import type { Logger } from 'pino';
 import type { Engine } from '../engine/engine.ts';
-import { InvalidParameter } from '../engine/errors.ts';
+import { InvalidParameter } from '../model/errors.ts';
 import { API_VERSION, VERSION } from '../version.ts';
 import { Call, type AnswerCheck, type Handler } from './call.ts';
 import { operations, type Operation } from './contract.ts';
@@ -137,7 +137,7 @@ function answerErrors(app: FastifyInstance, log: Logger): void {
 
 /** Loaded for tests only: the validator costs time at start. */
 async function answerCheck(log: Logger): Promise<AnswerCheck> {
-  const { misfit, MISFIT } = await import('./answers.ts');
+  const { misfit, MISFIT } = await import('./contract-check.ts');
   return (operation, status, answer, type) => {
     const found = misfit(operation, status, answer, type);
     if (found === undefined) return;

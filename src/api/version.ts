@@ -1,5 +1,5 @@
 /** API versions: which one a request speaks, and which ones are spoken here. */
-import { InvalidParameter } from '../engine/errors.ts';
+import { InvalidParameter } from '../model/errors.ts';
 import { API_VERSION, MIN_API_VERSION } from '../version.ts';
 
 /** Whether `version` is `wanted` or newer; compared number by number (1.9 is older than 1.10). */

@@ -1,5 +1,5 @@
 /** The daemon's configuration, read once at start from flags, environment and daemon.json. */
-import type { Ulimit } from '../engine/containers/config.ts';
+import type { Ulimit } from '../model/container-config.ts';
 
 /** Docker's own profile in effect: the data of containers-common under its guards (engine/spec/seccomp-guards.ts). */
 export const DEFAULT_SECCOMP_PROFILE = '/usr/share/containers/seccomp.json';

@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { isAbsolute, join, normalize } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
-import type { Ulimit } from '../engine/containers/config.ts';
+import type { Ulimit } from '../model/container-config.ts';
 import { absolute } from './absolute.ts';
 import { DEFAULT_SECCOMP_PROFILE, type AddressPool, type Config } from './config.ts';
 import { ConfigError } from './error.ts';

@@ -12,7 +12,7 @@ import { LayerRows } from '../store/layers.ts';
 import { NetworkStore } from '../store/networks.ts';
 import { VolumeStore } from '../store/volumes.ts';
 import { wallNow } from './clock.ts';
-import { ContainerFiles } from './containers/archive.ts';
+import { ContainerFiles } from './files/container-files.ts';
 import { Containers } from './containers/containers.ts';
 import { Execs } from './containers/execs.ts';
 import { isRunning } from './containers/moves.ts';

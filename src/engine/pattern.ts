@@ -3,7 +3,7 @@
  * moment and no more.
  */
 import { createContext, Script, type Context } from 'node:vm';
-import { InvalidParameter } from './errors.ts';
+import { InvalidParameter } from '../model/errors.ts';
 
 /** For all texts that one pattern is held against. */
 const MOMENT_MS = 500;

@@ -1,5 +1,5 @@
 /** `docker … prune --filter`: what may go. */
-import { InvalidParameter } from './errors.ts';
+import { InvalidParameter } from '../model/errors.ts';
 import { hasLabel } from './events/filter.ts';
 import { parseRfc3339 } from './time.ts';
 import { wallClock } from '../sys/clock.ts';

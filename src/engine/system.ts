@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { DEFAULT_SECCOMP_PROFILE, type Config } from '../config/config.ts';
 import { replaceFile } from '../sys/replace-file.ts';
 import { wallNow } from './clock.ts';
-import type { Container } from './containers/container.ts';
+import type { Container } from '../model/container.ts';
 import { standing } from './containers/moves.ts';
 import { versionOf, type Program } from './programs.ts';
 import { hostHasAppArmor } from './spec/apparmor.ts';

@@ -1,6 +1,6 @@
 /** Moments: wall-clock nanoseconds as decimal strings, and Go's RFC 3339 with nanoseconds. */
 import { formatLogTime } from '../protocol/log-format.ts';
-import { InvalidParameter } from './errors.ts';
+import { InvalidParameter } from '../model/errors.ts';
 
 const NS = 1_000_000_000n;
 const NS_PER_MS = 1_000_000n;

@@ -10,7 +10,7 @@ export interface Snapshot {
   /** Records up to here are folded into it. */
   seq: number;
   state: RunState;
-  /** What only the next shim needs to know (shim/carried.ts). */
+  /** What only the next shim needs to know (shim/pending-intents.ts). */
   carried: unknown;
 }
 

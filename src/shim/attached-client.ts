@@ -6,7 +6,7 @@ import { ClientInput } from './client-input.ts';
 import type { Client } from './clients.ts';
 import { currentFile, LogCursor, LogGone } from './log/cursor.ts';
 import type { Mark } from './log/writer.ts';
-import { Patience } from './patience.ts';
+import { Patience } from './stall-detector.ts';
 import type { Output, Stdio } from './stdio.ts';
 
 /** Output that a client may have in memory; beyond, it is fed from the log, or else the output waits. */

@@ -23,7 +23,7 @@ import { Sessions } from './sessions.ts';
 import { SpecFile } from './spec-file.ts';
 import { Stops } from './stops.ts';
 import { Successor } from './successor.ts';
-import { Waiters } from './wait.ts';
+import { Waiters } from './wait-clients.ts';
 
 export interface ContainerOptions {
   id: string;

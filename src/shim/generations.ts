@@ -11,14 +11,14 @@ import { Generation, type Making } from './generation.ts';
 import { Health } from './health.ts';
 import { now, type Journal } from './journal.ts';
 import type { Phases } from './phase.ts';
-import { Ports } from './ports.ts';
+import { Ports } from './held-ports.ts';
 import type { Death, Reaper } from './reaper.ts';
 import { Refused } from './refused.ts';
 import type { RemovalGrace } from './removal-grace.ts';
 import type { Sessions } from './sessions.ts';
 import type { SpecFile } from './spec-file.ts';
 import { settleStops } from './stops.ts';
-import type { Waiters } from './wait.ts';
+import type { Waiters } from './wait-clients.ts';
 
 export interface GenerationsOptions {
   id: string;

@@ -24,7 +24,7 @@ import type { JournalRecord, RecordBody, RecordType } from '../protocol/records.
 import { applyRecord, initialRunState, type RunState } from '../protocol/runstate.ts';
 import { monotonicClock, wallClock } from '../sys/clock.ts';
 import { reserve, syncDirectory } from '../sys/file.ts';
-import { carry, initialCarried, type Carried } from './carried.ts';
+import { carry, initialCarried, type Carried } from './pending-intents.ts';
 
 /** When something happened, ns. */
 export interface Moment {

@@ -5,7 +5,7 @@ import { existsSync } from 'node:fs';
 import type { Journal } from './journal.ts';
 import type { Phases } from './phase.ts';
 import type { SpecFile } from './spec-file.ts';
-import type { Waiters } from './wait.ts';
+import type { Waiters } from './wait-clients.ts';
 
 /** What they wait for a daemon to come. */
 const GRACE_MS = 500;

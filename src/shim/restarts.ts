@@ -10,7 +10,7 @@ import type { Phases } from './phase.ts';
 import { Refused } from './refused.ts';
 import { decide } from './restart-policy.ts';
 import type { SpecFile } from './spec-file.ts';
-import type { Waiters } from './wait.ts';
+import type { Waiters } from './wait-clients.ts';
 
 export interface RestartsOptions {
   id: string;

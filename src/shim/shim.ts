@@ -7,7 +7,7 @@ import { tryLock, type Lock } from '../sys/file.ts';
 import { trimHeap } from '../sys/memory.ts';
 import { bootId } from '../sys/process.ts';
 import { joinCgroup, leaveCgroup } from './cgroup.ts';
-import { complainTo } from './complaints.ts';
+import { complainTo } from './shim-log.ts';
 import { Journal } from './journal.ts';
 import { Reaper } from './reaper.ts';
 import { Container } from './container.ts';

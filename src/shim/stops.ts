@@ -5,7 +5,7 @@
  * successor of a shim that dies in the middle goes on with it.
  */
 import { SIGKILL } from '../sys/process.ts';
-import type { StopIntent } from './carried.ts';
+import type { StopIntent } from './pending-intents.ts';
 import type { Generation } from './generation.ts';
 import type { Generations } from './generations.ts';
 import { now, type Journal } from './journal.ts';

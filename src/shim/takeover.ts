@@ -1,6 +1,6 @@
 /** What a shim does with what a dead one left: pure, from the journal's last word and what the kernel says. */
 import type { RunState } from '../protocol/runstate.ts';
-import type { Carried } from './carried.ts';
+import type { Carried } from './pending-intents.ts';
 
 export interface Found {
   state: RunState;

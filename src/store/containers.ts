@@ -1,5 +1,5 @@
 /** Containers at rest: one row each. */
-import type { Container, Phase } from '../engine/containers/container.ts';
+import type { Container, Phase } from '../model/container.ts';
 import type { RunState } from '../protocol/runstate.ts';
 import { faultPoint } from '../sys/fault.ts';
 import { Flush, relaxed, type Db } from './database.ts';

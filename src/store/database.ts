@@ -1,7 +1,7 @@
 /** The SQLite database: opening, durability, migrations. */
 import { chmodSync, closeSync, existsSync, fdatasync, openSync } from 'node:fs';
 import Database from 'better-sqlite3';
-import { SystemFault } from '../engine/errors.ts';
+import { SystemFault } from '../model/errors.ts';
 import initial from './migrations/0001-initial.sql';
 
 export type Db = Database.Database;

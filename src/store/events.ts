@@ -1,5 +1,5 @@
 /** Events at rest: one row each, in the order of their recording, found again by time. */
-import type { Event, EventType, NewEvent } from '../engine/events/event.ts';
+import type { Event, EventType, NewEvent } from '../model/event.ts';
 import type { Db } from './database.ts';
 
 /** Wall ns, both inclusive. */

@@ -1,5 +1,5 @@
 /** Networks, addresses in use, and what each container's network was set up with. */
-import type { Network } from '../engine/networks/network.ts';
+import type { Network } from '../model/network.ts';
 import { faultPoint } from '../sys/fault.ts';
 import { relaxed, type Db } from './database.ts';
 

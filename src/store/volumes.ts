@@ -1,5 +1,5 @@
 /** Volumes at rest: one row each. */
-import type { Volume } from '../engine/volumes/volume.ts';
+import type { Volume } from '../model/volume.ts';
 import { faultPoint } from '../sys/fault.ts';
 import type { Db } from './database.ts';
 

@@ -1,7 +1,7 @@
 /** The check of answers against the contract, by which the tests of everything else see to it that each fits. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { MISFIT, misfit, operationOf } from '../../src/api/answers.ts';
-import { NotFound } from '../../src/engine/errors.ts';
+import { MISFIT, misfit, operationOf } from '../../src/api/contract-check.ts';
+import { NotFound } from '../../src/model/errors.ts';
 import { serve, type Api } from './harness.ts';
 
 const VOLUME = {

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import YAML from 'yaml';
 import { operations } from '../../src/api/contract.ts';
 import type { Client } from '../../src/engine/client.ts';
-import { Conflict, NotFound, NotModified } from '../../src/engine/errors.ts';
+import { Conflict, NotFound, NotModified } from '../../src/model/errors.ts';
 import { serve, type Api } from './harness.ts';
 
 const ID = 'a'.repeat(64);

@@ -1,6 +1,6 @@
 /** What a request means by the API version it speaks. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { NotFound } from '../../src/engine/errors.ts';
+import { NotFound } from '../../src/model/errors.ts';
 import { serve, type Api } from './harness.ts';
 
 const ID = 'a'.repeat(64);

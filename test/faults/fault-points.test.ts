@@ -10,7 +10,7 @@ import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'no
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { parseJournal } from '../../src/protocol/journal-format.ts';
-import { carry, initialCarried, type Carried } from '../../src/shim/carried.ts';
+import { carry, initialCarried, type Carried } from '../../src/shim/pending-intents.ts';
 import { startEngine, type TestEngine } from '../e2e/engine.ts';
 import { until } from '../e2e/until.ts';
 import { journalOf } from './shims.ts';

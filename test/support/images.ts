@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
-import type { NewEvent } from '../../src/engine/events/event.ts';
+import type { NewEvent } from '../../src/model/event.ts';
 import { Archives } from '../../src/engine/images/archive.ts';
 import { Images } from '../../src/engine/images/images.ts';
 import { Layers, type Layer } from '../../src/engine/images/layers.ts';

@@ -44,7 +44,7 @@ export async function bundles(): Promise<Bundles> {
     });
     return outfile;
   };
-  await add('src/engine/images/body-writer.ts');
+  await add('src/engine/images/file-writer-thread.ts');
   return {
     directory,
     unpacker: await add('src/engine/images/unpacker.ts'),

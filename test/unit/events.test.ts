@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { EventLog, type EventQuery } from '../../src/engine/events/event-log.ts';
-import type { Event, NewEvent } from '../../src/engine/events/event.ts';
+import type { Event, NewEvent } from '../../src/model/event.ts';
 import { matcher } from '../../src/engine/events/filter.ts';
 import { openDatabase, type Db } from '../../src/store/database.ts';
 import { EventStore } from '../../src/store/events.ts';

@@ -5,10 +5,10 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { decodeFilters } from '../../src/api/query.ts';
-import { filterContainers } from '../../src/engine/containers/filters.ts';
-import type { Container } from '../../src/engine/containers/container.ts';
-import { InvalidParameter, NotFound } from '../../src/engine/errors.ts';
-import type { Event } from '../../src/engine/events/event.ts';
+import { filterContainers } from '../../src/engine/containers/views/list-filter.ts';
+import type { Container } from '../../src/model/container.ts';
+import { InvalidParameter, NotFound } from '../../src/model/errors.ts';
+import type { Event } from '../../src/model/event.ts';
 import { matcher } from '../../src/engine/events/filter.ts';
 import { initialRunState } from '../../src/protocol/runstate.ts';
 import { container } from './spec-fixtures.ts';

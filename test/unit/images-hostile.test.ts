@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { InvalidParameter, SystemFault } from '../../src/engine/errors.ts';
+import { InvalidParameter, SystemFault } from '../../src/model/errors.ts';
 import { Downloads } from '../../src/engine/images/downloads.ts';
 import { Endpoints } from '../../src/engine/images/registry/endpoints.ts';
 import { newEntry } from '../../src/engine/images/tar-writer.ts';

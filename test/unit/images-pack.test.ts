@@ -22,7 +22,7 @@ import { join } from 'node:path';
 import { createServer } from 'node:net';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { SystemFault } from '../../src/engine/errors.ts';
+import { SystemFault } from '../../src/model/errors.ts';
 import { newEntry } from '../../src/engine/images/tar-writer.ts';
 import { S_IFBLK, S_IFCHR, makeNode } from '../../src/sys/inode.ts';
 import { mkfifo } from '../../src/sys/file.ts';

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { InvalidParameter } from '../../src/engine/errors.ts';
+import { InvalidParameter } from '../../src/model/errors.ts';
 import { matchPath } from '../../src/engine/images/path-match.ts';
 import {
   canonicalString,

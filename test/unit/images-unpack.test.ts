@@ -19,7 +19,7 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { InvalidParameter, SystemFault } from '../../src/engine/errors.ts';
+import { InvalidParameter, SystemFault } from '../../src/model/errors.ts';
 import type { Layer } from '../../src/engine/images/layers.ts';
 import { checksum } from '../../src/engine/images/tar.ts';
 import { bodyPadding, encodeHeader, newEntry, TRAILER } from '../../src/engine/images/tar-writer.ts';

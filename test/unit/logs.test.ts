@@ -15,9 +15,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { Container } from '../../src/engine/containers/container.ts';
-import { decodeLines } from '../../src/engine/containers/log-lines.ts';
-import { readLog, type LogEntry, type LogQuery } from '../../src/engine/containers/logs.ts';
+import type { Container } from '../../src/model/container.ts';
+import { decodeLines } from '../../src/engine/logs/log-lines.ts';
+import { readLog, type LogEntry, type LogQuery } from '../../src/engine/logs/logs.ts';
 import { parseRfc3339, rfc3339 } from '../../src/engine/time.ts';
 import { wallClock } from '../../src/sys/clock.ts';
 

@@ -19,8 +19,8 @@ import {
 import { script } from '../../src/engine/networks/firewall.ts';
 import { define, type NetworkRequest } from '../../src/engine/networks/definition.ts';
 import { wayOut, type Bridge, type EndpointSetup, type Setup } from '../../src/engine/networks/driver.ts';
-import { nameTables } from '../../src/engine/networks/names.ts';
-import type { Network } from '../../src/engine/networks/network.ts';
+import { nameTables } from '../../src/engine/networks/dns.ts';
+import type { Network } from '../../src/model/network.ts';
 import { planEndpoints } from '../../src/engine/networks/plan.ts';
 import {
   cidr,
@@ -42,7 +42,7 @@ import {
   PortTable,
   PortTaken,
   type PortGroup,
-} from '../../src/engine/networks/ports.ts';
+} from '../../src/engine/networks/port-allocation.ts';
 
 describe('addresses', () => {
   const family = fc.constantFrom<4 | 6>(4, 6);

@@ -19,11 +19,11 @@ import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import type { Container } from '../../src/engine/containers/container.ts';
-import type { NewEvent } from '../../src/engine/events/event.ts';
+import type { Container } from '../../src/model/container.ts';
+import type { NewEvent } from '../../src/model/event.ts';
 import { tableName } from '../../src/engine/networks/netlink-driver.ts';
 import { Networks, type Attachment, type NetworkParts } from '../../src/engine/networks/networks.ts';
-import { heldPorts } from '../../src/engine/networks/ports.ts';
+import { heldPorts } from '../../src/engine/networks/port-allocation.ts';
 import { Paths } from '../../src/engine/paths.ts';
 import { openDatabase } from '../../src/store/database.ts';
 import { NetworkStore } from '../../src/store/networks.ts';
@@ -115,7 +115,7 @@ beforeAll(async () => {
   root = mkdtempSync(join(tmpdir(), 'hf-net-'));
   bundle = join(root, 'proxy.cjs');
   await build({
-    entryPoints: ['src/engine/networks/proxy-main.ts'],
+    entryPoints: ['src/engine/networks/port-proxy-main.ts'],
     outfile: bundle,
     bundle: true,
     platform: 'node',

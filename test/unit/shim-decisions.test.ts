@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import type { RecordBody, RestartPolicy } from '../../src/protocol/records.ts';
 import { applyRecord, initialRunState } from '../../src/protocol/runstate.ts';
-import { carry, initialCarried } from '../../src/shim/carried.ts';
+import { carry, initialCarried } from '../../src/shim/pending-intents.ts';
 import { classify, startFailure } from '../../src/shim/failure.ts';
 import { goDuration, judge, nextProbeIn } from '../../src/shim/health.ts';
 import { isPassing, next, type Phase } from '../../src/shim/phase.ts';

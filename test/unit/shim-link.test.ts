@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { ShimLink } from '../../src/engine/shims/link.ts';
-import { Unavailable } from '../../src/engine/errors.ts';
+import { Unavailable } from '../../src/model/errors.ts';
 
 let run = '';
 let server: Server;

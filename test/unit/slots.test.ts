@@ -1,6 +1,6 @@
 /** How many containers are restored at once. */
 import { expect, test } from 'vitest';
-import { Slots } from '../../src/engine/containers/slots.ts';
+import { Slots } from '../../src/async/slots.ts';
 
 test('no more than its size at once, and all in the end', async () => {
   const slots = new Slots(3, 60_000);

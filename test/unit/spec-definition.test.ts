@@ -2,9 +2,9 @@
  * A create request becomes a definition: defaults, the image, mount points, changes by update, what the shim is told.
  */
 import { describe, expect, test } from 'vitest';
-import type { CreateRequest, HostConfig } from '../../src/engine/containers/config.ts';
+import type { CreateRequest, HostConfig } from '../../src/model/container-config.ts';
 import { cgroupDirectory, sliceDirectory } from '../../src/engine/containers/cgroups.ts';
-import type { MountPoint } from '../../src/engine/containers/container.ts';
+import type { MountPoint } from '../../src/model/container.ts';
 import { shimSpecParts } from '../../src/engine/spec/shim-parts.ts';
 import { cgroupsPath } from '../../src/engine/spec/spec.ts';
 import { updateOn } from '../../src/engine/spec/update.ts';

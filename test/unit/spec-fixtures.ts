@@ -1,7 +1,7 @@
 /** A daemon's configuration, a host and an image for the tests of engine/spec. */
 import type { Config } from '../../src/config/config.ts';
-import type { Container, MountPoint } from '../../src/engine/containers/container.ts';
-import type { CreateRequest } from '../../src/engine/containers/config.ts';
+import type { Container, MountPoint } from '../../src/model/container.ts';
+import type { CreateRequest } from '../../src/model/container-config.ts';
 import type { Image, ImageConfig } from '../../src/engine/images/image.ts';
 import { Paths } from '../../src/engine/paths.ts';
 import { CAPABILITIES, thisHost, type Control, type Host } from '../../src/engine/spec/host.ts';

@@ -1,7 +1,7 @@
 /** What create refuses, and what it warns of, in Docker's words. */
 import { describe, expect, test } from 'vitest';
-import type { CreateRequest, HostConfig } from '../../src/engine/containers/config.ts';
-import { InvalidParameter, NotFound } from '../../src/engine/errors.ts';
+import type { CreateRequest, HostConfig } from '../../src/model/container-config.ts';
+import { InvalidParameter, NotFound } from '../../src/model/errors.ts';
 import { Paths } from '../../src/engine/paths.ts';
 import { prepareOn } from '../../src/engine/spec/prepare.ts';
 import { daemon, host, ID, image, prepared, without, type Options } from './spec-fixtures.ts';

@@ -15,9 +15,9 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { Event } from '../../src/engine/events/event.ts';
+import type { Event } from '../../src/model/event.ts';
 import { EventLog } from '../../src/engine/events/event-log.ts';
-import { Conflict, InvalidParameter, NotFound } from '../../src/engine/errors.ts';
+import { Conflict, InvalidParameter, NotFound } from '../../src/model/errors.ts';
 import type { VolumeRequest } from '../../src/engine/volumes/request.ts';
 import { Volumes } from '../../src/engine/volumes/volumes.ts';
 import { openDatabase, type Db } from '../../src/store/database.ts';

@@ -1,6 +1,6 @@
 /** Containers and images as archives and as images: changes, export, commit, save; and images' pruning. */
-import type { CommitRequest } from '../../engine/containers/commit.ts';
-import { InvalidParameter } from '../../engine/errors.ts';
+import type { CommitRequest } from '../../engine/containers/operations/commit.ts';
+import { InvalidParameter } from '../../model/errors.ts';
 import type { Call, Handler } from '../call.ts';
 import { booleanFilter, toBoolean } from '../query.ts';
 import { acceptedEncoding, encoded } from '../encoding.ts';

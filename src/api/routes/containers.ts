@@ -2,15 +2,15 @@
 import type { Duplex } from 'node:stream';
 import { parseDetachKeys } from '../../protocol/detach-keys.ts';
 import type { WaitCondition } from '../../protocol/messages.ts';
-import type { CreateRequest, HostConfig } from '../../engine/containers/config.ts';
-import type { Container } from '../../engine/containers/container.ts';
+import type { CreateRequest, HostConfig } from '../../model/container-config.ts';
+import type { Container } from '../../model/container.ts';
 import { isRunning } from '../../engine/containers/moves.ts';
-import type { Stats } from '../../engine/containers/stats.ts';
-import { InvalidParameter, NotImplemented } from '../../engine/errors.ts';
+import type { Stats } from '../../engine/containers/views/stats.ts';
+import { InvalidParameter, NotImplemented } from '../../model/errors.ts';
 import { wallNow } from '../../engine/clock.ts';
 import type { Call, Handler } from '../call.ts';
 import { prefixed } from '../errors.ts';
-import { createRequestOf } from '../old-versions.ts';
+import { createRequestOf } from '../version-compat.ts';
 import { toNanoseconds } from '../query.ts';
 import {
   containerCreated,

@@ -1,5 +1,5 @@
 /** /images */
-import { InvalidParameter, NotImplemented } from '../../engine/errors.ts';
+import { InvalidParameter, NotImplemented } from '../../model/errors.ts';
 import type { Handler } from '../call.ts';
 import { booleanFilter, checkFilterKeys } from '../query.ts';
 import { buildPruned, imageDeleted, imageHistory, imageInspect, imageSummary } from '../wire/images.ts';

@@ -1,6 +1,6 @@
 /** /networks */
-import type { EndpointRequest } from '../../engine/containers/config.ts';
-import { InvalidParameter, NotFound } from '../../engine/errors.ts';
+import type { EndpointRequest } from '../../model/container-config.ts';
+import { InvalidParameter, NotFound } from '../../model/errors.ts';
 import { goBoolean, type NetworkRequest } from '../../engine/networks/definition.ts';
 import type { Handler } from '../call.ts';
 import { networkCreated, networkInspect, networksPruned } from '../wire/networks.ts';

@@ -1,5 +1,5 @@
 /** What goes between here and registries: pull, push, login, search, /distribution. */
-import { Forbidden, InvalidParameter } from '../../engine/errors.ts';
+import { Forbidden, InvalidParameter } from '../../model/errors.ts';
 import { hostArchitecture, machines } from '../../engine/architecture.ts';
 import type { Report } from '../../engine/images/progress.ts';
 import { parseReference, withTag, type Reference } from '../../engine/images/reference.ts';

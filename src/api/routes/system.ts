@@ -1,7 +1,7 @@
 /** _ping, version, info, events, disk usage. */
 import { wallNow } from '../../engine/clock.ts';
 import { matcher } from '../../engine/events/filter.ts';
-import { InvalidParameter } from '../../engine/errors.ts';
+import { InvalidParameter } from '../../model/errors.ts';
 import type { Handler } from '../call.ts';
 import { toNanoseconds } from '../query.ts';
 import { containerSummary } from '../wire/containers.ts';

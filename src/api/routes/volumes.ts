@@ -1,5 +1,5 @@
 /** /volumes */
-import { Unavailable } from '../../engine/errors.ts';
+import { Unavailable } from '../../model/errors.ts';
 import type { Handler } from '../call.ts';
 import { volumeInspect, volumeList, volumesPruned } from '../wire/volumes.ts';
 

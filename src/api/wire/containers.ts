@@ -1,7 +1,7 @@
 /** Containers as Docker's JSON. */
-import type { Container, Endpoint } from '../../engine/containers/container.ts';
-import { portTable } from '../../engine/containers/ports.ts';
-import { describeStatus, healthOf, statusOf } from '../../engine/containers/status.ts';
+import type { Container, Endpoint } from '../../model/container.ts';
+import { portTable } from '../../engine/containers/views/port-listing.ts';
+import { describeStatus, healthOf, statusOf } from '../../model/container-status.ts';
 import { rfc3339, unixSeconds } from '../../engine/time.ts';
 import type { Schemas } from './schemas.ts';
 

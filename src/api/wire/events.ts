@@ -1,5 +1,5 @@
 /** Events as Docker's JSON: one object a line. */
-import type { Event } from '../../engine/events/event.ts';
+import type { Event } from '../../model/event.ts';
 import { unixSeconds } from '../../engine/time.ts';
 import type { Schemas } from './schemas.ts';
 

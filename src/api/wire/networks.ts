@@ -1,5 +1,5 @@
 /** Networks as Docker's JSON. */
-import type { Network } from '../../engine/networks/network.ts';
+import type { Network } from '../../model/network.ts';
 import type { Member } from '../../engine/networks/networks.ts';
 import { rfc3339 } from '../../engine/time.ts';
 import type { Schemas } from './schemas.ts';

@@ -1,5 +1,5 @@
 /** The header that tells of a file: base64 of JSON. */
-import type { PathStat } from '../../engine/containers/archive.ts';
+import type { PathStat } from '../../engine/files/container-files.ts';
 import { rfc3339 } from '../../engine/time.ts';
 
 export function pathStat({ name, size, mode, mtime, linkTarget }: PathStat): string {

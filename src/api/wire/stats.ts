@@ -1,6 +1,6 @@
 /** Samples of a container's resources as Docker's JSON. */
-import type { Container } from '../../engine/containers/container.ts';
-import { NO_CPU, type Stats } from '../../engine/containers/stats.ts';
+import type { Container } from '../../model/container.ts';
+import { NO_CPU, type Stats } from '../../engine/containers/views/stats.ts';
 import { ZERO_TIME } from '../../engine/time.ts';
 import type { Schemas } from './schemas.ts';
 

@@ -1,5 +1,5 @@
 /** Volumes as Docker's JSON. */
-import type { Volume } from '../../engine/volumes/volume.ts';
+import type { Volume } from '../../model/volume.ts';
 import { rfc3339 } from '../../engine/time.ts';
 import type { Schemas } from './schemas.ts';
 

@@ -1,7 +1,7 @@
 /** Execs: asked for in the daemon, run by the shim, remembered on disk. */
 import type { JournalRecord } from '../../protocol/records.ts';
 import type { ExecRows } from '../../store/execs.ts';
-import { NotFound } from '../errors.ts';
+import { NotFound } from '../../model/errors.ts';
 
 /** Docker forgets finished execs after five to ten minutes (moby daemon/exec.go, execCommandGC). */
 const REMEMBER_MS = 10 * 60_000;

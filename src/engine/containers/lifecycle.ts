@@ -7,7 +7,7 @@ import { SPEC_FILE } from '../../protocol/paths.ts';
 import { faultPoint } from '../../sys/fault.ts';
 import { SIGKILL } from '../../sys/process.ts';
 import { replaceFileAside } from '../../sys/replace-file.ts';
-import { Conflict, EngineError, InvalidParameter, NotModified, SystemFault, Unavailable } from '../errors.ts';
+import { Conflict, EngineError, InvalidParameter, NotModified, SystemFault, Unavailable } from '../../model/errors.ts';
 import { Silent, StartFailed, type ShimLink } from '../shims/link.ts';
 import { attributesOf } from '../events/from-journal.ts';
 import { createBindSources } from '../spec/mounts.ts';
@@ -15,16 +15,16 @@ import { donorOf } from '../spec/namespaces.ts';
 import { mountShareableShm, unmountShareableShm } from '../spec/shm.ts';
 import { ociSpec } from '../spec/spec.ts';
 import { parseSignal } from '../spec/signals.ts';
-import type { Container } from './container.ts';
+import type { Container } from '../../model/container.ts';
 import { wallNow } from '../clock.ts';
-import { namespaceDonors } from './donors.ts';
+import { namespaceDonors } from './joined-containers.ts';
 import { linked, type Linked } from './links.ts';
 import { allow, isRunning } from './moves.ts';
 import type { Parts } from './parts.ts';
 import { shimSpec } from './shim-spec.ts';
-import type { Supervisor } from './supervisor.ts';
-import { mountVolumes, unmountVolumes } from './volumes.ts';
-import { waitAnswer } from './waits.ts';
+import type { Supervisor } from './handle/handle.ts';
+import { mountVolumes, unmountVolumes } from './volume-mounts.ts';
+import { waitAnswer } from './handle/parked-waits.ts';
 
 /**
  * What the runtime says when the failure is the user's (docker exits with 126 or 127): a 400 (moby daemon/errors.go,

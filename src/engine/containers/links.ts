@@ -5,13 +5,13 @@
  * where
  * containers find each other by name: an alias that is this container's alone.
  */
-import { Conflict, InvalidParameter, NotFound, SystemFault } from '../errors.ts';
-import { isPredefined } from '../networks/network.ts';
+import { Conflict, InvalidParameter, NotFound, SystemFault } from '../../model/errors.ts';
+import { isPredefined } from '../../model/network.ts';
 import { networkOf } from '../networks/plan.ts';
 import { donorOf } from '../spec/namespaces.ts';
 import { parseLink } from '../spec/links.ts';
-import type { HostConfig } from './config.ts';
-import type { Container } from './container.ts';
+import type { HostConfig } from '../../model/container-config.ts';
+import type { Container } from '../../model/container.ts';
 import { isRunning } from './moves.ts';
 
 const BRIDGE = 'bridge';

@@ -2,8 +2,8 @@
  * Which operation may begin in which state, and Docker's words when it may not (moby
  * daemon/{start,stop,pause,unpause,exec}.go).
  */
-import { Conflict, EngineError, NotModified, SystemFault } from '../errors.ts';
-import type { Container } from './container.ts';
+import { Conflict, EngineError, NotModified, SystemFault } from '../../model/errors.ts';
+import type { Container } from '../../model/container.ts';
 
 export type Operation = 'start' | 'stop' | 'kill' | 'pause' | 'unpause' | 'exec' | 'attach' | 'resize' | 'top';
 export type Standing = 'created' | 'running' | 'paused' | 'restarting' | 'exited' | 'removing' | 'dead';

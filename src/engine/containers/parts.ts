@@ -10,7 +10,7 @@ import type { Networks } from '../networks/networks.ts';
 import type { Paths } from '../paths.ts';
 import type { ShimPool } from '../shims/pool.ts';
 import type { Volumes } from '../volumes/volumes.ts';
-import type { ContainerFiles } from './archive.ts';
+import type { ContainerFiles } from '../files/container-files.ts';
 import type { Execs } from './execs.ts';
 
 export interface Parts {

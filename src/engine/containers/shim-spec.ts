@@ -2,11 +2,11 @@
 import { basename, join } from 'node:path';
 import type { Config } from '../../config/config.ts';
 import type { ShimSpec } from '../../protocol/spec.ts';
-import { heldPorts } from '../networks/ports.ts';
+import { heldPorts } from '../networks/port-allocation.ts';
 import { shimSpecParts } from '../spec/shim-parts.ts';
 import { cgroupsPath } from '../spec/spec.ts';
 import { cgroupDirectory, sliceDirectory } from './cgroups.ts';
-import type { Container } from './container.ts';
+import type { Container } from '../../model/container.ts';
 import type { Parts } from './parts.ts';
 
 /** `donors`: the containers whose namespaces it joins. */

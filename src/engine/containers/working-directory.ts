@@ -3,8 +3,8 @@ import { closeSync, fstatSync, lstatSync, mkdirSync } from 'node:fs';
 import { join, posix } from 'node:path';
 import { pathInRoot } from '../../sys/inroot.ts';
 import { Errno, type Fd } from '../../sys/libc.ts';
-import { SystemFault } from '../errors.ts';
-import type { Container } from './container.ts';
+import { SystemFault } from '../../model/errors.ts';
+import type { Container } from '../../model/container.ts';
 import type { Parts } from './parts.ts';
 
 /**

@@ -1,7 +1,7 @@
 /** The durable stream of events. */
 import type { EventStore, Place } from '../../store/events.ts';
 import { wallClock } from '../../sys/clock.ts';
-import type { Event, NewEvent } from './event.ts';
+import type { Event, NewEvent } from '../../model/event.ts';
 
 export interface EventQuery {
   /** Wall ns, inclusive; undefined = none. */

@@ -1,5 +1,5 @@
 /** Which events a client asked for: `docker events --filter`. */
-import type { Event } from './event.ts';
+import type { Event } from '../../model/event.ts';
 
 type Filters = ReadonlyMap<string, readonly string[]>;
 

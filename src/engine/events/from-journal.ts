@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import type { HealthProbe, JournalRecord } from '../../protocol/records.ts';
 import type { RunState } from '../../protocol/runstate.ts';
-import type { NewEvent } from './event.ts';
+import type { NewEvent } from '../../model/event.ts';
 
 /** The container as its events show it. */
 export interface EventSubject {

@@ -4,10 +4,10 @@ import { closeSync, existsSync, mkdirSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import type { Fd } from '../../sys/libc.ts';
-import { SystemFault } from '../errors.ts';
+import { SystemFault } from '../../model/errors.ts';
 import type { Change } from './compare.ts';
 import type { Job, Report } from './packer.ts';
-import { RECIPE, REPLACED } from './recipe.ts';
+import { RECIPE, REPLACED } from './tar-split.ts';
 
 /** What was written, once all of it was read. */
 export interface Packed {

@@ -1,5 +1,5 @@
 /** The images in an archive: `docker save`'s manifest.json, or an OCI image layout. */
-import { InvalidParameter } from '../errors.ts';
+import { InvalidParameter } from '../../model/errors.ts';
 import { sha256 } from './digest.ts';
 import type { ImageConfig } from './image.ts';
 import { isDigest } from './reference.ts';

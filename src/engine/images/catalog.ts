@@ -3,8 +3,8 @@
  * changes the world behind them.
  */
 import type { ImageRow, ImageRows } from '../../store/images.ts';
-import { NotFound } from '../errors.ts';
-import type { NewEvent } from '../events/event.ts';
+import { NotFound } from '../../model/errors.ts';
+import type { NewEvent } from '../../model/event.ts';
 import { parseConfig } from './config-form.ts';
 import { chainIds, sha256 } from './digest.ts';
 import { parseMoment, parseRfc3339 } from './go-time.ts';

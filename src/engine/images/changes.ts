@@ -4,10 +4,10 @@
  */
 import { constants } from 'node:os';
 import { posix } from 'node:path';
-import type { ContainerConfig, Healthcheck } from '../containers/config.ts';
-import { InvalidParameter } from '../errors.ts';
+import type { ContainerConfig, Healthcheck } from '../../model/container-config.ts';
+import { InvalidParameter } from '../../model/errors.ts';
 import { parseDuration } from './go-time.ts';
-import { expandWord, expandWords, type Variables } from './words.ts';
+import { expandWord, expandWords, type Variables } from './dockerfile-lexer.ts';
 
 export type ImageSettings = Partial<ContainerConfig>;
 

@@ -6,7 +6,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { Readable, type Duplex, type Writable } from 'node:stream';
 import * as zlib from 'node:zlib';
-import { InvalidParameter, SystemFault } from '../errors.ts';
+import { InvalidParameter, SystemFault } from '../../model/errors.ts';
 
 export type Compression = 'none' | 'gzip' | 'bzip2' | 'xz' | 'zstd';
 

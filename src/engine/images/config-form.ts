@@ -2,7 +2,7 @@
  * An image's configuration, read as Docker reads it (Go's encoding/json). Whoever made the image wrote it; a label that
  * is a number would break every client's list.
  */
-import { InvalidParameter } from '../errors.ts';
+import { InvalidParameter } from '../../model/errors.ts';
 import { parseRfc3339 } from './go-time.ts';
 import type { ImageConfig } from './image.ts';
 import { isDigest } from './reference.ts';

@@ -9,7 +9,7 @@ import { mkdir, open, readdir, rm, stat, type FileHandle } from 'node:fs/promise
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { faultPoint } from '../../sys/fault.ts';
-import { SystemFault } from '../errors.ts';
+import { SystemFault } from '../../model/errors.ts';
 import { isFinal, type Part } from './registry/repository.ts';
 import { goText, RegistryLie, RegistryRefusal, RegistryUnreachable } from './registry/failure.ts';
 

@@ -18,7 +18,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { MAX_MAJOR, MAX_MINOR, makeNode, S_IFBLK, S_IFCHR, S_IFIFO, setTimes, setXattrAt } from '../../sys/inode.ts';
-import { HostError, type Bodies } from './bodies.ts';
+import { HostError, type Bodies } from './file-write-ring.ts';
 import { bytes, clean, join, nameOf, parentOf } from './byte-path.ts';
 import { LayerTree, makeOpaque, type Times } from './layer-tree.ts';
 import { quote, TarError, type TarEntry } from './tar.ts';

@@ -1,5 +1,5 @@
 /** Times and durations as Go writes and reads them. */
-import { InvalidParameter } from '../errors.ts';
+import { InvalidParameter } from '../../model/errors.ts';
 
 const UNITS: Record<string, bigint> = {
   ns: 1n,

@@ -1,5 +1,5 @@
 /** An image as the engine knows it. */
-import type { ContainerConfig } from '../containers/config.ts';
+import type { ContainerConfig } from '../../model/container-config.ts';
 
 /** The OCI/Docker image configuration; unknown keys are kept in the stored bytes. */
 export interface ImageConfig {

@@ -7,7 +7,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { faultPoint } from '../../sys/fault.ts';
-import { Conflict, InvalidParameter } from '../errors.ts';
+import { Conflict, InvalidParameter } from '../../model/errors.ts';
 import { Catalog, type ImageParts } from './catalog.ts';
 import { applyChanges, type ImageSettings } from './changes.ts';
 import { childConfig, EMPTY_LAYER } from './child.ts';

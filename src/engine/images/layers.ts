@@ -7,13 +7,13 @@ import type { Readable } from 'node:stream';
 import type { LayerRow, LayerRows } from '../../store/layers.ts';
 import { faultPoint } from '../../sys/fault.ts';
 import type { Fd } from '../../sys/libc.ts';
-import { InvalidParameter, SystemFault } from '../errors.ts';
+import { InvalidParameter, SystemFault } from '../../model/errors.ts';
 import type { Archives } from './archive.ts';
 import { detectCompression, MAGIC_LENGTH, peek, type Compression } from './compression.ts';
 import { chainId } from './digest.ts';
 import { removeTree } from '../remove-tree.ts';
 import { inheritDirectories } from './inherit.ts';
-import { REPLACED } from './recipe.ts';
+import { REPLACED } from './tar-split.ts';
 import type { Unpacker } from './unpack.ts';
 
 export type Layer = LayerRow;

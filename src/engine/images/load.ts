@@ -1,6 +1,6 @@
 /** `docker load`: the images of a spooled archive become images here. */
 import type { ImageRow } from '../../store/images.ts';
-import { InvalidParameter } from '../errors.ts';
+import { InvalidParameter } from '../../model/errors.ts';
 import { bundledImages, type Bundled } from './bundle.ts';
 import { storedName, type Catalog, type ImageParts } from './catalog.ts';
 import { chainIds } from './digest.ts';

@@ -1,7 +1,7 @@
 /** Layers laid over each other. overlayfs, Documentation/filesystems/overlayfs.rst. */
 import { closeSync, constants, openSync } from 'node:fs';
 import { mount } from '../../sys/mount.ts';
-import { SystemFault } from '../errors.ts';
+import { SystemFault } from '../../model/errors.ts';
 
 /**
  * The upper layer stays readable on its own (`docker diff`, commit), and a mount that leaked elsewhere does not block

@@ -19,7 +19,7 @@ import { compare } from './compare.ts';
 import { decompress } from './compression.ts';
 import { overlay } from './overlay.ts';
 import { openPlain, Packer } from './pack.ts';
-import { replacedBodies, steps } from './recipe.ts';
+import { replacedBodies, steps } from './tar-split.ts';
 import { TRAILER } from './tar-writer.ts';
 
 /** `scratch` is an empty directory, for the job's own mounts; layers are told topmost first. */

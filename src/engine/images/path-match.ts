@@ -2,7 +2,7 @@
  * Shell patterns as Go's path.Match has them: `*` and `?` stop at a slash, `[a-z]`, `[^a-z]`, `\` takes the next
  * character as it is.
  */
-import { InvalidParameter } from '../errors.ts';
+import { InvalidParameter } from '../../model/errors.ts';
 
 /** `*`, or what one character has to be. */
 type Part = '*' | ((symbol: string) => boolean);

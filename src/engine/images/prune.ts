@@ -1,5 +1,5 @@
 /** `docker image prune`: images that nothing needs. */
-import { Conflict, NotFound } from '../errors.ts';
+import { Conflict, NotFound } from '../../model/errors.ts';
 import { pruneMatcher, type Prunable } from '../prune-filter.ts';
 import type { Catalog, ImageParts } from './catalog.ts';
 import type { Deletion, Images } from './images.ts';

@@ -1,7 +1,7 @@
 /** `docker pull`: manifest, configuration, layers; each verified by its digest, in as few requests as there can be. */
 import type { DistributionRows } from '../../store/distribution.ts';
 import { faultPoint } from '../../sys/fault.ts';
-import { EngineError, InvalidParameter, NotFound } from '../errors.ts';
+import { EngineError, InvalidParameter, NotFound } from '../../model/errors.ts';
 import { readConfig } from './config-form.ts';
 import { chainIds } from './digest.ts';
 import type { Downloads, Stage } from './downloads.ts';

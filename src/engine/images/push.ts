@@ -6,7 +6,7 @@ import { Readable, Transform } from 'node:stream';
 import { createGzip } from 'node:zlib';
 import type { BlobRow, DistributionRows } from '../../store/distribution.ts';
 import { faultPoint } from '../../sys/fault.ts';
-import { EngineError, InvalidParameter, NotFound } from '../errors.ts';
+import { EngineError, InvalidParameter, NotFound } from '../../model/errors.ts';
 import { sha256 } from './digest.ts';
 import type { Image } from './image.ts';
 import type { Images } from './images.ts';

@@ -2,7 +2,7 @@
  * Image references: `[host[:port]/]path[:tag][@digest]`, by the grammar and with the error texts of
  * distribution/reference.
  */
-import { InvalidParameter } from '../errors.ts';
+import { InvalidParameter } from '../../model/errors.ts';
 import { matchPath } from './path-match.ts';
 
 /** A repository and what of it is meant, fully spelled: `docker.io/library/busybox`. */

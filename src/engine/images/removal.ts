@@ -2,7 +2,7 @@
  * What removing an image means, by Docker's rules (moby daemon/images/image_delete.go). Decides only; images.ts does
  * it.
  */
-import { Conflict } from '../errors.ts';
+import { Conflict } from '../../model/errors.ts';
 import {
   canonicalString,
   familiarString,

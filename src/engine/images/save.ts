@@ -3,7 +3,7 @@
  * image/tarexport/save.go).
  * It is written as it is made, nothing is spooled: a layer's archive has the length that it came with.
  */
-import { NotFound, SystemFault } from '../errors.ts';
+import { NotFound, SystemFault } from '../../model/errors.ts';
 import { storedName, type Catalog, type ImageParts } from './catalog.ts';
 import { sha256 } from './digest.ts';
 import type { Layer } from './layers.ts';

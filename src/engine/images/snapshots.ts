@@ -17,7 +17,7 @@ import { lstat, readdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { unmount } from '../../sys/mount.ts';
 import type { Fd } from '../../sys/libc.ts';
-import { SystemFault } from '../errors.ts';
+import { SystemFault } from '../../model/errors.ts';
 import type { Paths } from '../paths.ts';
 import { initLayer } from './init-layer.ts';
 import type { Layers } from './layers.ts';

@@ -5,7 +5,7 @@
 import { mkdtempSync, mkdirSync } from 'node:fs';
 import { open, readFile, rm, stat, type FileHandle } from 'node:fs/promises';
 import { join, posix } from 'node:path';
-import { InvalidParameter } from '../errors.ts';
+import { InvalidParameter } from '../../model/errors.ts';
 import { TarReader } from './tar-reader.ts';
 import { quote, TarError, type TarEntry } from './tar.ts';
 

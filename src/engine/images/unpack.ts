@@ -4,9 +4,9 @@ import { closeSync, createReadStream, openSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import type { Fd } from '../../sys/libc.ts';
-import { InvalidParameter, SystemFault } from '../errors.ts';
+import { InvalidParameter, SystemFault } from '../../model/errors.ts';
 import { decodesHere, decompress, feed, type Compression } from './compression.ts';
-import { RECIPE, REPLACED } from './recipe.ts';
+import { RECIPE, REPLACED } from './tar-split.ts';
 import type { Report } from './unpacker.ts';
 
 export type Unpacked = Extract<Report, { ok: true }>;

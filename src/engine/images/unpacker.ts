@@ -2,7 +2,7 @@
  * The unpacker, a process of its own (bundled to dist/unpacker.cjs): reads a layer's archive on stdin, jails itself in
  * the layer's directory,
  * unpacks, and tells on descriptor 3, as one JSON document, what became of it. Descriptors 4 and 5 are the recipe's
- * files (recipe.ts).
+ * files (tar-split.ts).
  *
  *   node unpacker.cjs DIRECTORY COMPRESSION PARENT-PID  <archive  3>report  4>recipe.gz  5>replaced
  *
@@ -14,10 +14,10 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { dieWithParent, jailProcess } from '../../sys/jail.ts';
 import { syncFilesystem } from '../../sys/inode.ts';
-import { Bodies } from './bodies.ts';
+import { Bodies } from './file-write-ring.ts';
 import { decompress, type Compression } from './compression.ts';
 import { Extractor } from './extract.ts';
-import { RecipeWriter } from './recipe.ts';
+import { RecipeWriter } from './tar-split.ts';
 import { TarReader, type TarSink } from './tar-reader.ts';
 import { TarError, type TarEntry } from './tar.ts';
 

@@ -3,15 +3,15 @@ import type { Config } from '../../config/config.ts';
 import type { AttachmentRow, NetworkStore } from '../../store/networks.ts';
 import { faultPoint } from '../../sys/fault.ts';
 import { wallNow } from '../clock.ts';
-import type { Container, Endpoint } from '../containers/container.ts';
-import { Forbidden, SystemFault } from '../errors.ts';
-import type { NewEvent } from '../events/event.ts';
+import type { Container, Endpoint } from '../../model/container.ts';
+import { Forbidden, SystemFault } from '../../model/errors.ts';
+import type { NewEvent } from '../../model/event.ts';
 import type { Paths } from '../paths.ts';
 import type { Driver, EndpointSetup, Setup } from './driver.ts';
 import { endpointsOf, namesOf, publishedPorts } from './endpoints.ts';
-import type { Network } from './network.ts';
+import type { Network } from '../../model/network.ts';
 import { networkOf } from './plan.ts';
-import type { PublishedPort } from './ports.ts';
+import type { PublishedPort } from './port-allocation.ts';
 import { FAILED, SetupPlanner } from './setup-planner.ts';
 
 /** What a running container has: its endpoints with addresses, its published ports, its network namespace. */

@@ -1,8 +1,8 @@
 /** What a client asks for when it makes a network, checked. Pure. */
 import { isIP } from 'node:net';
-import { Forbidden, InvalidParameter, NotFound, NotImplemented } from '../errors.ts';
-import type { BridgeSettings, IpamConfig } from './network.ts';
-import { isPredefined } from './network.ts';
+import { Forbidden, InvalidParameter, NotFound, NotImplemented } from '../../model/errors.ts';
+import type { BridgeSettings, IpamConfig } from '../../model/network.ts';
+import { isPredefined } from '../../model/network.ts';
 import { contains, masked, parseCidr, type Cidr } from './subnets.ts';
 
 /** The body of POST /networks/create. */

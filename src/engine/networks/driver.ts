@@ -2,7 +2,7 @@
  * What sets packets moving for containers. All of it lives in the kernel (and in a proxy process of its own): none of
  * it needs the daemon.
  */
-import type { Protocol } from './ports.ts';
+import type { Protocol } from './port-allocation.ts';
 
 /** One place on one network, as it is made in a container's namespace. */
 export interface EndpointSetup {

@@ -1,15 +1,15 @@
 /** Places on networks: which address, hardware address and link a container gets. */
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import type { EndpointRequest } from '../containers/config.ts';
-import type { Container, Endpoint } from '../containers/container.ts';
-import { Forbidden, InvalidParameter, SystemFault } from '../errors.ts';
+import type { EndpointRequest } from '../../model/container-config.ts';
+import type { Container, Endpoint } from '../../model/container.ts';
+import { Forbidden, InvalidParameter, SystemFault } from '../../model/errors.ts';
 import { wayOut, type EndpointSetup, type PortSetup, type Setup } from './driver.ts';
-import { hasNames } from './names.ts';
-import type { AddressSpace, Network } from './network.ts';
+import { hasNames } from './dns.ts';
+import type { AddressSpace, Network } from '../../model/network.ts';
 import { dnsNames } from './plan.ts';
 import { cidr, nextAddress } from './subnets.ts';
-import type { PublishedPort } from './ports.ts';
+import type { PublishedPort } from './port-allocation.ts';
 
 const ID_BYTES = 32;
 /** Linux cuts names of links at 15 characters. */

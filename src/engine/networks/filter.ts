@@ -1,8 +1,8 @@
 /** `docker network ls --filter`. */
-import { anyPattern } from '../containers/filters.ts';
-import { InvalidParameter } from '../errors.ts';
+import { anyPattern } from '../containers/views/list-filter.ts';
+import { InvalidParameter } from '../../model/errors.ts';
 import { hasLabel } from '../events/filter.ts';
-import { isPredefined, type Network } from './network.ts';
+import { isPredefined, type Network } from '../../model/network.ts';
 
 const KEYS = ['dangling', 'driver', 'id', 'label', 'name', 'scope', 'type'];
 

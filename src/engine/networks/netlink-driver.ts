@@ -11,7 +11,7 @@ import { Firewall, type Openings } from './firewall.ts';
 import { acceptTraffic, withdrawTraffic, type Accepted } from './iptables.ts';
 import { Links } from './links.ts';
 import { bringUp, makeNamespace, setRoutes } from './namespace.ts';
-import { refuserOf } from './names.ts';
+import { refuserOf } from './dns.ts';
 import type { PortProxy } from './port-proxy.ts';
 import { isOff, writeSysctl } from './sysctl.ts';
 

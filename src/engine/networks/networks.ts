@@ -5,10 +5,10 @@ import type { Config } from '../../config/config.ts';
 import type { NetworkStore } from '../../store/networks.ts';
 import { faultPoint } from '../../sys/fault.ts';
 import { wallNow } from '../clock.ts';
-import type { EndpointRequest } from '../containers/config.ts';
-import type { Container, Endpoint } from '../containers/container.ts';
-import { Conflict, Forbidden, InvalidParameter, NotFound, SystemFault } from '../errors.ts';
-import type { NewEvent } from '../events/event.ts';
+import type { EndpointRequest } from '../../model/container-config.ts';
+import type { Container, Endpoint } from '../../model/container.ts';
+import { Conflict, Forbidden, InvalidParameter, NotFound, SystemFault } from '../../model/errors.ts';
+import type { NewEvent } from '../../model/event.ts';
 import type { Paths } from '../paths.ts';
 import { pruneMatcher } from '../prune-filter.ts';
 import { Attachments, type Attachment } from './attachments.ts';
@@ -16,10 +16,10 @@ import { define, type NetworkRequest } from './definition.ts';
 import type { Driver } from './driver.ts';
 import { addOwnAddresses, dropOwnAddresses, writeNetworkFiles, writeResolvConf, type FileInput } from './files.ts';
 import { networkFilter } from './filter.ts';
-import { defaultNetworks, localPrefix, networkFrom } from './making.ts';
-import { hasNames, NameService, nameTables, refuserOf, resolversOf } from './names.ts';
+import { defaultNetworks, localPrefix, networkFrom } from './network-factory.ts';
+import { hasNames, NameService, nameTables, refuserOf, resolversOf } from './dns.ts';
 import { NetlinkDriver } from './netlink-driver.ts';
-import { bridgeOf, isPredefined, type Network } from './network.ts';
+import { bridgeOf, isPredefined, type Network } from '../../model/network.ts';
 import { faultOf, networkOf, planEndpoint, planEndpoints, type Planned } from './plan.ts';
 import { PortProxy } from './port-proxy.ts';
 
@@ -55,7 +55,7 @@ export interface NetworkParts {
   paths: Paths;
   events: { record(...events: NewEvent[]): void };
   log: { info(message: string): void; warn(message: string): void };
-  /** The bundle of proxy-main.ts. */
+  /** The bundle of port-proxy-main.ts. */
   proxyBundle: string;
   /** Another one in tests. */
   driver?: Driver;

@@ -1,10 +1,10 @@
 /** Which networks a container will be on: decided at create, without touching anything. */
 import { isIPv4, isIPv6 } from 'node:net';
-import type { EndpointRequest } from '../containers/config.ts';
-import type { Endpoint } from '../containers/container.ts';
-import { InvalidParameter } from '../errors.ts';
+import type { EndpointRequest } from '../../model/container-config.ts';
+import type { Endpoint } from '../../model/container.ts';
+import { InvalidParameter } from '../../model/errors.ts';
 import { listed } from './definition.ts';
-import { isPredefined, type AddressSpace, type Network } from './network.ts';
+import { isPredefined, type AddressSpace, type Network } from '../../model/network.ts';
 import { cidr, contains } from './subnets.ts';
 
 export interface Planned {

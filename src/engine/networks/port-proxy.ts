@@ -1,5 +1,5 @@
 /**
- * The daemon's side of the port proxy (proxy-main.ts): starts it when there is something to forward, and tells it what.
+ * The daemon's side of the port proxy (port-proxy-main.ts): starts it when there is something to forward, and tells it what.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, mkdirSync } from 'node:fs';
@@ -13,7 +13,7 @@ import type { PortSetup } from './driver.ts';
 export interface PortProxyOptions {
   /** Its socket, in the exec root. */
   socket: string;
-  /** The bundle of proxy-main.ts. */
+  /** The bundle of port-proxy-main.ts. */
   bundle: string;
   log: { warn(message: string): void };
 }

@@ -7,13 +7,13 @@ import type { Config } from '../../config/config.ts';
 import { bindPort } from '../../sys/inet.ts';
 import { Errno } from '../../sys/libc.ts';
 import { bootId } from '../../sys/process.ts';
-import type { Container, Endpoint } from '../containers/container.ts';
-import { EngineError, Forbidden, SystemFault } from '../errors.ts';
+import type { Container, Endpoint } from '../../model/container.ts';
+import { EngineError, Forbidden, SystemFault } from '../../model/errors.ts';
 import type { Paths } from '../paths.ts';
 import type { Driver, EndpointSetup, PortSetup, Setup } from './driver.ts';
 import { Addresses, aimed, makeEndpoint, portRange, portsEnd, viaOf } from './endpoints.ts';
-import type { Network } from './network.ts';
-import { groupRequests, portRequests, PortTable, PortTaken, type Protocol } from './ports.ts';
+import type { Network } from '../../model/network.ts';
+import { groupRequests, portRequests, PortTable, PortTaken, type Protocol } from './port-allocation.ts';
 
 export interface SetupParts {
   config: Pick<Config, 'instance' | 'bridge' | 'iptables' | 'ip' | 'dns'>;

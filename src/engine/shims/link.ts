@@ -17,7 +17,7 @@ import { faultPoint } from '../../sys/fault.ts';
 import { deliverFd } from '../../sys/socket.ts';
 import { VERSION } from '../../version.ts';
 import type { Client } from '../client.ts';
-import { Conflict, EngineError, InvalidParameter, NotFound, SystemFault, Unavailable } from '../errors.ts';
+import { Conflict, EngineError, InvalidParameter, NotFound, SystemFault, Unavailable } from '../../model/errors.ts';
 
 /** How long a shim may take to say who it is before it counts as unreachable (never as dead). */
 const HELLO_DEADLINE_MS = 5_000;

@@ -9,7 +9,7 @@ import { reap } from '../../sys/process.ts';
 import { socketPair } from '../../sys/socket.ts';
 import { spawn } from '../../sys/spawn.ts';
 import type { Adopt } from '../../protocol/messages.ts';
-import { SystemFault } from '../errors.ts';
+import { SystemFault } from '../../model/errors.ts';
 import type { ShimBundle } from './bundle.ts';
 
 /** A shim that does not answer the adoption within this time is given up (it has journalled nothing). */

@@ -1,8 +1,8 @@
 /** AppArmor profiles, on hosts that have AppArmor. apparmor(7) */
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
-import { SystemFault } from '../errors.ts';
-import type { HostConfig } from '../containers/config.ts';
+import { SystemFault } from '../../model/errors.ts';
+import type { HostConfig } from '../../model/container-config.ts';
 import { securityOptions } from './security-options.ts';
 
 /** Docker's name: tools look for it, and a dockerd beside us has the same rules under it. */

@@ -1,6 +1,6 @@
 /** Which capabilities a container's processes get. capabilities(7) */
-import { InvalidParameter } from '../errors.ts';
-import type { HostConfig } from '../containers/config.ts';
+import { InvalidParameter } from '../../model/errors.ts';
+import type { HostConfig } from '../../model/container-config.ts';
 import { CAPABILITIES, type Host } from './host.ts';
 import type { OciCapabilities } from './oci.ts';
 

@@ -1,8 +1,8 @@
 /** A create request with everything filled in that inspect has to show. */
 import type { Config } from '../../config/config.ts';
-import type { ContainerConfig, CreateRequest, HostConfig } from '../containers/config.ts';
+import type { ContainerConfig, CreateRequest, HostConfig } from '../../model/container-config.ts';
 import type { Host } from './host.ts';
-import { exposedPorts, portBindings } from './ports.ts';
+import { exposedPorts, portBindings } from './port-spec.ts';
 import { securityOptions } from './security-options.ts';
 
 const CONFIG: ContainerConfig = {

@@ -1,8 +1,8 @@
 /** Devices of the host in a container, and which device numbers it may use. */
 import { lstatSync, readdirSync, realpathSync, statSync, type BigIntStats } from 'node:fs';
 import { join } from 'node:path';
-import { InvalidParameter, SystemFault } from '../errors.ts';
-import type { DeviceMapping, HostConfig } from '../containers/config.ts';
+import { InvalidParameter, SystemFault } from '../../model/errors.ts';
+import type { DeviceMapping, HostConfig } from '../../model/container-config.ts';
 import type { OciDevice, OciDeviceRule } from './oci.ts';
 
 const ALL_ACCESS = 'rwm';

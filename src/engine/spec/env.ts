@@ -1,6 +1,6 @@
 /** A container's environment. */
-import { InvalidParameter } from '../errors.ts';
-import type { ContainerConfig } from '../containers/config.ts';
+import { InvalidParameter } from '../../model/errors.ts';
+import type { ContainerConfig } from '../../model/container-config.ts';
 
 const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 

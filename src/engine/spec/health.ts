@@ -1,7 +1,7 @@
 /** Health checks: what a container asks for, with Docker's defaults. */
 import type { HealthSpec } from '../../protocol/spec.ts';
-import { InvalidParameter } from '../errors.ts';
-import type { ContainerConfig, Healthcheck } from '../containers/config.ts';
+import { InvalidParameter } from '../../model/errors.ts';
+import type { ContainerConfig, Healthcheck } from '../../model/container-config.ts';
 
 const NS_PER_MS = 1e6;
 const DEFAULT_INTERVAL_MS = 30_000;

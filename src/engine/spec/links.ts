@@ -1,5 +1,5 @@
 /** `--link` as it is written. */
-import { InvalidParameter } from '../errors.ts';
+import { InvalidParameter } from '../../model/errors.ts';
 
 export interface Link {
   name: string;

@@ -1,9 +1,9 @@
 /** Where a container's output is written, and what each line carries besides. */
 import type { Config } from '../../config/config.ts';
 import type { LogSpec } from '../../protocol/spec.ts';
-import { InvalidParameter } from '../errors.ts';
-import type { Container } from '../containers/container.ts';
-import type { HostConfig } from '../containers/config.ts';
+import { InvalidParameter } from '../../model/errors.ts';
+import type { Container } from '../../model/container.ts';
+import type { HostConfig } from '../../model/container-config.ts';
 import { Pattern } from '../pattern.ts';
 import { nameOf } from './env.ts';
 import { parseSize } from './sizes.ts';

@@ -1,10 +1,10 @@
 /** A container's configuration over its image's (moby daemon/commit.go, merge). */
-import { InvalidParameter } from '../errors.ts';
-import type { ContainerConfig } from '../containers/config.ts';
+import { InvalidParameter } from '../../model/errors.ts';
+import type { ContainerConfig } from '../../model/container-config.ts';
 import type { ImageConfig } from '../images/image.ts';
 import { nameOf } from './env.ts';
 import { mergedHealthcheck } from './health.ts';
-import { exposedPorts } from './ports.ts';
+import { exposedPorts } from './port-spec.ts';
 
 /** What the request leaves open comes from the image. @throws InvalidParameter `no command specified` */
 export function mergeWithImage(own: ContainerConfig, imageConfig: Pick<ImageConfig, 'config'>): ContainerConfig {

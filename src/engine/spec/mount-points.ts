@@ -4,9 +4,9 @@
  */
 import { existsSync } from 'node:fs';
 import { isAbsolute, posix } from 'node:path';
-import { InvalidParameter, NotFound } from '../errors.ts';
-import type { ContainerConfig, HostConfig, MountSpec } from '../containers/config.ts';
-import type { MountPoint } from '../containers/container.ts';
+import { InvalidParameter, NotFound } from '../../model/errors.ts';
+import type { ContainerConfig, HostConfig, MountSpec } from '../../model/container-config.ts';
+import type { MountPoint } from '../../model/container.ts';
 import { tmpfsOptions, tmpfsText } from './tmpfs.ts';
 
 const PROPAGATIONS = new Set(['private', 'rprivate', 'slave', 'rslave', 'shared', 'rshared']);

@@ -1,9 +1,9 @@
 /** The mounts of a container, as the runtime makes them. */
 import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { SystemFault } from '../errors.ts';
-import type { HostConfig } from '../containers/config.ts';
-import type { Container, MountPoint } from '../containers/container.ts';
+import { SystemFault } from '../../model/errors.ts';
+import type { HostConfig } from '../../model/container-config.ts';
+import type { Container, MountPoint } from '../../model/container.ts';
 import type { Paths } from '../paths.ts';
 import type { Host } from './host.ts';
 import { bindOptions, cleaned } from './mount-points.ts';

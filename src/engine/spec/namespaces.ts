@@ -1,6 +1,6 @@
 /** Which namespaces a container has of its own, and which it shares. namespaces(7) */
-import { InvalidParameter } from '../errors.ts';
-import type { HostConfig } from '../containers/config.ts';
+import { InvalidParameter } from '../../model/errors.ts';
+import type { HostConfig } from '../../model/container-config.ts';
 import type { OciNamespace } from './oci.ts';
 
 const PREFIX = 'container:';

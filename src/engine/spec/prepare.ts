@@ -1,6 +1,6 @@
 /** A create request becomes a container's definition. */
-import { InvalidParameter } from '../errors.ts';
-import type { ContainerConfig, CreateRequest, HostConfig } from '../containers/config.ts';
+import { InvalidParameter } from '../../model/errors.ts';
+import type { ContainerConfig, CreateRequest, HostConfig } from '../../model/container-config.ts';
 import type { Image } from '../images/image.ts';
 import { profileOf } from './apparmor.ts';
 import { complete, withHostDefaults } from './defaults.ts';

@@ -1,5 +1,5 @@
 /** The processes that run in a container: its first one, and execs. */
-import { InvalidParameter, SystemFault } from '../errors.ts';
+import { InvalidParameter, SystemFault } from '../../model/errors.ts';
 import { DEFAULT_PROFILE, ensureProfile, hostHasAppArmor, UNCONFINED } from './apparmor.ts';
 import { capabilitiesFor, capabilitySet } from './capabilities.ts';
 import { environment } from './env.ts';

@@ -1,6 +1,6 @@
 /** How mounts travel between the host and containers. mount_namespaces(7) */
 import { readFileSync, realpathSync } from 'node:fs';
-import { SystemFault } from '../errors.ts';
+import { SystemFault } from '../../model/errors.ts';
 
 interface HostMount {
   point: string;

@@ -3,8 +3,8 @@
  * cgroups(7)
  */
 import { existsSync } from 'node:fs';
-import { InvalidParameter } from '../errors.ts';
-import type { HostConfig, ThrottleDevice } from '../containers/config.ts';
+import { InvalidParameter } from '../../model/errors.ts';
+import type { HostConfig, ThrottleDevice } from '../../model/container-config.ts';
 import { deviceNumbers } from './devices.ts';
 import type { Control, Host } from './host.ts';
 import type { OciResources } from './oci.ts';

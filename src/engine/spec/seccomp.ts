@@ -2,8 +2,8 @@
 import { readFileSync, statSync } from 'node:fs';
 import { constants } from 'node:os';
 import { DEFAULT_SECCOMP_PROFILE } from '../../config/config.ts';
-import { InvalidParameter, SystemFault } from '../errors.ts';
-import type { HostConfig } from '../containers/config.ts';
+import { InvalidParameter, SystemFault } from '../../model/errors.ts';
+import type { HostConfig } from '../../model/container-config.ts';
 import type { Host } from './host.ts';
 import type { OciSeccomp, OciSyscall } from './oci.ts';
 import { withDockersGuards } from './seccomp-guards.ts';

@@ -1,5 +1,5 @@
 /** `--security-opt`: what of it a container asks for. */
-import { InvalidParameter } from '../errors.ts';
+import { InvalidParameter } from '../../model/errors.ts';
 
 export interface SecurityOptions {
   /** undefined = the daemon's default. */

@@ -2,8 +2,8 @@
 import type { Config } from '../../config/config.ts';
 import type { RestartPolicy } from '../../protocol/records.ts';
 import type { ShimSpec } from '../../protocol/spec.ts';
-import type { Container } from '../containers/container.ts';
-import type { HostConfig } from '../containers/config.ts';
+import type { Container } from '../../model/container.ts';
+import type { HostConfig } from '../../model/container-config.ts';
 import { healthSpec } from './health.ts';
 import { logSpec } from './log-options.ts';
 import { parseSignal } from './signals.ts';

@@ -2,7 +2,7 @@
 import { chmodSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { mount, mountsUnder, MS, unmount } from '../../sys/mount.ts';
-import type { HostConfig } from '../containers/config.ts';
+import type { HostConfig } from '../../model/container-config.ts';
 import type { Paths } from '../paths.ts';
 import { donorOf } from './namespaces.ts';
 

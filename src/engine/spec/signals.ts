@@ -1,6 +1,6 @@
 /** Signals by Docker's names and numbers. */
 import { constants } from 'node:os';
-import { InvalidParameter } from '../errors.ts';
+import { InvalidParameter } from '../../model/errors.ts';
 
 const FIRST_REALTIME = 34;
 const LAST_REALTIME = 64;

@@ -2,8 +2,8 @@
 import { join } from 'node:path';
 import type { Config } from '../../config/config.ts';
 import type { Paths } from '../paths.ts';
-import type { Container, MountPoint } from '../containers/container.ts';
-import type { ContainerConfig, CreateRequest, HostConfig } from '../containers/config.ts';
+import type { Container, MountPoint } from '../../model/container.ts';
+import type { ContainerConfig, CreateRequest, HostConfig } from '../../model/container-config.ts';
 import type { Image } from '../images/image.ts';
 import { capabilitySet } from './capabilities.ts';
 import { containerDevices } from './devices.ts';

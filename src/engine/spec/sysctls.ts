@@ -1,7 +1,7 @@
 /** Kernel parameters that belong to a container's own namespaces. sysctl(8) */
 import { existsSync } from 'node:fs';
-import { InvalidParameter } from '../errors.ts';
-import type { ContainerConfig, HostConfig } from '../containers/config.ts';
+import { InvalidParameter } from '../../model/errors.ts';
+import type { ContainerConfig, HostConfig } from '../../model/container-config.ts';
 import { hasOwnNetwork } from './namespaces.ts';
 
 const OF_IPC = new Set([

@@ -1,6 +1,6 @@
 /** tmpfs mounts: their options as text, merged with Docker's defaults. mount(8), tmpfs(5) */
-import { InvalidParameter } from '../errors.ts';
-import type { MountSpec } from '../containers/config.ts';
+import { InvalidParameter } from '../../model/errors.ts';
+import type { MountSpec } from '../../model/container-config.ts';
 
 const DEFAULTS = ['noexec', 'nosuid', 'nodev', 'rprivate'];
 const DATA = new Set(['size', 'mode', 'uid', 'gid', 'nr_inodes', 'nr_blocks', 'mpol']);

@@ -1,7 +1,7 @@
 /** Resource limits of processes. getrlimit(2) */
 import { UNLIMITED } from '../../protocol/oci-json.ts';
-import { InvalidParameter } from '../errors.ts';
-import type { Ulimit } from '../containers/config.ts';
+import { InvalidParameter } from '../../model/errors.ts';
+import type { Ulimit } from '../../model/container-config.ts';
 import type { Host } from './host.ts';
 import type { OciRlimit } from './oci.ts';
 

@@ -1,8 +1,8 @@
 /** Changing the limits and the restart policy of a container that exists. */
 import type { Config } from '../../config/config.ts';
-import { Conflict, InvalidParameter } from '../errors.ts';
-import type { HostConfig } from '../containers/config.ts';
-import type { Container } from '../containers/container.ts';
+import { Conflict, InvalidParameter } from '../../model/errors.ts';
+import type { HostConfig } from '../../model/container-config.ts';
+import type { Container } from '../../model/container.ts';
 import { HOST_CONFIG_KEYS } from './defaults.ts';
 import { thisHost, type Host } from './host.ts';
 import { checkResources, ociResources } from './resources.ts';

@@ -2,8 +2,8 @@
 import { isAbsolute } from 'node:path';
 import { isIP } from 'node:net';
 import type { Config } from '../../config/config.ts';
-import { InvalidParameter } from '../errors.ts';
-import type { ContainerConfig, CreateRequest, HostConfig } from '../containers/config.ts';
+import { InvalidParameter } from '../../model/errors.ts';
+import type { ContainerConfig, CreateRequest, HostConfig } from '../../model/container-config.ts';
 import { hostHasAppArmor, UNCONFINED } from './apparmor.ts';
 import { checkCapabilities } from './capabilities.ts';
 import { CONFIG_KEYS } from './defaults.ts';

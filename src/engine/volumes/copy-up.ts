@@ -16,7 +16,7 @@ import { faultPoint } from '../../sys/fault.ts';
 import { pathInRoot } from '../../sys/inroot.ts';
 import { Errno } from '../../sys/libc.ts';
 import { mountsUnder } from '../../sys/mount.ts';
-import { SystemFault } from '../errors.ts';
+import { SystemFault } from '../../model/errors.ts';
 
 const run = promisify(execFile);
 

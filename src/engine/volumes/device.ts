@@ -4,7 +4,7 @@ import { isIP } from 'node:net';
 import { getSystemErrorMap } from 'node:util';
 import { Errno } from '../../sys/libc.ts';
 import { mount, MS } from '../../sys/mount.ts';
-import { SystemFault } from '../errors.ts';
+import { SystemFault } from '../../model/errors.ts';
 
 /**
  * Options of fstab(5) that are flags of mount(2), with what they set or clear; all others are the file system's own.

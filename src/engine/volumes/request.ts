@@ -1,5 +1,5 @@
 /** What a client may ask of a new volume. */
-import { InvalidParameter, NotFound } from '../errors.ts';
+import { InvalidParameter, NotFound } from '../../model/errors.ts';
 
 export interface VolumeRequest {
   /** '' = anonymous: a name of 64 hex digits. */

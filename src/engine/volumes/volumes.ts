@@ -8,8 +8,8 @@ import { faultPoint } from '../../sys/fault.ts';
 import { syncDirectory } from '../../sys/file.ts';
 import { mountsUnder, unmount } from '../../sys/mount.ts';
 import { wallNow } from '../clock.ts';
-import { anyPattern, booleanOf } from '../containers/filters.ts';
-import { Conflict, InvalidParameter, NotFound, SystemFault } from '../errors.ts';
+import { anyPattern, booleanOf } from '../containers/views/list-filter.ts';
+import { Conflict, InvalidParameter, NotFound, SystemFault } from '../../model/errors.ts';
 import type { EventLog } from '../events/event-log.ts';
 import { hasLabel } from '../events/filter.ts';
 import { pruneMatcher } from '../prune-filter.ts';
@@ -17,9 +17,9 @@ import { copyUp, finishCopyUp } from './copy-up.ts';
 import { mountDevice } from './device.ts';
 import { checkName, checkOptions, DRIVER, type VolumeRequest } from './request.ts';
 import { bytesIn } from './size.ts';
-import { volumeEvent, type Volume } from './volume.ts';
+import { volumeEvent, type Volume } from '../../model/volume.ts';
 
-export type { Volume } from './volume.ts';
+export type { Volume } from '../../model/volume.ts';
 
 /** Keeps volumes for a container that is being made: nobody removes them before it is there, or given up. */
 export interface VolumeHold {

@@ -8,7 +8,7 @@ import { BlockList, isIP } from 'node:net';
 import { basename, join } from 'node:path';
 import { rootCertificates } from 'node:tls';
 import type { Dispatcher } from 'undici';
-import { InvalidParameter, SystemFault } from '../../errors.ts';
+import { InvalidParameter, SystemFault } from '../../../model/errors.ts';
 import { isDomain } from '../reference.ts';
 import { Transport } from './transport.ts';
 

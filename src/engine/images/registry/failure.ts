@@ -2,7 +2,7 @@
  * What a registry answers when it refuses, and what the network says when it cannot be asked; in the words of Docker's
  * (Go's) clients.
  */
-import { EngineError } from '../../errors.ts';
+import { EngineError } from '../../../model/errors.ts';
 
 /** The registry refused. `code` is the OCI distribution-spec's, '' where it gave none. */
 export class RegistryRefusal extends EngineError {

@@ -2,7 +2,7 @@
  * Manifests: what an image is made of, or which images there are for which platform. OCI image-spec, and Docker's own
  * media types.
  */
-import { InvalidParameter, NotFound } from '../../errors.ts';
+import { InvalidParameter, NotFound } from '../../../model/errors.ts';
 import { isDigest } from '../reference.ts';
 import { RegistryLie } from './failure.ts';
 

@@ -2,7 +2,7 @@
  * What is asked of a registry besides images: who one is (`docker login`), what a name leads to, what there is (`docker
  * search`).
  */
-import { EngineError, InvalidParameter, NotFound, Unauthorized, Forbidden } from '../../errors.ts';
+import { EngineError, InvalidParameter, NotFound, Unauthorized, Forbidden } from '../../../model/errors.ts';
 import { readConfig } from '../config-form.ts';
 import type { ImageConfig } from '../image.ts';
 import { familiarName, tagNameOnly, type Reference } from '../reference.ts';

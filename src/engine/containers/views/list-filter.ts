@@ -1,0 +1,210 @@
+/** `docker ps --filter`: which containers a client asked for. */
+import { InvalidParameter } from '../../../model/errors.ts';
+import { hasLabel } from '../../events/filter.ts';
+import { Pattern } from '../../pattern.ts';
+import { pruneMatcher } from '../../prune-filter.ts';
+import type { ListQuery } from '../containers.ts';
+import type { Container } from '../../../model/container.ts';
+import { portTable } from './port-listing.ts';
+import { DOCKER_STATUSES, healthOf, isRunning, statusOf } from '../../../model/container-status.ts';
+
+/** What is not known from the containers alone. */
+export interface Lookup {
+  /** By id, name or id prefix. @throws NotFound */
+  resolveContainer(reference: string): Pick<Container, 'id'>;
+  /** Ids of the image and of all that descend from it; none when there is no such image. */
+  imageAncestry(reference: string): string[];
+}
+
+type Test = (container: Container) => boolean;
+
+const HEALTHS = ['starting', 'healthy', 'unhealthy', 'none'];
+
+/**
+ * Newest first; without `all`, a limit or a status only those that run. For a prune the filters are those of `docker
+ * container prune`.
+ * @throws InvalidParameter for unknown keys and bad values, NotFound for before/since of none
+ */
+export function filterContainers(
+  containers: readonly Container[],
+  { all, limit, filters }: ListQuery,
+  look: Lookup | 'prune',
+): Container[] {
+  const newestFirst = [...containers].sort((a, b) => compareDecimals(b.created, a.created) || (a.id < b.id ? -1 : 1));
+  if (look === 'prune') {
+    const goes = pruneMatcher(filters);
+    return newestFirst.filter((c) => goes({ created: c.created, labels: c.config.Labels }));
+  }
+  const tests = testsOf(filters, look);
+  const stoppedToo = all || limit > 0 || filters.has('status');
+  const found = between(newestFirst, filters, look).filter(
+    (c) => (stoppedToo || isRunning(c)) && tests.every((test) => test(c)),
+  );
+  return limit > 0 ? found.slice(0, limit) : found;
+}
+
+/** Older than `before`, newer than `since`; of several values the last counts. */
+function between(newestFirst: Container[], filters: ListQuery['filters'], look: Lookup): Container[] {
+  const place = (key: string): number | undefined => {
+    const wanted = filters
+      .get(key)
+      ?.map((reference) => look.resolveContainer(reference).id)
+      .at(-1);
+    return wanted === undefined ? undefined : newestFirst.findIndex((c) => c.id === wanted);
+  };
+  return newestFirst.slice((place('before') ?? -1) + 1, place('since') ?? Infinity);
+}
+
+/** One test for each key, which any of its values may pass; labels must all be there. */
+function testsOf(filters: ListQuery['filters'], look: Lookup): Test[] {
+  const tests: Test[] = [];
+  // Published or exposed: dockerd takes a container that passes either.
+  const ports: Test[] = [];
+  for (const [key, values] of filters) {
+    if (!KEYS.has(key)) throw new InvalidParameter(`invalid filter '${key}'`);
+    if (values.length === 0) continue;
+    switch (key) {
+      case 'id': {
+        const matches = anyPattern(values);
+        tests.push((c) => values.some((value) => c.id.startsWith(value)) || matches(c.id));
+        break;
+      }
+      case 'name': {
+        const matches = anyPattern(values);
+        tests.push(
+          (c) => values.includes(c.name) || values.includes(`/${c.name}`) || matches(`/${c.name}`) || matches(c.name),
+        );
+        break;
+      }
+      case 'label':
+        tests.push((c) => values.every((value) => hasLabel(c.config.Labels, value)));
+        break;
+      case 'status':
+        values.forEach(checkStatus);
+        tests.push((c) => values.includes(statusOf(c)));
+        break;
+      case 'health':
+        values.forEach(checkHealth);
+        tests.push((c) => values.includes(healthOf(c)));
+        break;
+      case 'exited': {
+        const codes = values.map(exitCode);
+        tests.push((c) => !isRunning(c) && c.state.startedAt !== '' && codes.includes(c.state.exitCode));
+        break;
+      }
+      case 'ancestor': {
+        const images = new Set(values.flatMap((value) => look.imageAncestry(value)));
+        tests.push((c) => images.has(c.imageId));
+        break;
+      }
+      case 'volume':
+        tests.push((c) => c.mounts.some((m) => values.includes(m.destination) || values.includes(m.name || m.source)));
+        break;
+      case 'network':
+        tests.push((c) =>
+          Object.values(c.endpoints).some((e) =>
+            values.some((value) => e.network === value || (e.networkId !== '' && e.networkId.startsWith(value))),
+          ),
+        );
+        break;
+      case 'publish': {
+        const wanted = new Set(values.flatMap((value) => portRange(key, value)));
+        ports.push((c) => [...portTable(c).values()].flat().some((b) => wanted.has(`${b.hostPort}/${b.protocol}`)));
+        break;
+      }
+      case 'expose': {
+        const wanted = new Set(values.flatMap((value) => portRange(key, value)));
+        ports.push((c) => [...portTable(c).keys()].some((port) => wanted.has(port)));
+        break;
+      }
+      case 'is-task': {
+        // None is: tasks belong to a swarm.
+        const wanted = booleanOf(key, values);
+        tests.push(() => !wanted);
+        break;
+      }
+    }
+  }
+  if (ports.length > 0) tests.push((c) => ports.some((test) => test(c)));
+  return tests;
+}
+
+/** `isolation` is Windows's; before and since are places in the list. */
+const KEYS = new Set([
+  'ancestor',
+  'before',
+  'expose',
+  'exited',
+  'health',
+  'id',
+  'isolation',
+  'is-task',
+  'label',
+  'name',
+  'network',
+  'publish',
+  'since',
+  'status',
+  'volume',
+]);
+
+function checkStatus(value: string): void {
+  if (!(DOCKER_STATUSES as readonly string[]).includes(value)) {
+    throw new InvalidParameter(
+      `invalid filter 'status=${value}': invalid value for state (${value}): must be one of created, running, paused, restarting, removing, exited, dead`,
+    );
+  }
+}
+
+function checkHealth(value: string): void {
+  if (!HEALTHS.includes(value))
+    throw new InvalidParameter(
+      `invalid filter 'health=${value}': invalid value for health (${value}): must be one of ${HEALTHS.join(', ')}`,
+    );
+}
+
+function exitCode(value: string): number {
+  if (!/^[+-]?\d+$/.test(value))
+    throw new InvalidParameter(
+      `invalid filter 'exited=${value}': strconv.Atoi: parsing ${JSON.stringify(value)}: invalid syntax`,
+    );
+  return Number(value);
+}
+
+/** Docker's boolean filters: exactly one of true (`true`, `1`) and false (`false`, `0`). @throws InvalidParameter */
+export function booleanOf(key: string, values: readonly string[]): boolean {
+  const isTrue = values.includes('true') || values.includes('1');
+  const isFalse = values.includes('false') || values.includes('0');
+  if (isTrue === isFalse) throw new InvalidParameter(`invalid filter '${key}=[${values.join(' ')}]'`);
+  return isTrue;
+}
+
+/** `80`, `80/udp`, `8000-8010/tcp`. */
+function portRange(key: string, value: string): string[] {
+  if (value.includes(':')) throw new InvalidParameter(`filter for '${key}' should not contain ':': ${value}`);
+  const [, first, last, protocol = 'tcp'] = /^(\d+)(?:-(\d+))?(?:\/(tcp|udp|sctp))?$/.exec(value.toLowerCase()) ?? [];
+  const start = Number(first ?? NaN);
+  const end = Number(last ?? first ?? NaN);
+  if (!(start <= end && end <= 65535))
+    throw new InvalidParameter(`error while looking up for ${key} ${value}: invalid port`);
+  return Array.from({ length: end - start + 1 }, (_, i) => `${start + i}/${protocol}`);
+}
+
+/** Whether a text matches any of the patterns, anywhere in it. What is no regular expression matches nothing.
+ *  The test @throws InvalidParameter when one takes too long */
+export function anyPattern(values: readonly string[]): (text: string) => boolean {
+  const patterns = values.flatMap((value) => pattern(value) ?? []);
+  return (text) => patterns.some((p) => p.test(text));
+}
+
+function pattern(value: string): Pattern | undefined {
+  // Clients write Go's syntax: its flag in front is the one thing that is met in practice and differs.
+  const ignoreCase = value.startsWith('(?i)');
+  try {
+    return new Pattern(ignoreCase ? value.slice(4) : value, ignoreCase ? 'i' : '');
+  } catch {
+    return undefined;
+  }
+}
+
+const compareDecimals = (a: string, b: string): number => a.length - b.length || (a < b ? -1 : a > b ? 1 : 0);

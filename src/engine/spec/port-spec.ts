@@ -1,0 +1,47 @@
+/** Ports a container exposes or publishes, as clients write them. */
+import { isIP } from 'node:net';
+import { InvalidParameter } from '../../model/errors.ts';
+import type { ContainerConfig, HostConfig } from '../../model/container-config.ts';
+
+const PROTOCOLS = new Set(['tcp', 'udp', 'sctp']);
+const MAX_PORT = 65535;
+
+/** `80`, `80/tcp`, `53/UDP` → `80/tcp`, `53/udp`. @throws InvalidParameter */
+export function portKey(text: string): string {
+  const [port = '', protocol = 'tcp', ...more] = text.split('/');
+  if (more.length > 0 || !isPort(port) || Number(port) === 0)
+    throw new InvalidParameter(`invalid port specification: ${JSON.stringify(port)}`);
+  const known = protocol.toLowerCase() || 'tcp';
+  if (!PROTOCOLS.has(known)) throw new InvalidParameter(`invalid proto: ${protocol}`);
+  return `${Number(port)}/${known}`;
+}
+
+export function exposedPorts(ports: ContainerConfig['ExposedPorts']): ContainerConfig['ExposedPorts'] {
+  const keys = Object.keys(ports ?? {});
+  return keys.length ? Object.fromEntries(keys.map((key) => [portKey(key), {}])) : undefined;
+}
+
+/** @throws InvalidParameter `invalid port specification: "x"` */
+export function portBindings(bindings: HostConfig['PortBindings'] | null | undefined): HostConfig['PortBindings'] {
+  return Object.fromEntries(
+    Object.entries(bindings ?? {}).map(([key, list]) => {
+      const checked = list?.map(({ HostIp, HostPort }) => {
+        if (HostIp && isIP(HostIp.replace(/^\[(.*)\]$/, '$1')) === 0)
+          throw new InvalidParameter(`invalid IP address: ${HostIp}`);
+        if (!isHostPort(HostPort ?? ''))
+          throw new InvalidParameter(`invalid port specification: ${JSON.stringify(HostPort)}`);
+        return { HostIp: HostIp ?? '', HostPort: HostPort ?? '' };
+      });
+      return [portKey(key), checked ?? null];
+    }),
+  );
+}
+
+const isPort = (text: string): boolean => /^\d{1,5}$/.test(text) && Number(text) <= MAX_PORT;
+
+/** A number, a range of which one is taken, or '' and 0 for any. */
+function isHostPort(text: string): boolean {
+  if (text === '') return true;
+  const [first = '', last = first, ...more] = text.split('-');
+  return more.length === 0 && isPort(first) && isPort(last) && Number(first) <= Number(last);
+}
