@@ -75,7 +75,7 @@ await build({
 // worker, the port proxy.
 for (const [entry, name] of [
   ['src/engine/images/unpacker.ts', 'unpacker'],
-  ['src/engine/images/file-writer-thread.ts', 'body-writer'],
+  ['src/engine/images/file-writer-thread.ts', 'file-writer-thread'],
   ['src/engine/images/packer.ts', 'packer'],
   ['src/engine/files/archive-worker.ts', 'archiver'],
   ['src/engine/networks/port-proxy-main.ts', 'port-proxy'],

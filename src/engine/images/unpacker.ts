@@ -31,7 +31,7 @@ export type Report =
     }
   | { ok: false; fault: 'archive' | 'host'; message: string };
 
-const BODY_WRITER = join(dirname(fileURLToPath(import.meta.url)), 'body-writer.cjs');
+const WRITER_THREAD = join(dirname(fileURLToPath(import.meta.url)), 'file-writer-thread.cjs');
 const STDIN = 0;
 const REPORT = 3;
 const RECIPE = 4;
@@ -45,7 +45,7 @@ async function main([directory, compression, parent]: string[]): Promise<void> {
   if (!dieWithParent(Number(parent))) return;
   process.umask(0);
   // Read now: nothing can be once the jail is shut.
-  const bodies = new Bodies(isShort() ? undefined : BODY_WRITER);
+  const bodies = new Bodies(isShort() ? undefined : WRITER_THREAD);
   jailProcess(directory!);
   let report: Report;
   try {
