@@ -1,7 +1,8 @@
-/** The engine: the domain's parts, put together. */
+/** The engine: opens the store and wires the domain's objects. */
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { Config } from '../config/config.ts';
+import { isRunning } from '../model/container-status.ts';
 import { ContainerRows } from '../store/containers.ts';
 import { openDatabase } from '../store/database.ts';
 import { DistributionRows } from '../store/distribution.ts';
@@ -13,9 +14,9 @@ import { NetworkStore } from '../store/networks.ts';
 import { VolumeStore } from '../store/volumes.ts';
 import { wallNow } from './clock.ts';
 import { ContainerFiles } from './files/container-files.ts';
+import { ContainerIndex } from './containers/container-index.ts';
 import { Containers } from './containers/containers.ts';
 import { Execs } from './containers/execs.ts';
-import { isRunning } from './containers/moves.ts';
 import { EventLog } from './events/event-log.ts';
 import { Archives } from './images/archive.ts';
 import { Downloads } from './images/downloads.ts';
@@ -34,7 +35,7 @@ import { ShimPool } from './shims/pool.ts';
 import { System } from './system.ts';
 import { Volumes } from './volumes/volumes.ts';
 
-/** Where the pieces that run as processes of their own lie, built. */
+/** Where the programs that run as processes of their own are, built. */
 export interface Built {
   /** Directory of the shim's bundle. */
   shim: string;
@@ -58,26 +59,31 @@ export interface Engine {
   readonly volumes: Volumes;
   readonly events: EventLog;
   readonly system: System;
-  /** Sweeps up what a dead daemon left half done, and finds every shim again; resolves when all that answer are
-   * restored.
-   *  When it returns, everything that the store knows can be asked for: what is not restored yet makes its askers
-   * wait. */
+  /**
+   * Finishes what a dead daemon left half done and finds every shim again; resolves when all that answer are restored.
+   * When it returns, all containers of the store can be asked for: requests wait for their own container.
+   */
   restore(): Promise<void>;
   /** Closes connections and the store; containers go on. */
   close(): Promise<void>;
 }
 
-/** Opens the store and joins the parts. @throws SystemFault when the store is a newer release's */
+/** Opens the store, makes each object after those it uses. @throws SystemFault when a newer release wrote the store */
 export async function openEngine(config: Config, paths: Paths, built: Built, log: Logger): Promise<Engine> {
   const db = openDatabase(paths.database());
+  const rows = new ContainerRows(db);
+  const distribution = new DistributionRows(db);
   const events = new EventLog(new EventStore(db));
   const execs = new Execs(new ExecRows(db));
+
+  const shimLog = join(config.dataRoot, 'shims', 'log');
+  const pool = new ShimPool(installShimBundle(built.shim, paths.shimBundles()), config.warmShims, shimLog);
+  // Before everything that asks which containers use it.
+  const index = new ContainerIndex({ paths, rows, execs, events, log, pool });
+
   const archives = new Archives(built.packer, paths.images());
   const layers = new Layers(new LayerRows(db), paths.images(), new Unpacker(built.unpacker), archives);
   const snapshots = new Snapshots(paths, layers);
-  // The parts need each other's answers; the containers, made last, give them.
-  const late: { containers?: Containers } = {};
-  const all = () => late.containers?.all() ?? [];
   const images = new Images({
     rows: new ImageRows(db),
     layers,
@@ -85,12 +91,11 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
     directory: paths.images(),
     claimed: () => snapshots.claimed(),
     now: wallNow,
-    usersOf: (imageId) =>
-      all()
-        .filter((c) => c.imageId === imageId)
-        .map((c) => ({ id: c.id, running: isRunning(c) })),
+    usersOf: (imageId) => {
+      const users = index.containers().filter((c) => c.imageId === imageId);
+      return users.map((c) => ({ id: c.id, running: isRunning(c) }));
+    },
   });
-  const distribution = new DistributionRows(db);
   const endpoints = new Endpoints({
     mirrors: config.registryMirrors,
     insecure: config.insecureRegistries,
@@ -101,17 +106,24 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
     attempts: config.maxDownloadAttempts,
   });
   const puller = new Puller({ endpoints, downloads, layers, images, rows: distribution });
-  const pusher = new Pusher({ endpoints, layers, images, rows: distribution, concurrent: config.maxConcurrentUploads });
-  const registries = new Registries(endpoints);
+  const pusher = new Pusher({
+    endpoints,
+    layers,
+    images,
+    rows: distribution,
+    concurrent: config.maxConcurrentUploads,
+  });
+
   const volumes = new Volumes({
     store: new VolumeStore(db),
     events,
     root: paths.volumes(),
-    usersOf: (name) =>
-      all()
-        .filter((c) => c.mounts.some((m) => m.name === name))
-        .map((c) => c.id),
+    usersOf: (name) => {
+      const users = index.containers().filter((c) => c.mounts.some((mount) => mount.name === name));
+      return users.map((c) => c.id);
+    },
   });
+  await volumes.start();
   const networks = new Networks({
     store: new NetworkStore(db),
     config,
@@ -120,13 +132,7 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
     log,
     proxyBundle: built.portProxy,
   });
-  await volumes.start();
-  const pool = new ShimPool(
-    installShimBundle(built.shim, paths.shimBundles()),
-    config.warmShims,
-    join(config.dataRoot, 'shims', 'log'),
-  );
-  const rows = new ContainerRows(db);
+
   const containers = new Containers({
     config,
     paths,
@@ -134,21 +140,23 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
     rows,
     execs,
     events,
+    pool,
+    index,
     images,
     archives,
     snapshots,
     networks,
     volumes,
     files: new ContainerFiles(built.archiver),
-    pool,
   });
-  late.containers = containers;
+  const everyImage = { labels: [], references: [], before: [], since: [] };
   const system = new System({
     config,
-    containers: all,
-    images: () => images.list({ labels: [], references: [], before: [], since: [] }, { all: false }).length,
+    containers: index.containers,
+    images: () => images.list(everyImage, { all: false }).length,
     listeners: () => events.subscribers,
   });
+
   return {
     config,
     paths,
@@ -156,17 +164,15 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
     images,
     puller,
     pusher,
-    registries,
+    registries: new Registries(endpoints),
     snapshots,
     networks,
     volumes,
     events,
     system,
     async restore() {
-      const restored = containers.restore();
-      const connected = networks.start();
-      await Promise.all([restored, connected]);
-      // Not before: on a busy host their start would take the CPU time that somebody's list is waiting for.
+      await Promise.all([containers.restore(), networks.start()]);
+      // Afterwards: on a busy host, spawning shims would take the CPU time that the first list needs.
       pool.fill();
       await networks.sweep((id) => containers.holdsNetwork(id));
       await volumes.sweep();

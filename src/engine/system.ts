@@ -7,7 +7,7 @@ import { DEFAULT_SECCOMP_PROFILE, type Config } from '../config/config.ts';
 import { replaceFile } from '../sys/replace-file.ts';
 import { wallNow } from './clock.ts';
 import type { Container } from '../model/container.ts';
-import { standing } from './containers/moves.ts';
+import { dockerStatus } from '../model/container-status.ts';
 import { versionOf, type Program } from './programs.ts';
 import { hostHasAppArmor } from './spec/apparmor.ts';
 import { thisHost, type Control } from './spec/host.ts';
@@ -75,7 +75,7 @@ export class System {
     const { config } = this.parts;
     const host = thisHost();
     const containers = this.parts.containers();
-    const count = (status: string): number => containers.filter((c) => standing(c) === status).length;
+    const count = (status: string): number => containers.filter((c) => dockerStatus(c) === status).length;
     const running = count('running') + count('restarting');
     const paused = count('paused');
     const [runtime, init] = await this.#programs();

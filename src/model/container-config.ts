@@ -48,6 +48,26 @@ export interface ContainerConfig {
   Shell?: string[];
 }
 
+/** A config that sets nothing, with the fields in Docker's order. */
+export const EMPTY_CONTAINER_CONFIG: Readonly<ContainerConfig> = {
+  Hostname: '',
+  Domainname: '',
+  User: '',
+  AttachStdin: false,
+  AttachStdout: false,
+  AttachStderr: false,
+  Tty: false,
+  OpenStdin: false,
+  StdinOnce: false,
+  Env: [],
+  Cmd: null,
+  Image: '',
+  Volumes: null,
+  WorkingDir: '',
+  Entrypoint: null,
+  Labels: {},
+};
+
 export interface PortBinding {
   HostIp: string;
   HostPort: string;

@@ -1,37 +1,103 @@
-/** A container's state in Docker's words: the status enum, its flags, and the text of `docker ps`. */
+/**
+ * The one owner of what state a container is in, in Docker's terms: its status, `Running`, its health, the text of
+ * `docker ps`, and which operation a state refuses.
+ */
 import type { HealthStatus } from '../protocol/records.ts';
+import { alreadyPaused, execWhilePaused, isRestarting, notPaused, notRunning } from '../protocol/refusals.ts';
+import type { RunState } from '../protocol/runstate.ts';
+import { Conflict, NotModified, SystemFault, type EngineError } from './errors.ts';
 import type { Container } from './container.ts';
 
-type Stated = Pick<Container, 'phase' | 'state'>;
+type WithState = Pick<Container, 'phase' | 'state'>;
 
 export const DOCKER_STATUSES = ['created', 'running', 'paused', 'restarting', 'removing', 'exited', 'dead'] as const;
 export type DockerStatus = (typeof DOCKER_STATUSES)[number];
 
-/** Docker's order: what runs is running, whatever is to become of it. */
-export function statusOf({ phase, state }: Stated): DockerStatus {
+/** Docker's State.Status: running wins over a removal in progress (moby container/state.go, StateString). */
+export function dockerStatus({ phase, state }: WithState): DockerStatus {
   if (state.status === 'running' || state.status === 'paused' || state.status === 'restarting') return state.status;
   if (phase === 'removing') return 'removing';
   if (phase === 'dead') return 'dead';
-  // One that is being started is still what it was before.
+  // While it starts, a container has the status it had before.
   return state.startedAt === '' ? 'created' : 'exited';
 }
 
-/** Docker's `Running`: also while paused or between two attempts of the restart policy. */
-export const isRunning = ({ state: { status } }: Stated): boolean =>
+/** Docker's `Running`: true also while paused, between two attempts of the restart policy, and during its removal. */
+export const isRunning = ({ state: { status } }: { state: RunState }): boolean =>
   status === 'running' || status === 'paused' || status === 'restarting';
 
+/** Whether its shim is starting it: Docker shows the earlier status until the process runs. */
+export const isStarting = ({ state }: { state: RunState }): boolean => state.status === 'starting';
+
+/** Being removed, or left behind by a removal that failed: moby's `RemovalInProgress || Dead`. */
+export const isDeadOrRemoving = ({ phase }: Pick<Container, 'phase'>): boolean =>
+  phase === 'removing' || phase === 'dead';
+
+export type Operation = 'start' | 'stop' | 'kill' | 'pause' | 'unpause' | 'exec' | 'attach' | 'resize' | 'top';
+
+type Refusal = (c: Container) => EngineError;
+
+const refuseNotRunning: Refusal = (c) => new Conflict(notRunning(c.id));
+const refuseNoChange: Refusal = () => new NotModified('');
+const refuseRestarting: Refusal = (c) => new Conflict(isRestarting(c.id));
+const refuseRemoving: Refusal = () => new Conflict('container is marked for removal and cannot be started');
+// moby's error has no type, so its status is 500 (daemon/unpause.go).
+const refuseNotPaused: Refusal = (c) => new SystemFault(notPaused(c.id));
+
+const unlessRunning = {
+  created: refuseNotRunning,
+  exited: refuseNotRunning,
+  removing: refuseNotRunning,
+  dead: refuseNotRunning,
+};
+
+/** Docker's refusals (moby daemon/{start,stop,kill,pause,unpause,exec,attach,resize,top_unix}.go). */
+const refusals: Record<Operation, Partial<Record<DockerStatus, Refusal>>> = {
+  start: {
+    running: refuseNoChange,
+    restarting: refuseNoChange,
+    paused: () => new Conflict('cannot start a paused container, try unpause instead'),
+    removing: refuseRemoving,
+    dead: refuseRemoving,
+  },
+  stop: { created: refuseNoChange, exited: refuseNoChange, removing: refuseNoChange, dead: refuseNoChange },
+  kill: unlessRunning,
+  pause: { ...unlessRunning, restarting: refuseRestarting, paused: (c) => new Conflict(alreadyPaused(c.id)) },
+  unpause: {
+    created: refuseNotPaused,
+    running: refuseNotPaused,
+    restarting: refuseNotPaused,
+    exited: refuseNotPaused,
+    removing: refuseNotPaused,
+    dead: refuseNotPaused,
+  },
+  exec: { ...unlessRunning, restarting: refuseRestarting, paused: (c) => new Conflict(execWhilePaused(c.name)) },
+  attach: {
+    paused: (c) => new Conflict(`container ${c.id} is paused, unpause the container before attach`),
+    restarting: (c) => new Conflict(`container ${c.id} is restarting, wait until the container is running`),
+  },
+  resize: { ...unlessRunning, restarting: refuseRestarting },
+  top: { ...unlessRunning, restarting: refuseRestarting },
+};
+
+/** @throws the refusal that Docker gives for `operation` in this container's state */
+export function assertAllowed(operation: Operation, c: Container): void {
+  const refuse = refusals[operation][dockerStatus(c)];
+  if (refuse) throw refuse(c);
+}
+
 /** `none` without a healthcheck. Where nothing is probed (paused, ended) it is `unhealthy`, as in dockerd. */
-export function healthOf(container: Stated): HealthStatus | 'none' {
+export function healthOf(container: WithState): HealthStatus | 'none' {
   const { health } = container.state;
   if (!health) return 'none';
   return container.state.status === 'running' ? health.status : 'unhealthy';
 }
 
 /** `Up 5 minutes (healthy)`, `Exited (137) 3 seconds ago`. `now` is wall ns. */
-export function describeStatus(container: Stated, now: bigint): string {
+export function describeStatus(container: WithState, now: bigint): string {
   const { startedAt, finishedAt, exitCode } = container.state;
   const since = (moment: string): string => humanDuration(moment === '' ? 0n : now - BigInt(moment));
-  switch (statusOf(container)) {
+  switch (dockerStatus(container)) {
     case 'paused':
       return `Up ${since(startedAt)} (Paused)`;
     case 'restarting':

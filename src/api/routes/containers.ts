@@ -4,7 +4,7 @@ import { parseDetachKeys } from '../../protocol/detach-keys.ts';
 import type { WaitCondition } from '../../protocol/messages.ts';
 import type { CreateRequest, HostConfig } from '../../model/container-config.ts';
 import type { Container } from '../../model/container.ts';
-import { isRunning } from '../../engine/containers/moves.ts';
+import { isRunning } from '../../model/container-status.ts';
 import type { Stats } from '../../engine/containers/views/stats.ts';
 import { InvalidParameter, NotImplemented } from '../../model/errors.ts';
 import { wallNow } from '../../engine/clock.ts';

@@ -1,7 +1,7 @@
 /** Containers as Docker's JSON. */
 import type { Container, Endpoint } from '../../model/container.ts';
 import { portTable } from '../../engine/containers/views/port-listing.ts';
-import { describeStatus, healthOf, statusOf } from '../../model/container-status.ts';
+import { describeStatus, healthOf, dockerStatus } from '../../model/container-status.ts';
 import { rfc3339, unixSeconds } from '../../engine/time.ts';
 import type { Schemas } from './schemas.ts';
 
@@ -41,7 +41,7 @@ export function containerSummary(c: Container, { imageName, now, sizes }: Summar
     Ports: summaryPorts(c),
     ...sized(sizes),
     Labels: c.config.Labels,
-    State: statusOf(c),
+    State: dockerStatus(c),
     Status: describeStatus(c, now),
     HostConfig: {
       NetworkMode: c.hostConfig.NetworkMode,
@@ -53,7 +53,7 @@ export function containerSummary(c: Container, { imageName, now, sizes }: Summar
 }
 
 export function containerInspect(c: Container, extra: InspectExtra): Schemas['ContainerInspect'] {
-  const status = statusOf(c);
+  const status = dockerStatus(c);
   const running = status === 'running' || status === 'paused' || status === 'restarting';
   const bridge = c.endpoints.bridge;
   const file = (name: string): string => `${extra.directory}/${name}`;
@@ -130,7 +130,7 @@ export const containerUpdated = (warnings: string[]): Schemas['ContainerUpdateRe
 
 function containerState(c: Container): Schemas['ContainerState'] {
   const { state } = c;
-  const status = statusOf(c);
+  const status = dockerStatus(c);
   return {
     Status: status,
     Running: status === 'running' || status === 'paused' || status === 'restarting',

@@ -1,350 +1,244 @@
-/**
- * Containers: everything a client may ask of them. The registry is in memory; rows and journals are the truth behind
- * it.
- */
+/** Containers, for the API: finds the container that a request names and runs one operation on it. */
+import { existsSync } from 'node:fs';
 import type { Duplex, Readable } from 'node:stream';
-import type { AttachOptions, WaitCondition } from '../../protocol/messages.ts';
-import type { Client } from '../client.ts';
-import { wallNow } from '../clock.ts';
-import { Conflict, NotFound, SystemFault } from '../../model/errors.ts';
-import type { Change } from '../images/compare.ts';
-import type { PathStat, UnpackOptions } from '../files/container-files.ts';
-import { cgroupPids } from './cgroups.ts';
 import type { CreateRequest, EndpointRequest, HostConfig } from '../../model/container-config.ts';
 import type { Container } from '../../model/container.ts';
-import { connect, disconnect } from './operations/connect.ts';
-import { commitContainer, exportContainer, type CommitRequest } from './operations/commit.ts';
-import { checkName, createContainer } from './operations/create.ts';
-import { createExec, startExec, type ExecStartOptions } from './operations/exec.ts';
+import { assertAllowed, isRunning } from '../../model/container-status.ts';
+import { NotFound } from '../../model/errors.ts';
+import type { AttachOptions, WaitCondition } from '../../protocol/messages.ts';
+import type { Client } from '../client.ts';
+import { containerEvent } from '../events/container-event.ts';
+import type { PathStat, UnpackOptions } from '../files/container-files.ts';
+import type { Change } from '../images/compare.ts';
+import type { LogEntry, LogQuery } from '../logs/logs.ts';
+import { cgroupPids } from './cgroups.ts';
+import type { ContainerDeps } from './deps.ts';
 import type { Exec, ExecConfig } from './execs.ts';
-import { filterContainers } from './views/list-filter.ts';
-import { containerEvent, Lifecycle } from './lifecycle.ts';
-import { readLog, type LogEntry, type LogQuery } from '../logs/logs.ts';
-import { allow, isRunning } from './moves.ts';
-import { randomName } from './random-name.ts';
-import type { Parts } from './parts.ts';
-import { Registry } from './container-index.ts';
-import { relay } from './relay.ts';
-import { renameContainer } from './operations/rename.ts';
-import { checkRemovable, markRemoving, removeContainer } from './operations/remove.ts';
+import type { ContainerHandle } from './handle/container-handle.ts';
+import { attach, attachRelay } from './operations/attach.ts';
+import { commit, type CommitRequest } from './operations/commit.ts';
+import { connect, disconnect } from './operations/connect.ts';
+import { create } from './operations/create.ts';
+import { createExec, inspectExec, resizeExec, startExec, type ExecStartOptions } from './operations/exec.ts';
+import { exportContainer } from './operations/export.ts';
+import { kill } from './operations/kill.ts';
+import { logs } from './operations/logs.ts';
+import { pause, unpause } from './operations/pause.ts';
+import { prune } from './operations/prune.ts';
+import { remove, type RemoveOptions } from './operations/remove.ts';
+import { rename } from './operations/rename.ts';
+import { resize } from './operations/resize.ts';
+import { restart } from './operations/restart.ts';
+import { settle } from './operations/settle.ts';
+import { start } from './operations/start.ts';
+import type { StopOptions } from './operations/stop-options.ts';
+import { stop } from './operations/stop.ts';
+import { update } from './operations/update.ts';
+import { wait } from './operations/wait.ts';
+import { Recovery } from './recovery/recover.ts';
 import { cgroupPath, logPath } from './shim-spec.ts';
+import { filterContainers, type ListQuery } from './views/list-filter.ts';
 import { readStats, type Stats } from './views/stats.ts';
-import type { Supervisor } from './handle/handle.ts';
-import { top } from './views/top.ts';
-import { updateContainer } from './operations/update.ts';
-import { waitAnswer } from './handle/parked-waits.ts';
+import { top, type Top } from './views/top.ts';
 
 export type { Exec, ExecConfig } from './execs.ts';
 
-export interface ListQuery {
-  all: boolean;
-  /** 0 or less = no limit. */
-  limit: number;
-  /** As decoded from the client: key → values. */
-  filters: Map<string, string[]>;
-}
+const EXEC_SWEEP_MS = 60_000;
 
 export class Containers {
-  readonly #registry: Registry;
-  readonly #lifecycle: Lifecycle;
+  readonly #recovery: Recovery;
+  readonly #execSweep: NodeJS.Timeout;
 
-  constructor(private readonly parts: Parts) {
-    this.#lifecycle = new Lifecycle(
-      parts,
-      (reference) => this.#find(reference),
-      (s) => this.#removeInTurn(s, { force: true, volumes: true }),
-    );
-    this.#registry = new Registry(parts, this.#lifecycle, (s) => this.#settle(s));
+  constructor(private readonly deps: ContainerDeps) {
+    const { index, execs } = deps;
+    this.#recovery = new Recovery(deps);
+    index.onFinal((handle) => settle(handle, deps));
+    const runs = (id: string): boolean => {
+      const handle = index.byId(id);
+      return handle !== undefined && isRunning(handle.container);
+    };
+    this.#execSweep = setInterval(() => execs.sweep(runs), EXEC_SWEEP_MS).unref();
   }
 
-  /** What a starting daemon does with what it finds; resolves when every container that answers is restored. */
-  restore = (): Promise<void> => this.#registry.restore();
+  /** Restores what the last daemon left; resolves when every container whose shim answers is restored. */
+  restore = (): Promise<void> => this.#recovery.restore();
 
-  /** Whether the network that a container has must be left to it. */
-  holdsNetwork = (id: string): boolean => this.#registry.holdsNetwork(id);
+  /**
+   * Whether a container's network must be left alone: it is not final, or its row is unreadable or lost while its
+   * directory exists.
+   */
+  holdsNetwork(id: string): boolean {
+    const handle = this.deps.index.byId(id);
+    return handle ? !handle.container.state.final : existsSync(this.deps.paths.container(id));
+  }
 
   /** The daemon ends: connections are closed, shims and containers go on. */
-  close = (): void => this.#registry.close();
+  close(): void {
+    clearInterval(this.#execSweep);
+    this.deps.index.close();
+  }
 
-  async create(
+  create = (
     name: string | undefined,
     request: CreateRequest,
     platform?: string,
-  ): Promise<{ id: string; warnings: string[] }> {
-    const chosen = name ? checkName(name) : this.#anyName();
-    // The image is looked up before the name is (its 404 makes `docker run` pull), but the name is reserved before the
-    // first await.
-    if (request.Image) this.parts.images.resolve(request.Image);
-    const reservation = this.#registry.reserve(chosen);
-    try {
-      const { container, warnings } = await createContainer(this.parts, chosen, request, platform, {
-        find: (reference) => this.#registry.lookup(reference).container,
-        add: (made) => this.#registry.add(made),
-      });
-      return { id: container.id, warnings };
-    } finally {
-      reservation.release();
-    }
-  }
+  ): Promise<{ id: string; warnings: string[] }> => create({ name, platform }, request, this.deps);
 
-  async resolve(reference: string): Promise<Container> {
-    return (await this.#find(reference)).container;
-  }
+  resolve = (reference: string): Promise<Container> => this.deps.index.findContainer(reference);
 
-  /** All of them, as they are in memory; for counts and usage. */
-  all = (): Container[] => this.#registry.all();
+  /** All of them, as they are in memory. */
+  all = (): Container[] => this.deps.index.containers();
 
-  /** Newest first; applies all filters. @throws InvalidParameter for unknown keys and bad values */
+  /** Newest first. @throws InvalidParameter for unknown filters and bad values */
   async list(query: ListQuery): Promise<Container[]> {
-    await this.#registry.restoredEnough();
-    return filterContainers(this.#registry.all(), query, {
-      resolveContainer: (reference) => this.#registry.lookup(reference).container,
+    const { index, images } = this.deps;
+    await this.#recovery.restoredEnough();
+    return filterContainers(index.containers(), query, {
+      resolveContainer: (reference) => index.lookup(reference).container,
       imageAncestry: (reference) => {
-        const image = this.parts.images.find(reference);
+        const image = images.find(reference);
         return image ? [image.id] : [];
       },
     });
   }
 
-  start = async (reference: string): Promise<void> => this.#lifecycle.start(await this.#find(reference));
-  stop = async (reference: string, options: { timeout?: number; signal?: string }): Promise<void> =>
-    this.#lifecycle.stop(await this.#find(reference), options);
-  restart = async (reference: string, options: { timeout?: number; signal?: string }): Promise<void> =>
-    this.#lifecycle.restart(await this.#find(reference), options);
-  pause = async (reference: string): Promise<void> => this.#lifecycle.pause(await this.#find(reference));
-  unpause = async (reference: string): Promise<void> => this.#lifecycle.unpause(await this.#find(reference));
-  kill = async (reference: string, signal: string): Promise<void> =>
-    this.#lifecycle.kill(await this.#find(reference), signal);
-  resize = async (reference: string, height: number, width: number): Promise<void> =>
-    this.#lifecycle.resize(await this.#find(reference), height, width);
+  async start(reference: string): Promise<void> {
+    await start(await this.#find(reference), this.deps);
+  }
 
-  rename = async (reference: string, name: string): Promise<void> =>
-    renameContainer(await this.#find(reference), name, this.#registry, this.parts);
+  async stop(reference: string, options: StopOptions): Promise<void> {
+    await stop(await this.#find(reference), options);
+  }
 
-  connect = async (reference: string, network: string, request: EndpointRequest): Promise<void> =>
-    connect(await this.#find(reference), network, request, this.parts);
+  async restart(reference: string, options: StopOptions): Promise<void> {
+    await restart(await this.#find(reference), options, this.deps);
+  }
+
+  async pause(reference: string): Promise<void> {
+    await pause(await this.#find(reference));
+  }
+
+  async unpause(reference: string): Promise<void> {
+    await unpause(await this.#find(reference));
+  }
+
+  async kill(reference: string, signal: string): Promise<void> {
+    await kill(await this.#find(reference), signal);
+  }
+
+  async resize(reference: string, height: number, width: number): Promise<void> {
+    await resize(await this.#find(reference), { height, width });
+  }
+
+  async rename(reference: string, name: string): Promise<void> {
+    await rename(await this.#find(reference), name, this.deps);
+  }
+
+  async connect(reference: string, network: string, request: EndpointRequest): Promise<void> {
+    await connect(await this.#find(reference), network, request, this.deps);
+  }
 
   async disconnect(reference: string, network: string, options: { force: boolean }): Promise<void> {
-    const s = await this.#find(reference).catch((error: unknown) => {
-      // By force an endpoint can be taken away whose container is gone: here none outlives its container.
+    const handle = await this.#find(reference).catch((error: unknown) => {
+      // With force, dockerd removes the endpoint of a container that is gone: here no endpoint outlives its container.
       if (options.force && error instanceof NotFound) throw new NotFound(`endpoint ${reference} not found`);
       throw error;
     });
-    await disconnect(s, network, options, this.parts);
+    await disconnect(handle, network, options, this.deps);
   }
 
+  /** Returns warnings. */
   async update(reference: string, changes: Partial<HostConfig>): Promise<string[]> {
-    return updateContainer(await this.#find(reference), changes, this.parts);
+    return update(await this.#find(reference), changes, this.deps);
   }
 
-  async remove(reference: string, options: { force: boolean; volumes: boolean; link: boolean }): Promise<void> {
-    await this.#remove(await this.#find(reference), options);
+  async remove(reference: string, options: RemoveOptions & { link: boolean }): Promise<void> {
+    await remove(await this.#find(reference), options, this.deps);
   }
 
-  /**
-   * Takes away those that do not run. One that cannot go, because somebody starts or removes it meanwhile say, is left:
-   * moby daemon/prune.go.
-   */
-  async prune(filters: Map<string, string[]>): Promise<{ deleted: string[]; reclaimed: number }> {
-    const deleted: string[] = [];
-    let reclaimed = 0;
-    for (const c of filterContainers(this.#registry.all(), { all: true, limit: 0, filters }, 'prune')) {
-      if (isRunning(c)) continue;
-      try {
-        const size = await this.parts.snapshots.sizeRw(c.id);
-        await this.#remove(this.#registry.lookup(c.id), { force: false, volumes: false });
-        deleted.push(c.id);
-        reclaimed += size;
-      } catch (err) {
-        this.parts.log.warn({ container: c.id, err }, 'could not be pruned');
-      }
-    }
-    this.parts.events.record({
-      type: 'container',
-      action: 'prune',
-      actor: '',
-      attributes: { reclaimed: String(reclaimed) },
-      time: wallNow(),
-    });
-    return { deleted, reclaimed };
-  }
+  prune = (filters: Map<string, string[]>): Promise<{ deleted: string[]; reclaimed: number }> =>
+    prune(filters, this.deps);
 
-  /** What it changed of its image's files. */
+  /** Filesystem changes relative to the image (docker diff). */
   async changes(reference: string): Promise<Change[]> {
-    const { container: c } = await this.#find(reference);
-    const { upper, lower } = this.parts.snapshots.parts(c.id);
-    return this.parts.archives.changes(upper, lower);
+    const { snapshots, archives } = this.deps;
+    const { upper, lower } = snapshots.parts((await this.resolve(reference)).id);
+    return archives.changes(upper, lower);
   }
 
-  /** All its files as a tar archive. @throws Conflict when it is going */
-  export = async (reference: string): Promise<AsyncIterable<Buffer>> =>
-    exportContainer((await this.#find(reference)).container, this.parts);
+  async export(reference: string): Promise<AsyncIterable<Buffer>> {
+    return exportContainer(await this.resolve(reference), this.deps);
+  }
 
-  /** Makes an image of it; returns the image's id. */
-  commit = async (reference: string, request: CommitRequest): Promise<string> =>
-    commitContainer(await this.#find(reference), request, this.parts, this.#lifecycle);
+  /** Returns the image's id. */
+  async commit(reference: string, request: CommitRequest): Promise<string> {
+    return commit(await this.#find(reference), request, this.deps);
+  }
 
-  /** The client's connection goes to the shim. @throws before any byte was written */
   async attach(reference: string, options: AttachOptions, client: Client): Promise<void> {
-    const s = await this.#find(reference);
-    allow('attach', s.container);
-    await s.ask((link) => link.handOver<'attach'>({ op: 'attach', options: this.#openOnly(s, options) }, client));
+    await attach(await this.#find(reference), options, client);
   }
 
-  /** For a WebSocket: the shim gets one end of a socket pair, the daemon relays the other. */
   async attachRelay(reference: string, options: AttachOptions): Promise<Duplex> {
-    const s = await this.#find(reference);
-    allow('attach', s.container);
-    return relay((client) =>
-      s.ask((link) => link.handOver<'attach'>({ op: 'attach', options: this.#openOnly(s, options) }, client)),
-    );
+    return attachRelay(await this.#find(reference), options);
   }
 
   async wait(reference: string, condition: WaitCondition, client: Client): Promise<void> {
-    const s = await this.#find(reference);
-    await s.pull().catch(() => undefined);
-    const { state } = s.container;
-    if (condition === 'not-running' && !isRunning(s.container))
-      return void client.answer(waitAnswer(state.exitCode, state.error));
-    if (!s.link && (state.final || state.gen === 0)) return void s.waits.park(client, condition);
-    await s.ask((link) => link.handOver<'wait'>({ op: 'wait', condition }, client));
+    await wait(await this.#find(reference), condition, client);
   }
 
-  /**
-   * Its log, in batches. Follow ends with the run. @throws NotImplemented for drivers that cannot be read, Conflict
-   * when it is going
-   */
   async logs(
     reference: string,
     query: LogQuery,
     signal: AbortSignal,
   ): Promise<{ container: Container; batches: AsyncIterable<LogEntry[]> }> {
-    const s = await this.#find(reference);
-    const c = s.container;
-    if (c.phase !== 'ready') throw new Conflict('can not get logs from container which is dead or marked for removal');
-    const { gen } = c.state;
-    const running = isRunning(c) || c.state.status === 'starting';
-    const ended =
-      query.follow && running
-        ? s.until((state) => state.gen !== gen || !['starting', 'running', 'paused'].includes(state.status), signal)
-        : Promise.resolve();
-    return { container: c, batches: readLog(c, logPath(c, this.parts.paths), query, ended, signal) };
+    return logs(await this.#find(reference), query, signal, this.deps);
   }
 
-  async top(reference: string, psArgs: string): Promise<{ Titles: string[]; Processes: string[][] }> {
-    const { container: c } = await this.#find(reference);
-    allow('top', c);
-    const processes = await top(cgroupPids(cgroupPath(c, this.parts.config)), psArgs);
-    this.parts.events.record(containerEvent(c, 'top'));
+  async top(reference: string, psArgs: string): Promise<Top> {
+    const c = await this.resolve(reference);
+    assertAllowed('top', c);
+    const processes = await top(cgroupPids(cgroupPath(c, this.deps.config)), psArgs);
+    this.deps.events.record(containerEvent(c, 'top'));
     return processes;
   }
 
-  /** One sample of its resources, in Docker's shape. */
+  /** One sample of its resource usage. */
   async stats(reference: string): Promise<Stats> {
-    const { container: c } = await this.#find(reference);
-    return readStats(c, cgroupPath(c, this.parts.config));
+    const c = await this.resolve(reference);
+    return readStats(c, cgroupPath(c, this.deps.config));
   }
 
-  logPath = (c: Container): string => (c.hostConfig.LogConfig.Type === 'json-file' ? logPath(c, this.parts.paths) : '');
+  /** '' where the log driver writes no file. */
+  logPath = (c: Container): string => (c.hostConfig.LogConfig.Type === 'json-file' ? logPath(c, this.deps.paths) : '');
 
   async createExec(reference: string, config: ExecConfig): Promise<string> {
-    const { container } = await this.#find(reference);
-    return createExec(container, config, this.parts, (other) => this.resolve(other));
+    return createExec(await this.resolve(reference), config, this.deps);
   }
 
-  async startExec(id: string, options: ExecStartOptions, client?: Client): Promise<void> {
-    const { exec, supervisor } = await this.#execIn(id);
-    await startExec(exec, supervisor, options, client, this.parts, (other) => this.resolve(other));
-  }
+  startExec = (id: string, options: ExecStartOptions, client?: Client): Promise<void> =>
+    startExec(id, options, client, this.deps);
 
-  async resizeExec(id: string, height: number, width: number): Promise<void> {
-    const exec = this.parts.execs.get(id);
-    const s = await this.#find(exec.containerId);
-    await (await s.reach()).request({ op: 'exec-resize', exec: id, height, width });
-  }
+  resizeExec = (id: string, height: number, width: number): Promise<void> =>
+    resizeExec(id, { height, width }, this.deps);
 
-  async inspectExec(id: string): Promise<Exec> {
-    const { exec, supervisor } = await this.#execIn(id);
-    // `docker exec` asks right after its stream has ended: what the shim has journalled by then must be seen.
-    if (exec.started && exec.exitCode === null) await supervisor.refresh().catch(() => undefined);
-    return exec;
-  }
+  inspectExec = (id: string): Promise<Exec> => inspectExec(id, this.deps);
 
-  /** One file or directory of it. @throws NotFound `Could not find the file X in container Y` */
+  /** Ids of its execs that have not ended. */
+  execsOf = (containerId: string): string[] => this.deps.execs.liveIdsOf(containerId);
+
+  /** @throws NotFound `Could not find the file X in container Y` */
   async statPath(reference: string, path: string): Promise<PathStat> {
-    return this.parts.files.stat((await this.#find(reference)).container, reference, path, this.parts);
+    return this.deps.files.stat(await this.resolve(reference), reference, path, this.deps);
   }
 
   async packPath(reference: string, path: string): Promise<{ stat: PathStat; archive: AsyncGenerator<Buffer> }> {
-    return this.parts.files.pack((await this.#find(reference)).container, reference, path, this.parts);
+    return this.deps.files.pack(await this.resolve(reference), reference, path, this.deps);
   }
 
   async unpackInto(reference: string, path: string, archive: Readable, options: UnpackOptions): Promise<void> {
-    await this.parts.files.unpack(
-      (await this.#find(reference)).container,
-      reference,
-      path,
-      archive,
-      options,
-      this.parts,
-    );
+    await this.deps.files.unpack(await this.resolve(reference), reference, path, archive, options, this.deps);
   }
 
-  execsOf = (containerId: string): string[] => this.parts.execs.liveIdsOf(containerId);
-
-  #anyName(): string {
-    const name = randomName((taken) => this.#registry.nameTaken(taken));
-    if (name === undefined) throw new SystemFault('could not find a name that is free');
-    return name;
-  }
-
-  async #find(reference: string): Promise<Supervisor> {
-    const s = this.#registry.lookup(reference);
-    await s.restored;
-    // A client that was told of an exit by the shim (wait, the end of a stream) must find it here too.
-    if (s.link && !s.container.state.final) await s.refresh().catch(() => undefined);
-    return s;
-  }
-
-  // stdin counts only where the container has it open (api-wire 64).
-  #openOnly(s: Supervisor, options: AttachOptions): AttachOptions {
-    return { ...options, stdin: options.stdin && s.container.config.OpenStdin };
-  }
-
-  // An exec whose container is gone is gone with it.
-  async #execIn(id: string): Promise<{ exec: Exec; supervisor: Supervisor }> {
-    const exec = this.parts.execs.get(id);
-    try {
-      return { exec, supervisor: await this.#find(exec.containerId) };
-    } catch {
-      throw new NotFound(`No such exec instance: ${id}`);
-    }
-  }
-
-  // Marked at once, so that a second removal is refused; done when it is this container's turn.
-  async #remove(s: Supervisor, options: { force: boolean; volumes: boolean }): Promise<void> {
-    checkRemovable(s, options);
-    markRemoving(s, this.parts);
-    await s.serial.run(() => this.#removeInTurn(s, options));
-  }
-
-  async #removeInTurn(s: Supervisor, options: { force: boolean; volumes: boolean }): Promise<void> {
-    await removeContainer(s, this.parts, this.#lifecycle, options, async () => {
-      this.#registry.drop(s);
-      // Its image was removed before it: nobody else needs those layers.
-      if (!this.parts.images.find(s.container.imageId)) await this.parts.images.collect();
-    });
-  }
-
-  // After `final`: what the run held is given back, and an --rm container goes.
-  #settle(s: Supervisor): void {
-    const settle = async (): Promise<void> => {
-      if (s.container.phase === 'removing' || !s.container.state.final) return;
-      await this.#lifecycle.tearDown(s);
-      if (s.container.hostConfig.AutoRemove) await this.#removeInTurn(s, { force: true, volumes: true });
-    };
-    s.serial
-      .run(settle)
-      .catch((err: unknown) => this.parts.log.error({ container: s.container.id, err }, 'could not clean up after it'));
-  }
+  #find = (reference: string): Promise<ContainerHandle> => this.deps.index.find(reference);
 }

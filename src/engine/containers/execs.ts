@@ -1,4 +1,4 @@
-/** Execs: asked for in the daemon, run by the shim, remembered on disk. */
+/** The execs of all containers: recorded by the daemon, run by the shim. */
 import type { JournalRecord } from '../../protocol/records.ts';
 import type { ExecRows } from '../../store/execs.ts';
 import { NotFound } from '../../model/errors.ts';
@@ -57,7 +57,7 @@ export class Execs {
 
   of = (containerId: string): Exec[] => [...this.#byId.values()].filter((e) => e.containerId === containerId);
 
-  /** Those that inspect of a container lists: not yet ended. */
+  /** Those that have not ended, as inspect of a container lists them. */
   liveIdsOf = (containerId: string): string[] =>
     this.of(containerId)
       .filter((e) => e.ended === 0)
@@ -69,10 +69,9 @@ export class Execs {
     this.rows.setState(exec);
   }
 
-  /** What a container's journal says of its execs; part of the transaction that moves its cursor. */
+  /** Applies a record of the container's journal; part of the transaction that moves its cursor. */
   apply(containerId: string, record: JournalRecord): void {
-    // As in dockerd, whoever comes to start one after the run that it was made in finds none; one that was started is
-    // remembered.
+    // An exec that was never started is dropped with the run it was created in, as in dockerd.
     if (record.type === 'exited') for (const exec of this.of(containerId)) if (!exec.started) this.#drop(exec);
     if (!('exec' in record) || record.exec === undefined) return;
     const exec = this.#byId.get(record.exec);
@@ -91,12 +90,12 @@ export class Execs {
     this.rows.setState(exec);
   }
 
-  /** The container is gone, or its row never knew: its execs go too. */
+  /** The container is removed, and its execs with it. */
   forget(containerId: string): void {
     for (const exec of this.of(containerId)) this.#drop(exec);
   }
 
-  /** Drops what finished long ago, and what was created in a run of whose end no journal tells. */
+  /** Drops execs that ended long ago, and unstarted ones whose container does not run. */
   sweep(isRunning: (containerId: string) => boolean): void {
     const old = Date.now() - REMEMBER_MS;
     for (const exec of this.#byId.values()) {

@@ -1,47 +1,52 @@
 /**
- * Docker's legacy links. On the default bridge: the linked container's address under an alias in /etc/hosts, and what
- * it exposes
- * in the environment, both as they are when the linking one starts (moby daemon/links). On networks of users' making,
- * where
- * containers find each other by name: an alias that is this container's alone.
+ * Docker's legacy links (moby daemon/links). On the default bridge: the linked container's address under an alias in
+ * /etc/hosts and its exposed ports in the environment, both as of the linking container's start. On user-defined
+ * networks, where DNS resolves container names: an alias that only the linking container sees.
  */
-import { Conflict, InvalidParameter, NotFound, SystemFault } from '../../model/errors.ts';
-import { isPredefined } from '../../model/network.ts';
-import { networkOf } from '../networks/plan.ts';
-import { donorOf } from '../spec/namespaces.ts';
-import { parseLink } from '../spec/links.ts';
 import type { HostConfig } from '../../model/container-config.ts';
 import type { Container } from '../../model/container.ts';
-import { isRunning } from './moves.ts';
+import { isRunning } from '../../model/container-status.ts';
+import { Conflict, InvalidParameter, NotFound, SystemFault } from '../../model/errors.ts';
+import { joinedContainer, joinsContainer, networkOfMode } from '../../model/namespace-mode.ts';
+import { isPredefined } from '../../model/network.ts';
+import { parseLink } from '../spec/links.ts';
+import type { ContainerIndex } from './container-index.ts';
 
 const BRIDGE = 'bridge';
-const isOnBridge = ({ NetworkMode }: Pick<HostConfig, 'NetworkMode'>): boolean => networkOf(NetworkMode) === BRIDGE;
+const isOnBridge = ({ NetworkMode }: Pick<HostConfig, 'NetworkMode'>): boolean => networkOfMode(NetworkMode) === BRIDGE;
 
-/** Links as inspect shows and the start reads them: `/child:/parent/alias` on the default bridge.
- *  @throws InvalidParameter there for a container that does not exist */
+/**
+ * Links as inspect shows and the start reads them: `/child:/parent/alias` on the default bridge.
+ * @throws InvalidParameter there for a container that does not exist
+ */
 export function resolvedLinks(
   hostConfig: Pick<HostConfig, 'Links' | 'NetworkMode'>,
   parent: string,
-  find: (reference: string) => Container,
+  index: ContainerIndex,
 ): string[] | null {
   if (!hostConfig.Links || !isOnBridge(hostConfig)) return hostConfig.Links;
   return hostConfig.Links.map((text) => {
     const { name, alias } = parseLink(text);
-    let child: Container;
-    try {
-      child = find(name);
-      while (donorOf(child.hostConfig.NetworkMode)) child = find(donorOf(child.hostConfig.NetworkMode));
-    } catch (error) {
-      if (error instanceof NotFound)
-        throw new InvalidParameter(`could not get container for ${name}: ${error.message}`);
-      throw error;
-    }
-    if (networkOf(child.hostConfig.NetworkMode) === 'host')
+    const child = networkOwner(name, index);
+    if (networkOfMode(child.hostConfig.NetworkMode) === 'host')
       throw new InvalidParameter(
         "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
       );
     return `/${child.name}:/${parent}/${alias}`;
   });
+}
+
+/** The container `name`, or the one whose network namespace it joins. */
+function networkOwner(name: string, index: ContainerIndex): Container {
+  try {
+    let { container } = index.lookup(name);
+    while (joinsContainer(container.hostConfig.NetworkMode))
+      ({ container } = index.lookup(joinedContainer(container.hostConfig.NetworkMode)));
+    return container;
+  } catch (error) {
+    if (error instanceof NotFound) throw new InvalidParameter(`could not get container for ${name}: ${error.message}`);
+    throw error;
+  }
 }
 
 export interface Linked {
@@ -53,13 +58,13 @@ export interface Linked {
 
 export const NO_LINKS: Linked = { hosts: [], env: [] };
 
-/** What a container sees of those that it links to. @throws SystemFault, Conflict when one of them cannot be reached */
-export async function linked(c: Container, peer: (name: string) => Promise<Container>): Promise<Linked> {
-  if (!isOnBridge(c.hostConfig)) return { hosts: await aliases(c, peer), env: [] };
+/** What a container sees of its linked containers. @throws SystemFault, Conflict when one of them cannot be reached */
+export async function linked(c: Container, index: ContainerIndex): Promise<Linked> {
+  if (!isOnBridge(c.hostConfig)) return { hosts: await aliases(c, index), env: [] };
   const all = await Promise.all(
     (c.hostConfig.Links ?? []).map(async (text) => {
       const { name, alias } = parseLink(text);
-      const child = await peer(name).catch((error: unknown) => {
+      const child = await index.findContainer(name).catch((error: unknown) => {
         throw error instanceof NotFound ? new Conflict(`could not get container for ${name}: ${error.message}`) : error;
       });
       if (!isRunning(child))
@@ -74,18 +79,18 @@ export async function linked(c: Container, peer: (name: string) => Promise<Conta
 }
 
 /**
- * Aliases that a network's names do not have anyway: those follow a container to its next address, a line in a file
- * does not.
+ * Aliases that the network's DNS does not answer: DNS follows a container to its next address, a line in a file does
+ * not.
  */
-async function aliases(c: Container, peer: (name: string) => Promise<Container>): Promise<string[]> {
+async function aliases(c: Container, index: ContainerIndex): Promise<string[]> {
   const lines: string[] = [];
   for (const { network, networkId, request } of Object.values(c.endpoints).filter(
     (endpoint) => !isPredefined(endpoint.network),
   )) {
-    // The command line says it twice: of the endpoint and of the host.
+    // The CLI sends links twice: with the endpoint and in HostConfig.
     const ofMode = [network, networkId].includes(c.hostConfig.NetworkMode) ? (c.hostConfig.Links ?? []) : [];
     for (const { name, alias } of [...new Set([...(request.Links ?? []), ...ofMode])].map(parseLink)) {
-      const child = await peer(name).catch(() => undefined);
+      const child = await index.findContainer(name).catch(() => undefined);
       const there = child && isRunning(child) ? child.endpoints[network] : undefined;
       if (there?.ipAddress && !there.dnsNames.includes(alias)) lines.push(`${alias}:${there.ipAddress}`);
     }
@@ -140,12 +145,14 @@ const byProtocol = (a: Port, b: Port): number =>
   a.protocol.localeCompare(b.protocol) ||
   a.number - b.number;
 
-/** First and last of ports that follow each other. */
+/** First and last port of each run of consecutive ports. */
 function ranges(ports: readonly Port[]): [Port, Port][] {
   const found: [Port, Port][] = [];
   for (const port of ports) {
     const current = found.at(-1);
-    if (current && current[1].protocol === port.protocol && current[1].number + 1 === port.number) current[1] = port;
+    const last = current?.[1];
+    const follows = last?.protocol === port.protocol && last.number + 1 === port.number;
+    if (current && follows) current[1] = port;
     else found.push([port, port]);
   }
   return found.filter(([first, last]) => first !== last);

@@ -1,15 +1,12 @@
-/** Names for containers whose creator gave none: `steady_tasman`. */
+/** Random names for containers created without one: `steady_tasman`. */
 import { randomInt } from 'node:crypto';
 
-/** Plain names tried before digits are added. */
+/** Attempts without digits. */
 const PLAIN_TRIES = 5;
-/** Tries before there is one more digit: so it ends, however many names are taken. */
+/** Attempts before another digit is added, so that the search ends however many names are taken. */
 const TRIES_PER_DIGIT = 10;
 
-/**
- * A name that is free. `taken` is asked synchronously, so that the caller can reserve the result before anybody else
- * does.
- */
+/** A free name. Synchronous, so that the caller can reserve the result before any other request runs. */
 export function randomName(taken: (name: string) => boolean, pick: (below: number) => number = randomInt): string {
   for (let i = 0; ; i++) {
     const digits = i < PLAIN_TRIES ? 0 : 1 + Math.floor((i - PLAIN_TRIES) / TRIES_PER_DIGIT);
@@ -19,9 +16,9 @@ export function randomName(taken: (name: string) => boolean, pick: (below: numbe
   }
 }
 
-const words = (list: string): string[] => list.trim().split(/\s+/);
+const namesIn = (list: string): string[] => list.trim().split(/\s+/);
 
-const ADJECTIVES = words(`
+const ADJECTIVES = namesIn(`
   able agile airy alert amber ample ardent artful awake azure balmy beaming bold bonny brave breezy bright brisk buoyant calm candid canny cheery civil
   clear clever coastal cosy crisp curious dapper daring dashing dauntless deft devoted diligent eager earnest easy elated even fair faithful fearless
   fleet fluent fond frank fresh genial gentle gilded glad gleaming golden graceful grand hale handy hardy hearty helpful honest humble jaunty jolly
@@ -30,8 +27,8 @@ const ADJECTIVES = words(`
   supple sure swift tender thrifty tidy tranquil trim true trusty upbeat valiant vivid warm watchful willing wise witty worthy zesty
 `);
 
-/** Of people who went or looked far: sailors, scientists, writers, composers. */
-const SURNAMES = words(`
+/** Explorers, scientists, writers and composers. */
+const SURNAMES = namesIn(`
   abel adams agnesi airy alcott alder alhazen amundsen anning archimedes aristarchus aryabhata audubon austen avogadro ayrton babbage bach baffin balboa
   banks barents bartok basho becquerel behring bellingham bernoulli berzelius bessel blackwell blake boole bose bougainville bowditch boyle brahe bronte
   brown brunel burbank burney byron cabot cannon cantor carnot carson cartier cauchy cavendish cervantes chandra chaucer chopin cook copernicus coulomb

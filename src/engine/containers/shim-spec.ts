@@ -1,4 +1,4 @@
-/** What the container's shim must know of it (protocol/spec.ts), from its configuration. */
+/** The shim's spec file (protocol/spec.ts), made from the container's record and the daemon's configuration. */
 import { basename, join } from 'node:path';
 import type { Config } from '../../config/config.ts';
 import type { ShimSpec } from '../../protocol/spec.ts';
@@ -7,16 +7,22 @@ import { shimSpecParts } from '../spec/shim-parts.ts';
 import { cgroupsPath } from '../spec/spec.ts';
 import { cgroupDirectory, sliceDirectory } from './cgroups.ts';
 import type { Container } from '../../model/container.ts';
-import type { Parts } from './parts.ts';
+import type { ContainerDeps } from './deps.ts';
 
-/** `donors`: the containers whose namespaces it joins. */
+interface ShimSpecExtra {
+  /** Height and width of the terminal. */
+  consoleSize?: [number, number] | undefined;
+  /** The containers whose namespaces it joins. */
+  joined?: readonly Container[];
+}
+
 export function shimSpec(
   c: Container,
-  { config, paths }: Pick<Parts, 'config' | 'paths'>,
-  { consoleSize, donors = [] }: { consoleSize?: [number, number] | undefined; donors?: readonly Container[] } = {},
+  { config, paths }: Pick<ContainerDeps, 'config' | 'paths'>,
+  { consoleSize, joined = [] }: ShimSpecExtra = {},
 ): ShimSpec {
   const runtime = config.runtimes[c.hostConfig.Runtime] ?? config.runtimes[config.defaultRuntime]!;
-  const parts = shimSpecParts(c, config, logPath(c, paths));
+  const derived = shimSpecParts(c, config, logPath(c, paths));
   return {
     version: 1,
     id: c.id,
@@ -30,26 +36,27 @@ export function shimSpec(
     bundle: paths.run(c.id),
     cgroup: cgroupsPath(c, config),
     shimCgroup: shimCgroup(c, config),
-    ...parts,
+    ...derived,
     ...(consoleSize && consoleSize[0] > 0 ? { consoleSize } : {}),
     autoRemove: c.hostConfig.AutoRemove,
     ports: heldPorts(c.ports),
-    donors: donors.map(({ state: { pid, pidStartTime } }) => ({ pid, startTime: pidStartTime })),
+    donors: joined.map(({ state: { pid, pidStartTime } }) => ({ pid, startTime: pidStartTime })),
     slowClientMs: config.slowClientMs,
   };
 }
 
 /** The container's json-file log. */
-export const logPath = (c: Container, paths: Parts['paths']): string => join(paths.container(c.id), `${c.id}-json.log`);
+export const logPath = (c: Container, paths: ContainerDeps['paths']): string =>
+  join(paths.container(c.id), `${c.id}-json.log`);
 
-/** The shim's own cgroup, in the hierarchies' file systems. */
+/** The shim's own cgroup, as a path below the hierarchies' mount points. */
 export const shimCgroup = (c: Container, config: Pick<Config, 'cgroupParent'>): string =>
   join(shimCgroups(config), c.id.slice(0, 16));
 
-/** Where those of all shims lie. */
+/** The parent of all shims' cgroups. */
 export const shimCgroups = ({ cgroupParent }: Pick<Config, 'cgroupParent'>): string =>
   join(sliceDirectory(cgroupParent), 'shims');
 
-/** Where the container's cgroup lies in the hierarchies' file systems. */
+/** The container's cgroup, as a path below the hierarchies' mount points. */
 export const cgroupPath = (c: Container, config: Pick<Config, 'cgroupDriver' | 'cgroupParent'>): string =>
   cgroupDirectory(cgroupsPath(c, config));

@@ -1,4 +1,4 @@
-/** A container's volumes: made with it, mounted while it runs. */
+/** A container's volumes: created with it, mounted while it runs. */
 import { closeSync, fstatSync, mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { pathBeneath } from '../../sys/inroot.ts';
@@ -9,13 +9,15 @@ import { cleaned } from '../spec/mount-points.ts';
 import { volumeEvent } from '../../model/volume.ts';
 import type { VolumeHold } from '../volumes/volumes.ts';
 import type { Container } from '../../model/container.ts';
-import type { Parts } from './parts.ts';
+import type { ContainerDeps } from './deps.ts';
 
-/** Makes those that are not there, and fills empty ones with what the image has in their place. */
-export async function makeVolumes(parts: Parts, c: Container, hold: VolumeHold): Promise<void> {
+type Deps = Pick<ContainerDeps, 'volumes' | 'snapshots' | 'events' | 'paths'>;
+
+/** Creates those that do not exist, and copies the image's files at the mount point into empty ones (copy-up). */
+export async function makeVolumes(c: Container, hold: VolumeHold, deps: Deps): Promise<void> {
   const filled: { name: string; destination: string }[] = [];
   for (const point of c.mounts.filter(({ type }) => type === 'volume')) {
-    // Another container's (--volumes-from), which may go before this one is there.
+    // --volumes-from: held, because the other container may be removed before this one has its row.
     if (point.source !== '') {
       hold.keep(point.name);
       continue;
@@ -24,7 +26,7 @@ export async function makeVolumes(parts: Parts, c: Container, hold: VolumeHold):
       ({ Type, Target }) => Type === 'volume' && cleaned(Target) === point.destination,
     )?.VolumeOptions;
     if (point.name === '') point.anonymous = true;
-    const volume = await parts.volumes.create(
+    const volume = await deps.volumes.create(
       {
         name: point.name,
         driver: point.driver,
@@ -39,22 +41,22 @@ export async function makeVolumes(parts: Parts, c: Container, hold: VolumeHold):
   }
   if (filled.length === 0) return;
   // Copy-up needs the image's files: the rootfs is mounted for a moment.
-  parts.snapshots.mount(c.id);
+  deps.snapshots.mount(c.id);
   try {
     for (const { name, destination } of filled)
-      await parts.volumes.copyUp(parts.volumes.resolve(name), parts.paths.rootfs(c.id), destination, c.id);
+      await deps.volumes.copyUp(deps.volumes.resolve(name), deps.paths.rootfs(c.id), destination, c.id);
   } finally {
-    parts.snapshots.unmount(c.id);
+    deps.snapshots.unmount(c.id);
   }
 }
 
-/** Before it starts: what their options name is mounted, and what of them it is to see is bound. Repeatable. */
-export async function mountVolumes(parts: Parts, c: Container): Promise<void> {
+/** Before a start: mounts volumes with mount options, and binds subpaths. Repeatable. */
+export async function mountVolumes(deps: Deps, c: Container): Promise<void> {
   for (const [index, point] of c.mounts.entries()) {
     if (point.type !== 'volume') continue;
-    const volume = parts.volumes.resolve(point.name);
-    await parts.volumes.mount(volume, c.id);
-    parts.events.record(
+    const volume = deps.volumes.resolve(point.name);
+    await deps.volumes.mount(volume, c.id);
+    deps.events.record(
       volumeEvent(volume, 'mount', {
         container: c.id,
         destination: point.destination,
@@ -62,25 +64,25 @@ export async function mountVolumes(parts: Parts, c: Container): Promise<void> {
         'read/write': String(point.rw),
       }),
     );
-    if (point.subpath !== undefined) bindSubpath(volume.mountpoint, point.subpath, parts.paths.subpath(c.id, index));
+    if (point.subpath !== undefined) bindSubpath(volume.mountpoint, point.subpath, deps.paths.subpath(c.id, index));
   }
 }
 
-/** When it is dead for good. Repeatable. */
-export async function unmountVolumes(parts: Parts, c: Container): Promise<void> {
-  for (const path of mountsUnder(join(parts.paths.run(c.id), 'subpaths'))) unmount(path);
+/** When the container is final. Repeatable. */
+export async function unmountVolumes(deps: Omit<Deps, 'snapshots'>, c: Container): Promise<void> {
+  for (const path of mountsUnder(join(deps.paths.run(c.id), 'subpaths'))) unmount(path);
   for (const { name, driver } of c.mounts.filter(({ type }) => type === 'volume')) {
-    if (await parts.volumes.unmount(name, c.id))
-      parts.events.record(volumeEvent({ name, driver }, 'unmount', { container: c.id }));
+    if (await deps.volumes.unmount(name, c.id))
+      deps.events.record(volumeEvent({ name, driver }, 'unmount', { container: c.id }));
   }
 }
 
-/** It ran when the daemon started. */
-export function foundMounted(parts: Parts, c: Container): void {
-  for (const { type, name } of c.mounts) if (type === 'volume') parts.volumes.foundMounted(name, c.id);
+/** The container was not final when the daemon started: its volumes are mounted. */
+export function noteMountedVolumes(c: Container, { volumes }: Pick<Deps, 'volumes'>): void {
+  for (const { type, name } of c.mounts) if (type === 'volume') volumes.foundMounted(name, c.id);
 }
 
-// Bound by a descriptor: whoever has the volume mounted may swap any part of the path for a link at any moment.
+// Bound by descriptor: a process with access to the volume may replace any part of the path by a symlink at any time.
 function bindSubpath(volume: string, subpath: string, target: string): void {
   const fd = openSubpath(volume, subpath);
   try {

@@ -1,31 +1,33 @@
-/** A container's working directory is there from create on: `docker create`, `docker cp` into it, `docker start`. */
+/** A container's working directory exists from create on: `docker cp` into it works before the first start. */
 import { closeSync, fstatSync, lstatSync, mkdirSync } from 'node:fs';
 import { join, posix } from 'node:path';
 import { pathInRoot } from '../../sys/inroot.ts';
 import { Errno, type Fd } from '../../sys/libc.ts';
 import { SystemFault } from '../../model/errors.ts';
 import type { Container } from '../../model/container.ts';
-import type { Parts } from './parts.ts';
+import type { ContainerDeps } from './deps.ts';
+
+type Deps = Pick<ContainerDeps, 'snapshots' | 'paths'>;
 
 /**
  * Makes it where the image has none; nothing runs in there yet. @throws SystemFault where something else is in its
  * place
  */
-export function makeWorkingDirectory(parts: Parts, c: Container): void {
+export function makeWorkingDirectory(c: Container, deps: Deps): void {
   const { WorkingDir: directory } = c.config;
-  if (directory === '' || directory === '/' || isInImage(parts, c)) return;
-  parts.snapshots.mount(c.id);
+  if (directory === '' || directory === '/' || isInImage(c, deps)) return;
+  deps.snapshots.mount(c.id);
   try {
-    make(parts.paths.rootfs(c.id), directory, directory);
+    make(deps.paths.rootfs(c.id), directory, directory);
   } finally {
-    parts.snapshots.unmount(c.id);
+    deps.snapshots.unmount(c.id);
   }
 }
 
-// Most images have it: nothing is mounted for those. What is there behind a link, or was taken away by a layer above,
-// is for the runtime.
-const isInImage = (parts: Parts, c: Container): boolean =>
-  parts.snapshots.parts(c.id).lower.some((layer) => isDirectory(join(layer, c.config.WorkingDir)));
+// Most images have it, and need no mount. A symlink, or a directory that an upper layer deleted, is left to the
+// runtime.
+const isInImage = (c: Container, deps: Deps): boolean =>
+  deps.snapshots.parts(c.id).lower.some((layer) => isDirectory(join(layer, c.config.WorkingDir)));
 
 function isDirectory(path: string): boolean {
   try {
@@ -49,7 +51,7 @@ function make(rootfs: string, path: string, wanted: string): void {
   try {
     mkdirSync(`/proc/self/fd/${inside}/${posix.basename(path)}`, { mode: 0o755 });
   } catch (error) {
-    // A link that leads to nothing.
+    // EEXIST: a dangling symlink.
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
   } finally {
     closeSync(inside);

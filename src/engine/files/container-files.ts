@@ -15,9 +15,9 @@ import { lookUpUser } from '../spec/user.ts';
 import type { View, ViewMount } from './container-view.ts';
 import type { ArchiveJob, ArchiveReport, PathStat } from './archive-worker.ts';
 import type { Container } from '../../model/container.ts';
-import { containerEvent } from '../containers/lifecycle.ts';
-import { isRunning } from '../containers/moves.ts';
-import type { Parts } from '../containers/parts.ts';
+import { containerEvent } from '../events/container-event.ts';
+import { isRunning } from '../../model/container-status.ts';
+import type { ContainerDeps as Parts } from '../containers/deps.ts';
 
 export type { PathStat } from './archive-worker.ts';
 

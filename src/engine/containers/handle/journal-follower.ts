@@ -1,169 +1,177 @@
 /**
- * Follows the journal of a container's shim: what it tells becomes events, the row and the state in memory, each record
- * once.
+ * Follows the journal of a container's shim: each record becomes events, the row and the state in memory, exactly once.
  * The shim is the only writer of the run state; here it is read and kept.
  */
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Container } from '../../../model/container.ts';
 import { parseJournal } from '../../../protocol/journal-format.ts';
 import type { Hello } from '../../../protocol/messages.ts';
 import { JOURNAL_FILE } from '../../../protocol/paths.ts';
 import type { JournalRecord } from '../../../protocol/records.ts';
 import { applyRecord, type RunState } from '../../../protocol/runstate.ts';
 import { eventsOf, type EventSubject } from '../../events/from-journal.ts';
-import { healthSpec } from '../../spec/health.ts';
 import type { ShimLink } from '../../shims/link.ts';
-import type { Container } from '../../../model/container.ts';
-import type { Parts } from '../parts.ts';
+import { healthSpec } from '../../spec/health.ts';
+import type { ContainerDeps } from '../deps.ts';
 
-/** Records asked for at once. */
+export type JournalDeps = Pick<ContainerDeps, 'paths' | 'rows' | 'execs' | 'events' | 'log'>;
+
+/** Records per `since` request. */
 const PULL_LIMIT = 500;
-/** The shim is told what of its journal is committed here this long after a pull. */
+/** How long after a pull the shim learns which records are committed here. */
 const COMMITTED_AFTER_MS = 1_000;
-/** A pull that failed is tried again after this, doubling up to the second. */
+/** A failed pull is retried after this, doubling up to the maximum. */
 const RETRY_MS = 250;
 const RETRY_MAX_MS = 10_000;
 
 export class JournalFollower {
+  #connected: ShimLink | undefined;
   #pulling: Promise<void> | undefined;
   #pullAgain = false;
-  #committed: NodeJS.Timeout | undefined;
-  #followAgain: NodeJS.Timeout | undefined;
-  /** Of the journal at the last refresh; a compacted one is another file. */
-  #length = '';
-  readonly #changed = new Set<() => void>();
-  #ended = false;
+  #committedTimer: NodeJS.Timeout | undefined;
+  #retryTimer: NodeJS.Timeout | undefined;
+  /** Inode and size of the journal at the last refresh; a compacted journal is another file. */
+  #version = '';
+  readonly #watchers = new Set<() => void>();
+  #closed = false;
 
+  /** `onFinal` runs each time the state becomes final. */
   constructor(
     private readonly container: Container,
-    private readonly parts: Parts,
-    private readonly o: { link(): ShimLink | undefined; onFinal(): void },
+    private readonly deps: JournalDeps,
+    private readonly onFinal: () => void,
   ) {}
 
-  /** Brings row, events and memory up to the shim's journal. */
-  pull(): Promise<void> {
-    this.#pullAgain = true;
-    return (this.#pulling ??= this.#pullAll());
+  get #link(): ShimLink | undefined {
+    return this.#connected?.closed ? undefined : this.#connected;
   }
 
-  /**
-   * The same where the journal has changed since the last look. What the shim tells a client (a wait's answer, the end
-   * of a
-   * stream) is in its journal before it is told, so that the file's length says whether there is anything to ask for.
-   */
-  async refresh(): Promise<void> {
-    const length = this.#journalLength();
-    if (length === this.#length) return;
-    await this.pull();
-    this.#length = length;
-  }
-
-  /** Resolves when `condition` holds of the state; checked at every change. */
-  until(condition: (state: RunState) => boolean, signal?: AbortSignal): Promise<void> {
-    if (condition(this.container.state) || signal?.aborted) return Promise.resolve();
-    return new Promise((resolve) => {
-      const done = (): void => {
-        this.#changed.delete(look);
-        signal?.removeEventListener('abort', done);
-        resolve();
-      };
-      const look = (): void => void ((condition(this.container.state) || this.#ended) && done());
-      this.#changed.add(look);
-      signal?.addEventListener('abort', done);
-    });
-  }
-
-  /** Learns from the file: nobody is there to be asked. */
-  readFile(): void {
-    let file: Buffer;
-    try {
-      file = readFileSync(join(this.parts.paths.container(this.container.id), JOURNAL_FILE));
-    } catch {
-      return;
-    }
-    const { snapshot, records } = parseJournal(file);
-    // Compacted past the row: only where the store was put back from a backup.
-    if (snapshot && snapshot.seq > this.container.cursor) this.#store(snapshot.state, snapshot.seq, []);
-    this.#merge(records);
-  }
-
-  /** The shim says that its journal has grown to `seq`. */
-  announced(seq: number): void {
-    if (seq > this.container.cursor) this.#follow();
-  }
-
-  /**
-   * The shim has said who it is. One whose journal is younger than the row (the data root was restored from a backup)
-   * is right.
-   */
-  met(hello: Hello): void {
+  /** Follows the shim at the other end of `link`, which has introduced itself. */
+  follow(link: ShimLink, hello: Hello): void {
+    this.#connected = link;
     const c = this.container;
     if (hello.seq >= c.cursor) return;
-    this.parts.log.warn(
+    // The row is ahead only where the data root was restored from a backup; the shim is right then.
+    this.deps.log.warn(
       { container: c.id, journal: hello.seq, cursor: c.cursor },
       'the journal is shorter than the row',
     );
     this.#store(hello.state, hello.seq, []);
   }
 
-  /** Nothing is followed any more. */
-  end(): void {
-    this.#ended = true;
-    clearTimeout(this.#committed);
-    clearTimeout(this.#followAgain);
+  unfollow(): void {
+    this.#connected = undefined;
   }
 
-  /** The container is gone: whoever waits for its state waits no longer. */
-  letGo(): void {
-    this.end();
+  /** The doorbell: the shim's journal has grown to `seq`. */
+  onDoorbell(seq: number): void {
+    if (seq > this.container.cursor) this.#pullWithRetries();
+  }
+
+  /** Brings row, events and memory up to the shim's journal. Concurrent calls share one pull, or the one after it. */
+  pull(): Promise<void> {
+    this.#pullAgain = true;
+    return (this.#pulling ??= this.#pullAll());
+  }
+
+  /**
+   * Pulls if the journal file has changed since the last refresh. Before the shim answers a client (a wait, the end of
+   * a stream), the reason is in its journal: the file's size tells whether there is anything to ask for.
+   */
+  async refresh(): Promise<void> {
+    const version = this.#journalVersion();
+    if (version === this.#version) return;
+    await this.pull();
+    this.#version = version;
+  }
+
+  /** Resolves when `condition` holds of the state, `signal` aborts, or the container is removed. */
+  until(condition: (state: RunState) => boolean, signal?: AbortSignal): Promise<void> {
+    if (condition(this.container.state) || signal?.aborted) return Promise.resolve();
+    return new Promise((resolve) => {
+      const done = (): void => {
+        this.#watchers.delete(check);
+        signal?.removeEventListener('abort', done);
+        resolve();
+      };
+      const check = (): void => void ((condition(this.container.state) || this.#closed) && done());
+      this.#watchers.add(check);
+      signal?.addEventListener('abort', done);
+    });
+  }
+
+  /** Learns from the journal file, where no shim can be asked. */
+  readFile(): void {
+    let file: Buffer;
+    try {
+      file = readFileSync(join(this.deps.paths.container(this.container.id), JOURNAL_FILE));
+    } catch {
+      return;
+    }
+    const { snapshot, records } = parseJournal(file);
+    // Compacted past the row: only where the store was restored from a backup.
+    if (snapshot && snapshot.seq > this.container.cursor) this.#store(snapshot.state, snapshot.seq, []);
+    this.#merge(records);
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#committedTimer);
+    clearTimeout(this.#retryTimer);
+  }
+
+  /** The container is removed: every `until` resolves. */
+  releaseWaiters(): void {
+    this.close();
     this.#notify();
   }
 
   async #pullAll(): Promise<void> {
-    await Promise.resolve(); // #pulling is set by now
+    await Promise.resolve(); // So that #pulling is set.
     try {
       while (this.#pullAgain) {
         this.#pullAgain = false;
-        const link = this.o.link();
+        const link = this.#link;
         if (!link) return;
         for (;;) {
           const { records, last } = await link.request({ op: 'since', seq: this.container.cursor, limit: PULL_LIMIT });
           this.#merge(records);
           if (this.container.cursor >= last || records.length === 0) break;
         }
-        this.#committed ??= setTimeout(() => this.#tellCommitted(), COMMITTED_AFTER_MS).unref();
+        this.#committedTimer ??= setTimeout(() => this.#reportCommitted(), COMMITTED_AFTER_MS).unref();
       }
     } finally {
-      // In the step that saw that nobody wants more: whoever comes later begins anew.
+      // Cleared in the tick that saw #pullAgain unset, so a later caller starts a new pull.
       this.#pulling = undefined;
     }
   }
 
-  // What the shim announces is pulled: later, if it cannot be now (a full disk refuses the row).
-  #follow(pause = RETRY_MS): void {
-    clearTimeout(this.#followAgain);
+  // A pull can fail for a while: a full disk refuses the row.
+  #pullWithRetries(pause = RETRY_MS): void {
+    clearTimeout(this.#retryTimer);
     this.pull().catch((err: unknown) => {
-      this.parts.log.warn({ container: this.container.id, err }, 'its journal could not be followed; trying again');
-      if (!this.o.link() || this.#ended) return;
-      clearTimeout(this.#followAgain);
-      this.#followAgain = setTimeout(() => this.#follow(Math.min(pause * 2, RETRY_MAX_MS)), pause).unref();
+      this.deps.log.warn({ container: this.container.id, err }, 'could not pull the journal; retrying');
+      if (!this.#link || this.#closed) return;
+      clearTimeout(this.#retryTimer);
+      this.#retryTimer = setTimeout(() => this.#pullWithRetries(Math.min(pause * 2, RETRY_MAX_MS)), pause).unref();
     });
   }
 
-  // Only the journal's compaction waits for it: not worth a sync and two messages after each pull.
-  #tellCommitted(): void {
-    this.#committed = undefined;
-    const link = this.o.link();
+  // Only the journal's compaction waits for this: not worth an fsync and two messages after each pull.
+  #reportCommitted(): void {
+    this.#committedTimer = undefined;
+    const link = this.#link;
+    if (!link) return;
     const seq = this.container.cursor;
-    if (link)
-      this.parts.rows
-        .flushed()
-        .then(() => link.request({ op: 'committed', seq }))
-        .catch(() => undefined);
+    this.deps.rows
+      .flushed()
+      .then(() => link.request({ op: 'committed', seq }))
+      .catch(() => undefined);
   }
 
-  #journalLength(): string {
-    const file = statSync(join(this.parts.paths.container(this.container.id), JOURNAL_FILE), { throwIfNoEntry: false });
+  #journalVersion(): string {
+    const file = statSync(join(this.deps.paths.container(this.container.id), JOURNAL_FILE), { throwIfNoEntry: false });
     return file ? `${file.ino}:${file.size}` : '';
   }
 
@@ -177,30 +185,30 @@ export class JournalFollower {
       state = applyRecord(state, record);
       return eventsOf(record, subjectOf(c), {
         before,
-        commandOf: (exec) => this.parts.execs.commandOf(exec),
+        commandOf: (exec) => this.deps.execs.commandOf(exec),
         probe: healthSpec(c.config)?.argv,
       });
     });
-    this.#store(state, fresh.at(-1)!.seq, fresh, () => this.parts.events.record(...events));
+    this.#store(state, fresh.at(-1)!.seq, fresh, () => this.deps.events.record(...events));
   }
 
   #store(state: RunState, cursor: number, records: JournalRecord[], alongside: () => void = () => undefined): void {
     const c = this.container;
     const wasFinal = c.state.final;
-    // The journal tells it again: nobody waits for the disk here, only the journal's compaction does (#pullAll).
-    this.parts.rows.relaxed(() => {
+    // Not synced: after a crash the journal is read again. Only its compaction waits for the disk (#reportCommitted).
+    this.deps.rows.relaxed(() => {
       alongside();
-      for (const record of records) this.parts.execs.apply(c.id, record);
-      this.parts.rows.setState(c.id, state, cursor);
+      for (const record of records) this.deps.execs.apply(c.id, record);
+      this.deps.rows.setState(c.id, state, cursor);
     });
     c.state = state;
     c.cursor = cursor;
     this.#notify();
-    if (state.final && !wasFinal) this.o.onFinal();
+    if (state.final && !wasFinal) this.onFinal();
   }
 
   #notify(): void {
-    for (const look of [...this.#changed]) look();
+    for (const check of [...this.#watchers]) check();
   }
 }
 

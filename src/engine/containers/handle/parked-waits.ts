@@ -1,18 +1,20 @@
-/**
- * Waiting clients that no shim holds yet: parked here until the container starts (then a shim gets them) or is removed.
- */
+/** Wait clients that no shim has: parked until the container starts (its shim gets them) or is removed. */
 import type { WaitCondition } from '../../../protocol/messages.ts';
 import type { Client } from '../../client.ts';
 
-export interface Parked {
+export interface ParkedWait {
   client: Client;
   condition: WaitCondition;
 }
 
-export class Waits {
-  #parked: Parked[] = [];
+export class ParkedWaits {
+  #parked: ParkedWait[] = [];
 
-  /** The client gets its head at once: `docker run` sends its start only after it (api-wire 84). */
+  get count(): number {
+    return this.#parked.length;
+  }
+
+  /** Sends the response head at once: `docker run` sends its start request only after it. */
   park(client: Client, condition: WaitCondition): void {
     const parked = { client, condition };
     this.#parked.push(parked);
@@ -20,15 +22,15 @@ export class Waits {
     client.sendHead();
   }
 
-  /** Takes all that are parked: whoever takes them answers them. */
-  take = (): Parked[] => this.#parked.splice(0);
+  /** Takes all parked waits; the caller must answer or hand over each. */
+  take = (): ParkedWait[] => this.#parked.splice(0);
 
-  /** Answers all, when the container is gone and no shim knows them. */
+  /** Answers all of them. */
   answer(code: number): void {
     for (const { client } of this.take()) client.answer(waitAnswer(code));
   }
 }
 
-/** `Error` only when there is one: an empty one counts as a failure for some clients (api-wire 85). */
+/** The body of a wait's answer. `Error` only when there is one: some clients take an empty one for a failure. */
 export const waitAnswer = (code: number, error = ''): string =>
   `${JSON.stringify({ StatusCode: code, ...(error ? { Error: { Message: error } } : {}) })}\n`;

@@ -1,72 +1,51 @@
-/** Images and archives made of a container (moby daemon/{commit,export}.go). */
+/** `docker commit`: an image of what a container has changed (moby daemon/commit.go). */
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { faultPoint } from '../../../sys/fault.ts';
+import { EMPTY_CONTAINER_CONFIG, type ContainerConfig } from '../../../model/container-config.ts';
+import type { Container } from '../../../model/container.ts';
+import { dockerStatus } from '../../../model/container-status.ts';
 import { Conflict } from '../../../model/errors.ts';
+import { faultPoint } from '../../../sys/fault.ts';
+import { containerEvent } from '../../events/container-event.ts';
 import { applyChanges } from '../../images/changes.ts';
 import { familiarString, targetReference } from '../../images/reference.ts';
 import { mergeWithImage } from '../../spec/merge.ts';
-import type { ContainerConfig } from '../../../model/container-config.ts';
-import type { Container } from '../../../model/container.ts';
-import { containerEvent, type Lifecycle } from '../lifecycle.ts';
-import { standing } from '../moves.ts';
-import type { Parts } from '../parts.ts';
-import type { Supervisor } from '../handle/handle.ts';
+import type { ContainerDeps } from '../deps.ts';
+import type { ContainerHandle } from '../handle/container-handle.ts';
+import { pause, unpause } from './pause.ts';
+
+type Deps = Pick<ContainerDeps, 'images' | 'archives' | 'snapshots' | 'events' | 'paths'>;
 
 export interface CommitRequest {
   repo: string;
   tag: string;
   comment: string;
   author: string;
-  /** The container stands still meanwhile. */
+  /** Pause the container during the commit. */
   pause: boolean;
   /** Dockerfile instructions. */
   changes: string[];
-  /** Settings of the image; what they leave open is the container's, all of it when there are none. */
+  /** The image's config; unset fields, or all of them, come from the container. */
   config: { [K in keyof ContainerConfig]?: ContainerConfig[K] | null };
 }
 
-/** In Docker's order, for what is written. */
-const NOTHING: ContainerConfig = {
-  Hostname: '',
-  Domainname: '',
-  User: '',
-  AttachStdin: false,
-  AttachStdout: false,
-  AttachStderr: false,
-  Tty: false,
-  OpenStdin: false,
-  StdinOnce: false,
-  Env: [],
-  Cmd: null,
-  Image: '',
-  Volumes: null,
-  WorkingDir: '',
-  Entrypoint: null,
-  OnBuild: null,
-  Labels: {},
-};
+/** As Docker writes an image's config: OnBuild is always there, before the labels. */
+const { Labels: NO_LABELS, ...EMPTY } = EMPTY_CONTAINER_CONFIG;
+const EMPTY_IMAGE_CONFIG: ContainerConfig = { ...EMPTY, OnBuild: null, Labels: NO_LABELS };
 
-/** Tells a daemon to come that it was we who paused the container. */
-const marker = (c: Container, parts: Parts): string => join(parts.paths.container(c.id), 'paused-for-commit');
-
-/** @throws Conflict when it is going, InvalidParameter for bad names and instructions */
-export async function commitContainer(
-  s: Supervisor,
-  request: CommitRequest,
-  parts: Parts,
-  lifecycle: Lifecycle,
-): Promise<string> {
-  const c = s.container;
+/** Returns the image's id. @throws Conflict when dead or being removed; InvalidParameter for bad names, instructions */
+export async function commit(handle: ContainerHandle, request: CommitRequest, deps: Deps): Promise<string> {
+  const { images, archives, snapshots, events } = deps;
+  const c = handle.container;
   const target = targetReference(request.repo, request.tag);
-  refuseGoing(c, 'commit');
-  const base = Object.keys(request.config).length === 0 ? c.config : given(request.config);
-  const own = applyChanges({ ...NOTHING, ...base }, request.changes);
-  const config = mergeWithImage({ ...NOTHING, ...given(own) }, { config: c.config });
-  const resume = request.pause ? await pause(s, parts, lifecycle) : undefined;
+  assertReadable(c, 'commit');
+  const base = Object.keys(request.config).length === 0 ? c.config : withoutNulls(request.config);
+  const own = applyChanges({ ...EMPTY_IMAGE_CONFIG, ...base }, request.changes);
+  const config = mergeWithImage({ ...EMPTY_IMAGE_CONFIG, ...withoutNulls(own) }, { config: c.config });
+  const paused = request.pause && (await pauseForCommit(handle, deps));
   try {
-    return await parts.images.commit(
-      parts.archives.upper(parts.snapshots.parts(c.id).upper),
+    return await images.commit(
+      archives.upper(snapshots.parts(c.id).upper),
       {
         parent: c.imageId,
         container: c.id,
@@ -76,60 +55,51 @@ export async function commitContainer(
         comment: request.comment,
         ...(target && { target }),
       },
-      (id) =>
-        parts.events.record(
-          containerEvent(c, 'commit', {
-            comment: request.comment,
-            imageID: id,
-            imageRef: target ? familiarString(target) : '',
-          }),
-        ),
+      (id) => {
+        const imageRef = target ? familiarString(target) : '';
+        events.record(containerEvent(c, 'commit', { comment: request.comment, imageID: id, imageRef }));
+      },
     );
   } finally {
-    await resume?.();
+    if (paused) await resumeAfterCommit(handle, deps);
   }
 }
 
-/**
- * All files of a container: as it sees them while it runs, as it left them when it does not. @throws Conflict when it
- * is going
- */
-export function exportContainer(c: Container, parts: Parts): AsyncIterable<Buffer> {
-  refuseGoing(c, 'export');
-  const mounted = parts.snapshots.openMounted(c.id);
-  parts.events.record(containerEvent(c, 'export'));
-  return mounted === undefined ? parts.archives.stack(parts.snapshots.stack(c.id)) : parts.archives.tree(mounted);
-}
-
-/** Lets a container go on that a daemon paused for a commit it did not live to finish. */
-export async function resumeAfterCommit(s: Supervisor, parts: Parts, lifecycle: Lifecycle): Promise<void> {
-  const path = marker(s.container, parts);
-  if (!existsSync(path)) return;
-  if (standing(s.container) === 'paused') await lifecycle.unpause(s);
-  rmSync(path, { force: true });
-}
-
-function refuseGoing(c: Container, verb: 'commit' | 'export'): void {
+/** @throws Conflict with Docker's text when the container is dead or being removed */
+export function assertReadable(c: Container, verb: 'commit' | 'export'): void {
   if (c.phase === 'dead') throw new Conflict(`You cannot ${verb} container ${c.id} which is Dead`);
   if (c.phase === 'removing') throw new Conflict(`You cannot ${verb} container ${c.id} which is being removed`);
 }
 
-// undefined when it does not run, or stands still already.
-async function pause(s: Supervisor, parts: Parts, lifecycle: Lifecycle): Promise<(() => Promise<void>) | undefined> {
-  if (standing(s.container) !== 'running') return undefined;
-  writeFileSync(marker(s.container, parts), '');
-  try {
-    await lifecycle.pause(s);
-  } catch {
-    // It ended just now; what it left is there to be committed.
-    rmSync(marker(s.container, parts), { force: true });
-    return undefined;
-  }
-  faultPoint('image-commit.paused');
-  return () => resumeAfterCommit(s, parts, lifecycle);
+/** Whether a daemon paused the container for a commit that it did not finish. */
+export const isPausedForCommit = (c: Container, { paths }: Pick<Deps, 'paths'>): boolean =>
+  existsSync(marker(c, paths));
+
+/** Resumes a container that was paused for a commit, by this daemon or the one before. */
+export async function resumeAfterCommit(handle: ContainerHandle, { paths }: Pick<Deps, 'paths'>): Promise<void> {
+  if (dockerStatus(handle.container) === 'paused') await unpause(handle);
+  rmSync(marker(handle.container, paths), { force: true });
 }
 
-/** What is null says nothing. */
-function given(config: object): Partial<ContainerConfig> {
+/** Tells the next daemon that it was a commit that paused the container. */
+const marker = (c: Container, paths: Deps['paths']): string => join(paths.container(c.id), 'paused-for-commit');
+
+/** Whether it paused the container: not when it does not run or is paused already. */
+async function pauseForCommit(handle: ContainerHandle, { paths }: Deps): Promise<boolean> {
+  if (dockerStatus(handle.container) !== 'running') return false;
+  const path = marker(handle.container, paths);
+  writeFileSync(path, '');
+  try {
+    await pause(handle);
+  } catch {
+    // It has just ended; its files can be committed.
+    rmSync(path, { force: true });
+    return false;
+  }
+  faultPoint('image-commit.paused');
+  return true;
+}
+
+function withoutNulls(config: object): Partial<ContainerConfig> {
   return Object.fromEntries(Object.entries(config).filter(([, value]) => value !== null && value !== undefined));
 }

@@ -1,84 +1,103 @@
 /**
- * Connecting containers to networks and disconnecting them: one that runs at once, one that does not at its next start.
+ * `docker network connect` and `disconnect`: a running container changes at once, a stopped one at its next start.
  */
-import { Conflict, InvalidParameter, SystemFault } from '../../../model/errors.ts';
 import type { EndpointRequest } from '../../../model/container-config.ts';
 import type { Container, Endpoint } from '../../../model/container.ts';
-import { splitMode } from '../lifecycle.ts';
-import { isRunning } from '../moves.ts';
-import type { Parts } from '../parts.ts';
-import type { Supervisor } from '../handle/handle.ts';
+import { isDeadOrRemoving, isRunning } from '../../../model/container-status.ts';
+import { Conflict, InvalidParameter, SystemFault } from '../../../model/errors.ts';
+import { joinsContainer } from '../../../model/namespace-mode.ts';
 import type { Attachment } from '../../networks/networks.ts';
+import type { ContainerDeps } from '../deps.ts';
+import type { ContainerHandle } from '../handle/container-handle.ts';
 
-const SHARED =
-  'container sharing network namespace with another container or host cannot be connected to any other network';
+type Deps = Pick<ContainerDeps, 'networks' | 'rows'>;
 
 /** @throws InvalidParameter, NotFound, Forbidden, Conflict with Docker's texts */
-export function connect(s: Supervisor, reference: string, request: EndpointRequest, parts: Parts): Promise<void> {
-  return s.serial.run(async () => {
-    const c = s.container;
-    if (!isRunning(c)) {
-      checkStays(c);
-      // dockerd takes a network that does not exist yet for one that will, until the start.
-      const network = parts.networks.find(reference);
-      if (network && c.endpoints[network.name]) return;
-      const planned: Endpoint = network
-        ? parts.networks.planOne(c, network, request)
-        : Object.values(parts.networks.plan(reference, { [reference]: request }, plannedOf(c)))[0]!;
-      return void keep(c, parts, { ...c.endpoints, [planned.network]: planned });
-    }
-    if (splitMode(c.hostConfig.NetworkMode)[0] === 'container') throw new InvalidParameter(SHARED);
-    const network = parts.networks.resolve(reference);
-    const planned = parts.networks.planOne(c, network, request);
-    await parts.networks.connect(c, network, planned, commit(c, parts));
+export function connect(
+  { container: c, turns }: ContainerHandle,
+  reference: string,
+  request: EndpointRequest,
+  deps: Deps,
+): Promise<void> {
+  return turns.run(async () => {
+    if (isRunning(c)) await connectRunning(c, reference, request, deps);
+    else connectStopped(c, reference, request, deps);
   });
+}
+
+async function connectRunning(c: Container, reference: string, request: EndpointRequest, deps: Deps): Promise<void> {
+  if (joinsContainer(c.hostConfig.NetworkMode))
+    throw new InvalidParameter(
+      'container sharing network namespace with another container or host cannot be connected to any other network',
+    );
+  const network = deps.networks.resolve(reference);
+  const planned = deps.networks.planOne(c, network, request);
+  await deps.networks.connect(c, network, planned, store(c, deps));
+}
+
+function connectStopped(c: Container, reference: string, request: EndpointRequest, deps: Deps): void {
+  assertNotRemoving(c);
+  const { networks } = deps;
+  const network = networks.find(reference);
+  if (network && c.endpoints[network.name]) return;
+  // dockerd accepts a network that does not exist yet; the start looks it up again.
+  const planned = network
+    ? networks.planOne(c, network, request)
+    : Object.values(
+        networks.plan(reference, { [reference]: request }, { id: c.id, name: c.name, hostname: c.config.Hostname }),
+      )[0]!;
+  setEndpoints(c, { ...c.endpoints, [planned.network]: planned }, deps);
 }
 
 /** @throws NotFound, SystemFault when it is not connected, InvalidParameter for the host's network */
 export function disconnect(
-  s: Supervisor,
+  { container: c, turns }: ContainerHandle,
   reference: string,
   { force }: { force: boolean },
-  parts: Parts,
+  deps: Deps,
 ): Promise<void> {
-  return s.serial.run(async () => {
-    const c = s.container;
-    const network = parts.networks.find(reference);
-    if (!isRunning(c) || (!network && force)) {
-      checkStays(c);
-      const name = network?.name ?? reference;
-      if (!c.endpoints[name]) throw new SystemFault(`container ${c.id} is not connected to the network ${name}`);
-      keep(c, parts, Object.fromEntries(Object.entries(c.endpoints).filter(([key]) => key !== name)));
-      if (network) parts.networks.told(c, network, 'disconnect');
-      return;
-    }
-    const found = parts.networks.resolve(reference);
-    if (c.hostConfig.NetworkMode === 'host' && found.driver === 'host')
-      throw new InvalidParameter('container cannot be disconnected from host network or connected to host network');
-    if (!c.endpoints[found.name]) throw new SystemFault(`container ${c.id} is not connected to network ${found.name}`);
-    await parts.networks.disconnect(c, found, commit(c, parts));
+  return turns.run(async () => {
+    const networkIsGone = !deps.networks.find(reference);
+    if (!isRunning(c) || (networkIsGone && force)) disconnectStopped(c, reference, deps);
+    else await disconnectRunning(c, reference, deps);
   });
 }
 
-function checkStays(c: Container): void {
-  if (c.phase !== 'ready')
+async function disconnectRunning(c: Container, reference: string, deps: Deps): Promise<void> {
+  const network = deps.networks.resolve(reference);
+  if (c.hostConfig.NetworkMode === 'host' && network.driver === 'host')
+    throw new InvalidParameter('container cannot be disconnected from host network or connected to host network');
+  if (!c.endpoints[network.name])
+    throw new SystemFault(`container ${c.id} is not connected to network ${network.name}`);
+  await deps.networks.disconnect(c, network, store(c, deps));
+}
+
+function disconnectStopped(c: Container, reference: string, deps: Deps): void {
+  assertNotRemoving(c);
+  const network = deps.networks.find(reference);
+  const name = network?.name ?? reference;
+  if (!c.endpoints[name]) throw new SystemFault(`container ${c.id} is not connected to the network ${name}`);
+  setEndpoints(c, Object.fromEntries(Object.entries(c.endpoints).filter(([key]) => key !== name)), deps);
+  if (network) deps.networks.told(c, network, 'disconnect');
+}
+
+function assertNotRemoving(c: Container): void {
+  if (isDeadOrRemoving(c))
     throw new Conflict(
       `Container ${c.id} is marked for removal and cannot be connected or disconnected to the network`,
     );
 }
 
-const plannedOf = (c: Container) => ({ id: c.id, name: c.name, hostname: c.config.Hostname });
-
-function keep(c: Container, parts: Parts, endpoints: Record<string, Endpoint>): void {
+function setEndpoints(c: Container, endpoints: Record<string, Endpoint>, { rows }: Deps): void {
   c.endpoints = endpoints;
-  parts.rows.transaction(() => parts.rows.setNetwork(c));
+  rows.transaction(() => rows.setNetwork(c));
 }
 
-// Within the transaction of the change itself: a daemon that dies leaves both or neither.
-const commit =
-  (c: Container, parts: Parts) =>
+/** Stores an attachment within the transaction that makes it: a daemon that dies leaves both or neither. */
+const store =
+  (c: Container, { rows }: Deps) =>
   ({ endpoints, ports }: Attachment): void => {
     c.endpoints = endpoints;
     c.ports = ports;
-    parts.rows.setNetwork(c);
+    rows.setNetwork(c);
   };

@@ -1,63 +1,97 @@
 /**
- * Makes a container: checked and merged first, then its directory, then its row. A directory without a row is nobody's.
+ * `docker create`: the request is checked and merged with the image's config, then the directory is made, then the row.
+ * A directory without a row belongs to nobody: the next start of the daemon deletes it.
  */
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, rmSync } from 'node:fs';
+import type { CreateRequest, HostConfig } from '../../../model/container-config.ts';
+import type { Container } from '../../../model/container.ts';
+import { InvalidParameter, NotFound } from '../../../model/errors.ts';
+import { joinedContainer, joinsContainer, modeJoining } from '../../../model/namespace-mode.ts';
 import { initialRunState } from '../../../protocol/runstate.ts';
 import { faultPoint } from '../../../sys/fault.ts';
 import { wallNow } from '../../clock.ts';
-import { InvalidParameter, NotFound } from '../../../model/errors.ts';
+import { containerEvent } from '../../events/container-event.ts';
 import type { Image } from '../../images/image.ts';
 import { prepare } from '../../spec/spec.ts';
-import type { CreateRequest, EndpointRequest } from '../../../model/container-config.ts';
-import type { Container } from '../../../model/container.ts';
-import { containerEvent, splitMode } from '../lifecycle.ts';
+import type { ContainerIndex } from '../container-index.ts';
+import { checkName } from '../container-name.ts';
+import type { ContainerDeps } from '../deps.ts';
 import { resolvedLinks } from '../links.ts';
-import type { Parts } from '../parts.ts';
+import { randomName } from '../random-name.ts';
 import { makeVolumes } from '../volume-mounts.ts';
 import { makeWorkingDirectory } from '../working-directory.ts';
 
-/** Docker's rule for names (moby daemon/names). */
-const NAME = /^\/?[a-zA-Z0-9][a-zA-Z0-9_.-]+$/;
+type Deps = Pick<
+  ContainerDeps,
+  'config' | 'paths' | 'index' | 'rows' | 'events' | 'images' | 'snapshots' | 'networks' | 'volumes'
+>;
 
-/** @throws InvalidParameter for a name that Docker would refuse */
-export function checkName(name: string): string {
-  if (!NAME.test(name))
-    throw new InvalidParameter(`Invalid container name (${name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`);
-  return name.replace(/^\//, '');
+export interface CreateOptions {
+  /** A random name where it is absent. */
+  name?: string | undefined;
+  /** `os/architecture` that the image must have. */
+  platform?: string | undefined;
 }
 
-export interface Peers {
-  /** A container that exists. @throws NotFound */
-  find(reference: string): Container;
-  /** The new one is among them from now on. */
-  add(container: Container): void;
+/** Leaves nothing when it throws. @throws NotFound `No such image: …`, InvalidParameter, Conflict for a name in use */
+export async function create(
+  { name, platform }: CreateOptions,
+  request: CreateRequest,
+  deps: Deps,
+): Promise<{ id: string; warnings: string[] }> {
+  const { index, images } = deps;
+  const checkedName = name ? checkName(name) : undefined;
+  // Before the name is checked: the 404 of a missing image makes `docker run` pull it.
+  if (request.Image) images.resolve(request.Image);
+  const chosenName = checkedName ?? randomName(index.isNameTaken);
+  const reservation = index.reserveName(chosenName);
+  try {
+    const image = imageFor(request.Image ?? '', platform, deps);
+    const { container, warnings } = define(chosenName, request, image, deps);
+    await store(container, image, deps);
+    index.add(container);
+    return { id: container.id, warnings };
+  } finally {
+    reservation.release();
+  }
 }
 
-/** @throws NotFound `No such image: …`, InvalidParameter. Nothing is left when it throws. */
-export async function createContainer(
-  parts: Parts,
+function imageFor(reference: string, platform: string | undefined, { images }: Deps): Image {
+  if (reference === '') throw new InvalidParameter('no image specified');
+  const image = images.resolve(reference);
+  if (!platform) return image;
+  const [os = '', architecture = ''] = platform.split('/');
+  const { config } = image;
+  const matches = (!os || os === config.os) && (!architecture || architecture === config.architecture);
+  if (!matches)
+    throw new NotFound(
+      `image with reference ${reference} was found but its platform (${config.os}/${config.architecture}) does not match the specified platform (${platform})`,
+    );
+  return image;
+}
+
+/** The record, with every reference to another object resolved. Changes nothing. */
+function define(
   name: string,
   request: CreateRequest,
-  platform: string | undefined,
-  peers: Peers,
-): Promise<{ container: Container; warnings: string[] }> {
-  const image = imageFor(parts, request.Image ?? '', platform);
+  image: Image,
+  deps: Deps,
+): { container: Container; warnings: string[] } {
+  const { config: daemon, paths, index, networks } = deps;
   const id = randomBytes(32).toString('hex');
   const prepared = prepare(id, request, image, {
-    config: parts.config,
-    paths: parts.paths,
-    mountsOf: (reference) => donorMounts(peers, reference),
+    config: daemon,
+    paths,
+    mountsOf: (reference) => mountsOf(index, reference),
   });
-  const { config, hostConfig } = prepared;
-  for (const key of ['NetworkMode', 'PidMode', 'IpcMode'] as const) {
-    const [kind, other] = splitMode(hostConfig[key]);
-    if (kind === 'container') hostConfig[key] = `container:${idOf(peers, other)}`;
-  }
-  hostConfig.Links = resolvedLinks(hostConfig, name, (reference) => peers.find(reference));
-  // Part of an id would become another network's one day.
-  const network = parts.networks.find(hostConfig.NetworkMode);
-  if (network && ![network.id, network.name].includes(hostConfig.NetworkMode)) hostConfig.NetworkMode = network.id;
+  const { config } = prepared;
+  const hostConfig = resolveReferences(prepared.hostConfig, name, deps);
+  const endpoints = networks.plan(hostConfig.NetworkMode, request.NetworkingConfig?.EndpointsConfig ?? {}, {
+    id,
+    name,
+    hostname: config.Hostname,
+  });
   const container: Container = {
     id,
     name,
@@ -69,7 +103,7 @@ export async function createContainer(
     path: prepared.path,
     args: prepared.args,
     mounts: prepared.mounts,
-    endpoints: {},
+    endpoints,
     ports: [],
     netns: '',
     state: initialRunState(),
@@ -77,72 +111,65 @@ export async function createContainer(
     appArmorProfile: prepared.appArmorProfile,
     platform: 'linux',
   };
-  container.endpoints = parts.networks.plan(hostConfig.NetworkMode, endpointRequests(request), {
-    id,
-    name,
-    hostname: config.Hostname,
-  });
-  const directory = parts.paths.container(id);
-  const hold = parts.volumes.hold(id);
-  try {
-    mkdirSync(directory, { recursive: true, mode: 0o710 });
-    parts.snapshots.prepare(id, image.chains);
-    faultPoint('create.directories');
-    makeWorkingDirectory(parts, container);
-    await makeVolumes(parts, container, hold);
-    parts.rows.transaction(() => {
-      parts.rows.insert(container);
-      parts.events.record(containerEvent(container, 'create'));
-    });
-    peers.add(container);
-  } catch (error) {
-    hold.release();
-    rmSync(directory, { recursive: true, force: true });
-    for (const mount of container.mounts.filter((m) => m.anonymous))
-      await parts.volumes.remove(mount.name, { force: true }).catch(() => undefined);
-    // Removed meanwhile, its image left it the layers.
-    if (!parts.images.find(image.id)) await parts.images.collect();
-    throw error;
-  } finally {
-    hold.release();
-  }
   return { container, warnings: prepared.warnings };
 }
 
-// One that is not there may come before the start, which looks it up again; and `docker run` would pull on a 404.
-function idOf(peers: Peers, reference: string): string {
+/** Names and id prefixes of containers and networks become full ids: a prefix may match another object one day. */
+function resolveReferences(hostConfig: HostConfig, name: string, { index, networks }: Deps): HostConfig {
+  const resolved = { ...hostConfig };
+  for (const key of ['NetworkMode', 'PidMode', 'IpcMode'] as const) {
+    const mode = hostConfig[key];
+    if (joinsContainer(mode)) resolved[key] = modeJoining(idOf(index, joinedContainer(mode)));
+  }
+  resolved.Links = resolvedLinks(resolved, name, index);
+  const network = networks.find(resolved.NetworkMode);
+  if (network && ![network.id, network.name].includes(resolved.NetworkMode)) resolved.NetworkMode = network.id;
+  return resolved;
+}
+
+// A missing container may be created before the start, which looks it up again; a 404 would make `docker run` pull.
+function idOf(index: ContainerIndex, reference: string): string {
   try {
-    return peers.find(reference).id;
+    return index.lookup(reference).container.id;
   } catch (error) {
     if (error instanceof NotFound) return reference;
     throw error;
   }
 }
 
-// dockerd calls a donor that is not there a wrong request, not a missing thing: `docker run` would pull on a 404.
-function donorMounts(peers: Peers, reference: string): Container['mounts'] {
+// `--volumes-from` a missing container is a bad request in dockerd: a 404 would make `docker run` pull.
+function mountsOf(index: ContainerIndex, reference: string): Container['mounts'] {
   try {
-    return peers.find(reference).mounts;
+    return index.lookup(reference).container.mounts;
   } catch (error) {
     throw error instanceof NotFound ? new InvalidParameter(error.message) : error;
   }
 }
 
-function imageFor(parts: Parts, reference: string, platform: string | undefined): Image {
-  if (reference === '') throw new InvalidParameter('no image specified');
-  const image = parts.images.resolve(reference);
-  if (platform) {
-    const [os = '', architecture = ''] = platform.split('/');
-    const { config } = image;
-    if ((os && os !== config.os) || (architecture && architecture !== config.architecture)) {
-      throw new NotFound(
-        `image with reference ${reference} was found but its platform (${config.os}/${config.architecture}) does not match the specified platform (${platform})`,
-      );
-    }
+/** Directory, snapshot, volumes, then the row. */
+async function store(c: Container, image: Image, deps: Deps): Promise<void> {
+  const { paths, rows, events, images, snapshots, volumes } = deps;
+  const directory = paths.container(c.id);
+  const hold = volumes.hold(c.id);
+  try {
+    mkdirSync(directory, { recursive: true, mode: 0o710 });
+    snapshots.prepare(c.id, image.chains);
+    faultPoint('create.directories');
+    makeWorkingDirectory(c, deps);
+    await makeVolumes(c, hold, deps);
+    rows.transaction(() => {
+      rows.insert(c);
+      events.record(containerEvent(c, 'create'));
+    });
+  } catch (error) {
+    hold.release();
+    rmSync(directory, { recursive: true, force: true });
+    for (const mount of c.mounts.filter(({ anonymous }) => anonymous))
+      await volumes.remove(mount.name, { force: true }).catch(() => undefined);
+    // An image that was removed meanwhile left its layers to this container.
+    if (!images.find(image.id)) await images.collect();
+    throw error;
+  } finally {
+    hold.release();
   }
-  return image;
-}
-
-function endpointRequests(request: CreateRequest): Record<string, EndpointRequest | null> {
-  return request.NetworkingConfig?.EndpointsConfig ?? {};
 }

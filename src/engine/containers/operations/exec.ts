@@ -1,39 +1,43 @@
-/** Making an exec, and having the shim run it. */
+/** `docker exec`: created and recorded here, run by the shim, which gets the client's connection. */
 import { randomBytes } from 'node:crypto';
+import type { Container } from '../../../model/container.ts';
+import { assertAllowed } from '../../../model/container-status.ts';
+import { Conflict, InvalidParameter, NotFound, SystemFault } from '../../../model/errors.ts';
+import { joinedContainer } from '../../../model/namespace-mode.ts';
 import { parseDetachKeys } from '../../../protocol/detach-keys.ts';
 import type { AttachOptions } from '../../../protocol/messages.ts';
 import type { ExecSpec } from '../../../protocol/spec.ts';
 import type { Client } from '../../client.ts';
-import { Conflict, InvalidParameter, SystemFault } from '../../../model/errors.ts';
+import { containerEvent } from '../../events/container-event.ts';
 import { withCommand } from '../../events/from-journal.ts';
 import { execProcess, type SpecInput } from '../../spec/spec.ts';
-import type { Container } from '../../../model/container.ts';
+import type { ContainerDeps } from '../deps.ts';
 import type { Exec, ExecConfig } from '../execs.ts';
-import { containerEvent, splitMode } from '../lifecycle.ts';
+import type { ContainerHandle } from '../handle/container-handle.ts';
 import { linked, NO_LINKS } from '../links.ts';
-import { allow } from '../moves.ts';
-import type { Parts } from '../parts.ts';
-import type { Supervisor } from '../handle/handle.ts';
+
+type Deps = Pick<ContainerDeps, 'config' | 'paths' | 'rows' | 'events' | 'execs' | 'index'>;
 
 export interface ExecStartOptions {
   detach: boolean;
   tty: boolean;
+  /** Height and width; 0 = as at create. */
   consoleSize: [number, number];
+  /** stdout and stderr in Docker's frames. */
   framed: boolean;
 }
 
-/** Finds another container that this one refers to. */
-type Find = (reference: string) => Promise<Container>;
-
-/** Returns its id. @throws InvalidParameter, Conflict when the container does not run */
-export async function createExec(c: Container, config: ExecConfig, parts: Parts, find: Find): Promise<string> {
+/** Returns the exec's id. @throws InvalidParameter, Conflict when the container does not run */
+export async function createExec(c: Container, config: ExecConfig, deps: Deps): Promise<string> {
+  const { rows, execs, events } = deps;
   if (config.Cmd.length === 0) throw new InvalidParameter('No exec command specified');
-  allow('exec', c);
-  checkEscapeKeys(config.DetachKeys);
-  execProcess(await specInput(c, parts, find), config); // An unknown user is refused here, as dockerd does.
+  assertAllowed('exec', c);
+  checkDetachKeys(config.DetachKeys);
+  // Refuses an unknown user, as dockerd does at create.
+  execProcess(await specInput(c, deps), config);
   const id = randomBytes(32).toString('hex');
-  parts.rows.relaxed(() => {
-    parts.execs.add({
+  rows.relaxed(() => {
+    execs.add({
       id,
       containerId: c.id,
       config,
@@ -43,24 +47,26 @@ export async function createExec(c: Container, config: ExecConfig, parts: Parts,
       started: false,
       ended: 0,
     });
-    parts.events.record(containerEvent(c, withCommand('exec_create', config.Cmd), { execID: id }));
+    events.record(containerEvent(c, withCommand('exec_create', config.Cmd), { execID: id }));
   });
   return id;
 }
 
-/** Has the shim run it; a client's connection goes to the shim. @throws before any byte was written */
+/** Without a client (detached) it returns when the process runs. @throws before any byte was written to the client */
 export async function startExec(
-  exec: Exec,
-  s: Supervisor,
+  id: string,
   options: ExecStartOptions,
   client: Client | undefined,
-  parts: Parts,
-  find: Find,
+  deps: Deps,
 ): Promise<void> {
-  const { id, config } = exec;
-  if (exec.started)
-    throw new Conflict(exec.running ? `exec command ${id} is already running` : `exec command ${id} has already run`);
-  allow('exec', s.container);
+  const { exec, handle } = await findExec(id, deps);
+  const { container: c, shim, journal } = handle;
+  if (exec.started) {
+    const state = exec.running ? 'is already running' : 'has already run';
+    throw new Conflict(`exec command ${id} ${state}`);
+  }
+  assertAllowed('exec', c);
+  const { config } = exec;
   const spec: ExecSpec = {
     id,
     tty: config.Tty,
@@ -68,12 +74,12 @@ export async function startExec(
     attachStdin: config.AttachStdin && !options.detach,
     attachStdout: config.AttachStdout,
     attachStderr: config.AttachStderr,
-    process: execProcess(await specInput(s.container, parts, find), config),
+    process: execProcess(await specInput(c, deps), config),
     detachKeys: parseDetachKeys(config.DetachKeys),
   };
-  parts.execs.markStarted(exec);
+  deps.execs.markStarted(exec);
   try {
-    const link = await s.reach();
+    const link = await shim.reach();
     if (!client) return void (await link.request({ op: 'exec', exec: spec }));
     const attach: AttachOptions = {
       stdin: config.AttachStdin,
@@ -86,21 +92,50 @@ export async function startExec(
     };
     await link.handOver<'exec'>({ op: 'exec', exec: spec, options: attach }, client);
   } finally {
-    await s.pull().catch(() => undefined);
+    await journal.pull().catch(() => undefined);
   }
 }
 
-async function specInput(c: Container, { config, paths }: Parts, find: Find): Promise<SpecInput> {
+export async function inspectExec(id: string, deps: Pick<ContainerDeps, 'execs' | 'index'>): Promise<Exec> {
+  const { exec, handle } = await findExec(id, deps);
+  // `docker exec` asks right after its stream has ended: it must see the exit that the shim has journalled by then.
+  if (exec.started && exec.exitCode === null) await handle.journal.refresh().catch(() => undefined);
+  return exec;
+}
+
+export async function resizeExec(
+  id: string,
+  size: { height: number; width: number },
+  { execs, index }: Pick<ContainerDeps, 'execs' | 'index'>,
+): Promise<void> {
+  const { shim } = await index.find(execs.get(id).containerId);
+  await (await shim.reach()).request({ op: 'exec-resize', exec: id, height: size.height, width: size.width });
+}
+
+/** An exec goes with its container. @throws NotFound */
+async function findExec(
+  id: string,
+  { execs, index }: Pick<ContainerDeps, 'execs' | 'index'>,
+): Promise<{ exec: Exec; handle: ContainerHandle }> {
+  const exec = execs.get(id);
+  try {
+    return { exec, handle: await index.find(exec.containerId) };
+  } catch {
+    throw new NotFound(`No such exec instance: ${id}`);
+  }
+}
+
+async function specInput(c: Container, { config, paths, index }: Deps): Promise<SpecInput> {
+  const joined = joinedContainer(c.hostConfig.PidMode);
   const pids = new Map<string, number>();
-  const [kind, other] = splitMode(c.hostConfig.PidMode);
-  if (kind === 'container') pids.set(other, (await find(other)).state.pid);
-  // A linked container that has gone meanwhile does not keep anybody from looking at this one.
-  const { env } = await linked(c, find).catch(() => NO_LINKS);
+  if (joined !== '') pids.set(joined, (await index.findContainer(joined)).state.pid);
+  // A linked container that is gone must not prevent an exec in this one.
+  const { env } = await linked(c, index).catch(() => NO_LINKS);
   return { container: c, config, paths, netns: c.netns, linkEnv: env, pidOf: (id) => pids.get(id) ?? 0 };
 }
 
-// Its own words, and no 400: an exec's keys are an untyped error in dockerd (moby daemon/exec.go).
-function checkEscapeKeys(keys: string): void {
+// Not a 400 and with a text of its own: moby's error has no type here (daemon/exec.go).
+function checkDetachKeys(keys: string): void {
   try {
     parseDetachKeys(keys);
   } catch {

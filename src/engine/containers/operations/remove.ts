@@ -1,128 +1,152 @@
 /**
- * Removes a container: the intent is recorded, everything it holds is given back, its row goes last. Each step is
+ * `docker rm`: the intent is recorded, everything the container holds is released, its row goes last. Each step is
  * repeatable.
  */
 import { rmdirSync } from 'node:fs';
+import type { Container } from '../../../model/container.ts';
+import { dockerStatus, isRunning } from '../../../model/container-status.ts';
+import { Conflict, SystemFault } from '../../../model/errors.ts';
 import { faultPoint } from '../../../sys/fault.ts';
 import { mountsUnder, unmount } from '../../../sys/mount.ts';
-import { Conflict, SystemFault } from '../../../model/errors.ts';
+import { SIGKILL } from '../../../sys/process.ts';
+import { containerEvent } from '../../events/container-event.ts';
 import { removeTree } from '../../remove-tree.ts';
 import { cgroupDirectories } from '../cgroups.ts';
-import { containerEvent, type Lifecycle } from '../lifecycle.ts';
-import { standing } from '../moves.ts';
-import type { Parts } from '../parts.ts';
+import type { ContainerDeps } from '../deps.ts';
+import type { ContainerHandle } from '../handle/container-handle.ts';
 import { shimCgroup } from '../shim-spec.ts';
-import { isRunning } from '../../../model/container-status.ts';
-import type { Supervisor } from '../handle/handle.ts';
+import { tearDown, type TeardownDeps } from './teardown.ts';
+
+export type RemoveDeps = TeardownDeps & Pick<ContainerDeps, 'config' | 'execs' | 'files' | 'images' | 'index' | 'log'>;
 
 export interface RemoveOptions {
+  /** Also while it runs. */
   force: boolean;
   /** Its anonymous volumes too. */
   volumes: boolean;
 }
 
-/** @throws Conflict when it runs and `force` is not given */
-export function checkRemovable(s: Supervisor, { force }: RemoveOptions): void {
-  const c = s.container;
-  if (c.phase === 'removing') throw new Conflict(`removal of container ${c.name} is already in progress`);
-  if (!isRunning(c) || force) return;
+/** A container that SIGKILL does not end within this stays. */
+const KILL_TIMEOUT_MS = 30_000;
+
+/** @throws Conflict when it runs and `force` is not given, or when another removal is under way */
+export async function remove(handle: ContainerHandle, options: RemoveOptions, deps: RemoveDeps): Promise<void> {
+  assertNotRemoving(handle);
+  assertNotRunning(handle.container, options);
+  handle.removalPending = true;
+  try {
+    await handle.turns.run(async () => {
+      // What was queued before may have removed it, as moby's second look does, or started it.
+      if (handle.isRetired) return;
+      assertNotRunning(handle.container, options);
+      await removeInTurn(handle, options, deps);
+    });
+  } finally {
+    handle.removalPending = false;
+  }
+}
+
+/**
+ * The removal itself, for a caller that has the container's turn: kills what lives, waits for the proof of its death,
+ * and releases everything.
+ */
+export async function removeInTurn(handle: ContainerHandle, options: RemoveOptions, deps: RemoveDeps): Promise<void> {
+  const { container: c, shim, waits } = handle;
+  c.phase = 'removing';
+  deps.rows.setPhase(c.id, 'removing');
+  try {
+    if (!c.state.final) await killAndWait(handle);
+    await releaseAndDelete(handle, options, deps);
+  } catch (error) {
+    // It can be inspected and removed again. A container that survived its kill is not dead (moby daemon/delete.go).
+    c.phase = c.state.final ? 'dead' : 'ready';
+    deps.rows.setPhase(c.id, c.phase);
+    throw error instanceof Error ? error : new SystemFault(String(error));
+  }
+  deps.index.drop(handle);
+  // `docker run --rm` returns after the waits are answered: name, image and volumes must be free by then.
+  try {
+    // If the image was removed before its last container, its layers are garbage now.
+    if (!deps.images.find(c.imageId)) await deps.images.collect();
+  } finally {
+    await shim.link?.request({ op: 'removed' }).catch(() => undefined);
+    waits.answer(c.state.exitCode);
+    handle.retire();
+    removeShimCgroup(c, deps);
+  }
+}
+
+function assertNotRemoving({ container: c, removalPending }: ContainerHandle): void {
+  if (removalPending || c.phase === 'removing')
+    throw new Conflict(`removal of container ${c.name} is already in progress`);
+}
+
+function assertNotRunning(c: Container, { force }: RemoveOptions): void {
+  // A restart under way has no status of its own in Docker: not final, it counts as running.
+  const lives = isRunning(c) || !c.state.final;
+  if (!lives || force) return;
   const reason =
-    standing(c) === 'paused'
+    dockerStatus(c) === 'paused'
       ? 'container is paused and must be unpaused first'
       : 'container is running: stop the container before removing or force remove';
   throw new Conflict(`cannot remove container "${c.name}": ${reason}`);
 }
 
-/** Records the intent, on disk and in memory. */
-export function markRemoving(s: Supervisor, parts: Parts): void {
-  s.container.phase = 'removing';
-  parts.rows.setPhase(s.container.id, 'removing');
-}
-
-/**
- * Kills it if it must, waits for the proof of its death, and takes everything away. `drop`: it is no more; who waits
- * for that is told after it.
- */
-export async function removeContainer(
-  s: Supervisor,
-  parts: Parts,
-  lifecycle: Lifecycle,
-  options: RemoveOptions,
-  drop: () => Promise<void> | void,
-): Promise<void> {
-  const c = s.container;
-  markRemoving(s, parts);
-  try {
-    if (!c.state.final) await end(s);
-    await finishRemoval(s, parts, lifecycle, options);
-  } catch (error) {
-    // Still there: it can be inspected, and removed again.
-    c.phase = 'dead';
-    parts.rows.setPhase(c.id, 'dead');
-    throw error instanceof Error ? error : new SystemFault(String(error));
-  }
-  // Last, as in dockerd: `docker run --rm` has ended then, and what comes next may use its name, its image and its
-  // volumes.
-  try {
-    await drop();
-  } finally {
-    await s.link?.request({ op: 'removed' }).catch(() => undefined);
-    s.waits.answer(c.state.exitCode);
-    s.retire();
-    for (const directory of cgroupDirectories(shimCgroup(c, parts.config))) {
-      try {
-        rmdirSync(directory);
-      } catch {
-        // The shim may still be inside; the start-up sweep takes empty ones away.
-      }
-    }
-  }
-}
-
-/** The second half, for a container that is dead: also what the start-up sweep does with a `removing` row. */
-async function finishRemoval(s: Supervisor, parts: Parts, lifecycle: Lifecycle, options: RemoveOptions): Promise<void> {
-  const c = s.container;
-  await parts.files.end(c.id);
-  await lifecycle.tearDown(s);
-  parts.snapshots.unmount(c.id);
-  // A volume's subpath, say: what is still mounted there must not be deleted along.
-  for (const point of mountsUnder(parts.paths.run(c.id))) unmount(point);
-  faultPoint('remove.unmounted');
-  // With the journal goes the proof of its death: the row must have it first.
-  await parts.rows.flushed();
-  await removeTree(parts.paths.run(c.id));
-  await removeTree(parts.paths.container(c.id));
-  faultPoint('remove.directories');
-  parts.execs.forget(c.id);
-  parts.rows.transaction(() => {
-    parts.rows.delete(c.id);
-    parts.events.record(containerEvent(c, 'destroy'));
-  });
-  const anonymous = c.mounts.filter((m) => m.anonymous);
-  // Nobody's any more: it must not count among a volume's users.
-  c.mounts = [];
-  if (options.volumes) {
-    for (const mount of anonymous) {
-      await parts.volumes
-        .remove(mount.name, { force: true })
-        .catch((err: unknown) => parts.log.debug({ volume: mount.name, err }, 'anonymous volume stays'));
-    }
-  }
-}
-
-async function end(s: Supervisor): Promise<void> {
-  const KILL_PATIENCE_MS = 30_000;
-  const late = AbortSignal.timeout(KILL_PATIENCE_MS);
-  // Again, where a restart under way has made the next generation meanwhile.
-  while (!s.container.state.final && !late.aborted) {
-    const { gen } = s.container.state;
-    await s
-      .insist((link) => link.request({ op: 'signal', operation: 'remove', signal: 9, asUser: true }))
+async function killAndWait({ container: c, shim, journal }: ContainerHandle): Promise<void> {
+  const timeout = AbortSignal.timeout(KILL_TIMEOUT_MS);
+  // More than once where a restart under way has made the next generation.
+  while (!c.state.final && !timeout.aborted) {
+    const { gen } = c.state;
+    await shim
+      .askOrKillShim((link) => link.request({ op: 'signal', operation: 'remove', signal: SIGKILL, asUser: true }))
       .catch((error: unknown) => {
         if (!(error instanceof Conflict)) throw error;
       });
-    await s.pull();
-    await s.until((state) => state.final || state.gen !== gen, late);
+    await journal.pull();
+    await journal.until((state) => state.final || state.gen !== gen, timeout);
   }
-  if (!s.container.state.final) throw new SystemFault(`could not kill container ${s.container.id}`);
+  if (!c.state.final) throw new SystemFault(`could not kill container ${c.id}`);
+}
+
+async function releaseAndDelete(handle: ContainerHandle, options: RemoveOptions, deps: RemoveDeps): Promise<void> {
+  const { container: c } = handle;
+  const { paths, rows, events, execs, files, snapshots } = deps;
+  await files.end(c.id);
+  await tearDown(handle, deps);
+  snapshots.unmount(c.id);
+  // What is still mounted below (a volume's subpath, say) must not be deleted with the directory.
+  for (const point of mountsUnder(paths.run(c.id))) unmount(point);
+  faultPoint('remove.unmounted');
+  // The journal is the proof of its death: the row must have it before the journal is deleted.
+  await rows.flushed();
+  await removeTree(paths.run(c.id));
+  await removeTree(paths.container(c.id));
+  faultPoint('remove.directories');
+  execs.forget(c.id);
+  rows.transaction(() => {
+    rows.delete(c.id);
+    events.record(containerEvent(c, 'destroy'));
+  });
+  const anonymous = c.mounts.filter((mount) => mount.anonymous);
+  // From here on it must not count among its volumes' users.
+  c.mounts = [];
+  if (options.volumes) await removeVolumes(anonymous, deps);
+}
+
+async function removeVolumes(mounts: Container['mounts'], { volumes, log }: RemoveDeps): Promise<void> {
+  for (const { name } of mounts) {
+    await volumes
+      .remove(name, { force: true })
+      .catch((err: unknown) => log.debug({ volume: name, err }, 'the anonymous volume stays'));
+  }
+}
+
+function removeShimCgroup(c: Container, { config }: RemoveDeps): void {
+  for (const directory of cgroupDirectories(shimCgroup(c, config))) {
+    try {
+      rmdirSync(directory);
+    } catch {
+      // The shim may still be inside; the next daemon's start removes empty ones.
+    }
+  }
 }

@@ -1,66 +1,70 @@
 /** `docker update`: limits go to the cgroup through the runtime, the restart policy to the shim, both to the row. */
 import { spawn } from 'node:child_process';
+import type { HostConfig } from '../../../model/container-config.ts';
+import { isDeadOrRemoving, isRunning } from '../../../model/container-status.ts';
+import { NotFound, SystemFault } from '../../../model/errors.ts';
 import { ociJson } from '../../../protocol/oci-json.ts';
 import type { RestartPolicy } from '../../../protocol/records.ts';
-import { NotFound, SystemFault } from '../../../model/errors.ts';
+import { containerEvent } from '../../events/container-event.ts';
 import { validateUpdate } from '../../spec/update.ts';
-import type { HostConfig } from '../../../model/container-config.ts';
-import { containerEvent } from '../lifecycle.ts';
-import { isRunning } from '../moves.ts';
-import type { Parts } from '../parts.ts';
+import type { ContainerDeps } from '../deps.ts';
+import type { ContainerHandle } from '../handle/container-handle.ts';
 import { shimSpec } from '../shim-spec.ts';
-import type { Supervisor } from '../handle/handle.ts';
 
-/** @returns warnings. @throws InvalidParameter before anything changed */
-export async function updateContainer(s: Supervisor, changes: Partial<HostConfig>, parts: Parts): Promise<string[]> {
-  const c = s.container;
-  if (c.phase !== 'ready')
-    throw new NotFound(`Cannot update container ${c.id}: Container is marked for removal and cannot be "update".`);
-  const { hostConfig, resources, warnings } = validateUpdate(c, changes, parts.config);
-  return s.serial.run(async () => {
-    if (isRunning(c) && c.state.pid > 0 && Object.keys(resources).length > 0) await updateCgroup(s, parts, resources);
-    const policyChanged = JSON.stringify(hostConfig.RestartPolicy) !== JSON.stringify(c.hostConfig.RestartPolicy);
+type Deps = Pick<ContainerDeps, 'config' | 'paths' | 'rows' | 'events'>;
+
+/** Returns warnings. @throws InvalidParameter before anything changed */
+export function update(handle: ContainerHandle, changes: Partial<HostConfig>, deps: Deps): Promise<string[]> {
+  const { container: c, turns, shim } = handle;
+  const { rows, events, config } = deps;
+  // In one turn, so that concurrent updates merge into each other's result.
+  return turns.run(async () => {
+    assertNotRemoving(handle);
+    const { hostConfig, resources, warnings } = validateUpdate(c, changes, config);
+    const hasInit = isRunning(c) && c.state.pid > 0;
+    if (hasInit && Object.keys(resources).length > 0) await updateCgroup(handle, deps, resources);
+    const policy = hostConfig.RestartPolicy;
+    const policyChanged = JSON.stringify(policy) !== JSON.stringify(c.hostConfig.RestartPolicy);
     c.hostConfig = hostConfig;
-    parts.rows.transaction(() => {
-      parts.rows.setDefinition(c);
-      parts.events.record(containerEvent(c, 'update'));
+    rows.transaction(() => {
+      rows.setDefinition(c);
+      events.record(containerEvent(c, 'update'));
     });
     if (policyChanged && isRunning(c)) {
-      const { Name, MaximumRetryCount } = hostConfig.RestartPolicy;
-      await (
-        await s.reach()
-      ).request({
-        op: 'update',
-        restart: { name: (Name || 'no') as RestartPolicy['name'], maximumRetryCount: MaximumRetryCount },
-      });
+      const restart: RestartPolicy = {
+        name: (policy.Name || 'no') as RestartPolicy['name'],
+        maximumRetryCount: policy.MaximumRetryCount,
+      };
+      await (await shim.reach()).request({ op: 'update', restart });
     }
     return warnings;
   });
 }
 
-function updateCgroup(s: Supervisor, parts: Parts, resources: Record<string, unknown>): Promise<void> {
-  const { runtime } = shimSpec(s.container, parts);
+function assertNotRemoving({ container: c }: ContainerHandle): void {
+  if (isDeadOrRemoving(c))
+    throw new NotFound(`Cannot update container ${c.id}: Container is marked for removal and cannot be "update".`);
+}
+
+function updateCgroup(
+  { container: c }: ContainerHandle,
+  deps: Deps,
+  resources: Record<string, unknown>,
+): Promise<void> {
+  const { path, args, root, systemdCgroup } = shimSpec(c, deps).runtime;
+  const cgroupDriver = systemdCgroup ? ['--systemd-cgroup'] : [];
   return new Promise((resolve, reject) => {
-    const child = spawn(
-      runtime.path,
-      [
-        ...runtime.args,
-        '--root',
-        runtime.root,
-        ...(runtime.systemdCgroup ? ['--systemd-cgroup'] : []),
-        'update',
-        '--resources',
-        '-',
-        s.container.id,
-      ],
-      { stdio: ['pipe', 'ignore', 'pipe'] },
-    );
-    let text = '';
-    child.stderr.on('data', (chunk: Buffer) => (text += chunk.toString()));
+    const child = spawn(path, [...args, '--root', root, ...cgroupDriver, 'update', '--resources', '-', c.id], {
+      stdio: ['pipe', 'ignore', 'pipe'],
+    });
+    let stderr = '';
+    child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
     child.on('error', reject);
-    child.on('exit', (code) =>
-      code === 0 ? resolve() : reject(new SystemFault(`Cannot update container ${s.container.id}: ${text.trim()}`)),
-    );
+    child.on('exit', (code, signal) => {
+      if (code === 0) return resolve();
+      const reason = stderr.trim() || (signal ? `${path} was killed by ${signal}` : `${path} exited with ${code}`);
+      reject(new SystemFault(`Cannot update container ${c.id}: ${reason}`));
+    });
     child.stdin.on('error', () => undefined);
     child.stdin.end(ociJson(resources));
   });

@@ -3,12 +3,11 @@ import { InvalidParameter } from '../../../model/errors.ts';
 import { hasLabel } from '../../events/filter.ts';
 import { Pattern } from '../../pattern.ts';
 import { pruneMatcher } from '../../prune-filter.ts';
-import type { ListQuery } from '../containers.ts';
 import type { Container } from '../../../model/container.ts';
 import { portTable } from './port-listing.ts';
-import { DOCKER_STATUSES, healthOf, isRunning, statusOf } from '../../../model/container-status.ts';
+import { DOCKER_STATUSES, dockerStatus, healthOf, isRunning } from '../../../model/container-status.ts';
 
-/** What is not known from the containers alone. */
+/** What the filters need beyond the containers themselves. */
 export interface Lookup {
   /** By id, name or id prefix. @throws NotFound */
   resolveContainer(reference: string): Pick<Container, 'id'>;
@@ -20,21 +19,25 @@ type Test = (container: Container) => boolean;
 
 const HEALTHS = ['starting', 'healthy', 'unhealthy', 'none'];
 
+export interface ListQuery {
+  /** Also those that do not run. */
+  all: boolean;
+  /** 0 or less = no limit. */
+  limit: number;
+  /** As decoded from the client: key → values. */
+  filters: Map<string, string[]>;
+}
+
 /**
- * Newest first; without `all`, a limit or a status only those that run. For a prune the filters are those of `docker
- * container prune`.
- * @throws InvalidParameter for unknown keys and bad values, NotFound for before/since of none
+ * `docker ps`: newest first; only running ones without `all`, a limit or a status filter.
+ * @throws InvalidParameter for unknown keys and bad values, NotFound for an unknown container in before/since
  */
 export function filterContainers(
   containers: readonly Container[],
   { all, limit, filters }: ListQuery,
-  look: Lookup | 'prune',
+  look: Lookup,
 ): Container[] {
-  const newestFirst = [...containers].sort((a, b) => compareDecimals(b.created, a.created) || (a.id < b.id ? -1 : 1));
-  if (look === 'prune') {
-    const goes = pruneMatcher(filters);
-    return newestFirst.filter((c) => goes({ created: c.created, labels: c.config.Labels }));
-  }
+  const newestFirst = sortNewestFirst(containers);
   const tests = testsOf(filters, look);
   const stoppedToo = all || limit > 0 || filters.has('status');
   const found = between(newestFirst, filters, look).filter(
@@ -43,7 +46,16 @@ export function filterContainers(
   return limit > 0 ? found.slice(0, limit) : found;
 }
 
-/** Older than `before`, newer than `since`; of several values the last counts. */
+/** `docker container prune`: newest first. @throws InvalidParameter */
+export function filterForPrune(containers: readonly Container[], filters: ListQuery['filters']): Container[] {
+  const matches = pruneMatcher(filters);
+  return sortNewestFirst(containers).filter((c) => matches({ created: c.created, labels: c.config.Labels }));
+}
+
+const sortNewestFirst = (containers: readonly Container[]): Container[] =>
+  [...containers].sort((a, b) => compareDecimals(b.created, a.created) || (a.id < b.id ? -1 : 1));
+
+/** Older than `before`, newer than `since`; the last of several values counts. */
 function between(newestFirst: Container[], filters: ListQuery['filters'], look: Lookup): Container[] {
   const place = (key: string): number | undefined => {
     const wanted = filters
@@ -55,10 +67,10 @@ function between(newestFirst: Container[], filters: ListQuery['filters'], look: 
   return newestFirst.slice((place('before') ?? -1) + 1, place('since') ?? Infinity);
 }
 
-/** One test for each key, which any of its values may pass; labels must all be there. */
+/** One test per key: any of its values may match, but all labels must. */
 function testsOf(filters: ListQuery['filters'], look: Lookup): Test[] {
   const tests: Test[] = [];
-  // Published or exposed: dockerd takes a container that passes either.
+  // dockerd lists a container that matches `publish` or `expose`.
   const ports: Test[] = [];
   for (const [key, values] of filters) {
     if (!KEYS.has(key)) throw new InvalidParameter(`invalid filter '${key}'`);
@@ -81,7 +93,7 @@ function testsOf(filters: ListQuery['filters'], look: Lookup): Test[] {
         break;
       case 'status':
         values.forEach(checkStatus);
-        tests.push((c) => values.includes(statusOf(c)));
+        tests.push((c) => values.includes(dockerStatus(c)));
         break;
       case 'health':
         values.forEach(checkHealth);

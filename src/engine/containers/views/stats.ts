@@ -32,7 +32,7 @@ type BlkioTable =
   | 'sectors_recursive';
 type BlkioStats = Record<BlkioTable, BlkioEntry[] | null>;
 
-/** What the cgroup tells. */
+/** What the cgroup files say. */
 interface Sample {
   pids_stats: { current?: number; limit?: number };
   blkio_stats: BlkioStats;
@@ -46,7 +46,7 @@ interface Sample {
   };
 }
 
-/** In Docker's terms (api/wire/stats.ts makes its JSON of it). */
+/** In Docker's terms; api/wire/stats.ts turns it into JSON. */
 export interface Stats extends Sample {
   /** RFC 3339; Go's zero time when it does not run. */
   read: string;
@@ -65,7 +65,7 @@ export interface InterfaceStats {
   tx_dropped: number;
 }
 
-/** All zero (and from the year 1) for a container that does not run. */
+/** All zero, at Go's zero time, for a container that does not run. */
 export function readStats(container: Container, cgroup: string): Stats {
   const sample: Partial<Sample> = isRunning(container) ? sampleOf(cgroupDirectories(cgroup)) : {};
   const cpu = sample.cpu_stats;
@@ -81,7 +81,7 @@ export function readStats(container: Container, cgroup: string): Stats {
   };
 }
 
-/** What the cgroup's directories tell: one for each v1 controller, or one for all. {} when they are gone. */
+/** From the cgroup's directories: one per v1 controller, or a single one on v2. {} when they are gone. */
 function sampleOf(directories: string[]): Partial<Sample> {
   const having = (file: string): string | undefined =>
     directories.find((directory) => existsSync(join(directory, file)));
@@ -241,7 +241,7 @@ function parseNetDev(dev: string): Record<string, InterfaceStats> | undefined {
   return Object.keys(networks).length > 0 ? networks : undefined;
 }
 
-/** The host's, in ns over all CPUs: what every client divides by. */
+/** The host's CPU time in ns over all CPUs: clients divide by it. */
 function systemCpu(): number {
   const [first = ''] = text('/proc', 'stat').split('\n');
   return (
@@ -260,7 +260,7 @@ const onlineCpus = (): number =>
 /** Largest double below 2^64: prints as an integer that fits a uint64, which 2^64-1 does not. */
 const MAX_UINT64 = 18446744073709549568;
 
-// A container that dies meanwhile takes its files along: what is gone counts as empty.
+// The files vanish with the container: a missing one counts as empty.
 function text(directory: string, file: string): string {
   try {
     return readFileSync(join(directory, file), 'latin1');
@@ -289,6 +289,6 @@ const table = (directory: string, file: string): Record<string, number> =>
       }),
   );
 
-/** As Go's omitempty. */
+/** Like Go's omitempty. */
 const withoutZeros = (fields: Record<string, number>): Record<string, number> =>
   Object.fromEntries(Object.entries(fields).filter(([, n]) => n !== 0));

@@ -1,4 +1,4 @@
-/** The processes of a container: ps(1), filtered by its cgroup. */
+/** `docker top`: ps(1), filtered by the container's cgroup. */
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { InvalidParameter } from '../../../model/errors.ts';
@@ -11,7 +11,7 @@ export interface Top {
   Processes: string[][];
 }
 
-/** @throws InvalidParameter when ps refuses its arguments or tells no PIDs */
+/** @throws InvalidParameter when ps refuses its arguments or prints no PID column */
 export async function top(cgroupPids: number[], psArgs: string): Promise<Top> {
   const args = psArgs === '' ? '-ef' : psArgs;
   checkArgs(args);
@@ -24,7 +24,7 @@ export async function top(cgroupPids: number[], psArgs: string): Promise<Top> {
   );
 }
 
-/** A column named PID must be one: `-o comm=PID` would let others' processes through. */
+/** Refuses a fake PID column: `-o comm=PID` would let other processes through the filter. */
 function checkArgs(args: string): void {
   for (const [, key, title] of args.matchAll(/\s+([^\s]*)=\s*(PID[^\s]*)/g)) {
     if (key !== 'pid') throw new InvalidParameter(`specifying "${key}=${title}" is not allowed`);
@@ -36,7 +36,7 @@ async function ps(args: string[], pids: number[]): Promise<string> {
   try {
     return (await run('ps', [...args, `-q${pids.join(',')}`], options)).stdout;
   } catch {
-    // Some options (f, …) do not go with -q.
+    // Some options (f, …) cannot be combined with -q.
   }
   try {
     return (await run('ps', args, options)).stdout;
@@ -46,14 +46,14 @@ async function ps(args: string[], pids: number[]): Promise<string> {
   }
 }
 
-/** Rows of the wanted processes, split into columns; what is left over goes into the last. */
+/** The rows of `pids`, split into columns; the last column takes the rest of the line. */
 function parsePs(output: string, pids: ReadonlySet<number>): Top {
   const [head = '', ...lines] = output.split('\n');
   const Titles = fields(head);
   const column = Titles.indexOf('PID');
   if (column < 0) throw new InvalidParameter("couldn't find PID field in ps output");
   const Processes: string[][] = [];
-  // With `m`, the lines of threads (PID `-`) follow their process's.
+  // With `m`, thread lines (PID `-`) follow the line of their process.
   let wanted = false;
   for (const line of lines.filter((l) => l.trim() !== '')) {
     const row = fields(line);

@@ -1,0 +1,35 @@
+/** `docker kill`: sends a signal; SIGKILL answers when the container is dead. */
+import { randomUUID } from 'node:crypto';
+import type { Container } from '../../../model/container.ts';
+import { assertAllowed } from '../../../model/container-status.ts';
+import { Conflict } from '../../../model/errors.ts';
+import { SIGKILL } from '../../../sys/process.ts';
+import { parseSignal } from '../../spec/signals.ts';
+import type { ContainerHandle } from '../handle/container-handle.ts';
+
+/** `signalName` '' = SIGKILL. @throws InvalidParameter for a bad signal, Conflict when it does not run */
+export async function kill(handle: ContainerHandle, signalName: string): Promise<void> {
+  const { container: c, shim, journal } = handle;
+  const signal = signalName === '' ? SIGKILL : parseSignal(signalName);
+  const refused = (error: Conflict): Conflict => new Conflict(`cannot kill container: ${c.name}: ${error.message}`);
+  try {
+    assertAllowed('kill', c);
+  } catch (error) {
+    throw refused(error as Conflict);
+  }
+  const { gen } = c.state;
+  const asUser = isUsersStop(c, signal);
+  try {
+    await shim.askOrKillShim((link) => link.request({ op: 'signal', operation: randomUUID(), signal, asUser }));
+  } catch (error) {
+    throw error instanceof Conflict ? refused(error) : error;
+  }
+  if (signal !== SIGKILL) return journal.pull();
+  // A concurrent restart replaces the generation; stop waiting then too.
+  await journal.until((state) => state.final || state.gen !== gen);
+  if (c.state.final) await handle.idle();
+}
+
+// With a StopSignal of its own, only that signal and SIGKILL mean that the user stops it (moby daemon/kill.go).
+const isUsersStop = ({ config: { StopSignal } }: Container, signal: number): boolean =>
+  signal === SIGKILL || !StopSignal || parseSignal(StopSignal) === signal;

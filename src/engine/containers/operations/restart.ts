@@ -1,0 +1,31 @@
+/** `docker restart`: one operation of the shim while the container runs, a start while it does not. */
+import { randomUUID } from 'node:crypto';
+import { isRunning } from '../../../model/container-status.ts';
+import { NotModified, SystemFault } from '../../../model/errors.ts';
+import { containerEvent } from '../../events/container-event.ts';
+import type { ContainerHandle } from '../handle/container-handle.ts';
+import { start, type StartDeps } from './start.ts';
+import { resolveStop, type StopOptions } from './stop-options.ts';
+
+/** @throws SystemFault `Cannot restart container …` */
+export async function restart(handle: ContainerHandle, options: StopOptions, deps: StartDeps): Promise<void> {
+  const { container: c, shim, journal } = handle;
+  const prefix = `Cannot restart container ${c.name}: `;
+  const failed = (error: unknown): Error => new SystemFault(prefix + (error as Error).message, { cause: error });
+  if (!isRunning(c)) {
+    await start(handle, deps).catch((error: unknown) => {
+      if (!(error instanceof NotModified)) throw failed(error);
+    });
+    deps.events.record(containerEvent(c, 'restart'));
+    return;
+  }
+  const { signal, timeout } = resolveStop(c, options, prefix);
+  const operation = randomUUID();
+  try {
+    await shim.ask((link) => link.request({ op: 'restart', operation, signal, timeout }));
+  } catch (error) {
+    throw failed(error);
+  } finally {
+    await journal.pull().catch(() => undefined);
+  }
+}

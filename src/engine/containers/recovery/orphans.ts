@@ -1,0 +1,35 @@
+/** Container directories without a row. */
+import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { JOURNAL_FILE, LOCK_FILE } from '../../../protocol/paths.ts';
+import { tryLock } from '../../../sys/file.ts';
+import { mountsUnder, unmount } from '../../../sys/mount.ts';
+import type { ContainerDeps } from '../deps.ts';
+import { orphanFate } from './plan.ts';
+
+/** Anything else there (lost+found on a file system of its own) is not ours. */
+const isContainerId = (name: string): boolean => /^[0-9a-f]{64}$/.test(name);
+
+/** Deletes those that an unanswered create left; reports those that may belong to a container. */
+export function sweepOrphans({ paths, index, log }: Pick<ContainerDeps, 'paths' | 'index' | 'log'>): void {
+  mkdirSync(paths.containers(), { recursive: true, mode: 0o710 });
+  mkdirSync(paths.runs(), { recursive: true, mode: 0o700 });
+  for (const id of readdirSync(paths.containers()).filter(isContainerId)) {
+    if (index.hasRow(id)) continue;
+    const directory = paths.container(id);
+    const hasJournal = existsSync(join(directory, JOURNAL_FILE));
+    const lock = hasJournal ? undefined : tryLock(join(directory, LOCK_FILE));
+    switch (orphanFate({ hasJournal, isLocked: !lock })) {
+      case 'report':
+        log.error({ container: id }, 'a container directory with a journal has no row; leaving it alone');
+        break;
+      case 'leave':
+        break;
+      case 'delete':
+        for (const point of mountsUnder(paths.run(id))) unmount(point);
+        rmSync(paths.run(id), { recursive: true, force: true });
+        rmSync(directory, { recursive: true, force: true });
+    }
+    lock?.release();
+  }
+}

@@ -1,0 +1,154 @@
+/** Restores all containers when the daemon starts: finds each shim, and carries out what plan.ts decides. */
+import { basename } from 'node:path';
+import { Slots } from '../../../async/slots.ts';
+import type { Container } from '../../../model/container.ts';
+import type { RunState } from '../../../protocol/runstate.ts';
+import { mountsUnder } from '../../../sys/mount.ts';
+import { bootId } from '../../../sys/process.ts';
+import { sweepCgroups } from '../cgroups.ts';
+import type { ContainerDeps } from '../deps.ts';
+import type { ContainerHandle } from '../handle/container-handle.ts';
+import { isPausedForCommit, resumeAfterCommit } from '../operations/commit.ts';
+import { removeInTurn } from '../operations/remove.ts';
+import { start } from '../operations/start.ts';
+import { tearDown } from '../operations/teardown.ts';
+import { shimCgroups } from '../shim-spec.ts';
+import { noteMountedVolumes } from '../volume-mounts.ts';
+import { sweepOrphans } from './orphans.ts';
+import { planRecovery, startsAfterBoot, type Found, type Step } from './plan.ts';
+
+/** How many shims are asked at once. */
+const CONCURRENCY = 32;
+/** A shim that has not answered within this gives its slot to the next. */
+const SLOW_MS = 500;
+/** A list waits this long for unresponsive shims, then shows what the store knows. */
+const LIST_TIMEOUT_MS = 800;
+
+export class Recovery {
+  #restored: Promise<unknown> = Promise.resolve();
+
+  constructor(private readonly deps: ContainerDeps) {}
+
+  /** Resolves when all containers whose shims answer are restored; all rows are in the index when it returns. */
+  restore(): Promise<void> {
+    const { index, log } = this.deps;
+    this.#loadRows();
+    sweepOrphans(this.deps);
+    const handles = index.handles();
+    const slots = new Slots(CONCURRENCY, SLOW_MS);
+    for (const handle of handles)
+      handle.shim.restored = slots.run(() => handle.shim.restore(() => this.#finish(handle)));
+    // An unresponsive shim delays only the requests for its own container.
+    const forEach = (work: (handle: ContainerHandle) => Promise<void>): Promise<unknown> =>
+      Promise.all(
+        handles.map(async (handle) => {
+          await handle.shim.restored;
+          const done = work(handle);
+          if (!handle.shim.unresponsive) await done;
+        }),
+      );
+    this.#restored = forEach(({ shim }) => shim.finished);
+    // Afterwards, because clients wait for the list.
+    this.#restored
+      .then(() => this.#sweepCgroups())
+      .catch((err: unknown) => log.warn({ err }, "could not remove earlier shims' cgroups"));
+    return forEach(async (handle) => {
+      await handle.shim.finished;
+      await this.#startAfterBoot(handle);
+    }).then(() => undefined);
+  }
+
+  /** Resolves when all are restored, or when a list has waited long enough. */
+  async restoredEnough(): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const timeout = new Promise((resolve) => (timer = setTimeout(resolve, LIST_TIMEOUT_MS)));
+    await Promise.race([this.#restored, timeout]);
+    clearTimeout(timer);
+  }
+
+  #loadRows(): void {
+    const { rows, index, log } = this.deps;
+    const { containers, unreadable } = rows.load();
+    for (const { id, name, reason } of unreadable) {
+      index.addUnreadable(id, name);
+      log.error({ container: id, name, reason }, 'cannot read the row of a container; leaving all of it alone');
+    }
+    for (const c of containers) {
+      index.add(c);
+      if (!c.state.final) noteMountedVolumes(c, this.deps);
+    }
+  }
+
+  /** Finishes what the last daemon left half done. */
+  async #finish(handle: ContainerHandle): Promise<void> {
+    const { container: c, turns } = handle;
+    try {
+      await turns.run(async () => {
+        const steps = planRecovery(this.#look(handle));
+        for (const step of steps) await this.#perform(step, handle);
+        if (!steps.includes('abandon-start')) return;
+        for (const step of planRecovery(this.#look(handle))) await this.#perform(step, handle);
+      });
+    } catch (err) {
+      this.deps.log.error({ container: c.id, err }, 'could not finish what the last daemon left half done');
+    }
+  }
+
+  #look({ container: c, shim }: ContainerHandle): Found {
+    return {
+      phase: c.phase,
+      state: c.state,
+      ofEarlierBoot: isOfEarlierBoot(c.state),
+      shimAnswers: shim.link !== undefined,
+      pausedForCommit: isPausedForCommit(c, this.deps),
+      holdsResources: c.state.final && this.#holdsResources(c),
+      autoRemove: c.hostConfig.AutoRemove,
+    };
+  }
+
+  // The mount table is read last: it may be long.
+  #holdsResources(c: Container): boolean {
+    return c.netns !== '' || c.ports.length > 0 || mountsUnder(this.deps.paths.run(c.id)).length > 0;
+  }
+
+  async #perform(step: Step, handle: ContainerHandle): Promise<void> {
+    const { container: c, shim, journal } = handle;
+    switch (step) {
+      case 'abandon-start':
+        await shim.link?.request({
+          op: 'abandon',
+          operation: 'restore',
+          error: 'the daemon ended during the start',
+          code: 128,
+        });
+        return journal.pull();
+      case 'resume-after-commit':
+        return resumeAfterCommit(handle, this.deps);
+      case 'tear-down':
+        return tearDown(handle, this.deps);
+      case 'finish-removal':
+        return removeInTurn(handle, { force: true, volumes: c.hostConfig.AutoRemove }, this.deps);
+      case 'auto-remove':
+        return removeInTurn(handle, { force: true, volumes: true }, this.deps);
+    }
+  }
+
+  async #startAfterBoot(handle: ContainerHandle): Promise<void> {
+    const c = handle.container;
+    if (!isOfEarlierBoot(c.state) || !startsAfterBoot(c.hostConfig.RestartPolicy, c.state)) return;
+    try {
+      await start(handle, this.deps);
+    } catch (err) {
+      this.deps.log.error({ container: c.id, err }, 'could not start the container after the boot');
+    }
+  }
+
+  // Shims that were killed, or exited after their daemon, leave an empty cgroup behind.
+  #sweepCgroups(): void {
+    const { config, paths, index } = this.deps;
+    sweepCgroups(shimCgroups(config), new Set(index.ids().map((id) => basename(paths.run(id)))));
+  }
+}
+
+/** Whether the last run belongs to an earlier boot: nothing of it can be alive. */
+const isOfEarlierBoot = (state: RunState): boolean => state.boot !== '' && state.boot !== bootId();
