@@ -158,7 +158,7 @@ export class ShimSession {
   /** Whether nobody holds the container's lock, after waiting up to `ms` for an exiting shim. */
   async #waitForLock(ms: number): Promise<boolean> {
     const path = join(this.deps.paths.container(this.container.id), LOCK_FILE);
-    for (const end = Date.now() + ms; ; ) {
+    for (const end = Date.now() + ms; ;) {
       const lock = tryLock(path);
       lock?.release();
       if (lock) return true;
