@@ -1,12 +1,12 @@
-/** So many tasks at once; but one that takes long does not keep others from beginning. */
+/** Limits how many tasks run at once; a slow task gives up its slot, so that it does not hold up the others. */
 export class Slots {
   #free: number;
   readonly #waiting: (() => void)[] = [];
 
-  /** After `patienceMs` a task that still runs gives up its slot. */
+  /** A task that runs longer than `slowMs` no longer counts. */
   constructor(
     size: number,
-    private readonly patienceMs: number,
+    private readonly slowMs: number,
   ) {
     this.#free = size;
   }
@@ -14,16 +14,16 @@ export class Slots {
   async run<T>(task: () => Promise<T>): Promise<T> {
     if (this.#free > 0) this.#free--;
     else await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    let holds = true;
+    let holdsSlot = true;
     const giveUp = (): void => {
-      if (holds) this.#release();
-      holds = false;
+      if (holdsSlot) this.#release();
+      holdsSlot = false;
     };
-    const impatience = setTimeout(giveUp, this.patienceMs);
+    const timer = setTimeout(giveUp, this.slowMs);
     try {
       return await task();
     } finally {
-      clearTimeout(impatience);
+      clearTimeout(timer);
       giveUp();
     }
   }

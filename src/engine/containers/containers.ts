@@ -14,7 +14,7 @@ import type { LogEntry, LogQuery } from '../logs/logs.ts';
 import { cgroupPids } from './cgroups.ts';
 import type { ContainerDeps } from './deps.ts';
 import type { Exec, ExecConfig } from './execs.ts';
-import type { ContainerHandle } from './handle/container-handle.ts';
+import type { ContainerHandle, HandleDump } from './handle/container-handle.ts';
 import { attach, attachRelay } from './operations/attach.ts';
 import { commit, type CommitRequest } from './operations/commit.ts';
 import { connect, disconnect } from './operations/connect.ts';
@@ -62,6 +62,9 @@ export class Containers {
 
   /** Restores what the last daemon left; resolves when every container whose shim answers is restored. */
   restore = (): Promise<void> => this.#recovery.restore();
+
+  /** Each handle's state, for a person who debugs the daemon. */
+  dump = (): HandleDump[] => this.deps.index.handles().map((handle) => handle.dump());
 
   /**
    * Whether a container's network must be left alone: it is not final, or its row is unreadable or lost while its

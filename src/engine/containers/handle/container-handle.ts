@@ -3,10 +3,27 @@
  * shim has yet, its journal follower and the session with its shim.
  */
 import { Serial } from '../../../async/serial.ts';
-import type { Container } from '../../../model/container.ts';
+import type { Container, Phase } from '../../../model/container.ts';
+import type { RunStatus } from '../../../protocol/runstate.ts';
 import { JournalFollower, type JournalDeps } from './journal-follower.ts';
 import { ParkedWaits } from './parked-waits.ts';
 import { ShimSession, type ShimSessionDeps } from './shim-session.ts';
+
+/** A handle's state for a person who debugs the daemon. */
+export interface HandleDump {
+  id: string;
+  name: string;
+  phase: Phase;
+  status: RunStatus;
+  generation: number;
+  final: boolean;
+  /** Operations that run or wait for their turn. */
+  queued: number;
+  removalPending: boolean;
+  parkedWaits: number;
+  journal: ReturnType<JournalFollower['dump']>;
+  shim: ReturnType<ShimSession['dump']>;
+}
 
 export type HandleDeps = JournalDeps & ShimSessionDeps;
 
@@ -43,6 +60,23 @@ export class ContainerHandle {
     this.#retired = true;
     this.close();
     this.journal.releaseWaiters();
+  }
+
+  dump(): HandleDump {
+    const { id, name, phase, state } = this.container;
+    return {
+      id,
+      name,
+      phase,
+      status: state.status,
+      generation: state.gen,
+      final: state.final,
+      queued: this.turns.pending,
+      removalPending: this.removalPending,
+      parkedWaits: this.waits.count,
+      journal: this.journal.dump(),
+      shim: this.shim.dump(),
+    };
   }
 
   /** The daemon ends; the shim lives on. */

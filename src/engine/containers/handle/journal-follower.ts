@@ -33,6 +33,8 @@ export class JournalFollower {
   #retryTimer: NodeJS.Timeout | undefined;
   /** Inode and size of the journal at the last refresh; a compacted journal is another file. */
   #version = '';
+  /** The highest sequence number that the shim has announced. */
+  #announced = 0;
   readonly #watchers = new Set<() => void>();
   #closed = false;
 
@@ -50,6 +52,7 @@ export class JournalFollower {
   /** Follows the shim at the other end of `link`, which has introduced itself. */
   follow(link: ShimLink, hello: Hello): void {
     this.#connected = link;
+    this.#announced = hello.seq;
     const c = this.container;
     if (hello.seq >= c.cursor) return;
     // The row is ahead only where the data root was restored from a backup; the shim is right then.
@@ -66,6 +69,7 @@ export class JournalFollower {
 
   /** The doorbell: the shim's journal has grown to `seq`. */
   onDoorbell(seq: number): void {
+    this.#announced = Math.max(this.#announced, seq);
     if (seq > this.container.cursor) this.#pullWithRetries();
   }
 
@@ -113,6 +117,15 @@ export class JournalFollower {
     // Compacted past the row: only where the store was restored from a backup.
     if (snapshot && snapshot.seq > this.container.cursor) this.#store(snapshot.state, snapshot.seq, []);
     this.#merge(records);
+  }
+
+  dump(): { cursor: number; announced: number; pulling: boolean; watchers: number } {
+    return {
+      cursor: this.container.cursor,
+      announced: this.#announced,
+      pulling: this.#pulling !== undefined,
+      watchers: this.#watchers.size,
+    };
   }
 
   close(): void {

@@ -101,6 +101,14 @@ export class ShimSession {
     }
   }
 
+  dump(): { connected: boolean; unresponsive: boolean; searches: number } {
+    return {
+      connected: this.link !== undefined,
+      unresponsive: this.unresponsive,
+      searches: this.#searches.pending,
+    };
+  }
+
   /** Closes the connection and stops all retries; the shim lives on. */
   close(): void {
     this.#closed = true;
