@@ -11,7 +11,7 @@ import { InvalidParameter, NotFound } from '../../src/model/errors.ts';
 import type { Event } from '../../src/model/event.ts';
 import { matcher } from '../../src/engine/events/filter.ts';
 import { initialRunState } from '../../src/protocol/runstate.ts';
-import { container } from './spec-fixtures.ts';
+import { container } from '../support/spec-fixtures.ts';
 
 const template = container({});
 const word = fc.constantFrom('a', 'b', 'ab', 'ba');

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { frame, Stream } from '../../src/protocol/frames.ts';
-import { unframe } from './frames-helper.ts';
+import { unframe } from '../support/frames.ts';
 
 test('a frame is type, three zeros, length, payload', () => {
   expect([...frame(Stream.stdout, Buffer.from('hi'))]).toEqual([1, 0, 0, 0, 0, 0, 0, 2, 104, 105]);

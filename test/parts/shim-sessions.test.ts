@@ -10,7 +10,7 @@ import { Sessions } from '../../src/shim/sessions.ts';
 import { Stdio, type StdioOptions } from '../../src/shim/stdio.ts';
 import { duplicate } from '../../src/sys/file.ts';
 import { socketPair } from '../../src/sys/socket.ts';
-import { unframe, unframeBytes } from './frames-helper.ts';
+import { unframe, unframeBytes } from '../support/frames.ts';
 
 let run: string;
 const cleanup: (() => void)[] = [];

@@ -13,7 +13,7 @@ import {
   TestContainer,
   until,
   type ContainerOptions,
-} from './shim-harness.ts';
+} from '../support/shim-harness.ts';
 
 const bundles = mkdtempSync(join(tmpdir(), 'hb-'));
 let bundle: string;
