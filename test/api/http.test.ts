@@ -6,7 +6,7 @@ import YAML from 'yaml';
 import { operations } from '../../src/api/contract.ts';
 import type { Client } from '../../src/engine/client.ts';
 import { Conflict, NotFound, NotModified } from '../../src/model/errors.ts';
-import { serve, type Api } from './harness.ts';
+import { serve, type Api } from '../support/api.ts';
 
 const ID = 'a'.repeat(64);
 let api: Api;

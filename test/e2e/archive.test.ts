@@ -23,8 +23,8 @@ import { gunzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { getXattrAt, setXattrAt } from '../../src/sys/inode.ts';
 import { encodeHeader, newEntry, TRAILER } from '../../src/engine/images/tar-writer.ts';
-import { startEngine, type TestEngine } from './engine.ts';
-import { until } from './until.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { until } from '../support/until.ts';
 
 let engine: TestEngine;
 let here: string;

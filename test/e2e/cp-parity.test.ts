@@ -5,11 +5,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { busyboxTar } from './busybox.ts';
+import { busyboxTar } from '../support/busybox.ts';
 import { copyCases, CONTAINERS, copyDifferences, TREE, type CopyCase } from './cp-cases.ts';
-import { startDockerd, type Dockerd } from './dockerd.ts';
-import { startEngine, type TestEngine } from './engine.ts';
-import { request } from './http.ts';
+import { startDockerd, type Dockerd } from '../support/dockerd.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { request } from '../support/http.ts';
 
 const FEWEST = 120;
 const AT_ONCE = 3;

@@ -1,7 +1,7 @@
 /** A Debian made by debootstrap runs: its users and groups by name, its environment, its package manager. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { debianTar } from './debian.ts';
-import { startEngine, type TestEngine } from './engine.ts';
+import { debianTar } from '../support/debian.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
 
 const MAKING_MS = 600_000;
 

@@ -8,9 +8,9 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { FaultyRegistry } from '../support/faulty-registry.ts';
-import { archive, digestOf, part } from '../support/images.ts';
-import { startEngine, type TestEngine } from './engine.ts';
-import { until } from './until.ts';
+import { archive, digestOf, part } from '../support/image-fixture.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { until } from '../support/until.ts';
 
 const LOW = archive(['low', 'l']);
 const HIGH = archive(['high', 'h']);

@@ -7,10 +7,10 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
-import { archive, digestOf, part } from '../support/images.ts';
+import { archive, digestOf, part } from '../support/image-fixture.ts';
 import { startRegistry, type TestRegistry } from '../support/registry.ts';
-import { startDockerd, type Dockerd } from './dockerd.ts';
-import { startEngine, type TestEngine } from './engine.ts';
+import { startDockerd, type Dockerd } from '../support/dockerd.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
 
 const LAYERS = [archive(['base', 'b']), archive(['child', 'c'])] as const;
 const CREATED = '2024-01-02T03:04:05.006Z';

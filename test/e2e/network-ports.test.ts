@@ -5,9 +5,9 @@ import { readdirSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { startEngine, type TestEngine } from './engine.ts';
-import { linkNames, linksOn } from './links.ts';
-import { until } from './until.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { linkNames, linksOn } from '../support/links.ts';
+import { until } from '../support/until.ts';
 
 let engine: TestEngine;
 /** Ports of this test process's own. */

@@ -5,9 +5,9 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { tableName } from '../../src/engine/networks/netlink-driver.ts';
-import { startEngine, type TestEngine } from './engine.ts';
-import { linkNames, linksOn } from './links.ts';
-import { until } from './until.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { linkNames, linksOn } from '../support/links.ts';
+import { until } from '../support/until.ts';
 
 interface Net {
   Id: string;

@@ -1,8 +1,8 @@
 /** The default network: containers, host, and a second host reach each other; names and files are right. */
 import { execFileSync } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { startEngine, type TestEngine } from './engine.ts';
-import { until } from './until.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { until } from '../support/until.ts';
 
 let engine: TestEngine;
 const docker = (...args: string[]) => engine.docker(...args).result;

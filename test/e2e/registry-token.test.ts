@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { PASSWORD, startRegistry, USER, type TestRegistry } from '../support/registry.ts';
 import { TokenServer } from '../support/token-server.ts';
-import { startEngine, type TestEngine } from './engine.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
 
 const opened: AsyncDisposable[] = [];
 let engine: TestEngine;

@@ -1,8 +1,8 @@
 /** `docker run` and what belongs to it, with the stock CLI. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { startEngine, type TestEngine } from './engine.ts';
-import { opened } from './http.ts';
-import { until } from './until.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { opened } from '../support/http.ts';
+import { until } from '../support/until.ts';
 
 let engine: TestEngine;
 beforeAll(async () => {

@@ -6,9 +6,9 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { startEngine, type Command, type TestEngine } from '../e2e/engine.ts';
-import { until } from '../e2e/until.ts';
-import { judgeLog, writerProgram } from './writer.ts';
+import { startEngine, type Command, type TestEngine } from '../support/engine.ts';
+import { until } from '../support/until.ts';
+import { judgeLog, writerProgram } from '../support/numbered-writer.ts';
 
 const AWAY_MS = Number(process.env.HOLDFAST_AWAY_SECONDS ?? 30) * 1000;
 const STAMP_LIMIT_MS = Number(process.env.HOLDFAST_STAMP_MS ?? 100);

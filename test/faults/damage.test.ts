@@ -10,9 +10,9 @@ import Database from 'better-sqlite3';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parseJournal } from '../../src/protocol/journal-format.ts';
 import type { RecordType } from '../../src/protocol/records.ts';
-import { startEngine, type TestEngine } from '../e2e/engine.ts';
-import { until } from '../e2e/until.ts';
-import { isDead, journalOf, shimOf } from './shims.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { until } from '../support/until.ts';
+import { isDead, journalOf, shimOf } from '../support/shims.ts';
 
 const holdfastd = fileURLToPath(new URL('../../bin/holdfastd', import.meta.url));
 const NEWLINE = 10;

@@ -11,9 +11,9 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { parseJournal } from '../../src/protocol/journal-format.ts';
 import { carry, initialCarried, type Carried } from '../../src/shim/pending-intents.ts';
-import { startEngine, type TestEngine } from '../e2e/engine.ts';
-import { until } from '../e2e/until.ts';
-import { journalOf } from './shims.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { until } from '../support/until.ts';
+import { journalOf } from '../support/shims.ts';
 
 const EVERY = Number(process.env.HOLDFAST_FAULT_EVERY ?? 12);
 /** After its answer, an operation may go on in the background for this long (a teardown, a shim that is made ready). */

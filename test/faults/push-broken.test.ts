@@ -4,8 +4,8 @@
  */
 import { connect, createServer, type AddressInfo, type Server } from 'node:net';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
-import { startEngine, type TestEngine } from '../e2e/engine.ts';
-import { until } from '../e2e/until.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { until } from '../support/until.ts';
 import { startRegistry, type TestRegistry } from '../support/registry.ts';
 
 /** More than any request has beside a layer's bytes. */

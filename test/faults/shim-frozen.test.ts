@@ -3,9 +3,9 @@
  * clients.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { startEngine, type TestEngine } from '../e2e/engine.ts';
-import { until } from '../e2e/until.ts';
-import { isDead, processState, shimOf } from './shims.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { until } from '../support/until.ts';
+import { isDead, processState, shimOf } from '../support/shims.ts';
 
 /** Every answer about a frozen one comes within this: the daemon's patience, and some. */
 const BOUND_MS = 40_000;

@@ -7,10 +7,10 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { SystemFault } from '../../src/model/errors.ts';
 import { Downloads } from '../../src/engine/images/downloads.ts';
 import { mount, unmount } from '../../src/sys/mount.ts';
-import { archive, digestOf, directory, place, type Item, type Place } from '../support/images.ts';
+import { archive, digestOf, directory, place, type Item, type Place } from '../support/image-fixture.ts';
 import { config, expectNothing, image, list, load } from '../support/image-archives.ts';
 import { eachInItsPlace } from '../support/places.ts';
-import type { Bundles } from '../support/unpacker.ts';
+import type { Bundles } from '../support/bundles.ts';
 
 let built: Bundles;
 let at: Place;

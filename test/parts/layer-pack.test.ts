@@ -29,10 +29,10 @@ import { mkfifo } from '../../src/sys/file.ts';
 import { unmount } from '../../src/sys/mount.ts';
 import { getXattr, listXattrs, setXattr } from '../support/xattr.ts';
 import { overlay } from '../../src/engine/images/overlay.ts';
-import { archive, directory, symlink, type Place } from '../support/images.ts';
+import { archive, directory, symlink, type Place } from '../support/image-fixture.ts';
 import { eachInItsPlace } from '../support/places.ts';
-import type { Bundles } from '../support/unpacker.ts';
-import { until } from '../e2e/until.ts';
+import type { Bundles } from '../support/bundles.ts';
+import { until } from '../support/until.ts';
 
 let built: Bundles;
 let at: Place;

@@ -24,7 +24,16 @@ import type { Layer } from '../../src/engine/images/layers.ts';
 import { checksum } from '../../src/engine/images/tar.ts';
 import { bodyPadding, encodeHeader, newEntry, TRAILER } from '../../src/engine/images/tar-writer.ts';
 import { getXattr, listXattrs, setXattr } from '../support/xattr.ts';
-import { archive, digestOf, directory, hardlink, place, symlink, type Item, type Place } from '../support/images.ts';
+import {
+  archive,
+  digestOf,
+  directory,
+  hardlink,
+  place,
+  symlink,
+  type Item,
+  type Place,
+} from '../support/image-fixture.ts';
 import { eachInItsPlace } from '../support/places.ts';
 
 let at: Place;

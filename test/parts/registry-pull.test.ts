@@ -23,9 +23,9 @@ import { parseReference } from '../../src/engine/images/reference.ts';
 import { ANONYMOUS } from '../../src/engine/images/registry/credentials.ts';
 import { Endpoints } from '../../src/engine/images/registry/endpoints.ts';
 import type { Platform } from '../../src/engine/images/registry/manifest.ts';
-import { until } from '../e2e/until.ts';
+import { until } from '../support/until.ts';
 import { DOCKER_LIST, DOCKER_MANIFEST, FaultyRegistry } from '../support/faulty-registry.ts';
-import { archive, type Place } from '../support/images.ts';
+import { archive, type Place } from '../support/image-fixture.ts';
 import { eachInItsPlace } from '../support/places.ts';
 
 let here: Place;

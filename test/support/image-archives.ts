@@ -3,7 +3,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { expect } from 'vitest';
-import { archive, digestOf, part, type Place } from './images.ts';
+import { archive, digestOf, part, type Place } from './image-fixture.ts';
 
 /** The only layer of the image that `image` makes. */
 export const LAYER = archive(['f', 'x']);

@@ -9,7 +9,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { InvalidParameter } from '../../src/model/errors.ts';
 import { Endpoints } from '../../src/engine/images/registry/endpoints.ts';
 import { newEntry } from '../../src/engine/images/tar-writer.ts';
-import { archive, digestOf, part, place, symlink, type Item, type Place } from '../support/images.ts';
+import { archive, digestOf, part, place, symlink, type Item, type Place } from '../support/image-fixture.ts';
 import { config, expectNothing, image, LAYER, load } from '../support/image-archives.ts';
 
 let at: Place;

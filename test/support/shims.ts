@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseJournal } from '../../src/protocol/journal-format.ts';
 import type { JournalRecord } from '../../src/protocol/records.ts';
-import type { TestEngine } from '../e2e/engine.ts';
+import type { TestEngine } from './engine.ts';
 
 export const journalOf = (engine: TestEngine, id: string): string =>
   join(engine.root, 'data', 'containers', id, 'journal');

@@ -19,7 +19,7 @@ import { DistributionRows } from '../../src/store/distribution.ts';
 import { ImageRows } from '../../src/store/images.ts';
 import { LayerRows } from '../../src/store/layers.ts';
 import { mountsUnder, unmount } from '../../src/sys/mount.ts';
-import type { Bundles } from './unpacker.ts';
+import type { Bundles } from './bundles.ts';
 
 export interface Place {
   root: string;

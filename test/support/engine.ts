@@ -20,7 +20,7 @@ import type { Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { namesFor } from '../../src/config/names.ts';
 import { MISFIT, misfit, operationOf } from '../../src/api/contract-check.ts';
-import { ownerOf, owners, pidsOf, type Owner } from '../support/snapshot.ts';
+import { ownerOf, owners, pidsOf, type Owner } from './snapshot.ts';
 import { busyboxTar } from './busybox.ts';
 import { request, type Answer } from './http.ts';
 import { until } from './until.ts';
