@@ -7,7 +7,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
-import { archive, digestOf, part } from '../support/image-fixture.ts';
+import { archive, digestOf, file } from '../support/tar.ts';
 import { startRegistry, type TestRegistry } from '../support/registry.ts';
 import { startDockerd, type Dockerd } from '../support/dockerd.ts';
 import { startEngine, type TestEngine } from '../support/engine.ts';
@@ -48,11 +48,11 @@ beforeAll(async () => {
   writeFileSync(
     join(tmp, 'both.tar'),
     archive(
-      part(`${base.slice(7)}.json`, BASE),
-      part(`${child.slice(7)}.json`, CHILD),
-      part('0.tar', LAYERS[0]),
-      part('1.tar', LAYERS[1]),
-      part(
+      file(`${base.slice(7)}.json`, BASE),
+      file(`${child.slice(7)}.json`, CHILD),
+      file('0.tar', LAYERS[0]),
+      file('1.tar', LAYERS[1]),
+      file(
         'manifest.json',
         JSON.stringify([
           { Config: `${base.slice(7)}.json`, RepoTags: ['base:1'], Layers: ['0.tar'] },

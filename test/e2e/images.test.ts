@@ -6,7 +6,7 @@ import { get } from 'node:http';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { archive, type Item } from '../support/image-fixture.ts';
+import { archive, type Item } from '../support/tar.ts';
 import { startRegistry } from '../support/registry.ts';
 import { newEntry } from '../../src/engine/images/tar-writer.ts';
 import { busyboxTar } from '../support/busybox.ts';

@@ -12,7 +12,8 @@ import { parseJournal } from '../../src/protocol/journal-format.ts';
 import type { RecordType } from '../../src/protocol/records.ts';
 import { startEngine, type TestEngine } from '../support/engine.ts';
 import { until } from '../support/until.ts';
-import { isDead, journalOf, shimOf } from '../support/shims.ts';
+import { isDead } from '../support/processes.ts';
+import { journalOf, shimOf } from '../support/shims.ts';
 
 const holdfastd = fileURLToPath(new URL('../../bin/holdfastd', import.meta.url));
 const NEWLINE = 10;

@@ -7,7 +7,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startEngine, type TestEngine } from '../support/engine.ts';
 import { until } from '../support/until.ts';
-import { isDead, recordsOf } from '../support/shims.ts';
+import { isDead } from '../support/processes.ts';
+import { recordsOf } from '../support/shims.ts';
 
 let engine: TestEngine;
 beforeAll(async () => {

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { startEngine, type TestEngine } from '../support/engine.ts';
 import { until } from '../support/until.ts';
-import { archive } from '../support/image-fixture.ts';
+import { archive } from '../support/tar.ts';
 
 let engine: TestEngine;
 let tmp: string;

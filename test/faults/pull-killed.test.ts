@@ -8,7 +8,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest
 import { startEngine, type TestEngine } from '../support/engine.ts';
 import { until } from '../support/until.ts';
 import { FaultyRegistry } from '../support/faulty-registry.ts';
-import { archive } from '../support/image-fixture.ts';
+import { archive } from '../support/tar.ts';
 
 const noise = (bytes: number): string =>
   Array.from({ length: bytes }, () => String.fromCharCode(33 + Math.floor(Math.random() * 90))).join('');

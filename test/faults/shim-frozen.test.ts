@@ -5,7 +5,8 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startEngine, type TestEngine } from '../support/engine.ts';
 import { until } from '../support/until.ts';
-import { isDead, processState, shimOf } from '../support/shims.ts';
+import { isDead, processState } from '../support/processes.ts';
+import { shimOf } from '../support/shims.ts';
 
 /** Every answer about a frozen one comes within this: the daemon's patience, and some. */
 const BOUND_MS = 40_000;

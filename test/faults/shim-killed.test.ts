@@ -5,7 +5,8 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startEngine, type TestEngine } from '../support/engine.ts';
 import { until } from '../support/until.ts';
-import { isDead, shimOf } from '../support/shims.ts';
+import { isDead } from '../support/processes.ts';
+import { shimOf } from '../support/shims.ts';
 
 /** Counts, and ends with 7 when it is told to. */
 const COUNTER = 'n=0; while [ ! -e /die ]; do n=$((n+1)); echo $n; usleep 10000; done; echo last; exit 7';

@@ -7,14 +7,14 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { SystemFault } from '../../src/model/errors.ts';
 import { Downloads } from '../../src/engine/images/downloads.ts';
 import { mount, unmount } from '../../src/sys/mount.ts';
-import { archive, digestOf, directory, place, type Item, type Place } from '../support/image-fixture.ts';
+import { imageFixture, type ImageFixture, useImageFixture } from '../support/image-fixture.ts';
+import { archive, digestOf, directory, type Item } from '../support/tar.ts';
 import { config, expectNothing, image, list, load } from '../support/image-archives.ts';
-import { eachInItsPlace } from '../support/places.ts';
 import type { Bundles } from '../support/bundles.ts';
 
 let built: Bundles;
-let at: Place;
-eachInItsPlace((...own) => ([at, built] = own));
+let at: ImageFixture;
+useImageFixture((...own) => ([at, built] = own));
 
 describe('an image whose configuration is odd is read as Docker reads it', () => {
   test.each<[string, object, object]>([
@@ -150,7 +150,7 @@ describe('a host without room', () => {
       () => archive(...Array.from({ length: 20 }, (_, i): Item => ['f', String(i % 10).repeat(500_000)])),
     ],
   ])('%s: says so, and nothing is left of the layer', async (_name, make) => {
-    using here = place(built, join(small, 'root'));
+    using here = imageFixture(built, join(small, 'root'));
     const failure = await here.unpack(make()).catch((error: unknown) => error);
     expect(failure).toBeInstanceOf(SystemFault);
     expect((failure as Error).message).toMatch(/^unpacking failed: .*ENOSPC/);

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { parseJournal } from '../../src/protocol/journal-format.ts';
 import { Journal } from '../../src/shim/journal.ts';
-import { until } from '../support/shim-harness.ts';
+import { until } from '../support/until.ts';
 
 let directory: string;
 let path: string;

@@ -17,7 +17,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { TarEntry } from '../../src/engine/images/tar.ts';
 import { TarReader } from '../../src/engine/images/tar-reader.ts';
 import { newEntry } from '../../src/engine/images/tar-writer.ts';
-import { archiveOf, read } from '../support/tar.ts';
+import { archive, read } from '../support/tar.ts';
 import { getXattr, setXattr } from '../support/xattr.ts';
 
 const home = mkdtempSync(join(tmpdir(), 'holdfast-tar-'));
@@ -145,7 +145,7 @@ test('what is written tar(1) reads', () => {
   ];
   const target = join(home, 'out');
   mkdirSync(target);
-  execFileSync('tar', ['-C', target, '--xattrs', '--xattrs-include=*', '-xp'], { input: archiveOf(entries) });
+  execFileSync('tar', ['-C', target, '--xattrs', '--xattrs-include=*', '-xp'], { input: archive(...entries) });
   expect(lstatSync(join(target, 'd')).mode & 0o7777).toBe(0o1777);
   expect(lstatSync(join(target, 'd/f'), { bigint: true })).toMatchObject({
     uid: 3_000_000n,

@@ -3,7 +3,8 @@ import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { expect } from 'vitest';
-import { archive, digestOf, part, type Place } from './image-fixture.ts';
+import type { ImageFixture } from './image-fixture.ts';
+import { archive, digestOf, file } from './tar.ts';
 
 /** The only layer of the image that `image` makes. */
 export const LAYER = archive(['f', 'x']);
@@ -21,24 +22,24 @@ export const image = (
   manifest: unknown = [{ Config: 'c.json', RepoTags: ['loaded:1'], Layers: ['l.tar'] }],
 ): Buffer =>
   archive(
-    part('c.json', JSON.stringify(itsConfig)),
-    part('l.tar', LAYER),
-    part('manifest.json', JSON.stringify(manifest)),
+    file('c.json', JSON.stringify(itsConfig)),
+    file('l.tar', LAYER),
+    file('manifest.json', JSON.stringify(manifest)),
   );
 
 /** @returns the lines that `docker load` would print */
-export async function load(at: Place, bytes: Buffer | Readable): Promise<string[]> {
+export async function load(at: ImageFixture, bytes: Buffer | Readable): Promise<string[]> {
   const lines: string[] = [];
   const source = Buffer.isBuffer(bytes) ? Readable.from([bytes], { objectMode: false }) : bytes;
   for await (const line of at.images.load(source)) lines.push(line);
   return lines;
 }
 
-export const list = (at: Place): unknown[] =>
+export const list = (at: ImageFixture): unknown[] =>
   at.images.list({ labels: [], references: [], before: [], since: [] }, { all: true });
 
 /** Asserts that there is no image, no layer and no temporary file. */
-export function expectNothing(at: Place): void {
+export function expectNothing(at: ImageFixture): void {
   expect(list(at)).toEqual([]);
   expect(at.layerRows.all()).toEqual([]);
   for (const name of ['layers', 'tmp'])

@@ -5,7 +5,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { until } from './until.ts';
-import { digestOf } from './image-fixture.ts';
+import { digestOf } from './tar.ts';
 
 /** Installed, or unpacked by scripts/test. */
 const PROGRAMS = [

@@ -9,12 +9,13 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { InvalidParameter } from '../../src/model/errors.ts';
 import { Endpoints } from '../../src/engine/images/registry/endpoints.ts';
 import { newEntry } from '../../src/engine/images/tar-writer.ts';
-import { archive, digestOf, part, place, symlink, type Item, type Place } from '../support/image-fixture.ts';
+import { imageFixture, type ImageFixture } from '../support/image-fixture.ts';
+import { archive, digestOf, file, type Item, symlink } from '../support/tar.ts';
 import { config, expectNothing, image, LAYER, load } from '../support/image-archives.ts';
 
-let at: Place;
+let at: ImageFixture;
 // Everything here is rejected before a layer is unpacked: neither program exists.
-beforeEach(() => void (at = place({ unpacker: '/nonexistent', packer: '/nonexistent' })));
+beforeEach(() => void (at = imageFixture({ unpacker: '/nonexistent', packer: '/nonexistent' })));
 afterEach(() => at[Symbol.dispose]());
 
 describe('an image whose configuration is of the wrong kind is refused: no list of images stumbles upon it', () => {
@@ -62,8 +63,8 @@ describe('an image whose configuration is of the wrong kind is refused: no list 
 
 describe('an archive of images whose documents are of the wrong kind', () => {
   const layout = (index: unknown, ...rest: Item[]): Buffer =>
-    archive(part('index.json', JSON.stringify(index)), ...rest);
-  const blob = (body: string): Item => part(`blobs/${digestOf(Buffer.from(body)).replace(':', '/')}`, body);
+    archive(file('index.json', JSON.stringify(index)), ...rest);
+  const blob = (body: string): Item => file(`blobs/${digestOf(Buffer.from(body)).replace(':', '/')}`, body);
   const leading = (body: string): unknown => ({
     manifests: [{ digest: digestOf(Buffer.from(body)), size: body.length }],
   });
@@ -81,12 +82,12 @@ describe('an archive of images whose documents are of the wrong kind', () => {
       'a configuration of 20 MB',
       () =>
         archive(
-          part('c.json', Buffer.alloc(20_000_000, ' ')),
-          part('manifest.json', JSON.stringify([{ Config: 'c.json', Layers: [] }])),
+          file('c.json', Buffer.alloc(20_000_000, ' ')),
+          file('manifest.json', JSON.stringify([{ Config: 'c.json', Layers: [] }])),
         ),
     ],
-    ['a manifest of 20 MB', () => archive(part('manifest.json', Buffer.alloc(20_000_000, '[')))],
-    ['deep JSON', () => archive(part('manifest.json', Buffer.alloc(5_000_000, '[')))],
+    ['a manifest of 20 MB', () => archive(file('manifest.json', Buffer.alloc(20_000_000, '[')))],
+    ['deep JSON', () => archive(file('manifest.json', Buffer.alloc(5_000_000, '[')))],
     ['an index of null', () => layout(null)],
     ['descriptors of null', () => layout({ manifests: [null] })],
     ['a digest that leads out', () => layout({ manifests: [{ digest: 'sha256:../../../etc/passwd', size: 1 }] })],

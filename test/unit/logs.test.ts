@@ -13,6 +13,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Container } from '../../src/model/container.ts';
@@ -55,7 +56,6 @@ async function texts(batches: AsyncIterable<LogEntry[]>): Promise<string[]> {
 
 const numbers = async (batches: AsyncIterable<LogEntry[]>): Promise<number[]> => (await texts(batches)).map(Number);
 const range = (from: number, to: number): number[] => Array.from({ length: to - from }, (_, i) => from + i);
-const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 describe('a line', () => {
   const decode = (text: string | Buffer): LogEntry[] => {
@@ -251,7 +251,7 @@ describe('tail', () => {
       for await (const batch of open({ tail: 0, follow: true }, never, leaving.signal))
         found.push(...batch.map((e) => e.line.toString()));
     })();
-    await pause(30);
+    await sleep(30);
     appendFileSync(path, `late\\n","stream":"stdout","time":"2024-01-02T03:04:05Z"}\n${numbered(10, 11)}`);
     await expect.poll(() => found, { timeout: 2_000 }).toEqual(['late\n', '10\n']);
     leaving.abort();
@@ -274,7 +274,7 @@ describe('follow', () => {
         for (const e of batch) delays.push(wallClock() - parseRfc3339(e.time));
     })();
     for (let i = 0; i < 5; i++) {
-      await pause(40);
+      await sleep(40);
       appendFileSync(path, line(`${i}\n`, { time: wallClock() }));
     }
     await expect.poll(() => delays.length, { timeout: 2_000 }).toBe(5);
@@ -293,7 +293,7 @@ describe('follow', () => {
         }),
       ),
     );
-    await pause(30);
+    await sleep(30);
     writeFileSync(path, numbered(0, 5));
     end();
     expect(await reading).toEqual(range(0, 5));
@@ -311,7 +311,7 @@ describe('follow', () => {
     );
     for (let i = 0; i < 5; i++) {
       appendFileSync(path, numbered(i * 100, i * 100 + 100));
-      await pause(3);
+      await sleep(3);
     }
     appendFileSync(path, numbered(500, 600));
     end();
@@ -322,7 +322,7 @@ describe('follow', () => {
     writeFileSync(path, line('old\n', { time: wallClock() }));
     const until = wallClock() + 100_000_000n;
     const reading = texts(open({ follow: true, until }, never));
-    await pause(20);
+    await sleep(20);
     appendFileSync(path, line('in time\n', { time: wallClock() }));
     expect(await reading).toEqual(['old\n', 'in time\n']);
     expect(wallClock()).toBeGreaterThan(until);
@@ -332,7 +332,7 @@ describe('follow', () => {
     writeFileSync(path, numbered(0, 1));
     const leaving = new AbortController();
     const reading = texts(open({ follow: true }, never, leaving.signal));
-    await pause(20);
+    await sleep(20);
     leaving.abort();
     expect(await reading).toEqual(['0\n']);
   });
@@ -352,7 +352,7 @@ describe('follow', () => {
     })();
     await expect.poll(() => found.length).toBe(10);
     truncateSync(path);
-    await pause(1_200);
+    await sleep(1_200);
     appendFileSync(path, numbered(10, 12));
     end();
     await reading;
@@ -375,7 +375,7 @@ describe('follow', () => {
       written += 37;
       // In two pieces: a reader may come in between.
       writeSync(fd, text.subarray(0, text.length - 20));
-      if (written % 5 === 0) await pause(0);
+      if (written % 5 === 0) await sleep(0);
       writeSync(fd, text.subarray(text.length - 20));
       size += text.length;
       if (size > 60_000) {
@@ -387,7 +387,7 @@ describe('follow', () => {
         closeSync(fd);
         fd = openSync(path, 'a');
         // Slow enough for a follower not to be lapped by all the files.
-        await pause(8);
+        await sleep(8);
       }
     }
     closeSync(fd);

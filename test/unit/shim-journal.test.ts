@@ -7,7 +7,7 @@ import { crc32, parseJournal } from '../../src/protocol/journal-format.ts';
 import type { JournalRecord, RecordBody } from '../../src/protocol/records.ts';
 import { applyRecord, initialRunState, type RunState } from '../../src/protocol/runstate.ts';
 import { bounded, Journal } from '../../src/shim/journal.ts';
-import { until } from '../support/shim-harness.ts';
+import { until } from '../support/until.ts';
 
 let directory: string;
 let path: string;

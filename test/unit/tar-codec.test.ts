@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { BLOCK, checksum, signedChecksum, TarError, type TarEntry, type TarType } from '../../src/engine/images/tar.ts';
 import { bodyPadding, encodeHeader, newEntry, TRAILER } from '../../src/engine/images/tar-writer.ts';
-import { archiveOf, read } from '../support/tar.ts';
+import { archive, read } from '../support/tar.ts';
 
 test('what is written is read again, whatever it is and however it is cut', () => {
   const bytes = (max: number): fc.Arbitrary<Buffer> =>
@@ -49,7 +49,7 @@ test('what is written is read again, whatever it is and however it is cut', () =
         });
         return { entry, body: type === 'file' ? body : Buffer.alloc(0) };
       });
-      expect(read(archiveOf(entries), step)).toEqual(entries);
+      expect(read(archive(...entries), step)).toEqual(entries);
     }),
     { numRuns: 200 },
   );
@@ -202,10 +202,10 @@ describe('headers', () => {
   });
 
   test('any bytes are an archive or a TarError', () => {
-    const valid = archiveOf([
+    const valid = archive(
       { entry: newEntry('file', 'a'.repeat(120), { size: 700 }), body: Buffer.alloc(700, 1) },
       { entry: newEntry('symlink', 'b', { link: Buffer.from('c') }) },
-    ]);
+    );
     fc.assert(
       fc.property(
         fc.array(fc.tuple(fc.nat(valid.length - 1), fc.nat(255)), { maxLength: 20 }),
