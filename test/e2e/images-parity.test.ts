@@ -2,7 +2,6 @@
  * Names, digests, removal, history and events of images: the same commands on Holdfast and on a dockerd, with the same
  * answers.
  */
-import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,6 +9,7 @@ import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { archive, digestOf, file } from '../support/tar.ts';
 import { startRegistry, type TestRegistry } from '../support/registry.ts';
 import { startDockerd, type Dockerd } from '../support/dockerd.ts';
+import { DOCKER, startCommand } from '../support/docker-cli.ts';
 import { startEngine, type TestEngine } from '../support/engine.ts';
 
 const LAYERS = [archive(['base', 'b']), archive(['child', 'c'])] as const;
@@ -76,15 +76,10 @@ afterAll(async () => {
 });
 
 /** What the CLI prints, on both streams. */
-const run = (socket: string, args: readonly string[]): Promise<string> =>
-  new Promise((resolve) => {
-    execFile(
-      process.env.HOLDFAST_DOCKER || 'docker',
-      args,
-      { env: { ...process.env, DOCKER_HOST: `unix://${socket}` } },
-      (_, stdout, stderr) => resolve(`${stdout}${stderr}`),
-    );
-  });
+const run = async (socket: string, args: readonly string[]): Promise<string> => {
+  const { stdout, stderr } = await startCommand(socket, DOCKER, args).result;
+  return `${stdout}${stderr}`;
+};
 
 /** Runs the commands on one of them; `DIGEST` is what its last push or pull told: each compresses in its own way. */
 async function answers(socket: string, commands: string[]): Promise<{ command: string; said: string[] }[]> {

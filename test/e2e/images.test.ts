@@ -11,6 +11,7 @@ import { startRegistry } from '../support/registry.ts';
 import { newEntry } from '../../src/engine/images/tar-writer.ts';
 import { busyboxTar } from '../support/busybox.ts';
 import { startDockerd, type Dockerd } from '../support/dockerd.ts';
+import { dockerOf } from '../support/docker-cli.ts';
 import { startEngine, type TestEngine } from '../support/engine.ts';
 import { request } from '../support/http.ts';
 import { until } from '../support/until.ts';
@@ -27,8 +28,7 @@ afterAll(async () => {
   rmSync(tmp, { recursive: true, force: true });
 });
 
-const docker = async (...args: string[]): Promise<string> => (await engine.dockerOutput(...args)).trim();
-const refusal = async (...args: string[]): Promise<string> => (await engine.dockerRefusal(...args)).trim();
+const { ok: docker, refusal } = dockerOf(() => engine);
 const inspect = async <T = Record<string, unknown>>(name: string): Promise<T> =>
   (JSON.parse(await docker('inspect', name)) as T[])[0]!;
 const idOf = async (name: string): Promise<string> => (await inspect<{ Id: string }>(name)).Id;

@@ -6,7 +6,8 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { startEngine, type Command, type TestEngine } from '../support/engine.ts';
+import { dockerOf, type Command } from '../support/docker-cli.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
 import { until } from '../support/until.ts';
 import { judgeLog, writerProgram } from '../support/numbered-writer.ts';
 
@@ -58,8 +59,7 @@ let foreground: Command;
 let attached: Command;
 let execSession: Command;
 
-const inspect = async (name: string): Promise<Inspect> =>
-  (await engine.api('GET', `/containers/${name}/json`)).json as Inspect;
+const { inspect } = dockerOf<Inspect>(() => engine);
 const run = async (name: string, ...args: string[]): Promise<void> => {
   const { exitCode, stderr } = await engine.docker('run', '-d', '--name', name, ...args).result;
   if (exitCode !== 0) throw new Error(`run ${name}: ${stderr}`);

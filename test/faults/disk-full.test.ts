@@ -5,6 +5,7 @@
 import { appendFileSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { dockerOf } from '../support/docker-cli.ts';
 import { startEngine, type TestEngine } from '../support/engine.ts';
 import { until } from '../support/until.ts';
 import { isDead } from '../support/processes.ts';
@@ -27,11 +28,10 @@ function fill(): void {
   }
 }
 
-const inspect = async (name: string) =>
-  (await engine.api('GET', `/containers/${name}/json`)).json as {
-    Id: string;
-    State: { Status: string; Pid: number; ExitCode: number };
-  };
+const { inspect } = dockerOf<{
+  Id: string;
+  State: { Status: string; Pid: number; ExitCode: number };
+}>(() => engine);
 
 describe('a full disk', () => {
   test('the log loses lines and says so, its container is not held up; an end is on record; later all goes on', async () => {
@@ -74,7 +74,7 @@ describe('a full disk', () => {
     process.kill(mortal.State.Pid, 'SIGUSR1');
     await until(() => isDead(mortal.State.Pid));
     expect(await engine.dockerRefusal('create', 'busybox', 'true')).not.toBe('');
-    expect(engine.ended).toBe(false);
+    expect(engine.isDead()).toBe(false);
     expect(isDead(writer.State.Pid)).toBe(false);
     await new Promise((resolve) => setTimeout(resolve, 1000));
 

@@ -215,14 +215,11 @@ test.each(Object.keys(operations))(
       await toState(operation.from);
       writeFileSync(armed, '');
       // Who comes after the death waits in the queue of the held socket: for the next daemon, not for us.
-      await Promise.race([
-        operation.run().catch(() => undefined),
-        until(() => engine.ended, 60_000).catch(() => undefined),
-      ]);
-      await until(() => engine.ended, AFTERMATH_MS).catch(() => undefined);
+      await Promise.race([operation.run().catch(() => undefined), until(engine.isDead, 60_000).catch(() => undefined)]);
+      await until(engine.isDead, AFTERMATH_MS).catch(() => undefined);
       rmSync(armed);
       // Another order of things may have passed it less often: the first passings tell.
-      if (engine.ended) hit.push(point);
+      if (engine.isDead()) hit.push(point);
       else await engine.kill9();
       // The next daemon: it finds what is left, and is the one to be killed next.
       await withFault(points[i + 1]);

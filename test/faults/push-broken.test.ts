@@ -67,7 +67,7 @@ beforeEach(async () => {
   expect((await engine.api('POST', `/images/busybox/tag?repo=${name}&tag=1`)).status).toBe(201);
 });
 afterEach(async () => {
-  if (engine.ended) await engine.startAgain();
+  if (engine.isDead()) await engine.startAgain();
   await engine.api('DELETE', `/images/${name}:1`);
   // Its connections are kept alive by the daemon: they end with the registry.
   await registry[Symbol.asyncDispose]();

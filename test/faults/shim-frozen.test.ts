@@ -3,6 +3,7 @@
  * clients.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { dockerOf } from '../support/docker-cli.ts';
 import { startEngine, type TestEngine } from '../support/engine.ts';
 import { until } from '../support/until.ts';
 import { isDead, processState } from '../support/processes.ts';
@@ -36,10 +37,9 @@ afterAll(async () => {
   await engine?.[Symbol.asyncDispose]();
 });
 
-const inspect = async (name: string) =>
-  (await engine.api('GET', `/containers/${name}/json`)).json as {
-    State: { Status: string; Pid: number; ExitCode: number };
-  };
+const { inspect } = dockerOf<{
+  State: { Status: string; Pid: number; ExitCode: number };
+}>(() => engine);
 
 async function run(name: string): Promise<Frozen> {
   const id = (

@@ -3,6 +3,7 @@
  * nothing of it.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { dockerOf } from '../support/docker-cli.ts';
 import { startEngine, type TestEngine } from '../support/engine.ts';
 import { until } from '../support/until.ts';
 import { isDead } from '../support/processes.ts';
@@ -23,8 +24,7 @@ interface State {
   State: { Status: string; Running: boolean; Pid: number; StartedAt: string; ExitCode: number; Error: string };
 }
 
-const inspect = async (name: string): Promise<State> =>
-  (await engine.api('GET', `/containers/${name}/json`)).json as State;
+const { inspect } = dockerOf<State>(() => engine);
 const lines = async (name: string): Promise<string[]> => (await engine.dockerOutput('logs', name)).trim().split('\n');
 
 /** Kills the shim and sees it die. */
