@@ -43,8 +43,10 @@ beforeAll(async () => {
       list: (query: typeof listed) => ((listed = query), Promise.resolve([])),
       create: (_name: unknown, request: unknown) => ((created = request), Promise.resolve({ id: ID, warnings: [] })),
       start: () => Promise.reject(new NotModified('')),
-      stop: async (reference: string, options: Record<string, unknown>) =>
-        void (await resolve(reference), (stopped = options)),
+      stop: async (reference: string, options: Record<string, unknown>) => {
+        await resolve(reference);
+        stopped = options;
+      },
       kill: (reference: string) => resolve(reference).then(() => undefined),
       resize: () => Promise.resolve(),
       prune: () => Promise.resolve({ deleted: [], reclaimed: 0 }),
@@ -75,9 +77,7 @@ beforeAll(async () => {
     images: { history: (name: string) => (images.push(name), []), find: () => undefined },
     events: {
       subscribe: () => ({
-        async *[Symbol.asyncIterator]() {
-          await new Promise((r) => setTimeout(r, 60_000).unref());
-        },
+        [Symbol.asyncIterator]: () => ({ next: () => new Promise((resolve) => setTimeout(resolve, 60_000).unref()) }),
       }),
     },
     system: {

@@ -424,7 +424,11 @@ describe('a slow client', () => {
     const process = start(sessions, many, { log: logWriter() });
     let reading = true;
     client.read();
-    const toggle = setInterval(() => ((reading = !reading) ? client.socket.resume() : client.socket.pause()), 7);
+    const toggle = setInterval(() => {
+      reading = !reading;
+      if (reading) client.socket.resume();
+      else client.socket.pause();
+    }, 7);
     await process.end();
     clearInterval(toggle);
     client.socket.resume();

@@ -299,7 +299,7 @@ describe('a process is killed for want of memory, and the init lives on', { time
   test('it is told at once, each time, and by the next shim where none was there', async () => {
     await using c = container(GLUTTON, { memory: 24 * 1024 * 1024 });
     await c.start(await c.adopt());
-    const told = (): number => Number(c.find('oom').at(-1)?.kills ?? 0);
+    const told = (): number => c.find('oom').at(-1)?.kills ?? 0;
     for (const meal of [1, 2]) {
       const before = told();
       eat(c);

@@ -235,7 +235,10 @@ function goDecode(bytes: Buffer): string {
   }
   return text;
 }
-const isOneCharacter = (b: Buffer): boolean => Buffer.from(b.toString()).equals(b) && [...b.toString()].length === 1;
+function isOneCharacter(bytes: Buffer): boolean {
+  const text = bytes.toString();
+  return Buffer.from(text).equals(bytes) && Array.from(text).length === 1;
+}
 
 describe('time', () => {
   test.each([
