@@ -55,7 +55,10 @@ beforeAll(async () => {
         resolve(reference).then(() =>
           Promise.reject(new Conflict('can not get logs from container which is dead or marked for removal')),
         ),
-      attach: (_id: string, _options: unknown, client: Client) => Promise.resolve(echo(client)),
+      attach: (_id: string, _options: unknown, client: Client) => {
+        echo(client);
+        return Promise.resolve();
+      },
       wait: (_id: string, condition: string, client: Client) => {
         if (condition === 'removed') {
           taken = client;

@@ -196,7 +196,9 @@ describe('patterns', () => {
 
   test('a text always matches itself, quoted', () => {
     fc.assert(
-      fc.property(fc.string({ unit: 'grapheme' }), (text) => matchPath(Array.from(text, (c) => `\\${c}`).join(''), text)),
+      fc.property(fc.string({ unit: 'grapheme' }), (text) =>
+        matchPath(Array.from(text, (c) => `\\${c}`).join(''), text),
+      ),
     );
   });
 });
