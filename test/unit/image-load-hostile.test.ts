@@ -1,6 +1,5 @@
 /**
- * Archives of images and layers that mean harm, hosts without room, and several at once: what is wrong is refused, and
- * nothing is left of it.
+ * Hostile archives of images: what is malformed is rejected before anything is unpacked, and leaves nothing behind.
  */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -18,7 +17,7 @@ let at: ImageFixture;
 beforeEach(() => void (at = imageFixture({ unpacker: '/nonexistent', packer: '/nonexistent' })));
 afterEach(() => at[Symbol.dispose]());
 
-describe('an image whose configuration is of the wrong kind is refused: no list of images stumbles upon it', () => {
+describe('loading an image whose configuration has a value of the wrong type', () => {
   test.each<[string, object]>([
     ['created', { created: 7 }],
     ['author', { author: ['x'] }],
@@ -40,7 +39,7 @@ describe('an image whose configuration is of the wrong kind is refused: no list 
     ['history', { history: [7] }],
     ['history.created', { history: [{ created: 1 }] }],
     ['container_config.Tty', { container_config: { Tty: 'yes' } }],
-  ])('%s', async (where, changes) => {
+  ])('rejects %s', async (where, changes) => {
     await expect(load(at, image(config(changes)))).rejects.toThrow(
       new RegExp(`^invalid image JSON: cannot unmarshal \\w+ into ${where} of type `),
     );
@@ -51,17 +50,17 @@ describe('an image whose configuration is of the wrong kind is refused: no list 
     ['null', null],
     ['a list', []],
     ['a number', 7],
-    ['no rootfs', {}],
-    ['a rootfs that is none', { rootfs: 7 }],
-    ['diff IDs that are none', config({ rootfs: { type: 'layers', diff_ids: ['../../x'] } })],
-    ['one diff ID', config({ rootfs: { diff_ids: 'x' } })],
-  ])('all of it: %s', async (_name, value) => {
+    ['an object without rootfs', {}],
+    ['a rootfs that is not an object', { rootfs: 7 }],
+    ['diff IDs that are not digests', config({ rootfs: { type: 'layers', diff_ids: ['../../x'] } })],
+    ['diff IDs that are not a list', config({ rootfs: { diff_ids: 'x' } })],
+  ])('rejects a configuration that is %s', async (_name, value) => {
     await expect(load(at, image(value))).rejects.toThrow(InvalidParameter);
     expectNothing(at);
   });
 });
 
-describe('an archive of images whose documents are of the wrong kind', () => {
+describe('loading an archive whose documents are malformed', () => {
   const layout = (index: unknown, ...rest: Item[]): Buffer =>
     archive(file('index.json', JSON.stringify(index)), ...rest);
   const blob = (body: string): Item => file(`blobs/${digestOf(Buffer.from(body)).replace(':', '/')}`, body);
@@ -70,14 +69,17 @@ describe('an archive of images whose documents are of the wrong kind', () => {
   });
 
   test.each<[string, () => Buffer]>([
-    ['a manifest that is no list', () => image(config(), { Config: 'c.json' })],
+    ['a manifest that is not a list', () => image(config(), { Config: 'c.json' })],
     ['a manifest of null', () => image(config(), [null])],
-    ['a configuration that is no name', () => image(config(), [{ Config: 5, Layers: ['l.tar'] }])],
-    ['layers that are no list', () => image(config(), [{ Config: 'c.json', Layers: 'l.tar' }])],
-    ['layers that are no names', () => image(config(), [{ Config: 'c.json', Layers: [{}] }])],
-    ['a parent that is no name', () => image(config(), [{ Config: 'c.json', Layers: ['l.tar'], Parent: 7 }])],
-    ['names that lead out', () => image(config(), [{ Config: '../../../../etc/passwd', Layers: ['l.tar'] }])],
-    ['a layer that leads out', () => image(config(), [{ Config: 'c.json', Layers: ['/etc/passwd'] }])],
+    ['a configuration that is not a name', () => image(config(), [{ Config: 5, Layers: ['l.tar'] }])],
+    ['layers that are not a list', () => image(config(), [{ Config: 'c.json', Layers: 'l.tar' }])],
+    ['layers that are not names', () => image(config(), [{ Config: 'c.json', Layers: [{}] }])],
+    ['a parent that is not a name', () => image(config(), [{ Config: 'c.json', Layers: ['l.tar'], Parent: 7 }])],
+    [
+      'names that point outside the archive',
+      () => image(config(), [{ Config: '../../../../etc/passwd', Layers: ['l.tar'] }]),
+    ],
+    ['a layer outside the archive', () => image(config(), [{ Config: 'c.json', Layers: ['/etc/passwd'] }])],
     [
       'a configuration of 20 MB',
       () =>
@@ -87,25 +89,28 @@ describe('an archive of images whose documents are of the wrong kind', () => {
         ),
     ],
     ['a manifest of 20 MB', () => archive(file('manifest.json', Buffer.alloc(20_000_000, '[')))],
-    ['deep JSON', () => archive(file('manifest.json', Buffer.alloc(5_000_000, '[')))],
+    ['deeply nested JSON', () => archive(file('manifest.json', Buffer.alloc(5_000_000, '[')))],
     ['an index of null', () => layout(null)],
     ['descriptors of null', () => layout({ manifests: [null] })],
-    ['a digest that leads out', () => layout({ manifests: [{ digest: 'sha256:../../../etc/passwd', size: 1 }] })],
+    [
+      'a digest that points outside the archive',
+      () => layout({ manifests: [{ digest: 'sha256:../../../etc/passwd', size: 1 }] }),
+    ],
     ['an image manifest of null', () => layout(leading('null'), blob('null'))],
     ['an image manifest without layers', () => layout(leading('{"config":{}}'), blob('{"config":{}}'))],
     ['an image manifest without a configuration', () => layout(leading('{"layers":[]}'), blob('{"layers":[]}'))],
-    ['devices', () => archive({ entry: newEntry('block', 'manifest.json', { major: 8, minor: 0 }) })],
+    ['device nodes', () => archive({ entry: newEntry('block', 'manifest.json', { major: 8, minor: 0 }) })],
     [
-      'links in a circle',
+      'links in a cycle',
       () => archive({ entry: newEntry('symlink', 'manifest.json', { link: Buffer.from('manifest.json') }) }),
     ],
     ['20,001 entries', () => archive(...Array.from({ length: 20_001 }, (_, i) => symlink(`l${i}`, 'x')))],
-  ])('%s', async (_name, make) => {
+  ])('rejects %s', async (_name, make) => {
     await expect(load(at, make())).rejects.toThrow(InvalidParameter);
     expectNothing(at);
   });
 
-  test('a client that leaves in the middle of it', async () => {
+  test('leaves nothing behind when the client disconnects half-way', async () => {
     const bytes = image();
     const source = Readable.from(
       (async function* () {
@@ -119,7 +124,7 @@ describe('an archive of images whose documents are of the wrong kind', () => {
   });
 });
 
-test('a layer upon more layers than Docker has upon each other is refused', async () => {
+test('a layer above the maximum depth is rejected', async () => {
   await expect(
     at.unpack(
       LAYER,
@@ -130,7 +135,7 @@ test('a layer upon more layers than Docker has upon each other is refused', asyn
 });
 
 test.each(['..', '.', '../../etc', 'a/b', '%2e%2e', 'user@host', '', 'x:y'])(
-  '%j is no registry: its name leads to no directory of certificates',
+  '%j is rejected as a registry: its name selects no certificate directory',
   async (host) => {
     mkdirSync(join(at.root, 'certs'));
     const endpoints = new Endpoints({ mirrors: [], insecure: [], certificates: join(at.root, 'certs') });
