@@ -24,7 +24,7 @@ const AT_ONCE = process.env.HOLDFAST_ALONE === '1' ? 1 : 2;
  * bridges), or measure how soon something is there.
  */
 const ALONE = [
-  'test/unit/net-real.test.ts',
+  'test/parts/network-driver.test.ts',
   'test/e2e/network.test.ts',
   'test/e2e/network-proof.test.ts',
   'test/faults/daemon-killed.test.ts',
@@ -39,7 +39,7 @@ const project = (name: string, options: TestProjectInlineConfiguration['test']) 
  * Unit tests first: meanwhile scripts/test has made what some of the others need. At the end short files, so that
  * neither worker waits long for the other.
  */
-const ORDER = ['unit', 'api', 'faults', 'e2e', 'alone'];
+const ORDER = ['unit', 'parts', 'api', 'faults', 'e2e', 'alone'];
 class InOrder extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
     const place = ({ project }: TestSpecification): number => ORDER.indexOf(project.name);
@@ -55,6 +55,7 @@ export default defineConfig({
     sequence: { sequencer: InOrder },
     projects: [
       project('unit', { testTimeout: 60_000, hookTimeout: 60_000 }),
+      project('parts', { testTimeout: 60_000, hookTimeout: 60_000 }),
       project('api', {}),
       project('e2e', { setupFiles }),
       project('faults', { setupFiles }),

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { MISFIT, misfit, operationOf } from '../../src/api/contract-check.ts';
 import { NotFound } from '../../src/model/errors.ts';
-import { serve, type Api } from './harness.ts';
+import { serve, type Api } from '../support/api.ts';
 
 const VOLUME = {
   name: 'v',

@@ -6,7 +6,7 @@ import YAML from 'yaml';
 import { operations } from '../../src/api/contract.ts';
 import type { Client } from '../../src/engine/client.ts';
 import { Conflict, NotFound, NotModified } from '../../src/model/errors.ts';
-import { serve, type Api } from './harness.ts';
+import { serve, type Api } from '../support/api.ts';
 
 const ID = 'a'.repeat(64);
 let api: Api;
@@ -43,8 +43,10 @@ beforeAll(async () => {
       list: (query: typeof listed) => ((listed = query), Promise.resolve([])),
       create: (_name: unknown, request: unknown) => ((created = request), Promise.resolve({ id: ID, warnings: [] })),
       start: () => Promise.reject(new NotModified('')),
-      stop: async (reference: string, options: Record<string, unknown>) =>
-        void (await resolve(reference), (stopped = options)),
+      stop: async (reference: string, options: Record<string, unknown>) => {
+        await resolve(reference);
+        stopped = options;
+      },
       kill: (reference: string) => resolve(reference).then(() => undefined),
       resize: () => Promise.resolve(),
       prune: () => Promise.resolve({ deleted: [], reclaimed: 0 }),
@@ -53,7 +55,10 @@ beforeAll(async () => {
         resolve(reference).then(() =>
           Promise.reject(new Conflict('can not get logs from container which is dead or marked for removal')),
         ),
-      attach: (_id: string, _options: unknown, client: Client) => Promise.resolve(echo(client)),
+      attach: (_id: string, _options: unknown, client: Client) => {
+        echo(client);
+        return Promise.resolve();
+      },
       wait: (_id: string, condition: string, client: Client) => {
         if (condition === 'removed') {
           taken = client;
@@ -75,9 +80,7 @@ beforeAll(async () => {
     images: { history: (name: string) => (images.push(name), []), find: () => undefined },
     events: {
       subscribe: () => ({
-        async *[Symbol.asyncIterator]() {
-          await new Promise((r) => setTimeout(r, 60_000).unref());
-        },
+        [Symbol.asyncIterator]: () => ({ next: () => new Promise((resolve) => setTimeout(resolve, 60_000).unref()) }),
       }),
     },
     system: {

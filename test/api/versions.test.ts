@@ -1,7 +1,7 @@
 /** What a request means by the API version it speaks. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { NotFound } from '../../src/model/errors.ts';
-import { serve, type Api } from './harness.ts';
+import { serve, type Api } from '../support/api.ts';
 
 const ID = 'a'.repeat(64);
 let api: Api;

@@ -23,8 +23,9 @@ import { gunzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { getXattrAt, setXattrAt } from '../../src/sys/inode.ts';
 import { encodeHeader, newEntry, TRAILER } from '../../src/engine/images/tar-writer.ts';
-import { startEngine, type TestEngine } from './engine.ts';
-import { until } from './until.ts';
+import { dockerOf } from '../support/docker-cli.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { until } from '../support/until.ts';
 
 let engine: TestEngine;
 let here: string;
@@ -63,12 +64,7 @@ afterAll(async () => {
   await engine?.[Symbol.asyncDispose]();
 });
 
-const docker = (...args: string[]) => engine.docker(...args).result;
-async function ok(...args: string[]): Promise<string> {
-  const { stdout, stderr, exitCode } = await docker(...args);
-  if (exitCode !== 0) throw new Error(`docker ${args.join(' ')}: ${exitCode} ${stderr}`);
-  return stdout.trim();
-}
+const { docker, ok } = dockerOf(() => engine);
 const at = (...names: string[]): string => join(here, ...names);
 const inside = (script: string): Promise<string> => ok('exec', 'running', 'sh', '-c', script);
 const archive = (id: string, path: string, query = ''): string =>

@@ -5,11 +5,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { busyboxTar } from './busybox.ts';
+import { busyboxTar } from '../support/busybox.ts';
 import { copyCases, CONTAINERS, copyDifferences, TREE, type CopyCase } from './cp-cases.ts';
-import { startDockerd, type Dockerd } from './dockerd.ts';
-import { startEngine, type TestEngine } from './engine.ts';
-import { request } from './http.ts';
+import { startDockerd, type Dockerd } from '../support/dockerd.ts';
+import { DOCKER } from '../support/docker-cli.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { request } from '../support/http.ts';
 
 const FEWEST = 120;
 const AT_ONCE = 3;
@@ -141,7 +142,7 @@ class Side {
     args: string[],
     { cwd = this.#root, stdin = Buffer.alloc(0) }: { cwd?: string; stdin?: Buffer | undefined },
   ): Promise<{ exitCode: number; output: Buffer; stderr: string }> {
-    const child = spawn(process.env.HOLDFAST_DOCKER || 'docker', args, {
+    const child = spawn(DOCKER, args, {
       cwd,
       env: { ...process.env, DOCKER_HOST: `unix://${this.socket}` },
     });

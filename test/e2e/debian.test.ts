@@ -1,7 +1,8 @@
 /** A Debian made by debootstrap runs: its users and groups by name, its environment, its package manager. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { debianTar } from './debian.ts';
-import { startEngine, type TestEngine } from './engine.ts';
+import { debianTar } from '../support/debian.ts';
+import { dockerOf } from '../support/docker-cli.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
 
 const MAKING_MS = 600_000;
 
@@ -14,7 +15,7 @@ beforeAll(async () => {
 }, MAKING_MS);
 afterAll(async () => engine?.[Symbol.asyncDispose]());
 
-const docker = (...args: string[]) => engine.docker(...args).result;
+const { docker } = dockerOf(() => engine);
 const bash = (script: string, ...options: string[]) =>
   docker('run', '--rm', ...options, 'debian:test', 'bash', '-ec', script);
 

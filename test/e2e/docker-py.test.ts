@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
-import { startEngine } from './engine.ts';
+import { startEngine } from '../support/engine.ts';
 
 const script = fileURLToPath(new URL('newcomer.py', import.meta.url));
 

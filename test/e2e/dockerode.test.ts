@@ -2,9 +2,9 @@
 import Docker from 'dockerode';
 import { PassThrough } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { collected } from './collected.ts';
-import { startEngine, type TestEngine } from './engine.ts';
-import { until } from './until.ts';
+import { collected } from '../support/collected.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { until } from '../support/until.ts';
 
 let engine: TestEngine;
 let docker: Docker;

@@ -5,7 +5,8 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import YAML from 'yaml';
-import { removeCgroup, startEngine, type TestEngine } from './engine.ts';
+import { removeCgroup } from '../support/cgroups.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
 import { configFields, hostFields, type FieldCase } from './fields.ts';
 
 let engine: TestEngine;

@@ -7,8 +7,8 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { availableParallelism, hostname } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'vitest';
-import type { TestEngine } from './engine.ts';
-import { until } from './until.ts';
+import type { TestEngine } from '../support/engine.ts';
+import { until } from '../support/until.ts';
 
 export interface FieldCase {
   /** The create body, merged over {Image: 'busybox', Cmd: ['sh', '-c', probe]}. */

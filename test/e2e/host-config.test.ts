@@ -6,8 +6,9 @@ import { execFileSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { startEngine, type TestEngine } from './engine.ts';
-import { until } from './until.ts';
+import { dockerOf } from '../support/docker-cli.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { until } from '../support/until.ts';
 
 let engine: TestEngine;
 let scratch: string;
@@ -21,10 +22,8 @@ afterAll(async () => {
   rmSync(scratch, { recursive: true, force: true });
 });
 
-const docker = (...args: string[]) => engine.docker(...args).result;
+const { docker, inspectFormat: inspect } = dockerOf(() => engine);
 const sh = (script: string, ...options: string[]) => docker('run', '--rm', ...options, 'busybox', 'sh', '-c', script);
-const inspect = async (name: string, format: string): Promise<string> =>
-  (await docker('inspect', '-f', format, name)).stdout.trim();
 const background = async (...options: string[]): Promise<string> => {
   const { stdout, stderr, exitCode } = await docker('run', '-d', ...options, 'busybox', 'sleep', '1000');
   expect({ stderr, exitCode }).toEqual({ stderr: '', exitCode: 0 });

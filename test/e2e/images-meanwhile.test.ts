@@ -8,9 +8,9 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { FaultyRegistry } from '../support/faulty-registry.ts';
-import { archive, digestOf, part } from '../support/images.ts';
-import { startEngine, type TestEngine } from './engine.ts';
-import { until } from './until.ts';
+import { archive, digestOf, file } from '../support/tar.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { until } from '../support/until.ts';
 
 const LOW = archive(['low', 'l']);
 const HIGH = archive(['high', 'h']);
@@ -239,14 +239,14 @@ function loadable(name: string, tars: Buffer[]): Buffer {
   return archive(...images([name, tars]));
 }
 
-function images(...all: [name: string, tars: Buffer[]][]): ReturnType<typeof part>[] {
+function images(...all: [name: string, tars: Buffer[]][]): ReturnType<typeof file>[] {
   const manifest = all.map(([name, tars], i) => ({
     Config: `${i}.json`,
     RepoTags: [name],
     Layers: tars.map(digestOf),
   }));
   const configs = all.map(([name, tars], i) =>
-    part(
+    file(
       `${i}.json`,
       JSON.stringify({
         architecture: 'amd64',
@@ -256,8 +256,8 @@ function images(...all: [name: string, tars: Buffer[]][]): ReturnType<typeof par
       }),
     ),
   );
-  const layers = [...new Set(all.flatMap(([, tars]) => tars))].map((tar) => part(digestOf(tar), compress(tar)));
-  return [...configs, ...layers, part('manifest.json', JSON.stringify(manifest))];
+  const layers = [...new Set(all.flatMap(([, tars]) => tars))].map((tar) => file(digestOf(tar), compress(tar)));
+  return [...configs, ...layers, file('manifest.json', JSON.stringify(manifest))];
 }
 
 describe('a client that leaves', () => {

@@ -2,15 +2,15 @@
  * Names, digests, removal, history and events of images: the same commands on Holdfast and on a dockerd, with the same
  * answers.
  */
-import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
-import { archive, digestOf, part } from '../support/images.ts';
+import { archive, digestOf, file } from '../support/tar.ts';
 import { startRegistry, type TestRegistry } from '../support/registry.ts';
-import { startDockerd, type Dockerd } from './dockerd.ts';
-import { startEngine, type TestEngine } from './engine.ts';
+import { startDockerd, type Dockerd } from '../support/dockerd.ts';
+import { DOCKER, startCommand } from '../support/docker-cli.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
 
 const LAYERS = [archive(['base', 'b']), archive(['child', 'c'])] as const;
 const CREATED = '2024-01-02T03:04:05.006Z';
@@ -48,11 +48,11 @@ beforeAll(async () => {
   writeFileSync(
     join(tmp, 'both.tar'),
     archive(
-      part(`${base.slice(7)}.json`, BASE),
-      part(`${child.slice(7)}.json`, CHILD),
-      part('0.tar', LAYERS[0]),
-      part('1.tar', LAYERS[1]),
-      part(
+      file(`${base.slice(7)}.json`, BASE),
+      file(`${child.slice(7)}.json`, CHILD),
+      file('0.tar', LAYERS[0]),
+      file('1.tar', LAYERS[1]),
+      file(
         'manifest.json',
         JSON.stringify([
           { Config: `${base.slice(7)}.json`, RepoTags: ['base:1'], Layers: ['0.tar'] },
@@ -76,15 +76,10 @@ afterAll(async () => {
 });
 
 /** What the CLI prints, on both streams. */
-const run = (socket: string, args: readonly string[]): Promise<string> =>
-  new Promise((resolve) => {
-    execFile(
-      process.env.HOLDFAST_DOCKER || 'docker',
-      args,
-      { env: { ...process.env, DOCKER_HOST: `unix://${socket}` } },
-      (_, stdout, stderr) => resolve(`${stdout}${stderr}`),
-    );
-  });
+const run = async (socket: string, args: readonly string[]): Promise<string> => {
+  const { stdout, stderr } = await startCommand(socket, DOCKER, args).result;
+  return `${stdout}${stderr}`;
+};
 
 /** Runs the commands on one of them; `DIGEST` is what its last push or pull told: each compresses in its own way. */
 async function answers(socket: string, commands: string[]): Promise<{ command: string; said: string[] }[]> {

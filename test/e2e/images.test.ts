@@ -6,14 +6,15 @@ import { get } from 'node:http';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { archive, type Item } from '../support/images.ts';
+import { archive, type Item } from '../support/tar.ts';
 import { startRegistry } from '../support/registry.ts';
 import { newEntry } from '../../src/engine/images/tar-writer.ts';
-import { busyboxTar } from './busybox.ts';
-import { startDockerd, type Dockerd } from './dockerd.ts';
-import { startEngine, type TestEngine } from './engine.ts';
-import { request } from './http.ts';
-import { until } from './until.ts';
+import { busyboxTar } from '../support/busybox.ts';
+import { startDockerd, type Dockerd } from '../support/dockerd.ts';
+import { dockerOf } from '../support/docker-cli.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { request } from '../support/http.ts';
+import { until } from '../support/until.ts';
 
 let engine: TestEngine;
 let tmp: string;
@@ -27,8 +28,7 @@ afterAll(async () => {
   rmSync(tmp, { recursive: true, force: true });
 });
 
-const docker = async (...args: string[]): Promise<string> => (await engine.dockerOutput(...args)).trim();
-const refusal = async (...args: string[]): Promise<string> => (await engine.dockerRefusal(...args)).trim();
+const { ok: docker, refusal } = dockerOf(() => engine);
 const inspect = async <T = Record<string, unknown>>(name: string): Promise<T> =>
   (JSON.parse(await docker('inspect', name)) as T[])[0]!;
 const idOf = async (name: string): Promise<string> => (await inspect<{ Id: string }>(name)).Id;

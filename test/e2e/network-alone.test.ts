@@ -5,8 +5,9 @@ import { execFileSync, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
-import { startEngine, type TestEngine } from './engine.ts';
-import { until } from './until.ts';
+import { dockerOf } from '../support/docker-cli.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { until } from '../support/until.ts';
 
 const NETNS = `hfr${process.pid}`;
 const PORT = 24_000 + (process.pid % 400);
@@ -25,7 +26,7 @@ const there = (command: string, input = ''): string =>
     input,
     stdio: ['pipe', 'pipe', 'pipe'],
   });
-const docker = (...args: string[]) => engine.docker(...args).result;
+const { docker } = dockerOf(() => engine);
 const dnsPid = (): number => Number(readFileSync(join(engine.execRoot, 'names/aardvark.pid'), 'utf8'));
 
 /**

@@ -6,8 +6,9 @@ import { execFile, execFileSync, spawn, type ChildProcess } from 'node:child_pro
 import { createSocket, type Socket } from 'node:dgram';
 import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { startEngine, type TestEngine } from './engine.ts';
-import { until } from './until.ts';
+import { dockerOf } from '../support/docker-cli.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { until } from '../support/until.ts';
 
 interface Place {
   IPAddress: string;
@@ -31,9 +32,7 @@ let engine: TestEngine;
 const children: ChildProcess[] = [];
 const run = (...command: string[]): string =>
   execFileSync(command[0]!, command.slice(1), { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
-const done = async (...args: string[]): Promise<string> => engine.dockerOutput(...args).then((text) => text.trim());
-const inspect = async (name: string): Promise<Inspected> =>
-  (await engine.api('GET', `/containers/${name}/json`)).json as Inspected;
+const { ok: done, inspect } = dockerOf<Inspected>(() => engine);
 const place = async (name: string, network: string): Promise<Place> =>
   (await inspect(name)).NetworkSettings.Networks[network]!;
 const sleeper = (name: string, ...options: string[]): Promise<string> =>

@@ -5,19 +5,25 @@ import { readdirSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { startEngine, type TestEngine } from './engine.ts';
-import { linkNames, linksOn } from './links.ts';
-import { until } from './until.ts';
+import { dockerOf } from '../support/docker-cli.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { linkNames, linksOn } from '../support/links.ts';
+import { until } from '../support/until.ts';
 
 let engine: TestEngine;
 /** Ports of this test process's own. */
 const BASE = 23_000 + 40 * (process.pid % 200);
-const docker = (...args: string[]) => engine.docker(...args).result;
-const done = async (...args: string[]): Promise<string> => {
-  const { stdout, stderr, exitCode } = await docker(...args);
-  expect(exitCode, `docker ${args.join(' ')}: ${stderr}`).toBe(0);
-  return stdout.trim();
-};
+const {
+  docker,
+  ok: done,
+  inspect: state,
+} = dockerOf<{
+  State: { Status: string; Error: string; ExitCode: number };
+  NetworkSettings: {
+    Ports: Record<string, { HostIp: string; HostPort: string }[] | null>;
+    Networks: Record<string, { IPAddress: string; Gateway: string }>;
+  };
+}>(() => engine);
 const web = (name: string, ...options: string[]): Promise<string> =>
   done(
     'run',
@@ -37,14 +43,6 @@ const refused = async (url: string): Promise<boolean> =>
     () => false,
     () => true,
   );
-const state = async (name: string) =>
-  (await engine.api('GET', `/containers/${name}/json`)).json as {
-    State: { Status: string; Error: string; ExitCode: number };
-    NetworkSettings: {
-      Ports: Record<string, { HostIp: string; HostPort: string }[] | null>;
-      Networks: Record<string, { IPAddress: string; Gateway: string }>;
-    };
-  };
 
 beforeAll(async () => {
   engine = await startEngine();

@@ -5,11 +5,11 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { busyboxTar } from './busybox.ts';
-import { startDockerd, type Dockerd } from './dockerd.ts';
-import { startEngine, type TestEngine } from './engine.ts';
-import { request } from './http.ts';
-import { until } from './until.ts';
+import { busyboxTar } from '../support/busybox.ts';
+import { startDockerd, type Dockerd } from '../support/dockerd.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { request } from '../support/http.ts';
+import { until } from '../support/until.ts';
 
 const FAR = `hfp${process.pid}`;
 const unit = process.pid % 250;

@@ -5,9 +5,10 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { tableName } from '../../src/engine/networks/netlink-driver.ts';
-import { startEngine, type TestEngine } from './engine.ts';
-import { linkNames, linksOn } from './links.ts';
-import { until } from './until.ts';
+import { dockerOf } from '../support/docker-cli.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { linkNames, linksOn } from '../support/links.ts';
+import { until } from '../support/until.ts';
 
 interface Net {
   Id: string;
@@ -30,13 +31,7 @@ let engine: TestEngine;
 let subnet: string;
 /** The daemon's table. */
 let own: string;
-const docker = (...args: string[]) => engine.docker(...args).result;
-/** What must work. */
-const done = async (...args: string[]): Promise<string> => {
-  const { stdout, stderr, exitCode } = await docker(...args);
-  expect(exitCode, `docker ${args.join(' ')}: ${stderr}`).toBe(0);
-  return stdout.trim();
-};
+const { docker, ok: done } = dockerOf(() => engine);
 const inspect = async (name: string): Promise<Net> => (await engine.api('GET', `/networks/${name}`)).json as Net;
 const places = async (name: string): Promise<Record<string, Place>> =>
   (

@@ -1,11 +1,12 @@
 /** The default network: containers, host, and a second host reach each other; names and files are right. */
 import { execFileSync } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { startEngine, type TestEngine } from './engine.ts';
-import { until } from './until.ts';
+import { dockerOf } from '../support/docker-cli.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { until } from '../support/until.ts';
 
 let engine: TestEngine;
-const docker = (...args: string[]) => engine.docker(...args).result;
+const { docker } = dockerOf(() => engine);
 const server = "while :; do printf 'HTTP/1.0 200 OK\\r\\n\\r\\nserved' | nc -l -p 80; done";
 const PORT = 21_809;
 const address = async (name: string): Promise<string> =>

@@ -4,10 +4,10 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { badRequests, type BadRequest } from './bad-requests.ts';
-import { busyboxTar } from './busybox.ts';
-import { startDockerd, type Dockerd } from './dockerd.ts';
-import { startEngine, type TestEngine } from './engine.ts';
-import { request } from './http.ts';
+import { busyboxTar } from '../support/busybox.ts';
+import { startDockerd, type Dockerd } from '../support/dockerd.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { request } from '../support/http.ts';
 import { differences } from './parity-differences.ts';
 
 const FEWEST = 120;

@@ -8,10 +8,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { archive, digestOf, directory, hardlink, symlink } from '../support/images.ts';
+import { archive, digestOf, directory, hardlink, symlink } from '../support/tar.ts';
 import { putBlob, putManifest, startRegistry, type TestRegistry } from '../support/registry.ts';
-import { busyboxTar } from './busybox.ts';
-import { startEngine, type TestEngine } from './engine.ts';
+import { busyboxTar } from '../support/busybox.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
 
 const OCI = 'application/vnd.oci.image';
 const INDEX = `${OCI}.index.v1+json`;

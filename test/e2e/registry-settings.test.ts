@@ -9,7 +9,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { FaultyRegistry } from '../support/faulty-registry.ts';
 import { startRegistry, type TestRegistry } from '../support/registry.ts';
-import { startEngine, type TestEngine } from './engine.ts';
+import { dockerOf } from '../support/docker-cli.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
 
 /** Not of loopback, whose registries need no verification. */
 const [SECURE, PLAIN, OPEN] = ['10.213.252.1', '10.213.252.2', '10.213.252.3'] as const;
@@ -43,7 +44,7 @@ afterAll(async () => {
   rmSync(tmp, { recursive: true, force: true });
 });
 
-const docker = (...args: string[]): Promise<string> => engine.dockerOutput(...args);
+const { output: docker } = dockerOf(() => engine);
 
 /** busybox goes there and comes back. */
 async function thereAndBack(name: string): Promise<void> {

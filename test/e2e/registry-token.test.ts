@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { PASSWORD, startRegistry, USER, type TestRegistry } from '../support/registry.ts';
 import { TokenServer } from '../support/token-server.ts';
-import { startEngine, type TestEngine } from './engine.ts';
+import { dockerOf } from '../support/docker-cli.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
 
 const opened: AsyncDisposable[] = [];
 let engine: TestEngine;
@@ -41,8 +42,7 @@ beforeEach(() => {
   rmSync(join(config, 'config.json'), { force: true });
 });
 
-const docker = (...args: string[]): Promise<string> => engine.dockerOutput(...args);
-const refused = (...args: string[]): Promise<string> => engine.dockerRefusal(...args);
+const { output: docker, refusal: refused } = dockerOf(() => engine);
 const header = (auth: object): Record<string, string> => ({
   'X-Registry-Auth': Buffer.from(JSON.stringify(auth)).toString('base64url'),
 });

@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { PASSWORD, startRegistry, USER, type TestRegistry } from '../support/registry.ts';
-import { startEngine, type TestEngine } from './engine.ts';
+import { dockerOf } from '../support/docker-cli.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
 
 let engine: TestEngine;
 let config: string;
@@ -22,10 +23,7 @@ afterAll(async () => {
   rmSync(config, { recursive: true, force: true });
 });
 
-const docker = (...args: string[]): Promise<string> => engine.dockerOutput(...args);
-const refused = (...args: string[]): Promise<string> => engine.dockerRefusal(...args);
-const inspect = async (name: string, format: string): Promise<string> =>
-  (await docker('image', 'inspect', '-f', format, name)).trim();
+const { output: docker, refusal: refused, inspectFormat: inspect } = dockerOf(() => engine);
 
 describe('an open registry', () => {
   let registry: TestRegistry;

@@ -1,8 +1,9 @@
 /** `docker run` and what belongs to it, with the stock CLI. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { startEngine, type TestEngine } from './engine.ts';
-import { opened } from './http.ts';
-import { until } from './until.ts';
+import { dockerOf } from '../support/docker-cli.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { opened } from '../support/http.ts';
+import { until } from '../support/until.ts';
 
 let engine: TestEngine;
 beforeAll(async () => {
@@ -10,10 +11,8 @@ beforeAll(async () => {
 });
 afterAll(async () => engine?.[Symbol.asyncDispose]());
 
-const docker = (...args: string[]) => engine.docker(...args).result;
+const { docker, inspectFormat: inspect } = dockerOf(() => engine);
 const sh = (script: string, ...options: string[]) => docker('run', '--rm', ...options, 'busybox', 'sh', '-c', script);
-const inspect = async (name: string, format: string): Promise<string> =>
-  (await docker('inspect', '-f', format, name)).stdout.trim();
 
 describe('docker run', () => {
   test('shows both streams and ends with the process’s code', async () => {

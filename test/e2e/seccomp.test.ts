@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { startEngine, type TestEngine } from './engine.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
 
 const { EPERM, ENOSYS } = constants.errno;
 

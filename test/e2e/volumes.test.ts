@@ -3,8 +3,9 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFil
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { mount, MS, unmount } from '../../src/sys/mount.ts';
-import { startEngine, type TestEngine } from './engine.ts';
-import { until } from './until.ts';
+import { dockerOf } from '../support/docker-cli.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { until } from '../support/until.ts';
 
 let engine: TestEngine;
 beforeAll(async () => {
@@ -12,12 +13,7 @@ beforeAll(async () => {
 });
 afterAll(async () => engine?.[Symbol.asyncDispose]());
 
-const docker = (...args: string[]) => engine.docker(...args).result;
-async function ok(...args: string[]): Promise<string> {
-  const { stdout, stderr, exitCode } = await docker(...args);
-  if (exitCode !== 0) throw new Error(`docker ${args.join(' ')}: ${exitCode} ${stderr}`);
-  return stdout.trim();
-}
+const { docker, ok } = dockerOf(() => engine);
 const sh = (script: string, ...options: string[]): Promise<string> =>
   ok('run', '--rm', ...options, 'busybox', 'sh', '-c', script);
 const names = async (...filters: string[]): Promise<string[]> =>

@@ -1,8 +1,8 @@
 /** GET /containers/{id}/attach/ws with the client that docker-py's and browsers' users have. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import WebSocket from 'ws';
-import { startEngine, type TestEngine } from './engine.ts';
-import { until } from './until.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { until } from '../support/until.ts';
 
 let engine: TestEngine;
 beforeAll(async () => {

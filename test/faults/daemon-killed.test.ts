@@ -6,9 +6,10 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { startEngine, type Command, type TestEngine } from '../e2e/engine.ts';
-import { until } from '../e2e/until.ts';
-import { judgeLog, writerProgram } from './writer.ts';
+import { dockerOf, type Command } from '../support/docker-cli.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { until } from '../support/until.ts';
+import { judgeLog, writerProgram } from '../support/numbered-writer.ts';
 
 const AWAY_MS = Number(process.env.HOLDFAST_AWAY_SECONDS ?? 30) * 1000;
 const STAMP_LIMIT_MS = Number(process.env.HOLDFAST_STAMP_MS ?? 100);
@@ -58,8 +59,7 @@ let foreground: Command;
 let attached: Command;
 let execSession: Command;
 
-const inspect = async (name: string): Promise<Inspect> =>
-  (await engine.api('GET', `/containers/${name}/json`)).json as Inspect;
+const { inspect } = dockerOf<Inspect>(() => engine);
 const run = async (name: string, ...args: string[]): Promise<void> => {
   const { exitCode, stderr } = await engine.docker('run', '-d', '--name', name, ...args).result;
   if (exitCode !== 0) throw new Error(`run ${name}: ${stderr}`);

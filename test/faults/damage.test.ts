@@ -10,9 +10,11 @@ import Database from 'better-sqlite3';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parseJournal } from '../../src/protocol/journal-format.ts';
 import type { RecordType } from '../../src/protocol/records.ts';
-import { startEngine, type TestEngine } from '../e2e/engine.ts';
-import { until } from '../e2e/until.ts';
-import { isDead, journalOf, shimOf } from './shims.ts';
+import { dockerOf } from '../support/docker-cli.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { until } from '../support/until.ts';
+import { isDead } from '../support/processes.ts';
+import { journalOf, shimOf } from '../support/shims.ts';
 
 const holdfastd = fileURLToPath(new URL('../../bin/holdfastd', import.meta.url));
 const NEWLINE = 10;
@@ -23,12 +25,11 @@ beforeAll(async () => {
 });
 afterAll(async () => engine?.[Symbol.asyncDispose]());
 
-const inspect = async (name: string) =>
-  (await engine.api('GET', `/containers/${name}/json`)).json as {
-    Id: string;
-    State: { Status: string; Pid: number; ExitCode: number; StartedAt: string };
-    NetworkSettings: { IPAddress: string };
-  };
+const { inspect } = dockerOf<{
+  Id: string;
+  State: { Status: string; Pid: number; ExitCode: number; StartedAt: string };
+  NetworkSettings: { IPAddress: string };
+}>(() => engine);
 const run = async (
   name: string,
   script = 'while :; do echo tick; usleep 50000; done',
@@ -197,7 +198,7 @@ describe('no descriptor is left to the daemon', () => {
       process.kill(shim, 'SIGKILL');
       await until(() => isDead(shim));
       await Promise.race([Promise.all([...asked, runs]), new Promise((resolve) => setTimeout(resolve, 3000))]);
-      expect(engine.ended).toBe(false);
+      expect(engine.isDead()).toBe(false);
       expect(isDead(init)).toBe(false);
     } finally {
       limit(before);
@@ -206,6 +207,6 @@ describe('no descriptor is left to the daemon', () => {
     await until(async () => (await engine.docker('exec', 'poor', 'true').result).exitCode === 0, 30_000);
     expect((await inspect('poor')).State).toMatchObject({ Status: 'running', Pid: init });
     expect(await engine.dockerOutput('run', '--rm', 'busybox', 'echo', 'again')).toBe('again\n');
-    expect([engine.ended, engine.pid]).toEqual([false, daemon]);
+    expect([engine.isDead(), engine.pid]).toEqual([false, daemon]);
   });
 });

@@ -5,9 +5,11 @@
 import { appendFileSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { startEngine, type TestEngine } from '../e2e/engine.ts';
-import { until } from '../e2e/until.ts';
-import { isDead, recordsOf } from './shims.ts';
+import { dockerOf } from '../support/docker-cli.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { until } from '../support/until.ts';
+import { isDead } from '../support/processes.ts';
+import { recordsOf } from '../support/shims.ts';
 
 let engine: TestEngine;
 beforeAll(async () => {
@@ -26,11 +28,10 @@ function fill(): void {
   }
 }
 
-const inspect = async (name: string) =>
-  (await engine.api('GET', `/containers/${name}/json`)).json as {
-    Id: string;
-    State: { Status: string; Pid: number; ExitCode: number };
-  };
+const { inspect } = dockerOf<{
+  Id: string;
+  State: { Status: string; Pid: number; ExitCode: number };
+}>(() => engine);
 
 describe('a full disk', () => {
   test('the log loses lines and says so, its container is not held up; an end is on record; later all goes on', async () => {
@@ -73,7 +74,7 @@ describe('a full disk', () => {
     process.kill(mortal.State.Pid, 'SIGUSR1');
     await until(() => isDead(mortal.State.Pid));
     expect(await engine.dockerRefusal('create', 'busybox', 'true')).not.toBe('');
-    expect(engine.ended).toBe(false);
+    expect(engine.isDead()).toBe(false);
     expect(isDead(writer.State.Pid)).toBe(false);
     await new Promise((resolve) => setTimeout(resolve, 1000));
 

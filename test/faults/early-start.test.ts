@@ -3,7 +3,7 @@
  * meanwhile is none of it.
  */
 import { expect, test } from 'vitest';
-import { startEngine } from '../e2e/engine.ts';
+import { startEngine } from '../support/engine.ts';
 
 const ROUNDS = 6;
 

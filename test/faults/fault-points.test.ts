@@ -11,9 +11,9 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { parseJournal } from '../../src/protocol/journal-format.ts';
 import { carry, initialCarried, type Carried } from '../../src/shim/pending-intents.ts';
-import { startEngine, type TestEngine } from '../e2e/engine.ts';
-import { until } from '../e2e/until.ts';
-import { journalOf } from './shims.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { until } from '../support/until.ts';
+import { journalOf } from '../support/shims.ts';
 
 const EVERY = Number(process.env.HOLDFAST_FAULT_EVERY ?? 12);
 /** After its answer, an operation may go on in the background for this long (a teardown, a shim that is made ready). */
@@ -215,14 +215,11 @@ test.each(Object.keys(operations))(
       await toState(operation.from);
       writeFileSync(armed, '');
       // Who comes after the death waits in the queue of the held socket: for the next daemon, not for us.
-      await Promise.race([
-        operation.run().catch(() => undefined),
-        until(() => engine.ended, 60_000).catch(() => undefined),
-      ]);
-      await until(() => engine.ended, AFTERMATH_MS).catch(() => undefined);
+      await Promise.race([operation.run().catch(() => undefined), until(engine.isDead, 60_000).catch(() => undefined)]);
+      await until(engine.isDead, AFTERMATH_MS).catch(() => undefined);
       rmSync(armed);
       // Another order of things may have passed it less often: the first passings tell.
-      if (engine.ended) hit.push(point);
+      if (engine.isDead()) hit.push(point);
       else await engine.kill9();
       // The next daemon: it finds what is left, and is the one to be killed next.
       await withFault(points[i + 1]);

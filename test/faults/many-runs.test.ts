@@ -4,9 +4,9 @@
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { startEngine, type TestEngine } from '../e2e/engine.ts';
-import { opened } from '../e2e/http.ts';
-import { until } from '../e2e/until.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { opened } from '../support/http.ts';
+import { until } from '../support/until.ts';
 
 const RUNS = Number(process.env.HOLDFAST_RUNS ?? 160);
 const AT_ONCE = 8;

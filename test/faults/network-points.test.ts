@@ -6,9 +6,9 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { startEngine, type TestEngine } from '../e2e/engine.ts';
-import { linkNames, linksOn } from '../e2e/links.ts';
-import { until } from '../e2e/until.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { linkNames, linksOn } from '../support/links.ts';
+import { until } from '../support/until.ts';
 
 /** What the network's own steps are called; a step that is passed often is tried early and at its last passing. */
 const OURS = /^(network|attachment|netlink|netns|names)\./;

@@ -4,8 +4,8 @@
  */
 import { connect, createServer, type AddressInfo, type Server } from 'node:net';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
-import { startEngine, type TestEngine } from '../e2e/engine.ts';
-import { until } from '../e2e/until.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { until } from '../support/until.ts';
 import { startRegistry, type TestRegistry } from '../support/registry.ts';
 
 /** More than any request has beside a layer's bytes. */
@@ -67,7 +67,7 @@ beforeEach(async () => {
   expect((await engine.api('POST', `/images/busybox/tag?repo=${name}&tag=1`)).status).toBe(201);
 });
 afterEach(async () => {
-  if (engine.ended) await engine.startAgain();
+  if (engine.isDead()) await engine.startAgain();
   await engine.api('DELETE', `/images/${name}:1`);
   // Its connections are kept alive by the daemon: they end with the registry.
   await registry[Symbol.asyncDispose]();

@@ -3,9 +3,11 @@
  * clients.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { startEngine, type TestEngine } from '../e2e/engine.ts';
-import { until } from '../e2e/until.ts';
-import { isDead, processState, shimOf } from './shims.ts';
+import { dockerOf } from '../support/docker-cli.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { until } from '../support/until.ts';
+import { isDead, processState } from '../support/processes.ts';
+import { shimOf } from '../support/shims.ts';
 
 /** Every answer about a frozen one comes within this: the daemon's patience, and some. */
 const BOUND_MS = 40_000;
@@ -35,10 +37,9 @@ afterAll(async () => {
   await engine?.[Symbol.asyncDispose]();
 });
 
-const inspect = async (name: string) =>
-  (await engine.api('GET', `/containers/${name}/json`)).json as {
-    State: { Status: string; Pid: number; ExitCode: number };
-  };
+const { inspect } = dockerOf<{
+  State: { Status: string; Pid: number; ExitCode: number };
+}>(() => engine);
 
 async function run(name: string): Promise<Frozen> {
   const id = (

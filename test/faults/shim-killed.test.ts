@@ -3,9 +3,11 @@
  * nothing of it.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { startEngine, type TestEngine } from '../e2e/engine.ts';
-import { until } from '../e2e/until.ts';
-import { isDead, shimOf } from './shims.ts';
+import { dockerOf } from '../support/docker-cli.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { until } from '../support/until.ts';
+import { isDead } from '../support/processes.ts';
+import { shimOf } from '../support/shims.ts';
 
 /** Counts, and ends with 7 when it is told to. */
 const COUNTER = 'n=0; while [ ! -e /die ]; do n=$((n+1)); echo $n; usleep 10000; done; echo last; exit 7';
@@ -22,8 +24,7 @@ interface State {
   State: { Status: string; Running: boolean; Pid: number; StartedAt: string; ExitCode: number; Error: string };
 }
 
-const inspect = async (name: string): Promise<State> =>
-  (await engine.api('GET', `/containers/${name}/json`)).json as State;
+const { inspect } = dockerOf<State>(() => engine);
 const lines = async (name: string): Promise<string[]> => (await engine.dockerOutput('logs', name)).trim().split('\n');
 
 /** Kills the shim and sees it die. */

@@ -1,8 +1,9 @@
 /** A small registry in this process that does what it is told to: cut, delay, lie, send elsewhere. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
 import { gzipSync } from 'node:zlib';
-import { digestOf } from './images.ts';
+import { digestOf } from './tar.ts';
 
 export const DOCKER_MANIFEST = 'application/vnd.docker.distribution.manifest.v2+json';
 export const DOCKER_LIST = 'application/vnd.docker.distribution.manifest.list.v2+json';
@@ -43,11 +44,11 @@ export class FaultyRegistry implements AsyncDisposable {
     address = '127.0.0.1',
     tls,
   }: { address?: string; tls?: { cert: string; key: string } } = {}): Promise<FaultyRegistry> {
-    let registry: FaultyRegistry | undefined;
-    const listener = (request: IncomingMessage, response: ServerResponse): void => registry!.#answer(request, response);
-    const server = tls ? createTlsServer(tls, listener) : createServer(listener);
+    const server = tls ? createTlsServer(tls) : createServer();
     await new Promise<void>((resolve) => server.listen(0, address, resolve));
-    registry = new FaultyRegistry(`${address}:${(server.address() as { port: number }).port}`, server);
+    const { port } = server.address() as AddressInfo;
+    const registry = new FaultyRegistry(`${address}:${port}`, server);
+    server.on('request', (request: IncomingMessage, response: ServerResponse) => registry.#answer(request, response));
     return registry;
   }
 

@@ -1,6 +1,6 @@
 /** After a test file its engines have left nothing on the host; with HOLDFAST_ALONE=1, nobody has. Issue 3 §4. */
 import { afterAll, beforeAll } from 'vitest';
-import { owners, remains, snapshot } from './snapshot.ts';
+import { owners, remains, snapshot } from './host-snapshot.ts';
 
 /** What ends by itself (a proxy with nothing to forward, a shim whose container is gone) has ended by then. */
 const PATIENCE_MS = 8_000;

@@ -4,8 +4,8 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { until } from '../e2e/until.ts';
-import { digestOf } from './images.ts';
+import { until } from './until.ts';
+import { digestOf } from './tar.ts';
 
 /** Installed, or unpacked by scripts/test. */
 const PROGRAMS = [

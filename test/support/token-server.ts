@@ -69,15 +69,15 @@ export class TokenServer implements AsyncDisposable {
       ],
       { stdio: 'ignore' },
     );
-    let tokens: TokenServer | undefined;
-    const server = createServer((request, response) => void tokens!.#answer(request, response));
+    const server = createServer();
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-    tokens = new TokenServer(
+    const tokens = new TokenServer(
       server,
       root,
       createPrivateKey(readFileSync(file('key.pem'))),
       new X509Certificate(readFileSync(file('cert.pem'))),
     );
+    server.on('request', (request, response) => void tokens.#answer(request, response));
     return tokens;
   }
 

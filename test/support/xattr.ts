@@ -15,7 +15,7 @@ export function setXattr(path: string, name: string, value: Buffer): void {
 
 export function getXattr(path: string, name: string): Buffer | undefined {
   const value = Buffer.allocUnsafe(MAX_VALUE);
-  const n = Number(getCall(path, name, value, value.length));
+  const n = getCall(path, name, value, value.length);
   if (n >= 0) return Buffer.from(value.subarray(0, n));
   if (errno() === ENODATA || errno() === EOPNOTSUPP) return undefined;
   throw new Errno(errno(), 'lgetxattr', `${name} of ${path}`);
@@ -23,7 +23,7 @@ export function getXattr(path: string, name: string): Buffer | undefined {
 
 export function listXattrs(path: string): string[] {
   const list = Buffer.allocUnsafe(MAX_VALUE);
-  const n = Number(listCall(path, list, list.length));
+  const n = listCall(path, list, list.length);
   if (n < 0) {
     if (errno() === EOPNOTSUPP) return [];
     throw new Errno(errno(), 'llistxattr', path);

@@ -16,7 +16,7 @@ afterAll(() => rmSync(directory, { recursive: true }));
 const PATH = { PATH: '/usr/bin:/usr/sbin' };
 let files = 0;
 
-/** Loads with `file` as daemon.json. */
+/** Loads the configuration with `file` as daemon.json. */
 function load(argv: string[], file: unknown = {}, env: NodeJS.ProcessEnv = {}): Config {
   const path = join(directory, `daemon-${++files}.json`);
   writeFileSync(path, typeof file === 'string' ? file : JSON.stringify(file));
@@ -26,7 +26,7 @@ function load(argv: string[], file: unknown = {}, env: NodeJS.ProcessEnv = {}): 
 }
 
 describe('defaults', () => {
-  test('are those of the README', () => {
+  test('match the README', () => {
     expect(load([])).toMatchObject({
       dataRoot: '/var/lib/holdfast',
       execRoot: '/run/holdfast',
@@ -45,7 +45,7 @@ describe('defaults', () => {
     });
   });
 
-  test('stay clear of Docker and podman', () => {
+  test('use addresses that neither Docker nor podman uses', () => {
     const { bip, defaultAddressPools } = load([]);
     const foreign = [
       '172.16.0.0/12',
@@ -64,15 +64,15 @@ describe('defaults', () => {
     expect(overlap(parseSubnet(bip)!, parseSubnet(defaultAddressPools[0]!.base)!)).toBe(false);
   });
 
-  test('the configuration cannot be changed', () => {
+  test('give a configuration that is frozen', () => {
     const config = load(['--label', 'a=b']);
     expect(() => ((config as { mtu: number }).mtu = 1)).toThrow(TypeError);
     expect(() => (config.labels as string[]).push('x=y')).toThrow(TypeError);
   });
 });
 
-describe('two daemons never meet', () => {
-  test('everything global derives from both roots', () => {
+describe('two daemons on one host', () => {
+  test('derive every global name from both roots', () => {
     const one = load(['--data-root', '/tmp/x/data', '--exec-root', '/tmp/x/run']);
     const other = load(['--data-root', '/tmp/x/data', '--exec-root', '/tmp/y/run']);
     expect(one.instance).toMatch(/^[0-9a-f]{8}$/);
@@ -81,7 +81,7 @@ describe('two daemons never meet', () => {
     expect(one.hosts).toEqual(['unix:///tmp/x/run/holdfast.sock']);
   });
 
-  test('a bridge name fits into a link name, a subnet is one', () => {
+  test('get a bridge name that fits in a link name, and a valid subnet', () => {
     fc.assert(
       fc.property(fc.string(), fc.string(), (data, exec) => {
         const names = namesFor(`/${data}`, `/${exec}`);
@@ -137,7 +137,7 @@ describe('flags', () => {
     [['--ip', '0.0.0.0'], { ip: '' }],
     [['--registry-mirror', 'https://mirror.example'], { registryMirrors: ['https://mirror.example/'] }],
     [['-s', 'overlay2'], { storageDriver: 'overlay2' }],
-  ])('%j', (argv, expected) => {
+  ])('sets %j', (argv, expected) => {
     expect(load(argv)).toMatchObject(expected);
   });
 
@@ -179,15 +179,15 @@ describe('flags', () => {
     [['--default-ulimit', 'nofile=20:10'], /above the hard one/],
     [['--default-shm-size', 'lots'], /is no size/],
     [['--warm-shims', '-1'], /less than 0/],
-  ])('%j is refused', (argv, message) => {
+  ])('rejects %j', (argv, message) => {
     expect(() => load(argv)).toThrow(message);
   });
 
-  test('a flag that ends the line without its value is refused', () => {
+  test('rejects a flag that ends the command line without its value', () => {
     expect(() => loadConfig(['--data-root'], PATH)).toThrow('flag needs an argument: --data-root');
   });
 
-  test('an exec-root that leaves no room for sockets is refused', () => {
+  test('rejects an exec-root too long for socket paths below it', () => {
     const longest = `/${'r'.repeat(MAX_EXEC_ROOT - 1)}`;
     expect(load(['--exec-root', longest, '--host', 'unix:///tmp/h.sock']).execRoot).toBe(longest);
     expect(() => load(['--exec-root', `${longest}r`])).toThrow(`${MAX_EXEC_ROOT} is the most`);
@@ -195,7 +195,7 @@ describe('flags', () => {
 });
 
 describe('daemon.json', () => {
-  test("Docker's keys are understood", () => {
+  test('understands the keys of Docker', () => {
     const config = load([], {
       'data-root': '/srv/holdfast',
       hosts: ['unix:///srv/h.sock'],
@@ -225,13 +225,13 @@ describe('daemon.json', () => {
     expect(config.runtimes.mine).toEqual({ path: '/usr/bin/true', args: ['--debug'] });
   });
 
-  test('keys of nobody are refused by name', () => {
+  test('rejects unknown keys and names them', () => {
     expect(() => load([], { 'data-rot': '/x', moo: 1, debug: true })).toThrow(
       /the following directives don't match any configuration option: data-rot, moo$/,
     );
   });
 
-  test("Docker's keys that mean nothing here are accepted, each with a warning", () => {
+  test('accepts Docker keys without effect here, each with a warning', () => {
     const { warnings } = load([], { 'live-restore': false, 'userland-proxy': true, 'metrics-addr': ':1', icc: true });
     expect(warnings).toEqual(
       expect.arrayContaining([
@@ -249,7 +249,7 @@ describe('daemon.json', () => {
     { 'authorization-plugins': ['x'] },
     { 'selinux-enabled': true },
     { rootless: true },
-  ])('a protection that would be lost is refused: %j', (file) => {
+  ])('rejects the loss of a protection: %j', (file) => {
     expect(() => load([], file)).toThrow(new RegExp(`^${Object.keys(file)[0]} cannot be`));
   });
 
@@ -261,23 +261,23 @@ describe('daemon.json', () => {
     [{ 'config-file': '/x' }, /don't match any configuration option: config-file/],
     ['{"debug": tru}', /unable to configure the daemon with file .*JSON/],
     ['[]', /one JSON object/],
-  ])('%j is refused', (file, message) => {
+  ])('rejects %j', (file, message) => {
     expect(() => load([], file)).toThrow(message);
   });
 
-  test('an empty file, and one with a byte order mark, are fine', () => {
+  test('accepts an empty file, and one with a byte order mark', () => {
     expect(load([], ' \n').debug).toBe(false);
     expect(load([], '\uFEFF{"debug": true}').debug).toBe(true);
   });
 
-  test('a named file must exist, the default one need not', () => {
+  test('requires a file that was named, but not the default one', () => {
     expect(() => loadConfig(['--config-file', '/nowhere/daemon.json'], PATH)).toThrow(
       'unable to configure the daemon with file /nowhere/daemon.json: open /nowhere/daemon.json: no such file or directory',
     );
     expect(() => loadConfig([], PATH)).not.toThrow();
   });
 
-  test('what is given twice is refused, as dockerd does', () => {
+  test('rejects an option in both flags and file, as dockerd does', () => {
     expect(() => load(['--debug', '-H', 'unix:///a'], { debug: false, hosts: ['unix:///b'] })).toThrow(
       /the following directives are specified both as a flag and in the configuration file: debug: \(from flag: true, from file: false\), hosts: \(from flag: \[unix:\/\/\/a\], from file: \[unix:\/\/\/b\]\)$/,
     );
@@ -286,14 +286,14 @@ describe('daemon.json', () => {
     );
   });
 
-  test('runtimes of flags and file are added up', () => {
+  test('merges the runtimes of flags and file', () => {
     const { runtimes } = load(['--add-runtime', 'a=/usr/bin/true'], { runtimes: { b: { path: '/usr/bin/false' } } });
     expect(Object.keys(runtimes)).toEqual(expect.arrayContaining(['a', 'b', 'runc']));
   });
 });
 
 describe('environment', () => {
-  test('stands for flags; flags win', () => {
+  test('sets what flags can set; flags win', () => {
     const env = { HOLDFAST_DATA_ROOT: '/srv/data', HOLDFAST_HOST: 'unix:///a unix:///b', HOLDFAST_DEBUG: 'true' };
     expect(load([], {}, env)).toMatchObject({ dataRoot: '/srv/data', hosts: ['unix:///a', 'unix:///b'], debug: true });
     expect(load(['--data-root', '/other', '--debug=false'], {}, env)).toMatchObject({
@@ -302,11 +302,11 @@ describe('environment', () => {
     });
   });
 
-  test('a bad value names its variable', () => {
+  test('rejects a bad value and names its variable', () => {
     expect(() => load([], {}, { HOLDFAST_DEBUG: 'perhaps' })).toThrow(/HOLDFAST_DEBUG/);
   });
 
-  test('HOLDFAST_VERSION does not ask for the version', () => {
+  test('ignores HOLDFAST_VERSION: it does not print the version', () => {
     expect(loadConfig([], { ...PATH, HOLDFAST_VERSION: '1', HOLDFAST_HELP: '1' }).command).toBe('daemon');
   });
 });
@@ -321,18 +321,18 @@ describe('commands', () => {
     [['-v'], 'version'],
     [['--help'], 'help'],
     [['-h', '--version'], 'help'],
-  ])('%j is %s', (argv, command) => {
+  ])('%j runs the command %s', (argv, command) => {
     expect(loadConfig(argv, PATH).command).toBe(command);
   });
 
-  test('--help names every flag, in lines of at most 100 columns', () => {
+  test('lists every flag in --help, in lines of at most 100 columns', () => {
     const invocation = loadConfig(['--help'], PATH);
     const text = 'text' in invocation ? invocation.text : '';
     for (const option of options) expect(text).toContain(`--${flagOf(option)}`);
     for (const line of text.split('\n')) expect(line.length, line).toBeLessThanOrEqual(100);
   });
 
-  test('no two options share a key, a flag or a letter', () => {
+  test('gives no two options the same key, flag or letter', () => {
     for (const names of [options.map((o) => o.key), options.map(flagOf), options.flatMap((o) => o.short ?? [])])
       expect(new Set(names).size).toBe(names.length);
   });

@@ -33,7 +33,7 @@ const at = (time: bigint | number, action: string, more: Partial<NewEvent> = {})
 });
 const everything = (): boolean => true;
 
-/** Reads until `count` have come. */
+/** Reads until `count` events have arrived. */
 async function take(events: AsyncIterable<Event>, count: number): Promise<string[]> {
   const actions: string[] = [];
   if (count === 0) return actions;
@@ -57,8 +57,8 @@ const past = (query: Partial<EventQuery> = {}): Promise<Event[]> =>
 const listen = (query: Partial<EventQuery> = {}, signal = new AbortController().signal): AsyncIterable<Event> =>
   log.subscribe({ matches: everything, ...query }, signal);
 
-describe('what is stored', () => {
-  test('comes back whole, with a time beyond 2^53', async () => {
+describe('storing an event', () => {
+  test('returns it whole, with a time beyond 2^53', async () => {
     const event = at(1_700_000_000_123_456_789n, 'die', {
       attributes: { exitCode: '137', 'com.example': 'ünï "q"' },
       origin: { container: 'c1', seq: 7 },
@@ -67,7 +67,7 @@ describe('what is stored', () => {
     expect(await past()).toEqual([{ ...event, row: 1 }]);
   });
 
-  test('is stored once for a journal record, however often it is replayed', async () => {
+  test('stores it once per journal record, however often the journal is replayed', async () => {
     const origin = { container: 'c1', seq: 3 };
     log.record(at(10, 'die', { origin }));
     log.record(at(10, 'die', { origin }), at(11, 'start', { origin: { container: 'c1', seq: 4 } }));
@@ -75,7 +75,7 @@ describe('what is stored', () => {
     expect((await past()).map((e) => e.action)).toEqual(['die', 'start', 'create', 'create']);
   });
 
-  test('is gone when the transaction of its caller is rolled back', async () => {
+  test('discards it when its transaction is rolled back', async () => {
     const first = take(listen(), 1);
     expect(() =>
       db.transaction(() => {
@@ -89,7 +89,7 @@ describe('what is stored', () => {
     expect((await past()).map((e) => e.action)).toEqual(['kept']);
   });
 
-  test('is pruned beyond the retention, oldest recorded first', async () => {
+  test('prunes beyond the retention, first recorded first', async () => {
     log = new EventLog(new EventStore(db), { keep: 10 });
     for (let i = 0; i < 50; i++) log.record(...Array.from({ length: 40 }, (_, k) => at(i * 40 + k, `e${i * 40 + k}`)));
     const left = await past();
@@ -99,7 +99,7 @@ describe('what is stored', () => {
 });
 
 describe('replay', () => {
-  test('is in the order of time, ties in the order of recording, since and until inclusive', async () => {
+  test('orders by time, then by recording; since and until are inclusive', async () => {
     log.record(
       at(30, 'c'),
       at(10, 'a'),
@@ -112,7 +112,7 @@ describe('replay', () => {
     expect((await past({ since: 10n, until: 40n })).map((e) => e.action)).toEqual(['a', 'b1', 'b2', 'c', 'd']);
   });
 
-  test('goes through many pages', async () => {
+  test('spans many pages', async () => {
     log.record(...Array.from({ length: 1_000 }, (_, i) => at(i % 7, `e${i}`)));
     const events = await past();
     expect(events).toHaveLength(1_000);
@@ -120,7 +120,7 @@ describe('replay', () => {
     expect(events.map((e) => Number(e.time))).toEqual(events.map((e) => Number(e.time)).toSorted((a, b) => a - b));
   });
 
-  test('until alone replays from the beginning; neither replays nothing', async () => {
+  test('starts at the beginning for until alone; replays nothing without since and until', async () => {
     log.record(at(1, 'old'));
     expect((await past({ since: undefined, until: 5n })).map((e) => e.action)).toEqual(['old']);
     const live = take(listen(), 1);
@@ -130,7 +130,7 @@ describe('replay', () => {
 });
 
 describe('a live subscriber', () => {
-  test('gets what is recorded between its subscription and its first read, and nothing twice', async () => {
+  test('receives what is recorded between subscribing and its first read, without duplicates', async () => {
     log.record(at(1, 'before'));
     const events = listen({ since: 0n });
     log.record(at(2, 'between'));
@@ -139,14 +139,14 @@ describe('a live subscriber', () => {
     expect(await reading).toEqual(['before', 'between', 'after']);
   });
 
-  test('gets what is recorded late, though its time lies in the past', async () => {
+  test('receives what is recorded late with a time in the past', async () => {
     log.record(at(100, 'start'));
     const reading = take(listen({ since: 50n }), 2);
     setTimeout(() => log.record(at(60, 'die')), 10);
     expect(await reading).toEqual(['start', 'die']);
   });
 
-  test('is woken only after the commit of the transaction', async () => {
+  test('is woken only after the transaction has committed', async () => {
     const seen: string[] = [];
     const reading = (async () => {
       for await (const event of listen()) {
@@ -157,14 +157,14 @@ describe('a live subscriber', () => {
     await new Promise((resolve) => setTimeout(resolve, 5));
     db.exec('BEGIN');
     log.record(at(1, 'one'), at(2, 'two'));
-    // Nothing is told of a transaction that may still be undone.
+    // A transaction that can still roll back must not be announced.
     db.exec('COMMIT');
     expect(seen).toEqual([]);
     await reading;
     expect(seen).toEqual(['one', 'two']);
   });
 
-  test('that is slow loses nothing and slows nobody', async () => {
+  test('that is slow misses nothing and delays no one', async () => {
     const slow = (async () => {
       const actions: string[] = [];
       for await (const event of listen()) {
@@ -185,7 +185,7 @@ describe('a live subscriber', () => {
     expect(await slow).toEqual(expected);
   });
 
-  test('ends when its signal aborts, and is counted while it listens', async () => {
+  test('ends when its signal aborts, and is counted until then', async () => {
     const leaving = new AbortController();
     const reading = all(listen({}, leaving.signal));
     await new Promise((resolve) => setTimeout(resolve, 5));
@@ -202,7 +202,7 @@ describe('a live subscriber', () => {
     expect((await reading).map((e) => e.action)).toEqual(['in time']);
   });
 
-  test('that is aborted already ends at once', async () => {
+  test('ends at once when its signal is already aborted', async () => {
     log.record(at(1, 'a'));
     expect(await all(listen({ since: 0n }, AbortSignal.abort()))).toEqual([]);
   });
@@ -238,38 +238,38 @@ describe('filters', () => {
   };
 
   test.each<[string, Record<string, string[]>, Event, boolean]>([
-    ['nothing asked', {}, start, true],
-    ['unknown keys are ignored', { nonsense: ['x'] }, start, true],
-    ['an empty list asks nothing', { type: [] }, start, true],
-    ['type', { type: ['image', 'container'] }, start, true],
-    ['another type', { type: ['image'] }, start, false],
-    ['event', { event: ['start'] }, start, true],
-    ['event is exact', { event: ['sta'] }, start, false],
-    ['exec_create stands for all commands', { event: ['exec_create'] }, exec, true],
-    ['the whole action', { event: ['exec_create: sh -c ls'] }, exec, true],
-    ['health_status', { event: ['health_status'] }, health, true],
-    ['health_status: unhealthy', { event: ['health_status: unhealthy'] }, health, false],
-    ['container by id prefix', { container: ['abcd'] }, start, true],
-    ['container by name', { container: ['web'] }, start, true],
-    ['another container', { container: ['db'] }, start, false],
-    ['volume by name', { volume: ['data'] }, volume, true],
-    ['network does not match a volume', { network: ['data2'] }, volume, false],
-    ['image of a container, with tag', { image: ['registry:5000/app:1'] }, start, true],
-    ['image of a container, without tag', { image: ['registry:5000/app'] }, start, true],
-    ['image is exact', { image: ['registry'] }, start, false],
-    ['image event by name', { image: ['alpine'] }, pull, true],
-    ['image event by id', { image: ['sha256:123'] }, tag, true],
-    ['image event by name without tag', { image: ['alpine'] }, tag, true],
-    ['label key', { label: ['project'] }, start, true],
-    ['label with value', { label: ['project=p'] }, start, true],
-    ['label with another value', { label: ['project=q'] }, start, false],
-    ['labels must all be there', { label: ['project=p', 'missing'] }, start, false],
-    ['empty label value', { label: ['empty='] }, start, true],
-    ['a label of Object is none', { label: ['constructor'] }, start, false],
-    ['scope', { scope: ['local'] }, start, true],
-    ['swarm scope', { scope: ['swarm'] }, start, false],
-    ['daemon', { daemon: ['xyz'] }, start, false],
-    ['keys must all match', { type: ['container'], event: ['die'] }, start, false],
+    ['no filter matches everything', {}, start, true],
+    ['ignores unknown keys', { nonsense: ['x'] }, start, true],
+    ['an empty list of values matches everything', { type: [] }, start, true],
+    ['matches one of several types', { type: ['image', 'container'] }, start, true],
+    ['rejects another type', { type: ['image'] }, start, false],
+    ['matches the event name', { event: ['start'] }, start, true],
+    ['does not match a prefix of an event name', { event: ['sta'] }, start, false],
+    ['exec_create matches every command', { event: ['exec_create'] }, exec, true],
+    ['matches a whole action with its command', { event: ['exec_create: sh -c ls'] }, exec, true],
+    ['health_status matches every status', { event: ['health_status'] }, health, true],
+    ['health_status: unhealthy does not match healthy', { event: ['health_status: unhealthy'] }, health, false],
+    ['matches a container by id prefix', { container: ['abcd'] }, start, true],
+    ['matches a container by name', { container: ['web'] }, start, true],
+    ['rejects another container', { container: ['db'] }, start, false],
+    ['matches a volume by name', { volume: ['data'] }, volume, true],
+    ['a network filter does not match a volume', { network: ['data2'] }, volume, false],
+    ['matches the image of a container, with tag', { image: ['registry:5000/app:1'] }, start, true],
+    ['matches the image of a container, without tag', { image: ['registry:5000/app'] }, start, true],
+    ['does not match a prefix of an image name', { image: ['registry'] }, start, false],
+    ['matches an image event by name', { image: ['alpine'] }, pull, true],
+    ['matches an image event by id', { image: ['sha256:123'] }, tag, true],
+    ['matches an image event by name without tag', { image: ['alpine'] }, tag, true],
+    ['matches a label key', { label: ['project'] }, start, true],
+    ['matches a label with its value', { label: ['project=p'] }, start, true],
+    ['rejects a label with another value', { label: ['project=q'] }, start, false],
+    ['requires all labels', { label: ['project=p', 'missing'] }, start, false],
+    ['matches an empty label value', { label: ['empty='] }, start, true],
+    ['does not take a property of Object.prototype for a label', { label: ['constructor'] }, start, false],
+    ['matches the scope local', { scope: ['local'] }, start, true],
+    ['rejects the scope swarm', { scope: ['swarm'] }, start, false],
+    ['rejects another daemon', { daemon: ['xyz'] }, start, false],
+    ['requires all keys to match', { type: ['container'], event: ['die'] }, start, false],
   ])('%s', (_, filters, event, expected) => {
     expect(matcher(new Map(Object.entries(filters)))(event)).toBe(expected);
   });

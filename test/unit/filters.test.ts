@@ -1,6 +1,6 @@
 /**
- * Filters keep the laws that clients rely on, whatever is filtered: keys narrow, values of one key widen, labels must
- * all be there.
+ * Laws that clients rely on, whatever is filtered: each further key narrows the list, each further value of a key
+ * widens it, and all labels are required.
  */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
@@ -11,7 +11,7 @@ import { InvalidParameter, NotFound } from '../../src/model/errors.ts';
 import type { Event } from '../../src/model/event.ts';
 import { matcher } from '../../src/engine/events/filter.ts';
 import { initialRunState } from '../../src/protocol/runstate.ts';
-import { container } from './spec-fixtures.ts';
+import { container } from '../support/spec-fixtures.ts';
 
 const template = container({});
 const word = fc.constantFrom('a', 'b', 'ab', 'ba');
@@ -46,7 +46,7 @@ const made = fc
 const containers = fc.uniqueArray(made, { selector: (c) => c.id, maxLength: 8 });
 
 const label = fc.constantFrom('x', 'y', 'x=1', 'y=', '__proto__', 'constructor', 'nobody');
-/** A key and some values of it. */
+/** A key and some of its values. */
 const filter = fc.oneof(
   fc.tuple(fc.constant('label'), fc.array(label, { maxLength: 2 })),
   fc.tuple(fc.constant('status'), fc.array(status, { maxLength: 2 })),
@@ -66,7 +66,7 @@ function listed(all: Container[], filters: [string, string[]][], limit = 0): str
 }
 
 describe('lists of containers', () => {
-  test('each filter leaves some of the list, in its order', () => {
+  test('each filter leaves part of the list, in the same order', () => {
     fc.assert(
       fc.property(containers, filter, (all, one) => {
         const found = listed(all, [one]);
@@ -75,7 +75,7 @@ describe('lists of containers', () => {
     );
   });
 
-  test('two keys leave what both leave', () => {
+  test('two keys leave the intersection of what each leaves', () => {
     fc.assert(
       fc.property(containers, filter, filter, (all, one, other) => {
         fc.pre(one[0] !== other[0]);
@@ -84,7 +84,7 @@ describe('lists of containers', () => {
     );
   });
 
-  test('two values of a key leave what either leaves; two labels, what both', () => {
+  test('two values of a key leave the union of what each leaves; two labels, the intersection', () => {
     fc.assert(
       fc.property(containers, filter, (all, [key, values]) => {
         fc.pre(values.length === 2);
@@ -99,7 +99,7 @@ describe('lists of containers', () => {
     );
   });
 
-  test('a limit takes the newest of them', () => {
+  test('a limit keeps the newest', () => {
     fc.assert(
       fc.property(containers, filter, fc.integer({ min: 1, max: 9 }), (all, one, limit) => {
         expect(listed(all, [one], limit)).toEqual(listed(all, [one]).slice(0, limit));
@@ -122,7 +122,7 @@ describe('lists of containers', () => {
     );
   });
 
-  test('what a prune takes by a label, it spares by label!, and the reverse', () => {
+  test('prune with label! spares exactly what prune with label removes', () => {
     fc.assert(
       fc.property(containers, label, (all, one) => {
         const pruned = (key: string): string[] => filterForPrune(all, new Map([[key, [one]]])).map((c) => c.id);
@@ -131,7 +131,7 @@ describe('lists of containers', () => {
     );
   });
 
-  test('any key and values are a list, or refused', () => {
+  test('any key and values give a list or are rejected', () => {
     fc.assert(
       fc.property(containers, fc.string(), fc.array(fc.string(), { maxLength: 2 }), (all, key, values) => {
         try {
@@ -144,7 +144,7 @@ describe('lists of containers', () => {
   });
 });
 
-test('events: keys narrow, values widen', () => {
+test('for events, keys narrow and values widen', () => {
   const event = fc
     .record({
       type: fc.constantFrom('container', 'image', 'network'),
@@ -171,8 +171,8 @@ test('events: keys narrow, values widen', () => {
   );
 });
 
-describe('filters as clients write them', () => {
-  test("lists of values and Docker's older maps of flags say the same", () => {
+describe('decoding filters', () => {
+  test('lists of values and the older maps of flags mean the same', () => {
     fc.assert(
       fc.property(
         fc.dictionary(fc.string(), fc.uniqueArray(fc.string(), { maxLength: 3 }), { noNullPrototype: true }),
@@ -191,7 +191,7 @@ describe('filters as clients write them', () => {
     );
   });
 
-  test('any text is filters, or refused', () => {
+  test('any text decodes to filters or is rejected', () => {
     fc.assert(
       fc.property(fc.oneof(fc.string(), fc.json()), (text) => {
         try {

@@ -11,12 +11,10 @@ import { LogClock } from '../../src/shim/log/clock.ts';
 import { currentFile, LogCursor } from '../../src/shim/log/cursor.ts';
 import { Encoder } from '../../src/shim/log/encoder.ts';
 import { LogWriter } from '../../src/shim/log/writer.ts';
-import { mount, unmount } from '../../src/sys/mount.ts';
 
 let dir: string;
 beforeEach(() => void (dir = mkdtempSync(join(tmpdir(), 'log-'))));
 afterEach(() => {
-  unmount(dir);
   rmSync(dir, { recursive: true, force: true });
 });
 
@@ -39,7 +37,7 @@ const textOf = (lines: LogLine[], stream = 'stdout'): string =>
     .map((l) => l.log)
     .join('');
 
-/** What the encoder makes of chunks, as one text. */
+/** What the encoder writes for these chunks, as one text. */
 function encode(
   chunks: [OutputStream, Buffer][],
   attrs: Record<string, string> = {},
@@ -59,13 +57,13 @@ function encode(
 const encodeText = (text: string | Buffer, attrs?: Record<string, string>): string =>
   encode([[1, Buffer.from(text)]], attrs).text;
 
-describe('a line is what dockerd writes', () => {
+describe('the encoder writes lines as dockerd does', () => {
   test.each([
     ['plain', 'hello world\n', 'hello world\\n'],
     ['an empty line', '\n', '\\n'],
-    ['without newline', 'abc', 'abc'],
+    ['output without a newline', 'abc', 'abc'],
     ['quotes and backslashes', '{"a":"b\\c"}\n', '{\\"a\\":\\"b\\\\c\\"}\\n'],
-    ['angle brackets, ampersand', '<a href="x">&</a>\n', '\\u003ca href=\\"x\\"\\u003e\\u0026\\u003c/a\\u003e\\n'],
+    ['angle brackets and ampersands', '<a href="x">&</a>\n', '\\u003ca href=\\"x\\"\\u003e\\u0026\\u003c/a\\u003e\\n'],
     ['control characters', '\x00\x08\t\x0c\r\x1b[0m\x7f\n', '\\u0000\\u0008\\u0009\\u000c\\r\\u001b[0m\x7f\\n'],
     ['UTF-8', 'žluťoučký 日本 🐳\n', 'žluťoučký 日本 🐳\\n'],
     ['line and paragraph separators', 'a\u2028b\u2029c\u2027d\n', 'a\\u2028b\\u2029c\u2027d\\n'],
@@ -76,24 +74,24 @@ describe('a line is what dockerd writes', () => {
   });
 
   test.each([
-    ['a stray continuation', [0x41, 0x80, 0x42], 'A\\ufffdB'],
-    ['each byte of a cut character', [0xe2, 0x82, 0x41], '\\ufffd\\ufffdA'],
+    ['a stray continuation byte', [0x41, 0x80, 0x42], 'A\\ufffdB'],
+    ['each byte of a truncated character', [0xe2, 0x82, 0x41], '\\ufffd\\ufffdA'],
     ['a surrogate', [0xed, 0xa0, 0x80], '\\ufffd\\ufffd\\ufffd'],
     ['an overlong slash', [0xc0, 0xaf], '\\ufffd\\ufffd'],
-    ['beyond Unicode', [0xf4, 0x90, 0x80, 0x80], '\\ufffd\\ufffd\\ufffd\\ufffd'],
-    ['a true U+FFFD', [0xef, 0xbf, 0xbd], '\ufffd'],
-  ])('invalid UTF-8: %s', (_what, bytes, log) => {
+    ['a code point beyond Unicode', [0xf4, 0x90, 0x80, 0x80], '\\ufffd\\ufffd\\ufffd\\ufffd'],
+    ['but a genuine U+FFFD stays', [0xef, 0xbf, 0xbd], '\ufffd'],
+  ])('replaces invalid UTF-8: %s', (_what, bytes, log) => {
     expect(encodeText(Buffer.from([...bytes, 10]))).toBe(`{"log":"${log}\\n","stream":"stdout","time":"T0"}\n`);
     expect(encode([[1, Buffer.from([...bytes, 10])]]).faithful).toBe(log === '\ufffd');
   });
 
-  test('attributes come sorted, before the time', () => {
+  test('sorts attributes and writes them before the time', () => {
     expect(encodeText('x\n', { tag: 'a&b', env: '1' })).toBe(
       '{"log":"x\\n","stream":"stdout","attrs":{"env":"1","tag":"a\\u0026b"},"time":"T0"}\n',
     );
   });
 
-  test("a line over 16 KiB lies in several entries with the first one's time", () => {
+  test('splits a line over 16 KiB into entries that have the time of its first byte', () => {
     const chunks: [OutputStream, Buffer][] = [
       [1, Buffer.alloc(10000, 'a')],
       [1, Buffer.alloc(10000, 'a')],
@@ -112,7 +110,7 @@ describe('a line is what dockerd writes', () => {
     ]);
   });
 
-  test('a line of exactly 16 KiB has its newline in an entry of its own', () => {
+  test('writes the newline of a line of exactly 16 KiB as an entry of its own', () => {
     const lines = encodeText(`${'x'.repeat(MAX_ENTRY_BYTES)}\ny\n`)
       .split('\n')
       .filter(Boolean)
@@ -120,7 +118,7 @@ describe('a line is what dockerd writes', () => {
     expect(lines.map((l) => l.length)).toEqual([16384, 1, 2]);
   });
 
-  test('a split does not go through a character', () => {
+  test('never splits a character', () => {
     const text = `a${'日'.repeat(12000)}\n`;
     const { text: log, faithful } = encode([[1, Buffer.from(text)]]);
     expect(
@@ -139,7 +137,7 @@ const splitAt = (bytes: Buffer, cuts: number[]): Buffer[] => {
   return [0, ...places].map((from, i) => bytes.subarray(from, places[i] ?? bytes.length)).filter((b) => b.length > 0);
 };
 
-describe('any output, in any chunks', () => {
+describe('the encoder, given any output in any chunks', () => {
   const cuts = fc.array(fc.nat(), { maxLength: 8 });
   const text = fc
     .oneof(
@@ -166,7 +164,7 @@ describe('any output, in any chunks', () => {
     )
     .map((t) => Buffer.from(t).toString()); // lone surrogates become U+FFFD
 
-  test('text comes back from JSON.parse as it was', () => {
+  test('writes text that JSON.parse returns unchanged', () => {
     fc.assert(
       fc.property(text, cuts, (output, places) => {
         const chunks = splitAt(Buffer.from(output), places);
@@ -187,8 +185,8 @@ describe('any output, in any chunks', () => {
     );
   });
 
-  test('arbitrary bytes become JSON whose text has U+FFFD for each byte that is no UTF-8', () => {
-    // Only whole lines: where a chunk ends must not matter.
+  test('writes U+FFFD for each byte that is not UTF-8', () => {
+    // Whole lines only: chunk boundaries must not matter.
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 400 }), cuts, (array, places) => {
         const bytes = Buffer.from(array);
@@ -206,7 +204,7 @@ describe('any output, in any chunks', () => {
     );
   });
 
-  test('two streams do not mix', () => {
+  test('keeps the two streams apart', () => {
     fc.assert(
       fc.property(fc.array(fc.tuple(fc.constantFrom(1 as const, 2 as const), text), { maxLength: 12 }), (writes) => {
         const { text: log } = encode(writes.map(([s, t]) => [s, Buffer.from(t)]));
@@ -227,7 +225,7 @@ describe('any output, in any chunks', () => {
   });
 });
 
-/** Go's way: one U+FFFD a byte. */
+/** Decodes as Go does: one U+FFFD for each invalid byte. */
 function goDecode(bytes: Buffer): string {
   let text = '';
   for (let i = 0; i < bytes.length;) {
@@ -237,17 +235,20 @@ function goDecode(bytes: Buffer): string {
   }
   return text;
 }
-const isOneCharacter = (b: Buffer): boolean => Buffer.from(b.toString()).equals(b) && [...b.toString()].length === 1;
+function isOneCharacter(bytes: Buffer): boolean {
+  const text = bytes.toString();
+  return Buffer.from(text).equals(bytes) && Array.from(text).length === 1;
+}
 
-describe('time', () => {
+describe('the log clock', () => {
   test.each([
     [0n, '1970-01-01T00:00:00Z'],
     [1_764_000_000_000_000_000n, '2025-11-24T16:00:00Z'],
     [1_764_000_000_120_000_000n, '2025-11-24T16:00:00.12Z'],
     [1_764_000_000_000_000_001n, '2025-11-24T16:00:00.000000001Z'],
-  ])('%s is %s', (ns, text) => expect(formatLogTime(ns)).toBe(text));
+  ])('formats %s as %s', (ns, text) => expect(formatLogTime(ns)).toBe(text));
 
-  test('counts on between the ticks of the wall clock, and never goes back', () => {
+  test('advances between ticks of the wall clock and never goes back', () => {
     let [wall, monotonic] = [1000, 0n];
     const clock = new LogClock({ wall: () => wall, monotonic: () => monotonic });
     const seen: bigint[] = [];
@@ -258,7 +259,7 @@ describe('time', () => {
     at(1000, 300n);
     at(1000, 700_000n);
     at(1001, 1_200_000n);
-    at(900, 1_300_000n); // a small step back
+    at(900, 1_300_000n); // the wall clock steps back a little
     at(901, 1_400_000n);
     at(5000, 1_500_000n);
     expect(seen).toEqual([
@@ -269,11 +270,11 @@ describe('time', () => {
       1_001_200_000n,
       5_000_000_000n,
     ]);
-    at(-3_600_000 + 5000, 1_600_000n); // somebody set the clock an hour back: to go on would be an hour of one time
+    at(-3_600_000 + 5000, 1_600_000n); // the clock was set back an hour: continuing would repeat one time for an hour
     expect(seen.at(-1)).toBe(-3_595_000_000_000n);
   });
 
-  test('a line is stamped when it is read', () => {
+  test('stamps a line when it is read', () => {
     const before = Date.now();
     const log = new LogWriter(spec());
     log.write(1, Buffer.from('x\n'));
@@ -284,8 +285,8 @@ describe('time', () => {
   });
 });
 
-describe('the file', () => {
-  test('holds each chunk when write returns', () => {
+describe('the log file', () => {
+  test('contains each chunk once write returns', () => {
     const log = new LogWriter(spec());
     log.write(1, Buffer.from('one\ntw'));
     log.write(2, Buffer.from('error\n'));
@@ -297,7 +298,7 @@ describe('the file', () => {
     log.close();
   });
 
-  test('driver none writes nothing', () => {
+  test('is not written with the driver none', () => {
     const log = new LogWriter({ driver: 'none' });
     log.write(1, Buffer.from('x\n'));
     log.flush();
@@ -305,7 +306,7 @@ describe('the file', () => {
     log.close();
   });
 
-  test('is rotated by whole entries, and none is lost or doubled', () => {
+  test('rotates between entries, without loss or duplicates', () => {
     const log = new LogWriter(spec({ maxSize: 2000, maxFile: 200 }));
     let text = '';
     for (let i = 0; i < 300; i++) {
@@ -333,7 +334,7 @@ describe('the file', () => {
     log.close();
   });
 
-  test('goes on after an external truncation', () => {
+  test('continues after an external truncation', () => {
     const log = new LogWriter(spec());
     log.write(1, Buffer.from('old\n'));
     writeFileSync(join(dir, 'c-json.log'), '');
@@ -342,7 +343,7 @@ describe('the file', () => {
     log.close();
   });
 
-  test('a torn last line of a dead machine is fenced off', () => {
+  test('isolates the torn last line of a machine that crashed', () => {
     writeFileSync(join(dir, 'c-json.log'), '{"log":"torn');
     const log = new LogWriter(spec());
     log.write(1, Buffer.from('whole\n'));
@@ -351,14 +352,14 @@ describe('the file', () => {
   });
 });
 
-describe('a partial line outlives its writer', () => {
+describe('a partial line of a killed writer', () => {
   const settle = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 80));
 
-  test('and is joined by the next one', async () => {
+  test('is completed by the next writer', async () => {
     const first = new LogWriter(spec());
     first.write(1, Buffer.from('a\nhalf a '));
     first.write(2, Buffer.from('\xffbin', 'latin1'));
-    await settle(); // killed: no close
+    await settle(); // killed: never closed
     const second = new LogWriter(spec());
     second.write(1, Buffer.from('line\n'));
     second.flush();
@@ -372,7 +373,7 @@ describe('a partial line outlives its writer', () => {
     expect(statSync(join(dir, 'c-json.log.partial')).size).toBe(0);
   });
 
-  test('but not twice, when its entry was still written', async () => {
+  test('is not written twice when its entry was already in the log', async () => {
     const first = new LogWriter(spec());
     first.write(1, Buffer.from('half '));
     await settle();
@@ -386,7 +387,7 @@ describe('a partial line outlives its writer', () => {
     second.close();
   });
 
-  test('close leaves it at once', () => {
+  test('is written at once when a writer closes', () => {
     const first = new LogWriter(spec());
     first.write(1, Buffer.from('half '));
     first.close();
@@ -397,41 +398,8 @@ describe('a partial line outlives its writer', () => {
   });
 });
 
-describe('a full disk', () => {
-  test('drops what it must, tears no line, and says so once there is room', () => {
-    mount('tmpfs', dir, 'tmpfs', 0, 'size=64k');
-    writeFileSync(join(dir, 'ballast'), Buffer.alloc(32 * 1024));
-    const log = new LogWriter(spec());
-    let sent = 0;
-    for (let i = 0; i < 1000; i++)
-      log.write(1, Buffer.from(`line ${String(sent++).padStart(6, '0')}\nline ${String(sent++).padStart(6, '0')}\n`));
-    const { lines, bytes } = log.dropped;
-    expect(lines).toBeGreaterThan(1000);
-    expect(bytes).toBe(lines * 12);
-    expect(log.faithful).toBe(false);
-    const kept = linesOf('c-json.log');
-    expect(kept.every(Boolean)).toBe(true);
-    expect(kept.length + lines).toBe(2000);
-
-    rmSync(join(dir, 'ballast'));
-    log.write(1, Buffer.from('again\n'));
-    expect(log.dropped.lines).toBe(0);
-    expect(log.faithful).toBe(false); // the notice is in between
-    log.write(1, Buffer.from('and again\n'));
-    expect(log.faithful).toBe(true);
-    expect(
-      linesOf('c-json.log')
-        .slice(-3)
-        .map((l) => l.log),
-    ).toEqual([
-      `[holdfast] ${lines} lines (${bytes} bytes) of output were dropped: the log could not be written (ENOSPC)\n`,
-      'again\n',
-      'and again\n',
-    ]);
-    log.close();
-  });
-
-  test('a log that cannot even be opened is tried again', () => {
+describe('a log that cannot be written', () => {
+  test('is opened again with the next output', () => {
     const path = join(dir, 'missing', 'c-json.log');
     const log = new LogWriter(spec({ path }));
     log.write(1, Buffer.from('lost\n'));
@@ -445,7 +413,7 @@ describe('a full disk', () => {
     log.close();
   });
 
-  test('/dev/full, which does not even take a truncation', () => {
+  test('is retried even on /dev/full, which cannot be truncated', () => {
     const log = new LogWriter(spec({ path: '/dev/full' }));
     log.write(1, Buffer.from('x\ny\n'));
     expect(log.dropped).toEqual({ lines: 2, bytes: 4 });
@@ -454,7 +422,7 @@ describe('a full disk', () => {
   });
 });
 
-describe('a cursor', () => {
+describe('a log cursor', () => {
   const readAll = (cursor: LogCursor, log: LogWriter): string => {
     let text = '';
     for (;;) {
@@ -465,7 +433,7 @@ describe('a cursor', () => {
     }
   };
 
-  test('follows through rotations, even where no old file is kept', () => {
+  test('follows rotations, even when no old file is kept', () => {
     for (const maxFile of [2, 5]) {
       const log = new LogWriter(spec({ path: join(dir, `${maxFile}.log`), maxSize: 1000, maxFile }));
       log.write(1, Buffer.from('before\n'));
@@ -493,7 +461,7 @@ describe('a cursor', () => {
     log.close();
   });
 
-  test('skips what is no entry', () => {
+  test('skips what is not an entry', () => {
     const log = new LogWriter(spec());
     log.write(1, Buffer.from('a\n'));
     appendFileSync(log.path!, 'rubbish\n{"x":1}\n');

@@ -13,6 +13,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Container } from '../../src/model/container.ts';
@@ -55,9 +56,8 @@ async function texts(batches: AsyncIterable<LogEntry[]>): Promise<string[]> {
 
 const numbers = async (batches: AsyncIterable<LogEntry[]>): Promise<number[]> => (await texts(batches)).map(Number);
 const range = (from: number, to: number): number[] => Array.from({ length: to - from }, (_, i) => from + i);
-const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-describe('a line', () => {
+describe('parsing a line', () => {
   const decode = (text: string | Buffer): LogEntry[] => {
     const bytes = Buffer.from(text);
     return decodeLines(bytes, bytes.length);
@@ -65,55 +65,55 @@ describe('a line', () => {
 
   test.each<[string, string, Partial<LogEntry>[]]>([
     [
-      'plain',
+      'accepts a plain one',
       '{"log":"hi\\n","stream":"stdout","time":"2024-01-02T03:04:05.123456789Z"}\n',
       [{ stream: 'stdout', time: '2024-01-02T03:04:05.123456789Z' }],
     ],
     [
-      'with a short time',
+      'accepts a time without fraction',
       '{"log":"hi\\n","stream":"stderr","time":"2024-01-02T03:04:05Z"}\n',
       [{ stream: 'stderr', time: '2024-01-02T03:04:05Z' }],
     ],
     [
-      'with attrs at its end',
+      'accepts attrs at the end',
       '{"log":"hi\\n","stream":"stdout","time":"2024-01-02T03:04:05Z","attrs":{"tag":"a"}}\n',
       [{ attrs: { tag: 'a' }, time: '2024-01-02T03:04:05Z' }],
     ],
     [
-      'with attrs in the middle, as dockerd writes them',
+      'accepts attrs in the middle, as dockerd writes them',
       '{"log":"hi\\n","stream":"stderr","attrs":{"tag":"a"},"time":"2024-01-02T03:04:05Z"}\n',
       [{ stream: 'stderr', attrs: { tag: 'a' } }],
     ],
     [
-      'with other keys first',
+      'accepts other keys first',
       '{"stream":"stderr","log":"hi\\n","time":"2024-01-02T03:04:05Z"}\n',
       [{ stream: 'stderr' }],
     ],
-    ['without a time is none', '{"log":"hi\\n","stream":"stdout"}\n', []],
-    ['of garbage is none', '\0\0\0\0\n', []],
-    ['that is empty is none', '\n', []],
+    ['ignores one without a time', '{"log":"hi\\n","stream":"stdout"}\n', []],
+    ['ignores garbage', '\0\0\0\0\n', []],
+    ['ignores an empty one', '\n', []],
     [
-      'torn in its text, with the next behind it',
+      'recovers the entry after one torn in its text',
       '{"log":"torn{"log":"hi\\n","stream":"stdout","time":"2024-01-02T03:04:05Z"}\n',
       [{ stream: 'stdout' }],
     ],
     [
-      'torn behind an escape',
+      'recovers the entry after one torn after an escape',
       '{"log":"to\\trn\\n{"log":"hi\\n","stream":"stdout","time":"2024-01-02T03:04:05Z"}\n',
       [{ stream: 'stdout' }],
     ],
     [
-      'torn in its time',
+      'recovers the entry after one torn in its time',
       '{"log":"torn\\n","stream":"stdout","time":"2024{"log":"hi\\n","stream":"stdout","time":"2024-01-02T03:04:05Z"}\n',
       [{ stream: 'stdout' }],
     ],
     [
-      'torn by a power cut',
+      'recovers the entry after one torn by a power cut',
       '{"log":"torn\\n","str\0\0\0\0{"log":"hi\\n","stream":"stdout","time":"2024-01-02T03:04:05Z"}\n',
       [{ stream: 'stdout' }],
     ],
     [
-      'torn and ended',
+      'recovers the entry on the line after a torn one',
       '{"log":"torn\n{"log":"hi\\n","stream":"stdout","time":"2024-01-02T03:04:05Z"}\n',
       [{ stream: 'stdout' }],
     ],
@@ -126,7 +126,7 @@ describe('a line', () => {
     });
   });
 
-  test('keeps every text, escaped in any way', () => {
+  test('keeps every text, however it is escaped', () => {
     const text = fc.oneof(
       fc.string({ unit: 'grapheme' }),
       fc.string({ unit: 'binary' }),
@@ -161,7 +161,7 @@ describe('a line', () => {
     );
   });
 
-  test('keeps bytes that are no UTF-8', () => {
+  test('keeps bytes that are not UTF-8', () => {
     const bytes = Buffer.concat([
       Buffer.from('{"log":"'),
       Buffer.from([0xff, 0xfe, 0x5c, 0x74, 0x80]),
@@ -171,8 +171,8 @@ describe('a line', () => {
   });
 });
 
-describe('reading', () => {
-  test('a log that is not there is empty', async () => {
+describe('reading a log', () => {
+  test('of a missing file gives nothing', async () => {
     expect(await texts(open())).toEqual([]);
     expect(await texts(open({ tail: 5 }))).toEqual([]);
   });
@@ -184,7 +184,7 @@ describe('reading', () => {
     expect(await numbers(open())).toEqual(range(0, 30));
   });
 
-  test('goes on over chunks and long lines', async () => {
+  test('spans chunks and long lines', async () => {
     const long = 'x'.repeat(700_000);
     writeFileSync(path, numbered(0, 40_000) + line(`${long}\n`) + numbered(40_000, 40_010));
     const found = await texts(open());
@@ -193,20 +193,20 @@ describe('reading', () => {
     expect(Number(found.at(-1))).toBe(40_009);
   });
 
-  test('an unfinished last line is not told, neither of the newest nor of a rotated file', async () => {
+  test('leaves out an unfinished last line, in the newest and in a rotated file', async () => {
     writeFileSync(`${path}.1`, numbered(0, 3) + '{"log":"to');
     writeFileSync(path, numbered(3, 5) + '{"log":"torn\\n","stream":"stdout","time":"2024-01-02T03:04:05Z"}');
     expect(await numbers(open())).toEqual(range(0, 5));
     expect(await numbers(open({ tail: 3 }))).toEqual([2, 3, 4]);
   });
 
-  test('one stream only', async () => {
+  test('can be limited to one stream', async () => {
     writeFileSync(path, line('a\n') + line('b\n', { stream: 'stderr' }) + line('c\n'));
     expect(await texts(open({ stderr: false }))).toEqual(['a\n', 'c\n']);
     expect(await texts(open({ stdout: false }))).toEqual(['b\n']);
   });
 
-  test('since is inclusive, until too', async () => {
+  test('includes both since and until', async () => {
     writeFileSync(path, numbered(0, 20));
     expect(await numbers(open({ since: T0 + 5n }))).toEqual(range(5, 20));
     expect(await numbers(open({ until: T0 + 5n }))).toEqual(range(0, 6));
@@ -215,7 +215,7 @@ describe('reading', () => {
     expect(await numbers(open({ since: T0 - 1_000_000_000n }))).toEqual(range(0, 20));
   });
 
-  test('files that were last written before since are not even read', async () => {
+  test('does not open files last written before since', async () => {
     writeFileSync(`${path}.1`, numbered(0, 5));
     utimesSync(`${path}.1`, 1, 1);
     writeFileSync(path, numbered(5, 10));
@@ -224,26 +224,29 @@ describe('reading', () => {
 });
 
 describe('tail', () => {
-  test.each([0, 1, 4, 5, 6, 10, 11, 14, 15, 16, 1_000])('%i of 15 lines in three files', async (tail) => {
-    writeFileSync(`${path}.2`, numbered(0, 5));
-    writeFileSync(`${path}.1`, numbered(5, 10));
-    writeFileSync(path, numbered(10, 15));
-    expect(await numbers(open({ tail }))).toEqual(range(Math.max(0, 15 - tail), 15));
-  });
+  test.each([0, 1, 4, 5, 6, 10, 11, 14, 15, 16, 1_000])(
+    '%i returns that many of 15 lines in three files',
+    async (tail) => {
+      writeFileSync(`${path}.2`, numbered(0, 5));
+      writeFileSync(`${path}.1`, numbered(5, 10));
+      writeFileSync(path, numbered(10, 15));
+      expect(await numbers(open({ tail }))).toEqual(range(Math.max(0, 15 - tail), 15));
+    },
+  );
 
-  test('over many blocks', async () => {
+  test('spans many blocks', async () => {
     writeFileSync(`${path}.1`, numbered(0, 3_000));
     writeFileSync(path, numbered(3_000, 5_000));
     for (const tail of [1_500, 1_999, 2_000, 2_001, 4_999])
       expect(await numbers(open({ tail }))).toEqual(range(5_000 - tail, 5_000));
   });
 
-  test('counts lines of both streams, as dockerd does', async () => {
+  test('counts the lines of both streams, as dockerd does', async () => {
     writeFileSync(path, line('a\n') + line('b\n', { stream: 'stderr' }) + line('c\n'));
     expect(await texts(open({ tail: 2, stderr: false }))).toEqual(['c\n']);
   });
 
-  test('of nothing, following, tells only what is new', async () => {
+  test('0 while following returns only new lines', async () => {
     writeFileSync(path, numbered(0, 10) + '{"log":"');
     const leaving = new AbortController();
     const found: string[] = [];
@@ -251,7 +254,7 @@ describe('tail', () => {
       for await (const batch of open({ tail: 0, follow: true }, never, leaving.signal))
         found.push(...batch.map((e) => e.line.toString()));
     })();
-    await pause(30);
+    await sleep(30);
     appendFileSync(path, `late\\n","stream":"stdout","time":"2024-01-02T03:04:05Z"}\n${numbered(10, 11)}`);
     await expect.poll(() => found, { timeout: 2_000 }).toEqual(['late\n', '10\n']);
     leaving.abort();
@@ -260,12 +263,12 @@ describe('tail', () => {
 });
 
 describe('follow', () => {
-  test('of a container that has stopped tells all and ends', async () => {
+  test('of a stopped container returns everything and ends', async () => {
     writeFileSync(path, numbered(0, 10));
     expect(await numbers(open({ follow: true }))).toEqual(range(0, 10));
   });
 
-  test('tells a new line within 100 ms', async () => {
+  test('returns a new line within 100 ms', async () => {
     writeFileSync(path, '');
     const leaving = new AbortController();
     const delays: bigint[] = [];
@@ -274,7 +277,7 @@ describe('follow', () => {
         for (const e of batch) delays.push(wallClock() - parseRfc3339(e.time));
     })();
     for (let i = 0; i < 5; i++) {
-      await pause(40);
+      await sleep(40);
       appendFileSync(path, line(`${i}\n`, { time: wallClock() }));
     }
     await expect.poll(() => delays.length, { timeout: 2_000 }).toBe(5);
@@ -283,7 +286,7 @@ describe('follow', () => {
     expect(Math.min(...delays.map(Number))).toBeLessThan(100e6);
   });
 
-  test('waits for a log that is not there yet', async () => {
+  test('waits for a log that does not exist yet', async () => {
     let end = (): void => undefined;
     const reading = numbers(
       open(
@@ -293,13 +296,13 @@ describe('follow', () => {
         }),
       ),
     );
-    await pause(30);
+    await sleep(30);
     writeFileSync(path, numbered(0, 5));
     end();
     expect(await reading).toEqual(range(0, 5));
   });
 
-  test('ends with what was written until the end', async () => {
+  test('returns everything written before the end', async () => {
     let end = (): void => undefined;
     const reading = numbers(
       open(
@@ -311,7 +314,7 @@ describe('follow', () => {
     );
     for (let i = 0; i < 5; i++) {
       appendFileSync(path, numbered(i * 100, i * 100 + 100));
-      await pause(3);
+      await sleep(3);
     }
     appendFileSync(path, numbered(500, 600));
     end();
@@ -322,7 +325,7 @@ describe('follow', () => {
     writeFileSync(path, line('old\n', { time: wallClock() }));
     const until = wallClock() + 100_000_000n;
     const reading = texts(open({ follow: true, until }, never));
-    await pause(20);
+    await sleep(20);
     appendFileSync(path, line('in time\n', { time: wallClock() }));
     expect(await reading).toEqual(['old\n', 'in time\n']);
     expect(wallClock()).toBeGreaterThan(until);
@@ -332,12 +335,12 @@ describe('follow', () => {
     writeFileSync(path, numbered(0, 1));
     const leaving = new AbortController();
     const reading = texts(open({ follow: true }, never, leaving.signal));
-    await pause(20);
+    await sleep(20);
     leaving.abort();
     expect(await reading).toEqual(['0\n']);
   });
 
-  test('reads from the beginning of a file that was emptied by hand', async () => {
+  test('starts over when the file is truncated by hand', async () => {
     writeFileSync(path, numbered(0, 10));
     let end = (): void => undefined;
     const found: string[] = [];
@@ -352,14 +355,14 @@ describe('follow', () => {
     })();
     await expect.poll(() => found.length).toBe(10);
     truncateSync(path);
-    await pause(1_200);
+    await sleep(1_200);
     appendFileSync(path, numbered(10, 12));
     end();
     await reading;
     expect(found.map(Number)).toEqual(range(0, 12));
   });
 
-  test('loses no line and tells none twice through fast rotations, torn writes included', async () => {
+  test('loses and repeats no line through fast rotations with torn writes', async () => {
     const files = 6;
     const total = 30_000;
     let end = (): void => undefined;
@@ -373,9 +376,9 @@ describe('follow', () => {
     while (written < total) {
       const text = Buffer.from(numbered(written, Math.min(total, written + 37)));
       written += 37;
-      // In two pieces: a reader may come in between.
+      // In two pieces, so that a read can happen in between.
       writeSync(fd, text.subarray(0, text.length - 20));
-      if (written % 5 === 0) await pause(0);
+      if (written % 5 === 0) await sleep(0);
       writeSync(fd, text.subarray(text.length - 20));
       size += text.length;
       if (size > 60_000) {
@@ -386,8 +389,8 @@ describe('follow', () => {
         }
         closeSync(fd);
         fd = openSync(path, 'a');
-        // Slow enough for a follower not to be lapped by all the files.
-        await pause(8);
+        // Slow enough that the follower is not overtaken by all the files.
+        await sleep(8);
       }
     }
     closeSync(fd);

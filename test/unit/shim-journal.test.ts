@@ -1,5 +1,4 @@
-import { execFileSync } from 'node:child_process';
-import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { crc32 as zlibCrc32 } from 'node:zlib';
@@ -8,7 +7,7 @@ import { crc32, parseJournal } from '../../src/protocol/journal-format.ts';
 import type { JournalRecord, RecordBody } from '../../src/protocol/records.ts';
 import { applyRecord, initialRunState, type RunState } from '../../src/protocol/runstate.ts';
 import { bounded, Journal } from '../../src/shim/journal.ts';
-import { until } from './shim-harness.ts';
+import { until } from '../support/until.ts';
 
 let directory: string;
 let path: string;
@@ -208,48 +207,4 @@ describe('a damaged journal', () => {
       }
     },
   );
-});
-
-describe('a full disk', () => {
-  const fill = (): void => {
-    try {
-      for (;;) appendFileSync(join(directory, 'ballast'), Buffer.alloc(4096));
-    } catch {
-      return;
-    }
-  };
-  beforeEach(() => execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=512k', 'tmpfs', directory]));
-  afterEach(() => execFileSync('umount', ['-l', directory]));
-
-  test("finds the next records' room reserved; later ones are kept, answered, and written when there is room", async () => {
-    const journal = new Journal(path, 'boot');
-    fill();
-    for (let n = 0; n < 20; n++) journal.append({ type: 'exited', code: n, signal: 0, oomKilled: false });
-    expect(journal.writable).toBe(true);
-    for (let n = 0; n < 1000; n++) journal.append({ type: 'exited', code: n, signal: 0, oomKilled: false });
-    expect(journal.writable).toBe(false);
-    expect(journal.since(0, 5000).records).toHaveLength(1020);
-    expect(parsed().damaged).toBe(0);
-    rmSync(join(directory, 'ballast'));
-    await until(() => journal.writable);
-    expect(parsed().records.map((r) => r.seq)).toEqual(Array.from({ length: 1020 }, (_, i) => i + 1));
-    journal.close();
-  });
-
-  test('a compaction that finds no room is given up, and takes nothing with it', async () => {
-    const journal = new Journal(path, 'boot');
-    const probe = { start: '1', end: '2', exitCode: 0, output: 'x'.repeat(4000) };
-    for (let n = 0; n < 60; n++) journal.append({ type: 'health', status: 'healthy', streak: 0, probe });
-    fill();
-    // Little of it is committed: the successor would be nearly as large.
-    journal.committed(1);
-    for (let n = 0; n < 10; n++) journal.append({ type: 'exec-exited', exec: `e${n}`, code: n });
-    await until(() => journal.writable && !existsSync(`${path}.new`));
-    expect(parsed().records.map((r) => r.seq)).toEqual(Array.from({ length: 70 }, (_, i) => i + 1));
-    rmSync(join(directory, 'ballast'));
-    journal.committed(60);
-    await until(() => parsed().snapshot !== null);
-    expect(parsed().records.map((r) => r.seq)).toEqual(Array.from({ length: 10 }, (_, i) => 61 + i));
-    journal.close();
-  });
 });

@@ -8,7 +8,7 @@ import type { MountPoint } from '../../src/model/container.ts';
 import { shimSpecParts } from '../../src/engine/spec/shim-parts.ts';
 import { cgroupsPath } from '../../src/engine/spec/spec.ts';
 import { updateOn } from '../../src/engine/spec/update.ts';
-import { container, daemon, host, ID, image, prepared, without } from './spec-fixtures.ts';
+import { container, daemon, host, ID, image, prepared, without } from '../support/spec-fixtures.ts';
 
 const MIB = 1 << 20;
 const SECOND = 1e9;

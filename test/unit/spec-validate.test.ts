@@ -4,7 +4,7 @@ import type { CreateRequest, HostConfig } from '../../src/model/container-config
 import { InvalidParameter, NotFound } from '../../src/model/errors.ts';
 import { Paths } from '../../src/engine/paths.ts';
 import { prepareOn } from '../../src/engine/spec/prepare.ts';
-import { daemon, host, ID, image, prepared, without, type Options } from './spec-fixtures.ts';
+import { daemon, host, ID, image, prepared, without, type Options } from '../support/spec-fixtures.ts';
 
 const MIB = 1 << 20;
 

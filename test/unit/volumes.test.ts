@@ -1,17 +1,4 @@
-import {
-  chownSync,
-  existsSync,
-  lstatSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  renameSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -24,7 +11,6 @@ import { openDatabase, type Db } from '../../src/store/database.ts';
 import { EventStore } from '../../src/store/events.ts';
 import { VolumeStore } from '../../src/store/volumes.ts';
 import { wallClock } from '../../src/sys/clock.ts';
-import { mount, MS, unmount } from '../../src/sys/mount.ts';
 
 let directory: string;
 let root: string;
@@ -173,17 +159,6 @@ describe('remove', () => {
     expect(existsSync(volume.mountpoint)).toBe(true);
     expect(names()).toEqual(['data']);
   });
-
-  test('never deletes what is mounted inside', async () => {
-    const volume = await volumes.create(request('data'));
-    const precious = join(directory, 'precious');
-    mkdirSync(precious);
-    writeFileSync(join(precious, 'file'), 'x');
-    mount(precious, volume.mountpoint, null, MS.BIND);
-    await volumes.remove('data', { force: false });
-    expect(readdirSync(precious)).toEqual(['file']);
-    expect(existsSync(join(root, 'data'))).toBe(false);
-  });
 });
 
 test('list filters', async () => {
@@ -231,62 +206,6 @@ test('prune takes unused anonymous volumes, and named ones only when asked', asy
     ),
   ).toEqual({ deleted: ['named'], reclaimed: 0 });
   expect(names()).toEqual(['kept', 'used']);
-});
-
-describe('copy-up', () => {
-  let rootfs: string;
-  beforeEach(() => {
-    rootfs = join(directory, 'rootfs');
-    mkdirSync(join(rootfs, 'srv/deep'), { recursive: true });
-    writeFileSync(join(rootfs, 'srv/file'), 'content', { mode: 0o640 });
-    chownSync(join(rootfs, 'srv'), 33, 34);
-    chownSync(join(rootfs, 'srv/file'), 1000, 1001);
-    symlinkSync('/etc/passwd', join(rootfs, 'srv/link'));
-    symlinkSync('/srv', join(rootfs, 'absolute'));
-    symlinkSync('../../../../../../etc', join(rootfs, 'escape'));
-  });
-  const fill = async (destination: string, name = 'data'): Promise<string> => {
-    const volume = await volumes.create(request(name));
-    await volumes.copyUp(volume, rootfs, destination);
-    return volume.mountpoint;
-  };
-
-  test('copies content, owners, modes and links as they are', async () => {
-    const data = await fill('/srv');
-    expect(readdirSync(data).sort()).toEqual(['deep', 'file', 'link']);
-    expect(readFileSync(join(data, 'file'), 'utf8')).toBe('content');
-    expect(lstatSync(join(data, 'file'))).toMatchObject({ uid: 1000, gid: 1001, mode: 0o100640 });
-    expect(readlinkSync(join(data, 'link'))).toBe('/etc/passwd');
-    expect(lstatSync(data)).toMatchObject({ uid: 33, gid: 34 });
-    expect(readdirSync(join(data, '..'))).toEqual(['_data']);
-  });
-
-  test('takes over owner and mode of an empty directory too', async () => {
-    mkdirSync(join(rootfs, 'empty'), { mode: 0o700 });
-    chownSync(join(rootfs, 'empty'), 5, 6);
-    expect(lstatSync(await fill('/empty'))).toMatchObject({ uid: 5, gid: 6, mode: 0o40700 });
-  });
-
-  test('follows links inside the image, and none out of it', async () => {
-    expect(readdirSync(await fill('/absolute', 'inside')).length).toBe(3);
-    expect(readdirSync(await fill('/escape', 'outside'))).toEqual([]);
-  });
-
-  test('leaves a volume alone that has content, or for which the image has nothing', async () => {
-    const volume = await volumes.create(request('data'));
-    writeFileSync(join(volume.mountpoint, 'mine'), '');
-    await fill('/srv');
-    expect(readdirSync(volume.mountpoint)).toEqual(['mine']);
-    expect(readdirSync(await fill('/missing', 'none'))).toEqual([]);
-    expect(readdirSync(await fill('/srv/file', 'file'))).toEqual([]);
-  });
-
-  test('keeps the data directory itself, as it may be mounted already', async () => {
-    const volume = await volumes.create(request('data'));
-    const before = lstatSync(volume.mountpoint).ino;
-    await fill('/srv');
-    expect(lstatSync(volume.mountpoint).ino).toBe(before);
-  });
 });
 
 describe('the next start', () => {
@@ -342,22 +261,4 @@ describe('the next start', () => {
     expect(lstatSync(whole.mountpoint).mode & 0o777).toBe(0o711);
     for (const { mountpoint } of [half, whole]) expect(readdirSync(join(mountpoint, '..'))).toEqual(['_data']);
   });
-});
-
-test('a volume with a device is mounted once, and unmounted with its removal', async () => {
-  const source = join(directory, 'source');
-  mkdirSync(source);
-  writeFileSync(join(source, 'file'), '');
-  const volume = await volumes.create(request('data', { options: { type: 'none', o: 'bind', device: source } }));
-  await volumes.mount(volume, 'c1');
-  await volumes.mount(volume, 'c1');
-  expect(readdirSync(volume.mountpoint)).toEqual(['file']);
-  await volumes.remove('data', { force: false });
-  expect(readdirSync(source)).toEqual(['file']);
-  expect(unmount(volume.mountpoint)).toBe(false);
-});
-
-test('a device that cannot be mounted is an error with its reason', async () => {
-  const volume = await volumes.create(request('data', { options: { type: 'none', o: 'bind', device: '/no/such' } }));
-  await expect(volumes.mount(volume, 'c1')).rejects.toThrow('_data, flags: 0x1000: no such file or directory');
 });

@@ -3,9 +3,9 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { debianTar } from '../debian.ts';
-import { startEngine, type TestEngine } from '../engine.ts';
-import { until } from '../until.ts';
+import { debianTar } from '../../support/debian.ts';
+import { startEngine, type TestEngine } from '../../support/engine.ts';
+import { until } from '../../support/until.ts';
 
 const MAKING_MS = 900_000;
 const STACK = fileURLToPath(new URL('stack', import.meta.url));

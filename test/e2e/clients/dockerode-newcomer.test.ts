@@ -7,10 +7,10 @@ import { PassThrough, type Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { extract, pack } from 'tar-stream';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { busyboxTar } from '../busybox.ts';
-import { collected } from '../collected.ts';
-import { startEngine, type TestEngine } from '../engine.ts';
-import { until } from '../until.ts';
+import { busyboxTar } from '../../support/busybox.ts';
+import { collected } from '../../support/collected.ts';
+import { startEngine, type TestEngine } from '../../support/engine.ts';
+import { until } from '../../support/until.ts';
 
 let engine: TestEngine;
 let docker: Docker;

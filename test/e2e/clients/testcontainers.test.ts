@@ -6,9 +6,9 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { debianTar } from '../debian.ts';
-import { startEngine, type TestEngine } from '../engine.ts';
-import { until } from '../until.ts';
+import { debianTar } from '../../support/debian.ts';
+import { startEngine, type TestEngine } from '../../support/engine.ts';
+import { until } from '../../support/until.ts';
 
 const MAKING_MS = 900_000;
 const place = (name: string): string => fileURLToPath(new URL(`ryuk/${name}`, import.meta.url));

@@ -23,12 +23,12 @@ import { parseReference } from '../../src/engine/images/reference.ts';
 import { ANONYMOUS } from '../../src/engine/images/registry/credentials.ts';
 import { Endpoints } from '../../src/engine/images/registry/endpoints.ts';
 import type { Platform } from '../../src/engine/images/registry/manifest.ts';
-import { until } from '../e2e/until.ts';
+import { until } from '../support/until.ts';
 import { DOCKER_LIST, DOCKER_MANIFEST, FaultyRegistry } from '../support/faulty-registry.ts';
-import { archive, type Place } from '../support/images.ts';
-import { eachInItsPlace } from '../support/places.ts';
+import { type ImageFixture, useImageFixture } from '../support/image-fixture.ts';
+import { archive } from '../support/tar.ts';
 
-let here: Place;
+let here: ImageFixture;
 let registry: FaultyRegistry;
 let puller: Puller;
 let downloads: Downloads;
@@ -40,7 +40,7 @@ const noise = (bytes: number): string =>
 const LOW = archive(['low', 'l'], ['noise', noise(3_000_000)]);
 const HIGH = archive(['high', 'h']);
 
-eachInItsPlace((at) => (here = at));
+useImageFixture((at) => (here = at));
 beforeEach(async () => {
   registry = await FaultyRegistry.start();
   puller = makePuller();

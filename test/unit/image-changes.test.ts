@@ -7,24 +7,28 @@ import { expandWord, expandWords } from '../../src/engine/images/dockerfile-lexe
 
 describe('changes', () => {
   test.each<[string, string[], object]>([
-    ['CMD, exec form', ['CMD ["a b", "c"]'], { Cmd: ['a b', 'c'] }],
-    ['CMD, shell form', ['CMD echo "$HOME"  x'], { Cmd: ['/bin/sh', '-c', 'echo "$HOME"  x'] }],
-    ['CMD, broken JSON is shell form', ["CMD ['a']"], { Cmd: ['/bin/sh', '-c', "['a']"] }],
+    ['CMD in exec form', ['CMD ["a b", "c"]'], { Cmd: ['a b', 'c'] }],
+    ['CMD in shell form', ['CMD echo "$HOME"  x'], { Cmd: ['/bin/sh', '-c', 'echo "$HOME"  x'] }],
+    ['CMD with broken JSON is shell form', ["CMD ['a']"], { Cmd: ['/bin/sh', '-c', "['a']"] }],
     ['CMD []', ['CMD []'], { Cmd: [] }],
-    ['lower case', ['cmd ["a"]'], { Cmd: ['a'] }],
-    ['ENTRYPOINT takes the command away', ['ENTRYPOINT ["e"]'], { Entrypoint: ['e'], Cmd: null }],
+    ['an instruction in lower case', ['cmd ["a"]'], { Cmd: ['a'] }],
+    ['ENTRYPOINT resets the command', ['ENTRYPOINT ["e"]'], { Entrypoint: ['e'], Cmd: null }],
     [
-      'unless it is among the changes',
+      'ENTRYPOINT keeps a command given among the changes',
       ['CMD ["c"]', 'ENTRYPOINT e x'],
       { Entrypoint: ['/bin/sh', '-c', 'e x'], Cmd: ['c'] },
     ],
-    ['SHELL', ['SHELL ["/bin/bash", "-lc"]', 'CMD x'], { Shell: ['/bin/bash', '-lc'], Cmd: ['/bin/bash', '-lc', 'x'] }],
     [
-      'ENV',
+      'SHELL applies to what follows',
+      ['SHELL ["/bin/bash", "-lc"]', 'CMD x'],
+      { Shell: ['/bin/bash', '-lc'], Cmd: ['/bin/bash', '-lc', 'x'] },
+    ],
+    [
+      'ENV with quotes, escapes and variables',
       ['ENV A=1 B="two words" C=th\\ ree', 'ENV D old  form', 'ENV A=$B-${C}-${X:-none}'],
       { Env: ['A=two words-th ree-none', 'B=two words', 'C=th ree', 'D=old  form'] },
     ],
-    ['ENV sees what was before its own line', ['ENV A=1', 'ENV A=2 B=$A'], { Env: ['A=2', 'B=1'] }],
+    ['ENV expands to the values before its own line', ['ENV A=1', 'ENV A=2 B=$A'], { Env: ['A=2', 'B=1'] }],
     [
       'LABEL',
       ['LABEL a=1 "b c"="d e"', 'LABEL a=2', "LABEL __proto__='x y'"],
@@ -37,7 +41,7 @@ describe('changes', () => {
       },
     ],
     [
-      'EXPOSE',
+      'EXPOSE with ranges and variables',
       ['ENV P="80 443/udp"', 'EXPOSE $P 8000-8002', 'EXPOSE 80'],
       {
         Env: ['P=80 443/udp'],
@@ -61,21 +65,21 @@ describe('changes', () => {
         },
       },
     ],
-    ['HEALTHCHECK, exec form', ['HEALTHCHECK CMD ["a"]'], { Healthcheck: { Test: ['CMD', 'a'] } }],
+    ['HEALTHCHECK in exec form', ['HEALTHCHECK CMD ["a"]'], { Healthcheck: { Test: ['CMD', 'a'] } }],
     ['HEALTHCHECK NONE', ['HEALTHCHECK none'], { Healthcheck: { Test: ['NONE'] } }],
     ['ONBUILD', ['ONBUILD RUN a  b', 'onbuild ENV x=$y'], { OnBuild: ['RUN a  b', 'ENV x=$y'] }],
     [
-      'continued lines, with comments between',
+      'continued lines with comments in between',
       ['ENV A=1 \\', '# not this', '', '  B=2', 'USER x'],
       { Env: ['A=1', 'B=2'], User: 'x' },
     ],
-    ['several in one', ['USER x\nWORKDIR /y'], { User: 'x', WorkingDir: '/y' }],
-    ['none', [], {}],
-  ])('%s', (_name, changes, expected) => {
+    ['several changes in one text', ['USER x\nWORKDIR /y'], { User: 'x', WorkingDir: '/y' }],
+    ['no changes', [], {}],
+  ])('applies %s', (_name, changes, expected) => {
     expect(applyChanges({}, changes)).toEqual(expected);
   });
 
-  test('what was there is kept, and not altered', () => {
+  test('keep what the image had, without altering it', () => {
     const before = { Env: ['A=1', 'B=2'], Labels: { x: 'y' }, WorkingDir: '/w', Cmd: ['c'] };
     expect(applyChanges(before, ['ENV A=3', 'LABEL z=1', 'WORKDIR v', 'USER $B'])).toEqual({
       Env: ['A=3', 'B=2'],
@@ -120,13 +124,13 @@ describe('changes', () => {
     ['ENV A="x', 'failed to process "\\"x": unexpected end of statement while looking for matching double-quote'],
     ['VOLUME [""]', 'VOLUME specified can not be an empty string'],
     ['SHELL x', 'SHELL requires the arguments to be in JSON form'],
-  ])('%j is refused', (change, message) => {
+  ])('reject %j', (change, message) => {
     expect(() => applyChanges({}, [change])).toThrow(InvalidParameter);
     expect(() => applyChanges({}, [change])).toThrow(message);
   });
 });
 
-describe('words', () => {
+describe('expanding a word', () => {
   const variables = new Map([
     ['A', 'one two'],
     ['E', ''],
@@ -152,17 +156,17 @@ describe('words', () => {
     ['$N1x', ''],
     ['${N1}x', 'nx'],
     ['é$A', 'éone two'],
-  ])('%s is %s', (word, expected) => expect(expandWord(word, variables)).toBe(expected));
-  test('cut into words behind the variables, quotes kept together', () => {
+  ])('turns %s into %s', (word, expected) => expect(expandWord(word, variables)).toBe(expected));
+  test('splits into words after expansion, keeping quoted text together', () => {
     expect(expandWords('$A "$A" x\\ y', variables)).toEqual(['one', 'two', 'one two', 'x y']);
   });
-  test.each(['${A', '${}', '${:x}', '${A:=x}', "'x", '${X:?not there}'])('%s is refused', (word) =>
+  test.each(['${A', '${}', '${:x}', '${A:=x}', "'x", '${X:?not there}'])('rejects %s', (word) =>
     expect(() => expandWord(word, variables)).toThrow(InvalidParameter),
   );
 });
 
-describe('times', () => {
-  test('durations', () => {
+describe('times of clients', () => {
+  test('parses durations', () => {
     expect(['1h30m', '1.5s', '100ms', '-2us', '0', '.5s', '1µs'].map(parseDuration)).toEqual([
       5_400_000_000_000n,
       1_500_000_000n,
@@ -175,7 +179,7 @@ describe('times', () => {
     for (const text of ['', '5', 's', '1x', '1s5', '--1s', '1e3s'])
       expect(() => parseDuration(text)).toThrow(InvalidParameter);
   });
-  test('RFC 3339, to the nanosecond and back', () => {
+  test('parses and prints RFC 3339 to the nanosecond', () => {
     expect(parseRfc3339('2001-02-03T04:05:06.789012345Z')).toBe(981_173_106_789_012_345n);
     expect(parseRfc3339('2001-02-03T05:05:06+01:00')).toBe(981_173_106_000_000_000n);
     expect(parseRfc3339('0001-01-01T00:00:00Z')).toBeLessThan(0n);
@@ -187,7 +191,7 @@ describe('times', () => {
       ),
     );
   });
-  test('moments', () => {
+  test('parses points in time', () => {
     const now = 1_700_000_000_000_000_000n;
     expect(parseMoment('24h', now)).toBe(now - 86_400_000_000_000n);
     expect(parseMoment('1600000000.5', now)).toBe(1_600_000_000_500_000_000n);

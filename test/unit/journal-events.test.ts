@@ -92,7 +92,7 @@ test.each<[RecordBody, RunState, Expected]>([
   );
 });
 
-test('a health check is told of as dockerd’s exec: with the times of its own, and its end where there was one', () => {
+test('a health check emits the events of dockerd’s exec, with its own times, and exec_die only when it ended', () => {
   const record = {
     seq: 8,
     gen: 1,

@@ -2,18 +2,14 @@
 import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { encodeRecord } from '../../src/protocol/journal-format.ts';
 import { cgroupsOf, oomKills } from '../../src/shim/cgroup.ts';
-import {
-  bundleShim,
-  isGone,
-  processesHolding,
-  sleep,
-  TestContainer,
-  until,
-  type ContainerOptions,
-} from './shim-harness.ts';
+import { bundleShim } from '../support/bundles.ts';
+import { isDead, processesHolding } from '../support/processes.ts';
+import { TestContainer, type ContainerOptions } from '../support/shim-container.ts';
+import { until } from '../support/until.ts';
 
 const bundles = mkdtempSync(join(tmpdir(), 'hb-'));
 let bundle: string;
@@ -36,7 +32,7 @@ describe('a shim killed with -9', { timeout: 30_000 }, () => {
     await until(() => c.log.length > 0);
     await c.killShim();
     await sleep(300);
-    expect(isGone(pid)).toBe(false);
+    expect(isDead(pid)).toBe(false);
     const ctl = await c.adopt();
     expect((await ctl.ask<'hello'>({ op: 'hello', protocol: 1, daemon: 't' })).state).toMatchObject({
       status: 'running',
@@ -127,7 +123,7 @@ describe('a shim killed with -9', { timeout: 30_000 }, () => {
     await c.killShim();
     const ctl = await c.adopt();
     await c.until('final');
-    expect(isGone(pid)).toBe(true);
+    expect(isDead(pid)).toBe(true);
     expect(c.find('failed')[0]).toMatchObject({ operation: 'a', code: 128 });
     await c.start(ctl, 'b');
     await c.until('exited');
@@ -303,7 +299,7 @@ describe('a process is killed for want of memory, and the init lives on', { time
   test('it is told at once, each time, and by the next shim where none was there', async () => {
     await using c = container(GLUTTON, { memory: 24 * 1024 * 1024 });
     await c.start(await c.adopt());
-    const told = (): number => Number(c.find('oom').at(-1)?.kills ?? 0);
+    const told = (): number => c.find('oom').at(-1)?.kills ?? 0;
     for (const meal of [1, 2]) {
       const before = told();
       eat(c);

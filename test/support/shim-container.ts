@@ -1,8 +1,7 @@
 /**
- * A real shim, spoken to as the daemon does: warm over descriptor 3, then `ctl` and `fd`. Its containers run busybox by
- * runc.
+ * A container under a real shim, without a daemon: the test adopts it over descriptor 3, then speaks to `ctl` and `fd`.
+ * It runs busybox by runc.
  */
-import { build } from 'esbuild';
 import { spawn, type ChildProcess } from 'node:child_process';
 import {
   copyFileSync,
@@ -11,140 +10,22 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
-  readlinkSync,
   rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { createRequire } from 'node:module';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
-import { fileURLToPath } from 'node:url';
 import { parseJournal } from '../../src/protocol/journal-format.ts';
-import type {
-  Answers,
-  AttachOptions,
-  Op,
-  Refusal,
-  Reply,
-  Request,
-  WaitCondition,
-} from '../../src/protocol/messages.ts';
+import type { AttachOptions, WaitCondition } from '../../src/protocol/messages.ts';
 import type { JournalRecord, RecordType } from '../../src/protocol/records.ts';
 import type { ExecSpec, ShimSpec } from '../../src/protocol/spec.ts';
-import { procStat } from '../../src/sys/process.ts';
 import { deliverFd } from '../../src/sys/socket.ts';
-
-const require = createRequire(import.meta.url);
-const root = fileURLToPath(new URL('../../', import.meta.url));
-
-/** The shim's bundle, made as scripts/bundle.mjs does. */
-export async function bundleShim(directory: string): Promise<string> {
-  const outfile = join(directory, 'shim.cjs');
-  await build({
-    bundle: true,
-    platform: 'node',
-    target: 'node20',
-    entryPoints: [join(root, 'src/shim/main.ts')],
-    outfile,
-    format: 'cjs',
-    minifySyntax: true,
-    treeShaking: true,
-    logLevel: 'warning',
-    define: { HOLDFAST_VERSION: '"test"', 'import.meta.url': '__moduleUrl' },
-    banner: { js: "const __moduleUrl = require('node:url').pathToFileURL(__filename).href;" },
-  });
-  copyFileSync(
-    require.resolve(`@koromix/koffi-linux-${process.arch}/linux_${process.arch}/koffi.node`),
-    join(directory, 'koffi.node'),
-  );
-  return outfile;
-}
-
-export const until = async <T>(condition: () => T | undefined | false | null, ms = 10_000): Promise<T> => {
-  for (const deadline = Date.now() + ms; ;) {
-    const value = condition();
-    if (value) return value;
-    if (Date.now() > deadline) throw new Error(`not within ${ms} ms: ${condition}`);
-    await sleep(10);
-  }
-};
-export const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
-
-/** Not there, or dead and only not collected: PID 1 of this machine does not reap. */
-export const isGone = (pid: number): boolean => ['Z', 'X', undefined].includes(procStat(pid)?.state);
-
-export class RefusedByShim extends Error {
-  constructor(readonly refusal: Refusal) {
-    super(refusal.message);
-  }
-}
-
-type RequestOf<O extends Op> = Extract<Request, { op: O }>;
-
-/** One connection to `ctl`. */
-class Ctl {
-  rings: number[] = [];
-  readonly closed: Promise<void>;
-  #pending = new Map<number, (reply: Reply) => void>();
-  #next = 1;
-  #rest = '';
-
-  constructor(readonly socket: Socket) {
-    socket.on('data', (chunk: Buffer) => {
-      this.#rest += chunk.toString();
-      for (let end; (end = this.#rest.indexOf('\n')) >= 0; this.#rest = this.#rest.slice(end + 1))
-        this.#take(JSON.parse(this.#rest.slice(0, end)) as Reply | { ring: number });
-    });
-    socket.on('error', () => {});
-    this.closed = new Promise((resolve) => socket.on('close', () => resolve()));
-  }
-
-  ask<O extends Op>(request: RequestOf<O>): Promise<Answers[O]> {
-    const id = this.#next++;
-    return new Promise((resolve, reject) => {
-      this.#pending.set(id, (reply) =>
-        'error' in reply ? reject(new RefusedByShim(reply.error)) : resolve(reply.result as Answers[O]),
-      );
-      void this.closed.then(() => reject(new Error('the shim closed the connection')));
-      this.socket.write(`${JSON.stringify({ id, ...request })}\n`);
-    });
-  }
-
-  #take(message: Reply | { ring: number }): void {
-    if ('ring' in message) return void this.rings.push(message.ring);
-    this.#pending.get(message.id)?.(message);
-    this.#pending.delete(message.id);
-  }
-}
-
-/** The client's end of a connection that the shim was given. */
-class TestClient {
-  received = Buffer.alloc(0);
-  ended = false;
-  constructor(readonly socket: Socket) {
-    socket.on('data', (chunk: Buffer) => (this.received = Buffer.concat([this.received, chunk])));
-    socket.on('end', () => (this.ended = true));
-    socket.on('error', () => (this.ended = true));
-  }
-  get text(): string {
-    return this.received.toString();
-  }
-  /** Without the frames' headers. */
-  get unframed(): string {
-    let text = '';
-    for (let at = this.received.indexOf('\r\n\r\n') + 4; at + 8 <= this.received.length;) {
-      const size = this.received.readUInt32BE(at + 4);
-      text += this.received.subarray(at + 8, at + 8 + size).toString();
-      at += 8 + size;
-    }
-    return text;
-  }
-}
-
-export const HEAD = 'HTTP/1.1 101 UPGRADED\r\n\r\n';
+import { hasExited, isDead, processesHolding } from './processes.ts';
+import { HEAD, ShimConnection, TestClient } from './shim-connection.ts';
+import { until } from './until.ts';
 
 export interface ContainerOptions {
   command: string[];
@@ -274,7 +155,7 @@ export class TestContainer {
   }
 
   /** Starts a shim and gives the container to it. */
-  async adopt(): Promise<Ctl> {
+  async adopt(): Promise<ShimConnection> {
     await this.spawn();
     return this.connect();
   }
@@ -300,14 +181,14 @@ export class TestContainer {
     if (error !== undefined) throw new Error(error);
   }
 
-  async connect(): Promise<Ctl> {
+  async connect(): Promise<ShimConnection> {
     const socket = connect(join(this.run, 'ctl'));
     await new Promise<void>((resolve, reject) => socket.once('connect', resolve).once('error', reject));
-    return new Ctl(socket);
+    return new ShimConnection(socket);
   }
 
   /** create and start. */
-  async start(ctl: Ctl, operation = 'op-start'): Promise<number> {
+  async start(ctl: ShimConnection, operation = 'op-start'): Promise<number> {
     await ctl.ask<'create'>({ op: 'create', operation });
     return (await ctl.ask<'start'>({ op: 'start', operation })).pid;
   }
@@ -334,13 +215,13 @@ export class TestContainer {
     return { client: new TestClient(socket), handed: { token, head: Buffer.from(HEAD).toString('base64'), early: '' } };
   }
 
-  async wait(ctl: Ctl, condition: WaitCondition): Promise<TestClient> {
+  async wait(ctl: ShimConnection, condition: WaitCondition): Promise<TestClient> {
     const { client, handed } = await this.handOver();
     await ctl.ask<'wait'>({ op: 'wait', client: handed, condition });
     return client;
   }
 
-  async attach(ctl: Ctl, options: Partial<AttachOptions> = {}): Promise<TestClient> {
+  async attach(ctl: ShimConnection, options: Partial<AttachOptions> = {}): Promise<TestClient> {
     const { client, handed } = await this.handOver();
     await ctl.ask<'attach'>({ op: 'attach', client: handed, options: { ...ATTACH, ...options } });
     return client;
@@ -396,7 +277,7 @@ export class TestContainer {
   }
 
   async shimEnds(ms = 8000): Promise<void> {
-    await until(() => this.shim!.exitCode !== null || this.shim!.signalCode !== null, ms);
+    await until(() => hasExited(this.shim!), ms);
   }
 
   #keepers = (): number[] =>
@@ -404,9 +285,9 @@ export class TestContainer {
       .filter((name) => name.endsWith('.keeper'))
       .map((name) => (JSON.parse(readFileSync(join(this.run, name), 'utf8')) as { pid: number }).pid);
 
-  /** Whatever is left of it goes. */
+  /** Kills and removes whatever is left of the container and its shims. */
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.shim && this.shim.exitCode === null) this.shim.kill('SIGKILL');
+    if (this.shim && !hasExited(this.shim)) this.shim.kill('SIGKILL');
     for (const server of this.#relays) server.close();
     await new Promise((resolve) =>
       spawn('runc', ['--root', join(this.base, 'oci'), 'delete', '--force', this.id], { stdio: 'ignore' }).on(
@@ -415,7 +296,7 @@ export class TestContainer {
       ),
     );
     for (const pid of new Set([...processesHolding(this.base), ...this.#keepers()]))
-      if (!isGone(pid)) process.kill(pid, 'SIGKILL');
+      if (!isDead(pid)) process.kill(pid, 'SIGKILL');
     rmSync(this.base, { recursive: true, force: true });
   }
 }
@@ -429,17 +310,3 @@ const ATTACH: AttachOptions = {
   framed: true,
   detachKeys: [],
 };
-
-/** Keepers: processes with a descriptor in the directory. */
-export function processesHolding(directory: string): number[] {
-  const holds = (pid: string): boolean => {
-    try {
-      return readdirSync(`/proc/${pid}/fd`).some((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`).startsWith(directory));
-    } catch {
-      return false;
-    }
-  };
-  return readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid && holds(name))
-    .map(Number);
-}

@@ -2,18 +2,14 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { procStat } from '../../src/sys/process.ts';
-import {
-  bundleShim,
-  HEAD,
-  isGone,
-  RefusedByShim,
-  sleep,
-  TestContainer,
-  until,
-  type ContainerOptions,
-} from './shim-harness.ts';
+import { bundleShim } from '../support/bundles.ts';
+import { isDead } from '../support/processes.ts';
+import { HEAD, RefusedByShim } from '../support/shim-connection.ts';
+import { TestContainer, type ContainerOptions } from '../support/shim-container.ts';
+import { until } from '../support/until.ts';
 
 const bundles = mkdtempSync(join(tmpdir(), 'hb-'));
 let bundle: string;
@@ -90,7 +86,7 @@ describe('one run', { timeout: 30_000 }, () => {
     const ctl = await c.adopt();
     const { pid } = await ctl.ask<'create'>({ op: 'create', operation: 'a' });
     await ctl.ask<'abandon'>({ op: 'abandon', operation: 'a', error: 'no network', code: 128 });
-    expect(isGone(pid)).toBe(true);
+    expect(isDead(pid)).toBe(true);
     expect(c.types).toEqual(['adopted', 'creating', 'created', 'failed', 'final']);
     await ctl.ask<'abandon'>({ op: 'abandon', operation: 'a', error: 'no network', code: 128 });
     await c.start(ctl, 'b');

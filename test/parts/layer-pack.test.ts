@@ -29,15 +29,15 @@ import { mkfifo } from '../../src/sys/file.ts';
 import { unmount } from '../../src/sys/mount.ts';
 import { getXattr, listXattrs, setXattr } from '../support/xattr.ts';
 import { overlay } from '../../src/engine/images/overlay.ts';
-import { archive, directory, symlink, type Place } from '../support/images.ts';
-import { eachInItsPlace } from '../support/places.ts';
-import type { Bundles } from '../support/unpacker.ts';
-import { until } from '../e2e/until.ts';
+import { type ImageFixture, useImageFixture } from '../support/image-fixture.ts';
+import { archive, directory, symlink } from '../support/tar.ts';
+import type { Bundles } from '../support/bundles.ts';
+import { until } from '../support/until.ts';
 
 let built: Bundles;
-let at: Place;
+let at: ImageFixture;
 let root: string;
-eachInItsPlace((...own) => ([at, built] = own));
+useImageFixture((...own) => ([at, built] = own));
 beforeEach(() => {
   root = mkdtempSync(join(tmpdir(), 'holdfast-pack-'));
 });

@@ -29,7 +29,7 @@ import { validateUpdate } from '../../src/engine/spec/update.ts';
 import { ociJson } from '../../src/protocol/oci-json.ts';
 import { mountsUnder, unmount } from '../../src/sys/mount.ts';
 import { createNetns, removeNetns } from '../../src/sys/netns.ts';
-import { container as containerOf, daemon } from './spec-fixtures.ts';
+import { container as containerOf, daemon } from '../support/spec-fixtures.ts';
 
 const APPLETS = [
   'sh',

@@ -24,11 +24,11 @@ import type { Layer } from '../../src/engine/images/layers.ts';
 import { checksum } from '../../src/engine/images/tar.ts';
 import { bodyPadding, encodeHeader, newEntry, TRAILER } from '../../src/engine/images/tar-writer.ts';
 import { getXattr, listXattrs, setXattr } from '../support/xattr.ts';
-import { archive, digestOf, directory, hardlink, place, symlink, type Item, type Place } from '../support/images.ts';
-import { eachInItsPlace } from '../support/places.ts';
+import { imageFixture, type ImageFixture, useImageFixture } from '../support/image-fixture.ts';
+import { archive, digestOf, directory, hardlink, type Item, symlink } from '../support/tar.ts';
 
-let at: Place;
-eachInItsPlace((own) => (at = own));
+let at: ImageFixture;
+useImageFixture((own) => (at = own));
 
 const filesOf = (layer: Layer): string => at.layers.directory(layer);
 const capability = Buffer.from('0100000200040000000000000000000000000000', 'hex');
@@ -712,7 +712,7 @@ test('a compression whose program this host lacks is named', async () => {
 });
 
 test("an unpacker that cannot start is the host's fault", async () => {
-  using elsewhere = place({ unpacker: '/nonexistent/unpacker.cjs', packer: '/nonexistent/packer.cjs' });
+  using elsewhere = imageFixture({ unpacker: '/nonexistent/unpacker.cjs', packer: '/nonexistent/packer.cjs' });
   await expect(elsewhere.unpack(archive(['f', 'x']))).rejects.toThrow(SystemFault);
   expect(elsewhere.layerRows.all()).toEqual([]);
 });

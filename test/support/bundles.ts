@@ -53,3 +53,26 @@ export async function bundles(): Promise<Bundles> {
     [Symbol.dispose]: () => rmSync(directory, { recursive: true, force: true }),
   };
 }
+
+/** The shim's bundle, made as scripts/bundle.mjs does. */
+export async function bundleShim(directory: string): Promise<string> {
+  const outfile = join(directory, 'shim.cjs');
+  await build({
+    bundle: true,
+    platform: 'node',
+    target: 'node20',
+    entryPoints: [join(root, 'src/shim/main.ts')],
+    outfile,
+    format: 'cjs',
+    minifySyntax: true,
+    treeShaking: true,
+    logLevel: 'warning',
+    define: { HOLDFAST_VERSION: '"test"', 'import.meta.url': '__moduleUrl' },
+    banner: { js: "const __moduleUrl = require('node:url').pathToFileURL(__filename).href;" },
+  });
+  copyFileSync(
+    require.resolve(`@koromix/koffi-linux-${process.arch}/linux_${process.arch}/koffi.node`),
+    join(directory, 'koffi.node'),
+  );
+  return outfile;
+}

@@ -28,6 +28,7 @@ import { Paths } from '../../src/engine/paths.ts';
 import { openDatabase } from '../../src/store/database.ts';
 import { NetworkStore } from '../../src/store/networks.ts';
 import { bindPort } from '../../src/sys/inet.ts';
+import { until } from '../support/until.ts';
 
 const unit = process.pid % 200;
 const BRIDGE = `hfu${process.pid}`;
@@ -59,12 +60,6 @@ const tried = (command: string): string => {
 const fetched = (url: string, where = ''): string => tried(`${where} curl -g -s -m 2 ${url}`).trim();
 const far = `ip netns exec ${FAR}`;
 const inside = (attachment: Attachment): string => `nsenter --net=${attachment.netns}`;
-async function until(condition: () => boolean, ms = 8_000): Promise<void> {
-  for (const end = Date.now() + ms; !condition();) {
-    if (Date.now() > end) throw new Error(`not within ${ms} ms: ${condition.toString()}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}
 
 function container(
   id: string,

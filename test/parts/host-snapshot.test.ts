@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, readdirSync, rmdirSync, rmSync, writeFileSync }
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { ownerOf, pidsOf, remains, snapshot, type Owner } from '../support/snapshot.ts';
+import { ownerOf, pidsOf, remains, snapshot, type Owner } from '../support/host-snapshot.ts';
 
 let owner: Owner;
 let other: Owner;

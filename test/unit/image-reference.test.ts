@@ -17,7 +17,7 @@ import {
 const hex = 'a'.repeat(64);
 const digest = `sha256:${hex}`;
 
-describe('a name as a person writes it', () => {
+describe('parsing a name as users type it', () => {
   test.each([
     ['busybox', 'docker.io/library/busybox', 'busybox'],
     ['busybox:1', 'docker.io/library/busybox:1', 'busybox:1'],
@@ -42,13 +42,13 @@ describe('a name as a person writes it', () => {
     [`busybox:${'t'.repeat(128)}`, `docker.io/library/busybox:${'t'.repeat(128)}`, `busybox:${'t'.repeat(128)}`],
     ['sha256:abc', 'docker.io/library/sha256:abc', 'sha256:abc'],
     [hex.slice(1), `docker.io/library/${hex.slice(1)}`, hex.slice(1)],
-  ])('%s', (text, canonical, familiar) => {
+  ])('expands and abbreviates %s', (text, canonical, familiar) => {
     expect(canonicalString(parseReference(text))).toBe(canonical);
     expect(familiarString(parseReference(text))).toBe(familiar);
   });
 });
 
-describe('what is none', () => {
+describe('parsing an invalid name', () => {
   const invalid = 'invalid reference format';
   test.each([
     ['', invalid],
@@ -81,12 +81,12 @@ describe('what is none', () => {
     [`x@md5:${'a'.repeat(32)}`, 'unsupported digest algorithm'],
     [`x@sha256:${'A'.repeat(64)}`, 'invalid checksum digest format'],
     ['a/'.repeat(150) + 'x', 'repository name must not be more than 255 characters'],
-  ])('%j', (text, message) => {
+  ])('rejects %j', (text, message) => {
     expect(() => parseReference(text)).toThrow(new InvalidParameter(message));
   });
 });
 
-test('an id is no name', () => {
+test('an id is not a name', () => {
   expect(parseAnyReference(hex)).toEqual({ id: digest });
   expect(parseAnyReference(digest)).toEqual({ id: digest });
   expect(parseAnyReference('x')).toEqual({ domain: 'docker.io', path: 'library/x' });
@@ -94,7 +94,7 @@ test('an id is no name', () => {
   expect(isIdPrefix(digest, 'ab')).toBe(false);
 });
 
-test('a name to give', () => {
+test('a new name must be valid and unambiguous', () => {
   expect(targetReference('', 'x')).toBeUndefined();
   expect(familiarString(targetReference('x', '')!)).toBe('x:latest');
   expect(familiarString(targetReference('x:1', '2')!)).toBe('x:2');
@@ -105,7 +105,7 @@ test('a name to give', () => {
   expect(() => targetReference('x', 'a b')).toThrow('invalid tag format');
 });
 
-test('every valid reference comes through parsing and printing unchanged', () => {
+test('every valid reference survives parsing and printing unchanged', () => {
   const word = fc.stringMatching(/^[a-z0-9]{1,6}$/);
   const component = fc
     .tuple(word, fc.array(fc.tuple(fc.constantFrom('.', '_', '__', '-', '---'), word), { maxLength: 2 }))
@@ -120,10 +120,10 @@ test('every valid reference comes through parsing and printing unchanged', () =>
     fc.property(fc.option(domain), path, fc.option(tag), fc.boolean(), (domain, path, tag, digested) => {
       const text = `${domain ? `${domain}/` : ''}${path}${tag ? `:${tag}` : ''}${digested ? `@${digest}` : ''}`;
       fc.pre(!/^[a-f0-9]{64}$/.test(text));
-      // With a dot in it the first of several parts is a host, and a host has no underscore.
+      // With a dot in it, the first of several components is a host, and a host has no underscore.
       fc.pre(!/^(?=[^/]*\.)[^/]*_[^/]*\//.test(text));
       const reference = parseReference(text);
-      // Either spelling means the same, however often it is read.
+      // Parsing either spelling again gives the same reference.
       expect(parseReference(familiarString(reference))).toEqual(reference);
       expect(parseReference(canonicalString(reference))).toEqual(reference);
       expect(tagNameOnly(tagNameOnly(reference))).toEqual(tagNameOnly(reference));
@@ -132,7 +132,7 @@ test('every valid reference comes through parsing and printing unchanged', () =>
   );
 });
 
-test('any text is a reference or an InvalidParameter', () => {
+test('any text parses to a reference or throws InvalidParameter', () => {
   fc.assert(
     fc.property(fc.oneof(fc.string(), fc.stringMatching(/^[a-zA-Z0-9/:@._-]{0,40}$/)), (text) => {
       try {
@@ -174,15 +174,15 @@ describe('patterns', () => {
     ['?', '😀', true],
     ['é?', 'éx', true],
     ['a-b', 'a-b', true],
-  ])('%s on %s: %s', (pattern, text, expected) => {
+  ])('pattern %s matches %s: %s', (pattern, text, expected) => {
     expect(matchPath(pattern, text)).toBe(expected);
   });
 
-  test.each(['[', '[]', '[a', '[-]', '[a-]', '\\', '[\\', '[^]'])('%s is none', (pattern) => {
+  test.each(['[', '[]', '[a', '[-]', '[a-]', '\\', '[\\', '[^]'])('%s is not a pattern', (pattern) => {
     expect(() => matchPath(pattern, 'x')).toThrow('syntax error in pattern');
   });
 
-  test('many stars take no longer than one', () => {
+  test('many stars match in linear time', () => {
     const began = performance.now();
     expect(matchPath(`${'*a'.repeat(30)}b`, 'a'.repeat(10_000))).toBe(false);
     expect(performance.now() - began).toBeLessThan(1_000);
@@ -194,9 +194,11 @@ describe('patterns', () => {
     for (const pattern of ['b', '*', 'a/b:1', 'docker.io/a/b']) expect(familiarMatch(pattern, reference)).toBe(false);
   });
 
-  test('a text always matches itself, quoted', () => {
+  test('every text matches its own escaped form', () => {
     fc.assert(
-      fc.property(fc.string({ unit: 'grapheme' }), (text) => matchPath([...text].map((c) => `\\${c}`).join(''), text)),
+      fc.property(fc.string({ unit: 'grapheme' }), (text) =>
+        matchPath(Array.from(text, (c) => `\\${c}`).join(''), text),
+      ),
     );
   });
 });

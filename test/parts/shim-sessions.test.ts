@@ -3,6 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { Socket, createServer, connect, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { AttachOptions } from '../../src/protocol/messages.ts';
 import { LogWriter } from '../../src/shim/log/writer.ts';
@@ -10,7 +11,9 @@ import { Sessions } from '../../src/shim/sessions.ts';
 import { Stdio, type StdioOptions } from '../../src/shim/stdio.ts';
 import { duplicate } from '../../src/sys/file.ts';
 import { socketPair } from '../../src/sys/socket.ts';
-import { unframe, unframeBytes } from './frames-helper.ts';
+import { unframe, unframeBytes } from '../support/frames.ts';
+import { exited } from '../support/processes.ts';
+import { until } from '../support/until.ts';
 
 let run: string;
 const cleanup: (() => void)[] = [];
@@ -19,17 +22,6 @@ afterEach(() => {
   for (const undo of cleanup.splice(0).reverse()) undo();
   rmSync(run, { recursive: true, force: true });
 });
-
-const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
-const until = async (condition: () => boolean, ms = 8000): Promise<void> => {
-  for (const deadline = Date.now() + ms; !condition(); await pause(5)) {
-    if (Date.now() > deadline) throw new Error(`not within ${ms} ms: ${condition}`);
-  }
-};
-const exited = (child: ChildProcess): Promise<void> =>
-  new Promise((resolve) =>
-    child.exitCode === null && child.signalCode === null ? child.once('exit', () => resolve()) : resolve(),
-  );
 
 const HEAD = 'HTTP/1.1 101 UPGRADED\r\n\r\n';
 
@@ -159,7 +151,7 @@ describe('a client', () => {
     const process = start(sessions, 'echo out; echo err >&2; sleep 0.1; printf end');
     await exited(process.child);
     await process.stdio.finish(1000);
-    await pause(30);
+    await sleep(30);
     expect(client.ended).toBe(false);
     sessions.closeAll();
     await until(() => client.ended);
@@ -288,7 +280,7 @@ describe('stdin', () => {
     const { sessions, attach } = rig();
     const client = attach();
     client.socket.end('x'.repeat(300_000));
-    await pause(50);
+    await sleep(50);
     await start(sessions, 'wc -c').end();
     await until(() => client.ended);
     expect(client.frames[1].trim()).toBe('300000');
@@ -333,7 +325,7 @@ describe('stdin', () => {
     const client = attach({ stdin: false });
     client.socket.end('ignored\n');
     const process = start(sessions, 'read x; echo got $x');
-    await pause(50);
+    await sleep(50);
     attach().socket.write('right\n');
     await process.end();
     await until(() => client.ended);
@@ -388,7 +380,7 @@ describe('logs', () => {
     const clients: Client[] = [];
     for (let i = 0; i < 20; i++) {
       clients.push(attach({ logs: true, stdin: false }));
-      await pause(3);
+      await sleep(3);
     }
     await process.end();
     await until(() => clients.every((c) => c.ended));
@@ -432,7 +424,11 @@ describe('a slow client', () => {
     const process = start(sessions, many, { log: logWriter() });
     let reading = true;
     client.read();
-    const toggle = setInterval(() => ((reading = !reading) ? client.socket.resume() : client.socket.pause()), 7);
+    const toggle = setInterval(() => {
+      reading = !reading;
+      if (reading) client.socket.resume();
+      else client.socket.pause();
+    }, 7);
     await process.end();
     clearInterval(toggle);
     client.socket.resume();
@@ -448,7 +444,7 @@ describe('a slow client', () => {
       `${many.replace('30000', '3000')}; head -c 20000000 /dev/urandom | tee ${run}/sent`,
       { log: logWriter() },
     );
-    await pause(500);
+    await sleep(500);
     expect(process.child.exitCode).toBe(null);
     client.read();
     await process.end();
@@ -462,7 +458,7 @@ describe('a slow client', () => {
     const { sessions, attach } = rig();
     const client = attach({ stdin: false }, { reading: false });
     const process = start(sessions, many);
-    await pause(400);
+    await sleep(400);
     expect(process.child.exitCode).toBe(null);
     client.read();
     await process.end();
@@ -485,7 +481,7 @@ describe('a slow client', () => {
     const process = start(sessions, many);
     client.socket.pause();
     for (let i = 0; i < 30; i++) {
-      await pause(60);
+      await sleep(60);
       for (let k = 0; k < 8; k++) {
         const bytes = client.socket.read() as Buffer | null;
         if (bytes) client.packets.push(bytes);

@@ -1,17 +1,15 @@
-/** An images part of its own, on a directory of its own, for tests. */
-import { createHash } from 'node:crypto';
+/** The engine's images on a directory and database of their own, without a daemon. */
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
+import { afterAll, afterEach, beforeAll, beforeEach } from 'vitest';
 import type { NewEvent } from '../../src/model/event.ts';
 import { Archives } from '../../src/engine/images/archive.ts';
 import { Images } from '../../src/engine/images/images.ts';
 import { Layers, type Layer } from '../../src/engine/images/layers.ts';
 import type { User } from '../../src/engine/images/removal.ts';
 import { Snapshots } from '../../src/engine/images/snapshots.ts';
-import type { TarEntry } from '../../src/engine/images/tar.ts';
-import { bodyPadding, encodeHeader, newEntry, TRAILER } from '../../src/engine/images/tar-writer.ts';
 import { Unpacker } from '../../src/engine/images/unpack.ts';
 import { Paths } from '../../src/engine/paths.ts';
 import { openDatabase } from '../../src/store/database.ts';
@@ -19,9 +17,9 @@ import { DistributionRows } from '../../src/store/distribution.ts';
 import { ImageRows } from '../../src/store/images.ts';
 import { LayerRows } from '../../src/store/layers.ts';
 import { mountsUnder, unmount } from '../../src/sys/mount.ts';
-import type { Bundles } from './unpacker.ts';
+import { bundles, type Bundles } from './bundles.ts';
 
-export interface Place {
+export interface ImageFixture {
   root: string;
   paths: Paths;
   rows: ImageRows;
@@ -39,10 +37,10 @@ export interface Place {
   [Symbol.dispose](): void;
 }
 
-export function place(
+export function imageFixture(
   { unpacker, packer }: Pick<Bundles, 'unpacker' | 'packer'>,
   root = mkdtempSync(join(tmpdir(), 'holdfast-images-')),
-): Place {
+): ImageFixture {
   const paths = new Paths(join(root, 'data'), join(root, 'run'));
   mkdirSync(paths.dataRoot, { recursive: true });
   const events: NewEvent[] = [];
@@ -95,34 +93,15 @@ export function place(
   };
 }
 
-/** An entry and its body, or the name of a file and its text. */
-export type Item = [path: string, text: string] | { entry: TarEntry; body?: Buffer };
-
-export const digestOf = (bytes: Buffer): string => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
-
-/** A file by that name. */
-export const part = (name: string, body: Buffer | string): Item => ({
-  entry: newEntry('file', name, { size: Buffer.byteLength(body) }),
-  body: Buffer.from(body as string),
-});
-
-/** A tar archive. */
-export function archive(...items: Item[]): Buffer {
-  const parts = items.flatMap((item) => {
-    const { entry, body = Buffer.alloc(0) } = Array.isArray(item)
-      ? { entry: newEntry('file', item[0], { size: Buffer.byteLength(item[1]) }), body: Buffer.from(item[1]) }
-      : item;
-    return [encodeHeader(entry), body, bodyPadding(body.length)];
-  });
-  return Buffer.concat([...parts, TRAILER]);
+/**
+ * Gives each test an image store of its own: bundles the jailed programs once a file, calls `use` before each test, and
+ * removes the store after it.
+ */
+export function useImageFixture(use: (fixture: ImageFixture, built: Bundles) => void): void {
+  let built: Bundles;
+  let fixture: ImageFixture;
+  beforeAll(async () => void (built = await bundles()));
+  afterAll(() => built[Symbol.dispose]());
+  beforeEach(() => use((fixture = imageFixture(built)), built));
+  afterEach(() => fixture[Symbol.dispose]());
 }
-
-export const directory = (path: string, rest: Parameters<typeof newEntry>[2] = {}): Item => ({
-  entry: newEntry('directory', path, rest),
-});
-export const symlink = (path: string, target: string): Item => ({
-  entry: newEntry('symlink', path, { link: Buffer.from(target) }),
-});
-export const hardlink = (path: string, target: string): Item => ({
-  entry: newEntry('hardlink', path, { link: Buffer.from(target) }),
-});

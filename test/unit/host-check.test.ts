@@ -9,7 +9,7 @@ if (!('config' in invocation)) throw new Error('no configuration');
 const { config } = invocation;
 
 describe('findings', () => {
-  test('a probe that throws is a finding', async () => {
+  test('include a probe that throws', async () => {
     const broken: Probe = {
       subject: 'thing',
       look: () => {
@@ -19,14 +19,14 @@ describe('findings', () => {
     expect(await findings(config, [broken])).toEqual([{ subject: 'thing', verdict: 'lacking', text: 'it is on fire' }]);
   });
 
-  test('the real probes answer on any host, and their sum decides the exit code', async () => {
+  test('of the real probes come on any host and decide the exit code', async () => {
     let printed = '';
     const code = await check(config, (text) => (printed += text));
     expect(printed).toContain('Node.js');
     expect(code).toBe(printed.includes('MISSING') ? 1 : 0);
   });
 
-  test('what is lacking for the configured paths is told', async () => {
+  test('name what is missing for the configured paths', async () => {
     const elsewhere = {
       ...config,
       seccompProfile: '/nowhere/seccomp.json',
@@ -37,7 +37,7 @@ describe('findings', () => {
   });
 });
 
-describe('report', () => {
+describe('the report', () => {
   const missing: Finding = {
     subject: 'nft',
     verdict: 'lacking',
@@ -45,19 +45,19 @@ describe('report', () => {
     remedy: 'apt-get install nftables',
   };
 
-  test('says what is missing, how to get it, and the verdict', () => {
+  test('says what is missing, how to install it, and the verdict', () => {
     expect(report([missing])).toBe(
       'MISSING  nft             not installed\n                         → apt-get install nftables\n\nThis host cannot run Holdfast yet: nft.\n',
     );
   });
 
-  test('notes do not stand in the way', () => {
+  test('does not fail because of notes', () => {
     expect(report([{ ...missing, verdict: 'advice' }])).toContain('This host can run Holdfast; 1 note above.');
   });
 });
 
 describe('native modules', () => {
-  test('one built for another Node is named with the command that mends it', () => {
+  test('report a build for another Node with the command that repairs it', () => {
     const error = new Error(
       "The module '/x/better_sqlite3.node'\nwas compiled against a different Node.js version using\nNODE_MODULE_VERSION 115. This version of Node.js requires\nNODE_MODULE_VERSION 127. Please try re-compiling",
     );
@@ -71,7 +71,7 @@ describe('native modules', () => {
     ["Cannot find package 'better-sqlite3' imported from /x", 'npm ci'],
     ['Could not locate the bindings file. Tried:\n → /x', 'npm rebuild better-sqlite3   (needs python3, make and g++)'],
     ['/x.node: invalid ELF header', 'npm rebuild better-sqlite3   (needs python3, make and g++)'],
-  ])('%s', (message, remedy) => {
+  ])('report %j with its remedy', (message, remedy) => {
     expect(explainNative('better-sqlite3', new Error(message)).remedy).toBe(remedy);
   });
 });
@@ -82,7 +82,7 @@ describe('packages', () => {
     ['ID=ubuntu\nID_LIKE=debian\n', 'runc', 'apt-get install runc'],
     ['ID="rocky"\nID_LIKE="rhel centos fedora"\n', 'seccomp.json', 'dnf install containers-common'],
     ['ID=slackware\n', 'runc', 'install the package that brings runc'],
-  ])('%j: %s', (osRelease, program, command) => {
+  ])('of %j: names the command that installs %s', (osRelease, program, command) => {
     expect(installCommand(program, osRelease)).toBe(command);
   });
 });

@@ -19,6 +19,8 @@ import { Stdio, type KeptStdio, type StdioOptions } from '../../src/shim/stdio.t
 import { addressOf, declare } from '../../src/sys/libc.ts';
 import { pidfdOpen } from '../../src/sys/process.ts';
 import { deliverFd } from '../../src/sys/socket.ts';
+import { exited } from '../support/processes.ts';
+import { until } from '../support/until.ts';
 
 let run: string;
 const children: ChildProcess[] = [];
@@ -29,17 +31,6 @@ afterEach(() => {
   for (const child of children.splice(0)) child.kill('SIGKILL');
   rmSync(run, { recursive: true, force: true });
 });
-
-const until = async (condition: () => boolean, ms = 5000): Promise<void> => {
-  for (const deadline = Date.now() + ms; !condition();) {
-    if (Date.now() > deadline) throw new Error(`not within ${ms} ms: ${condition}`);
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-};
-const exited = (child: ChildProcess): Promise<number> =>
-  new Promise((resolve) =>
-    child.exitCode === null ? child.once('exit', (code) => resolve(code ?? -1)) : resolve(child.exitCode),
-  );
 
 const logWriter = (): LogWriter =>
   new LogWriter({ driver: 'json-file', path: join(run, 'log'), maxSize: 0, maxFile: 1, attrs: {} });

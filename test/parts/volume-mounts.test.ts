@@ -1,0 +1,144 @@
+/** Volumes with mounts and with owners: needs root. */
+import {
+  chownSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { EventLog } from '../../src/engine/events/event-log.ts';
+import type { VolumeRequest } from '../../src/engine/volumes/request.ts';
+import { Volumes } from '../../src/engine/volumes/volumes.ts';
+import { openDatabase, type Db } from '../../src/store/database.ts';
+import { EventStore } from '../../src/store/events.ts';
+import { VolumeStore } from '../../src/store/volumes.ts';
+import { mount, MS, unmount } from '../../src/sys/mount.ts';
+
+let directory: string;
+let root: string;
+let db: Db;
+let store: VolumeStore;
+let events: EventLog;
+let users: Record<string, string[]>;
+let volumes: Volumes;
+
+const restart = (): void => {
+  volumes = new Volumes({ store, events, root, usersOf: (name) => users[name] ?? [] });
+};
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'volumes-'));
+  root = join(directory, 'volumes');
+  db = openDatabase(join(directory, 'holdfast.db'));
+  store = new VolumeStore(db);
+  events = new EventLog(new EventStore(db));
+  users = {};
+  restart();
+});
+afterEach(() => {
+  db.close();
+  rmSync(directory, { recursive: true });
+});
+
+const request = (name: string, more: Partial<VolumeRequest> = {}): VolumeRequest => ({
+  name,
+  driver: '',
+  labels: {},
+  options: {},
+  ...more,
+});
+describe('remove', () => {
+  test('never deletes what is mounted inside', async () => {
+    const volume = await volumes.create(request('data'));
+    const precious = join(directory, 'precious');
+    mkdirSync(precious);
+    writeFileSync(join(precious, 'file'), 'x');
+    mount(precious, volume.mountpoint, null, MS.BIND);
+    await volumes.remove('data', { force: false });
+    expect(readdirSync(precious)).toEqual(['file']);
+    expect(existsSync(join(root, 'data'))).toBe(false);
+  });
+});
+
+describe('copy-up', () => {
+  let rootfs: string;
+  beforeEach(() => {
+    rootfs = join(directory, 'rootfs');
+    mkdirSync(join(rootfs, 'srv/deep'), { recursive: true });
+    writeFileSync(join(rootfs, 'srv/file'), 'content', { mode: 0o640 });
+    chownSync(join(rootfs, 'srv'), 33, 34);
+    chownSync(join(rootfs, 'srv/file'), 1000, 1001);
+    symlinkSync('/etc/passwd', join(rootfs, 'srv/link'));
+    symlinkSync('/srv', join(rootfs, 'absolute'));
+    symlinkSync('../../../../../../etc', join(rootfs, 'escape'));
+  });
+  const fill = async (destination: string, name = 'data'): Promise<string> => {
+    const volume = await volumes.create(request(name));
+    await volumes.copyUp(volume, rootfs, destination);
+    return volume.mountpoint;
+  };
+
+  test('copies content, owners, modes and links as they are', async () => {
+    const data = await fill('/srv');
+    expect(readdirSync(data).sort()).toEqual(['deep', 'file', 'link']);
+    expect(readFileSync(join(data, 'file'), 'utf8')).toBe('content');
+    expect(lstatSync(join(data, 'file'))).toMatchObject({ uid: 1000, gid: 1001, mode: 0o100640 });
+    expect(readlinkSync(join(data, 'link'))).toBe('/etc/passwd');
+    expect(lstatSync(data)).toMatchObject({ uid: 33, gid: 34 });
+    expect(readdirSync(join(data, '..'))).toEqual(['_data']);
+  });
+
+  test('takes over owner and mode of an empty directory too', async () => {
+    mkdirSync(join(rootfs, 'empty'), { mode: 0o700 });
+    chownSync(join(rootfs, 'empty'), 5, 6);
+    expect(lstatSync(await fill('/empty'))).toMatchObject({ uid: 5, gid: 6, mode: 0o40700 });
+  });
+
+  test('follows links inside the image, and none out of it', async () => {
+    expect(readdirSync(await fill('/absolute', 'inside')).length).toBe(3);
+    expect(readdirSync(await fill('/escape', 'outside'))).toEqual([]);
+  });
+
+  test('leaves a volume alone that has content, or for which the image has nothing', async () => {
+    const volume = await volumes.create(request('data'));
+    writeFileSync(join(volume.mountpoint, 'mine'), '');
+    await fill('/srv');
+    expect(readdirSync(volume.mountpoint)).toEqual(['mine']);
+    expect(readdirSync(await fill('/missing', 'none'))).toEqual([]);
+    expect(readdirSync(await fill('/srv/file', 'file'))).toEqual([]);
+  });
+
+  test('keeps the data directory itself, as it may be mounted already', async () => {
+    const volume = await volumes.create(request('data'));
+    const before = lstatSync(volume.mountpoint).ino;
+    await fill('/srv');
+    expect(lstatSync(volume.mountpoint).ino).toBe(before);
+  });
+});
+
+test('a volume with a device is mounted once, and unmounted with its removal', async () => {
+  const source = join(directory, 'source');
+  mkdirSync(source);
+  writeFileSync(join(source, 'file'), '');
+  const volume = await volumes.create(request('data', { options: { type: 'none', o: 'bind', device: source } }));
+  await volumes.mount(volume, 'c1');
+  await volumes.mount(volume, 'c1');
+  expect(readdirSync(volume.mountpoint)).toEqual(['file']);
+  await volumes.remove('data', { force: false });
+  expect(readdirSync(source)).toEqual(['file']);
+  expect(unmount(volume.mountpoint)).toBe(false);
+});
+
+test('a device that cannot be mounted is an error with its reason', async () => {
+  const volume = await volumes.create(request('data', { options: { type: 'none', o: 'bind', device: '/no/such' } }));
+  await expect(volumes.mount(volume, 'c1')).rejects.toThrow('_data, flags: 0x1000: no such file or directory');
+});
