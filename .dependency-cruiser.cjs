@@ -1,4 +1,7 @@
-/** The borders of DESIGN: dependencies only point down, and each kind of knowledge has one home. */
+/**
+ * Who may import whom, type imports included (docs/architecture.md): dependencies only point down, and each kind of
+ * knowledge has one home.
+ */
 const forbid = (name, from, to, comment) => ({
   name,
   severity: 'error',
@@ -9,18 +12,31 @@ const forbid = (name, from, to, comment) => ({
 
 module.exports = {
   forbidden: [
-    {
-      name: 'no-cycles',
-      severity: 'error',
-      from: {},
-      to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } },
-    },
-    forbid('shim-alone', '^src/shim', '^src/(api|engine|store|config)', 'the shim knows nothing of the daemon'),
-    forbid('protocol-imports-nothing', '^src/protocol', '^src/(?!protocol)', 'what both share depends on neither'),
+    { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true } },
+    forbid('async-imports-nothing', '^src/async', '^src/(?!async)', 'queues and limits know nothing of what they run'),
+    forbid(
+      'protocol-imports-nothing',
+      '^src/protocol',
+      '^src/(?!protocol)',
+      'what daemon and shim share depends on neither',
+    ),
     forbid('sys-knows-no-containers', '^src/sys', '^src/(?!sys)', 'system calls know nothing of containers'),
-    forbid('engine-knows-no-http', '^src/engine', '^src/api|^(fastify|node:http|http)$', 'the domain knows no HTTP'),
-    forbid('api-through-engine', '^src/api', '^src/(store|shim|sys)', 'the API goes through the engine'),
-    forbid('store-knows-no-http', '^src/store', '^src/(api|shim)', 'the store knows neither API nor shim'),
+    forbid('model-knows-protocol', '^src/model', '^src/(?!model|protocol)', 'records and rules do nothing'),
+    forbid('shim-alone', '^src/shim', '^src/(?!shim|protocol|sys|async)', 'the shim knows nothing of the daemon'),
+    forbid('store-knows-model', '^src/store', '^src/(?!store|model|protocol|sys)', 'the store knows records only'),
+    forbid(
+      'config-knows-model',
+      '^src/config',
+      '^src/(?!config|model|sys|version)',
+      'the configuration knows records only',
+    ),
+    forbid(
+      'engine-knows-no-http',
+      '^src/engine',
+      '^src/(api|check)|^(fastify|node:http|http)$',
+      'the domain knows no HTTP',
+    ),
+    forbid('api-through-engine', '^src/api', '^src/(store|shim|sys|config|check)', 'the API goes through the engine'),
     {
       name: 'sql-only-in-store',
       severity: 'error',

@@ -4,7 +4,8 @@
  */
 import type { Container } from '../../model/container.ts';
 import { Conflict, InvalidParameter, NotFound } from '../../model/errors.ts';
-import { ContainerHandle, type HandleDeps } from './handle/container-handle.ts';
+import { ContainerHandle } from './handle/container-handle.ts';
+import type { HandleDeps } from './handle/handle-deps.ts';
 
 export class ContainerIndex {
   readonly #byId = new Map<string, ContainerHandle>();

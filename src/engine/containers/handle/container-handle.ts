@@ -5,9 +5,10 @@
 import { Serial } from '../../../async/serial.ts';
 import type { Container, Phase } from '../../../model/container.ts';
 import type { RunStatus } from '../../../protocol/runstate.ts';
-import { JournalFollower, type JournalDeps } from './journal-follower.ts';
+import type { HandleDeps } from './handle-deps.ts';
+import { JournalFollower } from './journal-follower.ts';
 import { ParkedWaits } from './parked-waits.ts';
-import { ShimSession, type ShimSessionDeps } from './shim-session.ts';
+import { ShimSession } from './shim-session.ts';
 
 /** A handle's state for a person who debugs the daemon. */
 export interface HandleDump {
@@ -24,8 +25,6 @@ export interface HandleDump {
   journal: ReturnType<JournalFollower['dump']>;
   shim: ReturnType<ShimSession['dump']>;
 }
-
-export type HandleDeps = JournalDeps & ShimSessionDeps;
 
 export class ContainerHandle {
   /** Operations that change the container take their turn here. What they checked before it, they check again in it. */

@@ -13,9 +13,9 @@ import { applyRecord, type RunState } from '../../../protocol/runstate.ts';
 import { eventsOf, type EventSubject } from '../../events/from-journal.ts';
 import type { ShimLink } from '../../shims/link.ts';
 import { healthSpec } from '../../spec/health.ts';
-import type { ContainerDeps } from '../deps.ts';
+import type { HandleDeps } from './handle-deps.ts';
 
-export type JournalDeps = Pick<ContainerDeps, 'paths' | 'rows' | 'execs' | 'events' | 'log'>;
+type JournalDeps = Pick<HandleDeps, 'paths' | 'rows' | 'execs' | 'events' | 'log'>;
 
 /** Records per `since` request. */
 const PULL_LIMIT = 500;

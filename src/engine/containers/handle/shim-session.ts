@@ -12,10 +12,10 @@ import { tryLock } from '../../../sys/file.ts';
 import { isAlive } from '../../../sys/process.ts';
 import { killShim } from '../../shims/kill.ts';
 import { ShimLink, Silent } from '../../shims/link.ts';
-import type { ContainerDeps } from '../deps.ts';
+import type { HandleDeps } from './handle-deps.ts';
 import type { JournalFollower } from './journal-follower.ts';
 
-export type ShimSessionDeps = Pick<ContainerDeps, 'paths' | 'pool' | 'log'>;
+type ShimSessionDeps = Pick<HandleDeps, 'paths' | 'pool' | 'log'>;
 
 /** A failed attempt is repeated after this, doubling up to the maximum. */
 const RETRY_MS = 250;
