@@ -29,6 +29,9 @@ const CHANGEABLE = [
   'MemoryReservation',
 ] as const;
 
+/** What a policy leaves out. */
+const NO_POLICY: HostConfig['RestartPolicy'] = { Name: '', MaximumRetryCount: 0 };
+
 /** Changed, or already named by a warning of their own. */
 const SILENT = new Set<string>([
   ...CHANGEABLE,
@@ -61,7 +64,7 @@ export function updateOn(
   if (asked.CpuShares < 0)
     throw new InvalidParameter(`invalid CPU shares (${asked.CpuShares}): value must be a positive integer`);
   const { resources: wanted, warnings } = checkResources(asked, host, 'update');
-  if (changes.RestartPolicy) checkRestartPolicy(changes.RestartPolicy);
+  if (changes.RestartPolicy) checkRestartPolicy({ ...NO_POLICY, ...changes.RestartPolicy });
   const refused = (why: string): never => {
     throw new Conflict(`Cannot update container ${container.id}: ${why}`);
   };
@@ -93,7 +96,8 @@ function checkConflicts(wanted: typeof NOTHING, present: HostConfig, refused: (w
   ];
   const conflict = cpus.find(([applies]) => applies);
   if (conflict) refused(`Conflicting options: ${conflict[1]}`);
-  if (wanted.Memory > present.MemorySwap && wanted.MemorySwap === 0) {
+  const raisesMemoryOnly = wanted.Memory !== 0 && wanted.MemorySwap === 0;
+  if (raisesMemoryOnly && wanted.Memory > present.MemorySwap) {
     refused('Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time');
   }
 }
