@@ -8,7 +8,7 @@ import { faultPoint } from '../../sys/fault.ts';
 import { SIGKILL } from '../../sys/process.ts';
 import { replaceFileAside } from '../../sys/replace-file.ts';
 import { Conflict, EngineError, InvalidParameter, NotModified, SystemFault, Unavailable } from '../../model/errors.ts';
-import { Silent, StartFailed, type ShimLink } from '../shims/link.ts';
+import { ShimUnresponsive, StartFailed, type ShimLink } from '../shims/link.ts';
 import { attributesOf } from '../events/from-journal.ts';
 import { createBindSources } from '../spec/mounts.ts';
 import { donorOf } from '../spec/namespaces.ts';
@@ -201,7 +201,7 @@ export class Lifecycle {
         await link.request({ op: 'create', operation });
       } catch (error) {
         // It was on its way out and had not begun: nothing of it is in the journal.
-        if (!(error instanceof Unavailable) || error instanceof Silent || !s.container.state.final) throw error;
+        if (!(error instanceof Unavailable) || error instanceof ShimUnresponsive || !s.container.state.final) throw error;
         link = await s.reach();
         await link.request({ op: 'create', operation });
       }

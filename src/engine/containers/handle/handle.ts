@@ -11,7 +11,7 @@ import type { RunState } from '../../../protocol/runstate.ts';
 import { tryLock } from '../../../sys/file.ts';
 import { bootId, isAlive } from '../../../sys/process.ts';
 import { Unavailable } from '../../../model/errors.ts';
-import { ShimLink, Silent } from '../../shims/link.ts';
+import { ShimLink, ShimUnresponsive } from '../../shims/link.ts';
 import { killShim } from '../../shims/kill.ts';
 import type { Container } from '../../../model/container.ts';
 import { JournalFollower } from './journal-follower.ts';
@@ -90,7 +90,7 @@ export class Supervisor {
     try {
       return await work(link);
     } catch (error) {
-      if (!(error instanceof Unavailable) || error instanceof Silent || !link.closed) throw error;
+      if (!(error instanceof Unavailable) || error instanceof ShimUnresponsive || !link.closed) throw error;
       return work(await this.reach());
     }
   }
@@ -104,7 +104,7 @@ export class Supervisor {
     try {
       return await this.ask(work);
     } catch (error) {
-      if (!(error instanceof Silent) || this.link) throw error;
+      if (!(error instanceof ShimUnresponsive) || this.link) throw error;
       this.parts.log.warn(
         { container: this.container.id },
         'its shim does not answer, and its container is to end: the shim is killed',
@@ -174,7 +174,7 @@ export class Supervisor {
     for (const deadline = Date.now() + PATIENCE_MS; !this.#gone;) {
       const link = await this.#search.run(() => this.#connectOrAdopt(deadline));
       if (link) return link;
-      if (Date.now() >= deadline) throw new Silent(`the shim of container ${this.container.id} does not answer`);
+      if (Date.now() >= deadline) throw new ShimUnresponsive(`the shim of container ${this.container.id} does not answer`);
     }
     throw new Unavailable(`container ${this.container.id} is gone, or the daemon ends`);
   }
