@@ -116,7 +116,7 @@ describe('the file', () => {
     for (let n = 0; n < 1500; n++)
       journal.append({ type: 'exec-started', exec: `e${n % 3}`, pid: n, startTime: String(n) });
     journal.append({ type: 'stopping', operation: 's', signal: 15, deadlineMs: 10_000, restart: false });
-    const before = { state: journal.state, carried: journal.carried, seq: journal.seq };
+    const before = { state: journal.state, pending: journal.pending, seq: journal.seq };
     journal.committed(1200);
     for (let n = 0; n < 50; n++) journal.append({ type: 'attached' });
     await until(() => parsed().snapshot !== null);
@@ -130,7 +130,7 @@ describe('the file', () => {
     expect(parsed().records.reduce(applyRecord, parsed().snapshot!.state)).toEqual(before.state);
     const next = new Journal(path, 'boot');
     expect(next.state).toEqual(before.state);
-    expect(next.carried).toEqual(before.carried);
+    expect(next.pending).toEqual(before.pending);
     expect(next.seq).toBe(before.seq + 100);
     next.close();
   });
