@@ -18,12 +18,13 @@ import {
   writeSync,
 } from 'node:fs';
 import { dirname } from 'node:path';
-import { encodeRecord, encodeSnapshot, parseJournal, type Snapshot } from '../protocol/journal-format.ts';
+import { encodeRecord, parseJournal } from '../protocol/journal-format.ts';
 import type { JournalRecord, RecordBody, RecordType } from '../protocol/records.ts';
-import { applyRecord, initialRunState, type RunState } from '../protocol/runstate.ts';
+import { applyRecord, type RunState } from '../protocol/runstate.ts';
 import { monotonicClock, wallClock } from '../sys/clock.ts';
 import { reserve, syncDirectory } from '../sys/file.ts';
-import { initialIntents, reduceIntents, type PendingIntents } from './pending-intents.ts';
+import { compactedLines, fold } from './compaction.ts';
+import { reduceIntents, type PendingIntents } from './pending-intents.ts';
 
 /** When something happened: wall clock since the epoch and CLOCK_MONOTONIC, ns. */
 export interface Moment {
@@ -52,8 +53,6 @@ const RESERVE_AGAIN_BELOW_BYTES = 16 * 1024;
 const RETRY_MS = 1000;
 /** Once the daemon commits, a journal of at least this size is compacted. */
 const COMPACT_BYTES = 64 * 1024;
-/** Probes kept while no daemon commits: a week at the default interval of 30 s. */
-const HEALTH_RECORDS = 20_160;
 /** Without commits, the size from which a compaction drops old probes. */
 const BOUND_BYTES = 16 * 1024 * 1024;
 /** Number of newest records that since() answers from memory. */
@@ -104,9 +103,9 @@ export class Journal {
     if (fstatSync(this.#fd).size > parsed.whole) ftruncateSync(this.#fd, parsed.whole);
     this.#size = parsed.whole;
     this.#committed = parsed.snapshot?.seq ?? 0;
-    const folded = fold(parsed.snapshot, parsed.records);
-    this.state = folded.state;
-    this.pending = folded.pending;
+    const { state, pending } = fold(parsed.snapshot, parsed.records);
+    this.state = state;
+    this.pending = pending;
     this.#recent = parsed.records.slice(-RECENT);
     const last = parsed.records.at(-1);
     this.seq = parsed.seq + (last && last.boot !== boot ? BOOT_GAP : 0);
@@ -237,7 +236,7 @@ export class Journal {
   /** Rewrites the file as a snapshot of what is committed, then the rest without the oldest surplus probes. */
   async #compact(): Promise<void> {
     if (!this.#mayCompact) return;
-    const lines = this.#compactedLines();
+    const lines = compactedLines(parseJournal(readFileSync(this.path)), this.#committed);
     if (!lines) {
       this.#boundAt = this.#size * 2;
       return;
@@ -257,17 +256,6 @@ export class Journal {
       return;
     }
     this.#switchToCompacted();
-  }
-
-  /** The journal's lines after a compaction; undefined when it would drop nothing. */
-  #compactedLines(): Buffer[] | undefined {
-    const { snapshot, records } = parseJournal(readFileSync(this.path));
-    const done = records.filter((r) => r.seq <= this.#committed);
-    const rest = bounded(records.filter((r) => r.seq > this.#committed));
-    if (done.length === 0 && rest.length === records.length) return undefined;
-    const seq = Math.max(this.#committed, snapshot?.seq ?? 0);
-    const { state, pending } = fold(snapshot, done);
-    return [encodeSnapshot({ seq, state, carried: pending }), ...rest.map(encodeRecord)];
   }
 
   /** Starts a compaction: from now on appends go to its file too. */
@@ -303,29 +291,6 @@ export class Journal {
     this.#compacting = null;
     rmSync(this.#compactedPath, { force: true });
   }
-}
-
-function fold(snapshot: Snapshot | null, records: JournalRecord[]): { state: RunState; pending: PendingIntents } {
-  return {
-    state: records.reduce(applyRecord, snapshot?.state ?? initialRunState()),
-    pending: records.reduce(reduceIntents, {
-      ...initialIntents(),
-      ...(snapshot?.carried as Partial<PendingIntents> | undefined),
-    }),
-  };
-}
-
-/** Drops the oldest probes' records beyond `keep`, except those that changed the status. */
-export function bounded(records: JournalRecord[], keep = HEALTH_RECORDS): JournalRecord[] {
-  let status = '';
-  const droppable: JournalRecord[] = [];
-  for (const r of records) {
-    if (r.type !== 'health') continue;
-    if (r.status === status) droppable.push(r);
-    status = r.status;
-  }
-  const drop = new Set(droppable.slice(0, Math.max(droppable.length - keep, 0)));
-  return drop.size === 0 ? records : records.filter((r) => !drop.has(r));
 }
 
 function mergeNewer(older: JournalRecord[], newer: JournalRecord[]): JournalRecord[] {

@@ -7,7 +7,8 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { crc32, parseJournal } from '../../src/protocol/journal-format.ts';
 import type { JournalRecord, RecordBody } from '../../src/protocol/records.ts';
 import { applyRecord, initialRunState, type RunState } from '../../src/protocol/runstate.ts';
-import { bounded, Journal } from '../../src/shim/journal.ts';
+import { bounded } from '../../src/shim/compaction.ts';
+import { Journal } from '../../src/shim/journal.ts';
 import { until } from './shim-harness.ts';
 
 let directory: string;

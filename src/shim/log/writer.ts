@@ -1,21 +1,12 @@
 /** Writes and rotates the container's log file, in the tick in which the output is read. Never blocks the container. */
-import {
-  closeSync,
-  fstatSync,
-  ftruncateSync,
-  openSync,
-  readSync,
-  renameSync,
-  statSync,
-  unlinkSync,
-  writeSync,
-} from 'node:fs';
+import { closeSync, fstatSync, ftruncateSync, openSync, readSync, statSync, writeSync } from 'node:fs';
 import type { OutputStream } from '../../protocol/frames.ts';
-import { formatLogTime, logFile, parseLogLine } from '../../protocol/log-format.ts';
+import { formatLogTime, parseLogLine } from '../../protocol/log-format.ts';
 import type { LogSpec } from '../../protocol/spec.ts';
 import { LogClock } from './clock.ts';
 import { Encoder } from './encoder.ts';
 import { PartialFile, SAVE_AFTER_MS } from './partials.ts';
+import { existingFiles, renameFiles, type FileSpec } from './rotation.ts';
 
 /** dockerd's mode. */
 const LOG_MODE = 0o640;
@@ -33,8 +24,6 @@ export interface Dropped {
   lines: number;
   bytes: number;
 }
-
-type FileSpec = Extract<LogSpec, { driver: 'json-file' }>;
 
 /**
  * No method throws or waits: what a full or broken disk refuses is dropped and counted. A line in the log reports the
@@ -262,30 +251,6 @@ export class LogWriter {
       if (!since.has(stream)) this.#encoder.restore(stream, text, splitAt);
     }
     this.#keepPartials();
-  }
-}
-
-/** Inodes of the log's files, oldest first. */
-function existingFiles({ path, maxFile }: FileSpec): number[] {
-  const inodes: number[] = [];
-  for (let n = maxFile - 1; n >= 0; n--) {
-    const stat = statSync(logFile(path, n), { throwIfNoEntry: false });
-    if (stat) inodes.push(stat.ino);
-  }
-  return inodes;
-}
-
-/** Gives every file the next number, which frees the first name; the oldest file is replaced. */
-function renameFiles({ path, maxFile }: FileSpec): void {
-  if (maxFile === 1) return unlinkSync(path);
-  for (let n = maxFile - 1; n > 0; n--) renameIfThere(logFile(path, n - 1), logFile(path, n));
-}
-
-function renameIfThere(from: string, to: string): void {
-  try {
-    renameSync(from, to);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
   }
 }
 
