@@ -121,7 +121,7 @@ export class AttachedClient {
     } else {
       this.#write(bytes);
     }
-    // Otherwise the next chunk makes the client fall behind, into the log.
+    // A faithful log needs no pause: the next chunk moves the client to the log.
     if (!faithful && this.#inMemory() > MEMORY_BYTES) this.#stdio?.pauseOutput(this);
   }
 

@@ -11,6 +11,8 @@ export interface SessionsDeps {
   slowClientMs: number;
   /** A client has typed its detach keys. */
   onDetach(): void;
+  /** The last client is gone. */
+  onEmpty?(): void;
 }
 
 /** Checks for slow clients within `slowClientMs`. */
@@ -92,5 +94,6 @@ export class Sessions {
     if (this.count > 0) return;
     if (this.#timer) clearInterval(this.#timer);
     this.#timer = null;
+    this.deps.onEmpty?.();
   }
 }
