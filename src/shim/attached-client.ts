@@ -81,15 +81,12 @@ export class AttachedClient {
     this.#headAlone = client.head.length > 0;
     if (this.#headAlone) this.#writeHead(client.head);
     this.#stall = new StallDetector(this.#socket);
-    this.#input = new ClientInput(
-      this.#socket,
-      client.early,
-      { keys, options },
-      {
-        detached: () => this.#detached(),
-        left: () => this.finish(),
-      },
-    );
+    this.#input = new ClientInput(this.#socket, client.early, {
+      keys,
+      options,
+      onDetached: () => this.#detached(),
+      onLeft: () => this.finish(),
+    });
   }
 
   /** Starts serving; `stdio` is null while there is no process. */

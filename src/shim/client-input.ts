@@ -7,16 +7,16 @@ import type { Stdio } from './stdio.ts';
 /** Input that waits for the process to start or to read; beyond, the client's socket is paused. */
 const WAITING_BYTES = 64 * 1024;
 
-export interface InputOwner {
+export interface ClientInputDeps {
+  keys: DetachKeys;
+  options: AttachOptions;
   /** The client has typed its detach keys. */
-  detached(): void;
+  onDetached(): void;
   /** The client has left by closing its sending side. */
-  left(): void;
+  onLeft(): void;
 }
 
 export class ClientInput {
-  readonly #keys: DetachKeys;
-  readonly #options: AttachOptions;
   #stdio: Stdio | null = null;
   /** Input received before the process exists. */
   #typedAhead: Buffer[] = [];
@@ -30,11 +30,8 @@ export class ClientInput {
   constructor(
     private readonly socket: Socket,
     early: Buffer,
-    { keys, options }: { keys: DetachKeys; options: AttachOptions },
-    private readonly owner: InputOwner,
+    private readonly deps: ClientInputDeps,
   ) {
-    this.#keys = keys;
-    this.#options = options;
     if (early.length > 0) this.#take(early);
     socket.on('data', (chunk: Buffer) => this.#take(chunk));
     socket.on('end', () => this.#end());
@@ -64,18 +61,18 @@ export class ClientInput {
   }
 
   /** Whether the input goes to the process. */
-  #feedsStdin = (): boolean => this.#options.stdin && this.#options.stream && this.#stdio?.hasStdin === true;
+  #feedsStdin = (): boolean => this.deps.options.stdin && this.deps.options.stream && this.#stdio?.hasStdin === true;
 
   /** Whether the client's EOF ends stdin. */
   #endsStdin = (): boolean => this.#feedsStdin() && this.#stdio!.stdinOnce && !this.#stdio!.tty;
 
   #take(chunk: Buffer): void {
-    if (this.#stopped || !this.#options.stdin) return;
+    if (this.#stopped || !this.deps.options.stdin) return;
     if (!this.#stdio) return this.#typeAhead(chunk);
     if (!this.#feedsStdin()) return;
-    const { pass, detached } = this.#stdio.tty ? this.#keys.screen(chunk) : { pass: chunk, detached: false };
+    const { pass, detached } = this.#stdio.tty ? this.deps.keys.screen(chunk) : { pass: chunk, detached: false };
     this.#send(pass);
-    if (detached) this.owner.detached();
+    if (detached) this.deps.onDetached();
   }
 
   #typeAhead(chunk: Buffer): void {
@@ -99,8 +96,8 @@ export class ClientInput {
   #end(): void {
     this.#ended = true;
     if (this.#stopped || !this.#feedsStdin()) return;
-    this.#send(this.#keys.end());
+    this.#send(this.deps.keys.end());
     if (this.#endsStdin()) this.#stdio!.endStdin();
-    else this.owner.left();
+    else this.deps.onLeft();
   }
 }
