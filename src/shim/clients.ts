@@ -6,8 +6,8 @@ import type { Fd } from '../sys/libc.ts';
 import { accept, peerOf, receiveFds } from '../sys/socket.ts';
 
 /**
- * A handed-over client. Whoever claims one disposes it, also when serving it failed: that closes the descriptor, unless
- * open() has moved it into a socket.
+ * A handed-over client. The code that claims a client disposes it, also when the operation failed: that closes the
+ * descriptor, unless open() has moved it into a socket.
  */
 export class Client implements Disposable {
   #fd: Fd | null;

@@ -22,7 +22,7 @@ export const waitsAtFifo = (stateDir: string): boolean =>
   existsSync(fifoIn(stateDir)) && existsSync(join(stateDir, 'state.json'));
 
 /** Lets the init execute the container's process. False when it died before. `dead` resolves at its death. */
-export async function letGo(stateDir: string, dead: Promise<unknown>): Promise<boolean> {
+export async function startInit(stateDir: string, dead: Promise<unknown>): Promise<boolean> {
   const fifo = fifoIn(stateDir);
   const fd = await openForReading(fifo, dead);
   try {
@@ -36,10 +36,10 @@ export async function letGo(stateDir: string, dead: Promise<unknown>): Promise<b
 }
 
 /**
- * Removes the FIFO of an init that runs already; returns whether it did. A shim that died between letGo()'s read and
- * its removal leaves a running container that runc takes for a created one.
+ * Removes the FIFO of an init that was started; returns whether it did. A shim that died in startInit() between read
+ * and removal leaves a running container that runc takes for a created one.
  */
-export function noteLetGo(stateDir: string, pid: number): boolean {
+export function removeStaleFifo(stateDir: string, pid: number): boolean {
   if (!waitsAtFifo(stateDir) || commandLine(pid) === INIT_COMMAND) return false;
   removeFile(fifoIn(stateDir));
   return true;
@@ -67,6 +67,6 @@ function commandLine(pid: number): string {
   try {
     return readFileSync(`/proc/${pid}/cmdline`, 'latin1');
   } catch {
-    return INIT_COMMAND; // Dead: whether it was let go makes no difference.
+    return INIT_COMMAND; // Dead: whether it was started makes no difference.
   }
 }

@@ -6,7 +6,7 @@ import { removeFile } from '../sys/file.ts';
 import { Errno } from '../sys/libc.ts';
 import { kill, SIGKILL } from '../sys/process.ts';
 import { spawn } from '../sys/spawn.ts';
-import { letGo, noteLetGo, waitsAtFifo } from './exec-fifo.ts';
+import { startInit, removeStaleFifo, waitsAtFifo } from './exec-fifo.ts';
 import type { Death, Reaper } from './reaper.ts';
 
 export type ChildStdio = [number | 'ignore', number | 'ignore', number | 'ignore'];
@@ -48,7 +48,7 @@ export class Runtime {
   /** Lets the container's process run. `dead` resolves when its init dies. @throws RuntimeFailure */
   async start(dead: Promise<unknown>): Promise<void> {
     if (!waitsAtFifo(this.#stateDir)) return this.#command(['start', this.spec.id]);
-    const started = await letGo(this.#stateDir, dead);
+    const started = await startInit(this.#stateDir, dead);
     if (!started) throw new RuntimeFailure('container process is already dead');
   }
 
@@ -100,7 +100,9 @@ export class Runtime {
     try {
       await this.#command(['state', this.spec.id], { timeout: SHORT_MS, stdio: ['ignore', fd, 'ignore'] });
       const { status, pid } = JSON.parse(readFileSync(answer, 'utf8')) as { status: string; pid: number };
-      return status === 'created' && noteLetGo(this.#stateDir, pid) ? { status: 'running', pid } : { status, pid };
+      return status === 'created' && removeStaleFifo(this.#stateDir, pid)
+        ? { status: 'running', pid }
+        : { status, pid };
     } catch {
       return undefined;
     } finally {

@@ -94,19 +94,19 @@ export class Encoder {
     const ending = tail(stream, this.#attrs, time, true);
     let at = from;
     for (let newline = bytes.indexOf(NEWLINE, at); newline >= 0; newline = bytes.indexOf(NEWLINE, at)) {
-      if (newline - at >= MAX_ENTRY_BYTES) at = this.#parts(stream, bytes, at, newline, plain, time);
+      if (newline - at >= MAX_ENTRY_BYTES) at = this.#splitLine(stream, bytes, at, newline, plain, time);
       this.#entry(bytes, at, newline, plain, held.splitAt ? tail(stream, this.#attrs, held.splitAt, true) : ending);
       held.splitAt = '';
       at = newline + 1;
     }
-    if (bytes.length - at >= MAX_ENTRY_BYTES) at = this.#parts(stream, bytes, at, bytes.length, plain, time);
+    if (bytes.length - at >= MAX_ENTRY_BYTES) at = this.#splitLine(stream, bytes, at, bytes.length, plain, time);
     if (at === bytes.length) held.text = EMPTY;
     // A chunk is in the reader's buffer, which is reused: copy it.
     else held.text = owned && at === 0 ? bytes : Buffer.from(bytes.subarray(at));
   }
 
   /** Writes full entries until less than one is left before `end`; returns where the rest starts. */
-  #parts(stream: OutputStream, bytes: Buffer, from: number, end: number, plain: boolean, time: string): number {
+  #splitLine(stream: OutputStream, bytes: Buffer, from: number, end: number, plain: boolean, time: string): number {
     const held = this.#held[stream];
     held.splitAt ||= time;
     const ending = tail(stream, this.#attrs, held.splitAt, false);
