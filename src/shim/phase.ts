@@ -65,7 +65,7 @@ function refusal(phase: Phase, move: Move, container: string): string {
   return `container ${container} is ${phase}: cannot ${move} it`;
 }
 
-/** The phase of one container. It changes only within a turn, except for a death and a takeover. */
+/** The phase of one container. It changes only within a turn, except during the takeover from a dead shim. */
 export class Phases {
   #current: Phase = 'idle';
   readonly #turns = new Serial();
