@@ -1,4 +1,4 @@
-/** The text form of a detach key sequence: `ctrl-p,ctrl-q`, `a,DEL`, `ctrl-[` (api-wire.md 67). */
+/** The text form of a detach key sequence: `ctrl-p,ctrl-q`, `a,DEL`, `ctrl-[` (moby/term ascii.go). */
 
 /** ctrl-p, ctrl-q. */
 const DEFAULT_DETACH_KEYS: readonly number[] = [16, 17];
@@ -7,7 +7,7 @@ const DELETE = 127;
 // ctrl-@ is 0, ctrl-a 1 … ctrl-_ 31.
 const CONTROLS = '@abcdefghijklmnopqrstuvwxyz[\\]^_';
 
-/** Worded as attach says it; exec create says "Invalid escape keys (…) provided" of the same `keys`. */
+/** With attach's text; exec create answers "Invalid escape keys (…) provided" with the same `keys`. */
 export class InvalidDetachKeys extends Error {
   constructor(readonly keys: string) {
     super(`Invalid detach keys (${keys}) provided`);
@@ -15,8 +15,7 @@ export class InvalidDetachKeys extends Error {
   }
 }
 
-/** The bytes that `text` names; an empty text means the default.
- *  @throws InvalidDetachKeys */
+/** The bytes that `text` stands for; '' stands for the default sequence. @throws InvalidDetachKeys */
 export function parseDetachKeys(text: string): number[] {
   if (text === '') return [...DEFAULT_DETACH_KEYS];
   return text.split(',').map((key) => {

@@ -1,16 +1,16 @@
 /**
- * The journal on disk: one line a record, `crc32 json\n`, the checksum (8 hex digits) over the JSON's bytes.
- * After a compaction the first line is a snapshot that stands for all records up to its `seq`.
- * The daemon reads the file with this when no shim lives; the shim appends to it.
+ * The journal on disk: one record per line, `crc32 json\n`; the checksum, 8 hex digits, covers the JSON's bytes.
+ * After a compaction the first line is a snapshot that replaces all records up to its `seq`.
+ * The shim appends to the file; the daemon reads it when no shim is running.
  */
 import type { JournalRecord } from './records.ts';
 import type { RunState } from './runstate.ts';
 
 export interface Snapshot {
-  /** Records up to here are folded into it. */
+  /** The last record that is folded into it. */
   seq: number;
   state: RunState;
-  /** What only the next shim needs to know (shim/pending-intents.ts). */
+  /** For the next shim only (shim/pending-intents.ts). */
   carried: unknown;
 }
 
@@ -19,15 +19,16 @@ export interface ParsedJournal {
   records: JournalRecord[];
   /** The last sequence number in use. */
   seq: number;
-  /** Bytes up to the end of the last whole line: what comes after is a torn tail. */
+  /** Size in bytes up to the end of the last valid line. What follows is a torn tail. */
   whole: number;
-  /** Lines before that end whose checksum is wrong. */
+  /** Lines before that end with a wrong checksum. */
   damaged: number;
 }
 
 const NEWLINE = 0x0a;
 const CRC_DIGITS = 8;
 
+/** Parses a journal file; skips lines with a wrong checksum. */
 export function parseJournal(file: Buffer): ParsedJournal {
   const parsed: ParsedJournal = { snapshot: null, records: [], seq: 0, whole: 0, damaged: 0 };
   let bad = 0;
@@ -71,7 +72,7 @@ function decodeLine(line: Buffer): JournalRecord | { snapshot: Snapshot } | unde
 
 const checksum = (bytes: Buffer): string => crc32(bytes).toString(16).padStart(CRC_DIGITS, '0');
 
-// The reflected polynomial of zlib and Ethernet. node:zlib has it too, but a shim need not load that.
+// The reflected polynomial of zlib and Ethernet. Not node:zlib's, so that a shim need not load that module.
 const table = Uint32Array.from({ length: 256 }, (_, n) => {
   for (let k = 0; k < 8; k++) n = n & 1 ? (n >>> 1) ^ 0xedb88320 : n >>> 1;
   return n;

@@ -1,6 +1,7 @@
 /**
- * The daemon's side of the conversation with a shim, over `ctl` (JSON lines) and `fd` (descriptors).
- * `hello`, `since`, `signal`, `stop` and `upgrade` are frozen for ever; the rest tolerates N-2.
+ * The messages between daemon and shim, over `ctl` (newline-delimited JSON) and `fd` (descriptors).
+ * A shim keeps the version that it was started with, so daemons and shims of different versions must understand each
+ * other: `hello`, `since`, `signal` and `stop` never change; the other operations stay compatible for two versions.
  */
 import type { JournalRecord, RestartPolicy } from './records.ts';
 import type { RunState } from './runstate.ts';
@@ -8,58 +9,57 @@ import type { ExecSpec } from './spec.ts';
 
 export const PROTOCOL_VERSION = 1;
 
-/** Sent by the daemon over a warm shim's descriptor 3. Answered by `{"ready":true}` or `{"error":"…"}` on the same. */
+/** The daemon's order on a spare shim's descriptor 3. The answer there is `{"ready":true}` or `{"error":"…"}`. */
 export interface Adopt {
   op: 'adopt';
   container: string;
-  /** The container's directory under the data root: lock, journal, log, spec.json. */
+  /** The container's directory under the data root: lock, journal, spec.json, shim.log. */
   dir: string;
-  /** Its directory under the exec root: ctl, fd, FIFOs, bundle. */
+  /** Its run directory under the exec root: ctl, fd, FIFOs, bundle. */
   run: string;
 }
 
-/** Which streams an attached client wants, and how it is spoken to. */
+/** The streams that an attached client wants, and their format. */
 export interface AttachOptions {
   stdin: boolean;
   stdout: boolean;
   stderr: boolean;
-  /** Go live; false with `logs` replays and ends. */
+  /** Send live output; false with `logs` replays the log and ends. */
   stream: boolean;
   /** Replay the log first. */
   logs: boolean;
   /** 8-byte frame headers (non-TTY) or raw bytes. */
   framed: boolean;
-  /** Bytes that detach a TTY client; empty = none. */
+  /** Bytes that detach a client with a terminal; empty = none. */
   detachKeys: number[];
 }
 
-/** A client's connection that comes along on `fd` under this token. */
+/** A client whose connection was sent on `fd` under this token. */
 export interface HandedClient {
   token: string;
-  /** base64: what the shim writes first, in a packet of its own. Empty when the daemon wrote it already. */
+  /** base64: what the shim sends first, in a packet of its own. Empty when the daemon has sent it. */
   head: string;
-  /**
-   * base64: bytes of the client that the daemon had read already; they come before anything read from the descriptor.
-   */
+  /** base64: bytes that the daemon has already read from the client; they precede what the descriptor yields. */
   early: string;
 }
 
 export type WaitCondition = 'not-running' | 'next-exit' | 'removed';
 
-/** Every request carries `id`; the answer repeats it. */
+/** Every request has an `id` besides these fields; the answer repeats it. */
 export type Request =
   | { op: 'hello'; protocol: number; daemon: string }
-  /** Records after `seq`, at most `limit`. */
+  /** Returns the records after `seq`, at most `limit`. */
   | { op: 'since'; seq: number; limit: number }
-  /** The daemon has committed everything up to `seq`: the journal may be compacted. */
+  /** The daemon has stored everything up to `seq`: the journal may be compacted. */
   | { op: 'committed'; seq: number }
-  /** Makes the next generation (runtime create) and answers with its pid; the network may be set up meanwhile. */
+  /** Creates the next generation (`runtime create`) and answers with its init's pid, for the network's setup. */
   | { op: 'create'; operation: string }
   | { op: 'start'; operation: string }
-  /** Undoes a create whose network or start failed. Journals `failed`. */
+  /** Undoes a create whose network or start failed. Journals `failed` with `code`, Docker's exit code. */
   | { op: 'abandon'; operation: string; error: string; code: number }
-  /** `asUser`: the restart policy is off until the next start (docker kill does so too). */
+  /** `asUser`: disables the restart policy until the next start, as `docker kill` does. */
   | { op: 'signal'; operation: string; signal: number; asUser: boolean }
+  /** `timeout`: seconds until SIGKILL; 0 = at once, -1 = never. */
   | { op: 'stop'; operation: string; signal: number; timeout: number }
   | { op: 'restart'; operation: string; signal: number; timeout: number }
   | { op: 'pause'; operation: string }
@@ -68,12 +68,12 @@ export type Request =
   | { op: 'resize'; height: number; width: number }
   | { op: 'attach'; client: HandedClient; options: AttachOptions }
   | { op: 'wait'; client: HandedClient; condition: WaitCondition }
-  /** Runs an exec; with a client, its streams go there. Answered when it runs (or failed to). */
+  /** Runs an exec, whose streams go to the client, if any. Answered when it runs or has failed to start. */
   | { op: 'exec'; exec: ExecSpec; client?: HandedClient; options?: AttachOptions }
   | { op: 'exec-resize'; exec: string; height: number; width: number }
   /** The container was removed: answer `condition=removed` waiters, then end. */
   | { op: 'removed' }
-  /** End, if no generation is alive. Used for a shim whose container was never started. */
+  /** Ends the shim, unless a generation is alive. For a shim whose container was never started. */
   | { op: 'release' };
 
 export type Op = Request['op'];
@@ -110,7 +110,7 @@ export interface Answers {
   release: Record<string, never>;
 }
 
-/** `kind` is what the daemon maps to an error class; `code` is Docker's exit code of a failed start (126, 127, 128). */
+/** The daemon maps `kind` to an error class. `code` is Docker's exit code of a failed start: 126, 127 or 128. */
 export interface Refusal {
   kind: 'conflict' | 'invalid' | 'notfound' | 'failed';
   message: string;
@@ -119,7 +119,7 @@ export interface Refusal {
 
 export type Reply = { id: number; result: unknown } | { id: number; error: Refusal };
 
-/** Unasked: the journal has grown to `ring`. */
+/** A notification: the journal's last sequence number is `ring`. */
 export interface Doorbell {
   ring: number;
 }

@@ -1,26 +1,20 @@
-/**
- * What the OCI runtime reads (config.json, process.json), as text: its numbers are Go's int64 and uint64, ours are
- * doubles.
- */
+/** Serializes config.json and process.json, whose numbers the OCI runtime reads as int64 and uint64. */
 
 /**
- * RLIM_INFINITY is 2^64-1, which no JavaScript number holds. This is the double next below: it survives JSON between
- * daemon
- * and shim, and `ociJson` writes the true one in its place.
+ * Stands for RLIM_INFINITY, 2^64-1, which is no JavaScript number: the next smaller double. It survives JSON between
+ * daemon and shim, and `ociJson` writes 2^64-1 in its place.
  */
 export const UNLIMITED = 18446744073709549568;
 
 const MAX_UINT64 = '18446744073709551615';
 const MAX_INT64 = '9223372036854775807';
-/** Looks like a number that is not safe; may be within a string. */
+/** May be an integer that is not safe; may also be within a string. */
 const LARGE = /\d{16}|\de\+/;
 
 /**
- * JSON.stringify gives a large number the fewest digits that tell it from its neighbours: 2^63, which an int64's end
- * becomes
- * when it is read, is written 9223372036854776000, and the runtime refuses the file. Here all digits are written, and
- * those two
- * ends, int64's and uint64's, are what they were.
+ * JSON with all digits of large integers, and with the largest int64 and uint64 exact. JSON.stringify writes the fewest
+ * digits that identify a double: the largest int64, which parses as 2^63, becomes 9223372036854776000, and the runtime
+ * refuses the file.
  */
 export function ociJson(value: unknown): string {
   const plain = JSON.stringify(value);

@@ -1,4 +1,4 @@
-/** Names of the files that daemon and shim both know, relative to a container's two directories. */
+/** Names of the files that daemon and shim share, relative to a container's two directories. */
 
 /** In the container's directory (data root). */
 export const SPEC_FILE = 'spec.json';

@@ -1,48 +1,35 @@
-/** The journal: what a shim writes down about its container, and the daemon pulls "since N". */
+/** The journal's records: written by a container's shim, pulled by the daemon with `since`. */
 
-/** What happened. One journal line is one record; see docs/shim-protocol.md. */
+/** What a record says; docs/shim-protocol.md describes their order. */
 export type RecordBody =
-  /**
-   * A shim took this container over. The first record of every shim; after it the daemon's death no longer ends the
-   * shim.
-   */
+  /** A shim has taken the container. Its first record; from here on the daemon's death does not end the shim. */
   | { type: 'adopted'; shimPid: number; bundle: string }
-  /** Intent: generation `gen` is about to be created (before the runtime is run). */
+  /** Intent: the runtime is about to create generation `gen`. */
   | { type: 'creating'; operation: string }
-  /** The runtime has made the container; its init waits. */
+  /** The runtime has created the container; its init waits for the start. */
   | { type: 'created'; pid: number; startTime: string }
-  /** The container's process runs. */
+  /** The container's process runs. `operation` is '' for a start by the restart policy. */
   | { type: 'started'; pid: number; startTime: string; operation: string }
-  /** Creating or starting failed. `code` is Docker's 126, 127 or 128. */
+  /** A create or start failed. `code` is Docker's exit code: 126, 127 or 128. */
   | { type: 'failed'; error: string; code: number; operation: string }
-  /** The container's init is dead. `signal` is 0 unless it was killed by one; `code` is already 128+signal then. */
+  /** The container's init is dead. `signal` is 0 unless a signal killed it; then `code` is 128+signal. */
   | { type: 'exited'; code: number; signal: number; oomKilled: boolean; error?: string }
-  /** The restart policy will start the container again at `at` (wall, ns). */
+  /** The restart policy will start the container again at `at` (wall clock, ns since the epoch, decimal). */
   | { type: 'restarting'; count: number; at: string }
-  /**
-   * Dead and no restart pending: its rootfs, netns and ports may be torn down. `user` is true when a client stopped it.
-   */
+  /** Dead and no restart pending: rootfs, netns and ports may be released. `user`: a client stopped it. */
   | { type: 'final'; user: boolean }
-  /** The kernel killed one of its processes, or more, for want of memory: `kills` of this generation until now. */
+  /** The kernel has OOM-killed processes of the container; `kills` counts those of this generation so far. */
   | { type: 'oom'; kills?: number }
   | { type: 'paused' }
   | { type: 'resumed' }
   /** A signal was sent on a client's behalf. */
   | { type: 'killed'; signal: number }
-  /** `stop` ended with the container dead. */
+  /** A client's stop is complete: the container is dead. */
   | { type: 'stopped'; operation: string }
-  /** `restart` ended with the container running. */
+  /** A client's restart is complete: the container runs. */
   | { type: 'restarted'; operation: string }
-  /** Intent of a client's stop, kill or restart: from here on the restart policy is off until the next start. */
-  | {
-      type: 'stopping';
-      operation: string;
-      signal: number;
-      deadlineMs: number;
-      restart: boolean;
-      /** One signal and no deadline: no `stopped` follows. */ kill?: boolean;
-    }
-  /** The host goes down: not a user's stop. */
+  | Stopping
+  /** The host goes down; not a stop by a client. */
   | { type: 'shutdown' }
   | { type: 'health'; status: HealthStatus; streak: number; probe?: HealthProbe }
   | { type: 'exec-started'; exec: string; pid: number; startTime: string }
@@ -51,18 +38,31 @@ export type RecordBody =
   | { type: 'attached'; exec?: string }
   | { type: 'detached'; exec?: string }
   | { type: 'resized'; exec?: string; height: number; width: number }
-  /** The restart policy was changed by `update`. */
+  /** `update` has changed the restart policy. */
   | { type: 'updated'; restart: RestartPolicy };
+
+/** Intent of a client's stop, kill or restart: it disables the restart policy until the next start. */
+interface Stopping {
+  type: 'stopping';
+  operation: string;
+  signal: number;
+  /** -1 = no deadline. */
+  deadlineMs: number;
+  restart: boolean;
+  /** A single signal: no `stopped` follows. */
+  kill?: boolean;
+}
 
 export type RecordType = RecordBody['type'];
 
-/** One journal line. */
+/** The fields of every record. */
 export interface Stamped {
-  /** 1, 2, 3 … over all generations of this container, never used twice. A gap is left after a boot (what was pulled may
-   * not
-   *  have reached the disk) and where old health records were dropped. */
+  /**
+   * 1, 2, 3 … over all generations of this container, never used twice. There is a gap after a boot, because records
+   * that the daemon has pulled may not have reached the disk, and where old health records were dropped.
+   */
   seq: number;
-  /** Which run of the container this is about; 0 before the first. */
+  /** Generation: the number of the container's run; 0 before the first. */
   gen: number;
   /** /proc/sys/kernel/random/boot_id at the time of writing. */
   boot: string;
@@ -76,21 +76,18 @@ export type JournalRecord = Stamped & RecordBody;
 
 export type HealthStatus = 'starting' | 'healthy' | 'unhealthy';
 
-/** One probe's result, as `docker inspect` shows it; times are wall ns as decimal strings. */
+/** A probe's result, as in `docker inspect`; times are wall clock, ns since the epoch, decimal. */
 export interface HealthProbe {
   start: string;
   end: string;
   exitCode: number;
   output: string;
-  /**
-   * What its process ended with, when it was killed for taking too long: exitCode is -1 then, as where no process was
-   * to be had.
-   */
+  /** Exit code of a process that was killed at its timeout; `exitCode` is -1 then, as when none could be started. */
   killed?: number;
 }
 
 export interface RestartPolicy {
   name: 'no' | 'always' | 'unless-stopped' | 'on-failure';
-  /** 0 = without limit. Only for on-failure. */
+  /** 0 = no limit. For on-failure only. */
   maximumRetryCount: number;
 }

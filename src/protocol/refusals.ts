@@ -1,4 +1,4 @@
-/** Docker's texts for an operation that a container's state does not allow: daemon and shim both refuse (moby daemon/errors.go). */
+/** Docker's texts for operations that a container's state does not allow (moby daemon/errors.go, pause.go). */
 
 export const notRunning = (id: string): string => `container ${id} is not running`;
 

@@ -1,9 +1,9 @@
-/** A container's run state is a fold over its journal: the shim and the daemon share this one function. */
+/** A container's run state: a fold over its journal, used by shim and daemon. */
 import type { HealthProbe, HealthStatus, JournalRecord, RestartPolicy } from './records.ts';
 
 /** Docker keeps the last five probes (moby daemon/health.go, maxLogEntries). */
 const HEALTH_LOG_ENTRIES = 5;
-/** Docker's for an end that nobody saw. */
+/** Docker's exit code for an unknown exit. */
 const UNKNOWN_CODE = 255;
 
 export type RunStatus = 'created' | 'starting' | 'running' | 'paused' | 'restarting' | 'exited';
@@ -20,26 +20,26 @@ export interface RunState {
   gen: number;
   /** 0 unless an init is alive. */
   pid: number;
-  /** Field 22 of /proc/PID/stat of that init: with the pid and the boot id it names the process beyond doubt. */
+  /** Field 22 of the init's /proc/PID/stat: identifies the process together with its pid and the boot id. */
   pidStartTime: string;
   boot: string;
-  /** Wall ns as decimal strings; '' = never. */
+  /** Wall clock, ns since the epoch, decimal; '' = never. */
   startedAt: string;
   finishedAt: string;
   exitCode: number;
   oomKilled: boolean;
   error: string;
   restartCount: number;
-  /** A client asked it to stop: the policy rests until the next start. */
+  /** A client stopped it: the restart policy is disabled until the next start. */
   stoppedByUser: boolean;
-  /** A client asked for a restart that has not come to its start yet. */
+  /** A client's restart has not reached its start yet. */
   restartAsked?: boolean;
-  /** Dead and no restart pending. True for a container that never ran. */
+  /** Dead and no restart pending; true for a container that never ran. */
   final: boolean;
   health: { status: HealthStatus; streak: number; log: HealthProbe[] } | null;
-  /** Changed by `update`; null = as in the spec. */
+  /** Set by `update`; null = as in spec.json. */
   restart: RestartPolicy | null;
-  /** Execs of the running generation that are alive or whose code was not fetched yet. */
+  /** Execs of the running generation that run or failed to start. */
   execs: Record<string, RunExec>;
 }
 
@@ -65,18 +65,13 @@ export function initialRunState(): RunState {
 }
 
 /**
- * Applies one record. Pure: the given state is not changed. A damaged journal may lack any of them: whatever follows
- * the gap
- * still leads to a state that is no lie.
+ * Applies one record. Pure: does not change `s`. Any record may be missing from a damaged journal: the records after
+ * the gap still lead to a correct state.
  */
 export function applyRecord(s: RunState, r: JournalRecord): RunState {
-  // `creating` is damaged: the generation is this one all the same.
-  return apply(
-    r.gen > s.gen && r.type !== 'creating'
-      ? { ...s, status: 'starting', gen: r.gen, boot: r.boot, final: false, execs: {} }
-      : s,
-    r,
-  );
+  const lacksCreating = r.gen > s.gen && r.type !== 'creating';
+  if (!lacksCreating) return apply(s, r);
+  return apply({ ...s, status: 'starting', gen: r.gen, boot: r.boot, final: false, execs: {} }, r);
 }
 
 function apply(s: RunState, r: JournalRecord): RunState {
@@ -92,7 +87,7 @@ function apply(s: RunState, r: JournalRecord): RunState {
         pid: 0,
         pidStartTime: '',
         execs: {},
-        // A restart by policy keeps its count; a start by hand begins anew (moby: RestartCount resets on manual start).
+        // As in moby, a start by a client resets the restart count; one by policy keeps it.
         ...(s.status === 'restarting' ? {} : { restartCount: 0, stoppedByUser: false }),
       };
     case 'created':
@@ -132,7 +127,7 @@ function apply(s: RunState, r: JournalRecord): RunState {
         exitCode: r.code,
         oomKilled: r.oomKilled,
         error: r.error ?? '',
-        execs: endedExecs(s.execs),
+        execs: {},
       };
     case 'restarting':
       return { ...s, status: 'restarting', restartCount: r.count, pid: 0, pidStartTime: '' };
@@ -140,7 +135,7 @@ function apply(s: RunState, r: JournalRecord): RunState {
       const ended = { final: true, stoppedByUser: r.user || s.stoppedByUser };
       if (s.status === 'created' || s.status === 'exited') return { ...s, ...ended };
       if (s.status === 'restarting') return { ...s, ...ended, status: 'exited' };
-      // `exited` or `failed` is damaged.
+      // The record `exited` or `failed` is missing.
       return {
         ...s,
         ...ended,
@@ -187,8 +182,6 @@ function apply(s: RunState, r: JournalRecord): RunState {
 }
 
 const without = (execs: Record<string, RunExec>, id: string): Record<string, RunExec> => {
-  const { [id]: _gone, ...rest } = execs;
+  const { [id]: _, ...rest } = execs;
   return rest;
 };
-
-const endedExecs = (_execs: Record<string, RunExec>): Record<string, RunExec> => ({});

@@ -1,33 +1,33 @@
 /**
- * What a shim must know of its container: `spec.json` in the container's directory, written by the daemon
- * before it asks for a create. The OCI bundle (config.json) is beside it in the run directory.
+ * `spec.json` in the container's directory: what a shim must know about its container. The daemon writes it before each
+ * create. The OCI bundle (config.json) is in the run directory.
  */
 import type { RestartPolicy } from './records.ts';
 
 export interface ShimSpec {
-  /** Format of this file; readers refuse a higher one. */
+  /** Version of this format; readers refuse a higher one. */
   version: 1;
   id: string;
-  /** The container's name, for the process title and error texts only. */
+  /** The container's name, for the process title and error texts. */
   name: string;
   runtime: {
-    /** Path of the OCI runtime and arguments that go before the command. */
+    /** Path of the OCI runtime, and arguments before its command. */
     path: string;
     args: string[];
     /** `--root` of the runtime. */
     root: string;
     systemdCgroup: boolean;
   };
-  /** Directory that holds the OCI config.json; `rootfs` is named inside that file. */
+  /** The OCI bundle's directory, which contains config.json. */
   bundle: string;
-  /** Cgroup path of the container as given to the runtime (linux.cgroupsPath), for the oom and emptiness checks. */
+  /** The container's cgroup path, as in config.json (linux.cgroupsPath). */
   cgroup: string;
-  /** The shim's own cgroup (relative, made beside the containers'), or '' to stay where it is. */
+  /** The shim's own cgroup path, beside the containers'; '' = stay in the current one. */
   shimCgroup: string;
   tty: boolean;
   openStdin: boolean;
   stdinOnce: boolean;
-  /** Terminal size [height, width] to set before the start, or [0, 0]. */
+  /** Terminal size [height, width], in characters, to set before the start; [0, 0] = leave it. */
   consoleSize: [number, number];
   stopSignal: number;
   /** Seconds between the stop signal and SIGKILL; -1 = never. */
@@ -36,11 +36,11 @@ export interface ShimSpec {
   autoRemove: boolean;
   log: LogSpec;
   health: HealthSpec | null;
-  /** Listening sockets of published ports that the keeper holds so that nobody else takes them. */
+  /** Published ports, which shim and keeper reserve with bound sockets. */
   ports: HeldPort[];
-  /** Containers' inits whose namespaces config.json names by their pids: as long as they live, the pids are theirs. */
+  /** Inits of the containers whose namespaces are joined: config.json names them by pid, valid while they live. */
   donors?: { pid: number; startTime: string }[];
-  /** Bytes; a client that accepts nothing for this long (ms) is dropped. */
+  /** An attached client that accepts no byte for this long, ms, is dropped. */
   slowClientMs: number;
 }
 
@@ -58,14 +58,14 @@ export type LogSpec =
       path: string;
       /** Bytes before rotation; 0 = never. */
       maxSize: number;
-      /** How many files in all, at least 1. */
+      /** Number of files, at least 1. */
       maxFile: number;
       /** Docker's `attrs`, from labels/env/tag options; absent from the line when empty. */
       attrs: Record<string, string>;
     };
 
 export interface HealthSpec {
-  /** argv of the probe; CMD-SHELL is already turned into /bin/sh -c. */
+  /** argv of the probe; CMD-SHELL is /bin/sh -c here already. */
   argv: string[];
   /** Milliseconds. */
   interval: number;
@@ -80,12 +80,12 @@ export interface ExecSpec {
   id: string;
   tty: boolean;
   consoleSize: [number, number];
-  /** Whether a client's stdin is to be fed in; else stdin is /dev/null. */
+  /** Whether a client's input is the process's stdin; else stdin is /dev/null. */
   attachStdin: boolean;
   attachStdout: boolean;
   attachStderr: boolean;
   /** The OCI process object (args, env, cwd, user, capabilities, …). */
   process: Record<string, unknown>;
-  /** Raw bytes that detach a TTY client. */
+  /** Bytes that detach a client with a terminal. */
   detachKeys: number[];
 }

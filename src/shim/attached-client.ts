@@ -1,28 +1,27 @@
-/** One attached client: its connection, and what it still has to get. */
-import { Socket } from 'node:net';
+/** One attached client: its connection and the output that it has still to receive. */
+import type { Socket } from 'node:net';
 import { frame, Stream, type OutputStream } from '../protocol/frames.ts';
 import type { AttachOptions } from '../protocol/messages.ts';
 import { ClientInput } from './client-input.ts';
 import type { Client } from './clients.ts';
+import { DetachKeys } from './detach-keys.ts';
 import { currentFile, LogCursor, LogGone } from './log/cursor.ts';
 import type { Mark } from './log/writer.ts';
-import { Patience } from './stall-detector.ts';
+import { StallDetector } from './stall-detector.ts';
 import type { Output, Stdio } from './stdio.ts';
 
-/** Output that a client may have in memory; beyond, it is fed from the log, or else the output waits. */
+/** Output queued in memory for one client. Beyond, the client reads from the log, or else the output is paused. */
 const MEMORY_BYTES = 1 << 20;
-/**
- * docker-py loses what arrives together with the head (api-wire.md 61), so the client gets a moment to read it alone.
- */
+/** docker-py loses output that arrives in the same read as the head, so nothing follows the head for this long. */
 const HEAD_ALONE_MS = 5;
-/** After our end a client has this long to close its own, lest a close with unread input becomes a reset. */
+/** After our FIN the client has this long to close: a close with unread input would become a reset. */
 const LINGER_MS = 1000;
 
 const EMPTY = Buffer.alloc(0);
 const NO_HELD = { 1: EMPTY, 2: EMPTY } as const;
 const STREAMS = [Stream.stdout, Stream.stderr] as const;
 
-/** Copies of one chunk, made at most once for all clients: a socket keeps them until the kernel has taken them. */
+/** Copies of one chunk, made once for all clients: a socket keeps a reference until the kernel has taken the bytes. */
 export class Copies {
   #framed?: Buffer;
   #raw?: Buffer;
@@ -33,76 +32,84 @@ export class Copies {
   raw = (): Buffer => (this.#raw ??= Buffer.from(this.output.chunk));
 }
 
-/** The end of a backlog; without an offset, of the file as it is. */
+/** Where a backlog ends; without an offset, at the end of the file. */
 type End = Omit<Mark, 'offset'> & { offset?: number };
 
-/** What a client gets from the log instead of from memory. Nothing in it is sent twice, and nothing left out. */
+/** What a client receives from the log instead of from memory: every byte once. */
 interface Backlog {
   cursor: LogCursor;
-  /** Bytes at each stream's beginning that the client has already: they were in no file yet when it got them. */
+  /** Bytes at each stream's start that the client has received already, when they were in no file yet. */
   skip: Record<OutputStream, number>;
-  /** Where live output, in `after`, takes over; null = still following the log. */
+  /** Where the live output in `#after` continues; null = the client still follows the log. */
   end: End | null;
 }
 
+/** What a client reports to its sessions. */
 export interface Owner {
   /** The log of a container that is not running. */
   logPath(): string | null;
+  /** The client has typed its detach keys. */
   detached(): void;
+  /** The connection is closed. */
   gone(client: AttachedClient): void;
 }
 
 export class AttachedClient {
   readonly #socket: Socket;
-  readonly #o: AttachOptions;
+  readonly #options: AttachOptions;
   readonly #owner: Owner;
   readonly #input: ClientInput;
-  readonly #patience: Patience;
+  readonly #stall: StallDetector;
   #stdio: Stdio | null = null;
   #headAlone: boolean;
   #backlog: Backlog | null = null;
-  /** Live output that comes behind the backlog. */
+  /** Live output to send after the backlog. */
   #after: Buffer[] = [];
   #afterBytes = 0;
   #finishing = false;
   #pumping = false;
 
-  constructor({ fd, head, early }: Client, options: AttachOptions, owner: Owner) {
-    this.#o = options;
+  /** Opens the client. @throws Error */
+  constructor(client: Client, options: AttachOptions, owner: Owner) {
+    this.#options = options;
     this.#owner = owner;
-    this.#socket = new Socket({ fd, allowHalfOpen: true, readable: true, writable: true });
-    this.#socket.on('error', () => {}); // 'close' follows
+    // May throw, so it comes before open().
+    const keys = new DetachKeys(options.detachKeys);
+    this.#socket = client.open();
+    this.#socket.on('error', () => {}); // 'close' follows.
     this.#socket.on('close', () => this.#closed());
-    this.#headAlone = head.length > 0;
-    if (this.#headAlone) this.#writeHead(head);
-    this.#patience = new Patience(this.#socket);
-    this.#input = new ClientInput(this.#socket, early, options, {
-      detached: () => this.#detached(),
-      left: () => this.finish(),
+    this.#headAlone = client.head.length > 0;
+    if (this.#headAlone) this.#writeHead(client.head);
+    this.#stall = new StallDetector(this.#socket);
+    this.#input = new ClientInput(this.#socket, client.early, {
+      keys,
+      options,
+      onDetached: () => this.#detached(),
+      onLeft: () => this.finish(),
     });
   }
 
-  /** Begins, with the process if there is one already. */
-  begin(stdio: Stdio | null): void {
+  /** Starts serving; `stdio` is null while there is no process. */
+  start(stdio: Stdio | null): void {
     if (stdio) this.bind(stdio);
-    if (this.#o.logs) this.#replay();
-    if (!this.#o.stream && !this.#backlog) this.finish();
+    if (this.#options.logs) this.#replay();
+    if (!this.#options.stream && !this.#backlog) this.finish();
   }
 
-  /** From now on this process's streams are the client's. */
+  /** Connects the client to a process's streams. */
   bind(stdio: Stdio): void {
     this.#stdio = stdio;
     this.#input.bind(stdio);
   }
 
-  /** A chunk that the process has just written. */
+  /** Sends a chunk that the process has just written. */
   deliver(copies: Copies): void {
     const { stream, before, faithful } = copies.output;
-    if (!this.#o.stream || this.#finishing || !this.#wants(stream)) return;
-    // The log does not hold this chunk as it is: up to here the client is fed from there, then from memory.
+    if (!this.#options.stream || this.#finishing || !this.#wants(stream)) return;
+    // The log does not contain this chunk byte for byte: the client reads the log up to here, then from memory.
     if (this.#backlog && !this.#backlog.end && !faithful) this.#backlog.end = before;
     if (this.#backlog && !this.#backlog.end) return;
-    const bytes = this.#o.framed ? copies.framed() : copies.raw();
+    const bytes = this.#options.framed ? copies.framed() : copies.raw();
     if (this.#backlog) {
       this.#after.push(bytes);
       this.#afterBytes += bytes.length;
@@ -111,36 +118,36 @@ export class AttachedClient {
     } else {
       this.#write(bytes);
     }
-    // What the log holds need not wait: with the next chunk the client falls behind, into it.
-    if (!faithful && this.#inMemory() > MEMORY_BYTES) this.#stdio?.hold(this);
+    // A faithful log needs no pause: the next chunk moves the client to the log.
+    if (!faithful && this.#inMemory() > MEMORY_BYTES) this.#stdio?.pauseOutput(this);
   }
 
-  /** Sends what is left, then ends the stream. A client that takes nothing of it is dropped as any slow one. */
+  /** Sends what is left, then ends the stream. A client that does not read it is dropped like any slow client. */
   finish(): void {
     if (this.#finishing) return;
     this.#finishing = true;
     if (this.#backlog && !this.#backlog.end) this.#backlog.end = this.#logEnd();
-    this.#stdio?.release(this);
+    this.#stdio?.resumeOutput(this);
     this.#input.stop();
     if (!this.#backlog) this.#end();
   }
 
-  /** Says something of the engine's own, as if on stdout. */
+  /** Sends a text of the engine, as if on stdout. */
   say(text: Buffer): void {
-    if (!this.#finishing) this.#write(this.#o.framed ? frame(Stream.stdout, text) : text);
+    if (!this.#finishing) this.#write(this.#options.framed ? frame(Stream.stdout, text) : text);
   }
 
-  /** Ends the connection at once. */
+  /** Closes the connection at once. */
   drop(): void {
     this.#socket.destroy();
   }
 
-  /** Drops a client that has accepted no byte for `slowClientMs`. */
-  check(now: number, slowClientMs: number): void {
-    if (this.#patience.isExhausted(now, slowClientMs)) this.drop();
+  /** Drops the client when it has accepted no byte for `slowClientMs`. `now` is a performance.now(). */
+  dropIfStalled(now: number, slowClientMs: number): void {
+    if (this.#stall.isStalled(now, slowClientMs)) this.drop();
   }
 
-  #wants = (stream: OutputStream): boolean => (stream === Stream.stdout ? this.#o.stdout : this.#o.stderr);
+  #wants = (stream: OutputStream): boolean => (stream === Stream.stdout ? this.#options.stdout : this.#options.stderr);
 
   #inMemory = (): number => this.#socket.writableLength + this.#afterBytes;
 
@@ -160,13 +167,13 @@ export class AttachedClient {
   }
 
   #written = (): void => {
-    this.#patience.wrote();
+    this.#stall.onWritten();
     if (this.#inMemory() > MEMORY_BYTES / 2) return;
-    this.#stdio?.release(this);
+    this.#stdio?.resumeOutput(this);
     this.#pump();
   };
 
-  /** The client is too slow for memory: it goes on in the log, at the chunk that was just written there. */
+  /** Too much output is in memory: the client continues in the log, at the chunk that was just written there. */
   #fallBehind(from: Mark): void {
     const log = this.#stdio!.log!;
     const cursor = openLog(() => LogCursor.at(log.path!, from, (file) => log.next(file)));
@@ -183,7 +190,7 @@ export class AttachedClient {
     }
     const cursor = openLog(() => LogCursor.oldest(path, (file) => log?.next(file)));
     if (!cursor) return;
-    this.#backlog = { cursor, skip: { 1: 0, 2: 0 }, end: this.#o.stream && log ? null : this.#logEnd() };
+    this.#backlog = { cursor, skip: { 1: 0, 2: 0 }, end: this.#options.stream && log ? null : this.#logEnd() };
     this.#pump();
   }
 
@@ -194,7 +201,7 @@ export class AttachedClient {
     return { file: (path && currentFile(path)) || 0, held: NO_HELD };
   }
 
-  /** Feeds from the log, one piece a turn. */
+  /** Sends from the log, one chunk per turn of the event loop. */
   #pump(): void {
     if (!this.#backlog || this.#pumping) return;
     this.#pumping = true;
@@ -212,34 +219,34 @@ export class AttachedClient {
       entries = backlog.cursor.read(end);
     } catch (error) {
       if (!(error instanceof LogGone)) throw error;
-      return this.drop(); // rather than a gap that nobody sees
+      return this.drop(); // A disconnect is better than an unnoticed gap.
     }
     if (!entries) return this.#caughtUp(backlog, end);
-    for (const { stream, output } of entries) this.#writeBehind(backlog, stream, output);
+    for (const { stream, output } of entries) this.#writeFromLog(backlog, stream, output);
     this.#pump();
   }
 
   #caughtUp(backlog: Backlog, end: End): void {
-    for (const stream of STREAMS) this.#writeBehind(backlog, stream, end.held[stream]);
+    for (const stream of STREAMS) this.#writeFromLog(backlog, stream, end.held[stream]);
     backlog.cursor.close();
     this.#backlog = null;
     for (const bytes of this.#after) this.#write(bytes);
     this.#after = [];
     this.#afterBytes = 0;
     if (this.#finishing) this.#end();
-    else if (!this.#o.stream) this.finish(); // nothing live follows
+    else if (!this.#options.stream) this.finish();
   }
 
-  #writeBehind({ skip }: Backlog, stream: OutputStream, output: Buffer): void {
+  #writeFromLog({ skip }: Backlog, stream: OutputStream, output: Buffer): void {
     const skipped = Math.min(skip[stream], output.length);
     skip[stream] -= skipped;
     if (skipped === output.length || !this.#wants(stream)) return;
     const rest = output.subarray(skipped);
-    this.#write(this.#o.framed ? frame(stream, rest) : rest);
+    this.#write(this.#options.framed ? frame(stream, rest) : rest);
   }
 
   #end(): void {
-    if (this.#headAlone || this.#socket.writableEnded) return; // the head's own turn comes here again
+    if (this.#headAlone || this.#socket.writableEnded) return; // #writeHead() calls this again.
     this.#socket.end(() => setTimeout(() => this.#socket.destroy(), LINGER_MS).unref());
   }
 
@@ -247,7 +254,7 @@ export class AttachedClient {
     this.#backlog?.cursor.close();
     this.#backlog = null;
     this.#after = [];
-    this.#stdio?.release(this);
+    this.#stdio?.resumeOutput(this);
     this.#input.closed();
     this.#finishing = true;
     this.#owner.gone(this);
@@ -263,6 +270,6 @@ function openLog(open: () => LogCursor | undefined): LogCursor | undefined {
   try {
     return open();
   } catch {
-    return undefined; // rotated away in this very moment, or unreadable
+    return undefined; // Just rotated away, or unreadable.
   }
 }

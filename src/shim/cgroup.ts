@@ -1,14 +1,11 @@
-/**
- * Control groups, as far as a shim needs them: who was killed for memory, who is left, and a place of its own. v1, v2
- * and hybrid.
- */
+/** Control groups (v1, v2 and hybrid): OOM kills, a container's processes, and the shim's own cgroup. */
 import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 interface Hierarchy {
-  /** Where it is mounted. */
+  /** Mount point. */
   mount: string;
-  /** v1 controllers or name=…; empty for the unified one. */
+  /** v1 controllers or name=…; empty for the unified hierarchy (v2). */
   controllers: string[];
 }
 
@@ -33,7 +30,7 @@ function hierarchies(): Hierarchy[] {
   return found;
 }
 
-/** The directories of a process's cgroups, by v1 controller; '' is the unified hierarchy. */
+/** The directories of a process's cgroups by v1 controller; the key '' is the unified hierarchy. */
 export function cgroupsOf(pid: number): Map<string, string> {
   const mounts = hierarchies();
   const directories = new Map<string, string>();
@@ -48,15 +45,16 @@ export function cgroupsOf(pid: number): Map<string, string> {
   return directories;
 }
 
-/** How many processes of a container were killed for want of memory. */
+/** Number of OOM kills in these cgroups. */
 export function oomKills(cgroups: Map<string, string>): number {
   const v1 = cgroups.get('memory');
   const v2 = cgroups.get('');
-  const text = (v1 && read(join(v1, 'memory.oom_control'))) ?? (v2 && read(join(v2, 'memory.events'))) ?? '';
+  const oomControl = v1 && read(join(v1, 'memory.oom_control'));
+  const text = oomControl ?? (v2 && read(join(v2, 'memory.events'))) ?? '';
   return Number(/^oom_kill (\d+)$/m.exec(text)?.[1] ?? 0);
 }
 
-/** The processes of a container, dead ones excluded by the kernel. */
+/** Pids of the processes in these cgroups. */
 export function processesIn(cgroups: Map<string, string>): number[] {
   const directory = cgroups.get('pids') ?? cgroups.get('') ?? cgroups.get('name=systemd');
   return directory === undefined
@@ -69,11 +67,9 @@ export function processesIn(cgroups: Map<string, string>): number[] {
 }
 
 /**
- * Moves processes into the cgroup `path` of every hierarchy that lets them (v1's cpuset wants to be set up first: left
- * alone).
- * Of v1's cpu into the root: below the containers' common group the shim would share that group's weight with them, and
- * the
- * busier they are, the later their lines would be read.
+ * Moves processes into the cgroup `path` of every hierarchy that accepts them. Exceptions in v1: cpuset, whose groups
+ * need to be configured first, is skipped; for cpu they move to the root, because below the containers' common group
+ * the shim would share that group's weight with them, and read their output later the busier they are.
  */
 export function joinCgroup(path: string, pids: number[]): void {
   for (const { mount, controllers } of hierarchies()) {
@@ -88,24 +84,24 @@ export function joinCgroup(path: string, pids: number[]): void {
   }
 }
 
-/** A killed keeper is out of its cgroup within this. */
-const EMPTYING_MS = 500;
-const EMPTYING_STEP_MS = 5;
+/** How long to wait until a killed keeper has left its cgroup. */
+const EMPTY_TIMEOUT_MS = 500;
+const EMPTY_POLL_MS = 5;
 
 /**
- * Leaves the cgroup `path` for the root (on v2 a cgroup with children takes no processes) and removes it. Waits,
- * briefly, for others who end.
+ * Moves this process from the cgroup `path` to the root and removes `path`. To the root, because a v2 cgroup with child
+ * cgroups takes no processes. Blocks up to EMPTY_TIMEOUT_MS while other processes in it end.
  */
 export function leaveCgroup(path: string): void {
-  const deadline = Date.now() + EMPTYING_MS;
+  const deadline = Date.now() + EMPTY_TIMEOUT_MS;
   for (const { mount } of hierarchies()) {
     try {
       writeFileSync(join(mount, 'cgroup.procs'), String(process.pid));
     } catch {
-      // A shim that was never in it has nothing to leave; what its predecessor made is removed all the same.
+      // This shim may never have joined it; a previous one may have created it.
     }
     while (!removed(join(mount, path)) && Date.now() < deadline)
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, EMPTYING_STEP_MS);
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, EMPTY_POLL_MS);
   }
 }
 

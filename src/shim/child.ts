@@ -1,4 +1,4 @@
-/** A process that the shim answers for: a container's init, or an exec. */
+/** A process whose death the shim must learn: a container's init, an exec, a health probe. */
 import { closeSync, readFileSync, writeFileSync } from 'node:fs';
 import { removeFile } from '../sys/file.ts';
 import type { Fd } from '../sys/libc.ts';
@@ -8,7 +8,7 @@ import { foreignDeath, unknownDeath, type Death, type Reaper } from './reaper.ts
 export class Child {
   readonly death: Promise<Death>;
   #dead = false;
-  #setDeath!: (death: Death) => void;
+  #resolveDeath!: (death: Death) => void;
 
   private constructor(
     readonly pid: number,
@@ -16,18 +16,18 @@ export class Child {
     readonly pidfd: Fd | null,
     private readonly noteFile: string,
   ) {
-    this.death = new Promise((resolve) => (this.#setDeath = resolve));
+    this.death = new Promise((resolve) => (this.#resolveDeath = resolve));
   }
 
-  /** A child of this process, dead already perhaps. `noteFile`: where its end is written down at once (see #died). */
-  static born(pid: number, reaper: Reaper, noteFile: string): Child {
+  /** A child of this process, which may be dead already. `noteFile` records its death for a successor (see #died). */
+  static spawned(pid: number, reaper: Reaper, noteFile: string): Child {
     const child = new Child(pid, procStat(pid)?.startTime ?? '', pidfdOpen(pid), noteFile);
     reaper.watch(pid, (death) => child.#died(death));
     return child;
   }
 
-  /** A dead shim's child, dead by now perhaps. `heldPidfd`: what its keeper held. */
-  static adopted(
+  /** A child of a dead shim, which may be dead by now. `heldPidfd` is the pidfd that its keeper held. */
+  static inherited(
     known: { pid: number; startTime: string },
     heldPidfd: Fd | null,
     reaper: Reaper,
@@ -47,44 +47,46 @@ export class Child {
     return this.#dead;
   }
 
-  /** False when it is dead. */
+  /** Sends a signal. False when the process is dead. */
   kill(signal: number): boolean {
     return !this.#dead && this.pidfd !== null && pidfdKill(this.pidfd, signal);
   }
 
-  /** Its end is in the journal: nothing more is owed to it. */
-  release(): void {
+  /** Closes the pidfd and removes the note. Call it once the death is in the journal. */
+  close(): void {
     if (this.pidfd !== null) closeSync(this.pidfd);
     removeFile(this.noteFile);
   }
 
-  // Once reaped nobody else can learn the code, and the journal gets it only after the output is drained: should this
-  // shim be killed in between, the note tells the next one.
+  // The exit code can be reaped only once, and it is journalled only after the output is drained. The note keeps it for
+  // a successor if this shim is killed in between.
   #died(death: Death): void {
     this.#dead = true;
     if (death.known) writeNote(this.noteFile, death);
-    this.#setDeath(death);
+    this.#resolveDeath(death);
   }
 }
 
+/** A noted death, as serialized: times are ns, decimal. */
+interface Note {
+  code: number;
+  signal: number;
+  wall: string;
+  mono: string;
+}
+
 function writeNote(file: string, { code, signal, at }: Death): void {
+  const note: Note = { code, signal, wall: String(at.wall), mono: String(at.mono) };
   try {
-    writeFileSync(file, JSON.stringify({ code, signal, wall: String(at.wall), mono: String(at.mono) }), {
-      mode: 0o600,
-    });
+    writeFileSync(file, JSON.stringify(note), { mode: 0o600 });
   } catch {
-    // A full exec root: then the journal alone has to do.
+    // The exec root is full: the journal must suffice.
   }
 }
 
 function readNote(file: string): Death | undefined {
   try {
-    const { code, signal, wall, mono } = JSON.parse(readFileSync(file, 'utf8')) as {
-      code: number;
-      signal: number;
-      wall: string;
-      mono: string;
-    };
+    const { code, signal, wall, mono } = JSON.parse(readFileSync(file, 'utf8')) as Note;
     return { code, signal, at: { wall: BigInt(wall), mono: BigInt(mono) }, known: true };
   } catch {
     return undefined;

@@ -1,26 +1,24 @@
-/**
- * What an attached client types: it goes to the process's stdin, at the pace of that process, until the client ends it
- * or leaves.
- */
+/** Forwards an attached client's input to the process's stdin, with backpressure, until EOF or the client's end. */
 import type { Socket } from 'node:net';
 import type { AttachOptions } from '../protocol/messages.ts';
-import { DetachKeys } from './detach-keys.ts';
+import type { DetachKeys } from './detach-keys.ts';
 import type { Stdio } from './stdio.ts';
 
-/** Input that waits, for a process or in its pipe; beyond, the client is not read. */
+/** Input that waits for the process to start or to read; beyond, the client's socket is paused. */
 const WAITING_BYTES = 64 * 1024;
 
-export interface InputOwner {
+export interface ClientInputDeps {
+  keys: DetachKeys;
+  options: AttachOptions;
   /** The client has typed its detach keys. */
-  detached(): void;
-  /** The client has closed its sending side, and with that it leaves. */
-  left(): void;
+  onDetached(): void;
+  /** The client has left by closing its sending side. */
+  onLeft(): void;
 }
 
 export class ClientInput {
-  readonly #keys: DetachKeys;
   #stdio: Stdio | null = null;
-  /** Input from before there was a process. */
+  /** Input received before the process exists. */
   #typedAhead: Buffer[] = [];
   #typedAheadBytes = 0;
   #inFlightBytes = 0;
@@ -28,20 +26,18 @@ export class ClientInput {
   #ended = false;
   #stopped = false;
 
-  /** `early`: input that was read already. */
+  /** `early` is input that the daemon has read already. */
   constructor(
     private readonly socket: Socket,
     early: Buffer,
-    private readonly o: AttachOptions,
-    private readonly owner: InputOwner,
+    private readonly deps: ClientInputDeps,
   ) {
-    this.#keys = new DetachKeys(o.detachKeys);
     if (early.length > 0) this.#take(early);
     socket.on('data', (chunk: Buffer) => this.#take(chunk));
     socket.on('end', () => this.#end());
   }
 
-  /** From now on it is this process's, what was typed before included. */
+  /** Connects the input to a process, input received before included. */
   bind(stdio: Stdio): void {
     this.#stdio = stdio;
     const typed = this.#typedAhead;
@@ -52,31 +48,31 @@ export class ClientInput {
     else this.socket.resume();
   }
 
-  /** Nothing of it counts any more. It is read all the same, so that its end is seen. */
+  /** Discards further input. It is still read, so that the client's EOF is noticed. */
   stop(): void {
     this.#stopped = true;
     this.socket.resume();
   }
 
-  /** The client is gone. */
+  /** The connection is closed. */
   closed(): void {
     if (!this.#stopped && this.#endsStdin()) this.#stdio!.endStdin();
     this.#stopped = true;
   }
 
-  /** Whether what the client types goes to the process. */
-  #feedsStdin = (): boolean => this.o.stdin && this.o.stream && this.#stdio?.hasStdin === true;
+  /** Whether the input goes to the process. */
+  #feedsStdin = (): boolean => this.deps.options.stdin && this.deps.options.stream && this.#stdio?.hasStdin === true;
 
-  /** Whether the client's end is the end of stdin too. */
+  /** Whether the client's EOF ends stdin. */
   #endsStdin = (): boolean => this.#feedsStdin() && this.#stdio!.stdinOnce && !this.#stdio!.tty;
 
   #take(chunk: Buffer): void {
-    if (this.#stopped || !this.o.stdin) return;
+    if (this.#stopped || !this.deps.options.stdin) return;
     if (!this.#stdio) return this.#typeAhead(chunk);
     if (!this.#feedsStdin()) return;
-    const { pass, detached } = this.#stdio.tty ? this.#keys.screen(chunk) : { pass: chunk, detached: false };
+    const { pass, detached } = this.#stdio.tty ? this.deps.keys.screen(chunk) : { pass: chunk, detached: false };
     this.#send(pass);
-    if (detached) this.owner.detached();
+    if (detached) this.deps.onDetached();
   }
 
   #typeAhead(chunk: Buffer): void {
@@ -95,15 +91,13 @@ export class ClientInput {
     });
   }
 
-  /**
-   * The client has closed its sending side (api-wire.md 63). One that feeds stdin either ends it with that (StdinOnce,
-   * no terminal), or leaves; one that does not goes on listening: the docker CLI half-closes even without a stdin.
-   */
+  // The client has closed its sending side. One that feeds stdin thereby either ends stdin (StdinOnce, no terminal) or
+  // leaves. One that does not feed stdin stays: the docker CLI half-closes even without a stdin.
   #end(): void {
     this.#ended = true;
     if (this.#stopped || !this.#feedsStdin()) return;
-    this.#send(this.#keys.end());
+    this.#send(this.deps.keys.end());
     if (this.#endsStdin()) this.#stdio!.endStdin();
-    else this.owner.left();
+    else this.deps.onLeft();
   }
 }

@@ -1,22 +1,44 @@
-/**
- * Clients' connections that the daemon hands over: they wait on the socket `fd`, and are fetched when a command names
- * their token.
- */
+/** Clients' connections that the daemon hands over: queued on the `fd` socket until a command names their token. */
 import { closeSync } from 'node:fs';
+import { Socket } from 'node:net';
 import type { HandedClient } from '../protocol/messages.ts';
 import type { Fd } from '../sys/libc.ts';
 import { accept, peerOf, receiveFds } from '../sys/socket.ts';
 
-/** One that is here: what is written first, what was read already, and the connection. */
-export interface Client {
-  fd: Fd;
-  head: Buffer;
-  early: Buffer;
+/**
+ * A handed-over client. The code that claims a client disposes it, also when the operation failed: that closes the
+ * descriptor, unless open() has moved it into a socket.
+ */
+export class Client implements Disposable {
+  #fd: Fd | null;
+
+  constructor(
+    fd: Fd,
+    /** What the client must receive first. */
+    readonly head: Buffer,
+    /** What the daemon has already read from the client. */
+    readonly early: Buffer,
+  ) {
+    this.#fd = fd;
+  }
+
+  /** A socket that owns the descriptor from now on. Call it once. @throws Error */
+  open(): Socket {
+    if (this.#fd === null) throw new Error('the client is open or closed already');
+    const socket = new Socket({ fd: this.#fd, allowHalfOpen: true, readable: true, writable: true });
+    this.#fd = null;
+    return socket;
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#fd !== null) closeSync(this.#fd);
+    this.#fd = null;
+  }
 }
 
 export class Clients {
-  #waiting = new Map<string, Fd>();
-  /** Connections that nothing has come on yet. */
+  readonly #waiting = new Map<string, Fd>();
+  /** Accepted connections whose sender has not sent yet. */
   readonly #arriving = new Set<Fd>();
 
   constructor(
@@ -24,16 +46,17 @@ export class Clients {
     private readonly trusted: (uid: number) => boolean,
   ) {}
 
-  /** The connection that was handed over under the client's token; undefined when there is none. */
+  /** Takes the client that was handed over under the token; undefined when there is none. The caller disposes it. */
   claim({ token, head, early }: HandedClient): Client | undefined {
+    const [headBytes, earlyBytes] = [Buffer.from(head, 'base64'), Buffer.from(early, 'base64')];
     this.#collect();
     const fd = this.#waiting.get(token);
     if (fd === undefined) return undefined;
     this.#waiting.delete(token);
-    return { fd, head: Buffer.from(head, 'base64'), early: Buffer.from(early, 'base64') };
+    return new Client(fd, headBytes, earlyBytes);
   }
 
-  /** The daemon is gone: what it handed over and did not name belongs to nobody. */
+  /** Closes the connections that no command has claimed: the daemon that sent them is gone. */
   dropUnclaimed(): void {
     this.#collect();
     for (const fd of this.#waiting.values()) closeSync(fd);
@@ -46,22 +69,22 @@ export class Clients {
     closeSync(this.listener);
   }
 
-  // The daemon connects, sends and closes before it writes its command, so whatever that names is queued already. What
-  // it is
-  // just about to send for its next command may be a connection still without anything in it: that one stays.
+  // The daemon connects, sends and closes before it writes its command, so what the command names is queued already. A
+  // connection without data is one that the daemon is about to send on for its next command: it stays.
   #collect(): void {
-    for (let connection; (connection = accept(this.listener)) !== undefined;) this.#arriving.add(connection);
+    for (let connection = accept(this.listener); connection !== undefined; connection = accept(this.listener))
+      this.#arriving.add(connection);
     for (const connection of this.#arriving) if (this.#receive(connection)) this.#hangUp(connection);
   }
 
-  /** False while its sender has connected and not yet sent. */
+  /** False when the sender has connected and not yet sent. */
   #receive(connection: Fd): boolean {
     if (!this.trusted(peerOf(connection).uid)) return true;
     let received;
     try {
       received = receiveFds(connection);
     } catch {
-      return true; // its sender is dead
+      return true; // The sender is dead.
     }
     if (!received) return false;
     const [fd, ...surplus] = received.fds;
@@ -76,8 +99,8 @@ export class Clients {
   }
 
   #keep(token: string, fd: Fd): void {
-    const former = this.#waiting.get(token);
-    if (former !== undefined) closeSync(former);
+    const previous = this.#waiting.get(token);
+    if (previous !== undefined) closeSync(previous);
     this.#waiting.set(token, fd);
   }
 }

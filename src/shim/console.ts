@@ -1,4 +1,4 @@
-/** A container's terminal: the socket its master arrives on, and a stream over that master. */
+/** A container's terminal: the socket on which its master arrives, and a stream over the master. */
 import { closeSync, readSync } from 'node:fs';
 import type { OnReadOpts, Socket } from 'node:net';
 import { makeNonBlocking, removeFile } from '../sys/file.ts';
@@ -9,6 +9,7 @@ import { handleStream } from './handle-stream.ts';
 /** The socket for the runtime's `--console-socket`. The runtime connects and sends the master before it exits. */
 export class ConsoleSocket {
   readonly path: string;
+  /** -1 once closed. */
   #listener: Fd;
 
   constructor(path: string) {
@@ -17,7 +18,7 @@ export class ConsoleSocket {
     this.#listener = listenUnix(path, 1);
   }
 
-  /** The terminal's master, once the runtime has exited. */
+  /** The terminal's master. Call it when the runtime has exited; it closes the socket. @throws Error */
   take(): Fd {
     const connection = accept(this.#listener);
     if (connection === undefined) throw new Error('the runtime sent no terminal');
@@ -41,26 +42,22 @@ export class ConsoleSocket {
 }
 
 /**
- * A stream over a terminal's master, not yet reading. It owns `master`.
- * Not tty.ReadStream: libuv writes to a master blockingly, and a process that does not read would stop this one
- * (node-on-linux.md §3); net.Socket itself does not accept a terminal.
+ * A paused stream that owns the terminal's `master`. Not a tty.ReadStream: libuv sets a tty to blocking writes, so a
+ * process that does not read its input would block this one. net.Socket does not accept a terminal.
  */
 export function terminalStream(master: Fd, onread: OnReadOpts): Socket {
   makeNonBlocking(master);
   return handleStream(master, onread);
 }
 
-/**
- * What is left in a terminal after its end: libuv takes a partial read with a hang-up for the end (node-on-linux.md
- * §3).
- */
+/** Reads what is left in a terminal at its end: libuv takes a partial read together with POLLHUP for EOF. */
 export function drainTerminal(master: Fd, buffer: Buffer, take: (bytes: Buffer) => void): void {
   for (;;) {
     let n: number;
     try {
       n = readSync(master, buffer);
     } catch {
-      return; // EIO: the end. EAGAIN: somebody still has it open, and there is nothing.
+      return; // EIO: the end. EAGAIN: empty, but a process still has the terminal open.
     }
     if (n === 0) return;
     take(buffer.subarray(0, n));

@@ -1,16 +1,17 @@
 /**
- * The shim's container, and what can be asked of it. The parts of its life have an owner each:
- * its phase and the turns (phase.ts), what it is made from (spec-file.ts), its generations (generations.ts), what ends
- * one
- * (stops.ts), what comes after the end (restarts.ts), a dead shim's inheritance (successor.ts). What merely reaches
- * into the
- * running container (signals, stops, waits, execs, attached clients) never queues behind a turn.
+ * The shim's container and the operations on it. Each part of its life has one owner: the phase and the turns
+ * (phase.ts), spec.json (spec-file.ts), its generations (generations.ts), what ends one (stops.ts), what follows a
+ * death (restarts.ts), taking over from a dead shim (successor.ts).
+ *
+ * Each collaborator refers only to those constructed before it; `Generations.onDied` is the one event that goes up.
+ * Operations that only reach into the running container (signal, stop, wait, exec, attach) never queue behind a turn.
  */
-import { closeSync } from 'node:fs';
 import type { AttachOptions, WaitCondition } from '../protocol/messages.ts';
 import type { RestartPolicy } from '../protocol/records.ts';
+import { execWhilePaused, isRestarting, notRunning } from '../protocol/refusals.ts';
 import type { ExecSpec, ShimSpec } from '../protocol/spec.ts';
 import type { Client } from './clients.ts';
+import type { AttachedExec } from './exec.ts';
 import type { StartFailure } from './failure.ts';
 import { Generations } from './generations.ts';
 import type { Journal } from './journal.ts';
@@ -20,81 +21,68 @@ import { Refused } from './refused.ts';
 import { RemovalGrace } from './removal-grace.ts';
 import { Restarts } from './restarts.ts';
 import { Sessions } from './sessions.ts';
+import type { LogError } from './shim-log.ts';
 import { SpecFile } from './spec-file.ts';
 import { Stops } from './stops.ts';
 import { Successor } from './successor.ts';
-import { Waiters } from './wait-clients.ts';
+import { WaitClients } from './wait-clients.ts';
 
-export interface ContainerOptions {
+export interface ContainerDeps {
   id: string;
-  /** The container's directory and its run directory. */
+  /** The container's directory (data root). */
   dir: string;
+  /** The container's run directory (exec root). */
   run: string;
+  /** Boot id of the running kernel. */
   boot: string;
   journal: Journal;
   reaper: Reaper;
-  /** A daemon is connected: it removes what is to be removed. */
-  daemonConnected: () => boolean;
-  /** Something did not go as it should, and nobody is there to be told. */
-  complain: (what: string, error: unknown) => void;
+  logError: LogError;
 }
 
 const DEFAULT_SLOW_CLIENT_MS = 60_000;
 
 export class Container {
+  readonly #id: string;
+  readonly #journal: Journal;
   readonly #phases: Phases;
   readonly #specFile: SpecFile;
   readonly #sessions: Sessions;
-  readonly #waiters = new Waiters();
+  readonly #waitClients = new WaitClients();
   readonly #removal: RemovalGrace;
   readonly #generations: Generations;
-  readonly #restarts: Restarts;
   readonly #stops: Stops;
   readonly #successor: Successor;
 
-  constructor(private readonly o: ContainerOptions) {
-    const { id, dir, run, boot, journal, reaper, daemonConnected, complain } = o;
-    const phases = (this.#phases = new Phases(id));
-    const specFile = (this.#specFile = new SpecFile(dir, run, reaper));
-    const sessions = (this.#sessions = sessionsOf(specFile, journal));
-    const waiters = this.#waiters;
-    const removal = (this.#removal = new RemovalGrace({ dir, journal, phases, specFile, waiters, daemonConnected }));
-    const decide = (): void => this.#restarts.decide();
-    const generations = (this.#generations = new Generations({
-      id,
-      run,
-      journal,
-      reaper,
-      phases,
-      specFile,
-      sessions,
-      waiters,
-      removal,
-      decide,
-      complain,
-    }));
-    const restarts = (this.#restarts = new Restarts({ id, journal, phases, specFile, generations, waiters, complain }));
-    const stops = (this.#stops = new Stops({ journal, phases, specFile, generations, restarts, complain }));
-    this.#successor = new Successor({
-      run,
-      boot,
-      journal,
-      phases,
-      specFile,
-      generations,
-      restarts,
-      stops,
-      removal,
-      complain,
-    });
+  constructor({ id, dir, run, boot, journal, reaper, logError }: ContainerDeps) {
+    const waitClients = this.#waitClients;
+    const phases = new Phases(id);
+    const specFile = new SpecFile(dir, run, reaper);
+    const sessions = sessionsOf(specFile, journal);
+    const removal = new RemovalGrace({ dir, journal, phases, specFile, waitClients });
+    const lifecycle = { journal, phases, specFile, logError };
+    const generations = new Generations({ ...lifecycle, id, run, reaper, sessions, waitClients, removal });
+    const restarts = new Restarts({ ...lifecycle, id, generations, waitClients });
+    const stops = new Stops({ ...lifecycle, generations, restarts });
+    generations.onDied = () => restarts.decideAfterDeath();
+
+    this.#id = id;
+    this.#journal = journal;
+    this.#phases = phases;
+    this.#specFile = specFile;
+    this.#sessions = sessions;
+    this.#removal = removal;
+    this.#generations = generations;
+    this.#stops = stops;
+    this.#successor = new Successor({ ...lifecycle, run, boot, generations, restarts, stops, removal });
   }
 
-  /** Whether the shim is needed: a generation, a client, a waiter, an exec. */
+  /** Whether the shim must stay: a generation, an attached client, a waiter or an exec is there. */
   get needed(): boolean {
     return (
       this.#phases.current !== 'idle' ||
       this.#sessions.count > 0 ||
-      this.#waiters.count > 0 ||
+      this.#waitClients.count > 0 ||
       this.#generations.execs.count > 0
     );
   }
@@ -103,7 +91,7 @@ export class Container {
     return this.#phases.current;
   }
 
-  /** For the process title, and the shim's cgroup. null before the daemon has written it. */
+  /** For the process title and the shim's cgroup. null until the daemon has written spec.json. */
   get spec(): ShimSpec | null {
     return this.#specFile.spec;
   }
@@ -114,93 +102,97 @@ export class Container {
     return pid === undefined ? [] : [pid];
   }
 
-  /** A runtime command is under way. */
-  get busy(): boolean {
-    return this.#specFile.busy;
-  }
-
-  /** Goes on where the last shim stood. Called once, before anything else. */
+  /** Continues where the previous shim stopped. Called once, before any operation. */
   takeOver(): void {
     this.#successor.takeOver();
   }
 
-  /** Makes the next generation; the daemon sets up its network before it asks for the start. */
+  /**
+   * Creates the next generation. The daemon sets up its network before it asks for the start.
+   * @throws Refused
+   */
   async create(operation: string): Promise<{ gen: number; pid: number }> {
     return this.#phases.inTurn(async () => {
       this.#phases.check('create');
-      if (!this.o.journal.writable)
+      if (!this.#journal.writable)
         throw new Refused('failed', 'no space left on device: the journal cannot be written', 128);
       this.#specFile.load();
       return this.#generations.create(operation, 'create');
     });
   }
 
+  /** @throws Refused */
   async start(operation: string): Promise<{ pid: number }> {
     return this.#phases.inTurn(() => this.#generations.start(operation));
   }
 
+  /** Undoes a create. Does nothing when there is none to undo. @throws Refused */
   async abandon(operation: string, failure: StartFailure): Promise<void> {
     return this.#generations.abandon(operation, failure);
   }
 
+  /** @throws Refused */
   async signal(operation: string, signal: number, options: { asUser: boolean }): Promise<void> {
     return this.#stops.signal(operation, signal, options);
   }
 
+  /** @throws Refused */
   async stop(operation: string, signal: number, timeoutSeconds: number): Promise<void> {
     return this.#stops.stop(operation, signal, timeoutSeconds);
   }
 
+  /** @throws Refused */
   async restart(operation: string, signal: number, timeoutSeconds: number): Promise<void> {
     return this.#stops.restart(operation, signal, timeoutSeconds);
   }
 
+  /** @throws Refused */
   async pause(): Promise<void> {
     return this.#phases.inTurn(() => this.#generations.pause());
   }
 
+  /** @throws Refused */
   async resume(): Promise<void> {
     return this.#phases.inTurn(() => this.#generations.resume());
   }
 
   update(restart: RestartPolicy): void {
-    this.o.journal.append({ type: 'updated', restart });
+    this.#journal.append({ type: 'updated', restart });
   }
 
+  /** Sets the terminal's size, in characters. @throws Refused */
   resize(height: number, width: number): void {
-    this.#generations.up().stdio.resize(height, width);
-    this.o.journal.append({ type: 'resized', height, width });
+    this.#generations.requireRunning().stdio.resize(height, width);
+    this.#journal.append({ type: 'resized', height, width });
   }
 
   attach(client: Client, options: AttachOptions): void {
     this.#sessions.add(client, options);
-    this.o.journal.append({ type: 'attached' });
+    this.#journal.append({ type: 'attached' });
   }
 
   wait(client: Client, condition: WaitCondition): void {
-    this.#waiters.add(client, condition);
+    this.#waitClients.add(client, condition);
     if (condition === 'not-running' && this.#phases.current === 'idle')
-      this.#waiters.exited(this.o.journal.state.exitCode);
+      this.#waitClients.answerExit(this.#journal.state.exitCode);
   }
 
-  /** Runs a process in it. Owns the client's connection. @throws Refused */
-  async exec(spec: ExecSpec, attached: { client: Client; options: AttachOptions } | null): Promise<number> {
+  /** Runs a process in the container; see Execs.start() for the result. @throws Refused */
+  async exec(spec: ExecSpec, attached: AttachedExec | null): Promise<number> {
     await this.#phases.settled();
-    const refusal = execRefusal(this.#phases.current, this.o.id);
-    if (refusal !== undefined) {
-      if (attached) closeSync(attached.client.fd);
-      throw new Refused('conflict', refusal);
-    }
-    return this.#generations.execs.start(this.#generations.surroundings, spec, attached);
+    const refusal = execRefusal(this.#phases.current, this.#id);
+    if (refusal !== undefined) throw new Refused('conflict', refusal);
+    return this.#generations.execs.start(this.#generations.execDeps, spec, attached);
   }
 
+  /** Sets the size of an exec's terminal, in characters. @throws Refused */
   async resizeExec(exec: string, height: number, width: number): Promise<void> {
     return this.#generations.execs.resize(exec, height, width);
   }
 
-  /** The daemon has removed it. */
+  /** The daemon has removed the container. */
   removed(): void {
-    this.#waiters.all(this.o.journal.state.exitCode);
+    this.#waitClients.answerAll(this.#journal.state.exitCode);
     this.#sessions.closeAll();
   }
 
@@ -208,13 +200,13 @@ export class Container {
     return this.#stops.hostGoesDown();
   }
 
-  /** A daemon has come or gone. */
-  daemonChanged(): void {
-    this.#removal.consider();
+  /** A daemon has connected or disconnected. */
+  setDaemonConnected(connected: boolean): void {
+    this.#removal.setDaemonConnected(connected);
   }
 }
 
-/** Its attached clients. */
+/** The container's attached clients. */
 function sessionsOf(specFile: SpecFile, journal: Journal): Sessions {
   return new Sessions({
     logPath: () => {
@@ -228,16 +220,16 @@ function sessionsOf(specFile: SpecFile, journal: Journal): Sessions {
   });
 }
 
-/** Why no exec can run in this phase, in moby's words. */
+/** Why no exec can run in this phase. */
 function execRefusal(phase: Phase, id: string): string | undefined {
   switch (phase) {
     case 'running':
       return undefined;
     case 'paused':
-      return `Container ${id} is paused, unpause the container before exec`;
+      return execWhilePaused(id);
     case 'backoff':
-      return `Container ${id} is restarting, wait until the container is running`;
+      return isRestarting(id);
     default:
-      return `container ${id} is not running`;
+      return notRunning(id);
   }
 }

@@ -1,15 +1,15 @@
-/** Watches a terminal client's input for its detach sequence. */
+/** Finds the detach sequence in the input of a client with a terminal. */
 
 export interface Screened {
-  /** What goes on to the process. */
+  /** Input for the process. */
   pass: Buffer;
-  /** The sequence is complete: the client leaves, and whatever it sent behind it is dropped. */
+  /** The sequence is complete: the client detaches, and the input after the sequence is dropped. */
   detached: boolean;
 }
 
 /**
- * The beginning of a sequence is held back until it is complete or broken; a broken one is passed on whole.
- * The byte that breaks it does not begin a new one (moby/term proxy.go): pressing ctrl-p twice is twice ctrl-p.
+ * Holds a started sequence back until it is complete or broken; a broken one is passed on whole. The byte that breaks
+ * it does not start a new one (moby/term proxy.go): ctrl-p pressed twice sends ctrl-p twice.
  */
 export class DetachKeys {
   readonly #keys: Buffer;
@@ -38,7 +38,7 @@ export class DetachKeys {
     return { pass: pass.subarray(0, length), detached: false };
   }
 
-  /** The input has ended: what was held back goes on after all. */
+  /** The input has ended: returns what was held back. */
   end(): Buffer {
     const held = this.#keys.subarray(0, this.#matched);
     this.#matched = 0;

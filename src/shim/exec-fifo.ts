@@ -1,8 +1,7 @@
 /**
- * runc's exec.fifo: the init of a created container waits there until somebody opens it to read, writes a byte, and
- * becomes
- * the container's process. Doing so ourselves saves a process (`runc start`, libcontainer's Container.Exec). The fifo's
- * absence is how runc tells a running container from a created one.
+ * runc's exec.fifo: the init of a created container blocks there until a reader opens it, writes a byte, and executes
+ * the container's process (`runc start` does this; libcontainer's Container.Exec). Doing it here saves a process. runc
+ * tells a created container from a running one by whether the FIFO exists.
  */
 import { closeSync, constants, existsSync, open, openSync, read, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -13,18 +12,19 @@ import type { Fd } from '../sys/libc.ts';
 const NUDGE_MS = 10;
 const INIT_COMMAND = 'runc\0init\0';
 
-const fifoIn = (home: string): string => join(home, 'exec.fifo');
+const fifoIn = (stateDir: string): string => join(stateDir, 'exec.fifo');
 
 /**
- * Whether the container in a runtime's state directory waits at a fifo as runc means it. crun has one too, which it
- * writes; it keeps no state.json.
+ * Whether the container in the runtime's state directory waits at a FIFO in runc's way. crun has an exec.fifo too, used
+ * in the other direction; it has no state.json.
  */
-export const waitsAtFifo = (home: string): boolean => existsSync(fifoIn(home)) && existsSync(join(home, 'state.json'));
+export const waitsAtFifo = (stateDir: string): boolean =>
+  existsSync(fifoIn(stateDir)) && existsSync(join(stateDir, 'state.json'));
 
-/** Lets the init go; false when it was dead. `dead` resolves when it is. */
-export async function letGo(home: string, dead: Promise<unknown>): Promise<boolean> {
-  const fifo = fifoIn(home);
-  const fd = await opened(fifo, dead);
+/** Lets the init execute the container's process. False when it died before. `dead` resolves at its death. */
+export async function startInit(stateDir: string, dead: Promise<unknown>): Promise<boolean> {
+  const fifo = fifoIn(stateDir);
+  const fd = await openForReading(fifo, dead);
   try {
     const { bytesRead } = await promisify(read)(fd, Buffer.alloc(1), 0, 1, null);
     if (bytesRead === 0) return false;
@@ -36,18 +36,18 @@ export async function letGo(home: string, dead: Promise<unknown>): Promise<boole
 }
 
 /**
- * A shim died after it had let the init go and before it removed the fifo: runc would take a running container for a
- * created one.
+ * Removes the FIFO of an init that was started; returns whether it did. A shim that died in startInit() between read
+ * and removal leaves a running container that runc takes for a created one.
  */
-export function noteLetGo(home: string, pid: number): boolean {
-  if (!waitsAtFifo(home) || commandLine(pid) === INIT_COMMAND) return false;
-  removeFile(fifoIn(home));
+export function removeStaleFifo(stateDir: string, pid: number): boolean {
+  if (!waitsAtFifo(stateDir) || commandLine(pid) === INIT_COMMAND) return false;
+  removeFile(fifoIn(stateDir));
   return true;
 }
 
-// Opening waits for the writer, in a thread of Node's pool. One that is dead will not come: then we are the writer for
-// a moment.
-async function opened(fifo: string, dead: Promise<unknown>): Promise<Fd> {
+// open(2) blocks in a thread of libuv's pool until a writer opens the FIFO too. When the init is dead no writer comes:
+// then opening it for writing here unblocks the thread.
+async function openForReading(fifo: string, dead: Promise<unknown>): Promise<Fd> {
   let done = false;
   const opening = promisify(open)(fifo, 'r').finally(() => (done = true));
   const nudge = (): void => {
@@ -55,7 +55,7 @@ async function opened(fifo: string, dead: Promise<unknown>): Promise<Fd> {
     try {
       closeSync(openSync(fifo, constants.O_WRONLY | constants.O_NONBLOCK));
     } catch {
-      // Not there yet, in its thread.
+      // ENXIO: the thread has not reached open(2) yet.
     }
     setTimeout(nudge, NUDGE_MS);
   };
@@ -67,6 +67,6 @@ function commandLine(pid: number): string {
   try {
     return readFileSync(`/proc/${pid}/cmdline`, 'latin1');
   } catch {
-    return INIT_COMMAND; // Dead: then it does not matter.
+    return INIT_COMMAND; // Dead: whether it was started makes no difference.
   }
 }

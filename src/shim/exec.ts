@@ -1,5 +1,5 @@
-/** Further processes in the running container (`docker exec`), each with its own stdio and its own attached client. */
-import { closeSync, readFileSync, writeFileSync } from 'node:fs';
+/** Execs: further processes in the running container (`docker exec`), each with its own stdio and client. */
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { AttachOptions } from '../protocol/messages.ts';
 import { ociJson } from '../protocol/oci-json.ts';
@@ -16,9 +16,10 @@ import type { Death, Reaper } from './reaper.ts';
 import { Refused } from './refused.ts';
 import type { Runtime } from './runtime.ts';
 import { Sessions } from './sessions.ts';
-import { Stdio } from './stdio.ts';
+import { Stdio, type StdioOptions } from './stdio.ts';
 
-export interface ExecSurroundings {
+export interface ExecDeps {
+  /** The container's run directory. */
   run: string;
   spec: ShimSpec;
   runtime: Runtime;
@@ -26,92 +27,88 @@ export interface ExecSurroundings {
   journal: Journal;
 }
 
-/** How long a descendant may hold the output open after the exec's death (dockerd waits as long). */
-const DRAIN_CAP_MS = 2000;
-/** Most execs are over sooner: only the others are worth a keeper. */
-const KEEPER_AFTER_MS = 200;
-/** Enough of an exec's id to tell those of one container apart, short enough for a socket's path. */
-const KEY_DIGITS = 12;
-
-interface Attached {
+/** The client that an exec's streams go to. */
+export interface AttachedExec {
   client: Client;
   options: AttachOptions;
 }
 
+/** How long after the exec's death a descendant may keep its output open (dockerd's value). */
+const DRAIN_CAP_MS = 2000;
+/** Most execs end sooner: only those that live longer get a keeper. */
+const KEEPER_AFTER_MS = 200;
+/** Digits of an exec's id in file names: unique within one container, short enough for a socket's path. */
+const KEY_DIGITS = 12;
+
 export class Execs {
-  #execs = new Map<string, Exec>();
+  readonly #execs = new Map<string, Exec>();
 
   get count(): number {
     return this.#execs.size;
   }
 
-  /** Runs one; resolves when it runs. With a client a failure is told to that client, and the answer is pid 0.
-   *  @throws Refused when it did not start */
-  async start(o: ExecSurroundings, spec: ExecSpec, attached: Attached | null): Promise<number> {
-    if (this.#execs.has(spec.id)) {
-      if (attached) closeSync(attached.client.fd);
-      throw new Refused('conflict', `exec command ${spec.id} is already running`);
-    }
-    const exec = new Exec(o, spec, attached);
+  /**
+   * Runs an exec; resolves with its pid when it runs. With a client, a failure is written to the client's stream and
+   * the pid is 0.
+   * @throws Refused when it did not start and has no client
+   */
+  async start(deps: ExecDeps, spec: ExecSpec, attached: AttachedExec | null): Promise<number> {
+    if (this.#execs.has(spec.id)) throw new Refused('conflict', `exec command ${spec.id} is already running`);
+    const exec = new Exec(deps, spec, attached);
     this.#execs.set(spec.id, exec);
     try {
       return await exec.start();
     } finally {
-      void exec.over.then(() => this.#execs.delete(spec.id));
+      void exec.ended.then(() => this.#execs.delete(spec.id));
     }
   }
 
-  /** Takes over one that a dead shim had started. */
-  takeOver(o: ExecSurroundings, id: string, known: RunExec): void {
-    const exec = Exec.takeOver(o, id, known);
+  /** Takes over an exec of a dead shim. */
+  takeOver(deps: ExecDeps, id: string, known: RunExec): void {
+    const exec = Exec.takeOver(deps, id, known);
     this.#execs.set(id, exec);
-    void exec.over.then(() => this.#execs.delete(id));
+    void exec.ended.then(() => this.#execs.delete(id));
   }
 
+  /** Sets the size of an exec's terminal, in characters. @throws Refused */
   async resize(id: string, height: number, width: number): Promise<void> {
     const exec = this.#execs.get(id);
     if (!exec) throw new Refused('notfound', `No such exec instance: ${id}`);
     await exec.resize(height, width);
   }
 
-  /** The container's init is dead: in a pid namespace of its own the kernel has killed them already. */
+  /** Kills every exec and waits for its end. With a pid namespace of its own the container's death has killed them. */
   async end(): Promise<void> {
     const execs = [...this.#execs.values()];
     for (const exec of execs) exec.kill();
-    await Promise.all(execs.map((exec) => exec.over));
+    await Promise.all(execs.map((exec) => exec.ended));
   }
 }
 
 class Exec {
-  /** Resolves when it has ended and everything is told and released, or has not started. */
-  readonly over: Promise<void>;
+  /** Resolves when its end is journalled and its resources are released, or it has not started. */
+  readonly ended: Promise<void>;
   readonly #running: Promise<boolean>;
-  #setOver!: () => void;
-  #setRunning!: (running: boolean) => void;
+  #resolveEnded!: () => void;
+  #resolveRunning!: (running: boolean) => void;
   readonly #sessions: Sessions | null;
   #stdio: Stdio | null;
   #child: Child | null = null;
   #keeper: Keeper | null = null;
 
   constructor(
-    private readonly o: ExecSurroundings,
+    private readonly deps: ExecDeps,
     private readonly spec: ExecSpec,
-    private readonly attached: Attached | null,
+    attached: AttachedExec | null,
   ) {
-    this.over = new Promise((resolve) => (this.#setOver = resolve));
-    this.#running = new Promise((resolve) => (this.#setRunning = resolve));
-    // Nobody reads a detached exec's output: /dev/null takes it, only a terminal has to be drained.
+    this.ended = new Promise((resolve) => (this.#resolveEnded = resolve));
+    this.#running = new Promise((resolve) => (this.#resolveRunning = resolve));
+    // A detached exec writes to /dev/null; only its terminal must be drained.
     this.#stdio = attached || spec.tty ? new Stdio(this.#stdioOptions()) : null;
-    this.#sessions = attached
-      ? new Sessions({
-          logPath: () => null,
-          slowClientMs: o.spec.slowClientMs,
-          onDetach: () => void o.journal.append({ type: 'detached', exec: spec.id }),
-        })
-      : null;
+    this.#sessions = attached ? this.#attach(attached) : null;
   }
 
-  static takeOver(o: ExecSurroundings, id: string, known: RunExec): Exec {
+  static takeOver(deps: ExecDeps, id: string, known: RunExec): Exec {
     const spec: ExecSpec = {
       id,
       tty: false,
@@ -122,33 +119,30 @@ class Exec {
       process: {},
       detachKeys: [],
     };
-    const exec = new Exec(o, { ...spec, ...readNote(o.run, id) }, null);
-    exec.#adopt(known);
+    const exec = new Exec(deps, { ...spec, ...readNote(deps.run, id) }, null);
+    exec.#inherit(known);
     return exec;
   }
 
   async start(): Promise<number> {
-    const { o, spec, attached } = this;
-    // The success head goes out before the process exists: docker-py loses what comes in the same packet (api-wire.md
-    // 61, 70).
-    if (attached) this.#sessions!.add(attached.client, attached.options);
-    const json = join(o.run, `${this.#key}.json`);
+    const { deps, spec } = this;
+    const json = join(deps.run, `${this.#key}.json`);
     try {
       writeFileSync(json, ociJson({ ...spec.process, terminal: spec.tty }), { mode: 0o600 });
       this.#stdio?.prepare();
       const stdio = this.#stdio?.childStdio() ?? ['ignore', 'ignore', 'ignore'];
-      const pid = await o.runtime.exec(
+      const pid = await deps.runtime.exec(
         { stdio, consoleSocket: this.#stdio?.consoleSocket ?? '' },
         { key: this.#key, json },
       );
-      this.#child = Child.born(pid, o.reaper, this.#files.exit);
+      this.#child = Child.spawned(pid, deps.reaper, this.#files.exit);
       this.#stdio?.created(spec.consoleSize);
     } catch (error) {
       return this.#failed(error);
     } finally {
       removeFile(json);
     }
-    this.#runs(this.#child);
+    this.#started(this.#child);
     return this.#child.pid;
   }
 
@@ -159,42 +153,54 @@ class Exec {
   async resize(height: number, width: number): Promise<void> {
     if (!(await this.#running)) throw new Refused('invalid', 'exec process is not started');
     this.#stdio?.resize(height, width);
-    this.o.journal.append({ type: 'resized', exec: this.spec.id, height, width });
+    this.deps.journal.append({ type: 'resized', exec: this.spec.id, height, width });
   }
 
-  #runs(child: Child): void {
-    const { journal } = this.o;
+  // Sends the head before the process exists: docker-py loses output that arrives in the same read as the head.
+  #attach({ client, options }: AttachedExec): Sessions {
+    const { spec, journal } = this.deps;
+    const sessions = new Sessions({
+      logPath: () => null,
+      slowClientMs: spec.slowClientMs,
+      onDetach: () => void journal.append({ type: 'detached', exec: this.spec.id }),
+    });
+    sessions.add(client, options);
+    return sessions;
+  }
+
+  #started(child: Child): void {
+    const { journal } = this.deps;
     journal.append({ type: 'exec-started', exec: this.spec.id, pid: child.pid, startTime: child.startTime });
     if (this.#stdio) {
       this.#sessions?.bind(this.#stdio);
       this.#stdio.onStdinEnd = () => this.#keeper?.renew();
       this.#stdio.start();
-      setTimeout(() => this.#keep(), KEEPER_AFTER_MS).unref();
+      setTimeout(() => this.#startKeeper(), KEEPER_AFTER_MS).unref();
     }
-    this.#setRunning(true);
+    this.#resolveRunning(true);
     void child.death.then((death) => this.#died(death));
   }
 
-  #adopt(known: RunExec): void {
+  #inherit(known: RunExec): void {
     const inheritance = new Inheritance(this.#files.keeper);
-    this.#child = Child.adopted(known, inheritance.takePidfd(), this.o.reaper, this.#files.exit);
+    this.#child = Child.inherited(known, inheritance.takePidfd(), this.deps.reaper, this.#files.exit);
     if (inheritance.stdio.fds.length > 0) {
       this.#stdio = Stdio.takeOver(this.#stdioOptions(), inheritance.stdio);
       this.#stdio.start();
-      if (!this.#child.dead) this.#keep();
+      if (!this.#child.dead) this.#startKeeper();
     }
-    inheritance.release();
-    this.#setRunning(true);
+    inheritance.close();
+    this.#resolveRunning(true);
     void this.#child.death.then((death) => this.#died(death));
   }
 
-  #keep(): void {
+  #startKeeper(): void {
     const child = this.#child!;
     if (child.dead) return;
-    // What the next shim must know of it beside the descriptors.
+    // A successor needs these to take over the descriptors.
     const { tty, attachStdin } = this.spec;
-    writeFileSync(noteFile(this.o.run, this.spec.id), JSON.stringify({ tty, attachStdin }), { mode: 0o600 });
-    this.#keeper = new Keeper(this.#files.keeper, this.o.reaper, () => ({
+    writeFileSync(noteFile(this.deps.run, this.spec.id), JSON.stringify({ tty, attachStdin }), { mode: 0o600 });
+    this.#keeper = new Keeper(this.#files.keeper, this.deps.reaper, () => ({
       stdio: this.#stdio?.kept() ?? [],
       pidfd: child.pidfd,
       ports: [],
@@ -205,28 +211,28 @@ class Exec {
   async #died({ code }: Death): Promise<void> {
     await this.#stdio?.finish(DRAIN_CAP_MS);
     this.#keeper?.end();
-    // First the code, then the client's EOF: `docker exec` inspects right after it (api-wire.md 62).
-    this.o.journal.append({ type: 'exec-exited', exec: this.spec.id, code });
-    this.#release();
+    // The code before the client's EOF: `docker exec` inspects the exec as soon as its stream ends.
+    this.deps.journal.append({ type: 'exec-exited', exec: this.spec.id, code });
+    this.#close();
   }
 
   #failed(error: unknown): number {
     const { message, code } = startFailure('exec', error);
     this.#child?.kill(SIGKILL);
-    this.o.journal.append({ type: 'exec-failed', exec: this.spec.id, error: message, code });
+    this.deps.journal.append({ type: 'exec-failed', exec: this.spec.id, error: message, code });
     this.#sessions?.say(`${message}\r\n`);
-    this.#setRunning(false);
-    this.#release();
-    if (!this.attached) throw new Refused('failed', message, code);
+    this.#resolveRunning(false);
+    this.#close();
+    if (!this.#sessions) throw new Refused('failed', message, code);
     return 0;
   }
 
-  #release(): void {
+  #close(): void {
     this.#sessions?.closeAll();
     this.#stdio?.close();
-    this.#child?.release();
-    removeFile(noteFile(this.o.run, this.spec.id));
-    this.#setOver();
+    this.#child?.close();
+    removeFile(noteFile(this.deps.run, this.spec.id));
+    this.#resolveEnded();
   }
 
   get #key(): string {
@@ -234,12 +240,12 @@ class Exec {
   }
 
   get #files(): { keeper: string; exit: string } {
-    return { keeper: join(this.o.run, `${this.#key}.keeper`), exit: join(this.o.run, `${this.#key}.exit`) };
+    return { keeper: join(this.deps.run, `${this.#key}.keeper`), exit: join(this.deps.run, `${this.#key}.exit`) };
   }
 
-  #stdioOptions(): ConstructorParameters<typeof Stdio>[0] {
+  #stdioOptions(): StdioOptions {
     const { tty, attachStdin } = this.spec;
-    return { run: this.o.run, key: this.#key, tty, stdin: attachStdin, stdinOnce: true, log: null };
+    return { run: this.deps.run, key: this.#key, tty, stdin: attachStdin, stdinOnce: true, log: null };
   }
 }
 

@@ -1,9 +1,9 @@
-/** Why something did not start, in dockerd's words and with its exit codes (moby daemon/errors.go). */
+/** Why a container or exec did not start: dockerd's error texts and exit codes (moby daemon/errors.go). */
 import { RuntimeFailure } from './runtime.ts';
 
 export interface StartFailure {
   message: string;
-  /** What `docker run` exits with: 126 cannot be run, 127 not found, 128 anything else (of an exec: 126). */
+  /** Exit code of `docker run`: 126 not executable, 127 not found, 128 anything else (126 for an exec). */
   code: number;
 }
 
@@ -19,14 +19,15 @@ const CONTEXT = {
   exec: 'OCI runtime exec failed',
 } as const;
 
+/** `error` as the failure of a `step`. */
 export function startFailure(step: keyof typeof CONTEXT, error: unknown): StartFailure {
   const reason = error instanceof Error ? error.message : String(error);
-  // Only the runtime's words are dressed up as containerd does.
+  // containerd adds this context to the runtime's own messages only.
   const failure = classify(error instanceof RuntimeFailure ? `${CONTEXT[step]}: ${reason}: unknown` : reason);
   return step === 'exec' && failure.code === OTHER ? { ...failure, code: OTHER_EXEC } : failure;
 }
 
-/** The codes are told by substrings because that is how clients tell them too: keep the runtime's wording. */
+/** Finds the exit code by substrings, as dockerd does; the CLI does too, so the runtime's wording must stay. */
 export function classify(message: string): StartFailure {
   const text = message.toLowerCase();
   const has = (phrase: string): boolean => text.includes(phrase);

@@ -1,6 +1,6 @@
 /**
- * FIFOs between a process and its shim. Unlike a pipe, one can be opened again by its path; unlike a socket, also as
- * /dev/stdout.
+ * FIFOs between a process and its shim. Unlike a pipe, a FIFO can be reopened by path after the shim's death; unlike a
+ * socket, a container can open it as /dev/stdout.
  */
 import { closeSync, constants, openSync } from 'node:fs';
 import { makeBlocking, mkfifo, removeFile } from '../sys/file.ts';
@@ -14,32 +14,31 @@ export interface FifoEnds {
   writeEnd: Fd;
 }
 
-/** Makes a FIFO that the process writes: its end blocks, ours does not. */
+/** Makes a FIFO for the process's output: its end is blocking, ours is not. */
 export function makeOutputFifo(path: string): FifoEnds {
-  makeAnew(path);
+  recreateFifo(path);
   // The read end first: without one, opening the write end would block.
   const readEnd = openSync(path, READ_NONBLOCKING);
   return { readEnd, writeEnd: otherEnd(path, constants.O_WRONLY, readEnd) };
 }
 
 /**
- * Makes a FIFO that the process reads: its end blocks, ours does not. It must not be able to write: it would never see
- * EOF.
+ * Makes a FIFO for the process's input: its end is blocking, ours is not. Its end is read-only: with a write end of its
+ * own the process would never read EOF.
  */
 export function makeInputFifo(path: string): FifoEnds {
-  makeAnew(path);
+  recreateFifo(path);
   const readEnd = openSync(path, READ_NONBLOCKING);
   const writeEnd = otherEnd(path, WRITE_NONBLOCKING, readEnd);
   makeBlocking(readEnd);
   return { readEnd, writeEnd };
 }
 
-/** The read end of a process's output, once more; undefined when the FIFO is gone. */
+/** Reopens the read end of a process's output; undefined when the FIFO is gone. */
 export function reopenOutput(path: string): Fd | undefined {
   try {
     const readEnd = openSync(path, READ_NONBLOCKING);
-    // A FIFO tells a reader of its writers' end only if it has had one since that reader opened it. pipe_poll in
-    // fs/pipe.c
+    // poll(2) reports EOF only when a writer has been there since this reader's open(2): pipe_poll(), Linux fs/pipe.c.
     closeSync(otherEnd(path, WRITE_NONBLOCKING, readEnd));
     return readEnd;
   } catch {
@@ -47,7 +46,7 @@ export function reopenOutput(path: string): Fd | undefined {
   }
 }
 
-function makeAnew(path: string): void {
+function recreateFifo(path: string): void {
   removeFile(path);
   mkfifo(path);
 }

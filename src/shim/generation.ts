@@ -1,4 +1,4 @@
-/** One run of the container: its init, its stdio, its keeper, what the runtime and the kernel keep of it. */
+/** One run of the container: its init, stdio, keeper, runtime state and cgroups. */
 import { join } from 'node:path';
 import type { ShimSpec } from '../protocol/spec.ts';
 import { removeFile } from '../sys/file.ts';
@@ -11,10 +11,10 @@ import type { LogWriter } from './log/writer.ts';
 import { OomWatch } from './oom.ts';
 import type { Reaper } from './reaper.ts';
 import type { Runtime } from './runtime.ts';
-import { Stdio } from './stdio.ts';
+import type { LogError } from './shim-log.ts';
+import { Stdio, type StdioOptions } from './stdio.ts';
 
-/** What a generation is made with. */
-export interface Making {
+export interface GenerationDeps {
   gen: number;
   spec: ShimSpec;
   /** The container's run directory. */
@@ -23,61 +23,56 @@ export interface Making {
   reaper: Reaper;
   log: LogWriter;
   ports: readonly Fd[];
-  /** The kernel has killed this many of its processes for want of memory. May be told twice. */
+  /** The kernel has OOM-killed `kills` of its processes in total. May be called twice with the same number. */
   onOom: (kills: number) => void;
-  complain: Complain;
+  logError: LogError;
 }
 
-type Complain = (what: string, error: unknown) => void;
-
-/**
- * After the init's death: how long a process that escaped the container may hold its output open (dockerd waits as
- * long).
- */
+/** How long after the init's death a process that escaped the container may keep its output open (dockerd's value). */
 const DRAIN_CAP_MS = 2000;
 
 export class Generation {
   readonly #keeper: Keeper;
-  #cgroups: Map<string, string>;
+  readonly #cgroups: Map<string, string>;
   readonly #oom: OomWatch;
 
   private constructor(
-    private readonly making: Making,
+    private readonly deps: GenerationDeps,
     readonly init: Child,
     readonly stdio: Stdio,
   ) {
     this.#cgroups = cgroupsOf(init.pid);
-    this.#oom = new OomWatch(this.#cgroups, making.onOom, { removedBySystemd: making.spec.runtime.systemdCgroup });
-    this.#keeper = new Keeper(files(making).keeper, making.reaper, () => ({
+    this.#oom = new OomWatch(this.#cgroups, deps.onOom, { removedBySystemd: deps.spec.runtime.systemdCgroup });
+    this.#keeper = new Keeper(files(deps).keeper, deps.reaper, () => ({
       stdio: stdio.kept(),
       pidfd: init.pidfd,
-      ports: [...making.ports],
+      ports: [...deps.ports],
     }));
     stdio.onStdinEnd = () => this.#keeper.renew();
   }
 
   get gen(): number {
-    return this.making.gen;
+    return this.deps.gen;
   }
 
   get keeperPid(): number | undefined {
     return this.#keeper.pid;
   }
 
-  /** Has the runtime make the container. Its init waits for start(). */
-  static async create(making: Making): Promise<Generation> {
-    const { runtime, reaper, gen, spec } = making;
-    const stdio = new Stdio(stdioOptions(making));
+  /** Runs the runtime's create. The init waits for start(). @throws Error after everything is undone */
+  static async create(deps: GenerationDeps): Promise<Generation> {
+    const { runtime, reaper, gen, spec } = deps;
+    const stdio = new Stdio(stdioOptions(deps));
     try {
-      requireDonors(spec);
+      requireJoinedContainers(spec);
       stdio.prepare();
       const pid = await runtime.create({ stdio: stdio.childStdio(), consoleSocket: stdio.consoleSocket }, gen);
-      const init = Child.born(pid, reaper, files(making).exit);
+      const init = Child.spawned(pid, reaper, files(deps).exit);
       try {
         stdio.created(spec.consoleSize);
-        // Still the same: so they were while the runtime looked them up, and nothing of the container has run yet.
-        requireDonors(spec);
-        return new Generation(making, init, stdio);
+        // Alive before and after: the pids named the right processes when the runtime joined their namespaces.
+        requireJoinedContainers(spec);
+        return new Generation(deps, init, stdio);
       } catch (error) {
         init.kill(SIGKILL);
         await init.death;
@@ -90,94 +85,96 @@ export class Generation {
     }
   }
 
-  /** Goes on with a container whose shim died. Its init may be dead by now. */
-  static takeOver(making: Making, known: { pid: number; startTime: string }): { generation: Generation; ports: Fd[] } {
-    const inheritance = new Inheritance(files(making).keeper);
-    const init = Child.adopted(known, inheritance.takePidfd(), making.reaper, files(making).exit);
-    const stdio = Stdio.takeOver(stdioOptions(making), inheritance.stdio);
+  /** Takes over from a dead shim. The init may be dead by now. */
+  static takeOver(
+    deps: GenerationDeps,
+    known: { pid: number; startTime: string },
+  ): { generation: Generation; ports: Fd[] } {
+    const inheritance = new Inheritance(files(deps).keeper);
+    const init = Child.inherited(known, inheritance.takePidfd(), deps.reaper, files(deps).exit);
+    const stdio = Stdio.takeOver(stdioOptions(deps), inheritance.stdio);
     const ports = inheritance.takePorts();
-    const generation = new Generation({ ...making, ports }, init, stdio);
+    const generation = new Generation({ ...deps, ports }, init, stdio);
     if (!init.dead) generation.#keeper.renew();
-    inheritance.release();
+    inheritance.close();
     stdio.start();
     if (!init.dead) setImmediate(() => generation.#oom.arm());
     return { generation, ports };
   }
 
-  /** Lets the container's process run. */
+  /** Lets the container's process run. @throws RuntimeFailure */
   async start(): Promise<void> {
     this.#keeper.renew();
     this.stdio.start();
-    await this.making.runtime.start(this.init.death);
-    // Not in the way of whoever waits for the start.
+    await this.deps.runtime.start(this.init.death);
+    // After the start is answered: arming takes time that the client would wait for.
     setImmediate(() => this.#oom.arm());
   }
 
-  /** False when it is dead. */
+  /** Sends a signal to the init. False when it is dead. */
   kill(signal: number): boolean {
     return this.init.kill(signal);
   }
 
-  /** Where init's death did not take the others with it (a container in the host's pid namespace). */
+  /** Kills the processes that survive their init: those of a container in the host's pid namespace. */
   killAll(): void {
     for (const pid of processesIn(this.#cgroups)) kill(pid, SIGKILL);
   }
 
-  /** How many of its processes the kernel has killed for want of memory. Not after bury(): the cgroup is gone then. */
+  /** OOM kills so far. Call it before reapAndDelete(), which removes the cgroup. */
   oomKills = (): number => this.#oom.kills();
 
-  /** The init is dead: reads its last words and has the runtime forget it. Its end is on record in a note, so the keeper
-   * has
-   *  nothing left to keep: it goes before the journal says that all is over, when nobody would look for it any more. */
-  async bury(): Promise<void> {
-    await Promise.all([this.stdio.finish(DRAIN_CAP_MS), this.#forget()]);
+  /**
+   * Drains the dead init's output and deletes the container from the runtime. The init's death is in a note, so the
+   * keeper has nothing left to keep: it ends before the journal says `exited`, after which no successor looks for it.
+   */
+  async reapAndDelete(): Promise<void> {
+    await Promise.all([this.stdio.finish(DRAIN_CAP_MS), this.#deleteFromRuntime()]);
     this.#keeper.end();
   }
 
-  /** Its end is in the journal: lets go of everything. */
-  release(): void {
+  /** Releases everything. Call it once the end is in the journal. */
+  close(): void {
     this.#oom.close();
     this.stdio.close();
-    this.init.release();
+    this.init.close();
   }
 
-  async #forget(): Promise<void> {
-    const { runtime, complain } = this.making;
-    await runtime.delete({ force: false }).catch(() => deleteByForce(runtime, complain));
+  async #deleteFromRuntime(): Promise<void> {
+    const { runtime, logError } = this.deps;
+    await runtime.delete({ force: false }).catch(() => deleteByForce(runtime, logError));
   }
 }
 
-// Days after its donor's death a container may be restarted, and the donor's pid may be a process of the host.
-function requireDonors({ donors = [] }: ShimSpec): void {
-  if (!donors.every(({ pid, startTime }) => isAlive(pid, startTime)))
-    throw new Error('failed to join namespaces: the container that they are of is not running');
+// A restart may come days after a joined container's death, when its pid may belong to any process of the host.
+function requireJoinedContainers({ donors: joinedContainers = [] }: ShimSpec): void {
+  if (!joinedContainers.every(({ pid, startTime }) => isAlive(pid, startTime)))
+    throw new Error('failed to join namespaces: the joined container is not running');
 }
 
-// The end of a run does not wait for it, nor fail by it: a next run in whose way that is says so itself.
-const deleteByForce = (runtime: Runtime, complain: Complain): Promise<void> =>
-  runtime
-    .delete({ force: true })
-    .catch((error: unknown) => complain('the runtime does not forget the container', error));
+// A failure does not hold up the end of this run: if it matters, the next create fails with the runtime's own message.
+const deleteByForce = (runtime: Runtime, logError: LogError): Promise<void> =>
+  runtime.delete({ force: true }).catch((error: unknown) => logError('deleting the container from the runtime', error));
 
-/** Ends what a shim left half made: an init that nobody started, or that nobody knows of, and its keeper. */
+/** Ends what a dead shim left of an unfinished create or start: an init, its keeper, the runtime's state. */
 export async function clearLeftovers(
   runtime: Runtime,
   run: string,
   left: { gen: number; pid: number; startTime: string },
-  complain: Complain,
+  logError: LogError,
 ): Promise<void> {
   const { keeper } = files({ run, gen: left.gen });
-  new Inheritance(keeper).release();
+  new Inheritance(keeper).close();
   removeFile(keeper);
   if (isAlive(left.pid, left.startTime)) kill(left.pid, SIGKILL);
-  await deleteByForce(runtime, complain);
+  await deleteByForce(runtime, logError);
 }
 
-function files({ run, gen }: { run: string; gen: number }): { keeper: string; exit: string; pid: string } {
+function files({ run, gen }: { run: string; gen: number }): { keeper: string; exit: string } {
   const at = (suffix: string): string => join(run, `${gen}.${suffix}`);
-  return { keeper: at('keeper'), exit: at('exit'), pid: at('pid') };
+  return { keeper: at('keeper'), exit: at('exit') };
 }
 
-function stdioOptions({ run, gen, spec, log }: Making): ConstructorParameters<typeof Stdio>[0] {
+function stdioOptions({ run, gen, spec, log }: GenerationDeps): StdioOptions {
   return { run, key: String(gen), tty: spec.tty, stdin: spec.openStdin, stdinOnce: spec.stdinOnce, log };
 }

@@ -1,26 +1,27 @@
 /**
- * The container's generations, of which there is one at a time: how it is made, started, paused and resumed, how it
- * ends, and
- * how it is undone. Each intent is in the journal before it is acted upon. What comes after an end is decided elsewhere
- * (restarts.ts). Whoever calls create(), start(), again(), undo(), pause(), resume() or fail() has the turn (phase.ts).
+ * The container's generations, of which at most one exists at a time: create, start, pause, resume, death, undo. Each
+ * intent is journalled before it is acted upon. What follows a death is decided by the listener of `onDied`.
+ * The caller of create(), start(), restart(), undo(), pause(), resume() or fail() holds the turn (phase.ts).
  */
+import { notRunning } from '../protocol/refusals.ts';
 import { SIGKILL } from '../sys/process.ts';
-import { Execs, type ExecSurroundings } from './exec.ts';
+import { Execs, type ExecDeps } from './exec.ts';
 import { startFailure, type StartFailure } from './failure.ts';
-import { Generation, type Making } from './generation.ts';
+import { Generation, type GenerationDeps } from './generation.ts';
 import { Health } from './health.ts';
+import { HeldPorts } from './held-ports.ts';
 import { now, type Journal } from './journal.ts';
 import type { Phases } from './phase.ts';
-import { Ports } from './held-ports.ts';
 import type { Death, Reaper } from './reaper.ts';
 import { Refused } from './refused.ts';
 import type { RemovalGrace } from './removal-grace.ts';
 import type { Sessions } from './sessions.ts';
+import { settleStops } from './settle-stops.ts';
+import type { LogError } from './shim-log.ts';
 import type { SpecFile } from './spec-file.ts';
-import { settleStops } from './stops.ts';
-import type { Waiters } from './wait-clients.ts';
+import type { WaitClients } from './wait-clients.ts';
 
-export interface GenerationsOptions {
+export interface GenerationsDeps {
   id: string;
   /** The container's run directory. */
   run: string;
@@ -28,70 +29,71 @@ export interface GenerationsOptions {
   reaper: Reaper;
   phases: Phases;
   specFile: SpecFile;
-  /** The attached clients, those who wait, and the removal that is waited for. */
   sessions: Sessions;
-  waiters: Waiters;
+  waitClients: WaitClients;
   removal: RemovalGrace;
-  /** The container's death is in the journal: what next? */
-  decide: () => void;
-  complain: (what: string, error: unknown) => void;
+  logError: LogError;
 }
 
 export class Generations {
   readonly execs = new Execs();
+  /** Called when a death is in the journal, before it is on disk; the phase is `ending`. */
+  onDied: () => void = () => {};
   #current: Generation | null = null;
-  #over: Promise<void> = Promise.resolve();
-  #setOver: () => void = () => {};
+  #ended: Promise<void> = Promise.resolve();
+  #resolveEnded: () => void = () => {};
   #health: Health | null = null;
-  /** Held from a create to the end after which no restart comes. */
-  readonly #ports = new Ports();
+  /** Bound from a create until `final`. */
+  readonly #ports = new HeldPorts();
 
-  constructor(private readonly o: GenerationsOptions) {}
+  constructor(private readonly deps: GenerationsDeps) {}
 
   get current(): Generation | null {
     return this.#current;
   }
 
-  /** Resolves when the present generation's end is told and cleared away. */
-  get over(): Promise<void> {
-    return this.#over;
+  /** Resolves when the current generation's end is on disk and its resources are released. */
+  get ended(): Promise<void> {
+    return this.#ended;
   }
 
-  /** What execs and health checks are run with. */
-  get surroundings(): ExecSurroundings {
-    const { run, reaper, journal, specFile } = this.o;
+  /** @throws Error when spec.json was never loaded */
+  get execDeps(): ExecDeps {
+    const { run, reaper, journal, specFile } = this.deps;
     const { spec, runtime } = specFile.definition;
     return { run, spec, runtime, reaper, journal };
   }
 
   /** The generation whose process runs. @throws Refused */
-  up(): Generation {
-    if (!this.o.phases.isUp || !this.#current) throw new Refused('conflict', `container ${this.o.id} is not running`);
+  requireRunning(): Generation {
+    if (!this.deps.phases.isUp || !this.#current) throw new Refused('conflict', notRunning(this.deps.id));
     return this.#current;
   }
 
-  /** Has the runtime make the next one; its init waits for start(). @throws Refused, and nothing of it is left */
+  /** Creates the next generation; its init waits for start(). @throws Refused after everything is undone */
   async create(operation: string, move: 'create' | 'recreate'): Promise<{ gen: number; pid: number }> {
-    const { journal, id, phases, specFile, removal } = this.o;
+    const { journal, id, phases, specFile, removal } = this.deps;
     const { spec } = specFile.definition;
     phases.move(move);
     removal.cancel();
     const { gen } = journal.append({ type: 'creating', operation });
+    let generation: Generation;
     try {
-      this.#ports.hold(spec.ports, { id, name: spec.name });
-      this.#live(await Generation.create(this.#making(gen)));
+      this.#ports.bind(spec.ports, { id, name: spec.name });
+      generation = await Generation.create(this.#generationDeps(gen));
+      this.#setCurrent(generation);
     } catch (error) {
       throw this.fail(operation, startFailure('create', error));
     }
-    const { pid, startTime } = this.#current!.init;
+    const { pid, startTime } = generation.init;
     journal.append({ type: 'created', pid, startTime });
     phases.move('created');
     return { gen, pid };
   }
 
-  /** Lets the container's process run. @throws Refused, and nothing of the generation is left */
+  /** Lets the container's process run. @throws Refused after everything is undone */
   async start(operation: string): Promise<{ pid: number }> {
-    const { journal, phases } = this.o;
+    const { journal, phases } = this.deps;
     phases.move('start');
     const generation = this.#current!;
     try {
@@ -104,38 +106,39 @@ export class Generations {
     const { pid, startTime } = generation.init;
     journal.append({ type: 'started', pid, startTime, operation });
     phases.move('started');
-    this.#watchHealth()?.start();
+    this.#newHealth()?.start();
     return { pid };
   }
 
-  /** The next one after a death; '' as operation where the restart policy wants it. */
-  async again(operation: string): Promise<void> {
+  /** Creates and starts the next generation after a death; `operation` is '' for one by policy. @throws Refused */
+  async restart(operation: string): Promise<void> {
     await this.create(operation, 'recreate');
     await this.start(operation);
   }
 
   /**
-   * Takes over the one whose shim died; its init may be dead by now. `justStarted`: of that shim's health checks
-   * nothing is known.
+   * Takes over the generation of a dead shim; its init may be dead by now. `justStarted`: that shim did not journal the
+   * start, so it has run no health check.
    */
   adopt(
     known: { pid: number; startTime: string },
     { as, justStarted }: { as: 'running' | 'paused'; justStarted: boolean },
   ): void {
-    const { journal, phases } = this.o;
+    const { journal, phases } = this.deps;
     const { gen, execs } = journal.state;
-    const { generation, ports } = Generation.takeOver(this.#making(gen), known);
-    this.#ports.adopt(ports);
+    const { generation, ports } = Generation.takeOver(this.#generationDeps(gen), known);
+    this.#ports.inherit(ports);
     phases.move(as === 'paused' ? 'adoptPaused' : 'adoptRunning');
-    this.#live(generation);
-    for (const [id, exec] of Object.entries(execs)) if (exec.running) this.execs.takeOver(this.surroundings, id, exec);
-    const health = this.#watchHealth();
+    this.#setCurrent(generation);
+    for (const [id, exec] of Object.entries(execs)) if (exec.running) this.execs.takeOver(this.execDeps, id, exec);
+    const health = this.#newHealth();
     if (justStarted) health?.start();
     else if (as === 'running' && !generation.init.dead) health?.resume();
   }
 
+  /** @throws Refused */
   async pause(): Promise<void> {
-    const { phases, specFile, journal } = this.o;
+    const { phases, specFile, journal } = this.deps;
     phases.check('pause');
     await refusedOnFailure(specFile.definition.runtime.pause());
     this.#health?.suspend();
@@ -143,8 +146,9 @@ export class Generations {
     journal.append({ type: 'paused' });
   }
 
+  /** @throws Refused */
   async resume(): Promise<void> {
-    const { phases, specFile, journal } = this.o;
+    const { phases, specFile, journal } = this.deps;
     phases.check('resume');
     await refusedOnFailure(specFile.definition.runtime.resume());
     phases.move('resume');
@@ -152,16 +156,16 @@ export class Generations {
     this.#health?.resume();
   }
 
-  /** A frozen process dies only when it is thawed. Takes its turn. */
-  async thaw(): Promise<void> {
-    await this.o.phases.inTurn(async () => {
-      if (this.o.phases.current === 'paused') await this.resume();
+  /** A frozen process does not die of a signal until it is resumed. Takes a turn. @throws Refused */
+  async resumeIfPaused(): Promise<void> {
+    await this.deps.phases.inTurn(async () => {
+      if (this.deps.phases.current === 'paused') await this.resume();
     });
   }
 
-  /** The daemon, or the host's end, makes nothing of a create. Takes its turn. */
+  /** Undoes a create that no start will follow. Takes a turn. @throws Refused */
   async abandon(operation: string, failure: StartFailure): Promise<void> {
-    const { phases } = this.o;
+    const { phases } = this.deps;
     return phases.inTurn(async () => {
       if (phases.current === 'idle') return;
       phases.move('abandon');
@@ -169,104 +173,95 @@ export class Generations {
     });
   }
 
-  /** A create or start did not work out: nothing of it remains. Its phase is passing. */
+  /** Removes every trace of a failed create or start. The phase is a transient one. */
   async undo(operation: string, failure: StartFailure): Promise<void> {
     const generation = this.#current!;
     generation.kill(SIGKILL);
     await generation.init.death;
-    await generation.bury();
+    await generation.reapAndDelete();
     this.fail(operation, failure);
-    await this.o.journal.durable();
+    await this.deps.journal.durable();
     this.#clearAway(generation);
   }
 
-  /**
-   * Says that a create or start did not work out, to all who wait; what remains to be said is returned, to be thrown.
-   */
+  /** Journals a failed create or start and answers every client. Returns the refusal for the caller to throw. */
   fail(operation: string, { message, code }: StartFailure): Refused {
-    const { journal, phases, sessions, waiters } = this.o;
+    const { journal, phases, sessions, waitClients } = this.deps;
     journal.append({ type: 'failed', error: message, code, operation });
     journal.append({ type: 'final', user: false });
     phases.move('fail');
     settleStops(journal);
-    this.#ports.release();
+    this.#ports.close();
     sessions.closeAll();
-    waiters.all(code);
+    waitClients.answerAll(code);
     return new Refused('failed', message, code);
   }
 
-  /** Dead, and no restart will follow. */
+  /** The container is dead and no restart will follow. */
   finish(): void {
-    const { journal, phases, removal } = this.o;
+    const { journal, phases, removal } = this.deps;
     journal.append({ type: 'final', user: journal.state.stoppedByUser });
     phases.move('finish');
-    this.#ports.release();
-    removal.consider();
+    this.#ports.close();
+    removal.update();
   }
 
-  #making(gen: number): Making {
-    const { run, reaper, specFile, complain } = this.o;
-    return {
-      gen,
-      run,
-      reaper,
-      complain,
-      ports: this.#ports.fds,
-      onOom: (kills) => this.#oom(kills),
-      ...specFile.definition,
-    };
+  #generationDeps(gen: number): GenerationDeps {
+    const { run, reaper, specFile, logError } = this.deps;
+    const onOom = (kills: number): void => this.#recordOom(kills);
+    return { gen, run, reaper, logError, ports: this.#ports.fds, onOom, ...specFile.definition };
   }
 
-  #live(generation: Generation): void {
+  #setCurrent(generation: Generation): void {
     this.#current = generation;
-    this.#over = new Promise((resolve) => (this.#setOver = resolve));
-    this.o.sessions.bind(generation.stdio);
+    this.#ended = new Promise((resolve) => (this.#resolveEnded = resolve));
+    this.deps.sessions.bind(generation.stdio);
     void generation.init.death
-      .then((death) => this.o.phases.inTurn(() => this.#ended(generation, death)))
-      .catch((error: unknown) => this.o.complain(`the end of generation ${generation.gen}`, error));
+      .then((death) => this.deps.phases.inTurn(() => this.#onInitDeath(generation, death)))
+      .catch((error: unknown) => this.deps.logError(`the end of generation ${generation.gen}`, error));
   }
 
-  async #ended(generation: Generation, death: Death): Promise<void> {
-    // Undone, or told already.
-    if (generation !== this.#current) return;
-    const { journal, id, phases, waiters } = this.o;
+  async #onInitDeath(generation: Generation, death: Death): Promise<void> {
+    const wasUndone = generation !== this.#current;
+    if (wasUndone) return;
+    const { journal, id, phases, waitClients } = this.deps;
     const wasStarted = phases.current !== 'created';
     phases.move('die');
     if (!wasStarted)
-      return this.undo(journal.carried.operation, {
+      return this.undo(journal.pending.operation, {
         message: `the init of container ${id} died before it was started`,
         code: 128,
       });
     this.#health?.suspend();
     this.#health = null;
-    this.#oom(generation.oomKills(), death.at);
-    const oomKilled = journal.carried.oomKills > 0;
-    await Promise.all([generation.bury(), this.execs.end()]);
+    this.#recordOom(generation.oomKills(), death.at);
+    const oomKilled = journal.pending.oomKills > 0;
+    await Promise.all([generation.reapAndDelete(), this.execs.end()]);
     const { code, signal, at, known } = death;
     const error = known ? {} : { error: 'the container ended while no shim watched it: its exit code is not known' };
     journal.append({ type: 'exited', code, signal, oomKilled, ...error }, at);
-    this.o.decide();
-    // On disk before anybody hears of it; and clients' streams end after the code is on record (api-wire.md 62).
+    this.onDied();
+    // The exit is on disk before any client sees it: `docker run` inspects the exit code as soon as its stream ends.
     await journal.durable();
     this.#clearAway(generation);
-    waiters.exited(code);
+    waitClients.answerExit(code);
   }
 
-  #oom(kills: number, at = now()): void {
-    const { journal } = this.o;
-    if (kills > journal.carried.oomKills) journal.append({ type: 'oom', kills }, at);
+  #recordOom(kills: number, at = now()): void {
+    const { journal } = this.deps;
+    if (kills > journal.pending.oomKills) journal.append({ type: 'oom', kills }, at);
   }
 
   #clearAway(generation: Generation): void {
     this.#current = null;
-    this.o.sessions.closeAll();
-    generation.release();
-    this.#setOver();
+    this.deps.sessions.closeAll();
+    generation.close();
+    this.#resolveEnded();
   }
 
-  #watchHealth(): Health | null {
-    const { health } = this.o.specFile.definition.spec;
-    this.#health = health ? new Health(this.surroundings, health) : null;
+  #newHealth(): Health | null {
+    const { health } = this.deps.specFile.definition.spec;
+    this.#health = health ? new Health(this.execDeps, health) : null;
     return this.#health;
   }
 }

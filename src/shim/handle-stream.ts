@@ -1,4 +1,4 @@
-/** Streams over descriptors that net.Socket does not take by itself: a terminal's master, an eventfd. */
+/** Streams over descriptors that net.Socket does not accept: a terminal's master, an eventfd. */
 import { closeSync } from 'node:fs';
 import { Socket, type OnReadOpts } from 'node:net';
 import type { Fd } from '../sys/libc.ts';
@@ -11,7 +11,7 @@ type HandleClass = new (type: number) => Handle;
 
 let pipeHandle: HandleClass | undefined;
 
-/** Node's class for pipes, which it has no public name for. */
+/** Node's internal Pipe class. It has no public name, so it is taken from a socket over a unix socket pair. */
 function pipeHandleClass(): HandleClass {
   if (pipeHandle) return pipeHandle;
   const [one, other] = socketPair();
@@ -22,12 +22,12 @@ function pipeHandleClass(): HandleClass {
   return pipeHandle;
 }
 
-/** A stream over `fd`, which is non-blocking and becomes its own; not yet reading. */
+/** A paused stream that owns `fd`, which must be non-blocking. @throws Error */
 export function handleStream(fd: Fd, onread: OnReadOpts): Socket {
   const Pipe = pipeHandleClass();
   const handle = new Pipe(0);
   const failed = handle.open(fd);
-  if (failed) throw new Error(`opening descriptor ${fd} as a stream failed: ${failed}`);
+  if (failed) throw new Error(`could not open descriptor ${fd} as a stream: ${failed}`);
   const options = { handle, readable: true, writable: true, allowHalfOpen: true, manualStart: true, onread };
   return new Socket(options);
 }

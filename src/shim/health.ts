@@ -1,11 +1,11 @@
-/** Health checks with Docker's semantics (moby daemon/health.go): probes run as execs, judged here, with no daemon. */
+/** Health checks with Docker's semantics (moby daemon/health.go). Probes run as execs, without a daemon. */
 import { closeSync, readFileSync, writeFileSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
 import type { HealthProbe, HealthStatus } from '../protocol/records.ts';
 import type { HealthSpec, ShimSpec } from '../protocol/spec.ts';
-import { removeFile } from '../sys/file.ts';
 import { wallClock } from '../sys/clock.ts';
+import { removeFile } from '../sys/file.ts';
 import type { Fd } from '../sys/libc.ts';
 import { SIGKILL } from '../sys/process.ts';
 import { Child } from './child.ts';
@@ -14,18 +14,20 @@ import { now, type Journal } from './journal.ts';
 import type { Reaper } from './reaper.ts';
 import type { Runtime } from './runtime.ts';
 
+/** Milliseconds, except `retries`. */
 const DEFAULTS = { interval: 30_000, timeout: 30_000, startPeriod: 0, startInterval: 5_000, retries: 3 } as const;
-const MAX_OUTPUT = 4096;
-/** Output that a probe's own children hold open after its end is not waited for longer than this. */
+const MAX_OUTPUT_BYTES = 4096;
+/** How long after a probe's death its descendants may keep its output open. */
 const DRAIN_MS = 500;
 const NOT_RUN = -1;
 
+/** `streak` is the number of failed probes in a row. */
 export interface HealthState {
   status: HealthStatus;
   streak: number;
 }
 
-/** A probe's result and what it means. Pure. */
+/** The state after a probe that ended with `exitCode`. Pure. */
 export function judge(
   before: HealthState,
   exitCode: number,
@@ -43,7 +45,7 @@ export function nextProbeIn(status: HealthStatus, sinceStartMs: number, spec: He
   return duringStart ? spec.startInterval || DEFAULTS.startInterval : spec.interval || DEFAULTS.interval;
 }
 
-export interface HealthSurroundings {
+export interface HealthDeps {
   spec: ShimSpec;
   run: string;
   runtime: Runtime;
@@ -53,80 +55,81 @@ export interface HealthSurroundings {
 
 export class Health {
   #timer: NodeJS.Timeout | undefined;
-  /** The probe under way: a suspended or stopped check does not hear of it any more. */
+  /** The probe under way. */
   #probe: Child | null = null;
-  #watching = 0;
+  /** Changes at each resume and suspend: the result of a probe from before is dropped. */
+  #epoch = 0;
   #running: Promise<unknown> = Promise.resolve();
 
   constructor(
-    private readonly o: HealthSurroundings,
+    private readonly deps: HealthDeps,
     private readonly health: HealthSpec,
   ) {}
 
   /** The container has just started. */
   start(): void {
-    this.o.journal.append({ type: 'health', status: 'starting', streak: 0 });
+    this.deps.journal.append({ type: 'health', status: 'starting', streak: 0 });
     this.resume();
   }
 
-  /** The container runs (again): the next probe comes after an interval. */
+  /** The container runs, or runs again: schedules the next probe. */
   resume(): void {
     this.suspend();
-    this.#schedule(++this.#watching);
+    this.#schedule(++this.#epoch);
   }
 
-  /** Paused, or about to end: no probes. */
+  /** The container is paused or ends: no further probes. */
   suspend(): void {
-    this.#watching++;
+    this.#epoch++;
     clearTimeout(this.#timer);
     this.#probe?.kill(SIGKILL);
   }
 
-  #schedule(watch: number): void {
+  #schedule(epoch: number): void {
     this.#timer = setTimeout(
-      () => void this.#check(watch),
+      () => void this.#check(epoch),
       nextProbeIn(this.#state().status, this.#sinceStartMs(), this.health),
     );
   }
 
-  async #check(watch: number): Promise<void> {
-    // One that was abandoned may still be dying.
+  async #check(epoch: number): Promise<void> {
+    // An abandoned probe may not be dead yet.
     await this.#running;
     const sinceStartMs = this.#sinceStartMs();
-    const running = this.#run(watch);
+    const running = this.#run(epoch);
     this.#running = running;
     const probe = await running;
-    if (watch !== this.#watching) return;
+    if (epoch !== this.#epoch) return;
     const timing = {
       sinceStartMs,
       startPeriodMs: this.health.startPeriod || DEFAULTS.startPeriod,
       retries: this.health.retries || DEFAULTS.retries,
     };
-    this.o.journal.append({ type: 'health', ...judge(this.#state(), probe.exitCode, timing), probe });
-    this.#schedule(watch);
+    this.deps.journal.append({ type: 'health', ...judge(this.#state(), probe.exitCode, timing), probe });
+    this.#schedule(epoch);
   }
 
   #state(): HealthState {
-    const { health } = this.o.journal.state;
+    const { health } = this.deps.journal.state;
     return { status: health?.status ?? 'starting', streak: health?.streak ?? 0 };
   }
 
   #sinceStartMs(): number {
-    const { startedMono } = this.o.journal.carried;
+    const { startedMono } = this.deps.journal.pending;
     return startedMono === '' ? 0 : Number((now().mono - BigInt(startedMono)) / 1_000_000n);
   }
 
-  async #run(watch: number): Promise<HealthProbe> {
+  async #run(epoch: number): Promise<HealthProbe> {
     const start = String(wallClock());
-    const result = await this.#exec(watch).catch((error: unknown) => ({
+    const result = await this.#exec(epoch).catch((error: unknown) => ({
       exitCode: NOT_RUN,
       output: error instanceof Error ? error.message : String(error),
     }));
     return { start, end: String(wallClock()), ...result };
   }
 
-  async #exec(watch: number): Promise<Pick<HealthProbe, 'exitCode' | 'output' | 'killed'>> {
-    const { run, runtime, reaper, spec } = this.o;
+  async #exec(epoch: number): Promise<Pick<HealthProbe, 'exitCode' | 'output' | 'killed'>> {
+    const { run, runtime, reaper, spec } = this.deps;
     const json = join(run, 'health.json');
     const exitNote = join(run, 'health.exit');
     writeFileSync(json, JSON.stringify(probeProcess(spec, this.health)), { mode: 0o600 });
@@ -137,22 +140,16 @@ export class Health {
         { key: 'health', json },
       );
       pipe.started();
-      const child = Child.born(pid, reaper, exitNote);
+      const child = Child.spawned(pid, reaper, exitNote);
       this.#probe = child;
-      if (watch !== this.#watching) child.kill(SIGKILL);
+      if (epoch !== this.#epoch) child.kill(SIGKILL);
       const timeout = this.health.timeout || DEFAULTS.timeout;
-      let expired = false;
-      const timer = setTimeout(() => {
-        expired = true;
-        child.kill(SIGKILL);
-      }, timeout);
-      const { code } = await child.death;
-      clearTimeout(timer);
-      child.release();
-      const output = await pipe.rest();
+      const { code, expired } = await deathWithin(timeout, child);
+      child.close();
+      const output = await pipe.drain();
       if (!expired) return { exitCode: code, output };
-      const complaint = `Health check exceeded timeout (${goDuration(timeout)})`;
-      return { exitCode: NOT_RUN, killed: code, output: output === '' ? complaint : `${complaint}: ${output}` };
+      const reason = `Health check exceeded timeout (${goDuration(timeout)})`;
+      return { exitCode: NOT_RUN, killed: code, output: output === '' ? reason : `${reason}: ${output}` };
     } finally {
       this.#probe = null;
       pipe.close();
@@ -160,13 +157,25 @@ export class Health {
   }
 }
 
-/** The container's own process, with the probe's arguments. */
+/** Kills the probe after `timeout` ms; resolves with its exit code at its death. */
+async function deathWithin(timeout: number, probe: Child): Promise<{ code: number; expired: boolean }> {
+  let expired = false;
+  const timer = setTimeout(() => {
+    expired = true;
+    probe.kill(SIGKILL);
+  }, timeout);
+  const { code } = await probe.death;
+  clearTimeout(timer);
+  return { code, expired };
+}
+
+/** The OCI process of the container with the probe's arguments. */
 function probeProcess(spec: ShimSpec, { argv }: HealthSpec): unknown {
   const config = JSON.parse(readFileSync(join(spec.bundle, 'config.json'), 'utf8')) as { process: object };
   return { ...config.process, args: argv, terminal: false, consoleSize: undefined };
 }
 
-/** A FIFO for a probe's output, of which the first 4 KiB are kept. */
+/** A FIFO for a probe's output. Keeps the first MAX_OUTPUT_BYTES. */
 class OutputPipe {
   readonly writeEnd: Fd;
   readonly #socket: Socket;
@@ -180,23 +189,24 @@ class OutputPipe {
     this.writeEnd = writeEnd;
     this.#socket = new Socket({ fd: readEnd, readable: true, writable: false });
     this.#socket.on('data', (chunk: Buffer) => {
-      if (this.#length < MAX_OUTPUT) this.#chunks.push(chunk.subarray(0, MAX_OUTPUT - this.#length));
+      if (this.#length < MAX_OUTPUT_BYTES) this.#chunks.push(chunk.subarray(0, MAX_OUTPUT_BYTES - this.#length));
       this.#length += chunk.length;
     });
     this.#socket.on('error', () => {});
     this.#ended = new Promise((resolve) => this.#socket.on('close', () => resolve()));
   }
 
-  /** The probe has its end: ours is closed, so that its end can be seen. */
+  /** The probe has inherited the write end: closes ours, so that the probe's death is EOF. */
   started(): void {
     this.#started = true;
     closeSync(this.writeEnd);
   }
 
-  async rest(): Promise<string> {
+  /** The output. Waits for EOF, at most DRAIN_MS. */
+  async drain(): Promise<string> {
     await Promise.race([this.#ended, new Promise((resolve) => setTimeout(resolve, DRAIN_MS))]);
     const text = Buffer.concat(this.#chunks).toString();
-    return this.#length > MAX_OUTPUT ? `${text}...` : text;
+    return this.#length > MAX_OUTPUT_BYTES ? `${text}...` : text;
   }
 
   close(): void {
@@ -206,7 +216,7 @@ class OutputPipe {
   }
 }
 
-/** As Go prints a time.Duration: 30s, 1m30s, 500ms, 1.5s. */
+/** Formats milliseconds as Go prints a time.Duration: 30s, 1m30s, 500ms, 1.5s. */
 export function goDuration(ms: number): string {
   if (ms < 1000) return ms === 0 ? '0s' : `${ms}ms`;
   const hours = Math.floor(ms / 3_600_000);

@@ -1,6 +1,4 @@
-/**
- * The published ports' sockets: bound so that nobody else takes them, never listening. Held over restarts by policy.
- */
+/** Reserves the published ports: sockets that are bound and never listen, kept over restarts. */
 import { closeSync } from 'node:fs';
 import type { HeldPort } from '../protocol/spec.ts';
 import { holdPort } from '../sys/inet.ts';
@@ -8,21 +6,21 @@ import { Errno, type Fd } from '../sys/libc.ts';
 
 export class PortTaken extends Error {}
 
-export class Ports {
+export class HeldPorts {
   #fds: Fd[] = [];
 
   get fds(): readonly Fd[] {
     return this.#fds;
   }
 
-  /** Binds all of them or none; nothing when they are held already. @throws PortTaken */
-  hold(ports: HeldPort[], container: { id: string; name: string }): void {
+  /** Binds all ports or none. Does nothing when they are bound already. @throws PortTaken */
+  bind(ports: HeldPort[], container: { id: string; name: string }): void {
     if (this.#fds.length > 0) return;
     try {
       for (const { protocol, address, port } of ports) this.#fds.push(holdPort(protocol, address, port));
     } catch (error) {
       const { address, port } = ports[this.#fds.length]!;
-      this.release();
+      this.close();
       const reason = error instanceof Errno && error.code === 'EADDRINUSE' ? 'address already in use' : String(error);
       throw new PortTaken(
         `failed to set up container networking: driver failed programming external connectivity on endpoint ${container.name} (${container.id}): failed to bind host port for ${address}:${port}: ${reason}`,
@@ -30,12 +28,12 @@ export class Ports {
     }
   }
 
-  /** Takes over what a keeper held. */
-  adopt(fds: Fd[]): void {
+  /** Takes over the sockets that a dead shim's keeper held. */
+  inherit(fds: Fd[]): void {
     this.#fds = fds;
   }
 
-  release(): void {
+  close(): void {
     for (const fd of this.#fds) closeSync(fd);
     this.#fds = [];
   }

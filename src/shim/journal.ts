@@ -1,9 +1,8 @@
 /**
- * The journal of one container (format: protocol/journal-format.ts), and the run state that follows from it.
- * A record counts from the moment append() returns: whoever reads it hears it. That it is on disk too is what durable()
- * waits for.
- * A full disk cannot lose a record while the shim lives: it stays in memory and is tried again; and room for the next
- * ones is reserved ahead, so that an exit usually finds its place even then.
+ * The journal of one container (format: protocol/journal-format.ts) and the run state folded from it.
+ * A record is visible to readers once append() returns; durable() waits until it is on disk.
+ * A full disk loses no record while the shim lives: records stay in memory and are written later. Space is reserved
+ * ahead of the end of the file, so that an exit usually fits even then.
  */
 import {
   closeSync,
@@ -19,14 +18,15 @@ import {
   writeSync,
 } from 'node:fs';
 import { dirname } from 'node:path';
-import { encodeRecord, encodeSnapshot, parseJournal, type Snapshot } from '../protocol/journal-format.ts';
+import { encodeRecord, parseJournal } from '../protocol/journal-format.ts';
 import type { JournalRecord, RecordBody, RecordType } from '../protocol/records.ts';
-import { applyRecord, initialRunState, type RunState } from '../protocol/runstate.ts';
+import { applyRecord, type RunState } from '../protocol/runstate.ts';
 import { monotonicClock, wallClock } from '../sys/clock.ts';
 import { reserve, syncDirectory } from '../sys/file.ts';
-import { carry, initialCarried, type Carried } from './pending-intents.ts';
+import { compactedLines, fold } from './compaction.ts';
+import { reduceIntents, type PendingIntents } from './pending-intents.ts';
 
-/** When something happened, ns. */
+/** When something happened: wall clock since the epoch and CLOCK_MONOTONIC, ns. */
 export interface Moment {
   wall: bigint;
   mono: bigint;
@@ -34,7 +34,7 @@ export interface Moment {
 
 export const now = (): Moment => ({ wall: wallClock(), mono: monotonicClock() });
 
-/** Lost only with the power, and of no use after it: not worth an fsync. */
+/** Lost only in a power failure, and useless after it: not worth a sync. */
 const UNSYNCED: ReadonlySet<RecordType> = new Set<RecordType>([
   'created',
   'health',
@@ -48,24 +48,28 @@ const UNSYNCED: ReadonlySet<RecordType> = new Set<RecordType>([
   'killed',
 ]);
 
-const RESERVE = 64 * 1024;
-const RESERVE_AGAIN_BELOW = 16 * 1024;
+const RESERVE_BYTES = 64 * 1024;
+const RESERVE_AGAIN_BELOW_BYTES = 16 * 1024;
 const RETRY_MS = 1000;
-/** A committed journal is rewritten once this much of it is dead weight. */
+/** Once the daemon commits, a journal of at least this size is compacted. */
 const COMPACT_BYTES = 64 * 1024;
-/** Without a daemon: a week of probes at the default interval of 30 s is kept, older ones go. */
-const HEALTH_RECORDS = 20_160;
+/** Without commits, the size from which a compaction drops old probes. */
 const BOUND_BYTES = 16 * 1024 * 1024;
-/** The newest records are answered from memory. */
+/** Number of newest records that since() answers from memory. */
 const RECENT = 256;
-/** After a boot: numbers that may have been pulled and then lost with the power are not used again. */
+/** Skipped after a reboot: the daemon may have pulled records with these numbers that a power failure then lost. */
 const BOOT_GAP = 1000;
+
+interface OpenFile {
+  fd: number;
+  size: number;
+}
 
 export class Journal {
   state: RunState;
-  carried: Carried;
+  pending: PendingIntents;
   seq: number;
-  /** Called after each append. */
+  /** Called after each append with the new last sequence number. */
   onAppend: (seq: number) => void = () => {};
 
   #fd: number;
@@ -76,15 +80,18 @@ export class Journal {
   #retry: NodeJS.Timeout | undefined;
   #committed: number;
   #boundAt = BOUND_BYTES;
-  #compacting: { fd: number; size: number } | null = null;
+  /** The file that a compaction under way writes. */
+  #compacting: OpenFile | null = null;
   #closed = false;
 
-  // Group commit: one fdatasync runs at a time, whoever comes meanwhile shares the next one.
+  // Group commit: one fdatasync runs at a time; records appended meanwhile share the next one.
+  /** Last sequence number that must be synced. */
   #dirty = 0;
+  /** Last sequence number that is synced. */
   #clean = 0;
   #sync: Promise<void> | null = null;
 
-  /** Opens `path` (made if missing) and cuts off a torn tail. */
+  /** Opens `path`, creating it if missing, and cuts off a torn tail. */
   constructor(
     private readonly path: string,
     private readonly boot: string,
@@ -96,16 +103,16 @@ export class Journal {
     if (fstatSync(this.#fd).size > parsed.whole) ftruncateSync(this.#fd, parsed.whole);
     this.#size = parsed.whole;
     this.#committed = parsed.snapshot?.seq ?? 0;
-    const folded = fold(parsed.snapshot, parsed.records);
-    this.state = folded.state;
-    this.carried = folded.carried;
+    const { state, pending } = fold(parsed.snapshot, parsed.records);
+    this.state = state;
+    this.pending = pending;
     this.#recent = parsed.records.slice(-RECENT);
     const last = parsed.records.at(-1);
     this.seq = parsed.seq + (last && last.boot !== boot ? BOOT_GAP : 0);
     this.#reserveRoom();
   }
 
-  /** Writes one record. `at` when it happened, if that was not just now. */
+  /** Appends one record that happened at `at`. */
   append(body: RecordBody, at: Moment = now()): JournalRecord {
     const gen = body.type === 'creating' ? this.state.gen + 1 : this.state.gen;
     const record = {
@@ -117,11 +124,11 @@ export class Journal {
       ...body,
     };
     this.state = applyRecord(this.state, record);
-    this.carried = carry(this.carried, record);
+    this.pending = reduceIntents(this.pending, record);
     this.#recent.push(record);
     this.#unwritten.push(encodeRecord(record));
     this.#flush();
-    // What is in no file yet can be had from here only.
+    // Records that are in no file yet can be read from here only.
     const kept = RECENT + this.#unwritten.length;
     if (this.#recent.length > kept + RECENT) this.#recent.splice(0, this.#recent.length - kept);
     if (!UNSYNCED.has(body.type)) this.#wantSync();
@@ -130,12 +137,12 @@ export class Journal {
     return record;
   }
 
-  /** False while a full disk (or another fault) keeps records in memory only. */
+  /** False while a full disk, or another fault, keeps records in memory only. */
   get writable(): boolean {
     return this.#unwritten.length === 0;
   }
 
-  /** Resolves when everything appended so far is on disk, or the disk has refused it. */
+  /** Resolves when every record appended so far is on disk, or the disk has refused it. */
   async durable(): Promise<void> {
     const goal = this.#dirty;
     while (this.#clean < goal && this.#sync) await this.#sync;
@@ -150,13 +157,13 @@ export class Journal {
     return { records, last: this.seq };
   }
 
-  /** The daemon has everything up to `seq`: it need not be kept. */
+  /** The daemon has stored everything up to `seq`: a compaction may drop it. */
   committed(seq: number): void {
     this.#committed = Math.max(this.#committed, Math.min(seq, this.seq));
     if (this.#size >= COMPACT_BYTES) void this.#compact();
   }
 
-  /** Everything goes to disk, synchronously, and the file is closed. */
+  /** Writes and syncs every record, synchronously, and closes the file. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
@@ -175,7 +182,7 @@ export class Journal {
         writeWhole(this.#fd, line, this.#size);
         this.#size += line.length;
         this.#unwritten.shift();
-        if (this.#compacting) this.#writeToSuccessor(this.#compacting, line);
+        if (this.#compacting) this.#writeToCompacted(this.#compacting, line);
       }
       this.#reserveRoom();
     } catch {
@@ -183,11 +190,11 @@ export class Journal {
     }
   }
 
-  /** The successor file of a compaction under way gets it too; one that lacks a record must not succeed. */
-  #writeToSuccessor(successor: { fd: number; size: number }, line: Buffer): void {
+  /** Appends to the file of a compaction under way too. A file that lacks a record must not replace the journal. */
+  #writeToCompacted(compacted: OpenFile, line: Buffer): void {
     try {
-      writeWhole(successor.fd, line, successor.size);
-      successor.size += line.length;
+      writeWhole(compacted.fd, line, compacted.size);
+      compacted.size += line.length;
     } catch {
       this.#abandonCompaction();
     }
@@ -199,8 +206,8 @@ export class Journal {
   }
 
   #reserveRoom(): void {
-    if (this.#reserved - this.#size >= RESERVE_AGAIN_BELOW) return;
-    if (reserve(this.#fd, this.#size, RESERVE)) this.#reserved = this.#size + RESERVE;
+    if (this.#reserved - this.#size >= RESERVE_AGAIN_BELOW_BYTES) return;
+    if (reserve(this.#fd, this.#size, RESERVE_BYTES)) this.#reserved = this.#size + RESERVE_BYTES;
   }
 
   #wantSync(): void {
@@ -210,7 +217,7 @@ export class Journal {
 
   #syncOnce(): Promise<void> {
     return new Promise((resolve) => {
-      // Later in this tick, so that records written together share it.
+      // At the end of this tick, so that records appended together share one sync.
       queueMicrotask(() => {
         const covers = this.#dirty;
         fdatasync(this.#fd, () => {
@@ -222,51 +229,59 @@ export class Journal {
     });
   }
 
-  /**
-   * Rewrites the file: a snapshot of what is committed, then the rest, less the oldest probes where there are too many.
-   */
+  get #mayCompact(): boolean {
+    return !this.#compacting && !this.#closed && this.writable;
+  }
+
+  /** Rewrites the file as a snapshot of what is committed, then the rest without the oldest surplus probes. */
   async #compact(): Promise<void> {
-    if (this.#compacting || this.#closed || !this.writable) return;
-    const parsed = parseJournal(readFileSync(this.path));
-    const done = parsed.records.filter((r) => r.seq <= this.#committed);
-    const rest = bounded(parsed.records.filter((r) => r.seq > this.#committed));
-    if (done.length === 0 && rest.length === parsed.records.length) {
+    if (!this.#mayCompact) return;
+    const lines = compactedLines(parseJournal(readFileSync(this.path)), this.#committed);
+    if (!lines) {
       this.#boundAt = this.#size * 2;
       return;
     }
-    const folded = fold(parsed.snapshot, done);
-    const lines = [
-      encodeSnapshot({ seq: Math.max(this.#committed, parsed.snapshot?.seq ?? 0), ...folded }),
-      ...rest.map(encodeRecord),
-    ];
-    const temporary = this.#successorPath;
     try {
-      const fd = openSync(temporary, 'w', 0o600);
-      this.#compacting = { fd, size: 0 };
-      const content = Buffer.concat(lines);
-      writeWhole(fd, content, 0);
-      this.#compacting.size = content.length;
-      await new Promise<void>((resolve, reject) => fdatasync(fd, (error) => (error ? reject(error) : resolve())));
+      const compacted = this.#createCompacted(lines);
+      await dataSynced(compacted.fd);
       while (this.#sync) await this.#sync;
-      if (this.#closed || !this.writable || !this.#compacting) return void this.#abandonCompaction();
-      // What was appended meanwhile is in both; from here on only the new one counts.
-      fdatasyncSync(fd);
-      renameSync(temporary, this.path);
+      const wasAbandoned = this.#compacting !== compacted;
+      if (wasAbandoned) return;
+      if (this.#closed || !this.writable) return void this.#abandonCompaction();
+      // Records appended meanwhile are in both files; from here on only the new one is written.
+      fdatasyncSync(compacted.fd);
+      renameSync(this.#compactedPath, this.path);
     } catch {
       this.#abandonCompaction();
       return;
     }
+    this.#switchToCompacted();
+  }
+
+  /** Starts a compaction: from now on appends go to its file too. */
+  #createCompacted(lines: Buffer[]): OpenFile {
+    const compacted = { fd: openSync(this.#compactedPath, 'w', 0o600), size: 0 };
+    this.#compacting = compacted;
+    const content = Buffer.concat(lines);
+    writeWhole(compacted.fd, content, 0);
+    compacted.size = content.length;
+    return compacted;
+  }
+
+  /** The compacted file has the journal's name now: writes to it from now on. */
+  #switchToCompacted(): void {
+    const { fd, size } = this.#compacting!;
     syncDirectory(dirname(this.path));
     closeSync(this.#fd);
-    this.#fd = this.#compacting.fd;
-    this.#size = this.#compacting.size;
+    this.#fd = fd;
+    this.#size = size;
     this.#compacting = null;
     this.#reserved = 0;
     this.#boundAt = Math.max(BOUND_BYTES, this.#size * 2);
     this.#reserveRoom();
   }
 
-  get #successorPath(): string {
+  get #compactedPath(): string {
     return `${this.path}.new`;
   }
 
@@ -274,28 +289,8 @@ export class Journal {
     if (!this.#compacting) return;
     closeSync(this.#compacting.fd);
     this.#compacting = null;
-    rmSync(this.#successorPath, { force: true });
+    rmSync(this.#compactedPath, { force: true });
   }
-}
-
-function fold(snapshot: Snapshot | null, records: JournalRecord[]): { state: RunState; carried: Carried } {
-  return {
-    state: records.reduce(applyRecord, snapshot?.state ?? initialRunState()),
-    carried: records.reduce(carry, { ...initialCarried(), ...(snapshot?.carried as Partial<Carried> | undefined) }),
-  };
-}
-
-/** Drops the oldest probes' records beyond what is kept; one that changed the status stays. */
-export function bounded(records: JournalRecord[], keep = HEALTH_RECORDS): JournalRecord[] {
-  let status = '';
-  const droppable: JournalRecord[] = [];
-  for (const r of records) {
-    if (r.type !== 'health') continue;
-    if (r.status === status) droppable.push(r);
-    status = r.status;
-  }
-  const drop = new Set(droppable.slice(0, Math.max(droppable.length - keep, 0)));
-  return drop.size === 0 ? records : records.filter((r) => !drop.has(r));
 }
 
 function mergeNewer(older: JournalRecord[], newer: JournalRecord[]): JournalRecord[] {
@@ -303,7 +298,10 @@ function mergeNewer(older: JournalRecord[], newer: JournalRecord[]): JournalReco
   return [...older.filter((r) => r.seq < first), ...newer];
 }
 
-// All or nothing: a short write (the disk filled up midway) is taken back.
+const dataSynced = (fd: number): Promise<void> =>
+  new Promise((resolve, reject) => fdatasync(fd, (error) => (error ? reject(error) : resolve())));
+
+// All or nothing: undoes a short write (the disk filled up midway).
 function writeWhole(fd: number, bytes: Buffer, size: number): void {
   let written = 0;
   try {

@@ -1,9 +1,7 @@
 /**
- * The keeper: a tiny process that only holds descriptors open (FIFOs' read ends, stdin's write end, pty master, the
- * init's
- * pidfd, bound ports), so that a shim's death is neither EPIPE nor EOF nor a hang-up. The next shim finds it by its
- * file
- * and takes back what has no path (node-on-linux.md §10).
+ * The keeper: a process that only holds descriptors open (FIFOs' read ends, stdin's write end, the terminal's master,
+ * the init's pidfd, bound ports), so that a shim's death causes no EPIPE, EOF or hang-up in the container. The next
+ * shim finds the keeper by its file and takes back what cannot be reopened by path, with pidfd_getfd(2).
  */
 import { closeSync, existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { removeFile } from '../sys/file.ts';
@@ -13,14 +11,14 @@ import { spawn } from '../sys/spawn.ts';
 import type { Reaper } from './reaper.ts';
 
 export interface KeptDescriptors {
-  /** What Stdio.kept() named, in its order. */
+  /** What Stdio.kept() returned, in its order. */
   stdio: Fd[];
-  /** The pidfd of the process that it is about. */
+  /** pidfd of the process that the stdio belongs to. */
   pidfd: Fd | null;
   ports: Fd[];
 }
 
-/** Contents of a keeper's file; the numbers are the keeper's own. */
+/** Contents of a keeper's file; the descriptor numbers are those in the keeper. */
 interface KeeperNote extends KeptDescriptors {
   pid: number;
   startTime: string;
@@ -28,10 +26,10 @@ interface KeeperNote extends KeptDescriptors {
 
 const FIRST_KEPT = 3;
 const SLEEP = ['/usr/bin/sleep', '/bin/sleep'].find(existsSync) ?? 'sleep';
-/** One that somebody kills is replaced, but not in a tight loop. */
+/** Delay before a killed keeper is replaced, so that repeated kills cause no tight loop. */
 const RENEW_MS = 500;
 
-/** Sees to it that one keeper holds what `descriptors` names. */
+/** Keeps one process alive that holds what `descriptors` returns. */
 export class Keeper {
   #pid: number | undefined;
   #renewal: NodeJS.Timeout | undefined;
@@ -47,7 +45,7 @@ export class Keeper {
     return this.#pid;
   }
 
-  /** Starts a keeper; one that is there ends afterwards, so that nothing is let go that is still named. */
+  /** Starts a keeper, then ends the previous one: no descriptor is without a holder in between. */
   renew(): void {
     clearTimeout(this.#renewal);
     if (this.#ended) return;
@@ -55,13 +53,13 @@ export class Keeper {
     try {
       this.#pid = this.#spawn();
     } catch {
-      this.#renewSoon();
+      this.#renewLater();
       return;
     }
     if (previous !== undefined) kill(previous, SIGKILL);
   }
 
-  /** Lets go of everything. */
+  /** Ends the keeper and removes its file. */
   end(): void {
     this.#ended = true;
     clearTimeout(this.#renewal);
@@ -82,17 +80,17 @@ export class Keeper {
     this.reaper.watch(pid, () => {
       if (pid !== this.#pid) return;
       this.#pid = undefined;
-      this.#renewSoon();
+      this.#renewLater();
     });
-    this.#note(pid, kept);
+    this.#writeNote(pid, kept);
     return pid;
   }
 
-  #renewSoon(): void {
+  #renewLater(): void {
     if (!this.#ended) this.#renewal = setTimeout(() => this.renew(), RENEW_MS);
   }
 
-  #note(pid: number, kept: KeptDescriptors): void {
+  #writeNote(pid: number, kept: KeptDescriptors): void {
     let next = FIRST_KEPT;
     const note: KeeperNote = {
       pid,
@@ -106,7 +104,7 @@ export class Keeper {
   }
 }
 
-/** What the keeper of a dead shim still holds; nothing when it is dead too. */
+/** What a dead shim's keeper still holds; nothing when the keeper is dead too. */
 export class Inheritance {
   readonly #pidfd: Fd;
   readonly #note: KeeperNote | undefined;
@@ -122,12 +120,15 @@ export class Inheritance {
     return { pidfd: this.#pidfd, fds: this.#note?.stdio ?? [] };
   }
 
+  /** Duplicates the held pidfd. */
   takePidfd = (): Fd | null =>
     typeof this.#note?.pidfd === 'number' ? pidfdGetfd(this.#pidfd, this.#note.pidfd) : null;
+
+  /** Duplicates the held ports' sockets. */
   takePorts = (): Fd[] => (this.#note?.ports ?? []).map((fd) => pidfdGetfd(this.#pidfd, fd));
 
-  /** Everything that is wanted was taken: the old keeper ends. */
-  release(): void {
+  /** Kills the keeper: every descriptor that is needed was taken. */
+  close(): void {
     if (!this.#note) return;
     pidfdKill(this.#pidfd, SIGKILL);
     closeSync(this.#pidfd);

@@ -1,33 +1,34 @@
 /**
- * The shim's entry. It is started warm and anonymous: descriptor 3 is a socket to the daemon, on which one line gives
- * it a
- * container. The daemon's end before that means that it is not wanted; after it, nothing.
+ * The shim's entry point. The daemon starts it ahead of need and without a container: descriptor 3 is a socket to the
+ * daemon, on which one line, the order, assigns it a container. EOF before the order ends the shim; after it, EOF means
+ * nothing.
  */
 import { Socket } from 'node:net';
 import { basename, dirname } from 'node:path';
+import { LineSplitter } from '../protocol/lines.ts';
 import type { Adopt } from '../protocol/messages.ts';
-import { becomeSubreaper, favour } from '../sys/process.ts';
+import { becomeSubreaper, raisePriority } from '../sys/process.ts';
 import { Shim } from './shim.ts';
 
 const DAEMON_FD = 3;
-/** A line of output is stamped when it is read: on a busy host its reader must not wait behind those who compute. */
+/** Log lines get their time when they are read, so on a busy host the reader must not wait behind the containers. */
 const NICE = -5;
 
 let shim: Shim | undefined;
 let hostGoesDown = false;
 
-const complain =
+const logError =
   (what: string) =>
   (error: unknown): void => {
-    if (shim) shim.complain(what, error);
+    if (shim) shim.logError(what, error);
     else console.error(what, error);
   };
 
 becomeSubreaper();
 process.title = 'holdfast-shim';
-// Whatever goes wrong in one corner, the container's output must still be read and its end noticed.
-process.on('uncaughtException', complain('uncaught'));
-process.on('unhandledRejection', complain('unhandled'));
+// An unexpected error must not stop the shim from reading the container's output and recording its exit.
+process.on('uncaughtException', logError('uncaught'));
+process.on('unhandledRejection', logError('unhandled'));
 process.on('SIGHUP', () => {});
 process.on('SIGPIPE', () => {});
 process.on('SIGINT', () => {});
@@ -39,13 +40,14 @@ process.on('SIGTERM', () => {
 });
 
 const daemon = new Socket({ fd: DAEMON_FD, readable: true, writable: true });
-let received = '';
+const splitter = new LineSplitter();
 let order: Adopt | undefined;
 
 daemon.on('data', (chunk: Buffer) => {
-  received += chunk.toString();
-  const end = received.indexOf('\n');
-  if (end >= 0 && !order) void adopt((order = JSON.parse(received.slice(0, end)) as Adopt));
+  const [line] = splitter.push(chunk);
+  if (line === undefined || order) return;
+  order = JSON.parse(line) as Adopt;
+  void adopt(order);
 });
 daemon.on('error', () => daemon.destroy());
 daemon.on('close', () => {
@@ -53,12 +55,12 @@ daemon.on('close', () => {
 });
 
 async function adopt(given: Adopt): Promise<void> {
-  // Only now: that it is kept ready is nothing urgent.
-  favour(NICE);
+  // Not earlier: the start of a spare shim is not urgent.
+  raisePriority(NICE);
   try {
     shim = await Shim.adopt(given, process.env.HOLDFAST_SHIM_BUNDLE ?? basename(dirname(process.argv[1] ?? '')));
   } catch (error) {
-    complain('adoption')(error);
+    logError('adoption')(error);
     daemon.end(`${JSON.stringify({ error: error instanceof Error ? error.message : String(error) })}\n`, () =>
       process.exit(1),
     );

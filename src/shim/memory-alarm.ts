@@ -1,16 +1,10 @@
-/**
- * Rings when something happens to a cgroup's memory: on v1 through an eventfd (cgroup.event_control), on v2 through
- * inotify. No thread waits, nothing polls.
- */
+/** Reports memory events of a cgroup: on v1 through an eventfd (cgroup.event_control), on v2 through inotify. */
 import { closeSync, openSync, watch, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { eventFd } from '../sys/file.ts';
 import { handleStream } from './handle-stream.ts';
 
-/**
- * It comes a moment before the kill that it announces (v1), and again and again under pressure (v2): further ones share
- * the next look.
- */
+/** v1 reports an OOM just before the kill, v2 many events under pressure: events within this share one more call. */
 const PAUSE_MS = 100;
 const COUNTER_BYTES = 8;
 
@@ -24,11 +18,10 @@ export class MemoryAlarm {
   ) {
     const [v1, v2] = [cgroups.get('memory'), cgroups.get('')];
     try {
-      if (v1 !== undefined) this.#source = watchV1(v1, () => this.#ring());
-      else if (v2 !== undefined) this.#source = watchV2(v2, () => this.#ring());
+      if (v1 !== undefined) this.#source = watchV1(v1, () => this.#onEvent());
+      else if (v2 !== undefined) this.#source = watchV2(v2, () => this.#onEvent());
     } catch {
-      // No descriptor or inotify instance is left, or the container is gone already: then one look at the end has to
-      // do.
+      // No descriptor or inotify instance is left, or the container is gone: the counter is read at its end only.
     }
   }
 
@@ -38,7 +31,7 @@ export class MemoryAlarm {
     this.#source = undefined;
   }
 
-  #ring(): void {
+  #onEvent(): void {
     if (this.#pause || !this.#source) return;
     this.onAlarm();
     this.#pause = setTimeout(() => {
@@ -48,8 +41,8 @@ export class MemoryAlarm {
   }
 }
 
-// Linux, admin-guide/cgroup-v1/memory.rst §10: the eventfd is written to at every OOM, and when the cgroup is removed.
-function watchV1(directory: string, ring: () => void): { close(): void } {
+// Linux, admin-guide/cgroup-v1/memory.rst §10: the eventfd is signalled at every OOM and when the cgroup is removed.
+function watchV1(directory: string, onEvent: () => void): { close(): void } {
   const counter = eventFd();
   try {
     const control = openSync(join(directory, 'memory.oom_control'), 'r');
@@ -62,14 +55,14 @@ function watchV1(directory: string, ring: () => void): { close(): void } {
     closeSync(counter);
     throw error;
   }
-  const stream = handleStream(counter, { buffer: Buffer.alloc(COUNTER_BYTES), callback: () => (ring(), true) });
+  const stream = handleStream(counter, { buffer: Buffer.alloc(COUNTER_BYTES), callback: () => (onEvent(), true) });
   stream.on('error', () => stream.destroy());
   stream.resume();
   return { close: () => void stream.destroy() };
 }
 
-function watchV2(directory: string, ring: () => void): { close(): void } {
-  const watcher = watch(join(directory, 'memory.events'), { persistent: false }, ring);
+function watchV2(directory: string, onEvent: () => void): { close(): void } {
+  const watcher = watch(join(directory, 'memory.events'), { persistent: false }, onEvent);
   watcher.on('error', () => watcher.close());
   return watcher;
 }

@@ -1,4 +1,4 @@
-/** How many of a container's processes the kernel has killed for want of memory, told at once. */
+/** Counts the OOM kills of a container as they happen. */
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { oomKills } from './cgroup.ts';
@@ -7,24 +7,21 @@ import { MemoryAlarm } from './memory-alarm.ts';
 const EVENTS = 'memory.events';
 
 /**
- * A cgroup that we made ourselves stays until the runtime deletes the container: its counter can be read after the end.
- * systemd
- * removes a scope the moment that it is empty, often before we get to look: there (on v2) the counter is what it was
- * when it was
- * last seen, and what it may have told last is taken from the slice above, whose counter holds those of all scopes in
- * it.
+ * A cgroup that the runtime made stays until the runtime deletes the container, so its counter can be read after the
+ * death. systemd removes a scope as soon as it is empty, often before its counter could be read (on v2): then the last
+ * counter seen is used, and a last kill is inferred from the parent slice, whose counter includes its scopes.
  */
 export class OomWatch {
   #alarm: MemoryAlarm | undefined;
   #closed = false;
-  /** A scope of systemd's on v2; undefined for others. */
+  /** Directory of a systemd scope on v2; undefined for any other cgroup. */
   readonly #scope: string | undefined;
   #counted = 0;
-  /** The counter of the slice when this one was last seen; undefined until something happened in this one. */
+  /** The slice's counter when the scope was last seen; undefined until the scope had a memory event. */
   #slice: number | undefined;
   readonly #sliceAtStart: number;
 
-  /** `onKill` hears the number of all until now, and may hear one twice. */
+  /** `onKill` gets the total so far, perhaps twice the same. */
   constructor(
     private readonly cgroups: Map<string, string>,
     private readonly onKill: (kills: number) => void,
@@ -35,24 +32,19 @@ export class OomWatch {
     this.#sliceAtStart = this.#inSlice();
   }
 
-  /** From now on it is told at once; what happened before, too. */
+  /** Starts to report kills, including those that have happened already. */
   arm(): void {
     if (this.#closed) return;
-    this.#alarm = new MemoryAlarm(this.cgroups, () => this.#look());
+    this.#alarm = new MemoryAlarm(this.cgroups, () => this.#onAlarm());
     this.#count();
   }
 
-  /** To be asked at once when the container has died, and before the runtime deletes it. */
+  /** The total. Call it as soon as the container has died, before the runtime deletes it. */
   kills(): number {
     const before = this.#slice;
-    // Gone, after something had happened to its memory, and the slice counts one more than when we last saw both.
-    if (
-      this.#scope !== undefined &&
-      before !== undefined &&
-      counter(this.#scope) === undefined &&
-      this.#inSlice() > before
-    )
-      this.#counted++;
+    const scopeIsGone = this.#scope !== undefined && counter(this.#scope) === undefined;
+    // The scope had a memory event, and the slice has counted a kill since: it was probably this scope's.
+    if (scopeIsGone && before !== undefined && this.#inSlice() > before) this.#counted++;
     this.#counted = Math.max(this.#counted, oomKills(this.cgroups));
     return this.#counted;
   }
@@ -68,7 +60,7 @@ export class OomWatch {
     if (this.#counted > before) this.onKill(this.#counted);
   }
 
-  #look(): void {
+  #onAlarm(): void {
     this.#count();
     if (this.#scope === undefined) return;
     this.#slice ??= this.#sliceAtStart;

@@ -1,6 +1,4 @@
-/**
- * What reads a process's output: one stream for each FIFO, or one for its terminal. All of them can be made to wait.
- */
+/** Reads a process's output: one stream per FIFO, or one for its terminal. They can be paused together. */
 import { Socket, type OnReadOpts } from 'node:net';
 import { Stream, type OutputStream } from '../protocol/frames.ts';
 import { duplicate } from '../sys/file.ts';
@@ -8,106 +6,105 @@ import type { Fd } from '../sys/libc.ts';
 import { drainTerminal, terminalStream } from './console.ts';
 
 const READ_BYTES = 64 * 1024;
-const FINISH_TICK_MS = 10;
+const DRAIN_POLL_MS = 10;
 
-// One for all streams of this process: a chunk is used up within the call it is read in.
+// Shared by all streams of this process: a chunk is consumed within the call that reads it.
 const readBuffer = Buffer.allocUnsafeSlow(READ_BYTES);
 
 export class OutputReaders {
-  /** Resolves when all of them have come to their end. */
+  /** Resolves at the end of all streams. */
   readonly drained: Promise<void>;
-  #setDrained!: () => void;
+  #resolveDrained!: () => void;
   readonly #readers = new Set<Socket>();
-  /** Who wants the output to wait. */
-  readonly #holders = new Set<object>();
+  /** While it has members, no stream is read. */
+  readonly #pausedBy = new Set<object>();
   #bytesRead = 0;
 
-  /** `take` gets each chunk, which is valid during the call only. */
+  /** `take` receives each chunk, which is valid during the call only. */
   constructor(private readonly take: (stream: OutputStream, chunk: Buffer) => void) {
-    this.drained = new Promise((resolve) => (this.#setDrained = resolve));
+    this.drained = new Promise((resolve) => (this.#resolveDrained = resolve));
   }
 
-  /** Reads a FIFO from now on, over a descriptor of its own. */
+  /** Starts to read a FIFO, through a duplicate of `readEnd`. */
   readFifo(readEnd: Fd, stream: OutputStream): void {
     const options = { fd: duplicate(readEnd), readable: true, writable: false, onread: this.#onread(stream) };
     this.#watch(new Socket(options), () => {});
   }
 
-  /** Reads a terminal from now on, over a descriptor of its own. The stream can be written to. */
+  /** Starts to read a terminal, through a duplicate of `master`. The returned stream is writable. */
   readTerminal(master: Fd): Socket {
     const terminal = terminalStream(duplicate(master), this.#onread(Stream.stdout));
     this.#watch(terminal, () => this.drainTerminal(master));
     return terminal;
   }
 
-  /** Reads what is left in a terminal. */
+  /** Reads what is left in a terminal, synchronously. */
   drainTerminal(master: Fd): void {
     drainTerminal(master, readBuffer, (bytes) => this.#took(Stream.stdout, bytes));
   }
 
-  /** No more are to come; where there is none, nothing is left to be read. */
+  /** Call it after the last readFifo() or readTerminal(): without any stream, everything is drained. */
   started(): void {
-    if (this.#readers.size === 0) this.#setDrained();
+    if (this.#readers.size === 0) this.#resolveDrained();
   }
 
-  /** Stops reading until `release` is called for the same `who`. */
-  hold(who: object): void {
-    this.#holders.add(who);
+  /** Stops reading until `resume` is called with the same `who`. */
+  pause(who: object): void {
+    this.#pausedBy.add(who);
     for (const reader of this.#readers) reader.pause();
   }
 
-  release(who: object): void {
-    if (!this.#holders.delete(who) || this.#holders.size > 0) return;
+  resume(who: object): void {
+    if (!this.#pausedBy.delete(who) || this.#pausedBy.size > 0) return;
     for (const reader of this.#readers) reader.resume();
   }
 
   /**
-   * Resolves when all is read, or when somebody has held the streams open for `capMs` in which the output was not held
-   * back:
-   * then with silence, or when more came than the pipes (`pipeBytes`) can have held.
+   * Resolves when all output is read. When a descendant keeps the streams open, resolves after `capMs` (paused time
+   * does not count), once nothing is being written or more was read than the pipes can have contained (`pipeBytes`).
    */
   async drainAtMost(capMs: number, pipeBytes: number): Promise<void> {
     const limit = this.#bytesRead + pipeBytes;
-    let drained = false;
-    void this.drained.then(() => (drained = true));
-    for (let waitedMs = 0; !drained;) {
+    let waitedMs = 0;
+    for (;;) {
       const before = this.#bytesRead;
-      const wasHeld = this.#isHeld;
-      await this.#drainedOr(FINISH_TICK_MS);
-      if (wasHeld || this.#isHeld) continue;
-      waitedMs += FINISH_TICK_MS;
+      const wasPaused = this.#isPaused();
+      const drained = await this.#drainedWithin(DRAIN_POLL_MS);
+      if (drained) return;
+      if (wasPaused || this.#isPaused()) continue;
+      waitedMs += DRAIN_POLL_MS;
       const isSilent = this.#bytesRead === before;
       if (waitedMs >= capMs && (isSilent || this.#bytesRead > limit)) return;
     }
   }
 
-  /** Reads no more. */
+  /** Stops reading for good. */
   close(): void {
     for (const reader of this.#readers) reader.destroy();
     this.#readers.clear();
   }
 
-  /** There is nothing more to be read. */
+  /** Stops reading for good and resolves `drained`. */
   end(): void {
     this.close();
-    this.#setDrained();
+    this.#resolveDrained();
   }
 
-  get #isHeld(): boolean {
-    return this.#holders.size > 0;
-  }
+  #isPaused = (): boolean => this.#pausedBy.size > 0;
 
-  async #drainedOr(ms: number): Promise<void> {
+  async #drainedWithin(ms: number): Promise<boolean> {
     let timer: NodeJS.Timeout | undefined;
-    await Promise.race([this.drained, new Promise((resolve) => (timer = setTimeout(resolve, ms)))]);
+    const timedOut = new Promise<false>((resolve) => (timer = setTimeout(() => resolve(false), ms)));
+    const drained = await Promise.race([this.drained.then(() => true), timedOut]);
     clearTimeout(timer);
+    return drained;
   }
 
   #onread = (stream: OutputStream): OnReadOpts => ({
     buffer: readBuffer,
     callback: (length: number) => {
       this.#took(stream, readBuffer.subarray(0, length));
-      return !this.#isHeld;
+      return !this.#isPaused();
     },
   });
 
@@ -118,13 +115,13 @@ export class OutputReaders {
 
   #watch(reader: Socket, ended: () => void): void {
     this.#readers.add(reader);
-    reader.on('error', () => {}); // EIO is how a terminal ends
+    reader.on('error', () => {}); // A terminal ends with EIO.
     reader.on('end', () => reader.destroy());
     reader.on('close', () => {
       if (!this.#readers.delete(reader)) return;
       ended();
-      if (this.#readers.size === 0) this.#setDrained();
+      if (this.#readers.size === 0) this.#resolveDrained();
     });
-    if (!this.#isHeld) reader.resume();
+    if (!this.#isPaused()) reader.resume();
   }
 }

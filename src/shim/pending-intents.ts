@@ -1,6 +1,6 @@
 /**
- * What a shim's successor must know beyond the run state: intents that were journalled and not finished. A fold over
- * the journal.
+ * What a successor must know beyond the run state: intents that were journalled and not finished. Like the run state, a
+ * fold over the journal. Serialized as `carried` in a journal's snapshot.
  */
 import type { JournalRecord } from '../protocol/records.ts';
 
@@ -12,32 +12,32 @@ export interface StopIntent {
   deadlineMs: number;
   restart: boolean;
   kill: boolean;
-  /** CLOCK_MONOTONIC ns, decimal: the deadline counts from here. */
+  /** CLOCK_MONOTONIC ns, decimal: when the deadline began. */
   since: string;
   /** Its first signal was sent. */
   sent: boolean;
 }
 
-export interface Carried {
-  /** Of the create or start that is under way or made this generation; '' = by the restart policy. */
+export interface PendingIntents {
+  /** Operation of the create or start that made this generation; '' = the restart policy. */
   operation: string;
-  /** In the order they came; they end with the container's death. */
+  /** Oldest first. They end with the container's death. */
   intents: StopIntent[];
-  /** The container's init died and nothing was decided yet. */
+  /** The init died, and whether a restart follows is not journalled yet. */
   undecided: boolean;
-  /** When the restart policy strikes; '' = not. Monotonic ns. */
+  /** When the restart policy starts the container, CLOCK_MONOTONIC ns; '' = no restart is due. */
   restartAt: string;
-  /** The last back-off; 0 = none yet. */
+  /** The last back-off, ms; 0 = none yet. */
   backoffMs: number;
   /** CLOCK_MONOTONIC ns of the last start. */
   startedMono: string;
-  /** Of this generation, as far as the journal tells. */
+  /** OOM kills of this generation that are journalled. */
   oomKills: number;
   /** The host goes down. */
   shutdown: boolean;
 }
 
-export const initialCarried = (): Carried => ({
+export const initialIntents = (): PendingIntents => ({
   operation: '',
   intents: [],
   undecided: false,
@@ -49,10 +49,10 @@ export const initialCarried = (): Carried => ({
 });
 
 /** Applies one record. Pure. */
-export function carry(c: Carried, r: JournalRecord): Carried {
+export function reduceIntents(c: PendingIntents, r: JournalRecord): PendingIntents {
   switch (r.type) {
     case 'creating':
-      // By hand the back-off begins anew; by policy (no operation) it goes on.
+      // A start by a client resets the back-off; one by policy (no operation) continues it.
       return {
         ...c,
         operation: r.operation,
@@ -81,7 +81,7 @@ export function carry(c: Carried, r: JournalRecord): Carried {
       };
     }
     case 'final':
-      // Stops that wait for the death still owe their `stopped`; the rest is done.
+      // A stop's `stopped` follows `final`; kills and restarts are done.
       return { ...c, undecided: false, restartAt: '', intents: c.intents.filter((i) => !i.kill && !i.restart) };
     case 'stopping':
       return {

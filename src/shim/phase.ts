@@ -1,24 +1,26 @@
-/** Where the container stands between the operations, and which of them may come next. The only place that knows it. */
+/** The container's phase, and the only table of which move may follow which. */
+import { Serial } from '../async/serial.ts';
+import { alreadyPaused, notPaused, notRunning } from '../protocol/refusals.ts';
 import { Refused } from './refused.ts';
 
 export type Phase =
   /** No generation. */
   | 'idle'
-  /** The runtime makes it. */
+  /** `runtime create` is running. */
   | 'creating'
-  /** Its init waits to be started; the daemon sets up the network meanwhile. */
+  /** The init waits for the start; the daemon sets up the network meanwhile. */
   | 'created'
   | 'starting'
   | 'running'
   | 'paused'
-  /** Its init is dead, the rest is being cleared away. */
+  /** The init is dead, the rest is being cleared away. */
   | 'ending'
   /** Dead; the restart policy will start it again. */
   | 'backoff'
-  /** Dead; a `restart` under way will start it again. */
+  /** Dead; a client's `restart` under way will start it again. */
   | 'between';
 
-/** Each move: from which phases it may be made, and where it leads. */
+/** Each move: the phases it is allowed in, and the phase it leads to. */
 const moves = {
   create: { idle: 'creating' },
   recreate: { backoff: 'creating', between: 'creating' },
@@ -33,7 +35,7 @@ const moves = {
   retry: { ending: 'backoff' },
   await: { ending: 'between' },
   finish: { ending: 'idle', backoff: 'idle', between: 'idle' },
-  // A shim that takes over a container begins where the dead one stood.
+  // A shim that takes over a container starts in the phase of the dead one.
   adoptRunning: { idle: 'running', ending: 'running' },
   adoptPaused: { idle: 'paused' },
   adoptBackoff: { idle: 'backoff', ending: 'backoff' },
@@ -43,31 +45,30 @@ const moves = {
 
 export type Move = keyof typeof moves;
 
-/** An init is there, and a signal reaches the container's own process. */
+/** The container's own process exists, so a signal reaches it. */
 export const isUp = (phase: Phase): boolean => phase === 'running' || phase === 'paused';
 
-/** Soon it will be something else without anybody's doing. */
+/** The phase will end without a further request. */
 export const isPassing = (phase: Phase): boolean => phase !== 'idle' && phase !== 'backoff' && !isUp(phase);
 
-/** Where `move` leads from `phase`. @throws Refused where it may not be made */
+/** The phase that `move` leads to. @throws Refused when it is not allowed in `phase` */
 export function next(phase: Phase, move: Move, container: string): Phase {
   const to = (moves[move] as Partial<Record<Phase, Phase>>)[phase];
   if (to === undefined) throw new Refused('conflict', refusal(phase, move, container));
   return to;
 }
 
-// moby's words, where it has any (daemon/errors.go, pause.go, unpause.go).
+// moby's texts where it has one (daemon/pause.go, unpause.go).
 function refusal(phase: Phase, move: Move, container: string): string {
-  if (move === 'pause')
-    return phase === 'paused' ? `container ${container} is already paused` : `container ${container} is not running`;
-  if (move === 'resume') return `Container ${container} is not paused`;
+  if (move === 'pause') return phase === 'paused' ? alreadyPaused(container) : notRunning(container);
+  if (move === 'resume') return notPaused(container);
   return `container ${container} is ${phase}: cannot ${move} it`;
 }
 
-/** The phase of one container. Who changes it does so in his turn; who only needs it to be settled waits for that. */
+/** The phase of one container. It changes only within a turn, except during the takeover from a dead shim. */
 export class Phases {
   #current: Phase = 'idle';
-  #lastTurn: Promise<unknown> = Promise.resolve();
+  readonly #turns = new Serial();
   #waitingToSettle: (() => void)[] = [];
 
   constructor(private readonly container: string) {}
@@ -80,12 +81,12 @@ export class Phases {
     return isUp(this.#current);
   }
 
-  /** @throws Refused when `move` may not be made now */
+  /** @throws Refused when `move` is not allowed now */
   check(move: Move): void {
     next(this.#current, move, this.container);
   }
 
-  /** @throws Refused when it may not be made */
+  /** @throws Refused when `move` is not allowed now */
   move(move: Move): void {
     this.#current = next(this.#current, move, this.container);
     if (isPassing(this.#current)) return;
@@ -97,10 +98,8 @@ export class Phases {
     while (isPassing(this.#current)) await new Promise<void>((resolve) => this.#waitingToSettle.push(resolve));
   }
 
-  /** Does `work` after all turns that were asked for before, and before all later ones. */
+  /** Runs `work` after all turns requested before and before all requested later. A rejected turn stops no other. */
   inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const turn = this.#lastTurn.then(work);
-    this.#lastTurn = turn.catch(() => {});
-    return turn;
+    return this.#turns.run(work);
   }
 }

@@ -1,18 +1,16 @@
 /**
- * Who collects the dead: one waitpid(WNOHANG) for each watched child at every SIGCHLD, all of them each time, because a
- * pid
- * namespace's init cannot be reaped before its dead execs are (node-on-linux.md §1). Processes that are not our
- * children
- * (taken over from a dead shim) are looked at now and then through their pidfd.
+ * Reaps dead children. At each SIGCHLD every watched child gets a waitpid(WNOHANG), repeated until none is reaped: a
+ * pid namespace's init cannot be reaped before the namespace's other dead processes (Linux, zap_pid_ns_processes()).
+ * Processes inherited from a dead shim are not our children: they are polled through /proc and their pidfd.
  */
 import { readFileSync } from 'node:fs';
-import { pidfdEnding, procStat, reap, decodeStatus, type Ending } from '../sys/process.ts';
 import type { Fd } from '../sys/libc.ts';
+import { pidfdEnding, procStat, reap, decodeStatus, type Ending } from '../sys/process.ts';
 import { now, type Moment } from './journal.ts';
 
 export interface Death extends Ending {
   at: Moment;
-  /** False when nobody can tell how it ended: then code is 255. */
+  /** False when the exit status is not available: `code` is 255 then. */
   known: boolean;
 }
 
@@ -20,32 +18,44 @@ const UNKNOWN_CODE = 255;
 const FOREIGN_POLL_MS = 100;
 const ORPHAN_SCAN_MS = 2000;
 
+interface Foreign {
+  startTime: string;
+  pidfd: Fd | null;
+  onDeath: (death: Death) => void;
+}
+
 export class Reaper {
   #watched = new Map<number, (death: Death) => void>();
   #foreign = new Map<number, Foreign>();
   #poll: NodeJS.Timeout | undefined;
-  #scan: NodeJS.Timeout | undefined;
+  #orphanScan: NodeJS.Timeout | undefined;
   #suspects = new Set<number>();
+  #spawning = 0;
 
-  /** `spawning`: a process whose offspring is about to be ours is under way. */
-  constructor(private readonly spawning: () => boolean) {
+  constructor() {
     process.on('SIGCHLD', () => {
       this.#sweep();
-      this.#scanSoon();
+      this.#scanOrphansLater();
     });
   }
 
-  /** Calls back once when child `pid` is dead; also if it is already. */
+  /** Calls `onDeath` once child `pid` is dead, also when it is dead already. */
   watch(pid: number, onDeath: (death: Death) => void): void {
     this.#watched.set(pid, onDeath);
-    // A zombie waits for us, so whatever died before this line is found now.
+    // A child that died before this line is a zombie without a further SIGCHLD.
     queueMicrotask(() => this.#sweep());
   }
 
-  /** As watch(), for somebody else's child. */
+  /** As watch(), for a process that is not our child. */
   watchForeign(pid: number, startTime: string, pidfd: Fd | null, onDeath: (death: Death) => void): void {
     this.#foreign.set(pid, { startTime, pidfd, onDeath });
-    this.#poll ??= setInterval(() => this.#look(), FOREIGN_POLL_MS);
+    this.#poll ??= setInterval(() => this.#pollForeign(), FOREIGN_POLL_MS);
+  }
+
+  /** Suspends the orphan scan until disposed: a command runs whose descendants may become our children. */
+  expectChildren(): Disposable {
+    this.#spawning++;
+    return { [Symbol.dispose]: () => void this.#spawning-- };
   }
 
   #sweep(): void {
@@ -61,7 +71,7 @@ export class Reaper {
     }
   }
 
-  #look(): void {
+  #pollForeign(): void {
     for (const [pid, { startTime, pidfd, onDeath }] of this.#foreign) {
       const death = foreignDeath(pid, startTime, pidfd);
       if (!death) continue;
@@ -73,37 +83,35 @@ export class Reaper {
     this.#poll = undefined;
   }
 
-  // Orphans that nobody announced arrive when a --pid=host container's child outlives it. Only what was a zombie at two
-  // scans
-  // with nothing being spawned is taken: a younger one may be an exec that is not registered yet.
-  #scanSoon(): void {
-    this.#scan ??= setTimeout(() => {
-      this.#scan = undefined;
-      if (this.spawning()) return this.#scanSoon();
-      const zombies = childrenOfThisProcess().filter((pid) => !this.#watched.has(pid) && procStat(pid)?.state === 'Z');
-      for (const pid of zombies) if (this.#suspects.has(pid)) reap(pid);
-      const fresh = zombies.filter((pid) => !this.#suspects.has(pid));
-      this.#suspects = new Set(fresh);
-      if (fresh.length > 0) this.#scanSoon();
+  #scanOrphansLater(): void {
+    if (this.#orphanScan) return;
+    this.#orphanScan = setTimeout(() => {
+      this.#orphanScan = undefined;
+      this.#scanOrphans();
     }, ORPHAN_SCAN_MS).unref();
   }
-}
 
-interface Foreign {
-  startTime: string;
-  pidfd: Fd | null;
-  onDeath: (death: Death) => void;
+  // A child that outlives a --pid=host container is reparented to this subreaper. Only a zombie seen by two scans with
+  // nothing being spawned is reaped: a younger one may be an exec that is not watched yet.
+  #scanOrphans(): void {
+    if (this.#spawning > 0) return this.#scanOrphansLater();
+    const zombies = childrenOfThisProcess().filter((pid) => !this.#watched.has(pid) && procStat(pid)?.state === 'Z');
+    for (const pid of zombies) if (this.#suspects.has(pid)) reap(pid);
+    const fresh = zombies.filter((pid) => !this.#suspects.has(pid));
+    this.#suspects = new Set(fresh);
+    if (fresh.length > 0) this.#scanOrphansLater();
+  }
 }
 
 export const unknownDeath = (): Death => ({ code: UNKNOWN_CODE, signal: 0, at: now(), known: false });
 
-/** How somebody else's child ended; undefined while it lives. */
+/** How a process that is not our child ended; undefined while it lives. */
 export function foreignDeath(pid: number, startTime: string, pidfd: Fd | null): Death | undefined {
   const stat = procStat(pid);
-  const isItself = stat?.startTime === startTime;
-  if (isItself && stat.state !== 'Z' && stat.state !== 'X') return undefined;
+  const isSameProcess = stat?.startTime === startTime;
+  if (isSameProcess && stat.state !== 'Z' && stat.state !== 'X') return undefined;
   const ending =
-    (pidfd === null ? undefined : pidfdEnding(pidfd)) ?? (isItself ? decodeStatus(stat.exitStatus) : undefined);
+    (pidfd === null ? undefined : pidfdEnding(pidfd)) ?? (isSameProcess ? decodeStatus(stat.exitStatus) : undefined);
   return ending ? { ...ending, at: now(), known: true } : unknownDeath();
 }
 

@@ -1,39 +1,42 @@
-/**
- * Who waits for a container's removal is not kept for ever when no daemon is there to remove it, or to say that it did.
- */
+/** Answers `condition=removed` waiters after a grace period when no daemon is connected to remove the container. */
 import { existsSync } from 'node:fs';
 import type { Journal } from './journal.ts';
 import type { Phases } from './phase.ts';
 import type { SpecFile } from './spec-file.ts';
-import type { Waiters } from './wait-clients.ts';
+import type { WaitClients } from './wait-clients.ts';
 
-/** What they wait for a daemon to come. */
+/** How long to wait for a daemon to connect. */
 const GRACE_MS = 500;
 
-export interface RemovalGraceOptions {
+export interface RemovalGraceDeps {
   /** The container's directory. */
   dir: string;
   journal: Journal;
   phases: Phases;
   specFile: SpecFile;
-  waiters: Waiters;
-  daemonConnected: () => boolean;
+  waitClients: WaitClients;
 }
 
 export class RemovalGrace {
+  #daemonConnected = false;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(private readonly o: RemovalGraceOptions) {}
+  constructor(private readonly deps: RemovalGraceDeps) {}
 
-  /** To be called when the container is final, and when a daemon comes or goes. */
-  consider(): void {
+  setDaemonConnected(connected: boolean): void {
+    this.#daemonConnected = connected;
+    this.update();
+  }
+
+  /** Starts or cancels the grace period. Call it when the container has become final. */
+  update(): void {
     this.cancel();
-    const { dir, journal, phases, specFile, waiters } = this.o;
-    const isOver = phases.current === 'idle' && journal.state.final;
-    if (!isOver || this.o.daemonConnected()) return;
+    const { dir, journal, phases, specFile, waitClients } = this.deps;
+    const isFinal = phases.current === 'idle' && journal.state.final;
+    if (!isFinal || this.#daemonConnected) return;
     const willBeRemoved = specFile.loaded?.autoRemove || !existsSync(dir);
     if (!willBeRemoved) return;
-    this.#timer = setTimeout(() => waiters.all(journal.state.exitCode), GRACE_MS);
+    this.#timer = setTimeout(() => waitClients.answerAll(journal.state.exitCode), GRACE_MS);
   }
 
   cancel(): void {

@@ -1,33 +1,33 @@
-/** The restart policy: pure decisions (moby daemon/internal/restartmanager). */
+/** The restart policy (moby daemon/internal/restartmanager). Pure. */
 import type { RestartPolicy } from '../protocol/records.ts';
 
 const FIRST_BACKOFF_MS = 100;
 const MAX_BACKOFF_MS = 60_000;
-/** A run of this length proves the container sound: the back-off begins anew. */
+/** A run of this length resets the back-off. */
 const SOUND_RUN_MS = 10_000;
 
-/** What is known when a container has died. */
+/** A death, as far as the policy depends on it. */
 export interface Circumstances {
   code: number;
   ranMs: number;
-  /** A client stopped or killed it: the policy rests. */
+  /** A client stopped or killed it: no restart. */
   stoppedByUser: boolean;
-  /** The host goes down: the daemon decides after the boot. */
+  /** The host goes down: no restart; the daemon decides after the boot. */
   shutdown: boolean;
   restartCount: number;
-  /** The back-off before this run; 0 = none. */
+  /** The back-off before this run, ms; 0 = none. */
   backoffMs: number;
 }
 
 export type Decision = { restart: false } | { restart: true; delayMs: number; count: number };
 
-/** Whether a dead container is started again, and when. */
+/** Whether and when a dead container is started again. */
 export function decide(policy: RestartPolicy, death: Circumstances): Decision {
-  if (death.stoppedByUser || death.shutdown || !wanted(policy, death)) return { restart: false };
+  if (death.stoppedByUser || death.shutdown || !isWanted(policy, death)) return { restart: false };
   return { restart: true, delayMs: nextBackoff(death.backoffMs, death.ranMs), count: death.restartCount + 1 };
 }
 
-function wanted(policy: RestartPolicy, { code, restartCount }: Circumstances): boolean {
+function isWanted(policy: RestartPolicy, { code, restartCount }: Circumstances): boolean {
   switch (policy.name) {
     case 'no':
       return false;
@@ -39,7 +39,7 @@ function wanted(policy: RestartPolicy, { code, restartCount }: Circumstances): b
   }
 }
 
-/** Doubles from 100 ms to a minute. */
+/** The next back-off, ms: doubles from 100 ms to one minute. */
 export function nextBackoff(previousMs: number, ranMs: number): number {
   if (previousMs === 0 || ranMs >= SOUND_RUN_MS) return FIRST_BACKOFF_MS;
   return Math.min(previousMs * 2, MAX_BACKOFF_MS);

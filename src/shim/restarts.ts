@@ -1,87 +1,82 @@
-/**
- * What comes after a death: another generation, because a client's `restart` is under way or the restart policy wants
- * it, or
- * the end.
- */
+/** What follows a death: the end, or another generation for a client's `restart` or the restart policy. */
 import type { RestartPolicy } from '../protocol/records.ts';
 import type { Generations } from './generations.ts';
 import { now, type Journal } from './journal.ts';
 import type { Phases } from './phase.ts';
 import { Refused } from './refused.ts';
 import { decide } from './restart-policy.ts';
+import type { LogError } from './shim-log.ts';
 import type { SpecFile } from './spec-file.ts';
-import type { Waiters } from './wait-clients.ts';
+import type { WaitClients } from './wait-clients.ts';
 
-export interface RestartsOptions {
+export interface RestartsDeps {
   id: string;
   journal: Journal;
   phases: Phases;
   specFile: SpecFile;
   generations: Generations;
-  waiters: Waiters;
-  complain: (what: string, error: unknown) => void;
+  waitClients: WaitClients;
+  logError: LogError;
 }
 
 export class Restarts {
-  /** Clients' restarts under way, by operation: the next death is not the end. */
+  /** Operations of clients' restarts under way: while there is one, a death is not the end. */
   readonly #byClients = new Set<string>();
   #backoff: NodeJS.Timeout | undefined;
   #hostGoesDown = false;
 
-  constructor(private readonly o: RestartsOptions) {}
+  constructor(private readonly deps: RestartsDeps) {}
 
-  /** From now on no death is followed by a start: the daemon decides after the boot. */
+  /** Disables restarts: the daemon decides after the next boot. */
   hostGoesDown(): void {
     this.#hostGoesDown = true;
   }
 
-  /** The container is dead, and its exit in the journal: what next? */
-  decide(): void {
-    const { journal, phases, specFile } = this.o;
+  /** Decides what follows a death whose `exited` is in the journal, and journals the decision. */
+  decideAfterDeath(): void {
+    const { journal, phases, specFile } = this.deps;
     if (this.#byClients.size > 0 && !this.#hostGoesDown) return phases.move('await');
-    const { state, carried } = journal;
+    const { state, pending } = journal;
     const policy: RestartPolicy = state.restart ?? specFile.definition.spec.restart;
     const decision = decide(policy, {
       code: state.exitCode,
       ranMs: state.startedAt === '' ? 0 : milliseconds(BigInt(state.finishedAt) - BigInt(state.startedAt)),
       stoppedByUser: state.stoppedByUser,
-      shutdown: this.#hostGoesDown || carried.shutdown,
+      shutdown: this.#hostGoesDown || pending.shutdown,
       restartCount: state.restartCount,
-      backoffMs: carried.backoffMs,
+      backoffMs: pending.backoffMs,
     });
-    if (!decision.restart) return this.o.generations.finish();
+    if (!decision.restart) return this.deps.generations.finish();
     const at = now();
-    journal.append(
-      { type: 'restarting', count: decision.count, at: String(at.wall + BigInt(decision.delayMs) * NS_PER_MS) },
-      at,
-    );
+    const restartAt = at.wall + BigInt(decision.delayMs) * NS_PER_MS;
+    journal.append({ type: 'restarting', count: decision.count, at: String(restartAt) }, at);
     phases.move('retry');
     this.schedule(decision.delayMs);
   }
 
-  /** The policy starts the container when the time is up, unless a client has wanted otherwise. */
+  /** Starts the container by policy after `delayMs`, unless it was stopped or started until then. */
   schedule(delayMs: number): void {
     this.#backoff = setTimeout(() => void this.#startByPolicy(), delayMs);
   }
 
-  /** Of what a dead shim had decided: until then. */
+  /** Resumes a dead shim's back-off. `restartAtMono`: CLOCK_MONOTONIC ns, decimal. */
   scheduleAt(restartAtMono: string): void {
     this.schedule(Math.max(0, milliseconds(BigInt(restartAtMono) - now().mono)));
   }
 
-  /** A client wants the dead container to stay dead. */
+  /** Ends a back-off without a start: a client wants the container to stay dead. */
   async cancel(): Promise<void> {
-    const { journal, phases, generations, waiters } = this.o;
+    const { journal, phases, generations, waitClients } = this.deps;
     return phases.inTurn(async () => {
       if (phases.current !== 'backoff') return;
       clearTimeout(this.#backoff);
       generations.finish();
       await journal.durable();
-      waiters.exited(journal.state.exitCode);
+      waitClients.answerExit(journal.state.exitCode);
     });
   }
 
-  /** A client's restart: while `bringDown` lasts a death is not the end, and the start follows it. */
+  /** Runs a client's restart: `bringDown`, during which a death is not the end, then the start. @throws Refused */
   async byClient(operation: string, bringDown: () => Promise<void>): Promise<void> {
     this.#byClients.add(operation);
     try {
@@ -93,29 +88,29 @@ export class Restarts {
   }
 
   async #startAgain(operation: string): Promise<void> {
-    const { id, journal, phases, generations } = this.o;
+    const { id, journal, phases, generations } = this.deps;
     await phases.inTurn(async () => {
       clearTimeout(this.#backoff);
-      // Somebody else's restart may have been quicker.
-      if (phases.isUp) return;
+      const startedByAnotherRestart = phases.isUp;
+      if (startedByAnotherRestart) return;
       if (phases.current !== 'between' && phases.current !== 'backoff')
         throw new Refused('failed', `container ${id} was stopped meanwhile`);
-      await generations.again(operation);
+      await generations.restart(operation);
     });
     journal.append({ type: 'restarted', operation });
   }
 
   async #startByPolicy(): Promise<void> {
-    const { journal, phases, generations } = this.o;
+    const { journal, phases, generations } = this.deps;
     try {
       await phases.inTurn(async () => {
-        // A client may have asked for its end while this waited for its turn.
+        // A stop may have arrived while this waited for its turn.
         if (phases.current !== 'backoff' || journal.state.stoppedByUser || this.#hostGoesDown) return;
-        await generations.again('');
+        await generations.restart('');
       });
     } catch (error) {
-      // A refusal is in the journal.
-      if (!(error instanceof Refused)) this.o.complain('restarting by policy', error);
+      // A refusal is already in the journal as `failed`.
+      if (!(error instanceof Refused)) this.deps.logError('restarting by policy', error);
     }
   }
 }

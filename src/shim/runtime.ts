@@ -1,4 +1,4 @@
-/** The OCI runtime's command line: every command is one process that ends soon, its errors come from its log file. */
+/** The OCI runtime's command line: each command is a short-lived process; its error text is in its log file. */
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ShimSpec } from '../protocol/spec.ts';
@@ -6,27 +6,26 @@ import { removeFile } from '../sys/file.ts';
 import { Errno } from '../sys/libc.ts';
 import { kill, SIGKILL } from '../sys/process.ts';
 import { spawn } from '../sys/spawn.ts';
-import { letGo, noteLetGo, waitsAtFifo } from './exec-fifo.ts';
+import { startInit, removeStaleFifo, waitsAtFifo } from './exec-fifo.ts';
 import type { Death, Reaper } from './reaper.ts';
 
 export type ChildStdio = [number | 'ignore', number | 'ignore', number | 'ignore'];
 
-/** A command of the runtime that failed; the message is the runtime's own. */
+/** A runtime command failed; the message is the runtime's own. */
 export class RuntimeFailure extends Error {}
 
 export interface NewProcess {
   stdio: ChildStdio;
-  /** '' unless it gets a terminal. */
+  /** Path of the console socket; '' = no terminal. */
   consoleSocket: string;
 }
 
 const CLEAN_ENV = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' };
-const NOTHING: ChildStdio = ['ignore', 'ignore', 'ignore'];
-/** For commands that touch only a container that is there: one that hangs longer will never end. */
+const NO_STDIO: ChildStdio = ['ignore', 'ignore', 'ignore'];
+/** For commands that only touch an existing container: after this long they are stuck. */
 const SHORT_MS = 30_000;
 
 export class Runtime {
-  #running = 0;
   #commands = 0;
 
   constructor(
@@ -35,12 +34,7 @@ export class Runtime {
     private readonly reaper: Reaper,
   ) {}
 
-  /** A command is under way: its offspring may become our children any moment. */
-  get busy(): boolean {
-    return this.#running > 0;
-  }
-
-  /** Makes the container; its init waits to be started. Returns the init's pid. */
+  /** Creates the container and returns its init's pid. The init waits for start(). @throws RuntimeFailure */
   async create({ stdio, consoleSocket }: NewProcess, gen: number): Promise<number> {
     const pidFile = join(this.run, `${gen}.pid`);
     removeFile(pidFile);
@@ -51,13 +45,14 @@ export class Runtime {
     return readPid(pidFile);
   }
 
-  /** Lets the container's process run. `dead` resolves when its init is. */
+  /** Lets the container's process run. `dead` resolves when its init dies. @throws RuntimeFailure */
   async start(dead: Promise<unknown>): Promise<void> {
-    if (!waitsAtFifo(this.#home)) return this.#command(['start', this.spec.id]);
-    if (!(await letGo(this.#home, dead))) throw new RuntimeFailure('container process is already dead');
+    if (!waitsAtFifo(this.#stateDir)) return this.#command(['start', this.spec.id]);
+    const started = await startInit(this.#stateDir, dead);
+    if (!started) throw new RuntimeFailure('container process is already dead');
   }
 
-  /** Runs one more process in the container. Returns its pid. */
+  /** Runs a process in the container and returns its pid. @throws RuntimeFailure */
   async exec({ stdio, consoleSocket }: NewProcess, process: { key: string; json: string }): Promise<number> {
     const pidFile = join(this.run, `${process.key}.pid`);
     try {
@@ -80,22 +75,24 @@ export class Runtime {
     }
   }
 
+  /** @throws RuntimeFailure */
   async pause(): Promise<void> {
     await this.#command(['pause', this.spec.id], { timeout: SHORT_MS });
   }
 
+  /** @throws RuntimeFailure */
   async resume(): Promise<void> {
     await this.#command(['resume', this.spec.id], { timeout: SHORT_MS });
   }
 
-  /** Removes what the runtime keeps of a dead container. */
+  /** Deletes a dead container from the runtime; with `force`, a living one too. @throws RuntimeFailure */
   async delete(options: { force: boolean }): Promise<void> {
     await this.#command(['delete', ...(options.force ? ['--force'] : []), this.spec.id], { timeout: SHORT_MS });
   }
 
   /**
-   * The runtime's own word for the container's state (created, running, paused, stopped) and its init; undefined when
-   * it knows none.
+   * The container's status as the runtime reports it (created, running, paused, stopped) and its init's pid; undefined
+   * when the runtime does not know the container.
    */
   async state(): Promise<{ status: string; pid: number } | undefined> {
     const answer = join(this.run, 'state.json');
@@ -103,7 +100,9 @@ export class Runtime {
     try {
       await this.#command(['state', this.spec.id], { timeout: SHORT_MS, stdio: ['ignore', fd, 'ignore'] });
       const { status, pid } = JSON.parse(readFileSync(answer, 'utf8')) as { status: string; pid: number };
-      return status === 'created' && noteLetGo(this.#home, pid) ? { status: 'running', pid } : { status, pid };
+      return status === 'created' && removeStaleFifo(this.#stateDir, pid)
+        ? { status: 'running', pid }
+        : { status, pid };
     } catch {
       return undefined;
     } finally {
@@ -112,14 +111,14 @@ export class Runtime {
     }
   }
 
-  /** Where the runtime keeps its state of the container. */
-  get #home(): string {
+  /** The runtime's state directory of the container. */
+  get #stateDir(): string {
     return join(this.spec.runtime.root, this.spec.id);
   }
 
   async #command(
     args: string[],
-    { stdio = NOTHING, timeout }: { stdio?: ChildStdio; timeout?: number } = {},
+    { stdio = NO_STDIO, timeout }: { stdio?: ChildStdio; timeout?: number } = {},
   ): Promise<void> {
     const { runtime } = this.spec;
     const log = join(this.run, `log${++this.#commands}.json`);
@@ -134,16 +133,14 @@ export class Runtime {
       ...(runtime.systemdCgroup ? ['--systemd-cgroup'] : []),
       ...args,
     ];
-    this.#running++;
+    using _ = this.reaper.expectChildren();
     try {
-      // Its end, not that of its streams: the container inherits them.
-      const { code, signal } = await this.#end(this.#spawn(argv, stdio), timeout);
-      if (code !== 0)
-        throw new RuntimeFailure(
-          lastError(log) ?? `${runtime.path} ${args[0]} ended with ${signal > 0 ? `signal ${signal}` : code}`,
-        );
+      // Wait for the process, not for the end of its streams: the container inherits them.
+      const { code, signal } = await this.#exit(this.#spawn(argv, stdio), timeout);
+      if (code === 0) return;
+      const reason = signal > 0 ? `signal ${signal}` : `exit code ${code}`;
+      throw new RuntimeFailure(lastError(log) ?? `${runtime.path} ${args[0]} ended with ${reason}`);
     } finally {
-      this.#running--;
       removeFile(log);
     }
   }
@@ -157,7 +154,7 @@ export class Runtime {
     }
   }
 
-  async #end(pid: number, timeout: number | undefined): Promise<Death> {
+  async #exit(pid: number, timeout: number | undefined): Promise<Death> {
     const timer = timeout === undefined ? undefined : setTimeout(() => kill(pid, SIGKILL), timeout);
     const death = await new Promise<Death>((resolve) => this.reaper.watch(pid, resolve));
     clearTimeout(timer);
@@ -179,7 +176,7 @@ function lastError(log: string): string | undefined {
   return parseRuntimeLog(text);
 }
 
-/** The last error in a runtime's JSON log. */
+/** The message of the last error in a runtime's JSON log. */
 export function parseRuntimeLog(text: string): string | undefined {
   for (const line of text.trim().split('\n').reverse()) {
     try {

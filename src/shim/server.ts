@@ -1,7 +1,8 @@
-/** The shim's ears: JSON lines on `ctl`, clients' descriptors on `fd`. What the operations do is container.ts's. */
-import { chmodSync, closeSync } from 'node:fs';
+/** The shim's two sockets: `ctl` takes requests as JSON lines, `fd` takes clients' descriptors. */
+import { chmodSync } from 'node:fs';
 import { createServer, type Server as NetServer, type Socket } from 'node:net';
 import { join } from 'node:path';
+import { LineSplitter } from '../protocol/lines.ts';
 import {
   PROTOCOL_VERSION,
   type Answers,
@@ -18,25 +19,25 @@ import { removeFile } from '../sys/file.ts';
 import { listenUnix, peerOf } from '../sys/socket.ts';
 import { VERSION } from '../version.ts';
 import { Clients, type Client } from './clients.ts';
+import type { Container } from './container.ts';
 import type { Journal } from './journal.ts';
 import { Refused } from './refused.ts';
-import type { Container } from './container.ts';
+import type { LogError } from './shim-log.ts';
 
-export interface ServerOptions {
+export interface ServerDeps {
   id: string;
   container: Container;
   journal: Journal;
-  /** The bundle that this shim runs from. */
+  /** Hash of the bundle that this shim runs from. */
   bundle: string;
-  /** The container was removed, or the shim is not wanted any more. */
+  /** The container was removed, or the daemon does not need the shim any more. */
   onRelease: () => void;
-  complain: (what: string, error: unknown) => void;
+  logError: LogError;
 }
 
 const BACKLOG = 512;
-/** A line longer than this is no request. */
-const MAX_LINE = 16 * 1024 * 1024;
-const NEWLINE = 0x0a;
+/** A connection that sends a longer line is dropped. */
+const MAX_LINE_BYTES = 16 * 1024 * 1024;
 const NOTHING = {};
 
 type Handler<O extends Op> = (request: Extract<Request, { op: O }>) => Answers[O] | Promise<Answers[O]>;
@@ -44,18 +45,14 @@ type Handler<O extends Op> = (request: Extract<Request, { op: O }>) => Answers[O
 export class Server {
   #net: NetServer | null = null;
   #clients: Clients | null = null;
-  #connections = new Set<Socket>();
+  readonly #connections = new Set<Socket>();
   #pending = 0;
   #ringing = false;
   #connectedAt = 0;
 
-  constructor(private readonly o: ServerOptions) {}
+  constructor(private readonly deps: ServerDeps) {}
 
-  get connections(): number {
-    return this.#connections.size;
-  }
-
-  /** When somebody connected last; 0 = nobody ever has. */
+  /** When the last connection was accepted, ms since the epoch; 0 = never. */
   get connectedAt(): number {
     return this.#connectedAt;
   }
@@ -65,10 +62,10 @@ export class Server {
     return this.#pending;
   }
 
-  /** Resolves when both sockets can be connected to. */
+  /** Listens on both sockets in `directory`. Resolves when they accept connections. */
   async listen(directory: string): Promise<void> {
     const [ctl, fd] = [join(directory, CTL_SOCKET), join(directory, FD_SOCKET)];
-    // We hold the container's lock: whoever made these is dead.
+    // This shim holds the container's lock, so existing sockets are a dead shim's.
     removeFile(ctl);
     removeFile(fd);
     const mask = process.umask(0o177);
@@ -86,24 +83,25 @@ export class Server {
     chmodSync(ctl, 0o600);
   }
 
-  /** Tells every connection that the journal has grown. Once a tick is enough. */
+  /** Notifies every connection that the journal has grown, at most once per turn of the event loop. */
   ring(): void {
     if (this.#ringing) return;
     this.#ringing = true;
     setImmediate(() => {
       this.#ringing = false;
-      const bell: Doorbell = { ring: this.o.journal.seq };
+      const bell: Doorbell = { ring: this.deps.journal.seq };
       const line = `${JSON.stringify(bell)}\n`;
       for (const connection of this.#connections) connection.write(line);
     });
   }
 
-  /** Nobody can connect any more. */
+  /** Removes the sockets from `directory` and closes every connection. */
   close(directory: string): void {
     removeFile(join(directory, CTL_SOCKET));
     removeFile(join(directory, FD_SOCKET));
     this.#net?.close();
     this.#clients?.close();
+    this.#clients = null; // The connections' 'close' events come later.
     for (const connection of this.#connections) connection.destroy();
   }
 
@@ -111,23 +109,22 @@ export class Server {
     if (!isTrusted(peerOf(handleOf(socket)).uid)) return void socket.destroy();
     this.#connections.add(socket);
     this.#connectedAt = Date.now();
-    this.o.container.daemonChanged();
-    let rest: Buffer = Buffer.alloc(0);
+    this.#connectionsChanged();
+    const splitter = new LineSplitter();
     socket.on('data', (chunk: Buffer) => {
-      rest = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
-      let end: number;
-      while ((end = rest.indexOf(NEWLINE)) >= 0) {
-        void this.#take(socket, rest.toString('utf8', 0, end));
-        rest = rest.subarray(end + 1);
-      }
-      if (rest.length > MAX_LINE) socket.destroy();
+      for (const line of splitter.push(chunk)) void this.#take(socket, line);
+      if (splitter.partialBytes > MAX_LINE_BYTES) socket.destroy();
     });
     socket.on('error', () => socket.destroy());
     socket.on('close', () => {
       this.#connections.delete(socket);
       if (this.#connections.size === 0) this.#clients?.dropUnclaimed();
-      this.o.container.daemonChanged();
+      this.#connectionsChanged();
     });
+  }
+
+  #connectionsChanged(): void {
+    this.deps.container.setDaemonConnected(this.#connections.size > 0);
   }
 
   async #take(socket: Socket, line: string): Promise<void> {
@@ -149,62 +146,65 @@ export class Server {
       if (!handler) throw new Refused('invalid', `this shim does not know the operation ${request.op}`);
       return { id: request.id, result: await handler(request) };
     } catch (error) {
-      if (!(error instanceof Refused)) this.o.complain(request.op, error);
+      if (!(error instanceof Refused)) this.deps.logError(request.op, error);
       return { id: request.id, error: refusal(error) };
     }
   }
 
   readonly #handlers: { [O in Op]: Handler<O> } = {
     hello: () => this.#hello(),
-    since: ({ seq, limit }) => this.o.journal.since(seq, limit),
+    since: ({ seq, limit }) => this.deps.journal.since(seq, limit),
     committed: ({ seq }) => {
-      this.o.journal.committed(seq);
+      this.deps.journal.committed(seq);
       return NOTHING;
     },
-    create: ({ operation }) => this.o.container.create(operation),
-    start: ({ operation }) => this.o.container.start(operation),
-    abandon: ({ operation, error, code }) => done(this.o.container.abandon(operation, { message: error, code })),
-    signal: ({ operation, signal, asUser }) => done(this.o.container.signal(operation, signal, { asUser })),
-    stop: ({ operation, signal, timeout }) => done(this.o.container.stop(operation, signal, timeout)),
-    restart: ({ operation, signal, timeout }) => done(this.o.container.restart(operation, signal, timeout)),
-    pause: () => done(this.o.container.pause()),
-    resume: () => done(this.o.container.resume()),
+    create: ({ operation }) => this.deps.container.create(operation),
+    start: ({ operation }) => this.deps.container.start(operation),
+    abandon: ({ operation, error, code }) => done(this.deps.container.abandon(operation, { message: error, code })),
+    signal: ({ operation, signal, asUser }) => done(this.deps.container.signal(operation, signal, { asUser })),
+    stop: ({ operation, signal, timeout }) => done(this.deps.container.stop(operation, signal, timeout)),
+    restart: ({ operation, signal, timeout }) => done(this.deps.container.restart(operation, signal, timeout)),
+    pause: () => done(this.deps.container.pause()),
+    resume: () => done(this.deps.container.resume()),
     update: ({ restart }) => {
-      this.o.container.update(restart);
+      this.deps.container.update(restart);
       return NOTHING;
     },
     resize: ({ height, width }) => {
-      this.o.container.resize(height, width);
+      this.deps.container.resize(height, width);
       return NOTHING;
     },
-    attach: ({ client, options }) => {
-      this.#withClient(client, (claimed) => this.o.container.attach(claimed, options));
+    attach: ({ client: handed, options }) => {
+      using client = this.#claim(handed);
+      this.deps.container.attach(client, options);
       return NOTHING;
     },
-    wait: ({ client, condition }) => {
-      this.#withClient(client, (claimed) => this.o.container.wait(claimed, condition));
+    wait: ({ client: handed, condition }) => {
+      using client = this.#claim(handed);
+      this.deps.container.wait(client, condition);
       return NOTHING;
     },
-    exec: async ({ exec, client, options }) => {
-      const attached = client && options ? { client: this.#claim(client), options } : null;
-      return { pid: await this.o.container.exec(exec, attached) };
+    exec: async ({ exec, client: handed, options }) => {
+      using client = handed && options ? this.#claim(handed) : null;
+      const attached = client && options ? { client, options } : null;
+      return { pid: await this.deps.container.exec(exec, attached) };
     },
-    'exec-resize': ({ exec, height, width }) => done(this.o.container.resizeExec(exec, height, width)),
+    'exec-resize': ({ exec, height, width }) => done(this.deps.container.resizeExec(exec, height, width)),
     removed: () => {
-      this.o.container.removed();
-      this.o.onRelease();
+      this.deps.container.removed();
+      this.deps.onRelease();
       return NOTHING;
     },
     release: () => {
-      if (this.o.container.phase !== 'idle')
-        throw new Refused('conflict', `container ${this.o.id} is ${this.o.container.phase}`);
-      this.o.onRelease();
+      const { id, container } = this.deps;
+      if (container.phase !== 'idle') throw new Refused('conflict', `container ${id} is ${container.phase}`);
+      this.deps.onRelease();
       return NOTHING;
     },
   };
 
   #hello(): Hello {
-    const { id, bundle, journal } = this.o;
+    const { id, bundle, journal } = this.deps;
     return {
       protocol: PROTOCOL_VERSION,
       version: VERSION,
@@ -216,20 +216,11 @@ export class Server {
     };
   }
 
+  /** @throws Refused */
   #claim(handed: HandedClient): Client {
     const client = this.#clients!.claim(handed);
     if (!client) throw new Refused('invalid', `no connection was handed over under the token ${handed.token}`);
     return client;
-  }
-
-  #withClient(handed: HandedClient, use: (client: Client) => void): void {
-    const client = this.#claim(handed);
-    try {
-      use(client);
-    } catch (error) {
-      closeSync(client.fd);
-      throw error;
-    }
   }
 }
 
@@ -240,7 +231,8 @@ const isTrusted = (uid: number): boolean => uid === 0 || uid === process.getuid!
 const handleOf = (socket: Socket): number => (socket as unknown as { _handle: { fd: number } })._handle.fd;
 
 function refusal(error: unknown): Refusal {
-  if (error instanceof Refused)
-    return { kind: error.kind, message: error.message, ...(error.code === undefined ? {} : { code: error.code }) };
-  return { kind: 'failed', message: error instanceof Error ? error.message : String(error) };
+  if (!(error instanceof Refused))
+    return { kind: 'failed', message: error instanceof Error ? error.message : String(error) };
+  const { kind, message, code } = error;
+  return code === undefined ? { kind, message } : { kind, message, code };
 }

@@ -1,68 +1,62 @@
-/** The clients attached to one process: a container's, over its restarts, or an exec's. */
+/** The clients attached to a container, over its restarts, or to one exec. */
 import type { AttachOptions } from '../protocol/messages.ts';
 import { AttachedClient, Copies } from './attached-client.ts';
 import type { Client } from './clients.ts';
 import type { Output, Stdio } from './stdio.ts';
 
-export interface SessionsOptions {
-  /** The log of a container that is not running; null when there is none to read. */
+export interface SessionsDeps {
+  /** Log file to replay while there is no process; null = none that can be read. */
   logPath(): string | null;
-  /** A client that accepts no byte for this long is dropped. */
+  /** A client that accepts no byte for this long, ms, is dropped. */
   slowClientMs: number;
-  /** A client has left by its detach keys. */
+  /** A client has typed its detach keys. */
   onDetach(): void;
   /** The last client is gone. */
   onEmpty?(): void;
 }
 
-/** How often slow clients are looked for, within one patience. */
+/** Checks for slow clients within `slowClientMs`. */
 const CHECKS = 4;
 const MAX_CHECK_MS = 5000;
 
 export class Sessions {
-  readonly #o: SessionsOptions;
   readonly #clients = new Set<AttachedClient>();
-  /** Those that only get what is left. */
+  /** Clients that receive only the rest of their output. */
   readonly #leaving = new Set<AttachedClient>();
   #stdio: Stdio | null = null;
   #timer: NodeJS.Timeout | null = null;
 
-  constructor(options: SessionsOptions) {
-    this.#o = options;
-  }
+  constructor(private readonly deps: SessionsDeps) {}
 
-  /** Clients that are connected, those included that only wait for the rest of their output. */
+  /** Connected clients, including those that only receive the rest of their output. */
   get count(): number {
     return this.#clients.size + this.#leaving.size;
   }
 
-  /** Serves a client; without a process it waits for one. Owns the descriptor, unless it throws. */
+  /** Opens and serves a client; without a process it waits for one. @throws Error */
   add(connection: Client, options: AttachOptions): void {
     const client: AttachedClient = new AttachedClient(connection, options, {
-      logPath: () => this.#o.logPath(),
-      detached: () => this.#o.onDetach(),
+      logPath: () => this.deps.logPath(),
+      detached: () => this.deps.onDetach(),
       gone: () => this.#gone(client),
     });
     this.#clients.add(client);
-    this.#listen();
+    this.#subscribe();
     this.#timer ??= setInterval(
-      () => this.#check(),
-      Math.min(MAX_CHECK_MS, Math.ceil(this.#o.slowClientMs / CHECKS)),
+      () => this.#dropStalled(),
+      Math.min(MAX_CHECK_MS, Math.ceil(this.deps.slowClientMs / CHECKS)),
     ).unref();
-    client.begin(this.#stdio);
+    client.start(this.#stdio);
   }
 
-  /** The clients' process from now on. To be called before its output is read. */
+  /** Connects the clients to a process. Call it before its output is read. */
   bind(stdio: Stdio): void {
     this.#stdio = stdio;
-    this.#listen();
+    this.#subscribe();
     for (const client of this.#clients) client.bind(stdio);
   }
 
-  /**
-   * The process has ended, its output is in the log, and its exit is on record: each stream ends once its client has
-   * all of it.
-   */
+  /** Ends each client's stream once it has received all output. The exit must be journalled and the log complete. */
   closeAll(): void {
     if (this.#stdio) this.#stdio.onOutput = null;
     for (const client of this.#clients) {
@@ -73,13 +67,13 @@ export class Sessions {
     this.#stdio = null;
   }
 
-  /** A line of the engine's own to every client: why an exec could not be started. */
+  /** Sends a text of the engine to every client: why an exec could not be started. */
   say(text: string): void {
     for (const client of this.#clients) client.say(Buffer.from(text));
   }
 
-  // Where nobody listens, no mark in the log need be taken.
-  #listen(): void {
+  // Without clients Stdio takes no marks in the log.
+  #subscribe(): void {
     if (this.#stdio) this.#stdio.onOutput = this.#clients.size > 0 ? (output) => this.#deliver(output) : null;
   }
 
@@ -88,18 +82,18 @@ export class Sessions {
     for (const client of this.#clients) client.deliver(copies);
   }
 
-  #check(): void {
+  #dropStalled(): void {
     const now = performance.now();
-    for (const client of [...this.#clients, ...this.#leaving]) client.check(now, this.#o.slowClientMs);
+    for (const client of [...this.#clients, ...this.#leaving]) client.dropIfStalled(now, this.deps.slowClientMs);
   }
 
   #gone(client: AttachedClient): void {
     this.#clients.delete(client);
     this.#leaving.delete(client);
-    this.#listen();
+    this.#subscribe();
     if (this.count > 0) return;
     if (this.#timer) clearInterval(this.#timer);
     this.#timer = null;
-    this.#o.onEmpty?.();
+    this.deps.onEmpty?.();
   }
 }

@@ -1,10 +1,13 @@
-/** The shim's own small log, for the day something goes wrong: one line each, bounded. */
+/** The shim's own log of unexpected errors: one entry each, bounded in size. */
 import { appendFileSync, statSync, truncateSync } from 'node:fs';
 
 const MAX_BYTES = 256 * 1024;
 
-/** Never throws: a complaint about a full disk must not make things worse. */
-export function complainTo(file: string, what: string, error: unknown): void {
+/** Logs an error that no caller can be given: `what` failed with `error`. Never throws. */
+export type LogError = (what: string, error: unknown) => void;
+
+/** Appends one entry to `file`. Never throws: failing to log (a full disk) must not make things worse. */
+export function appendErrorLog(file: string, what: string, error: unknown): void {
   try {
     if ((statSync(file, { throwIfNoEntry: false })?.size ?? 0) > MAX_BYTES) truncateSync(file, 0);
     const reason = error instanceof Error ? (error.stack ?? error.message) : String(error);

@@ -1,4 +1,4 @@
-/** One shim of one container, from the moment it was given to it until nobody needs it. */
+/** The shim of one container, from its adoption until it is no longer needed. */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Adopt } from '../protocol/messages.ts';
@@ -7,27 +7,24 @@ import { tryLock, type Lock } from '../sys/file.ts';
 import { trimHeap } from '../sys/memory.ts';
 import { bootId } from '../sys/process.ts';
 import { joinCgroup, leaveCgroup } from './cgroup.ts';
-import { complainTo } from './shim-log.ts';
+import { Container } from './container.ts';
 import { Journal } from './journal.ts';
 import { Reaper } from './reaper.ts';
-import { Container } from './container.ts';
 import { Server } from './server.ts';
+import { appendErrorLog } from './shim-log.ts';
 
-/** The shim before us may be on its way out: its sockets are gone, its lock not yet. */
-const LOCK_PATIENCE_MS = 2000;
+/** The previous shim may be ending: it removes its sockets before it releases the lock. */
+const LOCK_TIMEOUT_MS = 2000;
 const LOCK_POLL_MS = 10;
-/** After the container's end somebody may still want to pull, or to start it again. */
+/** After the container's end, for a daemon that pulls the journal or starts the container again. */
 const LINGER_MS = 1000;
-/**
- * A shim whose container was never started, or which nobody has spoken to: its daemon died in the start, or thought
- * better of it.
- */
+/** For a shim whose container was never started, or that has had no connection: its daemon may have died meanwhile. */
 const UNUSED_LINGER_MS = 5_000;
-const LOOK_MS = 250;
-const TIDY_MS = 10_000;
-/** CPU time since the last look that is worth a garbage collection. */
-const TIDY_CPU_US = 20_000;
-/** Moving processes between cgroups can take milliseconds that a start does not have. */
+const CHECK_MS = 250;
+const TRIM_MS = 10_000;
+/** CPU time since the last trim, µs, that makes another one worthwhile. */
+const TRIM_CPU_US = 20_000;
+/** Moving processes between cgroups takes milliseconds: after the container's start. */
 const CGROUP_AFTER_MS = 1000;
 
 export class Shim {
@@ -38,6 +35,7 @@ export class Shim {
   #released = false;
   #ending = false;
   #cgroup = '';
+  /** CPU time at the last trim, µs. */
   #cpu = 0;
 
   private constructor(
@@ -48,77 +46,63 @@ export class Shim {
     const { container: id, dir, run } = order;
     const boot = bootId();
     this.#journal = new Journal(join(dir, JOURNAL_FILE), boot);
-    const reaper = new Reaper(() => this.#container.busy);
-    this.#container = new Container({
-      id,
-      dir,
-      run,
-      boot,
-      journal: this.#journal,
-      reaper,
-      daemonConnected: () => this.#server.connections > 0,
-      complain: this.complain,
-    });
-    this.#server = new Server({
-      id,
-      container: this.#container,
-      journal: this.#journal,
-      bundle,
-      onRelease: () => (this.#released = true),
-      complain: this.complain,
-    });
+    const { logError } = this;
+    const journal = this.#journal;
+    const container = new Container({ id, dir, run, boot, journal, reaper: new Reaper(), logError });
+    this.#container = container;
+    const onRelease = (): void => void (this.#released = true);
+    this.#server = new Server({ id, container, journal, bundle, onRelease, logError });
     this.#journal.onAppend = () => this.#server.ring();
   }
 
-  /** Takes the container: lock, journal, sockets. @throws when another shim holds it */
+  /** Takes the container: lock, journal, sockets. @throws Error when another shim holds it */
   static async adopt(order: Adopt, bundle: string): Promise<Shim> {
     mkdirSync(order.run, { recursive: true, mode: 0o700 });
-    const lock = await lockPatiently(join(order.dir, LOCK_FILE));
+    const lock = await waitForLock(join(order.dir, LOCK_FILE));
     if (!lock) throw new Error(`another shim holds container ${order.container}`);
     const shim = new Shim(order, lock, bundle);
-    await shim.#begin(bundle);
+    await shim.#serve(bundle);
     return shim;
   }
 
-  readonly complain = (what: string, error: unknown): void =>
-    complainTo(join(this.order.dir, SHIM_LOG_FILE), what, error);
+  readonly logError = (what: string, error: unknown): void =>
+    appendErrorLog(join(this.order.dir, SHIM_LOG_FILE), what, error);
 
-  /** The host goes down. */
+  /** Stops the container because the host goes down, then ends the shim. */
   async shutdown(): Promise<void> {
     try {
       await this.#container.hostGoesDown();
     } catch (error) {
-      this.complain('stopping the container at host shutdown', error);
+      this.logError('stopping the container at host shutdown', error);
     }
     this.#end();
   }
 
-  async #begin(bundle: string): Promise<void> {
+  async #serve(bundle: string): Promise<void> {
     const { container, run } = this.order;
-    // Room for it: the daemon passes long arguments (Linux keeps a title within the space of argv).
+    // Linux keeps a process title within the space of argv: the daemon passes long arguments to make room.
     process.title = `holdfast-shim ${this.#container.spec?.name ?? ''} ${container.slice(0, 12)}`;
     this.#journal.append({ type: 'adopted', shimPid: process.pid, bundle });
     this.#container.takeOver();
     await Promise.all([this.#journal.durable(), this.#server.listen(run)]);
-    setInterval(() => this.#look(), LOOK_MS);
-    setInterval(() => this.#tidy(), TIDY_MS);
-    setTimeout(() => this.#moveAside(), CGROUP_AFTER_MS);
+    setInterval(() => this.#endIfUnneeded(), CHECK_MS);
+    setInterval(() => this.#trimMemory(), TRIM_MS);
+    setTimeout(() => this.#joinOwnCgroup(), CGROUP_AFTER_MS);
   }
 
-  // Ends the shim once it was not needed for a while.
-  #look(): void {
+  #endIfUnneeded(): void {
     if (this.#container.needed || this.#server.pending > 0) {
       this.#unneededSince = 0;
       return;
     }
-    // Whoever has just connected is about to say what for.
+    // A new connection is about to send its request.
     this.#unneededSince = Math.max(this.#unneededSince || Date.now(), this.#server.connectedAt);
     if (Date.now() - this.#unneededSince >= this.#linger()) this.#end();
   }
 
   #linger(): number {
     if (this.#released) return 0;
-    // Whoever had it started may take its time to connect: on a busy host more than a second.
+    // On a busy host the daemon may take more than a second to connect.
     return this.#journal.state.gen > 0 && this.#server.connectedAt > 0 ? LINGER_MS : UNUSED_LINGER_MS;
   }
 
@@ -127,26 +111,26 @@ export class Shim {
     this.#ending = true;
     this.#server.close(this.order.run);
     this.#journal.close();
-    // Also when it has not moved there yet: the shim before it may have.
+    // Also when this shim has not joined it yet: the previous one may have.
     const cgroup = this.#container.spec?.shimCgroup ?? this.#cgroup;
     if (cgroup !== '') leaveCgroup(cgroup);
     this.lock.release();
     process.exit(0);
   }
 
-  // A cgroup of its own: what stops or limits the daemon's service must not reach the shim.
-  #moveAside(): void {
+  // What stops or limits the daemon's service must not affect the shim.
+  #joinOwnCgroup(): void {
     const path = this.#container.spec?.shimCgroup ?? '';
     if (path === '' || this.#cgroup !== '') return;
     this.#cgroup = path;
     joinCgroup(path, [process.pid, ...this.#container.keepers]);
   }
 
-  // After heavy output the heap is 25 MB; collected and trimmed it is 6 (node-on-linux.md §8).
-  #tidy(): void {
+  // After heavy output the heap is 25 MB; collected and trimmed it is 6 MB.
+  #trimMemory(): void {
     const { user, system } = process.cpuUsage();
     const used = user + system - this.#cpu;
-    if (used < TIDY_CPU_US) return;
+    if (used < TRIM_CPU_US) return;
     globalThis.gc?.();
     trimHeap();
     const after = process.cpuUsage();
@@ -154,8 +138,8 @@ export class Shim {
   }
 }
 
-async function lockPatiently(path: string): Promise<Lock | undefined> {
-  for (const deadline = Date.now() + LOCK_PATIENCE_MS; ;) {
+async function waitForLock(path: string): Promise<Lock | undefined> {
+  for (const deadline = Date.now() + LOCK_TIMEOUT_MS; ;) {
     const lock = tryLock(path);
     if (lock || Date.now() > deadline) return lock;
     await new Promise((resolve) => setTimeout(resolve, LOCK_POLL_MS));

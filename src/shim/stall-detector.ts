@@ -1,20 +1,23 @@
-/** How long a client has accepted nothing of what it is sent. */
+/** Detects a client that accepts nothing of what it is sent. */
 import type { Socket } from 'node:net';
 
-export class Patience {
+export class StallDetector {
   #writesDone = 0;
   #progress = '';
   #stalledSince = 0;
 
   constructor(private readonly socket: Socket) {}
 
-  /** A write was accepted as a whole. */
-  wrote(): void {
+  /** A write was accepted completely. */
+  onWritten(): void {
     this.#writesDone++;
   }
 
-  /** Whether it has accepted no byte for `patienceMs`, as far as was seen: this has to be asked now and then. */
-  isExhausted(now: number, patienceMs: number): boolean {
+  /**
+   * Whether the client has accepted no byte for `limitMs`. Compares with the previous calls, so it must be called
+   * regularly. `now` is a performance.now().
+   */
+  isStalled(now: number, limitMs: number): boolean {
     if (this.socket.writableLength === 0) {
       this.#stalledSince = 0;
       return false;
@@ -25,10 +28,10 @@ export class Patience {
       this.#stalledSince = now;
       return false;
     }
-    return now - this.#stalledSince >= patienceMs;
+    return now - this.#stalledSince >= limitMs;
   }
 
-  // Falls with every byte that the kernel accepts, also in the middle of a write.
+  // libuv's queue: shrinks with every byte that the kernel accepts, also within one write.
   #queuedInKernelCall(): number {
     return (this.socket as unknown as { _handle: { writeQueueSize: number } | null })._handle?.writeQueueSize ?? 0;
   }

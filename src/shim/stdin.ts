@@ -1,12 +1,10 @@
 /**
- * Our end of a process's stdin: a FIFO, or its terminal.
+ * The shim's end of a process's stdin: a FIFO, or its terminal.
  *
- * A keeper holds a write end of the FIFO, so that a killed shim is no EOF. A true EOF therefore needs two closes. `end`
- * closes ours, after everything written has gone into the FIFO; from then on `writeEnd` is undefined, and `onEnd` is
- * called:
- * the shim starts a keeper that does not hold it, then kills the old one. With that the process reads EOF. (Order
- * matters:
- * the other way round nobody would hold the rest.)
+ * The keeper holds a write end of the FIFO too, so that a killed shim causes no EOF. A real EOF therefore needs two
+ * closes. `end` closes the shim's once everything written is in the FIFO, then calls `onEnd`. The listener starts a new
+ * keeper, which does not get the write end (`writeEnd` is undefined then), and kills the old one: now the process reads
+ * EOF. In the reverse order, no process would hold the other descriptors for a moment.
  */
 import { closeSync } from 'node:fs';
 import { Socket } from 'node:net';
@@ -18,35 +16,35 @@ interface Write {
 }
 
 export class Stdin {
-  /** Of the FIFO; the stream has a descriptor of its own. */
+  /** The FIFO's write end; the stream has a duplicate. */
   #writeEnd: Fd | undefined;
   #stream: Socket | null = null;
   #started = false;
-  /** No more is taken: its end was asked for, or there is none any more. */
+  /** No more input is accepted: end() was called, or stdin was lost with a dead keeper. */
   #ending = false;
-  /** What the kernel has not taken yet. */
-  #pending = new Set<Write>();
-  /** Input from between the clients' binding and the start. */
+  /** Writes that the kernel has not taken yet. */
+  readonly #pending = new Set<Write>();
+  /** Input received between the clients' binding and the start. */
   #typedAhead: { chunk: Buffer; write: Write }[] = [];
 
   constructor(private readonly onEnd: () => void) {}
 
-  /** For the keeper; undefined unless there is a FIFO that is open. */
+  /** For the keeper; undefined unless there is an open FIFO. */
   get writeEnd(): Fd | undefined {
     return this.#writeEnd;
   }
 
-  /** Writes go into this FIFO, once it is started. */
+  /** Sets the FIFO to write to once started. */
   open(writeEnd: Fd): void {
     this.#writeEnd = writeEnd;
   }
 
-  /** There is none any more: what is written goes nowhere. */
+  /** Discards all input: no process held the FIFO's write end any more. */
   lost(): void {
     this.#ending = true;
   }
 
-  /** The process runs: what was written goes to it. `terminal`: where it has one. */
+  /** The process runs: writes what was received so far. `terminal` is the stream of its terminal, if it has one. */
   start(terminal: Socket | null): void {
     this.#started = true;
     if (terminal) this.#stream = terminal;
@@ -59,9 +57,7 @@ export class Stdin {
     }
   }
 
-  /**
-   * `accepted` is called once the kernel has taken all of it (or nobody will ever read it). The chunk is not copied.
-   */
+  /** Calls `accepted` once the kernel has taken the chunk, or it is discarded. The chunk is not copied. */
   write(chunk: Buffer, accepted: () => void): void {
     const isOpen = !this.#started || this.#stream?.writable === true;
     if (!isOpen || this.#ending) return void setImmediate(accepted);
@@ -71,15 +67,14 @@ export class Stdin {
     else this.#typedAhead.push({ chunk, write });
   }
 
-  /** EOF for the process, once what was written before has gone. Nothing for a terminal, whose EOF is a character. */
+  /** Sends EOF once everything written before is in the FIFO. No effect on a terminal, whose EOF is a character. */
   end(): void {
     if (this.#ending || this.#writeEnd === undefined) return;
     this.#ending = true;
     if (this.#pending.size === 0) this.#ended();
   }
 
-  /** Lets go of everything. */
-  release(): void {
+  close(): void {
     this.#stream?.destroy();
     this.#stream = null;
     if (this.#writeEnd !== undefined) closeSync(this.#writeEnd);
@@ -87,7 +82,7 @@ export class Stdin {
   }
 
   #watch(stream: Socket): void {
-    // EPIPE: the process has closed its stdin. What clients send from now on goes nowhere.
+    // EPIPE: the process has closed its stdin. Further input is discarded.
     stream.on('error', () => {});
     stream.on('close', () => {
       for (const write of this.#pending) this.#accepted(write);
@@ -102,7 +97,7 @@ export class Stdin {
 
   #ended(): void {
     if (this.#writeEnd === undefined) return;
-    this.release();
+    this.close();
     this.onEnd();
   }
 }

@@ -1,11 +1,9 @@
 /**
  * The stdio of one process: a container's init or an exec.
  *
- * stdout, stderr and stdin are FIFOs (fifo.ts), or there is a terminal (console.ts). A keeper process holds what must
- * not
- * close when this shim is killed (`kept`), and the next shim reads on (`takeOver`). Output goes to the log and to
- * `onOutput`
- * in the tick it is read in.
+ * stdout, stderr and stdin are FIFOs (fifo.ts), or there is a terminal (console.ts). A keeper process holds the
+ * descriptors that must stay open when this shim is killed (`kept`), and the next shim continues to read (`takeOver`).
+ * Output goes to the log and to `onOutput` in the tick in which it is read.
  */
 import { closeSync } from 'node:fs';
 import { Stream, type OutputStream } from '../protocol/frames.ts';
@@ -25,14 +23,14 @@ export interface StdioOptions {
   /** Generation number or exec id. */
   key: string;
   tty: boolean;
-  /** Whether there is a stdin at all; else the process gets /dev/null. */
+  /** Whether the process gets a stdin; else /dev/null. */
   stdin: boolean;
-  /** The first client to leave ends stdin (not of a terminal). True for an exec. */
+  /** The first client to leave ends stdin, unless it is a terminal. True for an exec. */
   stdinOnce: boolean;
   log: LogWriter | null;
 }
 
-/** A keeper and the numbers, in it, of the descriptors that `kept` gave to it, in that order. */
+/** A keeper's pidfd, and the numbers that the descriptors from `kept` have in it, in that order. */
 export interface KeptStdio {
   pidfd: Fd;
   fds: number[];
@@ -42,13 +40,13 @@ export interface Output {
   stream: OutputStream;
   /** Valid during the call only. */
   chunk: Buffer;
-  /** Where the log ended before this chunk; null when there is none to read back. */
+  /** Where the log ended before this chunk; null when the log cannot be read back. */
   before: Mark | null;
-  /** Whether the log yields this chunk byte for byte. */
+  /** Whether the log contains this chunk byte for byte. */
   faithful: boolean;
 }
 
-/** Capacity of the FIFOs: what a process may write while nobody reads (the kernel may refuse it). */
+/** Capacity of the FIFOs: what a process can write while no shim reads. The kernel may refuse it. */
 const PIPE_BYTES = 1 << 20;
 
 /** The process's end of one stream. */
@@ -56,70 +54,70 @@ type ChildEnd = Fd | 'ignore';
 
 export class Stdio {
   onOutput: ((output: Output) => void) | null = null;
-  /** Our end of stdin is closed for good; see stdin.ts for what the shim has to do. */
+  /** Called when the shim's end of stdin is closed for good; stdin.ts says what the listener must do. */
   onStdinEnd: (() => void) | null = null;
 
   #console: ConsoleSocket | null = null;
   #childEnds: [ChildEnd, ChildEnd, ChildEnd] = ['ignore', 'ignore', 'ignore'];
-  /** Read ends of stdout and stderr; for a terminal, its master. Held until `close`, beside the streams' own. */
+  /** Read ends of stdout and stderr, or a terminal's master. The streams have duplicates; these close in `close`. */
   #held: Fd[] = [];
   readonly #readers = new OutputReaders((stream, chunk) => this.#output(stream, chunk));
   readonly #stdin = new Stdin(() => this.onStdinEnd?.());
   #started = false;
   #closed = false;
 
-  constructor(private readonly o: StdioOptions) {}
+  constructor(private readonly options: StdioOptions) {}
 
   get tty(): boolean {
-    return this.o.tty;
+    return this.options.tty;
   }
 
   get stdinOnce(): boolean {
-    return this.o.stdinOnce;
+    return this.options.stdinOnce;
   }
 
   /** Whether the process was given a stdin. */
   get hasStdin(): boolean {
-    return this.o.stdin;
+    return this.options.stdin;
   }
 
   get log(): LogWriter | null {
-    return this.o.log;
+    return this.options.log;
   }
 
-  /** Resolves when all output is read. */
+  /** Resolves at the end of all output. */
   get drained(): Promise<void> {
     return this.#readers.drained;
   }
 
-  /** '' unless there is a terminal. */
+  /** Path of the console socket; '' = no terminal. */
   get consoleSocket(): string {
-    return this.o.tty ? this.#path('con') : '';
+    return this.options.tty ? this.#path('con') : '';
   }
 
-  /** Makes the FIFOs, or the console socket. May be repeated: then everything is made anew. */
+  /** Creates the FIFOs, or the console socket. A repeated call replaces them. @throws Errno */
   prepare(): void {
-    this.#release();
-    // What an earlier generation wrote last is a line of its own.
-    this.o.log?.flush();
-    if (this.o.tty) {
+    this.#closeAll();
+    // An earlier generation's last, unterminated line must not be continued by this one.
+    this.options.log?.flush();
+    if (this.options.tty) {
       this.#console = new ConsoleSocket(this.consoleSocket);
       return;
     }
     try {
       this.#makeFifos();
     } catch (error) {
-      this.#release();
+      this.#closeAll();
       throw error;
     }
   }
 
-  /** For spawn() of the runtime. */
+  /** The descriptors for the runtime's spawn(). */
   childStdio(): [ChildEnd, ChildEnd, ChildEnd] {
     return this.#childEnds;
   }
 
-  /** The runtime has exited. `consoleSize` is [height, width]. */
+  /** Call it when the runtime has exited. `consoleSize` is [height, width] in characters. @throws Error */
   created(consoleSize: [number, number]): void {
     this.#closeChildEnds();
     if (!this.#console) return;
@@ -128,17 +126,17 @@ export class Stdio {
     if (consoleSize[0] > 0 && consoleSize[1] > 0) this.resize(...consoleSize);
   }
 
-  /** What the keeper must hold: [stdout, stderr, stdin's write end while it is open], or [the terminal's master]. */
+  /** What the keeper must hold: [stdout, stderr, stdin's write end if open], or [the terminal's master]. */
   kept(): Fd[] {
     const { writeEnd } = this.#stdin;
     return writeEnd === undefined ? [...this.#held] : [...this.#held, writeEnd];
   }
 
-  /** Reads from now on. */
+  /** Starts to read. */
   start(): void {
     if (this.#started) return;
     this.#started = true;
-    if (this.o.tty) {
+    if (this.options.tty) {
       const [master] = this.#held;
       this.#stdin.start(master === undefined ? null : this.#readers.readTerminal(master));
     } else {
@@ -149,57 +147,55 @@ export class Stdio {
   }
 
   /**
-   * The process is dead: reads what it left, then flushes the log. What it wrote itself is in the pipes already and is
-   * read in any case, even if a client's back-pressure makes that take longer than `capMs`; a descendant that holds
-   * the pipes open is waited for no longer than that.
+   * The process is dead: reads its remaining output, then flushes the log. What the process wrote is in the pipes and
+   * is read in any case, even if a client's backpressure makes that take longer than `capMs`. A descendant that keeps
+   * the pipes open is waited for no longer than `capMs`.
    */
   async finish(capMs: number): Promise<void> {
     await this.#readers.drainAtMost(capMs, this.#held.length * PIPE_BYTES);
     const [master] = this.#held;
-    if (this.o.tty && master !== undefined) this.#readers.drainTerminal(master);
+    if (this.options.tty && master !== undefined) this.#readers.drainTerminal(master);
     this.#readers.end();
-    this.o.log?.flush();
+    this.options.log?.flush();
   }
 
-  /** @throws Errno */
+  /** Sets the terminal's size, in characters; no effect without a terminal. @throws Errno */
   resize(height: number, width: number): void {
     const [master] = this.#held;
-    if (this.o.tty && master !== undefined) setWindowSize(master, height, width);
+    if (this.options.tty && master !== undefined) setWindowSize(master, height, width);
   }
 
-  /** Releases everything and removes the FIFOs. */
+  /** Closes every descriptor and removes the FIFOs. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#release();
+    this.#closeAll();
     this.#readers.end();
   }
 
-  /** Stops reading until `release` is called for the same `who`. */
-  hold(who: object): void {
-    this.#readers.hold(who);
+  /** Stops reading until `resumeOutput` is called with the same `who`. */
+  pauseOutput(who: object): void {
+    this.#readers.pause(who);
   }
 
-  release(who: object): void {
-    this.#readers.release(who);
+  resumeOutput(who: object): void {
+    this.#readers.resume(who);
   }
 
-  /**
-   * `accepted` is called once the kernel has taken all of it (or nobody will ever read it). The chunk is not copied.
-   */
+  /** Calls `accepted` once the kernel has taken the chunk, or it is discarded. The chunk is not copied. */
   writeStdin(chunk: Buffer, accepted: () => void): void {
     if (!this.hasStdin || this.#closed) return void setImmediate(accepted);
     this.#stdin.write(chunk, accepted);
   }
 
-  /** EOF for the process, once what was written before has gone. Not of a terminal, whose EOF is a character. */
+  /** Sends EOF once everything written before is in the FIFO. No effect on a terminal, whose EOF is a character. */
   endStdin(): void {
     this.#stdin.end();
   }
 
   /**
-   * Goes on where a dead shim left off. Not started. Of a dead keeper the FIFOs can still be had by their paths, but a
-   * terminal or stdin that nobody held any more is gone.
+   * Takes over from a dead shim; not started. If the keeper is dead too, the output FIFOs are reopened by path, but a
+   * terminal or stdin is lost.
    */
   static takeOver(options: StdioOptions, kept: KeptStdio): Stdio {
     const stdio = new Stdio(options);
@@ -216,14 +212,14 @@ export class Stdio {
     return stdio;
   }
 
-  #path = (name: string): string => `${this.o.run}/${this.o.key}.${name}`;
+  #path = (name: string): string => `${this.options.run}/${this.options.key}.${name}`;
 
   #hold(fd: Fd | undefined): void {
     if (fd !== undefined) this.#held.push(fd);
   }
 
   #makeFifos(): void {
-    if (this.o.stdin) {
+    if (this.options.stdin) {
       const { readEnd, writeEnd } = makeInputFifo(this.#path('in'));
       this.#childEnds[0] = readEnd;
       this.#stdin.open(writeEnd);
@@ -240,7 +236,7 @@ export class Stdio {
   }
 
   #output(stream: OutputStream, chunk: Buffer): void {
-    const { log } = this.o;
+    const { log } = this.options;
     const before = log && this.onOutput ? log.mark() : null;
     log?.write(stream, chunk);
     this.onOutput?.({ stream, chunk, before, faithful: before !== null && log!.faithful });
@@ -251,19 +247,19 @@ export class Stdio {
     this.#childEnds = ['ignore', 'ignore', 'ignore'];
   }
 
-  #release(): void {
+  #closeAll(): void {
     this.#closeChildEnds();
     this.#console?.close();
     this.#console = null;
     this.#readers.close();
-    this.#stdin.release();
+    this.#stdin.close();
     for (const fd of this.#held) closeSync(fd);
     this.#held = [];
     for (const name of ['in', 'out', 'err', 'con']) removeFile(this.#path(name));
   }
 }
 
-/** Descriptor number `i` of those that a keeper holds; undefined when it does not, or is dead too. */
+/** Duplicates the `i`-th descriptor that a keeper holds; undefined when it holds none, or is dead. */
 function take({ pidfd, fds }: KeptStdio, i: number): Fd | undefined {
   const fd = fds[i];
   if (fd === undefined) return undefined;

@@ -1,90 +1,93 @@
 /**
- * What ends a running container: clients' signals, stops and restarts, and the host's shutdown. They never queue behind
- * the
- * turns of others, so that a stop reaches a container whatever else is asked of it. Each is in the journal first: the
- * successor of a shim that dies in the middle goes on with it.
+ * What ends a running container: clients' signals, stops and restarts, and the host's shutdown. None of them queues
+ * behind a turn, so a stop reaches the container whatever other operation is under way. Each is journalled before it is
+ * acted upon, so that a successor can continue it.
  */
 import { SIGKILL } from '../sys/process.ts';
-import type { StopIntent } from './pending-intents.ts';
 import type { Generation } from './generation.ts';
 import type { Generations } from './generations.ts';
 import { now, type Journal } from './journal.ts';
+import type { StopIntent } from './pending-intents.ts';
 import type { Phases } from './phase.ts';
 import type { Restarts } from './restarts.ts';
+import type { LogError } from './shim-log.ts';
 import type { SpecFile } from './spec-file.ts';
 
-export interface StopsOptions {
+export interface StopsDeps {
   journal: Journal;
   phases: Phases;
   specFile: SpecFile;
   generations: Generations;
   restarts: Restarts;
-  complain: (what: string, error: unknown) => void;
+  logError: LogError;
 }
 
 /** How a container is brought down. */
-interface Downfall {
+interface BringDown {
   signal: number;
-  /** Milliseconds from now on until SIGKILL; -1 = no deadline. */
+  /** Milliseconds until SIGKILL; -1 = no deadline. */
   deadlineMs: number;
-  /** The signal was sent before, by a shim that died since. */
+  /** A previous shim has sent the signal already. */
   sent: boolean;
 }
 
 const NO_DEADLINE = -1;
-/** A dead init takes all with it unless they live in the host's pid namespace: those are killed one by one. */
+/**
+ * The kernel kills a pid namespace with its init. Processes in the host's pid namespace survive it: they are killed one
+ * by one, this long after the init's SIGKILL.
+ */
 const STRAGGLERS_AFTER_MS = 2000;
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 export class Stops {
-  /** What a dead shim had begun and this one goes on with, by operation: who asked for it may ask again. */
+  /** A dead shim's stops and restarts that this one continues, by operation: the daemon repeats its request. */
   readonly #resumed = new Map<string, Promise<void>>();
 
-  constructor(private readonly o: StopsOptions) {}
+  constructor(private readonly deps: StopsDeps) {}
 
-  /** One signal. `asUser`: the container is to stay dead if it dies of it. */
+  /** Sends one signal. `asUser`: no restart follows if the container dies of it. @throws Refused */
   async signal(operation: string, signal: number, { asUser }: { asUser: boolean }): Promise<void> {
-    const { journal, phases, generations } = this.o;
+    const { journal, phases, generations, restarts } = this.deps;
     await phases.settled();
-    const generation = phases.current === 'backoff' && asUser ? null : generations.up();
+    const generation = phases.current === 'backoff' && asUser ? null : generations.requireRunning();
     if (asUser)
       journal.append({ type: 'stopping', operation, signal, deadlineMs: NO_DEADLINE, restart: false, kill: true });
-    if (!generation) return this.o.restarts.cancel();
+    if (!generation) return restarts.cancel();
     this.#send(generation, signal);
-    if (asUser || signal === SIGKILL) await generations.thaw();
+    if (asUser || signal === SIGKILL) await generations.resumeIfPaused();
   }
 
-  /** Resolves when the container is dead and cleared away. */
+  /** Resolves when the container is dead and its resources are released. @throws Refused */
   async stop(operation: string, signal: number, timeoutSeconds: number): Promise<void> {
-    const begun = this.#resumed.get(operation);
-    if (begun) return begun;
-    const { journal, phases, generations } = this.o;
+    const resumed = this.#resumed.get(operation);
+    if (resumed) return resumed;
+    const { journal, phases, generations, restarts } = this.deps;
     await phases.settled();
-    const deadlineMs = inMilliseconds(timeoutSeconds);
-    if (phases.current !== 'backoff') generations.up();
+    const deadlineMs = deadlineFrom(timeoutSeconds);
+    if (phases.current !== 'backoff') generations.requireRunning();
     journal.append({ type: 'stopping', operation, signal, deadlineMs, restart: false });
-    if (phases.current === 'backoff') await this.o.restarts.cancel();
+    if (phases.current === 'backoff') await restarts.cancel();
     else await this.#bringDown({ signal, deadlineMs, sent: false });
     journal.append({ type: 'stopped', operation });
   }
 
-  /** Resolves when the container runs again. */
+  /** Resolves when the container runs again. @throws Refused */
   async restart(operation: string, signal: number, timeoutSeconds: number): Promise<void> {
-    const begun = this.#resumed.get(operation);
-    if (begun) return begun;
-    const { journal, phases, generations, restarts } = this.o;
+    const resumed = this.#resumed.get(operation);
+    if (resumed) return resumed;
+    const { journal, phases, generations, restarts } = this.deps;
     await phases.settled();
-    const deadlineMs = inMilliseconds(timeoutSeconds);
-    if (phases.current !== 'backoff') generations.up();
+    const deadlineMs = deadlineFrom(timeoutSeconds);
+    if (phases.current !== 'backoff') generations.requireRunning();
     await restarts.byClient(operation, async () => {
       journal.append({ type: 'stopping', operation, signal, deadlineMs, restart: true });
       if (phases.current !== 'backoff') await this.#bringDown({ signal, deadlineMs, sent: false });
     });
   }
 
-  /** The host goes down: the container is stopped within its own time, which is not a user's stop. */
+  /** Stops the container within its own stop timeout, which is not a user's stop. */
   async hostGoesDown(): Promise<void> {
-    const { journal, phases, specFile, generations, restarts } = this.o;
+    const { journal, phases, specFile, generations, restarts } = this.deps;
     restarts.hostGoesDown();
     journal.append({ type: 'shutdown' });
     if (phases.current === 'created')
@@ -93,24 +96,24 @@ export class Stops {
     if (phases.current === 'backoff') await restarts.cancel();
     if (phases.isUp) {
       const { stopSignal, stopTimeout } = specFile.definition.spec;
-      await this.#bringDown({ signal: stopSignal, deadlineMs: inMilliseconds(stopTimeout), sent: false });
+      await this.#bringDown({ signal: stopSignal, deadlineMs: deadlineFrom(stopTimeout), sent: false });
     }
     await journal.durable();
   }
 
-  /** Goes on with what a dead shim had not finished. */
+  /** Continues the signals, stops and restarts that a dead shim had not finished. */
   resume(): void {
-    for (const intent of this.o.journal.carried.intents) {
+    for (const intent of this.deps.journal.pending.intents) {
       const resumed = this.#resume(intent);
       this.#resumed.set(intent.operation, resumed);
-      void resumed.catch((error: unknown) => this.o.complain(`going on with ${intent.operation}`, error));
+      void resumed.catch((error: unknown) => this.deps.logError(`resuming ${intent.operation}`, error));
     }
   }
 
   async #resume({ operation, signal, deadlineMs, restart, kill, since, sent }: StopIntent): Promise<void> {
-    const { journal, phases, generations, restarts } = this.o;
+    const { journal, phases, generations, restarts } = this.deps;
     if (kill) {
-      if (!sent && phases.isUp) this.#send(generations.up(), signal);
+      if (!sent && phases.isUp) this.#send(generations.requireRunning(), signal);
       return;
     }
     const elapsedMs = Number((now().mono - BigInt(since)) / 1_000_000n);
@@ -123,13 +126,13 @@ export class Stops {
     journal.append({ type: 'stopped', operation });
   }
 
-  /** Resolves when the generation is dead, and its end told and cleared away. @throws Refused when none is up */
-  async #bringDown({ signal, deadlineMs, sent }: Downfall): Promise<void> {
-    const { generations } = this.o;
-    const generation = generations.up();
-    const { over } = generations;
+  /** Resolves when the generation is dead, its end is on disk and its resources are released. @throws Refused */
+  async #bringDown({ signal, deadlineMs, sent }: BringDown): Promise<void> {
+    const { generations } = this.deps;
+    const generation = generations.requireRunning();
+    const { ended } = generations;
     if (!sent) this.#send(generation, signal);
-    await generations.thaw();
+    await generations.resumeIfPaused();
     const timers: NodeJS.Timeout[] = [];
     const force = (): void => {
       this.#send(generation, SIGKILL);
@@ -139,19 +142,13 @@ export class Stops {
     else if (deadlineMs >= 0) timers.push(setTimeout(force, Math.min(deadlineMs, LONGEST_TIMER_MS)));
     await generation.init.death;
     for (const timer of timers) clearTimeout(timer);
-    await over;
+    await ended;
   }
 
   #send(generation: Generation, signal: number): void {
-    if (generation.kill(signal)) this.o.journal.append({ type: 'killed', signal });
+    if (generation.kill(signal)) this.deps.journal.append({ type: 'killed', signal });
   }
 }
 
-/** The container is dead already: what stops still owe is their record. */
-export function settleStops(journal: Journal): void {
-  for (const { operation, restart, kill } of journal.carried.intents) {
-    if (!restart && !kill) journal.append({ type: 'stopped', operation });
-  }
-}
-
-const inMilliseconds = (seconds: number): number => (seconds < 0 ? NO_DEADLINE : seconds * 1000);
+/** Milliseconds. */
+const deadlineFrom = (seconds: number): number => (seconds < 0 ? NO_DEADLINE : seconds * 1000);

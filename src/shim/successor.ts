@@ -1,17 +1,20 @@
-/** A shim that follows a dead one: does what the table of takeover.ts says. */
+/** Takes over a container from a dead shim: carries out the plan that takeover.ts makes. */
 import { clearLeftovers } from './generation.ts';
 import type { Generations } from './generations.ts';
 import type { Journal } from './journal.ts';
 import type { Phases } from './phase.ts';
 import type { RemovalGrace } from './removal-grace.ts';
 import type { Restarts } from './restarts.ts';
+import { settleStops } from './settle-stops.ts';
+import type { LogError } from './shim-log.ts';
 import type { SpecFile } from './spec-file.ts';
-import { settleStops, type Stops } from './stops.ts';
+import type { Stops } from './stops.ts';
 import { plan } from './takeover.ts';
 
-export interface SuccessorOptions {
+export interface SuccessorDeps {
   /** The container's run directory. */
   run: string;
+  /** Boot id of the running kernel. */
   boot: string;
   journal: Journal;
   phases: Phases;
@@ -20,19 +23,19 @@ export interface SuccessorOptions {
   restarts: Restarts;
   stops: Stops;
   removal: RemovalGrace;
-  complain: (what: string, error: unknown) => void;
+  logError: LogError;
 }
 
 const LOST = { code: 255, signal: 0, oomKilled: false } as const;
 
 export class Successor {
-  constructor(private readonly o: SuccessorOptions) {}
+  constructor(private readonly deps: SuccessorDeps) {}
 
-  /** Goes on where the journal says that the last shim stood. Called once, before anything else. */
+  /** Continues where the journal says that the previous shim stopped. Called once, before any operation. */
   takeOver(): void {
-    const { journal, boot, phases, specFile, generations, restarts, stops } = this.o;
-    const { state, carried } = journal;
-    const step = plan({ state, carried, boot });
+    const { journal, boot, phases, specFile, generations, restarts, stops } = this.deps;
+    const { state, pending } = journal;
+    const step = plan({ state, pending, boot });
     if (step.do !== 'rest') specFile.load();
     switch (step.do) {
       case 'rest':
@@ -49,7 +52,7 @@ export class Successor {
       case 'fail':
         journal.append({
           type: 'failed',
-          operation: carried.operation,
+          operation: pending.operation,
           code: 128,
           error: 'the host went down while the container was being started',
         });
@@ -60,56 +63,56 @@ export class Successor {
         phases.move('clear');
         void phases
           .inTurn(() => this.#clear(step.then))
-          .catch((error: unknown) => this.o.complain('clearing away a half-made container', error));
+          .catch((error: unknown) => this.deps.logError('clearing away an unfinished create or start', error));
         return;
       case 'decide':
         phases.move('clear');
-        restarts.decide();
+        restarts.decideAfterDeath();
         return settleStops(journal);
       case 'await-restart':
         return step.by === 'policy' ? this.#awaitPolicy() : this.#awaitClients();
     }
   }
 
-  /** A create or start was under way. */
+  /** Finishes or undoes a create or start that the dead shim had under way. */
   async #clear(then: 'fail' | 'retry'): Promise<void> {
-    const { journal, run, specFile, generations, restarts, stops, phases } = this.o;
+    const { journal, run, specFile, generations, restarts, stops, phases, logError } = this.deps;
     const { runtime } = specFile.definition;
-    const { state, carried } = journal;
+    const { state, pending } = journal;
     const known = { pid: state.pid, startTime: state.pidStartTime };
     if (known.pid > 0 && (await runtime.state())?.status === 'running') {
-      // It had been let go, only the record is missing.
-      journal.append({ type: 'started', ...known, operation: carried.operation });
+      // The start succeeded; only its record is missing.
+      journal.append({ type: 'started', ...known, operation: pending.operation });
       generations.adopt(known, { as: 'running', justStarted: true });
       return void stops.resume();
     }
-    await clearLeftovers(runtime, run, { gen: state.gen, ...known }, this.o.complain);
+    await clearLeftovers(runtime, run, { gen: state.gen, ...known }, logError);
     if (then === 'fail') {
-      generations.fail(carried.operation, {
+      generations.fail(pending.operation, {
         message: "the start was interrupted: the container's shim died",
         code: 128,
       });
       return;
     }
-    if (carried.intents.some((intent) => intent.restart)) return void this.#awaitClients();
+    if (pending.intents.some((intent) => intent.restart)) return void this.#awaitClients();
     phases.move('adoptBackoff');
     restarts.schedule(0);
   }
 
   #awaitPolicy(): void {
-    this.o.phases.move('adoptBackoff');
-    this.o.restarts.scheduleAt(this.o.journal.carried.restartAt);
+    this.deps.phases.move('adoptBackoff');
+    this.deps.restarts.scheduleAt(this.deps.journal.pending.restartAt);
   }
 
   #awaitClients(): void {
-    this.o.phases.move('adoptBetween');
-    this.o.stops.resume();
+    this.deps.phases.move('adoptBetween');
+    this.deps.stops.resume();
   }
 
   #finish(): void {
-    const { journal } = this.o;
+    const { journal } = this.deps;
     journal.append({ type: 'final', user: journal.state.stoppedByUser });
     settleStops(journal);
-    this.o.removal.consider();
+    this.deps.removal.update();
   }
 }

@@ -1,38 +1,38 @@
-/** What a shim does with what a dead one left: pure, from the journal's last word and what the kernel says. */
+/** Decides what a shim does with the container of a dead one, from the journal and the boot id. Pure. */
 import type { RunState } from '../protocol/runstate.ts';
-import type { Carried } from './pending-intents.ts';
+import type { PendingIntents } from './pending-intents.ts';
 
 export interface Found {
   state: RunState;
-  carried: Carried;
-  /** This boot's id. */
+  pending: PendingIntents;
+  /** Boot id of the running kernel. */
   boot: string;
 }
 
 export type Takeover =
-  /** Dead and settled, or never run. */
+  /** Dead and final, or never started. */
   | { do: 'rest' }
-  /** Its init was running: it still is, or its death is to be told. */
+  /** The init was running: it still is, or its death must be journalled. */
   | { do: 'adopt' }
   /**
-   * A create or start was under way: undo it, unless it turns out to have succeeded; then `fail` it, or `retry` where
-   * no client waits for it.
+   * A create or start was under way. If it did not succeed, undo it, then `fail` it, or `retry` it if it belongs to a
+   * restart.
    */
   | { do: 'clear'; then: 'fail' | 'retry' }
-  /** Dead, and nothing was decided. */
+  /** Dead, and whether a restart follows is not decided. */
   | { do: 'decide' }
   /** Dead, and a restart is due, by policy or by a client's `restart`. */
   | { do: 'await-restart'; by: 'policy' | 'client' }
   /** Dead, decided, and not yet final. */
   | { do: 'finish' }
-  /** It ran when the host went down: nobody knows its end. */
+  /** It ran when the host went down: its exit code is unknown. */
   | { do: 'lost' }
   /** It was being started when the host went down. */
   | { do: 'fail' };
 
-export function plan({ state, carried, boot }: Found): Takeover {
+export function plan({ state, pending, boot }: Found): Takeover {
   const sameBoot = state.boot === boot;
-  const byClient = carried.intents.some((intent) => intent.restart);
+  const byClient = pending.intents.some((intent) => intent.restart);
   switch (state.status) {
     case 'running':
     case 'paused':
@@ -41,13 +41,13 @@ export function plan({ state, carried, boot }: Found): Takeover {
       if (!sameBoot) return { do: 'fail' };
       return { do: 'clear', then: byClient ? 'retry' : 'fail' };
     case 'restarting':
-      // Its network did not survive the boot: the daemon starts it, if it is to be.
+      // Its network did not survive the reboot: only the daemon can start it.
       if (!sameBoot) return { do: 'finish' };
-      return carried.restartAt === '' ? { do: 'clear', then: 'retry' } : { do: 'await-restart', by: 'policy' };
+      return pending.restartAt === '' ? { do: 'clear', then: 'retry' } : { do: 'await-restart', by: 'policy' };
     case 'created':
     case 'exited':
       if (state.final) return { do: 'rest' };
-      if (!sameBoot || !carried.undecided) return { do: 'finish' };
+      if (!sameBoot || !pending.undecided) return { do: 'finish' };
       return byClient ? { do: 'await-restart', by: 'client' } : { do: 'decide' };
   }
 }

@@ -1,24 +1,18 @@
-/**
- * Clients that wait for the container (`POST /containers/x/wait`), handed over by the daemon so that they outlive it.
- */
-import { Socket } from 'node:net';
+/** Clients in `POST /containers/x/wait`, handed over by the daemon so that they survive its death. */
+import type { Socket } from 'node:net';
 import type { WaitCondition } from '../protocol/messages.ts';
 import type { Client } from './clients.ts';
 
-export class Waiters {
+export class WaitClients {
   #waiting = new Map<Socket, WaitCondition>();
 
   get count(): number {
     return this.#waiting.size;
   }
 
-  has(condition: WaitCondition): boolean {
-    return [...this.#waiting.values()].includes(condition);
-  }
-
-  /** Writes the head and keeps the client until its condition is met. */
+  /** Writes the head and keeps the client until its condition is met or it disconnects. */
   add(client: Client, condition: WaitCondition): void {
-    const socket = new Socket({ fd: client.fd, readable: true, writable: true, allowHalfOpen: true });
+    const socket = client.open();
     this.#waiting.set(socket, condition);
     const left = (): void => {
       this.#waiting.delete(socket);
@@ -26,19 +20,19 @@ export class Waiters {
     };
     socket.on('error', left);
     socket.on('close', left);
-    // Nothing is expected from it: what it sends is passed over, its end means that it has left.
+    // No input is expected: it is discarded, and EOF means that the client has left.
     socket.on('end', left);
     socket.resume();
     if (client.head.length > 0) socket.write(client.head);
   }
 
-  /** The container is dead: whoever waits for that, or for anything, hears it; who waits for its removal waits on. */
-  exited(code: number): void {
+  /** Answers the clients that wait for an exit; those that wait for the removal stay. */
+  answerExit(code: number): void {
     this.#answer(code, (condition) => condition !== 'removed');
   }
 
-  /** The container is gone, or did not start: nobody waits on. */
-  all(code: number): void {
+  /** Answers every client: the container was removed, or did not start. */
+  answerAll(code: number): void {
     this.#answer(code, () => true);
   }
 
@@ -53,5 +47,5 @@ export class Waiters {
   }
 }
 
-/** Why a container did not start is told by the start's answer alone, as in dockerd: the CLI would print it twice. */
+/** Without `Error`: as in dockerd, only the start's own answer says why it failed. The CLI would print it twice. */
 const body = (code: number): string => `${JSON.stringify({ StatusCode: code })}\n`;

@@ -31,7 +31,7 @@ export function becomeSubreaper(): void {
  * "SCHED_RESET_ON_FORK".
  * False without CAP_SYS_NICE.
  */
-export function favour(nice: number): boolean {
+export function raisePriority(nice: number): boolean {
   const param = Buffer.alloc(4);
   if (schedSetschedulerCall(0, SCHED_OTHER | SCHED_RESET_ON_FORK, param) < 0) return false;
   return setpriorityCall(PRIO_PROCESS, 0, nice) === 0;

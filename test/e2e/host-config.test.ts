@@ -226,7 +226,7 @@ describe('shared memory', () => {
     await until(
       async () =>
         (await docker('inspect', '-f', '{{.State.Status}} {{.State.Error}}', id)).stdout.startsWith(
-          'exited failed to join namespaces: the container that they are of is not running',
+          'exited failed to join namespaces: the joined container is not running',
         ),
       20_000,
     );

@@ -10,7 +10,7 @@ import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'no
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { parseJournal } from '../../src/protocol/journal-format.ts';
-import { carry, initialCarried, type Carried } from '../../src/shim/pending-intents.ts';
+import { reduceIntents, initialIntents, type PendingIntents } from '../../src/shim/pending-intents.ts';
 import { startEngine, type TestEngine } from '../support/engine.ts';
 import { until } from '../support/until.ts';
 import { journalOf } from '../support/shims.ts';
@@ -89,7 +89,8 @@ const list = async (): Promise<{ Id: string; State: State; Names: string[] }[]> 
 /** What clients asked its shim for that is not done yet. */
 function unfinished(id: string): number {
   const { snapshot, records } = parseJournal(readFileSync(journalOf(engine, id)));
-  return records.reduce(carry, (snapshot?.carried as Carried | undefined) ?? initialCarried()).intents.length;
+  return records.reduce(reduceIntents, (snapshot?.carried as PendingIntents | undefined) ?? initialIntents()).intents
+    .length;
 }
 
 /** What there is, in the words of the kernel and of the roots; one entry a kind. */

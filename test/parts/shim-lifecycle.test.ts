@@ -103,7 +103,7 @@ describe('one run', { timeout: 30_000 }, () => {
     c.o.spec = { donors: [{ pid: process.pid, startTime: String(Number(own) - 1) }] };
     c.writeSpec();
     await expect(ctl.ask<'create'>({ op: 'create', operation: 'b' })).rejects.toThrow(
-      'failed to join namespaces: the container that they are of is not running',
+      'failed to join namespaces: the joined container is not running',
     );
     expect(c.find('failed')).toHaveLength(1);
   });

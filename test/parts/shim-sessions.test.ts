@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { AttachOptions } from '../../src/protocol/messages.ts';
+import { Client as HandedOver } from '../../src/shim/clients.ts';
 import { LogWriter } from '../../src/shim/log/writer.ts';
 import { Sessions } from '../../src/shim/sessions.ts';
 import { Stdio, type StdioOptions } from '../../src/shim/stdio.ts';
@@ -90,7 +91,7 @@ function rig({ slowClientMs = 60_000, log = false } = {}): Rig {
       const client = new Client(new Socket({ fd: theirs, allowHalfOpen: true, readable: true, writable: true }), {
         reading,
       });
-      sessions.add({ fd: ours, head: Buffer.from(head), early: Buffer.from(early) }, { ...all, ...options });
+      sessions.add(new HandedOver(ours, Buffer.from(head), Buffer.from(early)), { ...all, ...options });
       return client;
     },
   };
@@ -190,7 +191,7 @@ describe('a client', () => {
     const client = new Client(
       connect({ port: (server.address() as AddressInfo).port, host: '127.0.0.1', allowHalfOpen: true }),
     );
-    sessions.add({ fd: await accepted, head: Buffer.from(HEAD), early: Buffer.alloc(0) }, all);
+    sessions.add(new HandedOver(await accepted, Buffer.from(HEAD), Buffer.alloc(0)), all);
     const process = start(sessions, 'cat');
     client.socket.end('over tcp\n');
     await process.end();

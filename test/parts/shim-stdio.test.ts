@@ -132,11 +132,11 @@ describe('pipes', () => {
   test('held output makes the process wait, and all of it comes', async () => {
     const { stdio, seen, child } = start('i=0; while [ $i -lt 40 ]; do head -c 65536 /dev/zero; i=$((i+1)); done');
     stdio.start();
-    stdio.hold(stdio);
+    stdio.pauseOutput(stdio);
     await new Promise((resolve) => setTimeout(resolve, 200));
     expect(child.exitCode).toBe(null);
     expect(seen[1].length).toBeLessThan(200_000);
-    stdio.release(stdio);
+    stdio.resumeOutput(stdio);
     await exited(child);
     await stdio.finish(1000);
     expect(seen[1].length).toBe(40 * 65536);
@@ -145,11 +145,11 @@ describe('pipes', () => {
   test('finish waits out back-pressure, however long', async () => {
     const { stdio, seen, child } = start('head -c 500000 /dev/zero');
     stdio.start();
-    stdio.hold(stdio);
+    stdio.pauseOutput(stdio);
     await exited(child);
     const finished = stdio.finish(20);
     await new Promise((resolve) => setTimeout(resolve, 200));
-    stdio.release(stdio);
+    stdio.resumeOutput(stdio);
     await finished;
     expect(seen[1].length).toBe(500_000);
   });
@@ -340,9 +340,9 @@ describe('a terminal', () => {
       const lines = 200 * (round + 1);
       const { stdio, seen, child } = startOnTerminal(`seq 1 ${lines}`, { key: `t${round}` });
       stdio.start();
-      if (held) stdio.hold(stdio);
+      if (held) stdio.pauseOutput(stdio);
       await Promise.race([exited(child), new Promise((resolve) => setTimeout(resolve, 100))]);
-      stdio.release(stdio);
+      stdio.resumeOutput(stdio);
       await exited(child);
       await stdio.finish(1000);
       expect(seen[1].toString()).toBe(Array.from({ length: lines }, (_, i) => `${i + 1}\r\n`).join(''));

@@ -24,8 +24,7 @@ afterEach(() => {
 });
 
 const claim = (token: string): boolean => {
-  const client = clients.claim({ token, head: '', early: '' });
-  if (client) closeSync(client.fd);
+  using client = clients.claim({ token, head: '', early: '' });
   return client !== undefined;
 };
 const connected = (): Promise<Socket> =>

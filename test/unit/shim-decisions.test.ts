@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import type { RecordBody, RestartPolicy } from '../../src/protocol/records.ts';
 import { applyRecord, initialRunState } from '../../src/protocol/runstate.ts';
-import { carry, initialCarried } from '../../src/shim/pending-intents.ts';
+import { reduceIntents, initialIntents } from '../../src/shim/pending-intents.ts';
 import { classify, startFailure } from '../../src/shim/failure.ts';
 import { goDuration, judge, nextProbeIn } from '../../src/shim/health.ts';
 import { isPassing, next, type Phase } from '../../src/shim/phase.ts';
@@ -149,13 +149,13 @@ describe('what a shim does with what a dead one left', () => {
   const restarting: RecordBody = { type: 'restarting', count: 1, at: '5000000' };
 
   const found = (bodies: RecordBody[], boot: string) => {
-    let [state, carried] = [initialRunState(), initialCarried()];
+    let [state, pending] = [initialRunState(), initialIntents()];
     bodies.forEach((b, i) => {
       const record = { seq: i + 1, gen: 1, boot: 'this', wall: '1', mono: '1', ...b };
       state = applyRecord(state, record);
-      carried = carry(carried, record);
+      pending = reduceIntents(pending, record);
     });
-    return { state, carried, boot };
+    return { state, pending, boot };
   };
 
   test.each([
@@ -196,18 +196,18 @@ describe('what a shim does with what a dead one left', () => {
       restart: false,
       kill: true,
     };
-    expect(found([...run, stopping], 'this').carried.intents).toMatchObject([
+    expect(found([...run, stopping], 'this').pending.intents).toMatchObject([
       { operation: 's', deadlineMs: 10_000, sent: false },
     ]);
-    expect(found([...run, stopping, { type: 'killed', signal: 15 }], 'this').carried.intents).toMatchObject([
+    expect(found([...run, stopping, { type: 'killed', signal: 15 }], 'this').pending.intents).toMatchObject([
       { sent: true },
     ]);
     expect(
-      found([...run, stopping, kill, exited, { type: 'final', user: true }], 'this').carried.intents,
+      found([...run, stopping, kill, exited, { type: 'final', user: true }], 'this').pending.intents,
     ).toMatchObject([{ operation: 's' }]);
     expect(
       found([...run, stopping, exited, { type: 'final', user: true }, { type: 'stopped', operation: 's' }], 'this')
-        .carried.intents,
+        .pending.intents,
     ).toEqual([]);
   });
 });

@@ -6,7 +6,8 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { crc32, parseJournal } from '../../src/protocol/journal-format.ts';
 import type { JournalRecord, RecordBody } from '../../src/protocol/records.ts';
 import { applyRecord, initialRunState, type RunState } from '../../src/protocol/runstate.ts';
-import { bounded, Journal } from '../../src/shim/journal.ts';
+import { bounded } from '../../src/shim/compaction.ts';
+import { Journal } from '../../src/shim/journal.ts';
 import { until } from '../support/until.ts';
 
 let directory: string;
@@ -115,7 +116,7 @@ describe('the file', () => {
     for (let n = 0; n < 1500; n++)
       journal.append({ type: 'exec-started', exec: `e${n % 3}`, pid: n, startTime: String(n) });
     journal.append({ type: 'stopping', operation: 's', signal: 15, deadlineMs: 10_000, restart: false });
-    const before = { state: journal.state, carried: journal.carried, seq: journal.seq };
+    const before = { state: journal.state, pending: journal.pending, seq: journal.seq };
     journal.committed(1200);
     for (let n = 0; n < 50; n++) journal.append({ type: 'attached' });
     await until(() => parsed().snapshot !== null);
@@ -129,7 +130,7 @@ describe('the file', () => {
     expect(parsed().records.reduce(applyRecord, parsed().snapshot!.state)).toEqual(before.state);
     const next = new Journal(path, 'boot');
     expect(next.state).toEqual(before.state);
-    expect(next.carried).toEqual(before.carried);
+    expect(next.pending).toEqual(before.pending);
     expect(next.seq).toBe(before.seq + 100);
     next.close();
   });

@@ -1,7 +1,4 @@
-/**
- * Shim bundles: a shim runs from a copy stored by content hash, so that an upgrade never changes what a living one was
- * started from.
- */
+/** Shim bundles, stored by content hash: an upgrade never changes the files that a running shim was started from. */
 import { createHash } from 'node:crypto';
 import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -10,11 +7,11 @@ const FILES = ['shim.cjs', 'koffi.node'];
 
 export interface ShimBundle {
   hash: string;
-  /** The script to run. */
+  /** Path of the script to run. */
   script: string;
 }
 
-/** Copies the bundle in `from` to `<store>/<hash>/`, unless it is there. The directory appears whole, by rename. */
+/** Copies the bundle in `from` to `<store>/<hash>/`, unless it exists. The directory appears atomically, by rename. */
 export function installShimBundle(from: string, store: string): ShimBundle {
   const digest = createHash('sha256');
   for (const file of FILES) digest.update(readFileSync(join(from, file)));

@@ -1,21 +1,18 @@
-/**
- * Killing a shim that does not answer: on a client's explicit wish for its container's end only. Its successor does the
- * rest.
- */
+/** Kills a shim that does not answer, only when a client asked to end its container. A successor does the rest. */
 import { closeSync } from 'node:fs';
 import { join } from 'node:path';
 import { CTL_SOCKET } from '../../protocol/paths.ts';
 import { pidfdKill, pidfdOpen, SIGKILL } from '../../sys/process.ts';
 import { listenerOf } from '../../sys/socket.ts';
 
-/** Kills the shim that listens in `run`. False when none does. */
+/** Kills the shim that listens in the run directory `run`. False when none does. */
 export function killShim(run: string): boolean {
   const socket = join(run, CTL_SOCKET);
   const pid = listenerOf(socket);
   if (pid === undefined) return false;
   const pidfd = pidfdOpen(pid);
   try {
-    // It listens still, so it is the one that the descriptor names: no other got its pid in between.
+    // It still listens, so the pidfd is the shim's: its pid was not reused in between.
     return listenerOf(socket) === pid && pidfdKill(pidfd, SIGKILL);
   } finally {
     closeSync(pidfd);

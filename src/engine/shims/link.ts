@@ -1,7 +1,8 @@
-/** The daemon's one connection to a living shim: requests, answers, doorbell, and clients handed over. */
+/** The daemon's connection to a shim: requests, answers, doorbell, and handing over clients. */
 import { randomBytes } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
+import { LineSplitter } from '../../protocol/lines.ts';
 import {
   PROTOCOL_VERSION,
   type Answers,
@@ -19,25 +20,18 @@ import { VERSION } from '../../version.ts';
 import type { Client } from '../client.ts';
 import { Conflict, EngineError, InvalidParameter, NotFound, SystemFault, Unavailable } from '../../model/errors.ts';
 
-/** How long a shim may take to say who it is before it counts as unreachable (never as dead). */
+/** A shim that does not answer `hello` within this counts as unreachable, never as dead. */
 const HELLO_DEADLINE_MS = 5_000;
-
-/**
- * While something is asked of it, it is looked this often whether a shim still says anything; it is asked for a sign of
- * life then.
- */
-const LOOK_MS = 2_000;
-/**
- * So many looks without a word, and it counts as silent. Looks, not seconds: a daemon that was stopped itself finds its
- * answers later.
- */
-const SILENT_LOOKS = 4;
+/** While requests are pending, the shim is probed with a `hello` this often. */
+const PROBE_MS = 2_000;
+/** Probes without any message before the shim counts as unresponsive. Not a time: the daemon may have been stopped. */
+const MAX_SILENT_PROBES = 4;
 
 type RequestOf<O extends Op> = Extract<Request, { op: O }>;
-/** A request that brings a client along, without the client. */
-type Unclaimed<O extends Op> = Omit<RequestOf<O>, 'client'>;
+/** A request that hands over a client, without the client. */
+type WithoutClient<O extends Op> = Omit<RequestOf<O>, 'client'>;
 
-/** A shim refused a start: Docker's exit code comes with the text. */
+/** The shim refused a start. `code` is Docker's exit code: 126, 127 or 128. */
 export class StartFailed extends EngineError {
   constructor(
     message: string,
@@ -47,39 +41,46 @@ export class StartFailed extends EngineError {
   }
 }
 
-/** A shim lives, but does not answer: frozen, or stuck. Never a proof of death. */
-export class Silent extends Unavailable {}
+/** The shim is alive but does not answer: frozen, or stuck. Never proves its death. */
+export class ShimUnresponsive extends Unavailable {}
 
 interface Pending {
-  resolve(result: unknown): void;
-  reject(error: Error): void;
+  resolve: (result: unknown) => void;
+  reject: (error: Error) => void;
+}
+
+interface LinkEvents {
+  /** The journal's last sequence number has grown to `seq`. */
+  onRing(seq: number): void;
+  /** The connection has ended. */
+  onEnd(): void;
 }
 
 export class ShimLink {
   readonly #pending = new Map<number, Pending>();
   #next = 1;
   #closed = false;
-  #buffered = '';
+  readonly #splitter = new LineSplitter();
+  /** The shim has sent something since the last probe. */
   #heard = true;
-  #silentLooks = 0;
-  #looking: NodeJS.Timeout | undefined;
+  #silentProbes = 0;
+  #probing: NodeJS.Timeout | undefined;
 
   private constructor(
     private readonly socket: Socket,
     private readonly run: string,
-    private readonly events: { onRing(seq: number): void; onEnd(): void },
+    private readonly events: LinkEvents,
   ) {
-    socket.setEncoding('utf8');
-    socket.on('data', (text: string) => this.#receive(text));
+    socket.on('data', (chunk: Buffer) => this.#receive(chunk));
     socket.on('error', () => socket.destroy());
     socket.on('close', () => this.#end());
   }
 
-  /** @throws when nobody listens (`ENOENT`, `ECONNREFUSED` as `code`) or the shim does not say hello in time */
-  static async open(
-    run: string,
-    events: { onRing(seq: number): void; onEnd(): void },
-  ): Promise<{ link: ShimLink; hello: Hello }> {
+  /**
+   * Connects to the shim of the run directory `run`.
+   * @throws Error with `code` ENOENT or ECONNREFUSED when no shim listens; Unavailable when it does not answer in time
+   */
+  static async open(run: string, events: LinkEvents): Promise<{ link: ShimLink; hello: Hello }> {
     const socket = await connected(join(run, CTL_SOCKET));
     const link = new ShimLink(socket, run, events);
     const deadline = setTimeout(() => socket.destroy(), HELLO_DEADLINE_MS);
@@ -97,13 +98,13 @@ export class ShimLink {
     return this.#closed;
   }
 
-  /** @throws the shim's refusal as a typed error; Unavailable when the connection ended first */
+  /** @throws EngineError by the refusal's kind; Unavailable when the connection ended first */
   request<O extends Op>(request: RequestOf<O>): Promise<Answers[O]> {
     if (this.#closed) return Promise.reject(new Unavailable('the connection to the shim is closed'));
     const id = this.#next++;
     return new Promise((resolve, reject) => {
-      this.#pending.set(id, { resolve: resolve, reject });
-      this.#looking ??= setInterval(() => this.#look(), LOOK_MS).unref();
+      this.#pending.set(id, { resolve: (result) => resolve(result as Answers[O]), reject });
+      this.#probing ??= setInterval(() => this.#probe(), PROBE_MS).unref();
       faultPoint('request.before');
       this.socket.write(`${JSON.stringify({ id, ...request })}\n`);
       faultPoint('request.sent');
@@ -111,10 +112,11 @@ export class ShimLink {
   }
 
   /**
-   * Hands a client's connection over with a request. The descriptor travels first; the daemon's copy is let go only
-   * when the shim has acknowledged, so that a refusal can still be answered here.
+   * Sends a request together with a client's connection. The descriptor is sent first. The daemon closes its own copy
+   * only once the shim has accepted, so that it can answer the client itself after a refusal.
+   * @throws as request()
    */
-  async handOver<O extends 'attach' | 'wait' | 'exec'>(request: Unclaimed<O>, client: Client): Promise<void> {
+  async handOver<O extends 'attach' | 'wait' | 'exec'>(request: WithoutClient<O>, client: Client): Promise<void> {
     const token = randomBytes(8).toString('hex');
     deliverFd(join(this.run, FD_SOCKET), Buffer.from(token), client.fd);
     const handed: HandedClient = {
@@ -126,58 +128,54 @@ export class ShimLink {
     client.release();
   }
 
-  /** Closes the daemon's end; the shim lives on. */
+  /** Closes the connection; the shim keeps running. */
   close(): void {
     this.socket.destroy();
   }
 
-  // An operation may take its time (a stop, say), a sign of life may not.
-  #look(): void {
-    if (this.#pending.size === 0) return this.#restEars();
-    this.#silentLooks = this.#heard ? 0 : this.#silentLooks + 1;
+  // An operation such as a stop may take long, the answer to `hello` may not.
+  #probe(): void {
+    if (this.#pending.size === 0) return this.#stopProbing();
+    this.#silentProbes = this.#heard ? 0 : this.#silentProbes + 1;
     this.#heard = false;
-    if (this.#silentLooks >= SILENT_LOOKS) return this.#end(new Silent('the shim does not answer'));
+    if (this.#silentProbes >= MAX_SILENT_PROBES) return this.#end(new ShimUnresponsive('the shim does not answer'));
     this.socket.write(
       `${JSON.stringify({ id: this.#next++, op: 'hello', protocol: PROTOCOL_VERSION, daemon: VERSION })}\n`,
     );
   }
 
-  #restEars(): void {
-    clearInterval(this.#looking);
-    this.#looking = undefined;
+  #stopProbing(): void {
+    clearInterval(this.#probing);
+    this.#probing = undefined;
     this.#heard = true;
-    this.#silentLooks = 0;
+    this.#silentProbes = 0;
   }
 
-  #receive(text: string): void {
+  #receive(chunk: Buffer): void {
     this.#heard = true;
-    this.#buffered += text;
-    let from = 0;
-    for (let end = this.#buffered.indexOf('\n', from); end >= 0; end = this.#buffered.indexOf('\n', from)) {
-      const message = parsed(this.#buffered.slice(from, end));
-      if (!message) return this.#end(new Unavailable('the shim said what is no message'));
+    for (const line of this.#splitter.push(chunk)) {
+      const message = parsed(line);
+      if (!message) return this.#end(new Unavailable('the shim sent an invalid message'));
       this.#take(message);
-      from = end + 1;
     }
-    this.#buffered = this.#buffered.slice(from);
   }
 
   #take(message: Reply | { ring: number }): void {
     if ('ring' in message) return this.events.onRing(message.ring);
     const pending = this.#pending.get(message.id);
-    if (!pending) return; // a sign of life
+    if (!pending) return; // The answer to a probe.
     this.#pending.delete(message.id);
     faultPoint('request.answered');
     if ('error' in message) pending.reject(refusal(message.error));
     else pending.resolve(message.result);
   }
 
-  #end(why: Error = new Unavailable('the shim ended the connection')): void {
+  #end(reason: Error = new Unavailable('the shim ended the connection')): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#restEars();
+    this.#stopProbing();
     this.socket.destroy();
-    for (const { reject } of this.#pending.values()) reject(why);
+    for (const { reject } of this.#pending.values()) reject(reason);
     this.#pending.clear();
     this.events.onEnd();
   }

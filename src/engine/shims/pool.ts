@@ -1,33 +1,34 @@
-/**
- * Shims to be: processes that are started, know no container yet, and end with the daemon until one is given to them.
- */
+/** Spare shims: processes started ahead of need. One without a container ends with the daemon. */
 import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { dirname } from 'node:path';
+import { LineSplitter } from '../../protocol/lines.ts';
+import type { Adopt } from '../../protocol/messages.ts';
 import { faultPoint } from '../../sys/fault.ts';
 import { reap } from '../../sys/process.ts';
 import { socketPair } from '../../sys/socket.ts';
 import { spawn } from '../../sys/spawn.ts';
-import type { Adopt } from '../../protocol/messages.ts';
 import { SystemFault } from '../../model/errors.ts';
 import type { ShimBundle } from './bundle.ts';
 
-/** A shim that does not answer the adoption within this time is given up (it has journalled nothing). */
+/** A shim that does not answer the order within this is given up. */
 const ADOPTION_DEADLINE_MS = 20_000;
-/** The pool is filled again this long after a take, so that the start that took one is not slowed. */
+/** The pool is refilled this long after a take, so as not to slow down the start that took a shim. */
 const REFILL_DELAY_MS = 250;
 const NODE_FLAGS = ['--expose-gc', '--max-semi-space-size=1', '--v8-pool-size=0'];
 
-interface Anonymous {
-  line: Socket;
+/** A shim without a container. */
+interface SpareShim {
+  /** The shim's descriptor 3. */
+  socket: Socket;
   dead: boolean;
 }
 
 export class ShimPool {
-  readonly #idle: Anonymous[] = [];
-  /** All that this daemon started and that are not collected yet. */
-  readonly #started = new Map<number, Anonymous>();
-  readonly #collect = (): void => {
+  readonly #spare: SpareShim[] = [];
+  /** Every shim that this daemon started and has not reaped yet, by pid. */
+  readonly #started = new Map<number, SpareShim>();
+  readonly #reapDead = (): void => {
     for (const [pid, shim] of this.#started) {
       if (reap(pid) === undefined) continue;
       this.#started.delete(pid);
@@ -43,39 +44,39 @@ export class ShimPool {
     private readonly log: string,
   ) {
     mkdirSync(dirname(log), { recursive: true, mode: 0o700 });
-    process.on('SIGCHLD', this.#collect);
+    process.on('SIGCHLD', this.#reapDead);
   }
 
   /**
-   * Gives a container to a shim. When it returns, the shim holds the container's lock, has journalled that, and
+   * Assigns a container to a spare shim. On return the shim holds the container's lock, has journalled `adopted`, and
    * listens.
-   * @throws SystemFault with the shim's own words when it refused (another shim holds the lock)
+   * @throws SystemFault with the shim's text when it refused (another shim holds the lock), or when it did not answer
    */
   async adopt(order: Omit<Adopt, 'op'>): Promise<void> {
-    const { line } = this.#take();
+    const { socket } = this.#take();
     faultPoint('adopt.before');
     try {
-      const answer = await ask(line, { op: 'adopt', ...order });
+      const answer = await ask(socket, { op: 'adopt', ...order });
       faultPoint('adopt.after');
       if (answer.error !== undefined) throw new SystemFault(`the shim refused: ${answer.error}`);
     } finally {
-      line.destroy();
+      socket.destroy();
     }
   }
 
-  /** Lets the anonymous ones go; the others stay with their containers. */
+  /** Ends the spare shims; those with a container keep running. */
   close(): void {
     this.#closed = true;
     clearTimeout(this.#refill);
-    for (const { line } of this.#idle.splice(0)) line.destroy();
-    process.off('SIGCHLD', this.#collect);
+    for (const { socket } of this.#spare.splice(0)) socket.destroy();
+    process.off('SIGCHLD', this.#reapDead);
   }
 
-  #take(): Anonymous {
+  #take(): SpareShim {
     for (;;) {
-      const shim = this.#idle.shift() ?? this.#spawn();
+      const shim = this.#spare.shift() ?? this.#spawn();
       if (shim.dead) {
-        shim.line.destroy();
+        shim.socket.destroy();
         continue;
       }
       if (!this.#closed && this.#refill === undefined) {
@@ -86,19 +87,19 @@ export class ShimPool {
     }
   }
 
-  /** Starts as many as are to be ready. */
+  /** Starts shims until `size` are spare. */
   fill(): void {
     clearTimeout(this.#refill);
     this.#refill = undefined;
     try {
-      while (!this.#closed && this.#idle.length < this.size) this.#idle.push(this.#spawn());
+      while (!this.#closed && this.#spare.length < this.size) this.#spare.push(this.#spawn());
     } catch {
-      // No room for processes, say: whoever takes one then tries for itself and is told.
+      // For example the process limit. #take() tries again and reports the error.
     }
   }
 
   /** @throws Errno */
-  #spawn(): Anonymous {
+  #spawn(): SpareShim {
     const [ours, theirs] = socketPair();
     let log: number;
     try {
@@ -108,11 +109,11 @@ export class ShimPool {
       closeSync(theirs);
       throw error;
     }
-    const line = new Socket({ fd: ours });
-    line.on('error', () => line.destroy());
-    line.unref();
+    const socket = new Socket({ fd: ours });
+    socket.on('error', () => socket.destroy());
+    socket.unref();
     try {
-      // A clean environment: NODE_EXTRA_CA_CERTS alone would cost 50 ms a start (node-on-linux §8).
+      // A clean environment: NODE_EXTRA_CA_CERTS alone would add 50 ms to each start.
       const pid = spawn({
         file: process.execPath,
         args: [...NODE_FLAGS, this.bundle.script],
@@ -122,11 +123,11 @@ export class ShimPool {
         directory: '/',
       });
       faultPoint('shim.spawned');
-      const shim = { line, dead: false };
+      const shim = { socket, dead: false };
       this.#started.set(pid, shim);
       return shim;
     } catch (error) {
-      line.destroy();
+      socket.destroy();
       throw error;
     } finally {
       closeSync(theirs);
@@ -135,22 +136,22 @@ export class ShimPool {
   }
 }
 
-function ask(line: Socket, order: Adopt): Promise<{ ready?: true; error?: string }> {
+/** Sends the order and resolves with the answer. @throws SystemFault when the shim ends or does not answer in time */
+function ask(socket: Socket, order: Adopt): Promise<{ ready?: true; error?: string }> {
   return new Promise((resolve, reject) => {
-    let text = '';
-    const deadline = setTimeout(() => fail('it did not answer in time'), ADOPTION_DEADLINE_MS);
-    const fail = (why: string): void => {
+    const splitter = new LineSplitter();
+    const fail = (reason: string): void => {
       clearTimeout(deadline);
-      reject(new SystemFault(`could not give the container to a shim: ${why}`));
+      reject(new SystemFault(`could not assign the container to a shim: ${reason}`));
     };
-    line.on('data', (chunk: Buffer) => {
-      text += chunk.toString();
-      const end = text.indexOf('\n');
-      if (end < 0) return;
+    const deadline = setTimeout(() => fail('it did not answer in time'), ADOPTION_DEADLINE_MS);
+    socket.on('data', (chunk: Buffer) => {
+      const [line] = splitter.push(chunk);
+      if (line === undefined) return;
       clearTimeout(deadline);
-      resolve(JSON.parse(text.slice(0, end)) as { ready?: true; error?: string });
+      resolve(JSON.parse(line) as { ready?: true; error?: string });
     });
-    line.once('close', () => fail('it ended'));
-    line.write(`${JSON.stringify(order)}\n`);
+    socket.once('close', () => fail('it ended'));
+    socket.write(`${JSON.stringify(order)}\n`);
   });
 }

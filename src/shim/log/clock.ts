@@ -1,9 +1,9 @@
-/** When a chunk of output was read: wall time in nanoseconds. */
+/** The time of a log entry: wall clock, nanoseconds since the epoch. */
 
 const NS_PER_MS = 1_000_000n;
-/** How far the interpolated time may stray from the wall clock before it is set anew. */
+/** Largest difference between the interpolated time and the wall clock before it is set again. */
 const DRIFT_NS = 2n * NS_PER_MS;
-/** A step back up to this far is smoothed over; a longer one is somebody setting the clock, and is followed. */
+/** A step back of up to this is hidden; after a larger one, the clock was set, and the log follows. */
 const SMOOTHED_STEP_NS = 10_000n * NS_PER_MS;
 
 export interface Clocks {
@@ -15,7 +15,7 @@ export interface Clocks {
 
 const system: Clocks = { wall: () => Date.now(), monotonic: () => process.hrtime.bigint() };
 
-/** Date.now() tells milliseconds only; between its ticks the monotonic clock counts on. */
+/** Date.now() has millisecond resolution; the monotonic clock interpolates. */
 export class LogClock {
   #wallAtAnchor: bigint;
   #monotonicAtAnchor: bigint;
@@ -26,7 +26,7 @@ export class LogClock {
     this.#monotonicAtAnchor = clocks.monotonic();
   }
 
-  /** Never before an earlier answer, unless the clock was set back by more than ten seconds. */
+  /** Never earlier than a previous result, unless the clock was set back by more than ten seconds. */
   now(): bigint {
     const wall = BigInt(this.clocks.wall()) * NS_PER_MS;
     const monotonic = this.clocks.monotonic();

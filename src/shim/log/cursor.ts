@@ -1,10 +1,10 @@
-/** Reads a log file from one mark to another, through rotations, as the output it was made of. */
+/** Reads a log file back as output, from one mark to another, through rotations. */
 import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
 import type { OutputStream } from '../../protocol/frames.ts';
 import { logFile, parseLogLine } from '../../protocol/log-format.ts';
 
 const CHUNK_BYTES = 64 * 1024;
-/** More rotated files than this are not looked for. */
+/** Upper bound of rotated files to look for. */
 const MAX_FILES = 1000;
 const NEWLINE = 10;
 
@@ -13,7 +13,7 @@ export interface Entry {
   output: Buffer;
 }
 
-/** Where a cursor may read up to; `offset` undefined = the file's end. */
+/** Where to stop reading: inode and byte offset; without an offset, at the end of the file. */
 export interface Limit {
   file: number;
   offset?: number;
@@ -22,7 +22,7 @@ export interface Limit {
 /** The entries up to `limit` can no longer be read: their file was rotated away. */
 export class LogGone extends Error {}
 
-// Files that were read to the end are left by asking the writer, who knows the order even of unnamed ones.
+/** The inode after `file`, from the writer: it knows the order also of files that have no name any more. */
 export type NextFile = (file: number) => number | undefined;
 
 export class LogCursor {
@@ -39,7 +39,7 @@ export class LogCursor {
     this.#next = next;
   }
 
-  /** From the given place. @throws LogGone */
+  /** Starts at the given place. @throws LogGone */
   static at(path: string, place: { file: number; offset: number }, next: NextFile): LogCursor {
     const cursor = new LogCursor(path, next);
     cursor.#open(place.file);
@@ -47,13 +47,13 @@ export class LogCursor {
     return cursor;
   }
 
-  /** From the oldest file's start; undefined when there is no log at all. */
+  /** Starts at the beginning of the oldest file; undefined when there is no log. @throws LogGone */
   static oldest(path: string, next: NextFile): LogCursor | undefined {
     const oldest = namedFiles(path).at(-1);
     return oldest === undefined ? undefined : LogCursor.at(path, { file: oldest, offset: 0 }, next);
   }
 
-  /** Up to a chunk's worth of entries; undefined once `limit` is reached. @throws LogGone */
+  /** The next entries, at most one chunk of the file; undefined once `limit` is reached. @throws LogGone */
   read(limit: Limit): Entry[] | undefined {
     const here = this.#file === limit.file;
     const room = here && limit.offset !== undefined ? Math.max(0, limit.offset - this.#offset) : CHUNK_BYTES;
@@ -62,7 +62,7 @@ export class LogCursor {
       this.#offset += n;
       return this.#entries(this.#chunk.subarray(0, n));
     }
-    // Somebody truncated the file under us (logrotate's copytruncate): it begins anew.
+    // The file was truncated (logrotate's copytruncate): start again at its beginning.
     if (room > 0 && fstatSync(this.#fd).size < this.#offset) {
       this.#offset = 0;
       return [];
@@ -104,10 +104,10 @@ export class LogCursor {
   }
 }
 
-/** Inode of the file that is written now; undefined when there is none. */
+/** Inode of the file that is being written; undefined when there is none. */
 export const currentFile = (path: string): number | undefined => statSync(path, { throwIfNoEntry: false })?.ino;
 
-/** Inodes by number, the current file first. */
+/** Inodes by rotation number, the current file first. */
 function namedFiles(path: string): number[] {
   const inodes: number[] = [];
   for (let n = 0; n < MAX_FILES; n++) {

@@ -1,31 +1,31 @@
-/** Output → lines of the log file (protocol/log-format.ts). The shim's hottest code: no allocation per line. */
+/** Encodes output as lines of the log file (protocol/log-format.ts). Hot: allocates per chunk, not per line. */
 import { MAX_ENTRY_BYTES, type LogStreamName } from '../../protocol/log-format.ts';
 import type { OutputStream } from '../../protocol/frames.ts';
 
 /**
- * Takes whole lines. `bytes` is reused after the call; `entries` and `output` say how many entries and how much output
- * lie in it.
+ * Receives whole lines of the log file. `bytes` is reused after the call. It contains `entries` entries with `output`
+ * bytes of output.
  */
 export type Sink = (bytes: Buffer, entries: number, output: number) => void;
 
 const NEWLINE = 10;
 const PREFIX = Buffer.from('{"log":"');
-/** `\u00ff` is the longest that one byte can become. */
+/** Length of `\u00ff`, the longest escape of one byte. */
 const WORST_BYTES = 6;
 const BATCH_BYTES = 256 * 1024;
 const EMPTY = Buffer.alloc(0);
 
-// One for all streams of this process: it is filled and emptied within one call.
+// Shared by all streams of this process: it is filled and emptied within one call.
 const out = Buffer.allocUnsafeSlow(BATCH_BYTES);
 
-// What Go's encoder, and so the log, leaves as it is: printable ASCII but " & < > \ . A newline ends an entry.
+// Go's encoder, and so the log, leaves printable ASCII unescaped, except " & < > \ . A newline ends an entry.
 const NOT_PLAIN = /[^\n\x20\x21\x23-\x25\x27-\x3b\x3d\x3f-\x5b\x5d-\x7f]/;
 const isPlain = (bytes: Buffer): boolean => !NOT_PLAIN.test(bytes.toString('latin1'));
 
 interface Held {
-  /** Output since the last newline, shorter than an entry may be. Never changed in place: marks refer to it. */
+  /** Output since the last newline, less than one full entry. Never changed in place: marks refer to it. */
   text: Buffer;
-  /** The time of the first part while a line is being split, else ''. */
+  /** Time of the first entry of a line that is being split; '' = none is. */
   splitAt: string;
 }
 
@@ -35,7 +35,7 @@ export class Encoder {
   #length = 0;
   #entries = 0;
   #output = 0;
-  /** Whether everything since it was last set can be read back byte for byte. */
+  /** Whether everything encoded since this was set to true can be read back byte for byte. */
   faithful = true;
 
   constructor(
@@ -45,17 +45,17 @@ export class Encoder {
     this.#attrs = Object.keys(attrs).length ? `"attrs":${goString(JSON.stringify(sorted(attrs)))},` : '';
   }
 
-  /** Output that no entry holds yet. */
+  /** Output that is in no entry yet. */
   held = (stream: OutputStream): Buffer => this.#held[stream].text;
 
-  /** Puts back what an earlier shim held. */
+  /** Restores what a previous shim held. */
   restore(stream: OutputStream, text: Buffer, splitAt: string): void {
     this.#held[stream] = { text, splitAt };
   }
 
   splitAt = (stream: OutputStream): string => this.#held[stream].splitAt;
 
-  /** Hands every line that `chunk` completes to the sink; the rest is held. */
+  /** Passes every line that `chunk` completes to the sink; the rest is held. */
   encode(stream: OutputStream, chunk: Buffer, time: string): void {
     const held = this.#held[stream];
     let at = 0;
@@ -73,19 +73,15 @@ export class Encoder {
   /** Writes what is held as an entry without a newline. */
   flush(stream: OutputStream, time: string): void {
     const held = this.#held[stream];
-    if (held.text.length > 0)
-      this.#entry(
-        held.text,
-        0,
-        held.text.length,
-        isPlain(held.text),
-        tail(stream, this.#attrs, held.splitAt || time, false),
-      );
+    if (held.text.length > 0) {
+      const ending = tail(stream, this.#attrs, held.splitAt || time, false);
+      this.#entry(held.text, 0, held.text.length, isPlain(held.text), ending);
+    }
     this.#held[stream] = { text: EMPTY, splitAt: '' };
     this.#deliver();
   }
 
-  /** One line that is nobody's output, ready for the file. */
+  /** One line of the log file with a text of the engine. */
   notice(text: string, time: string): Buffer {
     return Buffer.from(
       `{"log":${goString(JSON.stringify(`${text}\n`))},"stream":"stderr",${this.#attrs}"time":"${time}"}\n`,
@@ -98,18 +94,19 @@ export class Encoder {
     const ending = tail(stream, this.#attrs, time, true);
     let at = from;
     for (let newline = bytes.indexOf(NEWLINE, at); newline >= 0; newline = bytes.indexOf(NEWLINE, at)) {
-      if (newline - at >= MAX_ENTRY_BYTES) at = this.#parts(stream, bytes, at, newline, plain, time);
+      if (newline - at >= MAX_ENTRY_BYTES) at = this.#splitLine(stream, bytes, at, newline, plain, time);
       this.#entry(bytes, at, newline, plain, held.splitAt ? tail(stream, this.#attrs, held.splitAt, true) : ending);
       held.splitAt = '';
       at = newline + 1;
     }
-    if (bytes.length - at >= MAX_ENTRY_BYTES) at = this.#parts(stream, bytes, at, bytes.length, plain, time);
-    // A copy, unless the bytes are ours anyway: a chunk lies in the reader's buffer.
-    held.text = at === bytes.length ? EMPTY : owned && at === 0 ? bytes : Buffer.from(bytes.subarray(at));
+    if (bytes.length - at >= MAX_ENTRY_BYTES) at = this.#splitLine(stream, bytes, at, bytes.length, plain, time);
+    if (at === bytes.length) held.text = EMPTY;
+    // A chunk is in the reader's buffer, which is reused: copy it.
+    else held.text = owned && at === 0 ? bytes : Buffer.from(bytes.subarray(at));
   }
 
-  /** Splits off full entries until fewer than one's worth of bytes are left before `end`; returns where those begin. */
-  #parts(stream: OutputStream, bytes: Buffer, from: number, end: number, plain: boolean, time: string): number {
+  /** Writes full entries until less than one is left before `end`; returns where the rest starts. */
+  #splitLine(stream: OutputStream, bytes: Buffer, from: number, end: number, plain: boolean, time: string): number {
     const held = this.#held[stream];
     held.splitAt ||= time;
     const ending = tail(stream, this.#attrs, held.splitAt, false);
@@ -133,8 +130,8 @@ export class Encoder {
   }
 
   /**
-   * As Go's json for logs: control characters, quotes and `<>&` escaped, U+2028 and U+2029 too, each byte that is no
-   * UTF-8 is \ufffd.
+   * Escapes as Go's json encoder does: control characters, quotes, `<>&`, U+2028 and U+2029; each byte that is not
+   * valid UTF-8 becomes \ufffd. Returns the new length of `out`.
    */
   #escape(bytes: Buffer, start: number, end: number): number {
     let to = this.#length;
@@ -162,7 +159,7 @@ export class Encoder {
     return to;
   }
 
-  // Each entry ends with the next one's prefix, to spare a copy; the last one's is cut off here.
+  // Each entry ends with the next one's prefix, to save a copy; the last prefix is cut off here.
   #deliver(): void {
     if (this.#length === 0) return;
     const batch = out.subarray(0, this.#length - PREFIX.length);
@@ -200,39 +197,54 @@ const REPLACEMENT = Buffer.from('\\ufffd');
 const LINE_SEPARATOR = Buffer.from('\\u2028');
 const PARAGRAPH_SEPARATOR = Buffer.from('\\u2029');
 
-/** Of JSON.stringify's output, what Go writes otherwise. */
+/** Adapts JSON.stringify's output: Go escapes these characters too. */
 const goString = (json: string): string =>
   json.replace(/[<>&\u2028\u2029]/g, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`);
 
-// Go marshals a map in the order of its keys.
+// Go marshals a map sorted by key.
 const sorted = (attrs: Record<string, string>): Record<string, string> =>
   Object.fromEntries(Object.entries(attrs).sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)));
 
-/**
- * Bytes of the UTF-8 character at `i`, 0 when there is none that is whole and valid before `end`. Unicode 15, table
- * 3-7.
- */
+/** Bytes of the UTF-8 character at `i`; 0 when it is invalid or not complete before `end` (Unicode 15, table 3-7). */
 function characterSize(bytes: Buffer, i: number, end: number): number {
   const lead = bytes[i]!;
   const size = expectedSize(lead);
   if (size === 0 || i + size > end) return 0;
   const second = bytes[i + 1]!;
-  const low = lead === 0xe0 ? 0xa0 : lead === 0xf0 ? 0x90 : 0x80;
-  const high = lead === 0xed ? 0x9f : lead === 0xf4 ? 0x8f : 0xbf;
-  if (second < low || second > high) return 0;
+  if (!isSecondByte(lead, second)) return 0;
   for (let k = 2; k < size; k++) if ((bytes[i + k]! & 0xc0) !== 0x80) return 0;
   return size;
 }
 
-const expectedSize = (lead: number): number => (lead < 0xc2 || lead > 0xf4 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4);
+/** The second byte's range excludes overlong forms, surrogates and code points above U+10FFFF. */
+function isSecondByte(lead: number, byte: number): boolean {
+  switch (lead) {
+    case 0xe0:
+      return byte >= 0xa0 && byte <= 0xbf;
+    case 0xed:
+      return byte >= 0x80 && byte <= 0x9f;
+    case 0xf0:
+      return byte >= 0x90 && byte <= 0xbf;
+    case 0xf4:
+      return byte >= 0x80 && byte <= 0x8f;
+    default:
+      return byte >= 0x80 && byte <= 0xbf;
+  }
+}
 
-/** The last place at or before `cut` that is not inside a character. dockerd cuts through it and logs two U+FFFD. */
+function expectedSize(lead: number): number {
+  if (lead < 0xc2 || lead > 0xf4) return 0;
+  if (lead < 0xe0) return 2;
+  return lead < 0xf0 ? 3 : 4;
+}
+
+/** The last position up to `cut` that is not inside a character. dockerd cuts inside one and logs two U+FFFD. */
 function characterBoundary(bytes: Buffer, cut: number, end: number): number {
   for (let back = 1; back <= 3; back++) {
     const lead = bytes[cut - back]!;
     if ((lead & 0xc0) === 0x80) continue;
     const size = expectedSize(lead);
-    // Its rest may not have come yet; then it is given the benefit of the doubt.
+    // The character's rest may not have been read yet: then assume that it is valid.
     const whole = cut - back + size > end || characterSize(bytes, cut - back, end) > 0;
     return size > back && whole ? cut - back : cut;
   }

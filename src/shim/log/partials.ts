@@ -1,10 +1,10 @@
 /**
- * What a process wrote after its last newline, kept beside the log (`${log}.partial`) so that the line is not torn
- * when the shim is killed. One JSON line; what may follow it is the rest of an older, longer one.
+ * `${log}.partial`: the output after the last newline, saved so that the line is not torn when the shim is killed. One
+ * JSON line; bytes after it are the rest of an older, longer one.
  */
 import { closeSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
 
-/** A held line is saved once it has waited this long; under steady output none does. */
+/** A held line is saved after this long. Under steady output none is held that long. */
 export const SAVE_AFTER_MS = 50;
 
 export interface Partial {
@@ -14,7 +14,7 @@ export interface Partial {
 }
 
 export interface Partials {
-  /** Inode and size of the log at that time: what it has gained since may contain these lines. */
+  /** Inode and size, in bytes, of the log at that time: what was appended since may contain these lines. */
   file: number;
   size: number;
   held: Partial[];
@@ -42,7 +42,7 @@ export class PartialFile {
         held: saved.held.map((h) => ({ ...h, text: Buffer.from(h.text, 'base64') })),
       };
     } catch {
-      return undefined; // none, or torn: there is nothing to restore
+      return undefined; // Missing or torn: nothing to restore.
     }
   }
 
@@ -60,7 +60,7 @@ export class PartialFile {
       if (this.#fd < 0) this.#open();
       ftruncateSync(this.#fd, 0);
     } catch {
-      // a stale file is told from a fresh one by the log's size
+      // A stale file is recognized by the log's size.
     }
   }
 
@@ -78,7 +78,7 @@ export class PartialFile {
       if (this.#fd < 0) this.#fd = openSync(this.path, 'w+', 0o600);
       writeSync(this.#fd, line, 0, 'latin1');
     } catch {
-      // a full disk: the line is only in memory then
+      // A full disk: the line stays in memory only.
     }
   }
 }

@@ -1,30 +1,18 @@
-/**
- * The container's log file: written in the tick the output was read in, rotated, and never a reason for the container
- * to wait.
- */
-import {
-  closeSync,
-  fstatSync,
-  ftruncateSync,
-  openSync,
-  readSync,
-  renameSync,
-  statSync,
-  unlinkSync,
-  writeSync,
-} from 'node:fs';
+/** Writes and rotates the container's log file, in the tick in which the output is read. Never blocks the container. */
+import { closeSync, fstatSync, ftruncateSync, openSync, readSync, statSync, writeSync } from 'node:fs';
 import type { OutputStream } from '../../protocol/frames.ts';
-import { formatLogTime, logFile, parseLogLine } from '../../protocol/log-format.ts';
+import { formatLogTime, parseLogLine } from '../../protocol/log-format.ts';
 import type { LogSpec } from '../../protocol/spec.ts';
 import { LogClock } from './clock.ts';
 import { Encoder } from './encoder.ts';
 import { PartialFile, SAVE_AFTER_MS } from './partials.ts';
+import { existingFiles, renameFiles, type FileSpec } from './rotation.ts';
 
-/** As dockerd's. */
+/** dockerd's mode. */
 const LOG_MODE = 0o640;
 const NEWLINE = 10;
 
-/** A place in the log: everything before it is in the files, `held` is not yet in any. */
+/** A place in the log: output before it is in the files, `held` is in none yet. */
 export interface Mark {
   /** Inode of the file. */
   file: number;
@@ -37,11 +25,9 @@ export interface Dropped {
   bytes: number;
 }
 
-type FileSpec = Extract<LogSpec, { driver: 'json-file' }>;
-
 /**
- * Nothing here throws or waits: what a full or broken disk refuses is dropped and counted, and a line in the log
- * says how much once it takes lines again (restart-faults row 6).
+ * No method throws or waits: what a full or broken disk refuses is dropped and counted. A line in the log reports the
+ * loss once the log can be written again.
  */
 export class LogWriter {
   readonly #spec: FileSpec | null;
@@ -52,11 +38,11 @@ export class LogWriter {
   #fd = -1;
   #file = 0;
   #size = 0;
-  /** Inodes of the files written so far, oldest first; only those that still have a name can be found again. */
+  /** Inodes of the files written so far, oldest first. Only those that still have a name can be opened. */
   #files: number[] = [];
   #dropped: Dropped = { lines: 0, bytes: 0 };
   #reason = '';
-  /** A line was cut off in the middle and could not be taken back. */
+  /** The file ends within a line that could not be removed. */
   #torn = false;
   #faithful = true;
 
@@ -72,20 +58,17 @@ export class LogWriter {
     this.#restore();
   }
 
-  /** null when there is no file to read back. */
+  /** null when there is no file that can be read back. */
   get path(): string | null {
     return this.#spec?.path ?? null;
   }
 
-  /** What was refused by the disk and is not yet told in the log. */
+  /** What the disk has refused and the log does not report yet. */
   get dropped(): Dropped {
     return this.#dropped;
   }
 
-  /**
-   * Whether the log yields what was last written byte for byte: all of it written, all of it UTF-8, nothing else in
-   * between.
-   */
+  /** Whether the last write() can be read back byte for byte: all of it written, valid UTF-8, nothing in between. */
   get faithful(): boolean {
     return this.#faithful && this.#encoder.faithful;
   }
@@ -98,14 +81,14 @@ export class LogWriter {
     this.#keepPartials();
   }
 
-  /** The streams have ended: what follows the last newline becomes an entry without one. */
+  /** The streams have ended: output after the last newline becomes an entry without a newline. */
   flush(): void {
     if (!this.#spec) return;
     for (const stream of [1, 2] as const) this.#encoder.flush(stream, this.#now());
     this.#keepPartials();
   }
 
-  /** Unwritten partial lines are left for the next writer of this file. */
+  /** Closes the files; held output is saved for the next writer of this log. */
   close(): void {
     if (this.#saveTimer) this.#savePartials();
     this.#partials?.close();
@@ -113,7 +96,7 @@ export class LogWriter {
     this.#fd = -1;
   }
 
-  /** Where the log ends now; null when nothing can be read back from here. */
+  /** Where the log ends now; null when it cannot be read back from here. */
   mark(): Mark | null {
     if (this.#fd < 0) return null;
     return {
@@ -123,7 +106,7 @@ export class LogWriter {
     };
   }
 
-  /** Inode of the file that came after `file`; undefined when that is not known. */
+  /** Inode of the file after `file`; undefined when it is not known. */
   next(file: number): number | undefined {
     const at = this.#files.indexOf(file);
     return at < 0 ? undefined : this.#files[at + 1];
@@ -142,10 +125,7 @@ export class LogWriter {
     }
   }
 
-  /**
-   * As much of `lines` as goes into the current file: up to and with the entry that fills it. Rotates first when it is
-   * full.
-   */
+  /** The part of `lines` for the current file: through the entry that fills it. Rotates first when the file is full. */
   #piece(lines: Buffer): Buffer {
     const { maxSize } = this.#spec!;
     if (maxSize === 0) return lines;
@@ -155,7 +135,7 @@ export class LogWriter {
     return lines.subarray(0, lines.indexOf(NEWLINE, maxSize - this.#size - 1) + 1);
   }
 
-  /** How many bytes of `lines` are in the file now; after a failure, whole lines only. */
+  /** Returns how many bytes of `lines` were written; after a failure, whole lines only. */
   #write(lines: Buffer): number {
     let written = 0;
     try {
@@ -168,12 +148,12 @@ export class LogWriter {
     } catch (error) {
       this.#reason = (error as NodeJS.ErrnoException).code ?? String(error);
       const whole = written === 0 ? 0 : lines.lastIndexOf(NEWLINE, written - 1) + 1;
-      if (whole < written) this.#takeBack(written - whole);
+      if (whole < written) this.#removeTail(written - whole);
       return whole;
     }
   }
 
-  #takeBack(bytes: number): void {
+  #removeTail(bytes: number): void {
     try {
       ftruncateSync(this.#fd, fstatSync(this.#fd).size - bytes);
     } catch {
@@ -193,7 +173,7 @@ export class LogWriter {
     }
   }
 
-  /** Tells in the log what was dropped, if the disk takes it. */
+  /** Reports in the log what was dropped. False when the disk still refuses. */
   #resume(): boolean {
     if (this.#fd < 0 && !this.#open()) return false;
     this.#faithful = false;
@@ -217,23 +197,24 @@ export class LogWriter {
     }
     const stat = fstatSync(this.#fd);
     this.#file = stat.ino;
-    // The newest, even if an older file that is gone had the same number: file systems use them again at once.
+    // The newest, even when an older, deleted file had the same inode number: file systems reuse them at once.
     if (this.#files.at(-1) !== stat.ino) this.#files = [...this.#files.filter((file) => file !== stat.ino), stat.ino];
     if (stat.size > 0) this.#torn = !endsInNewline(this.#fd, stat.size);
     return true;
   }
 
-  /** path → path.1 → path.2 …, the oldest goes. Readers keep what they hold open. False when the disk refuses. */
+  /** path → path.1 → path.2 …; the oldest is deleted. Readers keep their open files. False when the disk refuses. */
   #rotate(): boolean {
     try {
-      // Where the name is another file's by now, or nobody's, an earlier attempt has come that far.
-      if (statSync(this.#spec!.path, { throwIfNoEntry: false })?.ino === this.#file) giveWay(this.#spec!);
+      // Otherwise an earlier attempt has renamed it already.
+      const hasItsName = statSync(this.#spec!.path, { throwIfNoEntry: false })?.ino === this.#file;
+      if (hasItsName) renameFiles(this.#spec!);
     } catch (error) {
       this.#reason = (error as NodeJS.ErrnoException).code ?? String(error);
       return false;
     }
     const full = this.#fd;
-    // When the new file cannot be made, the old one, under its new name, goes on taking lines.
+    // When the new file cannot be created, the old one, under its new name, is written further.
     if (!this.#open()) return false;
     closeSync(full);
     return true;
@@ -261,10 +242,10 @@ export class LogWriter {
     this.#partials!.save({ file: mark.file, size: mark.offset, held });
   }
 
-  /** Takes up the partial lines of an earlier writer, except those whose entry it still wrote before it died. */
+  /** Restores the lines that a previous writer held, except those that it wrote before it died. */
   #restore(): void {
     const saved = this.#partials!.load();
-    if (!saved || saved.file !== this.#file) return;
+    if (saved?.file !== this.#file) return;
     const since = entriesFrom(this.#fd, saved.size);
     for (const { stream, text, splitAt } of saved.held) {
       if (!since.has(stream)) this.#encoder.restore(stream, text, splitAt);
@@ -273,41 +254,17 @@ export class LogWriter {
   }
 }
 
-/** Inodes of the log's files, oldest first. */
-function existingFiles({ path, maxFile }: FileSpec): number[] {
-  const inodes: number[] = [];
-  for (let n = maxFile - 1; n >= 0; n--) {
-    const stat = statSync(logFile(path, n), { throwIfNoEntry: false });
-    if (stat) inodes.push(stat.ino);
-  }
-  return inodes;
-}
-
-/** Every file takes the next number, so that the first name is free; the oldest goes. */
-function giveWay({ path, maxFile }: FileSpec): void {
-  if (maxFile === 1) return unlinkSync(path);
-  for (let n = maxFile - 1; n > 0; n--) renameIfThere(logFile(path, n - 1), logFile(path, n));
-}
-
-function renameIfThere(from: string, to: string): void {
-  try {
-    renameSync(from, to);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-  }
-}
-
 function endsInNewline(fd: number, size: number): boolean {
   const last = Buffer.alloc(1);
   try {
-    // 'a+' reads where asked and writes at the end.
+    // In mode 'a+', reads are positional and writes append.
     return readSync(fd, last, 0, 1, size - 1) === 1 && last[0] === NEWLINE;
   } catch {
     return true;
   }
 }
 
-/** The streams that have an entry behind `offset`. */
+/** The streams that have an entry after `offset`. */
 function entriesFrom(fd: number, offset: number): Set<OutputStream> {
   const size = fstatSync(fd).size;
   const bytes = Buffer.alloc(Math.max(0, size - offset));

@@ -11,7 +11,7 @@ import { LOCK_FILE } from '../../../protocol/paths.ts';
 import { tryLock } from '../../../sys/file.ts';
 import { isAlive } from '../../../sys/process.ts';
 import { killShim } from '../../shims/kill.ts';
-import { ShimLink, Silent } from '../../shims/link.ts';
+import { ShimLink, ShimUnresponsive } from '../../shims/link.ts';
 import type { HandleDeps } from './handle-deps.ts';
 import type { JournalFollower } from './journal-follower.ts';
 
@@ -64,7 +64,7 @@ export class ShimSession {
     this.finished = (this.unresponsive ? this.#retry() : Promise.resolve()).then(onKnown);
   }
 
-  /** A link to a living shim; spawns one if none lives. @throws Silent when the shim does not answer */
+  /** A link to a living shim; spawns one if none lives. @throws ShimUnresponsive when the shim does not answer */
   reach(): Promise<ShimLink> {
     if (this.link) return Promise.resolve(this.link);
     this.#reaching ??= this.#find().finally(() => (this.#reaching = undefined));
@@ -80,7 +80,7 @@ export class ShimSession {
     try {
       return await request(link);
     } catch (error) {
-      const shimEnded = error instanceof Unavailable && !(error instanceof Silent) && link.closed;
+      const shimEnded = error instanceof Unavailable && !(error instanceof ShimUnresponsive) && link.closed;
       if (!shimEnded) throw error;
       return request(await this.reach());
     }
@@ -94,7 +94,7 @@ export class ShimSession {
     try {
       return await this.ask(request);
     } catch (error) {
-      if (!(error instanceof Silent) || this.link) throw error;
+      if (!(error instanceof ShimUnresponsive) || this.link) throw error;
       this.deps.log.warn({ container: this.container.id }, 'killing the unresponsive shim to end its container');
       if (!killShim(this.deps.paths.run(this.container.id))) throw error;
       return request(await this.reach());
@@ -152,7 +152,8 @@ export class ShimSession {
     for (const deadline = Date.now() + REACH_TIMEOUT_MS; !this.#closed;) {
       const link = await this.#searches.run(() => this.#connectOrSpawn(deadline));
       if (link) return link;
-      if (Date.now() >= deadline) throw new Silent(`the shim of container ${this.container.id} does not answer`);
+      if (Date.now() >= deadline)
+        throw new ShimUnresponsive(`the shim of container ${this.container.id} does not answer`);
     }
     throw new Unavailable(`container ${this.container.id} is gone, or the daemon ends`);
   }

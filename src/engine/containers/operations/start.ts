@@ -5,7 +5,7 @@ import { assertAllowed, isRunning } from '../../../model/container-status.ts';
 import { Conflict, EngineError, InvalidParameter, SystemFault, Unavailable } from '../../../model/errors.ts';
 import { joinedContainer, joinsContainer } from '../../../model/namespace-mode.ts';
 import { faultPoint } from '../../../sys/fault.ts';
-import { Silent, StartFailed, type ShimLink } from '../../shims/link.ts';
+import { ShimUnresponsive, StartFailed, type ShimLink } from '../../shims/link.ts';
 import { writeBundle } from '../bundle.ts';
 import type { ContainerDeps } from '../deps.ts';
 import type { ContainerHandle } from '../handle/container-handle.ts';
@@ -70,7 +70,7 @@ async function startInTurn(
       await link.request({ op: 'create', operation });
     } catch (error) {
       // The shim was exiting and had not begun: nothing of this start is in the journal.
-      const shimExited = error instanceof Unavailable && !(error instanceof Silent) && c.state.final;
+      const shimExited = error instanceof Unavailable && !(error instanceof ShimUnresponsive) && c.state.final;
       if (!shimExited) throw error;
       link = await shim.reach();
       await link.request({ op: 'create', operation });
