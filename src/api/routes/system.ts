@@ -1,5 +1,6 @@
 /** _ping, version, info, events, disk usage. */
 import { wallNow } from '../../engine/clock.ts';
+import { dumpEngine } from '../../engine/dump.ts';
 import { matcher } from '../../engine/events/filter.ts';
 import { InvalidParameter } from '../../model/errors.ts';
 import type { Handler } from '../call.ts';
@@ -26,6 +27,7 @@ export const systemHandlers: Record<string, Handler> = {
   SystemPingHead: (call) => void call.reply.headers({ ...PING, 'content-length': '0' }).send(),
   SystemVersion: async (call) => call.json(systemVersion(await call.engine.system.versions())),
   SystemInfo: async (call) => call.json(systemInfo(await call.engine.system.facts(), call.engine.config, call.atLeast)),
+  DebugDump: (call) => call.json(dumpEngine(call.engine)),
 
   async SystemEvents(call) {
     const since = toNanoseconds('since', call.text('since'));
