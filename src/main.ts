@@ -49,7 +49,7 @@ async function main(): Promise<void> {
     portProxy: join(here, 'port-proxy.cjs'),
   };
   const engine = await openEngine(config, paths, programs, log);
-  const server = await createServer(engine, log, { checkAnswers: process.env.HOLDFAST_CHECK_ANSWERS !== undefined });
+  const server = await createServer(engine, log, { checkResponses: process.env.HOLDFAST_CHECK_ANSWERS !== undefined });
   const listening = openListeners(config.hosts, config.execRoot, config.group);
   // Begun first: nobody may be told that a container, only just to be read from the store, does not exist.
   const restored = engine.restore();

@@ -19,7 +19,7 @@ import { join } from 'node:path';
 import type { Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { namesFor } from '../../src/config/names.ts';
-import { MISFIT, misfit, operationOf } from '../../src/api/contract-check.ts';
+import { CONTRACT_VIOLATION, contractViolation, operationOf } from '../../src/api/contract-check.ts';
 import { ownerOf, owners, pidsOf, type Owner } from '../support/snapshot.ts';
 import { busyboxTar } from './busybox.ts';
 import { request, type Answer } from './http.ts';
@@ -137,9 +137,9 @@ export class TestEngine implements AsyncDisposable {
     const operation = operationOf(method, path);
     const wrong =
       operation && answer.headers['content-type'] === 'application/json' && answer.json !== undefined
-        ? misfit(operation, answer.status, answer.json)
+        ? contractViolation(operation, answer.status, answer.json)
         : undefined;
-    if (wrong) throw new Error(`${MISFIT}: ${wrong}`);
+    if (wrong) throw new Error(`${CONTRACT_VIOLATION}: ${wrong}`);
     return answer;
   }
 
@@ -209,10 +209,10 @@ export class TestEngine implements AsyncDisposable {
     await attempt(() => this.#empty());
     await attempt(() => this.#noCgroups());
     if (!this.isDead()) await attempt(() => this.stop());
-    const misfits = readFileSync(join(this.root, 'log'), 'utf8')
+    const violations = readFileSync(join(this.root, 'log'), 'utf8')
       .split('\n')
-      .filter((line) => line.includes(MISFIT));
-    if (misfits.length > 0) wrong.push(new Error(misfits.join('\n')));
+      .filter((line) => line.includes(CONTRACT_VIOLATION));
+    if (violations.length > 0) wrong.push(new Error(violations.join('\n')));
     await until(() => pidsOf(this.#owner).length === 0, ENDING_MS).catch(() => undefined);
     for (const pid of pidsOf(this.#owner))
       wrong.push(new Error(`still running after the daemon: ${pid} ${endNow(pid)}`));

@@ -1,11 +1,19 @@
-/** Execs. */
+/** /containers/{id}/exec and /exec */
 import type { ExecConfig } from '../../engine/containers/execs.ts';
 import type { Handler } from '../call.ts';
 import { execInspect } from '../wire/exec.ts';
 
+type ExecRequest = { [K in keyof ExecConfig]?: ExecConfig[K] | null };
+
+interface ExecStartRequest {
+  Detach?: boolean;
+  Tty?: boolean;
+  ConsoleSize?: [number, number] | null;
+}
+
 export const execHandlers: Record<string, Handler> = {
   async ContainerExec(call) {
-    const asked = await call.body<Partial<{ [K in keyof ExecConfig]: ExecConfig[K] | null }>>();
+    const asked = await call.body<ExecRequest>();
     const id = await call.engine.containers.createExec(call.param('id'), {
       AttachStdin: asked.AttachStdin ?? false,
       AttachStdout: asked.AttachStdout ?? false,
@@ -23,22 +31,23 @@ export const execHandlers: Record<string, Handler> = {
   },
 
   async ExecStart(call) {
-    const asked = await call.body<{ Detach?: boolean; Tty?: boolean; ConsoleSize?: [number, number] | null }>();
+    const asked = await call.body<ExecStartRequest>();
     const { containers } = call.engine;
     const exec = await containers.inspectExec(call.param('id'));
-    const framed = !asked.Tty;
+    const tty = asked.Tty ?? false;
     const options = {
       detach: asked.Detach ?? false,
-      tty: asked.Tty ?? false,
+      tty,
       consoleSize: asked.ConsoleSize ?? ([0, 0] as [number, number]),
-      framed,
+      framed: !tty,
     };
     if (options.detach) {
       await containers.startExec(exec.id, options);
-      return void call.empty(200);
+      call.empty(200);
+      return;
     }
-    return call.handing(
-      call.hijack({ framed, headers: true }),
+    await call.handOver(
+      call.hijack({ framed: options.framed, headers: true }),
       (client) => containers.startExec(exec.id, options, client),
       { plain: false },
     );

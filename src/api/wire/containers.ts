@@ -1,32 +1,32 @@
-/** Containers as Docker's JSON. */
+/** JSON of containers. */
 import type { Container, Endpoint } from '../../model/container.ts';
 import { portTable } from '../../engine/containers/views/port-listing.ts';
 import { describeStatus, healthOf, statusOf } from '../../model/container-status.ts';
 import { rfc3339, unixSeconds } from '../../engine/time.ts';
 import type { Schemas } from './schemas.ts';
 
-/** Bytes of a container's own layer, and of its whole root file system. */
+/** Bytes of a container's writable layer, and of its whole rootfs. */
 export interface Sizes {
   rw: number;
   rootFs: number;
 }
 
-/** What a list tells of a container that is not its own. */
+/** What a summary says about a container besides its own record. */
 export interface SummaryExtra {
-  /** The name as created, or the id once that name is another image's. */
+  /** The image as named at creation, or its id once that name refers to another image. */
   imageName: string;
-  /** Wall ns. */
+  /** Wall clock, nanoseconds. */
   now: bigint;
-  sizes?: Sizes;
+  sizes: Sizes | undefined;
 }
 
-/** What is not the container's own. */
+/** What inspect says about a container besides its own record. */
 export interface InspectExtra {
   execIds: string[];
   logPath: string;
   directory: string;
   graphDriver: Schemas['GraphDriver'];
-  sizes?: Sizes;
+  sizes: Sizes | undefined;
 }
 
 /** An item of GET /containers/json. */
@@ -39,13 +39,13 @@ export function containerSummary(c: Container, { imageName, now, sizes }: Summar
     Command: [c.path, ...c.args].map((word) => (word.includes(' ') ? `'${word}'` : word)).join(' '),
     Created: unixSeconds(c.created),
     Ports: summaryPorts(c),
-    ...sized(sizes),
+    ...sizeFields(sizes),
     Labels: c.config.Labels,
     State: statusOf(c),
     Status: describeStatus(c, now),
     HostConfig: {
       NetworkMode: c.hostConfig.NetworkMode,
-      ...(c.hostConfig.Annotations ? { Annotations: c.hostConfig.Annotations } : {}),
+      Annotations: c.hostConfig.Annotations ?? undefined,
     },
     NetworkSettings: { Networks: endpoints(c) },
     Mounts: mounts(c),
@@ -78,9 +78,9 @@ export function containerInspect(c: Container, extra: InspectExtra): Schemas['Co
     ExecIDs: extra.execIds.length > 0 ? extra.execIds : null,
     HostConfig: c.hostConfig,
     GraphDriver: extra.graphDriver,
-    ...sized(extra.sizes),
-    // A list without entries is Go's nil, as the image's is.
+    ...sizeFields(extra.sizes),
     Mounts: mounts(c),
+    // An empty list is null, as in dockerd's JSON of an image.
     Config: { ...c.config, Env: c.config.Env.length > 0 ? c.config.Env : null },
     NetworkSettings: {
       Bridge: '',
@@ -105,23 +105,17 @@ export function containerInspect(c: Container, extra: InspectExtra): Schemas['Co
   };
 }
 
-export const containerCreated = ({
-  id,
-  warnings,
-}: {
-  id: string;
-  warnings: string[];
-}): Schemas['ContainerCreateResponse'] => ({ Id: id, Warnings: warnings });
+export const containerCreated = (created: { id: string; warnings: string[] }): Schemas['ContainerCreateResponse'] => ({
+  Id: created.id,
+  Warnings: created.warnings,
+});
 
-export const containersPruned = ({
-  deleted,
-  reclaimed,
-}: {
+export const containersPruned = (pruned: {
   deleted: string[];
   reclaimed: number;
 }): Schemas['ContainerPruneResponse'] => ({
-  ContainersDeleted: deleted.length > 0 ? deleted : null,
-  SpaceReclaimed: reclaimed,
+  ContainersDeleted: pruned.deleted.length > 0 ? pruned.deleted : null,
+  SpaceReclaimed: pruned.reclaimed,
 });
 
 export const containerUpdated = (warnings: string[]): Schemas['ContainerUpdateResponse'] => ({
@@ -143,24 +137,23 @@ function containerState(c: Container): Schemas['ContainerState'] {
     Error: state.error,
     StartedAt: rfc3339(state.startedAt),
     FinishedAt: rfc3339(state.finishedAt),
-    ...(state.health
-      ? {
-          Health: {
-            Status: healthOf(c),
-            FailingStreak: state.health.streak,
-            Log: state.health.log.map((p) => ({
-              Start: rfc3339(p.start),
-              End: rfc3339(p.end),
-              ExitCode: p.exitCode,
-              Output: p.output,
-            })),
-          },
-        }
-      : {}),
+    Health: healthState(c),
   };
 }
 
-const sized = (sizes?: Sizes): { SizeRw?: number; SizeRootFs?: number } =>
+function healthState(c: Container): Schemas['ContainerState']['Health'] {
+  const { health } = c.state;
+  if (!health) return undefined;
+  const log = health.log.map(({ start, end, exitCode, output }) => ({
+    Start: rfc3339(start),
+    End: rfc3339(end),
+    ExitCode: exitCode,
+    Output: output,
+  }));
+  return { Status: healthOf(c), FailingStreak: health.streak, Log: log };
+}
+
+const sizeFields = (sizes: Sizes | undefined): { SizeRw?: number; SizeRootFs?: number } =>
   sizes ? { SizeRw: sizes.rw, SizeRootFs: sizes.rootFs } : {};
 
 const endpoints = (c: Container): Record<string, Schemas['EndpointState']> =>
@@ -199,12 +192,11 @@ const mounts = (c: Container): Schemas['MountPoint'][] =>
   }));
 
 function ports(c: Container): Schemas['ContainerInspect']['NetworkSettings']['Ports'] {
-  return Object.fromEntries(
-    [...portTable(c)].map(([port, bound]) => [
-      port,
-      bound.length > 0 ? bound.map((b) => ({ HostIp: b.hostIp, HostPort: String(b.hostPort) })) : null,
-    ]),
-  );
+  const entries = [...portTable(c)].map(([port, bound]) => {
+    const bindings = bound.map((b) => ({ HostIp: b.hostIp, HostPort: String(b.hostPort) }));
+    return [port, bindings.length > 0 ? bindings : null] as const;
+  });
+  return Object.fromEntries(entries);
 }
 
 function summaryPorts(c: Container): Schemas['Port'][] {
