@@ -1,7 +1,4 @@
-/**
- * What a command line asks for, with the configuration it means: flags, then environment, then daemon.json, then
- * defaults.
- */
+/** Parses the command line. Flags take precedence over the environment, then daemon.json, then defaults. */
 import { VERSION } from '../version.ts';
 import type { Config } from './config.ts';
 import { ConfigError } from './error.ts';
@@ -12,14 +9,14 @@ import { resolveConfig } from './resolve.ts';
 
 const DEFAULT_CONFIG_FILE = '/etc/holdfast/daemon.json';
 
-/** The words that may stand where flags do. */
+/** Subcommands. */
 const commands = ['check'] as const;
 
 export type Invocation =
   | { command: 'daemon' | 'validate' | (typeof commands)[number]; config: Config }
   | { command: 'help' | 'version'; text: string };
 
-/** @throws ConfigError whose message is for the person who started it */
+/** @throws ConfigError with a message for the user */
 export function loadConfig(argv: readonly string[], env: NodeJS.ProcessEnv): Invocation {
   const { raw: flags, words } = readCommandLine(argv);
   if (flags.help) return { command: 'help', text: helpText() };
@@ -41,7 +38,7 @@ export function loadConfig(argv: readonly string[], env: NodeJS.ProcessEnv): Inv
   };
 }
 
-// As dockerd: nobody should have to guess which of two wins. Runtimes are added up instead.
+/** As dockerd, rejects options given both in daemon.json and elsewhere. Runtimes are merged instead. */
 function refuseConflicts(
   path: string,
   { flags, environment, file }: { flags: Raw; environment: Raw; file: Raw },
@@ -49,20 +46,18 @@ function refuseConflicts(
   const given = { ...environment, ...flags };
   const conflicts = Object.keys(file).filter((key) => key in given && key !== 'runtimes');
   if (conflicts.length === 0) return;
-  const told = conflicts.map(
+  const descriptions = conflicts.map(
     (key) =>
       `${key}: (from ${key in flags ? 'flag' : 'environment'}: ${show(given[key])}, from file: ${show(file[key])})`,
   );
   const where = conflicts.some((key) => key in flags) ? 'as a flag' : 'in the environment';
   throw unusable(
     path,
-    `the following directives are specified both ${where} and in the configuration file: ${told.join(', ')}`,
+    `the following directives are specified both ${where} and in the configuration file: ${descriptions.join(', ')}`,
   );
 }
 
-const show = (value: unknown): string =>
-  Array.isArray(value)
-    ? `[${value.map(show).join(' ')}]`
-    : typeof value === 'object'
-      ? JSON.stringify(value)
-      : String(value);
+function show(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(show).join(' ')}]`;
+  return typeof value === 'string' ? value : JSON.stringify(value);
+}

@@ -1,7 +1,7 @@
 /** Where things will lie: room, mount options, lengths of paths. */
 import { readFileSync, statfsSync } from 'node:fs';
 import { findProgram } from '../../config/program.ts';
-import { MAX_EXEC_ROOT } from '../../config/resolve.ts';
+import { MAX_EXEC_ROOT } from '../../config/path-checks.ts';
 import type { Probe } from '../check.ts';
 import { nearestExisting } from './isolation.ts';
 
