@@ -12,9 +12,9 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: { rounds: { type: 'string' }, only: { type: 'string' }, markdown: { type: 'boolean' } },
 });
-const engines = positionals.map((word) => {
-  const [, name, socket] = /^([\w.-]+)=(?:unix:\/\/)?(.+)$/.exec(word) ?? [];
-  if (!name || !socket) throw new Error(`${word}: expected NAME=SOCKET`);
+const engines = positionals.map((argument) => {
+  const [, name, socket] = /^([\w.-]+)=(?:unix:\/\/)?(.+)$/.exec(argument) ?? [];
+  if (!name || !socket) throw new Error(`${argument}: expected NAME=SOCKET`);
   return new Engine(name, socket);
 });
 const only = values.only?.split(',');

@@ -29,8 +29,12 @@ async function timed(work: () => Promise<unknown>): Promise<number> {
 }
 
 /** Runs `work` with a container, and removes it. */
-async function withContainer<T>(engine: Engine, made: Promise<string>, work: (id: string) => Promise<T>): Promise<T> {
-  const id = await made;
+async function withContainer<T>(
+  engine: Engine,
+  created: Promise<string>,
+  work: (id: string) => Promise<T>,
+): Promise<T> {
+  const id = await created;
   try {
     return await work(id);
   } finally {

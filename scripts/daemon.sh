@@ -26,7 +26,7 @@ api() {
   as_root curl -sS --fail-with-body --unix-socket "$socket" -X "$method" "$@" "http://localhost$path"
 }
 
-answers() { as_root curl -fsS --max-time 2 --unix-socket "$socket" http://localhost/_ping >/dev/null 2>&1; }
+responds() { as_root curl -fsS --max-time 2 --unix-socket "$socket" http://localhost/_ping >/dev/null 2>&1; }
 
 # Prints the daemon's PID; fails if that process is not a running holdfastd.
 daemon_pid() {
@@ -45,9 +45,9 @@ launch_daemon() {
   pid=$(as_root sh -c 'cd / && { setsid "$@" </dev/null >>"$0" 2>&1 & echo $!; }' "$log" \
     env "HOLDFAST_DATA_ROOT=$data_root" "HOLDFAST_EXEC_ROOT=$exec_root" "HOLDFAST_HOST=$host" "HOLDFAST_PIDFILE=$pidfile" \
     ${HOLDFAST_BIP:+"HOLDFAST_BIP=$HOLDFAST_BIP"} "$PWD/bin/holdfastd")
-  if wait_until 30 answers_or_ended "$pid" && answers; then return; fi
+  if wait_until 30 responds_or_ended "$pid" && responds; then return; fi
   as_root tail -n 20 "$log" >&2
   die "the daemon does not respond; see $log, and the output of './bin/holdfastd check'"
 }
 
-answers_or_ended() { answers || have_ended "$1"; }
+responds_or_ended() { responds || have_ended "$1"; }

@@ -196,17 +196,17 @@ export class Call {
     try {
       await work(client);
     } catch (error) {
-      this.refuse(client, error, options);
+      this.sendError(client, error, options);
     }
   }
 
-  /** Answers a hijacked connection with an error; as text if `plain`, else as JSON. */
-  refuse(client: HijackedClient, error: unknown, { plain }: { plain: boolean }): void {
+  /** Sends an error response on a hijacked connection: as text if `plain`, else as JSON. */
+  sendError(client: HijackedClient, error: unknown, { plain }: { plain: boolean }): void {
     const status = httpStatusOf(error);
     const message = messageOf(error);
     const body = plain ? `${message}\r\n` : `${JSON.stringify({ message })}\n`;
     const type = plain ? 'application/vnd.docker.raw-stream' : 'application/json';
-    client.refuse(
+    client.sendError(
       `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? 'Error'}\r\nContent-Type: ${type}\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n`,
       body,
     );

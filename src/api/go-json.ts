@@ -68,17 +68,17 @@ export class GoJson {
     const resolved = this.#resolve(schema);
     const types = typesOf(resolved.schema);
     if (types.includes('object')) {
-      if (value === null || typeof value !== 'object' || Array.isArray(value)) refuse(value, resolved.goType, place);
+      if (value === null || typeof value !== 'object' || Array.isArray(value)) reject(value, resolved.goType, place);
       return this.#readObject(value as Record<string, unknown>, resolved, place);
     }
     if (types.includes('array')) {
       if (Array.isArray(value)) return this.#readArray(value, resolved, place);
       // strslice.StrSlice: a string is a list of one.
-      if (types.includes('string')) return typeof value === 'string' ? [value] : refuse(value, 'string', place);
-      return refuse(value, resolved.goType, place);
+      if (types.includes('string')) return typeof value === 'string' ? [value] : reject(value, 'string', place);
+      return reject(value, resolved.goType, place);
     }
-    if (types.includes('string')) return typeof value === 'string' ? value : refuse(value, resolved.goType, place);
-    if (types.includes('boolean')) return typeof value === 'boolean' ? value : refuse(value, resolved.goType, place);
+    if (types.includes('string')) return typeof value === 'string' ? value : reject(value, resolved.goType, place);
+    if (types.includes('boolean')) return typeof value === 'boolean' ? value : reject(value, resolved.goType, place);
     if (types.includes('integer')) return readInteger(value, resolved, place);
     return value;
   }
@@ -173,14 +173,14 @@ function goTypeOf(schema: Schema): string {
 }
 
 function readInteger(value: unknown, { schema, goType }: Resolved, place: Place): number {
-  if (typeof value !== 'number') return refuse(value, goType, place);
+  if (typeof value !== 'number') return reject(value, goType, place);
   const [least, most] = LIMITS[schema.format ?? 'int64'] ?? LIMITS.int64!;
-  if (!Number.isInteger(value) || value < least || value > most) return refuse(value, goType, place, `number ${value}`);
+  if (!Number.isInteger(value) || value < least || value > most) return reject(value, goType, place, `number ${value}`);
   // JSON.parse rounds the largest 64-bit integer up to 2^63 (or 2^64), which no longer fits into 64 bits.
   return value === most && !Number.isSafeInteger(most) ? most - most / 2 ** 53 : value;
 }
 
-function refuse(value: unknown, goType: string, { struct, path }: Place, what = kindOf(value)): never {
+function reject(value: unknown, goType: string, { struct, path }: Place, what = kindOf(value)): never {
   const where = path.length > 0 ? `Go struct field ${struct}.${path.join('.')}` : 'Go value';
   throw new InvalidParameter(`${JSON_PREFIX}json: cannot unmarshal ${what} into ${where} of type ${goType}`);
 }

@@ -86,7 +86,7 @@ export class HijackedClient implements Client {
   }
 
   /** Sends an error response instead of the success head, and closes. */
-  refuse(head: string, body: string): void {
+  sendError(head: string, body: string): void {
     this.#end(`${head}${body}`);
   }
 

@@ -26,7 +26,7 @@ export class HttpServers {
   constructor(private readonly deps: HttpServersDeps) {}
 
   /** Adds a server that does not listen yet. */
-  make(handler: RequestHandler = this.deps.route): Server {
+  create(handler: RequestHandler = this.deps.route): Server {
     const server = createServer(
       { maxHeaderSize: MAX_HEADER_BYTES, keepAliveTimeout: 0, requestTimeout: 0, headersTimeout: HEADERS_TIMEOUT_MS },
       handler,
@@ -46,7 +46,7 @@ export class HttpServers {
 
   /** Serves on these listening descriptors: the first server on the first one, and so on; adds servers as needed. */
   async listen(fds: number[]): Promise<void> {
-    while (this.#servers.length < fds.length) this.make();
+    while (this.#servers.length < fds.length) this.create();
     await Promise.all(fds.map((fd, i) => listening(this.#servers[i]!, fd)));
   }
 

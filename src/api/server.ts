@@ -68,7 +68,7 @@ export async function createServer(
     upgradeWebSocket: (request, socket, head) => void webSockets.emit('upgrade', request, socket, head),
   });
   const app = Fastify({
-    serverFactory: (handler) => servers.make(handler),
+    serverFactory: (handler) => servers.create(handler),
     exposeHeadRoutes: false,
     rewriteUrl: (request) => rewriteUrl(request),
     routerOptions: { maxParamLength: 4096 },

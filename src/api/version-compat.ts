@@ -16,16 +16,16 @@ type Endpoints = Record<string, EndpointRequest | null>;
 
 /** The adapted request, and the warnings for the client. @throws InvalidParameter */
 export function adaptCreateRequest(
-  asked: CreateRequest,
+  original: CreateRequest,
   supports: Supports,
 ): { request: CreateRequest; warnings: string[] } {
-  const request = { ...asked };
-  const host = adaptHostConfig({ ...asked.HostConfig }, supports);
-  if (asked.HostConfig || Object.keys(host).length > 0) request.HostConfig = host;
-  if (asked.Healthcheck && !supports('1.44')) request.Healthcheck = { ...asked.Healthcheck, StartInterval: 0 };
-  const { endpoints, warnings } = moveMacAddress(asked, adaptEndpoints(asked, supports), supports);
+  const request = { ...original };
+  const host = adaptHostConfig({ ...original.HostConfig }, supports);
+  if (original.HostConfig || Object.keys(host).length > 0) request.HostConfig = host;
+  if (original.Healthcheck && !supports('1.44')) request.Healthcheck = { ...original.Healthcheck, StartInterval: 0 };
+  const { endpoints, warnings } = moveMacAddress(original, adaptEndpoints(original, supports), supports);
   if (Object.keys(endpoints).length > 0)
-    request.NetworkingConfig = { ...asked.NetworkingConfig, EndpointsConfig: endpoints };
+    request.NetworkingConfig = { ...original.NetworkingConfig, EndpointsConfig: endpoints };
   return { request, warnings };
 }
 
@@ -44,20 +44,20 @@ function adaptHostConfig(host: HostRequest, supports: Supports): HostRequest {
   return host;
 }
 
-function adaptMount(asked: MountRequest, supports: Supports): MountRequest {
-  const mount = { ...asked };
+function adaptMount(original: MountRequest, supports: Supports): MountRequest {
+  const mount = { ...original };
   if (mount.BindOptions) mount.BindOptions = adaptBindOptions(mount.BindOptions, supports);
   if (mount.VolumeOptions && !supports('1.45')) mount.VolumeOptions = { ...mount.VolumeOptions, Subpath: '' };
   if (mount.TmpfsOptions && !supports('1.46')) mount.TmpfsOptions = { ...mount.TmpfsOptions, Options: [] };
   return mount;
 }
 
-function adaptBindOptions(asked: BindOptions, supports: Supports): BindOptions {
-  const bind = { ...asked };
+function adaptBindOptions(original: BindOptions, supports: Supports): BindOptions {
+  const bind = { ...original };
   if (!supports('1.40')) bind.NonRecursive = false;
   if (!supports('1.42')) bind.CreateMountpoint = false;
   if (!supports('1.44')) {
-    bind.ReadOnlyNonRecursive = asked.NonRecursive ?? false;
+    bind.ReadOnlyNonRecursive = original.NonRecursive ?? false;
     bind.ReadOnlyForceRecursive = false;
   }
   return bind;

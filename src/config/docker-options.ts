@@ -1,4 +1,4 @@
-/** dockerd's options that have no effect here. One that would silently drop a protection is refused. */
+/** dockerd's options that have no effect here. One that would silently drop a protection is rejected. */
 import type { Kind } from './kinds.ts';
 import type { Inert, Option } from './option.ts';
 
@@ -8,7 +8,7 @@ function inert(flag: string, kind: Kind, reason: string, more: Partial<Inert> & 
   return { key, flag, kind, inert: { reason, ...inertness } };
 }
 
-const refused = true;
+const rejected = true;
 const notYet = 'not supported yet';
 const noSwarm = 'there is no swarm mode';
 const noContainerd = 'there is no containerd';
@@ -20,22 +20,22 @@ export const dockerOptions: readonly Option[] = [
   inert('userland-proxy-path', 'string', 'ports are published by the kernel'),
   inert('icc', 'boolean', 'containers on the default bridge cannot be isolated yet; use other networks', {
     actual: true,
-    refused,
+    rejected,
   }),
   inert('userns-remap', 'string', 'not supported yet: root in a container would be root on the host', {
     actual: '',
-    refused,
+    rejected,
   }),
   inert('authorization-plugin', 'list', 'there are no plugins: all requests would be allowed', {
     key: 'authorization-plugins',
     actual: [],
-    refused,
+    rejected,
   }),
   inert('selinux-enabled', 'boolean', 'not supported: containers would run without SELinux labels', {
     actual: false,
-    refused,
+    rejected,
   }),
-  inert('rootless', 'boolean', 'the daemon runs as root only', { actual: false, refused }),
+  inert('rootless', 'boolean', 'the daemon runs as root only', { actual: false, rejected }),
   inert('tls', 'boolean', noTcp, { actual: false }),
   inert('tlsverify', 'boolean', noTcp, { actual: false }),
   inert('tlscacert', 'string', noTcp),

@@ -10,7 +10,7 @@ export type Raw = Record<string, unknown>;
 export interface CommandLine {
   raw: Raw;
   /** Arguments that are not flags. */
-  words: string[];
+  positionals: string[];
 }
 
 const byFlag = new Map(options.map((o) => [o.flag, o]));
@@ -23,7 +23,7 @@ const byShort = new Map(options.flatMap((o) => (o.short ? [[o.short, o]] : [])))
  */
 export function readCommandLine(argv: readonly string[]): CommandLine {
   const given = new Map<Option, string[]>();
-  const words: string[] = [];
+  const positionals: string[] = [];
   const rest = [...argv];
   const take: Take = (option, value) => {
     const found = value ?? (option.kind === 'boolean' ? 'true' : rest.shift());
@@ -31,13 +31,13 @@ export function readCommandLine(argv: readonly string[]): CommandLine {
     given.set(option, [...(given.get(option) ?? []), found]);
   };
   for (let argument = rest.shift(); argument !== undefined; argument = rest.shift()) {
-    if (argument === '--') words.push(...rest.splice(0));
+    if (argument === '--') positionals.push(...rest.splice(0));
     else if (argument.startsWith('--')) takeLong(argument, take);
     else if (argument.startsWith('-') && argument !== '-') takeShort(argument, take);
-    else words.push(argument);
+    else positionals.push(argument);
   }
   const entries = [...given].map(([option, values]) => [option.key, parse(option, values, `--${option.flag}`)]);
-  return { raw: Object.fromEntries(entries) as Raw, words };
+  return { raw: Object.fromEntries(entries) as Raw, positionals };
 }
 
 /** Receives a flag; without `value`, that of a non-boolean is the next argument. */

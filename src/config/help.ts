@@ -8,8 +8,8 @@ const WIDTH = 100;
 export function helpText(): string {
   const own = options.filter((o) => o.inert === undefined);
   const example = own.find((o) => o.flag === 'data-root')!;
-  const inert = options.filter((o) => o.inert !== undefined && !o.inert.refused);
-  const refused = options.filter((o) => o.inert?.refused);
+  const inert = options.filter((o) => o.inert !== undefined && !o.inert.rejected);
+  const rejected = options.filter((o) => o.inert?.rejected);
   return `Usage:
   holdfastd [flags]          run the daemon
   holdfastd check [flags]    report what this host lacks, and how to install it
@@ -25,7 +25,7 @@ dockerd's flags that are accepted without effect, with a warning in the log:
 ${wrap(inert.map(longFlag), 2)}
 
 dockerd's flags that are rejected if they ask for a protection that Holdfast does not have:
-${wrap(refused.map(longFlag), 2)}
+${wrap(rejected.map(longFlag), 2)}
 `;
 }
 

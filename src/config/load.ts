@@ -18,19 +18,19 @@ export type Invocation =
 
 /** @throws ConfigError with a message for the user */
 export function loadConfig(argv: readonly string[], env: NodeJS.ProcessEnv): Invocation {
-  const { raw: flags, words } = readCommandLine(argv);
+  const { raw: flags, positionals } = readCommandLine(argv);
   if (flags.help) return { command: 'help', text: helpText() };
   if (flags.version) return { command: 'version', text: `Holdfast version ${VERSION}` };
-  const [word, ...more] = words;
-  const command = commands.find((c) => c === word);
-  if (more.length > 0 || (word !== undefined && !command))
-    throw new ConfigError(`unknown command: ${words.join(' ')}\nSee 'holdfastd --help'.`);
+  const [first, ...more] = positionals;
+  const command = commands.find((c) => c === first);
+  if (more.length > 0 || (first !== undefined && !command))
+    throw new ConfigError(`unknown command: ${positionals.join(' ')}\nSee 'holdfastd --help'.`);
 
   const environment = readEnvironment(env);
   const given = { ...environment, ...flags };
   const path = (given['config-file'] as string | undefined) ?? DEFAULT_CONFIG_FILE;
   const file = readConfigFile(path, { required: given['config-file'] !== undefined });
-  refuseConflicts(path, { flags, environment, file });
+  rejectConflicts(path, { flags, environment, file });
   const runtimes = { ...(file.runtimes as Raw | undefined), ...(given.runtimes as Raw | undefined) };
   return {
     command: command ?? (flags.validate ? 'validate' : 'daemon'),
@@ -39,7 +39,7 @@ export function loadConfig(argv: readonly string[], env: NodeJS.ProcessEnv): Inv
 }
 
 /** As dockerd, rejects options given both in daemon.json and elsewhere. Runtimes are merged instead. */
-function refuseConflicts(
+function rejectConflicts(
   path: string,
   { flags, environment, file }: { flags: Raw; environment: Raw; file: Raw },
 ): void {

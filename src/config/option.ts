@@ -17,12 +17,12 @@ export interface Option {
 
 /** Marks an option of dockerd that has no effect here. */
 export interface Inert {
-  /** Why, for a warning in the log or, if `refused`, for the error. */
+  /** Why, for a warning in the log or, if `rejected`, for the error. */
   reason: string;
   /** The value that describes what the daemon does anyway; it is accepted silently. */
   actual?: unknown;
   /** Ignoring other values would drop a protection: they are an error, not a warning. */
-  refused?: true;
+  rejected?: true;
 }
 
 /** HOLDFAST_DATA_ROOT for --data-root. */

@@ -157,7 +157,7 @@ function checkInert(raw: Raw): string[] {
   return options.flatMap(({ key, inert }) => {
     const value = raw[key];
     if (!inert || value === undefined || isDeepStrictEqual(value, inert.actual)) return [];
-    if (inert.refused) throw new ConfigError(`${key} cannot be ${JSON.stringify(value)}: ${inert.reason}`);
+    if (inert.rejected) throw new ConfigError(`${key} cannot be ${JSON.stringify(value)}: ${inert.reason}`);
     return [`${key} has no effect: ${inert.reason}`];
   });
 }

@@ -47,10 +47,10 @@ export const containerHandlers: Record<string, Handler> = {
   },
 
   async ContainerCreate(call) {
-    const asked = await call.body<CreateRequest>();
-    if (Object.keys(asked).every((key) => key === 'HostConfig' || key === 'NetworkingConfig'))
+    const body = await call.body<CreateRequest>();
+    if (Object.keys(body).every((key) => key === 'HostConfig' || key === 'NetworkingConfig'))
       throw new InvalidParameter('config cannot be empty in order to create a container');
-    const { request, warnings } = adaptCreateRequest(asked, call.atLeast);
+    const { request, warnings } = adaptCreateRequest(body, call.atLeast);
     const name = call.text('name') || undefined;
     const platform = call.atLeast('1.41') ? call.text('platform') || undefined : undefined;
     const created = await call.engine.containers.create(name, request, platform);
@@ -158,7 +158,7 @@ export const containerHandlers: Record<string, Handler> = {
       container = await call.engine.containers.resolve(call.param('id'));
       options = attachOptions(call, { framed: !container.config.Tty });
     } catch (error) {
-      call.refuse(call.takeConnection(''), error, { plain: true });
+      call.sendError(call.takeConnection(''), error, { plain: true });
       return;
     }
     await call.handOver(

@@ -13,32 +13,32 @@ interface ExecStartRequest {
 
 export const execHandlers: Record<string, Handler> = {
   async ContainerExec(call) {
-    const asked = await call.body<ExecRequest>();
+    const body = await call.body<ExecRequest>();
     const id = await call.engine.containers.createExec(call.param('id'), {
-      AttachStdin: asked.AttachStdin ?? false,
-      AttachStdout: asked.AttachStdout ?? false,
-      AttachStderr: asked.AttachStderr ?? false,
-      DetachKeys: asked.DetachKeys ?? '',
-      Tty: asked.Tty ?? false,
-      Env: asked.Env ?? [],
-      Cmd: asked.Cmd ?? [],
-      Privileged: asked.Privileged ?? false,
-      User: asked.User ?? '',
-      WorkingDir: asked.WorkingDir ?? '',
-      ConsoleSize: (call.atLeast('1.42') && asked.ConsoleSize) || [0, 0],
+      AttachStdin: body.AttachStdin ?? false,
+      AttachStdout: body.AttachStdout ?? false,
+      AttachStderr: body.AttachStderr ?? false,
+      DetachKeys: body.DetachKeys ?? '',
+      Tty: body.Tty ?? false,
+      Env: body.Env ?? [],
+      Cmd: body.Cmd ?? [],
+      Privileged: body.Privileged ?? false,
+      User: body.User ?? '',
+      WorkingDir: body.WorkingDir ?? '',
+      ConsoleSize: (call.atLeast('1.42') && body.ConsoleSize) || [0, 0],
     });
     call.json({ Id: id }, 201);
   },
 
   async ExecStart(call) {
-    const asked = await call.body<ExecStartRequest>();
+    const body = await call.body<ExecStartRequest>();
     const { containers } = call.engine;
     const exec = await containers.inspectExec(call.param('id'));
-    const tty = asked.Tty ?? false;
+    const tty = body.Tty ?? false;
     const options = {
-      detach: asked.Detach ?? false,
+      detach: body.Detach ?? false,
       tty,
-      consoleSize: asked.ConsoleSize ?? ([0, 0] as [number, number]),
+      consoleSize: body.ConsoleSize ?? ([0, 0] as [number, number]),
       framed: !tty,
     };
     if (options.detach) {

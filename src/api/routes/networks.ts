@@ -35,9 +35,9 @@ export const networkHandlers: Record<string, Handler> = {
   },
 
   async NetworkCreate(call) {
-    const asked = await call.body<NetworkRequest>();
+    const body = await call.body<NetworkRequest>();
     // 1.48 brought networks without IPv4; older clients mean the default.
-    const { id } = await call.engine.networks.create(call.atLeast('1.48') ? asked : { ...asked, EnableIPv4: null });
+    const { id } = await call.engine.networks.create(call.atLeast('1.48') ? body : { ...body, EnableIPv4: null });
     call.json(networkCreated(id), 201);
   },
 

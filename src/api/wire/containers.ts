@@ -53,8 +53,6 @@ export function containerSummary(c: Container, { imageName, now, sizes }: Summar
 }
 
 export function containerInspect(c: Container, extra: InspectExtra): Schemas['ContainerInspect'] {
-  const status = statusOf(c);
-  const running = status === 'running' || status === 'paused' || status === 'restarting';
   const bridge = c.endpoints.bridge;
   const file = (name: string): string => `${extra.directory}/${name}`;
   return {
@@ -80,7 +78,7 @@ export function containerInspect(c: Container, extra: InspectExtra): Schemas['Co
     GraphDriver: extra.graphDriver,
     ...sizeFields(extra.sizes),
     Mounts: mounts(c),
-    // An empty list is null, as in dockerd's JSON of an image.
+    // Go marshals a nil slice as null.
     Config: { ...c.config, Env: c.config.Env.length > 0 ? c.config.Env : null },
     NetworkSettings: {
       Bridge: '',
@@ -88,7 +86,7 @@ export function containerInspect(c: Container, extra: InspectExtra): Schemas['Co
       HairpinMode: false,
       LinkLocalIPv6Address: '',
       LinkLocalIPv6PrefixLen: 0,
-      Ports: running ? ports(c) : {},
+      Ports: isUp(statusOf(c)) ? ports(c) : {},
       SandboxKey: c.netns,
       SecondaryIPAddresses: null,
       SecondaryIPv6Addresses: null,
@@ -127,7 +125,7 @@ function containerState(c: Container): Schemas['ContainerState'] {
   const status = statusOf(c);
   return {
     Status: status,
-    Running: status === 'running' || status === 'paused' || status === 'restarting',
+    Running: isUp(status),
     Paused: status === 'paused',
     Restarting: status === 'restarting',
     OOMKilled: state.oomKilled,
@@ -140,6 +138,9 @@ function containerState(c: Container): Schemas['ContainerState'] {
     Health: healthState(c),
   };
 }
+
+/** Docker's State.Running, which is also true while paused or between restarts. */
+const isUp = (status: string): boolean => status === 'running' || status === 'paused' || status === 'restarting';
 
 function healthState(c: Container): Schemas['ContainerState']['Health'] {
   const { health } = c.state;
@@ -182,10 +183,10 @@ function endpoint(e: Endpoint): Schemas['EndpointState'] {
 const mounts = (c: Container): Schemas['MountPoint'][] =>
   c.mounts.map((m) => ({
     Type: m.type,
-    ...(m.type === 'volume' ? { Name: m.name } : {}),
+    Name: m.type === 'volume' ? m.name : undefined,
     Source: m.source,
     Destination: m.destination,
-    ...(m.type === 'volume' ? { Driver: m.driver } : {}),
+    Driver: m.type === 'volume' ? m.driver : undefined,
     Mode: m.mode,
     RW: m.rw,
     Propagation: m.propagation,

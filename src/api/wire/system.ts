@@ -75,7 +75,7 @@ export function systemInfo(facts: SystemFacts, config: Config, supports: Support
     SystemTime: rfc3339(facts.time),
     LoggingDriver: config.logDriver,
     CgroupDriver: config.cgroupDriver,
-    ...(supports('1.41') ? { CgroupVersion: facts.cgroupVersion } : {}),
+    CgroupVersion: supports('1.41') ? facts.cgroupVersion : undefined,
     NEventsListener: facts.listeners,
     KernelVersion: facts.kernel,
     OperatingSystem: facts.operatingSystem,
@@ -95,12 +95,7 @@ export function systemInfo(facts: SystemFacts, config: Config, supports: Support
     Labels: [...config.labels],
     ExperimentalBuild: false,
     ServerVersion: VERSION,
-    Runtimes: Object.fromEntries(
-      Object.entries(config.runtimes).map(([name, { path, args }]) => [
-        name,
-        { path, runtimeArgs: args.length > 0 ? args : undefined },
-      ]),
-    ),
+    Runtimes: runtimes(config),
     DefaultRuntime: config.defaultRuntime,
     Swarm: {
       NodeID: '',
@@ -124,6 +119,14 @@ export function systemInfo(facts: SystemFacts, config: Config, supports: Support
 
 const commit = (id: string): Schemas['Commit'] => ({ ID: id, Expected: id });
 
+function runtimes(config: Config): Schemas['SystemInfo']['Runtimes'] {
+  const entries = Object.entries(config.runtimes).map(([name, { path, args }]) => {
+    const runtimeArgs = args.length > 0 ? args : undefined;
+    return [name, { path, runtimeArgs }] as const;
+  });
+  return Object.fromEntries(entries);
+}
+
 function registryConfig({ registryMirrors, insecureRegistries }: Config): Schemas['RegistryConfig'] {
   const isNetwork = (registry: string): boolean => registry.includes('/');
   const index = (Name: string, Official: boolean) => ({
@@ -143,7 +146,7 @@ function registryConfig({ registryMirrors, insecureRegistries }: Config): Schema
   };
 }
 
-/** What dockerd calls a control that the kernel lacks; `V2_NAMES` goes first on cgroup v2. */
+/** What dockerd calls a control that the kernel lacks; `V2_NAMES` takes precedence on cgroup v2. */
 const CONTROL_NAMES: readonly [Control, string][] = [
   ['memory', 'memory limit'],
   ['swap', 'swap limit'],

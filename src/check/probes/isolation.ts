@@ -17,7 +17,7 @@ const REQUIRED = {
 } as const;
 const CAP_SYS_RESOURCE = 24;
 
-const root: Probe = {
+const privileges: Probe = {
   subject: 'privileges',
   look: () => {
     if (process.geteuid?.() !== 0)
@@ -171,4 +171,4 @@ const appArmor: Probe = {
   },
 };
 
-export const isolationProbes: readonly Probe[] = [root, kernel, cgroups, overlay, appArmor];
+export const isolationProbes: readonly Probe[] = [privileges, kernel, cgroups, overlay, appArmor];

@@ -11,7 +11,7 @@ const MIN_FREE = 200 * MiB;
 const COMFORTABLE_FREE = 2 * GiB;
 const MIN_INODES = 10_000;
 
-const room: Probe = {
+const diskSpace: Probe = {
   subject: 'disk',
   look: ({ dataRoot }) => {
     const { bavail, bsize, files, ffree } = statfsSync(nearestExisting(dataRoot));
@@ -31,27 +31,27 @@ const room: Probe = {
   },
 };
 
-const execution: Probe = {
+const dataRootMount: Probe = {
   subject: 'data-root',
   look: ({ dataRoot }) => {
     const { point, flags } = mountOf(nearestExisting(dataRoot));
-    const wrong = ['ro', 'noexec', 'nodev', 'nosuid'].filter((flag) => flags.includes(flag));
-    if (wrong.includes('ro') || wrong.includes('noexec'))
+    const harmful = ['ro', 'noexec', 'nodev', 'nosuid'].filter((flag) => flags.includes(flag));
+    if (harmful.includes('ro') || harmful.includes('noexec'))
       return {
         verdict: 'lacking',
-        text: `${dataRoot}: ${point} is mounted ${wrong.join(',')}; shims and containers run from there`,
+        text: `${dataRoot}: ${point} is mounted ${harmful.join(',')}; shims and containers run from there`,
         remedy: 'choose another --data-root, or change the mount options',
       };
-    if (wrong.length > 0)
+    if (harmful.length > 0)
       return {
         verdict: 'advice',
-        text: `${dataRoot}: ${point} is mounted ${wrong.join(',')}, which affects containers (setuid programs, devices)`,
+        text: `${dataRoot}: ${point} is mounted ${harmful.join(',')}, which affects containers (setuid programs, devices)`,
       };
     return { verdict: 'ok', text: dataRoot };
   },
 };
 
-const runtimeDirectory: Probe = {
+const execRootMount: Probe = {
   subject: 'exec-root',
   look: ({ execRoot }) => {
     const { point, flags } = mountOf(nearestExisting(execRoot));
@@ -96,4 +96,4 @@ const client: Probe = {
   },
 };
 
-export const placeProbes: readonly Probe[] = [room, execution, runtimeDirectory, client];
+export const placeProbes: readonly Probe[] = [diskSpace, dataRootMount, execRootMount, client];
