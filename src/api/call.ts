@@ -48,11 +48,15 @@ export class Call {
     this.query = decodeQuery(operation.query, query);
   }
 
+  /** A path parameter. */
   param = (name: string): string => (this.request.params as Record<string, string>)[name] ?? '';
+  /** Query parameters by type; '', false or undefined if not given. */
   text = (name: string): string => String(this.query[name] ?? '');
   flag = (name: string): boolean => this.query[name] === true;
   number = (name: string): number | undefined => this.query[name] as number | undefined;
+  /** The query parameter `filters`. @throws InvalidParameter */
   filters = (): Map<string, string[]> => decodeFilters(this.text('filters'));
+  /** Whether the request's API version is `version` or newer. */
   atLeast = (version: string): boolean => atLeast(this.version, version);
 
   /** The JSON body, decoded by the contract's schema; an empty body counts as `{}`. @throws InvalidParameter */
