@@ -7,21 +7,18 @@ const sql = {
   name: 'sql',
   load: (id: string) => (id.endsWith('.sql') ? `export default ${JSON.stringify(readFileSync(id, 'utf8'))}` : null),
 };
-// 'pre': before vite takes a file for what its ending says.
+// 'pre': before vite's own handling of the file type.
 const yaml = {
   name: 'yaml',
   enforce: 'pre' as const,
   load: (id: string) =>
     id.endsWith('.yaml') ? `export default ${JSON.stringify(YAML.parse(readFileSync(id, 'utf8')))}` : null,
 };
+/** Files run in parallel, each with engines of its own: CI has two cores. HOLDFAST_ALONE=1 makes it one. */
+const MAX_WORKERS = process.env.HOLDFAST_ALONE === '1' ? 1 : 2;
 /**
- * Two files at a time keep both of CI's cores busy: each has engines of its own. With HOLDFAST_ALONE=1 a file answers
- * for the whole machine.
- */
-const AT_ONCE = process.env.HOLDFAST_ALONE === '1' ? 1 : 2;
-/**
- * One at a time, after all others: they change what every engine of the host lives with (a firewall's policy, filtered
- * bridges), or measure how soon something is there.
+ * Files that run one by one, after all others: they change host-wide state (the firewall's policy, bridge filtering),
+ * or measure times.
  */
 const ALONE = [
   'test/parts/network-driver.test.ts',
@@ -33,17 +30,17 @@ const ALONE = [
 const real = { pool: 'forks' as const, testTimeout: 120_000, hookTimeout: 120_000, teardownTimeout: 20_000 };
 const project = (name: string, options: TestProjectInlineConfiguration['test']) => ({
   extends: true as const,
-  test: { name, include: [`test/${name}/**/*.test.ts`], exclude: ALONE, maxWorkers: AT_ONCE, ...real, ...options },
+  test: { name, include: [`test/${name}/**/*.test.ts`], exclude: ALONE, maxWorkers: MAX_WORKERS, ...real, ...options },
 });
 /**
- * Unit tests first: meanwhile scripts/test has made what some of the others need. At the end short files, so that
- * neither worker waits long for the other.
+ * Unit tests first: meanwhile scripts/test builds what later ones need. Short files last, so that no worker idles for
+ * long at the end.
  */
 const ORDER = ['unit', 'parts', 'api', 'faults', 'e2e', 'alone'];
 class InOrder extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
-    const place = ({ project }: TestSpecification): number => ORDER.indexOf(project.name);
-    return (await super.sort(files)).sort((a, b) => place(a) - place(b));
+    const rank = ({ project }: TestSpecification): number => ORDER.indexOf(project.name);
+    return (await super.sort(files)).sort((a, b) => rank(a) - rank(b));
   }
 }
 

@@ -1,8 +1,8 @@
-/** One engine under measurement: its socket, and the few calls that the measurements are made of. */
+/** Client of one engine under test, with the calls that the measurements need. */
 import http from 'node:http';
 import type { Socket } from 'node:net';
 
-/** What it is labelled with, so that it can be found and removed again. */
+/** Label of the containers that the benchmark creates, by which `clear` finds them. */
 export const LABEL = 'holdfast.bench';
 export const IMAGE = 'holdfast-bench:latest';
 
@@ -14,14 +14,18 @@ export class Engine {
     readonly socket: string,
   ) {}
 
-  /** The answer's body. @throws for a status of 400 and more */
+  /** The response's body. @throws for a status of 400 or more */
   async call(method: string, path: string, body?: unknown): Promise<string> {
     const chunks: Buffer[] = [];
     await this.stream(method, path, body, (chunk) => void chunks.push(chunk));
     return Buffer.concat(chunks).toString();
   }
 
-  /** Sends one request and gives the answer's body on as it comes; resolves at its end. */
+  /**
+   * Sends a request and passes on the response's body as it arrives; resolves at its end.
+   * @param opened called when the response's head has arrived
+   * @throws for a status of 400 or more
+   */
   stream(
     method: string,
     path: string,
@@ -29,64 +33,52 @@ export class Engine {
     take: (chunk: Buffer) => void,
     opened: () => void = () => undefined,
   ): Promise<void> {
-    const payload = body === undefined || Buffer.isBuffer(body) ? body : JSON.stringify(body);
-    const headers =
-      payload === undefined
-        ? {}
-        : {
-            'Content-Type': Buffer.isBuffer(payload) ? 'application/x-tar' : 'application/json',
-            'Content-Length': Buffer.byteLength(payload),
-          };
+    const { headers, payload } = encode(body);
+    const options = { socketPath: this.socket, agent: this.#agent, method, path, headers };
     return new Promise((resolve, reject) => {
-      const request = http.request({ socketPath: this.socket, agent: this.#agent, method, path, headers }, (answer) => {
+      const request = http.request(options, (response) => {
         opened();
-        const failed = (answer.statusCode ?? 0) >= 400;
-        let refusal = '';
-        answer.on('data', (chunk: Buffer) => (failed ? (refusal += chunk.toString()) : take(chunk)));
-        answer.on('error', reject);
-        answer.on('end', () =>
-          failed
-            ? reject(new Error(`${this.name}: ${method} ${path}: ${answer.statusCode} ${refusal.trim()}`))
-            : resolve(),
-        );
+        const failed = (response.statusCode ?? 0) >= 400;
+        let error = '';
+        response.on('data', (chunk: Buffer) => {
+          if (failed) error += chunk.toString();
+          else take(chunk);
+        });
+        response.on('error', reject);
+        response.on('end', () => {
+          if (failed) reject(new Error(`${this.name}: ${method} ${path}: ${response.statusCode} ${error.trim()}`));
+          else resolve();
+        });
       });
       request.on('error', reject);
       request.end(payload);
     });
   }
 
-  /** Starts an exec and counts what it writes until its end. */
+  /** Runs a command in the container, and returns how many bytes its stream had. */
   async execStream(container: string, command: string[]): Promise<number> {
-    const { Id } = JSON.parse(
-      await this.call('POST', `/containers/${container}/exec`, {
-        Cmd: command,
-        AttachStdout: true,
-        AttachStderr: true,
-      }),
-    ) as { Id: string };
-    const payload = JSON.stringify({ Detach: false, Tty: false });
+    const config = { Cmd: command, AttachStdout: true, AttachStderr: true };
+    const { Id } = JSON.parse(await this.call('POST', `/containers/${container}/exec`, config)) as { Id: string };
+    const { headers, payload } = encode({ Detach: false, Tty: false });
+    const request = http.request({
+      socketPath: this.socket,
+      agent: false,
+      method: 'POST',
+      path: `/exec/${Id}/start`,
+      headers: { ...headers, Connection: 'Upgrade', Upgrade: 'tcp' },
+    });
     return new Promise((resolve, reject) => {
-      const headers = {
-        'Content-Type': 'application/json',
-        'Content-Length': Buffer.byteLength(payload),
-        Connection: 'Upgrade',
-        Upgrade: 'tcp',
-      };
-      const request = http.request({
-        socketPath: this.socket,
-        agent: false,
-        method: 'POST',
-        path: `/exec/${Id}/start`,
-        headers,
-      });
-      request.on('upgrade', (_answer, connection: Socket, head: Buffer) => {
+      request.on('upgrade', (_response, connection: Socket, head: Buffer) => {
         let bytes = head.length;
         connection.on('data', (chunk: Buffer) => (bytes += chunk.length));
-        connection.on('end', () => (connection.end(), resolve(bytes)));
+        connection.on('end', () => {
+          connection.end();
+          resolve(bytes);
+        });
         connection.on('error', reject);
       });
-      request.on('response', (answer) =>
-        reject(new Error(`${this.name}: exec was not upgraded: ${answer.statusCode}`)),
+      request.on('response', ({ statusCode }) =>
+        reject(new Error(`${this.name}: exec was not upgraded: ${statusCode}`)),
       );
       request.on('error', reject);
       request.end(payload);
@@ -94,16 +86,9 @@ export class Engine {
   }
 
   async create(command: string[], host: Record<string, unknown> = { NetworkMode: 'none' }): Promise<string> {
-    return (
-      JSON.parse(
-        await this.call('POST', '/containers/create', {
-          Image: IMAGE,
-          Cmd: command,
-          Labels: { [LABEL]: '1' },
-          HostConfig: host,
-        }),
-      ) as { Id: string }
-    ).Id;
+    const config = { Image: IMAGE, Cmd: command, Labels: { [LABEL]: '1' }, HostConfig: host };
+    const { Id } = JSON.parse(await this.call('POST', '/containers/create', config)) as { Id: string };
+    return Id;
   }
 
   start = (id: string): Promise<string> => this.call('POST', `/containers/${id}/start`);
@@ -115,7 +100,7 @@ export class Engine {
     return id;
   }
 
-  /** Resolves with the waiting answer once the engine has taken the wait. */
+  /** Waits for the container's next exit; resolves once the engine has accepted the wait. */
   waiting(id: string): Promise<{ ended: Promise<void> }> {
     return new Promise((resolve, reject) => {
       const ended: Promise<void> = this.stream(
@@ -129,7 +114,7 @@ export class Engine {
     });
   }
 
-  /** Takes away every container that a measurement made, also one of a run that was broken off. */
+  /** Removes all containers of the benchmark, including those of an interrupted run. */
   async clear(): Promise<void> {
     const filters = encodeURIComponent(JSON.stringify({ label: [LABEL] }));
     const mine = JSON.parse(await this.call('GET', `/containers/json?all=1&filters=${filters}`)) as { Id: string }[];
@@ -137,4 +122,12 @@ export class Engine {
   }
 
   close = (): void => this.#agent.destroy();
+}
+
+/** A Buffer is a tar archive, anything else is sent as JSON. */
+function encode(body: unknown): { headers: http.OutgoingHttpHeaders; payload?: string | Buffer } {
+  if (body === undefined) return { headers: {} };
+  const payload = Buffer.isBuffer(body) ? body : JSON.stringify(body);
+  const type = Buffer.isBuffer(body) ? 'application/x-tar' : 'application/json';
+  return { headers: { 'Content-Type': type, 'Content-Length': Buffer.byteLength(payload) }, payload };
 }

@@ -1,4 +1,4 @@
-/** bench/run: the same measurements on each engine in turn, so that a noisy moment hits them alike. */
+/** bench/run: takes each measurement on the engines in turn, so that noise affects all of them alike. */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -12,17 +12,17 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: { rounds: { type: 'string' }, only: { type: 'string' }, markdown: { type: 'boolean' } },
 });
-const engines = positionals.map((word) => {
-  const [, name, socket] = /^([\w.-]+)=(?:unix:\/\/)?(.+)$/.exec(word) ?? [];
-  if (!name || !socket) throw new Error(`${word}: NAME=SOCKET is expected`);
+const engines = positionals.map((argument) => {
+  const [, name, socket] = /^([\w.-]+)=(?:unix:\/\/)?(.+)$/.exec(argument) ?? [];
+  if (!name || !socket) throw new Error(`${argument}: expected NAME=SOCKET`);
   return new Engine(name, socket);
 });
 const only = values.only?.split(',');
 const chosen = measures.filter(({ name }) => !only || only.includes(name));
-if (chosen.length === 0) throw new Error(`--only knows ${measures.map(({ name }) => name).join(', ')}`);
+if (chosen.length === 0) throw new Error(`--only takes names of ${measures.map(({ name }) => name).join(', ')}`);
 
-/** Busybox, and a file of lines of 100 bytes. */
-function image(): Buffer {
+/** A tar archive of busybox and a file with lines of 100 bytes. */
+function buildImage(): Buffer {
   const directory = mkdtempSync(join(tmpdir(), 'holdfast-bench-'));
   try {
     const path = join(directory, 'image.tar');
@@ -35,7 +35,7 @@ function image(): Buffer {
   }
 }
 
-async function measured(measure: Measure): Promise<Row> {
+async function takeSamples(measure: Measure): Promise<Row> {
   const samples: number[][] = engines.map(() => []);
   const rounds = Number(values.rounds ?? measure.rounds);
   for (let round = 0; round < rounds; round++) {
@@ -47,7 +47,7 @@ async function measured(measure: Measure): Promise<Row> {
   return { measure, samples };
 }
 
-const archive = image();
+const archive = buildImage();
 for (const engine of engines) {
   await engine.clear();
   await engine.call('POST', `/images/create?fromSrc=-&repo=${IMAGE.split(':')[0]}&tag=latest`, archive);
@@ -56,7 +56,7 @@ try {
   const rows: Row[] = [];
   for (const measure of chosen) {
     process.stderr.write(`${measure.title}…\n`);
-    rows.push(await measured(measure));
+    rows.push(await takeSamples(measure));
   }
   const lines = table(
     engines.map(({ name }) => name),

@@ -1,4 +1,4 @@
-/** What is measured. Each takes one sample of one engine, and leaves it as it was. */
+/** The measurements. Each takes one sample of an engine, and leaves no container behind. */
 import type { Engine } from './engine.ts';
 import { engineMemory } from './memory.ts';
 
@@ -6,14 +6,14 @@ export interface Measure {
   name: string;
   title: string;
   unit: 'ms' | '/s' | 'MB/s' | 'MiB';
-  /** Rounds, when none are asked for: the dear ones are taken less often. */
+  /** Default number of samples; fewer for slow measurements. */
   rounds: number;
   sample(engine: Engine): Promise<number>;
 }
 
 const FOREVER = ['sleep', '100000'];
 const BRIDGE = { NetworkMode: 'bridge' };
-/** The lines in the bench image. */
+/** The file of lines in the benchmark's image. */
 export const LINES_PATH = '/lines';
 export const LINES_BYTES = 64 * 1024 * 1024;
 const MB = 1e6;
@@ -28,9 +28,13 @@ async function timed(work: () => Promise<unknown>): Promise<number> {
   return performance.now() - begin;
 }
 
-/** Runs `work` with a container that is gone afterwards. */
-async function withContainer<T>(engine: Engine, made: Promise<string>, work: (id: string) => Promise<T>): Promise<T> {
-  const id = await made;
+/** Runs `work` with a container, and removes it. */
+async function withContainer<T>(
+  engine: Engine,
+  created: Promise<string>,
+  work: (id: string) => Promise<T>,
+): Promise<T> {
+  const id = await created;
   try {
     return await work(id);
   } finally {
@@ -38,7 +42,7 @@ async function withContainer<T>(engine: Engine, made: Promise<string>, work: (id
   }
 }
 
-/** Requests a second over a few connections that are kept. */
+/** Requests per second over a few keep-alive connections. */
 async function rate(engine: Engine, path: string): Promise<number> {
   const until = performance.now() + RATE_MS;
   let count = 0;
@@ -51,14 +55,14 @@ async function rate(engine: Engine, path: string): Promise<number> {
   return (count * 1000) / (performance.now() - begin);
 }
 
-async function many(engine: Engine, count: number, host?: Record<string, unknown>): Promise<string[]> {
+async function runMany(engine: Engine, count: number, host?: Record<string, unknown>): Promise<string[]> {
   const ids: string[] = [];
   for (let i = 0; i < count; i++) ids.push(await engine.run(FOREVER, host));
   return ids;
 }
 
-/** Writes the lines to the container's log: its id and how long that took. */
-async function logged(engine: Engine): Promise<{ id: string; ms: number }> {
+/** Runs a container that logs the lines; returns its id and how long that took. */
+async function writeLog(engine: Engine): Promise<{ id: string; ms: number }> {
   const id = await engine.create(['cat', LINES_PATH]);
   const { ended } = await engine.waiting(id);
   const ms = await timed(async () => {
@@ -111,7 +115,7 @@ export const measures: Measure[] = [
   },
   {
     name: 'exec',
-    title: 'exec `true`, to its end',
+    title: 'exec `true` until it exits',
     unit: 'ms',
     rounds: 15,
     sample: (engine) =>
@@ -133,7 +137,7 @@ export const measures: Measure[] = [
   },
   {
     name: 'parallel',
-    title: `${PARALLEL} starts at once, bridge`,
+    title: `${PARALLEL} parallel starts, bridge`,
     unit: 'ms',
     rounds: 3,
     sample: async (engine) => {
@@ -154,11 +158,11 @@ export const measures: Measure[] = [
   },
   {
     name: 'log-write',
-    title: 'container output into its log',
+    title: 'container output to its log',
     unit: 'MB/s',
     rounds: 3,
     sample: async (engine) => {
-      const { id, ms } = await logged(engine);
+      const { id, ms } = await writeLog(engine);
       await engine.remove(id);
       return LINES_BYTES / MB / (ms / 1000);
     },
@@ -169,7 +173,7 @@ export const measures: Measure[] = [
     unit: 'MB/s',
     rounds: 3,
     sample: async (engine) => {
-      const { id } = await logged(engine);
+      const { id } = await writeLog(engine);
       let bytes = 0;
       const ms = await timed(() =>
         engine.stream('GET', `/containers/${id}/logs?stdout=1`, undefined, (chunk) => (bytes += chunk.length)),
@@ -188,7 +192,7 @@ export const measures: Measure[] = [
       withContainer(engine, engine.run(FOREVER), async (id) => {
         let bytes = 0;
         const ms = await timed(async () => (bytes = await engine.execStream(id, ['cat', LINES_PATH])));
-        if (bytes < LINES_BYTES) throw new Error(`${engine.name}: the exec gave ${bytes} bytes of ${LINES_BYTES}`);
+        if (bytes < LINES_BYTES) throw new Error(`${engine.name}: the exec wrote ${bytes} bytes of ${LINES_BYTES}`);
         return LINES_BYTES / MB / (ms / 1000);
       }),
   },
@@ -205,10 +209,10 @@ export const measures: Measure[] = [
     unit: '/s',
     rounds: 1,
     sample: async (engine) => {
-      const ids = await many(engine, MANY);
-      const answer = await rate(engine, '/containers/json');
+      const ids = await runMany(engine, MANY);
+      const sample = await rate(engine, '/containers/json');
       await Promise.all(ids.map((id) => engine.remove(id)));
-      return answer;
+      return sample;
     },
   },
   {
@@ -217,12 +221,12 @@ export const measures: Measure[] = [
     unit: 'MiB',
     rounds: 1,
     sample: async (engine) => {
-      const ids = await many(engine, MANY);
-      // Idle is what an hour finds, not the moment after the start.
+      const ids = await runMany(engine, MANY);
+      // Lets the engine settle: right after the starts it is not idle yet.
       await new Promise((resolve) => setTimeout(resolve, 15_000));
-      const answer = engineMemory(engine.socket);
+      const sample = engineMemory(engine.socket);
       await Promise.all(ids.map((id) => engine.remove(id)));
-      return answer;
+      return sample;
     },
   },
 ];

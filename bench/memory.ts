@@ -1,11 +1,10 @@
-/** What an engine's own processes take: its daemons, shims and keepers, not its containers. */
+/** Memory of an engine's own processes: daemons, shims and keepers, not containers. */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
 
 /**
- * Proportional set size in MiB of all processes of the engine behind `socket`: those that name its directory in their
- * command
- * line or hold a file open below it, in our mount namespace (a container has its own).
+ * Proportional set size, in MiB, of the processes that belong to the engine behind `socket`: those whose command line
+ * names its directory, or that have a file open there, in this mount namespace (containers have their own).
  */
 export function engineMemory(socket: string): number {
   const root = dirname(socket);
@@ -16,7 +15,7 @@ export function engineMemory(socket: string): number {
       if (readlinkSync(`/proc/${pid}/ns/mnt`) !== here || !(names(pid, root) || holds(pid, root))) continue;
       kib += Number(/^Pss:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'latin1'))?.[1] ?? 0);
     } catch {
-      // It has ended meanwhile.
+      // The process has exited.
     }
   }
   return kib / 1024;

@@ -1,4 +1,4 @@
-/** Samples → a table of medians and ratios. */
+/** Formats samples as a table of medians and ratios. */
 import type { Measure } from './measures.ts';
 
 export interface Row {
@@ -13,7 +13,10 @@ export function median(samples: number[]): number {
   return sorted.length % 2 === 1 ? sorted[half]! : (sorted[half - 1]! + sorted[half]!) / 2;
 }
 
-/** Less is better for times and memory, more for rates. The ratio is the first engine's figure over the other's. */
+/**
+ * Rows of cells, the header first. Ratios are the first engine's median over the other's. The arrow shows which is
+ * better: less for times and memory, more for rates.
+ */
 export function table(names: string[], rows: Row[]): string[][] {
   const head = ['', 'unit', ...names, ...names.slice(1).map((name) => `${names[0]} / ${name}`)];
   const better = (unit: Measure['unit']): string => (unit === 'ms' || unit === 'MiB' ? '↓' : '↑');
@@ -31,7 +34,10 @@ export function table(names: string[], rows: Row[]): string[][] {
   ];
 }
 
-const figure = (n: number): string => (Number.isNaN(n) ? '-' : n >= 100 ? n.toFixed(0) : n.toFixed(1));
+function figure(n: number): string {
+  if (Number.isNaN(n)) return '-';
+  return n.toFixed(n >= 100 ? 0 : 1);
+}
 
 export function aligned(lines: string[][]): string {
   const widths = lines[0]!.map((_, column) => Math.max(...lines.map((line) => line[column]!.length)));

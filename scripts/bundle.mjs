@@ -1,5 +1,5 @@
-// Bundles the daemon (dist/daemon.cjs, with all packages but the native ones, and its code cache) and the shim
-// (dist/shim/: one file and koffi's native part).
+// Bundles the daemon (dist/daemon.cjs, with all packages except native ones, and its code cache) and the shim
+// (dist/shim/: one file and koffi's native module).
 import { execFileSync } from 'node:child_process';
 import { build } from 'esbuild';
 import { cpSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
@@ -23,7 +23,7 @@ const common = {
   logLevel: 'warning',
 };
 
-// openapi.yaml becomes JSON here: parsing YAML at start costs 0.4 s (parts.md).
+// Converts openapi.yaml to JSON, because parsing YAML at start-up takes 0.4 s.
 const yaml = {
   name: 'yaml',
   setup: (b) =>
@@ -50,7 +50,7 @@ await build({
   plugins: [yaml],
 });
 await build({ ...cjs, entryPoints: [`${root}src/loader.ts`], outfile: `${dist}/holdfastd.cjs` });
-// Split, so that a native module that does not load is a finding of `holdfastd check` and not its end.
+// With splitting, `holdfastd check` imports native modules at run time, and can report one that does not load.
 await build({
   ...common,
   entryPoints: { check: `${root}src/check/main.ts` },
@@ -71,8 +71,8 @@ await build({
   minifyWhitespace: true,
   sourcemap: 'external',
 });
-// Small processes of their own: the jailed unpacker (with a script for its second thread) and packer, the archive
-// worker, the port proxy.
+// Helper processes: the jailed unpacker (and the script of its second thread) and packer, the archive worker, the port
+// proxy.
 for (const [entry, name] of [
   ['src/engine/images/unpacker.ts', 'unpacker'],
   ['src/engine/images/file-writer-thread.ts', 'file-writer-thread'],

@@ -1,4 +1,4 @@
-# What the scripts share. Sourced by bash, with the repository as working directory.
+# Functions shared by the scripts. Sourced by bash in the repository's root.
 # shellcheck shell=bash
 
 cache=${HOLDFAST_CACHE:-/var/cache/holdfast}
@@ -7,14 +7,14 @@ say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }
 die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
 have() { PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1; }
 
-# Runs a command as root; the PATH comes along, for a Node.js that root would not find.
+# Runs a command as root, with this PATH: Node.js may not be in root's.
 as_root() {
   if [ "$(id -u)" = 0 ]; then "$@"; return; fi
-  have sudo || die "this needs root, and there is no sudo: run it as root"
+  have sudo || die "this needs root, and sudo is not installed: run it as root"
   sudo env "PATH=$PATH" "$@"
 }
 
-# wait_until SECONDS COMMAND…: whether it succeeds within that time.
+# wait_until SECONDS COMMAND…: retries the command; fails if it does not succeed in time.
 wait_until() {
   local deadline=$((SECONDS + $1))
   shift
@@ -24,7 +24,7 @@ wait_until() {
   done
 }
 
-# Whether none of these processes is alive; a zombie is not.
+# Succeeds when none of these processes is alive. A zombie counts as ended.
 have_ended() {
   local pid
   for pid in "$@"; do
@@ -32,7 +32,7 @@ have_ended() {
   done
 }
 
-# Takes away every mount at or below these directories, deepest first.
+# Unmounts everything at and below these directories, deepest first.
 unmount_below() {
   local directory point
   for directory in "$@"; do
@@ -41,7 +41,7 @@ unmount_below() {
   done
 }
 
-# What each package is needed for stands before it: a command, or a file by its path.
+# Each package after the command, or the file, that it is needed for.
 runtime_packages='
 runc runc
 /usr/lib/podman/aardvark-dns aardvark-dns
@@ -74,24 +74,24 @@ missing_packages() {
       *) have "$need" || echo "$package" ;;
     esac
   done <<<"$1"
-  # A dynamically linked busybox would not run in an image of its own.
+  # A dynamic busybox would not run in an image without libraries.
   if [ -z "$(static_busybox)" ]; then echo busybox-static; fi
 }
 
 static_busybox() {
   local path
   path=$(PATH="$PATH:/bin:/sbin:/usr/sbin" command -v busybox) || return 0
-  # An interpreter (dynamic loader) is named in the first page of a dynamic program.
+  # The first page of a dynamic program names its interpreter.
   if ! head -c 4096 "$path" | grep -qa 'ld-linux\|ld-musl'; then readlink -f "$path"; fi
 }
 
-# apt-get, told never to ask and never to start a service.
+# apt-get without prompts.
 apt() { as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 "$@" </dev/null; }
 
 apt_updated=
 apt_install() {
   [ $# -gt 0 ] || return 0
-  have apt-get || die "missing here: $*. This host has no apt-get: install what brings them, then run this again."
+  have apt-get || die "missing: $*. There is no apt-get on this host: install the packages that provide them, then run this again."
   say "Installing $*"
   if [ -z "$apt_updated" ]; then apt update && apt_updated=yes; fi
   apt install -y --no-install-recommends "$@" >&2
@@ -105,8 +105,8 @@ install_packages() {
   done
 }
 
-# The stock docker CLI: the one that is installed, else Debian's, unpacked beside the system and not installed,
-# because its package brings a daemon that would start.
+# Path of the stock docker CLI: the installed one, else Debian's, which is unpacked and not installed, because its package
+# would start a daemon.
 docker_cli() {
   command -v docker && return
   local unpacked=$cache/docker.io/usr/bin/docker
@@ -114,7 +114,7 @@ docker_cli() {
   echo "$unpacked"
 }
 
-# A real registry for tests; only unpacked, because its package brings a service that would start.
+# Path of a real registry for tests, unpacked and not installed, because its package would start a service.
 registry_program() {
   command -v docker-registry && return
   local unpacked=$cache/docker-registry/usr/bin/docker-registry
@@ -125,11 +125,11 @@ registry_program() {
 # Unpacks a Debian package under the cache without installing it.
 unpack_deb() {
   local package=$1 download
-  have apt-get || die "missing here: $package. Install it, then run this again."
-  say "Fetching Debian's $package (not installed, only unpacked to $cache/$package)"
+  have apt-get || die "missing: $package. Install it, then run this again."
+  say "Downloading Debian's $package (unpacked to $cache/$package, not installed)"
   if [ -z "$apt_updated" ]; then apt update && apt_updated=yes; fi
   download=$(mktemp -d)
-  # Without apt's own user, which cannot write here.
+  # As root: apt's own user cannot write to this directory.
   (cd "$download" && apt-get -qq -o APT::Sandbox::User=root download "$package" >&2) || die "cannot download $package"
   as_root mkdir -p "$cache"
   as_root dpkg-deb -x "$download"/*.deb "$cache/$package.new"
@@ -139,8 +139,8 @@ unpack_deb() {
 }
 
 check_node() {
-  have node || die "there is no Node.js here; install version 20 or later (with npm)"
-  have npm || die "there is no npm here; install it (it comes with Node.js)"
-  node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 18) ? 0 : 1)' \
-    || die "Node.js $(node --version) is too old; install 20.18 or later"
+  have node || die "Node.js is not installed; install version 20.19 or later (with npm)"
+  have npm || die "npm is not installed (it comes with Node.js)"
+  node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)' \
+    || die "Node.js $(node --version) is too old; install 20.19 or later"
 }

@@ -1,5 +1,5 @@
-// Says what node_modules needs: 'ok', 'install' (absent, or of another lock file) or 'rebuild' (native parts of another
-// Node).
+// Prints what node_modules needs: 'ok', 'install' (missing, or of another lock file) or 'rebuild' (native modules built
+// for another Node.js).
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 
@@ -13,7 +13,7 @@ function packagesOf(lockFile) {
   }
 }
 
-// npm leaves a lock file of what it installed; packages for other platforms are not in it.
+// npm records what it installed. Packages for other platforms are not in that record.
 function isInstalled() {
   const installed = packagesOf('node_modules/.package-lock.json');
   return Object.entries(packagesOf('package-lock.json')).every(

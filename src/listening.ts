@@ -1,8 +1,6 @@
 /**
- * The API's listening sockets. Where systemd does not hold them (fd://), a tiny process does: it inherits the
- * descriptors
- * and sleeps, so that connections queue while no daemon lives, and the socket keeps its inode over any number of
- * daemons.
+ * The API's listening sockets. Unless systemd passes them (fd://), a `sleep` process inherits and holds them: while no
+ * daemon runs, connections queue instead of being refused, and the socket file keeps its inode across daemons.
  */
 import { spawn } from 'node:child_process';
 import {
@@ -22,13 +20,14 @@ import type { Fd } from './sys/libc.ts';
 import { isAlive, kill, pidfdGetfd, pidfdOpen, procStat, SIGKILL } from './sys/process.ts';
 import { connectsTo, listenUnix } from './sys/socket.ts';
 
-/** As dockerd's; the kernel clamps it to somaxconn. */
+/** Like dockerd's. The kernel clamps it to somaxconn. */
 const BACKLOG = 4096;
-/** docker.sock's mode: root and its group. */
-const MODE = 0o660;
-/** systemd's first passed descriptor. sd_listen_fds(3). */
+/** Like docker.sock: root and the socket's group. */
+const SOCKET_MODE = 0o660;
+/** The first descriptor that systemd passes, and that the holder inherits. sd_listen_fds(3) */
 const FIRST_FD = 3;
 
+/** The process that holds the sockets, as recorded in listener.json. */
 interface Holder {
   pid: number;
   startTime: string;
@@ -37,22 +36,23 @@ interface Holder {
 
 export interface Listening {
   fds: Fd[];
-  /** A clean end: nobody serves any more, so the sockets go. After a crash they stay, held. */
-  release(): void;
+  /** For a clean exit: removes the sockets and ends their holder. After a crash they stay, held. */
+  close(): void;
 }
 
-/** @throws when another server listens on one of the paths, or a host is of a kind that is not served */
+/** @throws when another server listens on one of the paths, or a host is neither unix:// nor fd:// */
 export function openListeners(hosts: readonly string[], execRoot: string, group: string): Listening {
   const passed = hosts.some((h) => h.startsWith('fd://')) ? passedBySystemd() : [];
   const paths = hosts.filter((h) => !h.startsWith('fd://')).map(unixPath);
-  if (paths.length === 0) return { fds: passed, release: () => undefined };
+  if (paths.length === 0) return { fds: passed, close: () => undefined };
   const record = join(execRoot, 'listener.json');
-  const taken = takeOver(record, paths);
-  if (taken) return { fds: [...passed, ...taken], release: () => discard(record) };
+  const close = (): void => discard(record);
+  const inherited = takeFromHolder(record, paths);
+  if (inherited) return { fds: [...passed, ...inherited], close };
   discard(record);
   const fds = paths.map((path) => open(path, group));
-  hold(record, paths, fds);
-  return { fds: [...passed, ...fds], release: () => discard(record) };
+  startHolder(record, paths, fds);
+  return { fds: [...passed, ...fds], close };
 }
 
 function unixPath(host: string): string {
@@ -62,7 +62,7 @@ function unixPath(host: string): string {
 
 function passedBySystemd(): Fd[] {
   if (process.env.LISTEN_PID !== String(process.pid))
-    throw new Error('fd:// was asked for, but no socket was passed (LISTEN_PID)');
+    throw new Error('fd:// needs a socket passed by systemd, and there is none (LISTEN_PID)');
   return Array.from({ length: Number(process.env.LISTEN_FDS ?? 0) }, (_, i) => FIRST_FD + i);
 }
 
@@ -71,13 +71,13 @@ function open(path: string, group: string): Fd {
   mkdirSync(dirname(path), { recursive: true });
   rmSync(path, { force: true });
   const fd = listenUnix(path, BACKLOG);
-  chmodSync(path, MODE);
+  chmodSync(path, SOCKET_MODE);
   const gid = group === '' ? undefined : groupId(group);
   if (gid !== undefined) chownSync(path, 0, gid);
   return fd;
 }
 
-/** By number, or by name in /etc/group. @throws when there is no such group */
+/** @param group a number, or a name in /etc/group. @throws when it does not exist */
 function groupId(group: string): number {
   if (/^\d+$/.test(group)) return Number(group);
   const line = readFileSync('/etc/group', 'utf8')
@@ -87,7 +87,7 @@ function groupId(group: string): number {
   return Number(line.split(':')[2]);
 }
 
-function hold(record: string, paths: string[], fds: Fd[]): void {
+function startHolder(record: string, paths: string[], fds: Fd[]): void {
   const child = spawn('sleep', ['infinity'], {
     argv0: 'holdfast-listener',
     detached: true,
@@ -97,7 +97,8 @@ function hold(record: string, paths: string[], fds: Fd[]): void {
   });
   child.on('error', () => undefined);
   child.unref();
-  if (child.pid === undefined) return; // Without a holder the daemon serves all the same; only its death is noticed.
+  // Without a holder the daemon works too, but clients notice when it dies.
+  if (child.pid === undefined) return;
   const holder: Holder = {
     pid: child.pid,
     startTime: procStat(child.pid)?.startTime ?? '',
@@ -115,14 +116,14 @@ function readHolder(record: string): Holder | undefined {
   }
 }
 
-// The sockets of the daemon before this one, if they are still what the paths name.
-function takeOver(record: string, paths: string[]): Fd[] | undefined {
+/** The sockets of the previous daemon, if they are still the ones at these paths. */
+function takeFromHolder(record: string, paths: string[]): Fd[] | undefined {
   const holder = readHolder(record);
   if (!holder || !isAlive(holder.pid, holder.startTime)) return undefined;
-  const same =
+  const unchanged =
     paths.length === holder.sockets.length &&
     holder.sockets.every((s, i) => s.path === paths[i] && inodeOf(s.path) === s.inode);
-  if (!same) return undefined;
+  if (!unchanged) return undefined;
   const pidfd = pidfdOpen(holder.pid);
   try {
     return paths.map((_, i) => {
@@ -143,6 +144,7 @@ const inodeOf = (path: string): number => {
   }
 };
 
+/** Removes the recorded sockets and ends their holder. */
 function discard(record: string): void {
   const holder = readHolder(record);
   if (!holder) return;

@@ -4,29 +4,34 @@ import { STATUS_CODES, type IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Engine } from '../engine/engine.ts';
 import { InvalidParameter } from '../model/errors.ts';
-import { messageOf, statusOf } from './errors.ts';
+import { httpStatusOf, messageOf } from './errors.ts';
 import { bodies, type Operation } from './contract.ts';
 import { takeOver, takeUpgraded, type HijackedClient } from './hijack.ts';
 import { decodeFilters, decodeQuery, type Decoded } from './query.ts';
 import { atLeast } from './version.ts';
 import { API_VERSION, VERSION } from '../version.ts';
 
-/** What came with an upgrade request, which Node does not parse. */
+/** An upgrade request's connection and body, which Node does not parse. */
 export interface Upgraded {
   socket: Socket;
   body: Buffer;
+  /** Bytes received after the body. */
   rest: Buffer;
 }
 
-/** By request; filled by the server's upgrade listener. */
+/** Filled by the servers' upgrade listener (http-servers.ts). */
 export const upgrades = new WeakMap<IncomingMessage, Upgraded>();
 
-const MAX_BODY = 64 * 1024 * 1024;
+const MAX_BODY_BYTES = 64 * 1024 * 1024;
 
-export type Handler = (call: Call) => Promise<unknown> | unknown;
+/** May be asynchronous; the result is awaited and ignored. */
+export type Handler = (call: Call) => unknown;
 
-/** @throws when an answer does not fit the contract */
-export type AnswerCheck = (operation: string, status: number, answer: unknown, type?: string) => void;
+/** @throws when a response violates openapi.yaml */
+export type ResponseCheck = (operation: string, status: number, json: unknown, contentType?: string) => void;
+
+/** Writes to a streamed response; resolves when the client can take more, or has disconnected. */
+export type Write = (bytes: Buffer | string) => Promise<void>;
 
 export class Call {
   readonly query: Record<string, Decoded>;
@@ -37,20 +42,24 @@ export class Call {
     readonly request: FastifyRequest,
     readonly reply: FastifyReply,
     readonly version: string,
-    private readonly check?: AnswerCheck,
+    private readonly check?: ResponseCheck,
   ) {
-    const at = request.raw.url!.indexOf('?');
-    this.query = decodeQuery(operation.query, at < 0 ? '' : request.raw.url!.slice(at + 1));
+    const [, query = ''] = /\?(.*)$/s.exec(request.raw.url!) ?? [];
+    this.query = decodeQuery(operation.query, query);
   }
 
+  /** A path parameter. */
   param = (name: string): string => (this.request.params as Record<string, string>)[name] ?? '';
+  /** Query parameters by type; '', false or undefined if not given. */
   text = (name: string): string => String(this.query[name] ?? '');
   flag = (name: string): boolean => this.query[name] === true;
   number = (name: string): number | undefined => this.query[name] as number | undefined;
+  /** The query parameter `filters`. @throws InvalidParameter */
   filters = (): Map<string, string[]> => decodeFilters(this.text('filters'));
+  /** Whether the request's API version is `version` or newer. */
   atLeast = (version: string): boolean => atLeast(this.version, version);
 
-  /** The JSON body by the contract's schema; an empty one is the zero value. @throws InvalidParameter */
+  /** The JSON body, decoded by the contract's schema; an empty body counts as `{}`. @throws InvalidParameter */
   async body<T>(): Promise<T> {
     const bytes = await this.#bytes();
     const { headers } = this.request;
@@ -66,7 +75,7 @@ export class Call {
     return bodies.decode(empty ? '{}' : text, this.operation.body ?? {}) as T;
   }
 
-  /** Reads a body that means nothing away, so that it is not taken for a taken connection's input. */
+  /** Drains an ignored body so it is not mistaken for stdin after the hijack. */
   async ignoreBody(): Promise<void> {
     await this.#bytes();
   }
@@ -83,17 +92,17 @@ export class Call {
     void this.reply.code(status).send();
   }
 
-  /** Aborted when the client has left. */
-  gone(): AbortSignal {
+  /** Aborted when the client disconnects. */
+  clientGone(): AbortSignal {
     const gone = new AbortController();
     this.reply.raw.on('close', () => gone.abort());
     return gone.signal;
   }
 
-  /** Streams an answer: head flushed at once, `signal` aborts when the client leaves. */
+  /** Streams a 200 response: the head is sent at once; `gone` is aborted when the client disconnects. */
   async stream(
     contentType: string,
-    work: (write: (bytes: Buffer | string) => Promise<void>, signal: AbortSignal) => Promise<void>,
+    work: (write: Write, signal: AbortSignal) => Promise<void>,
     gone = new AbortController(),
   ): Promise<void> {
     const { raw } = this.reply;
@@ -102,22 +111,10 @@ export class Call {
     raw.flushHeaders();
     raw.on('close', () => gone.abort());
     raw.on('error', () => gone.abort());
-    const write = (bytes: Buffer | string): Promise<void> =>
-      new Promise((resolve) => {
-        if (this.check && contentType === 'application/json')
-          for (const line of bytes.toString().split('\n'))
-            if (line.trim() !== '') this.check(this.operation.id, 200, JSON.parse(line));
-        if (gone.signal.aborted || raw.write(bytes)) return resolve();
-        const slow = setTimeout(() => raw.destroy(), this.engine.config.slowClientMs);
-        const go = (): void => {
-          clearTimeout(slow);
-          raw.off('drain', go);
-          gone.signal.removeEventListener('abort', go);
-          resolve();
-        };
-        raw.on('drain', go);
-        gone.signal.addEventListener('abort', go);
-      });
+    const write: Write = async (bytes) => {
+      if (contentType === 'application/json') this.#checkLines(bytes);
+      if (!gone.signal.aborted && !raw.write(bytes)) await this.#drained(gone.signal);
+    };
     try {
       await work(write, gone.signal);
     } finally {
@@ -125,9 +122,31 @@ export class Call {
     }
   }
 
+  #checkLines(bytes: Buffer | string): void {
+    if (!this.check) return;
+    const lines = bytes.toString().split('\n');
+    for (const line of lines.filter((each) => each.trim() !== '')) this.check(this.operation.id, 200, JSON.parse(line));
+  }
+
+  /** Resolves when the response's buffer is empty or the client is gone. Disconnects a client that takes too long. */
+  #drained(gone: AbortSignal): Promise<void> {
+    const { raw } = this.reply;
+    return new Promise((resolve) => {
+      const tooSlow = setTimeout(() => raw.destroy(), this.engine.config.slowClientMs);
+      const proceed = (): void => {
+        clearTimeout(tooSlow);
+        raw.off('drain', proceed);
+        gone.removeEventListener('abort', proceed);
+        resolve();
+      };
+      raw.on('drain', proceed);
+      gone.addEventListener('abort', proceed);
+    });
+  }
+
   /**
-   * Streams an archive. What fails before its first byte is an ordinary answer; later the connection breaks off, so
-   * that a part does not pass for all of it.
+   * Streams an archive. An error before the first chunk becomes an ordinary error response; a later one aborts the
+   * connection, so that the client cannot take a truncated archive for a complete one.
    */
   async archive(contentType: string, chunks: AsyncIterable<Buffer>): Promise<void> {
     const iterator = chunks[Symbol.asyncIterator]();
@@ -143,25 +162,28 @@ export class Call {
     });
   }
 
-  /** Takes the connection for a raw stream: 101 where the client asked for an upgrade, else 200 (api-wire 56, 57). */
+  /**
+   * Takes the connection over as a raw stream. The response's head is 101 if the client asked for an upgrade, else 200;
+   * a framed stream is announced as multiplexed only with 101, and only since API 1.42, as dockerd does.
+   */
   hijack({ framed, headers }: { framed: boolean; headers: boolean }): HijackedClient {
     const upgrade = this.request.headers.upgrade !== undefined;
     const type = `application/vnd.docker.${upgrade && framed && this.atLeast('1.42') ? 'multiplexed' : 'raw'}-stream`;
     const more = headers ? this.headerLines() : '';
-    return this.take(
+    return this.takeConnection(
       upgrade
         ? `HTTP/1.1 101 UPGRADED\r\nContent-Type: ${type}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n${more}\r\n`
         : `HTTP/1.1 200 OK\r\nContent-Type: ${type}\r\n${more}\r\n`,
     );
   }
 
-  /** The headers that every answer has, as lines of a head that is written by hand. */
+  /** The headers common to all responses, for a head that is written without Fastify. */
   headerLines(): string {
     return `Api-Version: ${API_VERSION}\r\nDocker-Experimental: false\r\nOstype: linux\r\nServer: Docker/${VERSION} (linux)\r\n`;
   }
 
-  /** Takes the connection; `head` is written by whoever answers. */
-  take(head: string): HijackedClient {
+  /** Takes the connection out of HTTP. `head` is the success head, sent by whichever process writes the response. */
+  takeConnection(head: string): HijackedClient {
     this.reply.hijack();
     const upgraded = upgrades.get(this.request.raw);
     return upgraded
@@ -169,8 +191,8 @@ export class Call {
       : takeOver(this.request.raw, this.reply.raw, head);
   }
 
-  /** Hands the taken client to `work`; a refusal becomes an ordinary answer on the same connection. */
-  async handing(
+  /** Passes a hijacked connection to `work`; an error it throws is answered on that connection. */
+  async handOver(
     client: HijackedClient,
     work: (client: HijackedClient) => Promise<void>,
     options: { plain: boolean },
@@ -178,21 +200,27 @@ export class Call {
     try {
       await work(client);
     } catch (error) {
-      const status = statusOf(error);
-      const body = options.plain ? `${messageOf(error)}\r\n` : `${JSON.stringify({ message: messageOf(error) })}\n`;
-      const type = options.plain ? 'application/vnd.docker.raw-stream' : 'application/json';
-      client.refuse(
-        `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? 'Error'}\r\nContent-Type: ${type}\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n`,
-        body,
-      );
-      if (!options.plain) this.check?.(this.operation.id, status, { message: messageOf(error) });
+      this.sendError(client, error, options);
     }
   }
 
-  #read: Promise<Buffer> | undefined;
+  /** Sends an error response on a hijacked connection: as text if `plain`, else as JSON. */
+  sendError(client: HijackedClient, error: unknown, { plain }: { plain: boolean }): void {
+    const status = httpStatusOf(error);
+    const message = messageOf(error);
+    const body = plain ? `${message}\r\n` : `${JSON.stringify({ message })}\n`;
+    const type = plain ? 'application/vnd.docker.raw-stream' : 'application/json';
+    client.sendError(
+      `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? 'Error'}\r\nContent-Type: ${type}\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n`,
+      body,
+    );
+    if (!plain) this.check?.(this.operation.id, status, { message });
+  }
+
+  #body: Promise<Buffer> | undefined;
   #bytes(): Promise<Buffer> {
-    this.#read ??= this.#readAll();
-    return this.#read;
+    this.#body ??= this.#readAll();
+    return this.#body;
   }
 
   async #readAll(): Promise<Buffer> {
@@ -202,7 +230,7 @@ export class Call {
     let size = 0;
     for await (const chunk of this.request.raw as AsyncIterable<Buffer>) {
       size += chunk.length;
-      if (size > MAX_BODY) throw new InvalidParameter('http: request body too large');
+      if (size > MAX_BODY_BYTES) throw new InvalidParameter('http: request body too large');
       chunks.push(chunk);
     }
     return Buffer.concat(chunks);

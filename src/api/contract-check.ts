@@ -1,71 +1,86 @@
 /**
- * Holds answers against the contract: an answer that has a field too many, too few or of another type is a mistake
- * here.
- * Tests have the daemon do it (HOLDFAST_CHECK_ANSWERS), and do it themselves for what shims answer.
+ * Checks responses against openapi.yaml: a missing, an extra or a mistyped field is a bug of the daemon.
+ * Under HOLDFAST_CHECK_ANSWERS the daemon checks its own responses; tests call it for responses that shims write.
  */
-import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js';
+import { Ajv2020, type ErrorObject, type ValidateFunction } from 'ajv/dist/2020.js';
 import document from '../../openapi.yaml';
 import type { Schema } from './go-json.ts';
 
-/** What the log and the errors say. */
-export const MISFIT = 'an answer does not fit openapi.yaml';
+/** Marks a violation in the log and in errors. */
+export const CONTRACT_VIOLATION = 'a response violates openapi.yaml';
 
-interface Described {
+interface ObjectSchema extends Schema {
+  required?: string[];
+}
+
+type Responses = Record<string, { $ref?: string; content?: Record<string, { schema?: Schema }> }>;
+
+interface OperationObject {
   operationId: string;
-  responses: Record<string, { $ref?: string; content?: Record<string, { schema?: Schema }> }>;
+  responses: Responses;
 }
 
 const { paths, components } = document as unknown as {
-  paths: Record<string, Record<string, Described>>;
-  components: { schemas: Record<string, Schema>; responses: Described['responses'] };
+  paths: Record<string, Record<string, OperationObject>>;
+  components: { schemas: Record<string, Schema>; responses: Responses };
 };
 const METHODS = ['get', 'head', 'post', 'put', 'delete'];
 
-const described = Object.entries(paths)
+/** Paths with fewer parameters first: /images/json is not the image `json`. */
+const operations = Object.entries(paths)
   .flatMap(([path, methods]) =>
     Object.entries(methods)
       .filter(([method]) => METHODS.includes(method))
       .map(([method, operation]) => ({
         ...operation,
         method: method.toUpperCase(),
-        path,
         parameters: path.split('{').length - 1,
         pattern: new RegExp(`^(?:/v[0-9.]+)?${path.replace(/\{\w+\}/g, '(.+)')}$`),
       })),
   )
   .sort((a, b) => a.parameters - b.parameters);
-const byId = new Map(described.map((operation) => [operation.operationId, operation]));
+const byId = new Map(operations.map((operation) => [operation.operationId, operation]));
 
 const ajv = new Ajv2020({ strict: false, validateFormats: false, allErrors: true });
 const validators = new Map<string, ValidateFunction | undefined>();
 
-/** The operation that such a request is; a path's query is ignored. */
+/** The id of the operation that a request addresses; the path's query is ignored. */
 export const operationOf = (method: string, path: string): string | undefined =>
-  described.find((operation) => operation.method === method && operation.pattern.test(path.replace(/\?.*$/, '')))
+  operations.find((operation) => operation.method === method && operation.pattern.test(path.replace(/\?.*$/, '')))
     ?.operationId;
 
 /**
- * What is wrong with an answer: its JSON, undefined when it has none. Undefined when it fits. `type`: of what it has
- * else, '' of nothing.
+ * What is wrong with a response; undefined when it conforms.
+ * @param json the parsed body, undefined when the response has no JSON
+ * @param contentType of a response without JSON, '' when it has no body
  */
-export function misfit(operation: string, status: number, answer: unknown, type = ''): string | undefined {
-  if (answer === undefined && contentOf(operation, status)?.[type]) return undefined;
+export function contractViolation(
+  operation: string,
+  status: number,
+  json: unknown,
+  contentType = '',
+): string | undefined {
+  if (json === undefined && contentOf(operation, status)?.[contentType]) return undefined;
   const key = `${operation} ${status}`;
-  if (!validators.has(key)) {
-    const schema = schemaOf(operation, status);
-    validators.set(key, schema && ajv.compile(closed(schema)));
-  }
-  const validate = validators.get(key);
-  if (answer === undefined) return validate && `${key}: it has no JSON, and should`;
-  if (!validate) return `${key}: the contract has no JSON there`;
-  if (validate(answer)) return undefined;
-  return `${key}: ${(validate.errors ?? []).map((e) => `${e.instancePath} ${e.message} ${JSON.stringify(e.params)}`).join('; ')}`;
+  const validate = validatorOf(key, schemaOf(operation, status));
+  if (json === undefined) return validate && `${key}: the JSON body is missing`;
+  if (!validate) return `${key}: the contract has no JSON body here`;
+  if (validate(json)) return undefined;
+  return `${key}: ${(validate.errors ?? []).map(describeError).join('; ')}`;
+}
+
+const describeError = ({ instancePath, message, params }: ErrorObject): string =>
+  `${instancePath} ${message} ${JSON.stringify(params)}`;
+
+function validatorOf(key: string, schema: Schema | undefined): ValidateFunction | undefined {
+  if (!validators.has(key)) validators.set(key, schema && ajv.compile(closed(schema)));
+  return validators.get(key);
 }
 
 const schemaOf = (operation: string, status: number): Schema | undefined =>
   contentOf(operation, status)?.['application/json']?.schema;
 
-function contentOf(operation: string, status: number): Described['responses'][string]['content'] {
+function contentOf(operation: string, status: number): Responses[string]['content'] {
   const { responses } = byId.get(operation)!;
   const response = responses[String(status)] ?? responses.default;
   return (response?.$ref ? components.responses[nameOf(response.$ref)] : response)?.content;
@@ -73,26 +88,26 @@ function contentOf(operation: string, status: number): Described['responses'][st
 
 const nameOf = ($ref: string): string => $ref.replace(/^.*\//, '');
 
-/** The schema with its references followed, its parts joined, and no property allowed that it does not name. */
+/** The schema with $ref resolved and allOf merged, and with every property forbidden that it does not name. */
 function closed(schema: Schema): Schema {
   if (schema.$ref) return closed(components.schemas[nameOf(schema.$ref)]!);
-  const joined: Schema = { ...schema };
+  const merged: ObjectSchema = { ...schema };
   for (const part of schema.allOf ?? []) {
-    const { properties, required } = closed(part) as Schema & { required?: string[] };
-    joined.type = 'object';
-    joined.properties = { ...properties, ...joined.properties };
-    Object.assign(joined, { required: [...(required ?? []), ...((joined as { required?: string[] }).required ?? [])] });
+    const { properties, required = [] }: ObjectSchema = closed(part);
+    merged.type = 'object';
+    merged.properties = { ...properties, ...merged.properties };
+    merged.required = [...required, ...(merged.required ?? [])];
   }
-  delete joined.allOf;
-  if (joined.properties) {
-    joined.properties = Object.fromEntries(
-      Object.entries(joined.properties).map(([name, property]) => [name, closed(property)]),
+  delete merged.allOf;
+  if (merged.properties) {
+    merged.properties = Object.fromEntries(
+      Object.entries(merged.properties).map(([name, property]) => [name, closed(property)]),
     );
-    joined.additionalProperties ??= false;
+    merged.additionalProperties ??= false;
   }
-  if (typeof joined.additionalProperties === 'object')
-    joined.additionalProperties = closed(joined.additionalProperties);
-  if (joined.items) joined.items = closed(joined.items);
-  if (joined.anyOf) joined.anyOf = joined.anyOf.map(closed);
-  return joined;
+  if (typeof merged.additionalProperties === 'object')
+    merged.additionalProperties = closed(merged.additionalProperties);
+  if (merged.items) merged.items = closed(merged.items);
+  if (merged.anyOf) merged.anyOf = merged.anyOf.map(closed);
+  return merged;
 }

@@ -1,4 +1,4 @@
-/** Errors become statuses here and nowhere else. */
+/** The only place where errors become HTTP statuses. */
 import {
   Conflict,
   Forbidden,
@@ -11,10 +11,10 @@ import {
 } from '../model/errors.ts';
 import { atLeast } from './version.ts';
 
-/** The oldest API whose errors are JSON; before it they were text (moby daemon/server/server.go). */
+/** Older API versions get errors as plain text (moby daemon/server/server.go). */
 const FIRST_WITH_JSON_ERRORS = '1.24';
 
-// moby daemon/server/httpstatus/status.go. What is none of these is a 500, however much it looks like the user's fault.
+// moby daemon/server/httpstatus/status.go. Any other error is a 500, even when the client is to blame.
 const statuses = [
   [NotFound, 404],
   [InvalidParameter, 400],
@@ -26,10 +26,10 @@ const statuses = [
   [NotImplemented, 501],
 ] as const;
 
-export function statusOf(error: unknown): number {
+export function httpStatusOf(error: unknown): number {
   const known = statuses.find(([kind]) => error instanceof kind);
   if (known) return known[1];
-  // Fastify's own refusals of a request. Docker never sends 413, 414 or 415.
+  // Fastify's own rejections of a request. Docker never sends 413, 414 or 415.
   const { statusCode } = error as { statusCode?: number };
   return statusCode !== undefined && statusCode >= 400 && statusCode < 500 ? 400 : 500;
 }
@@ -41,7 +41,7 @@ export interface ErrorBody {
   text: string;
 }
 
-/** An error as its client's API version has it. */
+/** The body of an error response in the form that the client's API version expects. */
 export function errorBody(error: unknown, apiVersion: string): ErrorBody {
   const message = messageOf(error);
   // Exactly `application/json`: docker compares with == and prints the raw body when a charset follows.
@@ -50,8 +50,8 @@ export function errorBody(error: unknown, apiVersion: string): ErrorBody {
   return { contentType: 'text/plain; charset=utf-8', text: `${message}\n` };
 }
 
-/** The same kind of error with words put before its own. */
-export function prefixed(error: unknown, words: string): unknown {
-  if (error instanceof Error && !error.message.startsWith(words)) error.message = `${words}${error.message}`;
+/** The same error, its message starting with `prefix`. */
+export function withPrefix(error: unknown, prefix: string): unknown {
+  if (error instanceof Error && !error.message.startsWith(prefix)) error.message = `${prefix}${error.message}`;
   return error;
 }

@@ -1,24 +1,23 @@
-/** What Go's encoding/json says of a text that is no JSON. Read only after JSON.parse has refused it. */
+/** Go's encoding/json error message for malformed JSON. Runs only after JSON.parse has failed. */
 
 class Unexpected extends Error {}
 
-/** dockerd's message for a body that JSON.parse refused. */
+/** dockerd's message for a body that JSON.parse has rejected. */
 export function syntaxError(text: string, prefix: string): string {
-  const scan = new Scan(text);
   try {
-    scan.value();
+    new Scanner(text).value();
   } catch (error) {
     if (error instanceof Unexpected) return `${prefix}${error.message}`;
-    // Our stack ends where Go counts to ten thousand.
+    // The stack overflows here; Go limits the depth to 10,000.
     if (error instanceof RangeError) return `${prefix}exceeded max depth`;
     throw error;
   }
-  // One whole document is there, so it is what follows that was wrong: Go's decoder would not have looked at it.
+  // The first value is well-formed, so the error is after it. Go's decoder would not have read on; dockerd checks.
   return 'unexpected content after JSON';
 }
 
-/** Walks over one JSON value. */
-class Scan {
+/** Scans one JSON value. */
+class Scanner {
   #at = 0;
 
   constructor(private readonly text: string) {}
@@ -136,7 +135,7 @@ class Scan {
 
 const isDigit = (c: string): boolean => c >= '0' && c <= '9';
 
-/** A character as Go quotes it. */
+/** Quotes a character like Go. */
 function quoted(c: string): string {
   if (c === "'") return "'\\''";
   if (c === '"') return `'"'`;

@@ -1,11 +1,11 @@
 /**
- * Request bodies as Go's encoding/json reads them, by the schemas of openapi.yaml: keys in any case, null leaves a
- * field unset, unknown keys are ignored, a wrong type is refused in Go's words (clients and their tests know them).
+ * Decodes request bodies by the schemas of openapi.yaml with the rules of Go's encoding/json: keys in any case, null
+ * leaves a field unset, unknown keys are ignored, a wrong type is rejected with Go's message, which clients know.
  */
 import { InvalidParameter } from '../model/errors.ts';
 import { syntaxError } from './go-json-syntax.ts';
 
-/** The part of JSON Schema that openapi.yaml uses. */
+/** The subset of JSON Schema that openapi.yaml uses. */
 export interface Schema {
   $ref?: string;
   type?: string | string[];
@@ -21,16 +21,16 @@ export interface Schema {
   'x-called'?: string;
 }
 
-/** Where in the body we are, in Go's terms: the innermost struct, and the fields that led here. */
+/** The position in the body in Go's terms: the innermost struct, and the path of fields to here. */
 interface Place {
   struct: string;
   path: string[];
 }
 
-/** A schema with its references followed. */
-interface Known {
+/** A schema with its $ref resolved. */
+interface Resolved {
   schema: Schema;
-  /** Go's name of the type, for refusals. */
+  /** The type's name in Go, for error messages. */
   goType: string;
 }
 
@@ -40,7 +40,7 @@ interface Field {
 }
 
 const JSON_PREFIX = 'invalid JSON: ';
-/** The numbers of JSON are doubles here, so 64-bit limits are met only nearly. */
+/** Inclusive bounds per format. JSON numbers are doubles here, so 64-bit bounds are approximate. */
 const LIMITS: Record<string, [number, number]> = {
   int: [-(2 ** 63), 2 ** 63],
   int64: [-(2 ** 63), 2 ** 63],
@@ -58,35 +58,35 @@ export class GoJson {
     this.#schemas = schemas;
   }
 
-  /** @throws InvalidParameter with Go's words, as dockerd wraps them */
+  /** @throws InvalidParameter with Go's message, wrapped as dockerd does */
   decode(text: string, schema: Schema): unknown {
     const value = parse(text);
     return this.#read(value ?? {}, schema, { struct: '', path: [] });
   }
 
   #read(value: unknown, schema: Schema, place: Place): unknown {
-    const known = this.#known(schema);
-    const types = typesOf(known.schema);
+    const resolved = this.#resolve(schema);
+    const types = typesOf(resolved.schema);
     if (types.includes('object')) {
-      if (value === null || typeof value !== 'object' || Array.isArray(value)) refuse(value, known.goType, place);
-      return this.#readObject(value as Record<string, unknown>, known, place);
+      if (value === null || typeof value !== 'object' || Array.isArray(value)) reject(value, resolved.goType, place);
+      return this.#readObject(value as Record<string, unknown>, resolved, place);
     }
     if (types.includes('array')) {
-      if (Array.isArray(value)) return this.#readArray(value, known, place);
+      if (Array.isArray(value)) return this.#readArray(value, resolved, place);
       // strslice.StrSlice: a string is a list of one.
-      if (types.includes('string')) return typeof value === 'string' ? [value] : refuse(value, 'string', place);
-      return refuse(value, known.goType, place);
+      if (types.includes('string')) return typeof value === 'string' ? [value] : reject(value, 'string', place);
+      return reject(value, resolved.goType, place);
     }
-    if (types.includes('string')) return typeof value === 'string' ? value : refuse(value, known.goType, place);
-    if (types.includes('boolean')) return typeof value === 'boolean' ? value : refuse(value, known.goType, place);
-    if (types.includes('integer')) return readInteger(value, known, place);
+    if (types.includes('string')) return typeof value === 'string' ? value : reject(value, resolved.goType, place);
+    if (types.includes('boolean')) return typeof value === 'boolean' ? value : reject(value, resolved.goType, place);
+    if (types.includes('integer')) return readInteger(value, resolved, place);
     return value;
   }
 
-  #readObject(value: Record<string, unknown>, known: Known, place: Place): unknown {
-    const { additionalProperties } = known.schema;
+  #readObject(value: Record<string, unknown>, resolved: Resolved, place: Place): unknown {
+    const { additionalProperties } = resolved.schema;
     if (typeof additionalProperties === 'object') {
-      // fromEntries: a key `__proto__` is a key like others.
+      // fromEntries, unlike assignment, treats a key `__proto__` like any other.
       return Object.fromEntries(
         Object.entries(value).map(([key, item]) => [
           key,
@@ -94,9 +94,9 @@ export class GoJson {
         ]),
       );
     }
-    const fields = this.#fieldsOf(known.schema);
+    const fields = this.#fieldsOf(resolved.schema);
     if (fields.size === 0) return value;
-    const struct = known.goType.replace(/^.*\./, '');
+    const struct = resolved.goType.replace(/^.*\./, '');
     const read: Record<string, unknown> = {};
     for (const [key, item] of Object.entries(value)) {
       const field = fields.get(key.toLowerCase());
@@ -106,22 +106,21 @@ export class GoJson {
     return read;
   }
 
-  #readArray(value: unknown[], known: Known, place: Place): unknown[] {
-    const { items = {}, minItems } = known.schema;
+  #readArray(value: unknown[], resolved: Resolved, place: Place): unknown[] {
+    const { items = {}, minItems } = resolved.schema;
     const read = value.map((item) => (item === null ? this.#zero(items) : this.#read(item, items, place)));
-    // Go's arrays have one length: what is too much is dropped, what is missing is zero.
+    // minItems stands for a Go array of fixed length: extra items are dropped, missing ones are zero.
     return minItems === undefined ? read : Array.from({ length: minItems }, (_, i) => read[i] ?? this.#zero(items));
   }
 
-  /** What null becomes where it cannot be left out: in a list or a map. */
+  /** The value of a null item in a list or a map, where it cannot be left out. */
   #zero(schema: Schema): unknown {
     if (schema.anyOf || typesOf(schema).includes('null')) return null;
-    const { schema: known } = this.#known(schema);
-    const [type] = typesOf(known);
+    const [type] = typesOf(this.#resolve(schema).schema);
     return { string: '', integer: 0, boolean: false, object: {} }[type ?? ''] ?? null;
   }
 
-  #known(schema: Schema): Known {
+  #resolve(schema: Schema): Resolved {
     const named = schema.anyOf?.find((s) => s.$ref) ?? schema;
     if (!named.$ref) return { schema, goType: goTypeOf(schema) };
     const name = named.$ref.replace(/^.*\//, '');
@@ -130,13 +129,13 @@ export class GoJson {
     return { schema: found, goType: found['x-go-type'] ?? `container.${name}` };
   }
 
-  /** The fields of a struct and of those it embeds, by their names in lower case. */
+  /** The fields of a struct and of its embedded structs, by lower-case name. */
   #fieldsOf(schema: Schema): Map<string, Field> {
     const cached = this.#fields.get(schema);
     if (cached) return cached;
     const fields = new Map<string, Field>();
     for (const part of schema.allOf ?? [])
-      for (const [key, field] of this.#fieldsOf(this.#known(part).schema)) fields.set(key, field);
+      for (const [key, field] of this.#fieldsOf(this.#resolve(part).schema)) fields.set(key, field);
     for (const [name, property] of Object.entries(schema.properties ?? {}))
       fields.set(name.toLowerCase(), { name, schema: property });
     this.#fields.set(schema, fields);
@@ -173,15 +172,15 @@ function goTypeOf(schema: Schema): string {
   }
 }
 
-function readInteger(value: unknown, { schema, goType }: Known, place: Place): number {
-  if (typeof value !== 'number') return refuse(value, goType, place);
+function readInteger(value: unknown, { schema, goType }: Resolved, place: Place): number {
+  if (typeof value !== 'number') return reject(value, goType, place);
   const [least, most] = LIMITS[schema.format ?? 'int64'] ?? LIMITS.int64!;
-  if (!Number.isInteger(value) || value < least || value > most) return refuse(value, goType, place, `number ${value}`);
-  // The end of 64 bits was rounded up when it was read; written again it would not fit into 64 bits.
+  if (!Number.isInteger(value) || value < least || value > most) return reject(value, goType, place, `number ${value}`);
+  // JSON.parse rounds the largest 64-bit integer up to 2^63 (or 2^64), which no longer fits into 64 bits.
   return value === most && !Number.isSafeInteger(most) ? most - most / 2 ** 53 : value;
 }
 
-function refuse(value: unknown, goType: string, { struct, path }: Place, what = kindOf(value)): never {
+function reject(value: unknown, goType: string, { struct, path }: Place, what = kindOf(value)): never {
   const where = path.length > 0 ? `Go struct field ${struct}.${path.join('.')}` : 'Go value';
   throw new InvalidParameter(`${JSON_PREFIX}json: cannot unmarshal ${what} into ${where} of type ${goType}`);
 }

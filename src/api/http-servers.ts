@@ -1,34 +1,32 @@
 /**
- * Node's HTTP servers, one for each listening socket, all over the same routes. A request with `Upgrade: tcp` becomes
- * an
- * ordinary one here, whose handler may take its connection.
+ * Node's HTTP servers, one per listening socket, all with the same routes. A request with `Upgrade: tcp` is routed like
+ * any other; its handler may hijack the connection.
  */
 import { createServer, ServerResponse, type IncomingMessage, type Server } from 'node:http';
-import type { Socket } from 'node:net';
+import { Socket } from 'node:net';
 import { upgrades } from './call.ts';
-import { keepStray, readUpgradeBody } from './hijack.ts';
+import { keepEarlyInput } from './hijack.ts';
+import { readUpgradeBody, type BodyFraming } from './upgrade-body.ts';
 
-/** Clients repeat large options in the URL (dockerode); Go allows 1 MiB of head. */
+/** dockerode repeats large options in the URL. Go allows a head of 1 MiB. */
 const MAX_HEADER_BYTES = 1024 * 1024;
-const MAX_UPGRADE_BODY = 1024 * 1024;
+const MAX_UPGRADE_BODY_BYTES = 1024 * 1024;
 const HEADERS_TIMEOUT_MS = 300_000;
 
 type RequestHandler = (request: IncomingMessage, response: ServerResponse) => void;
 
-export interface HttpServersOptions {
-  /** Answers a request. */
+export interface HttpServersDeps {
   route: RequestHandler;
-  /** Takes the upgrade of a WebSocket. */
-  webSocket: (request: IncomingMessage, socket: Socket, head: Buffer) => void;
+  upgradeWebSocket: (request: IncomingMessage, socket: Socket, head: Buffer) => void;
 }
 
 export class HttpServers {
   readonly #servers: Server[] = [];
 
-  constructor(private readonly o: HttpServersOptions) {}
+  constructor(private readonly deps: HttpServersDeps) {}
 
-  /** One more, which listens to nothing yet. */
-  make(handler: RequestHandler = this.o.route): Server {
+  /** Adds a server that does not listen yet. */
+  create(handler: RequestHandler = this.deps.route): Server {
     const server = createServer(
       { maxHeaderSize: MAX_HEADER_BYTES, keepAliveTimeout: 0, requestTimeout: 0, headersTimeout: HEADERS_TIMEOUT_MS },
       handler,
@@ -38,26 +36,18 @@ export class HttpServers {
       'upgrade',
       (request: IncomingMessage, socket: Socket, head: Buffer) => void this.#upgrade(request, socket, head),
     );
-    server.on('clientError', (error, socket) => {
-      if (keepStray(socket as Socket, error as Error & { rawPacket?: Buffer })) return;
+    server.on('clientError', (error: Error & { rawPacket?: Buffer }, socket) => {
+      if (socket instanceof Socket && keepEarlyInput(socket, error)) return;
       if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n');
     });
     this.#servers.push(server);
     return server;
   }
 
-  /** Serves on these listening descriptors: the server that was made first on the first, more on the others. */
+  /** Serves on these listening descriptors: the first server on the first one, and so on; adds servers as needed. */
   async listen(fds: number[]): Promise<void> {
-    while (this.#servers.length < fds.length) this.make();
-    await Promise.all(
-      fds.map(
-        (fd, i) =>
-          new Promise<void>((resolve, reject) => {
-            this.#servers[i]!.once('error', reject);
-            this.#servers[i]!.listen({ fd }, resolve);
-          }),
-      ),
-    );
+    while (this.#servers.length < fds.length) this.create();
+    await Promise.all(fds.map((fd, i) => listening(this.#servers[i]!, fd)));
   }
 
   close(): void {
@@ -70,25 +60,31 @@ export class HttpServers {
   async #upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
     socket.on('error', () => socket.destroy());
     socket.setTimeout(0);
-    if (isWebSocketAttach(request)) return void this.o.webSocket(request, socket, head);
-    const framing = /chunked/i.test(request.headers['transfer-encoding'] ?? '')
-      ? 'chunked'
-      : Number(request.headers['content-length'] ?? 0) || 0;
+    if (isWebSocketAttach(request)) return void this.deps.upgradeWebSocket(request, socket, head);
     try {
-      const { body, rest } = await readUpgradeBody(socket, head, framing, MAX_UPGRADE_BODY);
+      const { body, rest } = await readUpgradeBody(socket, head, framingOf(request), MAX_UPGRADE_BODY_BYTES);
       upgrades.set(request, { socket, body, rest });
     } catch {
-      // A body that is cut short or too long, before anybody could be told.
+      // The body is malformed, truncated or too long: there is no request to respond to.
       return void socket.destroy();
     }
-    // From here on an ordinary request; a handler that does not take the connection answers on it and closes.
+    // From here on an ordinary request: a handler that does not hijack the connection responds on it and closes it.
     const response = new ServerResponse(request);
     response.shouldKeepAlive = false;
     response.assignSocket(socket);
     response.on('finish', () => socket.end());
-    this.o.route(request, response);
+    this.deps.route(request, response);
   }
 }
+
+const listening = (server: Server, fd: number): Promise<void> =>
+  new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen({ fd }, resolve);
+  });
+
+const framingOf = ({ headers }: IncomingMessage): BodyFraming =>
+  /chunked/i.test(headers['transfer-encoding'] ?? '') ? 'chunked' : Number(headers['content-length'] ?? 0) || 0;
 
 const isWebSocketAttach = ({ method, headers, url }: IncomingMessage): boolean =>
   method === 'GET' && headers.upgrade?.toLowerCase() === 'websocket' && /\/attach\/ws(\?|$)/.test(url!);

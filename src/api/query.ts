@@ -1,7 +1,4 @@
-/**
- * Query strings by Docker's rules, which are neither JSON Schema's nor Fastify's (moby
- * daemon/server/httputils/form.go).
- */
+/** Decodes query strings as Docker does, unlike JSON Schema or Fastify (moby daemon/server/httputils/form.go). */
 import { InvalidParameter } from '../model/errors.ts';
 import type { Schema } from './go-json.ts';
 
@@ -10,12 +7,12 @@ export interface Parameter {
   schema: Schema;
 }
 
-/** What a query parameter becomes: nothing is left out but an integer that was not given. */
+/** A decoded query parameter. Only an integer that was not given is undefined; other types have a zero value. */
 export type Decoded = boolean | string | string[] | number | undefined;
 
 type Values = Map<string, string[]>;
 
-/** As Go's url.ParseQuery. @throws InvalidParameter */
+/** Like Go's url.ParseQuery. @throws InvalidParameter */
 function parseQuery(text: string): Values {
   const values: Values = new Map();
   for (const pair of text.split('&')) {
@@ -38,7 +35,7 @@ function unescape(text: string): string {
   try {
     return decodeURIComponent(plain);
   } catch {
-    // Escaped bytes that are no UTF-8: Go keeps them as they are.
+    // The escaped bytes are not UTF-8. Go keeps them.
     return Buffer.from(
       plain.replace(/%([0-9a-fA-F]{2})/g, (_, hex: string) => String.fromCharCode(parseInt(hex, 16))),
       'latin1',
@@ -46,9 +43,9 @@ function unescape(text: string): string {
   }
 }
 
-/** The parameters that an operation has, from a query and, before it, a form. @throws InvalidParameter */
-export function decodeQuery(parameters: Parameter[], query: string, form = ''): Record<string, Decoded> {
-  const values = parseQuery(form === '' ? query : `${form}&${query}`);
+/** The operation's parameters by name; others are ignored. @throws InvalidParameter */
+export function decodeQuery(parameters: Parameter[], query: string): Record<string, Decoded> {
+  const values = parseQuery(query);
   return Object.fromEntries(parameters.map(({ name, schema }) => [name, decode(values.get(name), schema)]));
 }
 
@@ -69,38 +66,43 @@ const FALSE = new Set(['', '0', 'no', 'false', 'none']);
 
 export const toBoolean = (text: string): boolean => !FALSE.has(text.trim().toLowerCase());
 
-/** Empty means not given, but for a parameter that has a name in refusals: that one is needed. */
+const INTEGER = /^[+-]?\d+$/;
+
+/** Empty counts as not given; but a parameter with `x-called` is mandatory, a uint32, and named so in errors. */
 function toInteger(text: string, schema: Schema): number | undefined {
   const called = schema['x-called'];
-  if (called !== undefined) {
-    const refuse = (why: string): never => {
-      throw new InvalidParameter(`invalid ${called} ${JSON.stringify(text)}: ${why}`);
-    };
-    if (!/^[+-]?\d+$/.test(text)) return refuse('invalid syntax');
-    const value = Number(text);
-    return value >= 0 && value < 2 ** 32 ? value : refuse('value out of range');
-  }
+  if (called !== undefined) return toUint32(text, called);
   if (text === '') return undefined;
-  if (!/^[+-]?\d+$/.test(text))
-    throw new InvalidParameter(`strconv.Atoi: parsing ${JSON.stringify(text)}: invalid syntax`);
+  const invalid = (why: string): InvalidParameter =>
+    new InvalidParameter(`strconv.Atoi: parsing ${JSON.stringify(text)}: ${why}`);
+  if (!INTEGER.test(text)) throw invalid('invalid syntax');
   const value = Number(text);
-  if (Math.abs(value) >= 2 ** 63)
-    throw new InvalidParameter(`strconv.Atoi: parsing ${JSON.stringify(text)}: value out of range`);
+  if (Math.abs(value) >= 2 ** 63) throw invalid('value out of range');
   return value;
 }
 
-/** Docker's filters: `{"k":["v"]}` (docker-py, dockerode) or `{"k":{"v":true}}` (Go). @throws InvalidParameter */
+function toUint32(text: string, called: string): number {
+  const invalid = (why: string): InvalidParameter =>
+    new InvalidParameter(`invalid ${called} ${JSON.stringify(text)}: ${why}`);
+  if (!INTEGER.test(text)) throw invalid('invalid syntax');
+  const value = Number(text);
+  if (value < 0 || value >= 2 ** 32) throw invalid('value out of range');
+  return value;
+}
+
+/** Decodes filters: `{"k":["v"]}` (docker-py, dockerode) or `{"k":{"v":true}}` (Go). @throws InvalidParameter */
 export function decodeFilters(text: string): Map<string, string[]> {
   const filters = new Map<string, string[]>();
   if (text === '') return filters;
-  const decoded = parseObject(text);
-  for (const [key, values] of Object.entries(decoded)) {
-    if (Array.isArray(values) && values.every((v) => typeof v === 'string')) filters.set(key, values);
-    else if (isFlags(values)) filters.set(key, Object.keys(values));
-    else if (values !== null) throw invalidFilter();
-    else filters.set(key, []);
-  }
+  for (const [key, values] of Object.entries(parseObject(text))) filters.set(key, filterValues(values));
   return filters;
+}
+
+function filterValues(values: unknown): string[] {
+  if (values === null) return [];
+  if (Array.isArray(values) && values.every((v) => typeof v === 'string')) return values;
+  if (isFlags(values)) return Object.keys(values);
+  throw invalidFilter();
 }
 
 const invalidFilter = (): InvalidParameter => new InvalidParameter('invalid filter');
@@ -123,12 +125,12 @@ function parseObject(text: string): Record<string, unknown> {
   return value as Record<string, unknown>;
 }
 
-/** @throws InvalidParameter for a key that is none of these */
+/** @throws InvalidParameter for a filter that is not one of `keys` */
 export function checkFilterKeys(filters: Map<string, string[]>, keys: readonly string[]): void {
   for (const key of filters.keys()) if (!keys.includes(key)) throw new InvalidParameter(`invalid filter '${key}'`);
 }
 
-/** A filter that is a boolean. @throws InvalidParameter */
+/** The value of a boolean filter; undefined when it was not given. @throws InvalidParameter */
 export function booleanFilter(filters: Map<string, string[]>, key: string): boolean | undefined {
   const values = filters.get(key);
   if (!values || values.length === 0) return undefined;
@@ -138,25 +140,29 @@ export function booleanFilter(filters: Map<string, string[]>, key: string): bool
   return isTrue;
 }
 
+const MAX_INT64 = 2n ** 63n - 1n;
+
 /**
- * Unix seconds with an optional fraction, as nanoseconds; undefined when empty. The client converts everything else.
+ * Unix time in seconds with an optional fraction → nanoseconds, clamped to 64 bits; undefined when empty. Clients
+ * convert all other notations themselves.
  * @throws InvalidParameter
  */
 export function toNanoseconds(name: string, text: string): bigint | undefined {
   if (text === '') return undefined;
   const [seconds = '', fraction = ''] = text.split('.', 2);
-  const refuse = (part: string, why = 'invalid syntax'): InvalidParameter =>
+  const invalid = (part: string, why = 'invalid syntax'): InvalidParameter =>
     new InvalidParameter(
       `invalid value for ${JSON.stringify(name)}: strconv.ParseInt: parsing ${JSON.stringify(part)}: ${why}`,
     );
-  if (!/^[+-]?\d+$/.test(seconds)) throw refuse(seconds);
-  if (!/^\d*$/.test(fraction)) throw refuse(fraction);
-  // Before it becomes a number: of a million digits that takes its time.
-  if (!/^[+-]?0*\d{1,19}$/.test(seconds) || BigInt.asIntN(64, BigInt(seconds)) !== BigInt(seconds))
-    throw refuse(seconds, 'value out of range');
-  const moment = BigInt(seconds) * 1_000_000_000n + BigInt(fraction.slice(0, 9).padEnd(9, '0'));
-  // Nothing here is older or younger than 64 bits of nanoseconds can tell.
-  return moment < -MAX_MOMENT ? -MAX_MOMENT : moment > MAX_MOMENT ? MAX_MOMENT : moment;
+  if (!INTEGER.test(seconds)) throw invalid(seconds);
+  if (!/^\d*$/.test(fraction)) throw invalid(fraction);
+  // Digits are counted first: BigInt() of a million digits would block the event loop.
+  const fitsInt64 = /^[+-]?0*\d{1,19}$/.test(seconds) && BigInt.asIntN(64, BigInt(seconds)) === BigInt(seconds);
+  if (!fitsInt64) throw invalid(seconds, 'value out of range');
+  return clamp(BigInt(seconds) * 1_000_000_000n + BigInt(fraction.slice(0, 9).padEnd(9, '0')));
 }
 
-const MAX_MOMENT = 2n ** 63n - 1n;
+function clamp(nanoseconds: bigint): bigint {
+  if (nanoseconds > MAX_INT64) return MAX_INT64;
+  return nanoseconds < -MAX_INT64 ? -MAX_INT64 : nanoseconds;
+}

@@ -1,33 +1,45 @@
-/** A request's path: the API version in front of it, and names of images, whose slashes are not the path's. */
+/** A request's path: strips the API version, and makes an image name with slashes one path parameter. */
 import type { IncomingMessage } from 'node:http';
 import { API_VERSION } from '../version.ts';
 
 const versions = new WeakMap<IncomingMessage, string>();
 
-/** The version that the client speaks: the path's, or else the newest. */
+/** The API version in the request's path; the newest without one. */
 export const versionOf = (request: IncomingMessage): string => versions.get(request) ?? API_VERSION;
 
-/** What was asked for, without its query: that may hold what a log should not. */
+/** The path without its query, which may hold secrets that do not belong in a log. */
 export const pathOf = (request: IncomingMessage): string => request.url!.replace(/\?.*$/, '');
 
-/**
- * The URL that routes know. `/v1.43/x` is `/x` of that version; image names keep their slashes as %2F, so that they are
- * one parameter.
- */
+/** The URL for routing: `/v1.43/images/a/b/json` → `/images/a%2Fb/json`. The version is kept for `versionOf`. */
 export function rewriteUrl(request: IncomingMessage): string {
-  // A proxy's client names the server too.
-  const asked = request.url!.replace(/^https?:\/\/[^/?]*(?=\/)/i, '');
-  const found = /^\/v([0-9.]+)(\/.*)$/.exec(asked);
-  if (found) versions.set(request, found[1]!);
-  const url = found ? found[2]! : asked;
-  const distributed = /^\/distribution\/(.+)\/json(\?.*)?$/.exec(url);
-  if (distributed) return `/distribution/${distributed[1]!.replaceAll('/', '%2F')}/json${distributed[2] ?? ''}`;
-  const named =
-    /^\/images\/(.+?)\/(json|history|tag|push|get)(\?.*)?$/.exec(url) ??
-    /^\/images\/((?!(?:json|create|load|get|prune|search)(?:\?|$)).+?)()(\?.*)?$/.exec(url);
-  // Elsewhere an escaped slash is a slash, as in Go: /containers/a%2Fb/json leads nowhere.
-  if (!named)
-    return /^\/(containers|exec)\//.test(url) ? url.replace(/^[^?]*/, (path) => path.replace(/%2f/gi, '/')) : url;
-  const [, name = '', verb = '', query = ''] = named;
-  return `/images/${name.replaceAll('/', '%2F')}${verb && `/${verb}`}${query}`;
+  return escapeNames(stripVersion(request, stripOrigin(request.url!)));
 }
+
+/** Clients of a proxy send an absolute URL. */
+const stripOrigin = (url: string): string => url.replace(/^https?:\/\/[^/?]*(?=\/)/i, '');
+
+function stripVersion(request: IncomingMessage, url: string): string {
+  const [, version, rest] = /^\/v([0-9.]+)(\/.*)$/.exec(url) ?? [];
+  if (version === undefined || rest === undefined) return url;
+  versions.set(request, version);
+  return rest;
+}
+
+/** /images/NAME/ACTION */
+const IMAGE_ACTION = /^\/images\/(?<name>.+?)(?<action>\/(?:json|history|tag|push|get))(?<query>\?.*)?$/;
+/** /images/NAME; not /images/json and the like. */
+const IMAGE = /^\/images\/(?<name>(?!(?:json|create|load|get|prune|search)(?:\?|$)).+?)(?<query>\?.*)?$/;
+const DISTRIBUTION = /^\/distribution\/(?<name>.+)(?<action>\/json)(?<query>\?.*)?$/;
+
+function escapeNames(url: string): string {
+  const image = (IMAGE_ACTION.exec(url) ?? IMAGE.exec(url))?.groups;
+  if (image) return `/images/${joinNamed(image)}`;
+  const distribution = DISTRIBUTION.exec(url)?.groups;
+  if (distribution) return `/distribution/${joinNamed(distribution)}`;
+  // Elsewhere an escaped slash counts as a slash, as in Go: /containers/a%2Fb/json matches no route.
+  if (/^\/(containers|exec)\//.test(url)) return url.replace(/^[^?]*/, (path) => path.replace(/%2f/gi, '/'));
+  return url;
+}
+
+const joinNamed = ({ name = '', action = '', query = '' }: Record<string, string | undefined>): string =>
+  `${name.replaceAll('/', '%2F')}${action}${query}`;

@@ -1,4 +1,4 @@
-/** The HTTP layer: versions, headers, errors; routes are bound from the contract. */
+/** The HTTP layer: API versions, common headers, errors. Binds each operation of openapi.yaml to its handler. */
 import websocket from '@fastify/websocket';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { randomUUID } from 'node:crypto';
@@ -7,10 +7,10 @@ import type { Logger } from 'pino';
 import type { Engine } from '../engine/engine.ts';
 import { InvalidParameter } from '../model/errors.ts';
 import { API_VERSION, VERSION } from '../version.ts';
-import { Call, type AnswerCheck, type Handler } from './call.ts';
+import { Call, type Handler, type ResponseCheck } from './call.ts';
 import { operations, type Operation } from './contract.ts';
-import { errorBody, messageOf, statusOf } from './errors.ts';
-import { expectStrays } from './hijack.ts';
+import { errorBody, httpStatusOf, messageOf } from './errors.ts';
+import { expectEarlyInput } from './hijack.ts';
 import { HttpServers } from './http-servers.ts';
 import { pathOf, rewriteUrl, versionOf } from './request-path.ts';
 import { archiveHandlers } from './routes/archives.ts';
@@ -24,8 +24,8 @@ import { volumeHandlers } from './routes/volumes.ts';
 import { atLeast, checkVersion } from './version.ts';
 import { webSocketRoute } from './websocket.ts';
 
-/** Operations that take their connection over: what a client sends behind such a request is its input. */
-const TAKES_OVER = new Set(['ContainerAttach', 'ContainerWait', 'ExecStart']);
+/** Operations that hijack their connection: bytes that follow the request are the client's input. */
+const HIJACKING = new Set(['ContainerAttach', 'ContainerWait', 'ExecStart']);
 const HEADERS = {
   'api-version': API_VERSION,
   'docker-experimental': 'false',
@@ -51,33 +51,30 @@ export interface ApiServer {
 }
 
 export interface ServerOptions {
-  /**
-   * Every JSON answer is held against the contract; one that does not fit becomes a 500 and an error in the log. For
-   * tests.
-   */
-  checkAnswers: boolean;
+  /** For tests: a JSON response that violates openapi.yaml is logged as an error and replaced by a 500. */
+  checkResponses: boolean;
 }
 
-/** @throws when an operation of the contract has no handler */
+/** @throws when an operation of openapi.yaml has no handler */
 export async function createServer(
   engine: Engine,
   log: Logger,
-  { checkAnswers }: ServerOptions = { checkAnswers: false },
+  { checkResponses }: ServerOptions = { checkResponses: false },
 ): Promise<ApiServer> {
-  // On a server that never listens: on its own it would close every `Upgrade: tcp` (parts.md).
+  // A server that never listens: on a real one, the plugin would close every connection with `Upgrade: tcp`.
   const webSockets = createHttpServer();
   const servers = new HttpServers({
     route: (request, response) => app.routing(request, response),
-    webSocket: (request, socket, head) => void webSockets.emit('upgrade', request, socket, head),
+    upgradeWebSocket: (request, socket, head) => void webSockets.emit('upgrade', request, socket, head),
   });
   const app = Fastify({
-    serverFactory: (handler) => servers.make(handler),
+    serverFactory: (handler) => servers.create(handler),
     exposeHeadRoutes: false,
     rewriteUrl: (request) => rewriteUrl(request),
     routerOptions: { maxParamLength: 4096 },
     genReqId: () => randomUUID(),
-    clientErrorHandler: () => undefined, // Each server has its own listener (http-servers.ts).
-    // A path that cannot be decoded: Go's server does not get as far as JSON either.
+    clientErrorHandler: () => undefined, // http-servers.ts has its own listener.
+    // A path that cannot be decoded. Go's server rejects it before Docker's router, as text.
     frameworkErrors: (_error, _request, reply) =>
       void (reply as unknown as FastifyReply)
         .code(400)
@@ -86,9 +83,9 @@ export async function createServer(
   }) as unknown as FastifyInstance;
   behaveAsGo(app);
   await app.register(websocket, { options: { server: webSockets } });
-  answerErrors(app, log);
-  const check = checkAnswers ? await answerCheck(log) : undefined;
-  if (check) checkRefusals(app, check);
+  handleErrors(app, log);
+  const check = checkResponses ? await responseCheck(log) : undefined;
+  if (check) checkOtherResponses(app, check);
   bindRoutes(app, { engine, log, check });
   await app.ready();
   return {
@@ -97,15 +94,12 @@ export async function createServer(
   };
 }
 
-/**
- * What Go's server and Docker's router do before a route is looked for, and where there is none. Bodies are read by the
- * routes.
- */
+/** Mimics Go's server and Docker's router around routing. Handlers read their bodies themselves. */
 function behaveAsGo(app: FastifyInstance): void {
   app.addHook('onRequest', (request, reply, done) => {
     const path = pathOf(request.raw);
     if (request.method === 'OPTIONS') return void reply.code(200).send();
-    // gorilla/mux sends a client with an empty name in its path to the cleaned one.
+    // gorilla/mux redirects a path with an empty segment to the cleaned path.
     if (path.includes('//'))
       return void reply
         .code(301)
@@ -120,85 +114,83 @@ function behaveAsGo(app: FastifyInstance): void {
   );
 }
 
-function answerErrors(app: FastifyInstance, log: Logger): void {
+function handleErrors(app: FastifyInstance, log: Logger): void {
   app.setErrorHandler((error, request, reply) => {
-    const status = statusOf(error);
-    if (status >= 500)
-      log.error(
-        { reqId: request.id, method: request.method, url: pathOf(request.raw), status, err: error },
-        'request failed',
-      );
-    else log.debug({ reqId: request.id, status, reason: messageOf(error) }, 'request refused');
+    const { id: reqId, method } = request;
+    const status = httpStatusOf(error);
+    if (status >= 500) log.error({ reqId, method, url: pathOf(request.raw), status, err: error }, 'request failed');
+    else log.debug({ reqId, status, reason: messageOf(error) }, 'request rejected');
     if (status === 304) return reply.code(304).send();
     const { contentType, text } = errorBody(error, versionOf(request.raw));
     return reply.code(status).header('content-type', contentType).send(Buffer.from(text));
   });
 }
 
-/** Loaded for tests only: the validator costs time at start. */
-async function answerCheck(log: Logger): Promise<AnswerCheck> {
-  const { misfit, MISFIT } = await import('./contract-check.ts');
-  return (operation, status, answer, type) => {
-    const found = misfit(operation, status, answer, type);
-    if (found === undefined) return;
-    log.error({ misfit: found }, MISFIT);
-    throw new Error(`${MISFIT}: ${found}`);
+/** The validator is loaded for tests only: it costs start-up time. */
+async function responseCheck(log: Logger): Promise<ResponseCheck> {
+  const { contractViolation, CONTRACT_VIOLATION } = await import('./contract-check.ts');
+  return (operation, status, json, contentType) => {
+    const violation = contractViolation(operation, status, json, contentType);
+    if (violation === undefined) return;
+    log.error({ violation }, CONTRACT_VIOLATION);
+    throw new Error(`${CONTRACT_VIOLATION}: ${violation}`);
   };
 }
 
-/** What no handler has answered by itself: errors, and JSON that is not there. What does not fit is in the log. */
-function checkRefusals(app: FastifyInstance, check: AnswerCheck): void {
+/** Checks responses that Call.json does not see: errors, and responses without JSON. Violations are only logged. */
+function checkOtherResponses(app: FastifyInstance, check: ResponseCheck): void {
   app.addHook('onSend', (request, reply, payload, done) => {
-    const operation = (request.routeOptions.config as { operation?: string }).operation;
+    const { operation } = request.routeOptions.config as { operation?: string };
     const type = payload ? String(reply.getHeader('content-type')).replace(/;.*/, '') : '';
     if (operation !== undefined && request.method !== 'HEAD' && reply.statusCode !== 304) {
       try {
         check(operation, reply.statusCode, type === 'application/json' ? JSON.parse(String(payload)) : undefined, type);
       } catch {
-        // It is told of, and the client gets what it would get.
+        // The check has logged it; the client gets the response all the same.
       }
     }
     done(null, payload);
   });
 }
 
-function bindRoutes(
-  app: FastifyInstance,
-  { engine, log, check }: { engine: Engine; log: Logger; check: AnswerCheck | undefined },
-): void {
-  const callOf = (operation: Operation, request: FastifyRequest, reply: FastifyReply): Call => {
-    void reply.headers(HEADERS);
-    const version = versionOf(request.raw);
-    log.debug(
-      { reqId: request.id, operation: operation.id, method: request.method, url: pathOf(request.raw), version },
-      'request',
-    );
-    checkVersion(version);
-    if (!atLeast(version, operation.since))
-      throw new InvalidParameter(
-        `${operation.method} ${operation.path} requires minimum API version ${operation.since}`,
-      );
-    return new Call(engine, operation, request, reply, version, check);
-  };
+interface RouteDeps {
+  engine: Engine;
+  log: Logger;
+  check: ResponseCheck | undefined;
+}
+
+function bindRoutes(app: FastifyInstance, deps: RouteDeps): void {
   for (const operation of operations) {
     const handler = handlers[operation.id];
-    if (!handler) throw new Error(`openapi.yaml names ${operation.id}, and nothing handles it`);
+    if (!handler) throw new Error(`no handler for the operation ${operation.id} of openapi.yaml`);
+    const toCall = (request: FastifyRequest, reply: FastifyReply): Call => callOf(operation, request, reply, deps);
     app.route({
       method: operation.method,
       url: operation.url,
       config: { operation: operation.id },
       onRequest: (request, _reply, done) => {
-        // In the tick of the request: what is behind it reaches Node's parser in the same.
-        if (TAKES_OVER.has(operation.id)) expectStrays(request.raw.socket);
+        // In the tick of the request: bytes that follow it reach Node's parser in the same tick.
+        if (HIJACKING.has(operation.id)) expectEarlyInput(request.raw.socket);
         done();
       },
-      ...(operation.id === 'ContainerAttachWebsocket'
-        ? webSocketRoute((request, reply) => callOf(operation, request, reply))
-        : {}),
+      ...(operation.id === 'ContainerAttachWebsocket' ? webSocketRoute(toCall) : {}),
       handler: async (request, reply) => {
-        await handler(callOf(operation, request, reply));
+        await handler(toCall(request, reply));
         return reply;
       },
     });
   }
+}
+
+/** @throws InvalidParameter when the request's API version is not supported or does not have the operation */
+function callOf(operation: Operation, request: FastifyRequest, reply: FastifyReply, deps: RouteDeps): Call {
+  const { engine, log, check } = deps;
+  void reply.headers(HEADERS);
+  const version = versionOf(request.raw);
+  const { id: reqId, method } = request;
+  log.debug({ reqId, operation: operation.id, method, url: pathOf(request.raw), version }, 'request');
+  checkVersion(version);
+  if (!atLeast(version, operation.since))
+    throw new InvalidParameter(`${operation.method} ${operation.path} requires minimum API version ${operation.since}`);
+  return new Call(engine, operation, request, reply, version, check);
 }

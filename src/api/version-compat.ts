@@ -1,88 +1,106 @@
 /**
- * What a create request of an older (or newer) API version does not mean, by the version that brought or took it (moby
- * postContainersCreate).
+ * Adapts a create request to its API version: a field that the version does not have, or gives another meaning, is set
+ * to what that version means (moby postContainersCreate).
  */
 import type { CreateRequest, EndpointRequest } from '../model/container-config.ts';
 import { InvalidParameter } from '../model/errors.ts';
-import type { Speaks } from './wire/schemas.ts';
+import type { Supports } from './wire/schemas.ts';
 
 const MAC_DEPRECATED =
   'The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead.';
 
 type HostRequest = NonNullable<CreateRequest['HostConfig']>;
+type MountRequest = NonNullable<HostRequest['Mounts']>[number];
+type BindOptions = NonNullable<MountRequest['BindOptions']>;
+type Endpoints = Record<string, EndpointRequest | null>;
 
-/** The request as its version means it, and what to warn of. @throws InvalidParameter */
-export function createRequestOf(asked: CreateRequest, speaks: Speaks): { request: CreateRequest; warnings: string[] } {
-  const host: HostRequest = { ...asked.HostConfig };
-  // The client removed its containers itself.
-  if (!speaks('1.25')) host.AutoRemove = false;
-  if (!speaks('1.40')) {
-    host.KernelMemoryTCP = 0;
-    host.IpcMode ||= 'shareable';
-  }
-  if (!speaks('1.41')) host.CgroupnsMode ||= 'host';
-  // KernelMemory went with 1.42, where dockerd drops it silently; here it is warned about.
-  if (!speaks('1.42')) host.ConsoleSize = [0, 0];
-  if (!speaks('1.43')) delete host.Annotations;
-  if (host.Mounts) host.Mounts = host.Mounts.map((mount) => mountOf(mount, speaks));
-  const request: CreateRequest = {
-    ...asked,
-    ...(asked.HostConfig || Object.keys(host).length > 0 ? { HostConfig: host } : {}),
-  };
-  if (asked.Healthcheck && !speaks('1.44')) request.Healthcheck = { ...asked.Healthcheck, StartInterval: 0 };
-  const { endpoints, warnings } = endpointsOf(asked, speaks);
+/** The adapted request, and the warnings for the client. @throws InvalidParameter */
+export function adaptCreateRequest(
+  original: CreateRequest,
+  supports: Supports,
+): { request: CreateRequest; warnings: string[] } {
+  const request = { ...original };
+  const host = adaptHostConfig({ ...original.HostConfig }, supports);
+  if (original.HostConfig || Object.keys(host).length > 0) request.HostConfig = host;
+  if (original.Healthcheck && !supports('1.44')) request.Healthcheck = { ...original.Healthcheck, StartInterval: 0 };
+  const { endpoints, warnings } = moveMacAddress(original, adaptEndpoints(original, supports), supports);
   if (Object.keys(endpoints).length > 0)
-    request.NetworkingConfig = { ...asked.NetworkingConfig, EndpointsConfig: endpoints };
+    request.NetworkingConfig = { ...original.NetworkingConfig, EndpointsConfig: endpoints };
   return { request, warnings };
 }
 
-type MountRequest = NonNullable<HostRequest['Mounts']>[number];
-
-function mountOf(mount: MountRequest, speaks: Speaks): MountRequest {
-  const { BindOptions: bind, VolumeOptions: volume, TmpfsOptions: tmpfs } = mount;
-  return {
-    ...mount,
-    ...(bind
-      ? {
-          BindOptions: {
-            ...bind,
-            ...(speaks('1.40') ? {} : { NonRecursive: false }),
-            ...(speaks('1.42') ? {} : { CreateMountpoint: false }),
-            ...(speaks('1.44')
-              ? {}
-              : { ReadOnlyNonRecursive: bind.NonRecursive ?? false, ReadOnlyForceRecursive: false }),
-          },
-        }
-      : {}),
-    ...(volume && !speaks('1.45') ? { VolumeOptions: { ...volume, Subpath: '' } } : {}),
-    ...(tmpfs && !speaks('1.46') ? { TmpfsOptions: { ...tmpfs, Options: [] } } : {}),
-  };
+function adaptHostConfig(host: HostRequest, supports: Supports): HostRequest {
+  // Older clients remove their containers themselves.
+  if (!supports('1.25')) host.AutoRemove = false;
+  if (!supports('1.40')) {
+    host.KernelMemoryTCP = 0;
+    host.IpcMode ||= 'shareable';
+  }
+  if (!supports('1.41')) host.CgroupnsMode ||= 'host';
+  // 1.42 dropped KernelMemory too. dockerd ignores it silently; the engine warns.
+  if (!supports('1.42')) host.ConsoleSize = [0, 0];
+  if (!supports('1.43')) delete host.Annotations;
+  if (host.Mounts) host.Mounts = host.Mounts.map((mount) => adaptMount(mount, supports));
+  return host;
 }
 
-// The container's MAC address became its endpoints' in 1.44.
-function endpointsOf(
-  { MacAddress, HostConfig, NetworkingConfig }: CreateRequest,
-  speaks: Speaks,
-): { endpoints: Record<string, EndpointRequest | null>; warnings: string[] } {
+function adaptMount(original: MountRequest, supports: Supports): MountRequest {
+  const mount = { ...original };
+  if (mount.BindOptions) mount.BindOptions = adaptBindOptions(mount.BindOptions, supports);
+  if (mount.VolumeOptions && !supports('1.45')) mount.VolumeOptions = { ...mount.VolumeOptions, Subpath: '' };
+  if (mount.TmpfsOptions && !supports('1.46')) mount.TmpfsOptions = { ...mount.TmpfsOptions, Options: [] };
+  return mount;
+}
+
+function adaptBindOptions(original: BindOptions, supports: Supports): BindOptions {
+  const bind = { ...original };
+  if (!supports('1.40')) bind.NonRecursive = false;
+  if (!supports('1.42')) bind.CreateMountpoint = false;
+  if (!supports('1.44')) {
+    bind.ReadOnlyNonRecursive = original.NonRecursive ?? false;
+    bind.ReadOnlyForceRecursive = false;
+  }
+  return bind;
+}
+
+function adaptEndpoints({ NetworkingConfig }: CreateRequest, supports: Supports): Endpoints {
   const endpoints = { ...NetworkingConfig?.EndpointsConfig };
-  if (Object.keys(endpoints).length > 1 && !speaks('1.44'))
+  const names = Object.keys(endpoints);
+  if (names.length > 1 && !supports('1.44'))
     throw new InvalidParameter(
-      `Container cannot be created with multiple network endpoints: ${Object.keys(endpoints).sort().join(', ')}`,
+      `Container cannot be created with multiple network endpoints: ${names.sort().join(', ')}`,
     );
   for (const [name, endpoint] of Object.entries(endpoints)) {
-    if (endpoint && !speaks('1.44')) endpoints[name] = { ...endpoint, MacAddress: '' };
-    if (endpoint && !speaks('1.48')) endpoints[name] = { ...endpoints[name], GwPriority: 0 };
+    if (endpoint && !supports('1.44')) endpoints[name] = { ...endpoint, MacAddress: '' };
+    if (endpoint && !supports('1.48')) endpoints[name] = { ...endpoints[name], GwPriority: 0 };
   }
-  if (!MacAddress) return { endpoints, warnings: [] };
+  return endpoints;
+}
+
+/** Moves the container-wide MAC address, deprecated by 1.44, to the endpoint on the container's main network. */
+function moveMacAddress(
+  { MacAddress, HostConfig }: CreateRequest,
+  endpoints: Endpoints,
+  supports: Supports,
+): { endpoints: Endpoints; warnings: string[] } {
   const mode = HostConfig?.NetworkMode || 'default';
-  // Others have no endpoint of their own; the engine refuses an address there.
-  if (mode === 'host' || mode === 'none' || mode.startsWith('container:')) return { endpoints, warnings: [] };
-  const name = mode in endpoints ? mode : mode === 'default' && 'bridge' in endpoints ? 'bridge' : mode;
+  // Without an endpoint of its own, a container cannot have the address; the engine rejects it.
+  const hasEndpoint = mode !== 'host' && mode !== 'none' && !mode.startsWith('container:');
+  if (!MacAddress || !hasEndpoint) return { endpoints, warnings: [] };
+  const name = mainNetwork(mode, endpoints);
   const own = endpoints[name]?.MacAddress;
   if (own && own !== MacAddress)
     throw new InvalidParameter(
       'the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be left empty',
     );
-  endpoints[name] = { ...endpoints[name], MacAddress };
-  return { endpoints, warnings: speaks('1.44') ? [MAC_DEPRECATED] : [] };
+  return {
+    endpoints: { ...endpoints, [name]: { ...endpoints[name], MacAddress } },
+    warnings: supports('1.44') ? [MAC_DEPRECATED] : [],
+  };
+}
+
+/** The network that a network mode names: `default` is the network `bridge`, if the request calls it that. */
+function mainNetwork(mode: string, endpoints: Endpoints): string {
+  const isBridge = mode === 'default' && !('default' in endpoints) && 'bridge' in endpoints;
+  return isBridge ? 'bridge' : mode;
 }

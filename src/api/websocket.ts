@@ -1,4 +1,4 @@
-/** A WebSocket carries a raw stream: what it sends is input, what the stream has becomes messages. */
+/** Relays a container's raw stream over a WebSocket: messages are input, output becomes messages. */
 import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { WebSocket } from '@fastify/websocket';
@@ -6,13 +6,10 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { openWebSocket } from './routes/containers.ts';
 import type { Call } from './call.ts';
 
-/** Bytes that may wait in the WebSocket before the stream is read on. */
-const MOST_BUFFERED = 1024 * 1024;
+/** The stream is paused while the WebSocket has this much to send. */
+const MAX_BUFFERED_BYTES = 1024 * 1024;
 
-/**
- * What a WebSocket's route is made of. Refused while it still is HTTP, so that a refusal is an ordinary answer; opened
- * only then.
- */
+/** Route options: the stream is opened before the handshake, so that an error is an ordinary HTTP response. */
 export function webSocketRoute(callOf: (request: FastifyRequest, reply: FastifyReply) => Call) {
   const opened = new WeakMap<IncomingMessage, { stream: Duplex; binary: boolean }>();
   return {
@@ -30,21 +27,25 @@ export function webSocketRoute(callOf: (request: FastifyRequest, reply: FastifyR
   };
 }
 
-/** `binary`: messages of bytes; older clients want text. Ends with whichever side ends first. */
+/** Sends binary messages if `binary`, else text, as old clients expect. When one side ends, the other is closed. */
 function relayWebSocket(socket: WebSocket, stream: Duplex, { binary }: { binary: boolean }): void {
   stream.on('data', (chunk: Buffer) => {
     socket.send(chunk, { binary }, () => {
-      if (socket.bufferedAmount < MOST_BUFFERED) stream.resume();
+      if (socket.bufferedAmount < MAX_BUFFERED_BYTES) stream.resume();
     });
-    if (socket.bufferedAmount >= MOST_BUFFERED) stream.pause();
+    if (socket.bufferedAmount >= MAX_BUFFERED_BYTES) stream.pause();
   });
   stream.on('end', () => socket.close());
   stream.on('error', () => socket.terminate());
   stream.on('drain', () => socket.resume());
   socket.on('message', (data: Buffer | ArrayBuffer | Buffer[]) => {
-    const bytes = Array.isArray(data) ? Buffer.concat(data) : Buffer.isBuffer(data) ? data : Buffer.from(data);
-    if (!stream.write(bytes)) socket.pause();
+    if (!stream.write(bytesOf(data))) socket.pause();
   });
   socket.on('error', () => stream.destroy());
   socket.on('close', () => stream.destroy());
+}
+
+function bytesOf(data: Buffer | ArrayBuffer | Buffer[]): Buffer {
+  if (Array.isArray(data)) return Buffer.concat(data);
+  return Buffer.isBuffer(data) ? data : Buffer.from(data);
 }

@@ -1,4 +1,4 @@
-/** `holdfastd check` as a program of its own: it must run where the daemon cannot even be loaded. */
+/** `holdfastd check`, a separate program: it must run even where the daemon's native modules do not load. */
 import { ConfigError } from '../config/error.ts';
 import { loadConfig } from '../config/load.ts';
 import { check } from './check.ts';

@@ -1,4 +1,4 @@
-/** How this distribution installs a program. */
+/** The command that installs a program on this distribution. */
 import { readFileSync } from 'node:fs';
 
 interface Manager {
@@ -6,7 +6,7 @@ interface Manager {
   names: Record<string, string>;
 }
 
-/** By ID or ID_LIKE of /etc/os-release. A program that is not listed has a package of its own name. */
+/** By ID or ID_LIKE of /etc/os-release. The package of a program that is not listed has the program's name. */
 const managers: Record<string, Manager> = {
   debian: {
     command: 'apt-get install',
@@ -25,14 +25,14 @@ const managers: Record<string, Manager> = {
   },
 };
 
-/** `apt-get install nftables`, or a plain sentence where the distribution is not known. */
+/** `apt-get install nftables`, or a sentence if the distribution is unknown. */
 export function installCommand(program: string, osRelease = readOsRelease()): string {
   const [, own = ''] = /^ID="?([^"\n]*)/m.exec(osRelease) ?? [];
   const [, like = ''] = /^ID_LIKE="?([^"\n]*)/m.exec(osRelease) ?? [];
   const manager = [own, ...like.split(' ')].map((id) => managers[id]).find(Boolean);
   return manager
     ? `${manager.command} ${manager.names[program] ?? program}`
-    : `install the package that brings ${program}`;
+    : `install the package that provides ${program}`;
 }
 
 function readOsRelease(): string {

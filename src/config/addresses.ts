@@ -1,4 +1,4 @@
-/** IPv4 subnets as they are written in the configuration. */
+/** IPv4 subnets of the configuration. Addresses are numbers. */
 import { isIPv4 } from 'node:net';
 
 export interface Subnet {
@@ -10,7 +10,7 @@ export interface Subnet {
   broadcast: number;
 }
 
-/** undefined when `text` is no IPv4 CIDR. */
+/** Parses 10.0.0.1/16; undefined when `text` is not an IPv4 CIDR. */
 export function parseSubnet(text: string): Subnet | undefined {
   const [host = '', bits = '', ...more] = text.split('/');
   const prefix = Number(bits);

@@ -1,7 +1,7 @@
-/** The daemon's configuration, read once at start from flags, environment and daemon.json. */
+/** The daemon's configuration, read at start-up from flags, environment and daemon.json. */
 import type { Ulimit } from '../model/container-config.ts';
 
-/** Docker's own profile in effect: the data of containers-common under its guards (engine/spec/seccomp-guards.ts). */
+/** From containers-common; equivalent to Docker's built-in profile with engine/spec/seccomp-guards.ts applied. */
 export const DEFAULT_SECCOMP_PROFILE = '/usr/share/containers/seccomp.json';
 
 export interface RuntimeConfig {
@@ -17,14 +17,11 @@ export interface AddressPool {
 export interface Config {
   readonly dataRoot: string;
   readonly execRoot: string;
-  /**
-   * Tells daemons on one host apart in names that are global (nft tables, chains): '' on the default roots, else eight
-   * hex digits.
-   */
+  /** Part of host-wide names (nft tables, chains): '' on the default roots, else eight hex digits. */
   readonly instance: string;
-  /** unix:///path or fd://; at least one. */
+  /** unix:///PATH or fd://; at least one. */
   readonly hosts: readonly string[];
-  /** Group of the API socket, by name or number; '' = root's. */
+  /** Group of the API socket, by name or number; '' for root's. */
   readonly group: string;
   readonly pidfile: string;
   readonly debug: boolean;
@@ -33,10 +30,7 @@ export interface Config {
   readonly logDriver: string;
   readonly logOpts: Readonly<Record<string, string>>;
   readonly cgroupDriver: 'cgroupfs' | 'systemd';
-  /**
-   * Parent of the containers' cgroups: /holdfast, or a slice (holdfast.slice) under the systemd driver; derived from
-   * the roots where they are not the default.
-   */
+  /** Parent of the containers' cgroups: a path, or a slice under the systemd driver. Derived from non-default roots. */
   readonly cgroupParent: string;
   readonly runtimes: Readonly<Record<string, RuntimeConfig>>;
   readonly defaultRuntime: string;
@@ -44,21 +38,21 @@ export interface Config {
   readonly defaultShmSize: number;
   readonly registryMirrors: readonly string[];
   readonly insecureRegistries: readonly string[];
-  /** Has a directory for each registry that has certificates of its own. */
+  /** Directory with a subdirectory HOST[:PORT] for each registry with its own certificates. */
   readonly registryCerts: string;
   readonly maxConcurrentDownloads: number;
   readonly maxConcurrentUploads: number;
   readonly maxDownloadAttempts: number;
   /** Address and prefix of the default bridge, e.g. 10.77.0.1/16. */
   readonly bip: string;
-  /** Name of the default bridge's link; derived from the roots where they are not the default. */
+  /** Interface name of the default bridge. Derived from non-default roots. */
   readonly bridge: string;
   readonly defaultAddressPools: readonly AddressPool[];
   readonly dns: readonly string[];
   readonly dnsOptions: readonly string[];
   readonly dnsSearch: readonly string[];
   readonly mtu: number;
-  /** Default host address of published ports, '' = all. */
+  /** Default host address of published ports; '' for all. */
   readonly ip: string;
   readonly iptables: boolean;
   readonly storageDriver: string;
@@ -66,15 +60,15 @@ export interface Config {
   readonly features: Readonly<Record<string, boolean>>;
   /** Path of the default seccomp profile (containers-common format) or 'unconfined'. */
   readonly seccompProfile: string;
-  /** '' where the host has none. */
+  /** '' if the host has none. */
   readonly initPath: string;
   readonly noNewPrivileges: boolean;
-  /** Seconds a container gets to stop when the host shuts down. */
+  /** Seconds for a container to stop at host shutdown; -1 for no limit. */
   readonly shutdownTimeout: number;
-  /** Milliseconds after which a client that accepts no byte is dropped; 0 = never. */
+  /** Milliseconds after which a client that reads nothing is disconnected; 0 for never. */
   readonly slowClientMs: number;
-  /** Warm, anonymous shims kept ready. */
+  /** Number of idle shims kept ready for new containers. */
   readonly warmShims: number;
-  /** What was accepted but means nothing here, for the log. */
+  /** Options without effect, for the log and docker info. */
   readonly warnings: readonly string[];
 }

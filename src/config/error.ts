@@ -1,4 +1,4 @@
-/** The configuration cannot be used; the message says what to change. */
+/** The configuration is invalid; the message says what to change. */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError';
 }

@@ -3,12 +3,10 @@ import { Ajv } from 'ajv';
 import { readFileSync } from 'node:fs';
 import { ConfigError } from './error.ts';
 import type { Raw } from './flags.ts';
-import { kinds, options } from './options.ts';
+import { kinds } from './kinds.ts';
+import { options } from './options.ts';
 
-/**
- * @throws ConfigError naming what is unknown or of the wrong type. A missing file is an error only where it was asked
- * for.
- */
+/** @throws ConfigError for an unknown key, a value of the wrong type, or a missing file if `required` */
 export function readConfigFile(path: string, { required }: { required: boolean }): Raw {
   let text: string;
   try {
@@ -27,15 +25,15 @@ export function readConfigFile(path: string, { required }: { required: boolean }
   } catch (error) {
     throw unusable(path, (error as Error).message);
   }
-  return valid(path, content);
+  return validated(path, content);
 }
 
 export const unusable = (path: string, why: string): ConfigError =>
   new ConfigError(`unable to configure the daemon with file ${path}: ${why}`);
 
-function valid(path: string, content: unknown): Raw {
+function validated(path: string, content: unknown): Raw {
   if (typeof content !== 'object' || content === null || Array.isArray(content))
-    throw unusable(path, 'it must hold one JSON object');
+    throw unusable(path, 'it must contain one JSON object');
   const known = options.filter((o) => !o.flagOnly);
   const keys = new Set(known.map((o) => o.key));
   const unknown = Object.keys(content).filter((key) => !keys.has(key));

@@ -1,47 +1,46 @@
-/** The command line and the environment, as daemon.json would say it. */
+/** Reads the command line and the environment into the form of daemon.json. */
 import { ConfigError } from './error.ts';
-import { flagOf, kinds, options, variableOf, type Option } from './options.ts';
+import { kinds } from './kinds.ts';
+import { variableOf, type Option } from './option.ts';
+import { options } from './options.ts';
 
-/** Values by their key in daemon.json, in its JSON. */
+/** Values by their key in daemon.json. */
 export type Raw = Record<string, unknown>;
 
 export interface CommandLine {
   raw: Raw;
-  words: string[];
+  /** Arguments that are not flags. */
+  positionals: string[];
 }
 
-const byFlag = new Map(options.map((o) => [flagOf(o), o]));
+const byFlag = new Map(options.map((o) => [o.flag, o]));
 const byShort = new Map(options.flatMap((o) => (o.short ? [[o.short, o]] : [])));
 
 /**
- * dockerd's flags are pflag's: --debug, --debug=false, -D, -Dl debug, -ldebug, --mtu -1. (node:util's parseArgs refuses
- * a
- * boolean with a value, and a value that begins with a dash.)
- * @throws ConfigError for a flag that is nobody's or a value that does not parse
+ * Parses flags like pflag, which dockerd uses: --debug, --debug=false, -D, -Dl debug, -ldebug, --mtu -1. parseArgs of
+ * node:util rejects a boolean with a value, and a value that starts with a dash.
+ * @throws ConfigError for an unknown flag or a malformed value
  */
 export function readCommandLine(argv: readonly string[]): CommandLine {
   const given = new Map<Option, string[]>();
-  const words: string[] = [];
+  const positionals: string[] = [];
   const rest = [...argv];
-  const take = (option: Option, value: string | undefined): void => {
+  const take: Take = (option, value) => {
     const found = value ?? (option.kind === 'boolean' ? 'true' : rest.shift());
-    if (found === undefined) throw new ConfigError(`flag needs an argument: --${flagOf(option)}`);
+    if (found === undefined) throw new ConfigError(`flag needs an argument: --${option.flag}`);
     given.set(option, [...(given.get(option) ?? []), found]);
   };
   for (let argument = rest.shift(); argument !== undefined; argument = rest.shift()) {
-    if (argument === '--') words.push(...rest.splice(0));
+    if (argument === '--') positionals.push(...rest.splice(0));
     else if (argument.startsWith('--')) takeLong(argument, take);
     else if (argument.startsWith('-') && argument !== '-') takeShort(argument, take);
-    else words.push(argument);
+    else positionals.push(argument);
   }
-  return {
-    raw: Object.fromEntries(
-      [...given].map(([option, values]) => [option.key, parse(option, values, `--${flagOf(option)}`)]),
-    ),
-    words,
-  };
+  const entries = [...given].map(([option, values]) => [option.key, parse(option, values, `--${option.flag}`)]);
+  return { raw: Object.fromEntries(entries) as Raw, positionals };
 }
 
+/** Receives a flag; without `value`, that of a non-boolean is the next argument. */
 type Take = (option: Option, value: string | undefined) => void;
 
 function takeLong(argument: string, take: Take): void {
@@ -63,20 +62,22 @@ function takeShort(argument: string, take: Take): void {
   }
 }
 
-/** Every option can be given as HOLDFAST_…; several values are separated by white space. */
+/** Reads the HOLDFAST_… variables; several values are separated by white space. @throws ConfigError */
 export function readEnvironment(env: NodeJS.ProcessEnv): Raw {
   const raw: Raw = {};
-  for (const option of options) {
-    if (option.inert !== undefined || (option.kind === 'boolean' && option.flagOnly)) continue;
+  for (const option of options.filter(isReadFromEnvironment)) {
     const variable = variableOf(option);
     const text = env[variable];
     if (text === undefined || text === '') continue;
-    const single =
-      option.kind === 'string' || option.kind === 'bytes' || option.kind === 'boolean' || option.kind === 'integer';
-    raw[option.key] = parse(option, single ? [text] : text.trim().split(/\s+/), variable);
+    const values = kinds[option.kind].single ? [text] : text.trim().split(/\s+/);
+    raw[option.key] = parse(option, values, variable);
   }
   return raw;
 }
+
+/** HOLDFAST_VERSION must not mean --version. */
+const isReadFromEnvironment = ({ inert, kind, flagOnly }: Option): boolean =>
+  inert === undefined && !(kind === 'boolean' && flagOnly);
 
 function parse(option: Option, values: string[], where: string): unknown {
   try {

@@ -1,43 +1,41 @@
-/** What `holdfastd --help` prints. */
-import { flagOf, options, variableOf, type Option } from './options.ts';
+/** The text of `holdfastd --help`. */
+import { variableOf, type Option } from './option.ts';
+import { options } from './options.ts';
 
 const COLUMN = 42;
 const WIDTH = 100;
 
 export function helpText(): string {
-  const own = options.filter((o) => o.help !== undefined);
-  const inert = options.filter((o) => o.inert !== undefined && o.refusal === undefined);
-  const refused = options.filter((o) => o.refusal !== undefined);
+  const own = options.filter((o) => o.inert === undefined);
+  const example = own.find((o) => o.flag === 'data-root')!;
+  const inert = options.filter((o) => o.inert !== undefined && !o.inert.rejected);
+  const rejected = options.filter((o) => o.inert?.rejected);
   return `Usage:
   holdfastd [flags]          run the daemon
-  holdfastd check [flags]    say what this host lacks, and how to get it
+  holdfastd check [flags]    report what this host lacks, and how to install it
 
-Every flag is also a key of the configuration file, as in Docker's daemon.json (those that may be
-repeated are plural there: --host is "hosts"), and an environment variable
-(${variableOf(own.find((o) => o.key === 'data-root')!)}; several values are separated by white space).
+Every flag is also a key of the configuration file, named as in Docker's daemon.json (plural if the
+flag may be repeated: "hosts" for --host), and an environment variable (${variableOf(example)}
+for --data-root; several values are separated by white space).
 
 Flags:
 ${own.map(line).join('\n')}
 
-Docker's, accepted without effect (the daemon's log says so):
-${wrap(
-  inert.map((o) => `--${flagOf(o)}`),
-  2,
-)}
+dockerd's flags that are accepted without effect, with a warning in the log:
+${wrap(inert.map(longFlag), 2)}
 
-Docker's, refused when they ask for a protection that Holdfast does not have:
-${wrap(
-  refused.map((o) => `--${flagOf(o)}`),
-  2,
-)}
+dockerd's flags that are rejected if they ask for a protection that Holdfast does not have:
+${wrap(rejected.map(longFlag), 2)}
 `;
 }
 
+const longFlag = ({ flag }: Option): string => `--${flag}`;
+
 function line(option: Option): string {
   const short = option.short ? `-${option.short}, ` : '    ';
-  const left = `  ${short}--${flagOf(option)}${option.value ? ` ${option.value}` : ''}`;
+  const left = `  ${short}--${option.flag}${option.value ? ` ${option.value}` : ''}`;
   const [first = '', ...more] = wrap(option.help!.split(' '), COLUMN).split('\n');
-  // A flag too long for its column gets a line of its own.
+  // A flag wider than its column gets a line of its own.
   const head = left.length < COLUMN - 1 ? left.padEnd(COLUMN) + first.trimStart() : `${left}\n${first}`;
   return [head, ...more].join('\n');
 }

@@ -1,7 +1,4 @@
-/**
- * What a command line asks for, with the configuration it means: flags, then environment, then daemon.json, then
- * defaults.
- */
+/** Parses the command line. Flags take precedence over the environment, then daemon.json, then defaults. */
 import { VERSION } from '../version.ts';
 import type { Config } from './config.ts';
 import { ConfigError } from './error.ts';
@@ -12,28 +9,28 @@ import { resolveConfig } from './resolve.ts';
 
 const DEFAULT_CONFIG_FILE = '/etc/holdfast/daemon.json';
 
-/** The words that may stand where flags do. */
+/** Subcommands. */
 const commands = ['check'] as const;
 
 export type Invocation =
   | { command: 'daemon' | 'validate' | (typeof commands)[number]; config: Config }
   | { command: 'help' | 'version'; text: string };
 
-/** @throws ConfigError whose message is for the person who started it */
+/** @throws ConfigError with a message for the user */
 export function loadConfig(argv: readonly string[], env: NodeJS.ProcessEnv): Invocation {
-  const { raw: flags, words } = readCommandLine(argv);
+  const { raw: flags, positionals } = readCommandLine(argv);
   if (flags.help) return { command: 'help', text: helpText() };
   if (flags.version) return { command: 'version', text: `Holdfast version ${VERSION}` };
-  const [word, ...more] = words;
-  const command = commands.find((c) => c === word);
-  if (more.length > 0 || (word !== undefined && !command))
-    throw new ConfigError(`unknown command: ${words.join(' ')}\nSee 'holdfastd --help'.`);
+  const [first, ...more] = positionals;
+  const command = commands.find((c) => c === first);
+  if (more.length > 0 || (first !== undefined && !command))
+    throw new ConfigError(`unknown command: ${positionals.join(' ')}\nSee 'holdfastd --help'.`);
 
   const environment = readEnvironment(env);
   const given = { ...environment, ...flags };
   const path = (given['config-file'] as string | undefined) ?? DEFAULT_CONFIG_FILE;
   const file = readConfigFile(path, { required: given['config-file'] !== undefined });
-  refuseConflicts(path, { flags, environment, file });
+  rejectConflicts(path, { flags, environment, file });
   const runtimes = { ...(file.runtimes as Raw | undefined), ...(given.runtimes as Raw | undefined) };
   return {
     command: command ?? (flags.validate ? 'validate' : 'daemon'),
@@ -41,28 +38,26 @@ export function loadConfig(argv: readonly string[], env: NodeJS.ProcessEnv): Inv
   };
 }
 
-// As dockerd: nobody should have to guess which of two wins. Runtimes are added up instead.
-function refuseConflicts(
+/** As dockerd, rejects options given both in daemon.json and elsewhere. Runtimes are merged instead. */
+function rejectConflicts(
   path: string,
   { flags, environment, file }: { flags: Raw; environment: Raw; file: Raw },
 ): void {
   const given = { ...environment, ...flags };
   const conflicts = Object.keys(file).filter((key) => key in given && key !== 'runtimes');
   if (conflicts.length === 0) return;
-  const told = conflicts.map(
+  const descriptions = conflicts.map(
     (key) =>
       `${key}: (from ${key in flags ? 'flag' : 'environment'}: ${show(given[key])}, from file: ${show(file[key])})`,
   );
   const where = conflicts.some((key) => key in flags) ? 'as a flag' : 'in the environment';
   throw unusable(
     path,
-    `the following directives are specified both ${where} and in the configuration file: ${told.join(', ')}`,
+    `the following directives are specified both ${where} and in the configuration file: ${descriptions.join(', ')}`,
   );
 }
 
-const show = (value: unknown): string =>
-  Array.isArray(value)
-    ? `[${value.map(show).join(' ')}]`
-    : typeof value === 'object'
-      ? JSON.stringify(value)
-      : String(value);
+function show(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(show).join(' ')}]`;
+  return typeof value === 'string' ? value : JSON.stringify(value);
+}

@@ -1,14 +1,14 @@
-/** What a daemon calls its things on the host. Two daemons never meet, because the names derive from their roots. */
+/** Names of host-wide resources. They derive from the daemon's roots, so that two daemons never collide. */
 import { createHash } from 'node:crypto';
 
 export const DEFAULT_DATA_ROOT = '/var/lib/holdfast';
 export const DEFAULT_EXEC_ROOT = '/run/holdfast';
 
-/** Neither Docker's (172.17/16 and up) nor podman's (10.88/16, pools from 10.89/16). */
+/** Avoids the defaults of Docker (172.17/16 and up) and podman (10.88/16, pools from 10.89/16). */
 const DEFAULT_BIP = '10.77.0.1/16';
 
 export interface Names {
-  /** '' for the daemon on the default roots, else eight hex digits that stand for both. */
+  /** '' for the daemon on the default roots, else eight hex digits: a hash of both roots. */
   instance: string;
   bridge: string;
   cgroupParent: { cgroupfs: string; systemd: string };
@@ -29,9 +29,9 @@ export function namesFor(dataRoot: string, execRoot: string): Names {
   return {
     instance,
     bridge: `hf${instance}`,
-    // A dash in a slice's name nests it: holdfast-1a2b3c4d.slice lies in holdfast.slice.
+    // systemd nests slices by the dashes in their names: this one is in holdfast.slice.
     cgroupParent: { cgroupfs: `/holdfast-${instance}`, systemd: `holdfast-${instance}.slice` },
-    // One of 2,048 small subnets in 10.64/13, below the first daemon's.
+    // One of 2,048 subnets in 10.64/13, below the default one.
     bip: `10.${64 + (hash[4]! & 7)}.${hash[5]}.1/24`,
   };
 }

@@ -1,8 +1,8 @@
-/** Where programs are found. */
+/** Finds programs. */
 import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 
-/** Path of a program: in PATH, or where Debian keeps what only root runs; undefined when it is not installed. */
+/** Path of a program in PATH, in the usual directories, /sbin included, or in `also`; undefined when not installed. */
 export function findProgram(name: string, env: NodeJS.ProcessEnv, also: readonly string[] = []): string | undefined {
   const directories = [
     ...(env.PATH ?? '').split(delimiter).filter(Boolean),
@@ -17,7 +17,7 @@ export function findProgram(name: string, env: NodeJS.ProcessEnv, also: readonly
   return directories.map((directory) => join(directory, name)).find(isExecutable);
 }
 
-/** Whether there is a file at `path` that we may run. */
+/** Whether this process may execute the file at `path`. */
 export function isExecutable(path: string): boolean {
   try {
     accessSync(path, constants.X_OK);

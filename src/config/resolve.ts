@@ -1,26 +1,34 @@
-/** From what was given to one checked, frozen Config. */
-import { existsSync } from 'node:fs';
-import { isAbsolute, join, normalize } from 'node:path';
+/** Turns raw option values into the checked, frozen Config. */
+import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import type { Ulimit } from '../model/container-config.ts';
-import { absolute } from './absolute.ts';
 import { DEFAULT_SECCOMP_PROFILE, type AddressPool, type Config } from './config.ts';
+import {
+  cgroupDriverOf,
+  checkBytes,
+  checkCgroupParent,
+  checkSeccompProfile,
+  checkUlimits,
+} from './container-checks.ts';
 import { ConfigError } from './error.ts';
 import type { Raw } from './flags.ts';
-import { DEFAULT_DATA_ROOT, DEFAULT_EXEC_ROOT, namesFor, type Names } from './names.ts';
+import { DEFAULT_DATA_ROOT, DEFAULT_EXEC_ROOT, namesFor } from './names.ts';
 import { checkBip, checkBridge, checkDomain, checkIp, checkPools, checkPublishAddress } from './network-checks.ts';
 import { options } from './options.ts';
+import { absolute, checkHost, checkRoot, checkRoots } from './path-checks.ts';
 import { findProgram } from './program.ts';
+import { checkInsecureRegistry, checkMirror } from './registry-checks.ts';
 import { checkDefaultRuntime, runtimeTable, type RawRuntime } from './runtimes.ts';
 
-/** One driver, by the names that Docker has given it. */
+/** The names that Docker has given to one driver. */
 const STORAGE_DRIVERS = ['overlay2', 'overlay', 'overlayfs'];
 const LOG_DRIVERS = ['json-file', 'none'];
-const INIT_PROGRAMS = ['tini-static', 'docker-init', 'catatonit', 'tini']; // the static ones first: it runs inside the container
+/** Static ones first: the program runs inside the container, where a dynamic one may lack its libraries. */
+const INIT_PROGRAMS = ['tini-static', 'docker-init', 'catatonit', 'tini'];
 
-const DEFAULT_SHM_SIZE = 64 * 1024 * 1024;
+const DEFAULT_SHM_SIZE_BYTES = 64 * 1024 * 1024;
 const DEFAULT_MTU = 1500;
-const DEFAULT_SHUTDOWN_TIMEOUT = 15;
+const DEFAULT_SHUTDOWN_TIMEOUT_SECONDS = 15;
 const DEFAULT_SLOW_CLIENT_SECONDS = 600;
 const DEFAULT_REGISTRY_CERTS = '/etc/holdfast/certs.d';
 const DEFAULT_DOWNLOADS = 3;
@@ -29,33 +37,31 @@ const DEFAULT_ATTEMPTS = 5;
 const DEFAULT_WARM_SHIMS = 2;
 const DEFAULT_POOLS: AddressPool[] = [{ base: '10.78.0.0/15', size: 24 }];
 
-/** sun_path holds 107 bytes and a NUL. unix(7). */
-export const MAX_SOCKET_PATH = 107;
-/** What a container's socket adds to the exec-root: /c/ID/ctl, with 16 digits of the id. */
-const CONTAINER_SOCKET_SUFFIX = '/c/'.length + 16 + '/ctl'.length;
-export const MAX_EXEC_ROOT = MAX_SOCKET_PATH - CONTAINER_SOCKET_SUFFIX;
-
-/** @throws ConfigError that says which setting to change */
+/** @throws ConfigError that names the setting to change */
 export function resolveConfig(raw: Raw, env: NodeJS.ProcessEnv): Config {
   const string = (key: string, fallback = ''): string => (raw[key] as string | undefined) || fallback;
   const boolean = (key: string, fallback: boolean): boolean => (raw[key] as boolean | undefined) ?? fallback;
   const list = (key: string): string[] => (raw[key] as string[] | undefined) ?? [];
-  const atLeast = (key: string, least: number, fallback: number): number => {
+  const map = <T>(key: string): Record<string, T> => (raw[key] as Record<string, T> | undefined) ?? {};
+  const path = (key: string, fallback: string): string => (raw[key] ? absolute(key, string(key)) : fallback);
+  const atLeast = (key: string, minimum: number, fallback: number): number => {
     const value = (raw[key] as number | undefined) ?? fallback;
-    if (value < least) throw new ConfigError(`invalid ${key}: ${value} is less than ${least}`);
+    if (value < minimum) throw new ConfigError(`invalid ${key}: ${value} is less than ${minimum}`);
     return value;
   };
 
-  const dataRoot = root('data-root', string('data-root', DEFAULT_DATA_ROOT));
-  const execRoot = root('exec-root', string('exec-root', DEFAULT_EXEC_ROOT));
+  const dataRoot = checkRoot('data-root', string('data-root', DEFAULT_DATA_ROOT));
+  const execRoot = checkRoot('exec-root', string('exec-root', DEFAULT_EXEC_ROOT));
   checkRoots(dataRoot, execRoot);
   const names = namesFor(dataRoot, execRoot);
   const hosts = list('hosts').length > 0 ? list('hosts') : ['unix://'];
-  const cgroupDriver = driverOf(list('exec-opts'));
+  const cgroupDriver = cgroupDriverOf(list('exec-opts'));
   const debug = boolean('debug', false);
-  const runtimes = runtimeTable((raw.runtimes as Record<string, RawRuntime> | undefined) ?? {}, env);
+  const runtimes = runtimeTable(map<RawRuntime>('runtimes'), env);
+  const shmSize = (raw['default-shm-size'] as string | number | undefined) ?? DEFAULT_SHM_SIZE_BYTES;
+  const pools = (raw['default-address-pools'] as AddressPool[] | undefined) ?? DEFAULT_POOLS;
 
-  const config: Config = {
+  return deepFreeze<Config>({
     dataRoot,
     execRoot,
     instance: names.instance,
@@ -65,27 +71,23 @@ export function resolveConfig(raw: Raw, env: NodeJS.ProcessEnv): Config {
     debug,
     logLevel: debug ? 'debug' : checkLogLevel(string('log-level', 'info')),
     logDriver: oneOf('log-driver', string('log-driver', 'json-file'), LOG_DRIVERS),
-    logOpts: (raw['log-opts'] as Record<string, string> | undefined) ?? {},
+    logOpts: map<string>('log-opts'),
     cgroupDriver,
     cgroupParent: checkCgroupParent(string('cgroup-parent'), cgroupDriver, names),
     runtimes,
     defaultRuntime: checkDefaultRuntime(string('default-runtime', 'runc'), runtimes),
-    defaultUlimits: checkUlimits((raw['default-ulimits'] as Record<string, Ulimit> | undefined) ?? {}),
-    defaultShmSize: checkBytes(
-      'default-shm-size',
-      (raw['default-shm-size'] as string | number | undefined) ?? DEFAULT_SHM_SIZE,
-    ),
+    defaultUlimits: checkUlimits(map<Ulimit>('default-ulimits')),
+    defaultShmSize: checkBytes('default-shm-size', shmSize),
     registryMirrors: list('registry-mirrors').map(checkMirror),
     insecureRegistries: list('insecure-registries').map(checkInsecureRegistry),
-    registryCerts: raw['registry-certs']
-      ? absolute('registry-certs', string('registry-certs'))
-      : DEFAULT_REGISTRY_CERTS,
+    registryCerts: path('registry-certs', DEFAULT_REGISTRY_CERTS),
+    // As in dockerd, 0 means the default.
     maxConcurrentDownloads: atLeast('max-concurrent-downloads', 0, DEFAULT_DOWNLOADS) || DEFAULT_DOWNLOADS,
     maxConcurrentUploads: atLeast('max-concurrent-uploads', 0, DEFAULT_UPLOADS) || DEFAULT_UPLOADS,
     maxDownloadAttempts: atLeast('max-download-attempts', 1, DEFAULT_ATTEMPTS),
     bip: checkBip(string('bip', names.bip)),
     bridge: checkBridge(string('bridge', names.bridge)),
-    defaultAddressPools: checkPools((raw['default-address-pools'] as AddressPool[] | undefined) ?? DEFAULT_POOLS),
+    defaultAddressPools: checkPools(pools),
     dns: list('dns').map((address) => checkIp('dns', address)),
     dnsOptions: list('dns-opts'),
     dnsSearch: list('dns-search').map(checkDomain),
@@ -94,63 +96,19 @@ export function resolveConfig(raw: Raw, env: NodeJS.ProcessEnv): Config {
     iptables: boolean('iptables', true),
     storageDriver: checkStorageDriver(string('storage-driver', 'overlay2')),
     labels: checkLabels(list('labels')),
-    features: (raw.features as Record<string, boolean> | undefined) ?? {},
-    seccompProfile: checkSeccomp(string('seccomp-profile', DEFAULT_SECCOMP_PROFILE)),
-    initPath: raw['init-path']
-      ? absolute('init-path', string('init-path'))
-      : (INIT_PROGRAMS.map((name) => findProgram(name, env)).find(Boolean) ?? ''),
+    features: map<boolean>('features'),
+    seccompProfile: checkSeccompProfile(string('seccomp-profile', DEFAULT_SECCOMP_PROFILE)),
+    initPath: path('init-path', findInit(env)),
     noNewPrivileges: boolean('no-new-privileges', false),
-    shutdownTimeout: atLeast('shutdown-timeout', -1, DEFAULT_SHUTDOWN_TIMEOUT),
+    shutdownTimeout: atLeast('shutdown-timeout', -1, DEFAULT_SHUTDOWN_TIMEOUT_SECONDS),
     slowClientMs: atLeast('slow-client-timeout', 0, DEFAULT_SLOW_CLIENT_SECONDS) * 1000,
     warmShims: atLeast('warm-shims', 0, DEFAULT_WARM_SHIMS),
-    warnings: judgeInert(raw),
-  };
-  return deepFreeze(config);
-}
-
-function root(key: string, path: string): string {
-  const clean = normalize(absolute(key, path)).replace(/(.)\/$/, '$1');
-  // overlayfs separates its lower directories by colons and its options by commas.
-  if (/[:,\s"\\]/.test(clean))
-    throw new ConfigError(
-      `invalid ${key}: ${JSON.stringify(path)} must not contain white space, quotes, backslashes, colons or commas`,
-    );
-  return clean;
-}
-
-function checkRoots(dataRoot: string, execRoot: string): void {
-  const within = (inner: string, outer: string): boolean => `${inner}/`.startsWith(`${outer}/`);
-  if (within(dataRoot, execRoot) || within(execRoot, dataRoot))
-    throw new ConfigError(
-      `data-root ${dataRoot} and exec-root ${execRoot} must not be the same directory, nor one inside the other`,
-    );
-  const length = Buffer.byteLength(execRoot);
-  if (length > MAX_EXEC_ROOT)
-    throw new ConfigError(
-      `invalid exec-root: ${execRoot} has ${length} bytes, and ${MAX_EXEC_ROOT} is the most: the sockets below it may have ${MAX_SOCKET_PATH} in all`,
-    );
-}
-
-function checkHost(host: string, fallback: string): string {
-  if (host.startsWith('fd://')) return host;
-  if (!host.startsWith('unix://')) {
-    const kind = /^[a-z]+:\/\//.exec(host)?.[0] ?? '';
-    throw new ConfigError(
-      `invalid host ${JSON.stringify(host)}: ${kind === '' ? 'it must begin with unix:// or fd://' : `${kind} is not served, only unix:// and fd://`}`,
-    );
-  }
-  const path = host.slice('unix://'.length) || fallback;
-  if (!isAbsolute(path))
-    throw new ConfigError(
-      `invalid host ${JSON.stringify(host)}: the socket's path must be absolute, as in unix:///run/holdfast/holdfast.sock`,
-    );
-  if (Buffer.byteLength(path) > MAX_SOCKET_PATH)
-    throw new ConfigError(`invalid host ${JSON.stringify(host)}: a socket's path may have ${MAX_SOCKET_PATH} bytes`);
-  return `unix://${path}`;
+    warnings: checkInert(raw),
+  });
 }
 
 function checkLogLevel(level: string): Config['logLevel'] {
-  // logrus, dockerd's logger, knows some more names.
+  // Includes the names that only logrus, dockerd's logger, has.
   const names: Record<string, Config['logLevel']> = {
     trace: 'debug',
     debug: 'debug',
@@ -177,74 +135,6 @@ function checkStorageDriver(name: string): string {
   return STORAGE_DRIVERS[0]!;
 }
 
-function driverOf(execOpts: string[]): Config['cgroupDriver'] {
-  // As systemd's own sd_booted(3), and only where systemd owns the one tree of cgroup v2.
-  let driver: string =
-    existsSync('/run/systemd/system') && existsSync('/sys/fs/cgroup/cgroup.controllers') ? 'systemd' : 'cgroupfs';
-  for (const option of execOpts) {
-    const [, name = '', value = ''] = /^\s*([^=]*?)\s*=\s*(.*?)\s*$/.exec(option) ?? [];
-    if (name === '' || value === '')
-      throw new ConfigError(`invalid exec-opt (${option}): must be formatted 'opt=value'`);
-    if (name.toLowerCase() !== 'native.cgroupdriver')
-      throw new ConfigError(`invalid exec-opt (${option}): unknown option: '${name}'`);
-    driver = value;
-  }
-  if (driver !== 'cgroupfs' && driver !== 'systemd')
-    throw new ConfigError(
-      `invalid exec-opt: native.cgroupdriver is cgroupfs or systemd, not ${JSON.stringify(driver)}`,
-    );
-  return driver;
-}
-
-function checkCgroupParent(parent: string, driver: Config['cgroupDriver'], names: Names): string {
-  if (parent === '') return names.cgroupParent[driver];
-  if (driver === 'systemd') {
-    if (parent.includes('/') || !parent.endsWith('.slice'))
-      throw new ConfigError(`cgroup-parent for systemd cgroup should be a valid slice named as "xxx.slice"`);
-    return parent;
-  }
-  const path = normalize(`/${parent}`).replace(/\/$/, '');
-  if (path === '') throw new ConfigError('invalid cgroup-parent: containers need a cgroup of their own below /');
-  return path;
-}
-
-function checkUlimits(limits: Record<string, Ulimit>): Record<string, Ulimit> {
-  return Object.fromEntries(
-    Object.entries(limits).map(([name, { Soft, Hard }]) => {
-      if (Hard !== -1 && (Soft === -1 || Soft > Hard))
-        throw new ConfigError(
-          `invalid default-ulimit ${name}: the soft limit (${Soft}) is above the hard one (${Hard})`,
-        );
-      return [name, { Name: name, Soft, Hard }];
-    }),
-  );
-}
-
-function checkBytes(key: string, size: string | number): number {
-  const [, digits = '', unit = ''] = /^(\d+(?:\.\d+)?)\s*([kmgtp]?)(?:i?b)?$/i.exec(String(size)) ?? [];
-  if (digits === '') throw new ConfigError(`invalid ${key}: ${JSON.stringify(size)} is no size; write 64M or 67108864`);
-  return Math.floor(Number(digits) * 1024 ** ' kmgtp'.indexOf(unit.toLowerCase() || ' '));
-}
-
-function checkMirror(mirror: string): string {
-  const invalid = (why: string): ConfigError =>
-    new ConfigError(`invalid registry mirror ${JSON.stringify(mirror)}: ${why}`);
-  if (!URL.canParse(mirror)) throw invalid('it is no URL');
-  const url = new URL(mirror);
-  if (url.protocol !== 'http:' && url.protocol !== 'https:')
-    throw invalid(`${url.protocol.slice(0, -1)} is not http or https`);
-  if (url.search || url.hash) throw invalid('it has a query or a fragment');
-  if (url.username || url.password) throw invalid('it has a user or a password in it');
-  return mirror.endsWith('/') ? mirror : `${mirror}/`;
-}
-
-function checkInsecureRegistry(registry: string): string {
-  if (registry.includes('://')) throw new ConfigError(`insecure registry ${registry} should not contain '://'`);
-  if (registry.startsWith('-') || registry.endsWith('-') || registry === '')
-    throw new ConfigError(`invalid insecure registry ${JSON.stringify(registry)}`);
-  return registry;
-}
-
 function checkLabels(labels: string[]): string[] {
   const values = new Map<string, string>();
   for (const label of labels) {
@@ -258,21 +148,18 @@ function checkLabels(labels: string[]): string[] {
   return [...values].map(([name, value]) => `${name}=${value}`);
 }
 
-const checkSeccomp = (profile: string): string =>
-  profile === 'builtin'
-    ? DEFAULT_SECCOMP_PROFILE
-    : profile === 'unconfined'
-      ? profile
-      : absolute('seccomp-profile', profile);
+/** '' if none is installed. */
+const findInit = (env: NodeJS.ProcessEnv): string =>
+  INIT_PROGRAMS.map((name) => findProgram(name, env)).find((path) => path !== undefined) ?? '';
 
-function judgeInert(raw: Raw): string[] {
-  const odd = options.filter(
-    (o) => o.inert !== undefined && raw[o.key] !== undefined && !isDeepStrictEqual(raw[o.key], o.same),
-  );
-  const refused = odd.find((o) => o.refusal !== undefined);
-  if (refused)
-    throw new ConfigError(`${refused.key} cannot be ${JSON.stringify(raw[refused.key])}: ${refused.refusal}`);
-  return odd.map((o) => `${o.key} has no effect: ${o.inert}`);
+/** Warnings about options without effect. @throws ConfigError for one that must not be ignored */
+function checkInert(raw: Raw): string[] {
+  return options.flatMap(({ key, inert }) => {
+    const value = raw[key];
+    if (!inert || value === undefined || isDeepStrictEqual(value, inert.actual)) return [];
+    if (inert.rejected) throw new ConfigError(`${key} cannot be ${JSON.stringify(value)}: ${inert.reason}`);
+    return [`${key} has no effect: ${inert.reason}`];
+  });
 }
 
 function deepFreeze<T>(value: T): T {

@@ -1,6 +1,6 @@
 /** The check of answers against the contract, by which the tests of everything else see to it that each fits. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { MISFIT, misfit, operationOf } from '../../src/api/contract-check.ts';
+import { CONTRACT_VIOLATION, contractViolation, operationOf } from '../../src/api/contract-check.ts';
 import { NotFound } from '../../src/model/errors.ts';
 import { serve, type Api } from '../support/api.ts';
 
@@ -30,15 +30,15 @@ describe('an answer', () => {
     ['with a field too many', 'must NOT have additional properties', ['VolumeInspect', 200, { ...volume, More: 1 }]],
     ['with a field too few', "must have required property 'Scope'", ['VolumeInspect', 200, without]],
     ['with a field of another type', 'must be string', ['VolumeInspect', 200, { ...volume, Name: 1 }]],
-    ['that is missing', 'it has no JSON, and should', ['VolumeInspect', 200, undefined]],
+    ['that is missing', 'the JSON body is missing', ['VolumeInspect', 200, undefined]],
     ['that is an error', undefined, ['VolumeInspect', 404, { message: 'x' }]],
     ['that is an error of another shape', 'must have required property', ['VolumeInspect', 404, { error: 'x' }]],
     ['that is an error as text', undefined, ['VolumeInspect', 400, undefined, 'text/plain']],
-    ['as text where JSON is due', 'it has no JSON, and should', ['VolumeInspect', 200, undefined, 'text/plain']],
-    ['where none is due', 'the contract has no JSON there', ['VolumeDelete', 204, {}]],
+    ['as text where JSON is due', 'the JSON body is missing', ['VolumeInspect', 200, undefined, 'text/plain']],
+    ['where none is due', 'the contract has no JSON body here', ['VolumeDelete', 204, {}]],
     ['that is rightly missing', undefined, ['VolumeDelete', 204, undefined]],
   ])('%s', (_name, words, [operation, status, answer, type]) => {
-    const found = misfit(operation, status, answer, type);
+    const found = contractViolation(operation, status, answer, type);
     if (words === undefined) expect(found).toBe(undefined);
     else expect(found).toContain(words);
   });
@@ -74,7 +74,7 @@ describe('a daemon under test', () => {
 
   test('says which answer does not fit, where the test sees it', async () => {
     await api.http.get('/volumes/odd').expect(500);
-    expect(said.join('')).toContain(MISFIT);
+    expect(said.join('')).toContain(CONTRACT_VIOLATION);
   });
 
   test('has nothing to say of what fits, refusals too', async () => {

@@ -1,10 +1,11 @@
 /** What the daemon tells of itself and of its host. */
 import { execFileSync } from 'node:child_process';
-import { existsSync, lstatSync, readFileSync } from 'node:fs';
+import { existsSync, lstatSync, readdirSync, readFileSync } from 'node:fs';
 import { cpus, hostname, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { startEngine, type TestEngine } from '../support/engine.ts';
+import { until } from '../support/until.ts';
 
 let engine: TestEngine;
 beforeAll(async () => {
@@ -164,4 +165,21 @@ test('an exec tells its command in the events, and that it ended', async () => {
   expect(execs.map((e) => e.Action)).toEqual(['exec_create: sh -c exit 3', 'exec_start: sh -c exit 3', 'exec_die']);
   expect(execs.at(-1)!.Actor.Attributes).toMatchObject({ exitCode: '3', name: 'told', image: 'busybox' });
   expect(events.every((e) => e.status === e.Action && e.from === 'busybox')).toBe(true);
+});
+
+test('SIGUSR1 and GET /debug/dump show the state of every container', async () => {
+  await engine.dockerOutput('run', '-d', '--name', 'dumped', 'busybox', 'sleep', '999');
+  const { json } = await engine.api('GET', '/debug/dump');
+  const { containers } = json as { containers: { name: string; queued: number; shim: { connected: boolean } }[] };
+  expect(containers.find(({ name }) => name === 'dumped')).toMatchObject({
+    status: 'running',
+    generation: 1,
+    final: false,
+    queued: 0,
+    shim: { connected: true, unresponsive: false },
+  });
+  process.kill(engine.pid, 'SIGUSR1');
+  const dumps = (): string[] => readdirSync(engine.execRoot).filter((file) => file.startsWith('dump-'));
+  await until(() => dumps().length === 1);
+  expect(readFileSync(join(engine.execRoot, dumps()[0]!), 'utf8')).toContain('"dumped"');
 });

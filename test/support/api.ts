@@ -30,7 +30,7 @@ export async function serve(engine: unknown, said: string[] = []): Promise<Api> 
   const api = await createServer(
     { config: { slowClientMs: 60_000 }, ...(engine as object) } as unknown as Engine,
     pino({ level: 'error' }, { write: (line) => void said.push(line) }),
-    { checkAnswers: true },
+    { checkResponses: true },
   );
   await api.listen([listenUnix(path, 128)]);
   const open = (): Promise<Socket> =>

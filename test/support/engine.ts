@@ -17,7 +17,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { MISFIT, misfit, operationOf } from '../../src/api/contract-check.ts';
+import { CONTRACT_VIOLATION, contractViolation, operationOf } from '../../src/api/contract-check.ts';
 import { namesFor } from '../../src/config/names.ts';
 import { removeBridge } from './bridge.ts';
 import { busyboxTar } from './busybox.ts';
@@ -124,8 +124,8 @@ export class TestEngine implements AsyncDisposable {
     const answer = await request(this.socket, method, path, body, headers);
     const operation = operationOf(method, path);
     const isJson = answer.headers['content-type'] === 'application/json' && answer.json !== undefined;
-    const violation = operation && isJson ? misfit(operation, answer.status, answer.json) : undefined;
-    if (violation) throw new Error(`${MISFIT}: ${violation}`);
+    const violation = operation && isJson ? contractViolation(operation, answer.status, answer.json) : undefined;
+    if (violation) throw new Error(`${CONTRACT_VIOLATION}: ${violation}`);
     return answer;
   }
 
@@ -197,7 +197,7 @@ export class TestEngine implements AsyncDisposable {
     if (!this.isDead()) await attempt(() => this.stop());
     const violations = this.#log()
       .split('\n')
-      .filter((line) => line.includes(MISFIT));
+      .filter((line) => line.includes(CONTRACT_VIOLATION));
     if (violations.length > 0) wrong.push(violations.join('\n'));
     await until(() => pidsOf(this.#owner).length === 0, ENDING_MS).catch(() => undefined);
     for (const pid of pidsOf(this.#owner)) wrong.push(`still running after the daemon: ${pid} ${kill(pid)}`);

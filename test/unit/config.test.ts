@@ -7,8 +7,8 @@ import { overlap, parseSubnet } from '../../src/config/addresses.ts';
 import type { Config } from '../../src/config/config.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import { namesFor } from '../../src/config/names.ts';
-import { flagOf, options } from '../../src/config/options.ts';
-import { MAX_EXEC_ROOT } from '../../src/config/resolve.ts';
+import { options } from '../../src/config/options.ts';
+import { MAX_EXEC_ROOT } from '../../src/config/path-checks.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'hf-config-'));
 afterAll(() => rmSync(directory, { recursive: true }));
@@ -176,8 +176,8 @@ describe('flags', () => {
     [['--storage-driver', 'btrfs'], /overlay2/],
     [['--insecure-registry', 'http://x'], /should not contain/],
     [['--registry-mirror', 'ftp://x'], /not http or https/],
-    [['--default-ulimit', 'nofile=20:10'], /above the hard one/],
-    [['--default-shm-size', 'lots'], /is no size/],
+    [['--default-ulimit', 'nofile=20:10'], /above the hard limit/],
+    [['--default-shm-size', 'lots'], /is not a size/],
     [['--warm-shims', '-1'], /less than 0/],
   ])('rejects %j', (argv, message) => {
     expect(() => load(argv)).toThrow(message);
@@ -328,12 +328,12 @@ describe('commands', () => {
   test('lists every flag in --help, in lines of at most 100 columns', () => {
     const invocation = loadConfig(['--help'], PATH);
     const text = 'text' in invocation ? invocation.text : '';
-    for (const option of options) expect(text).toContain(`--${flagOf(option)}`);
+    for (const option of options) expect(text).toContain(`--${option.flag}`);
     for (const line of text.split('\n')) expect(line.length, line).toBeLessThanOrEqual(100);
   });
 
   test('gives no two options the same key, flag or letter', () => {
-    for (const names of [options.map((o) => o.key), options.map(flagOf), options.flatMap((o) => o.short ?? [])])
+    for (const names of [options.map((o) => o.key), options.map((o) => o.flag), options.flatMap((o) => o.short ?? [])])
       expect(new Set(names).size).toBe(names.length);
   });
 });

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { check, findings, report, type Finding, type Probe } from '../../src/check/check.ts';
+import { check, findings, report } from '../../src/check/check.ts';
 import { installCommand } from '../../src/check/packages.ts';
+import type { Finding, Probe } from '../../src/check/probe.ts';
 import { explainNative } from '../../src/check/probes/programs.ts';
 import { loadConfig } from '../../src/config/load.ts';
 
@@ -81,7 +82,7 @@ describe('packages', () => {
     ['ID=debian\n', 'nft', 'apt-get install nftables'],
     ['ID=ubuntu\nID_LIKE=debian\n', 'runc', 'apt-get install runc'],
     ['ID="rocky"\nID_LIKE="rhel centos fedora"\n', 'seccomp.json', 'dnf install containers-common'],
-    ['ID=slackware\n', 'runc', 'install the package that brings runc'],
+    ['ID=slackware\n', 'runc', 'install the package that provides runc'],
   ])('of %j: names the command that installs %s', (osRelease, program, command) => {
     expect(installCommand(program, osRelease)).toBe(command);
   });

@@ -1,4 +1,4 @@
-/** Containers and images as archives and as images: changes, export, commit, save; and images' pruning. */
+/** Archives of containers and images: changes, archive, export, commit, save; also image prune. */
 import type { CommitRequest } from '../../engine/containers/operations/commit.ts';
 import { InvalidParameter } from '../../model/errors.ts';
 import type { Call, Handler } from '../call.ts';
@@ -62,7 +62,7 @@ export const archiveHandlers: Record<string, Handler> = {
   async ImagePrune(call) {
     const filters = call.filters();
     const dangling = booleanFilter(filters, 'dangling') ?? true;
-    call.json(imagesPruned(await call.engine.images.prune(filters, { dangling }, call.gone())));
+    call.json(imagesPruned(await call.engine.images.prune(filters, { dangling }, call.clientGone())));
   },
 };
 

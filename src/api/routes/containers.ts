@@ -8,9 +8,10 @@ import { isRunning } from '../../model/container-status.ts';
 import type { Stats } from '../../engine/containers/views/stats.ts';
 import { InvalidParameter, NotImplemented } from '../../model/errors.ts';
 import { wallNow } from '../../engine/clock.ts';
-import type { Call, Handler } from '../call.ts';
-import { prefixed } from '../errors.ts';
-import { createRequestOf } from '../version-compat.ts';
+import type { LogEntry } from '../../engine/logs/logs.ts';
+import type { Call, Handler, Write } from '../call.ts';
+import { withPrefix } from '../errors.ts';
+import { adaptCreateRequest } from '../version-compat.ts';
 import { toNanoseconds } from '../query.ts';
 import {
   containerCreated,
@@ -20,14 +21,17 @@ import {
   containerUpdated,
   type Sizes,
 } from '../wire/containers.ts';
-import { encodeLogError, encodeLogs } from '../wire/logs.ts';
+import { encodeLogError, encodeLogs, type LogFormat } from '../wire/logs.ts';
+import type { Schemas } from '../wire/schemas.ts';
 import { containerStats } from '../wire/stats.ts';
 
 const STATS_INTERVAL_MS = 1000;
-const CONDITIONS = ['not-running', 'next-exit', 'removed'];
+const WAIT_CONDITIONS = ['not-running', 'next-exit', 'removed'];
+/** moby postContainersStart: "a non-nil json object is at least 7 characters". */
+const MAX_START_BODY_BYTES = 7;
 
-const done = (call: Call): void => call.empty(204);
-const ending = (call: Call): { timeout?: number; signal?: string } => ({
+const noContent = (call: Call): void => call.empty(204);
+const stopOptions = (call: Call): { timeout?: number; signal?: string } => ({
   timeout: call.number('t'),
   signal: call.atLeast('1.42') ? call.text('signal') : '',
 });
@@ -39,30 +43,17 @@ export const containerHandlers: Record<string, Handler> = {
       limit: call.number('limit') ?? 0,
       filters: call.filters(),
     });
-    const now = BigInt(wallNow());
-    call.json(
-      await Promise.all(
-        found.map(async (c) =>
-          containerSummary(c, {
-            imageName: imageName(call, c),
-            now,
-            ...(call.flag('size') ? { sizes: await sizesOf(call, c) } : {}),
-          }),
-        ),
-      ),
-    );
+    call.json(await summaries(call, found, { sizes: call.flag('size') }));
   },
 
   async ContainerCreate(call) {
-    const asked = await call.body<CreateRequest>();
-    if (Object.keys(asked).every((key) => key === 'HostConfig' || key === 'NetworkingConfig'))
+    const body = await call.body<CreateRequest>();
+    if (Object.keys(body).every((key) => key === 'HostConfig' || key === 'NetworkingConfig'))
       throw new InvalidParameter('config cannot be empty in order to create a container');
-    const { request, warnings } = createRequestOf(asked, call.atLeast);
-    const created = await call.engine.containers.create(
-      call.text('name') || undefined,
-      request,
-      (call.atLeast('1.41') && call.text('platform')) || undefined,
-    );
+    const { request, warnings } = adaptCreateRequest(body, call.atLeast);
+    const name = call.text('name') || undefined;
+    const platform = call.atLeast('1.41') ? call.text('platform') || undefined : undefined;
+    const created = await call.engine.containers.create(name, request, platform);
     call.json(containerCreated({ id: created.id, warnings: [...warnings, ...created.warnings] }), 201);
   },
 
@@ -71,15 +62,16 @@ export const containerHandlers: Record<string, Handler> = {
   },
 
   async ContainerInspect(call) {
-    const { engine } = call;
-    const c = await engine.containers.resolve(call.param('id'));
+    const { containers, paths, snapshots } = call.engine;
+    const c = await containers.resolve(call.param('id'));
+    const sizes = call.flag('size') ? await sizesOf(call, c) : undefined;
     call.json(
       containerInspect(c, {
-        execIds: engine.containers.execsOf(c.id),
-        logPath: engine.containers.logPath(c),
-        directory: engine.paths.container(c.id),
-        graphDriver: engine.snapshots.describe(c.id),
-        ...(call.flag('size') ? { sizes: await sizesOf(call, c) } : {}),
+        execIds: containers.execsOf(c.id),
+        logPath: containers.logPath(c),
+        directory: paths.container(c.id),
+        graphDriver: snapshots.describe(c.id),
+        sizes,
       }),
     );
   },
@@ -92,49 +84,25 @@ export const containerHandlers: Record<string, Handler> = {
     const [stdout, stderr] = [call.flag('stdout'), call.flag('stderr')];
     if (!stdout && !stderr) throw new InvalidParameter('Bad parameters: you must choose at least one stream');
     const since = toNanoseconds('since', call.text('since'));
-    const until = toNanoseconds('until', call.text('until'));
+    const until = toNanoseconds('until', call.text('until')) || undefined;
     const tail = /^\d+$/.test(call.text('tail')) ? Number(call.text('tail')) : undefined;
-    const query = { stdout, stderr, since, until: until === 0n ? undefined : until, tail, follow: call.flag('follow') };
+    const query = { stdout, stderr, since, until, tail, follow: call.flag('follow') };
     const { hostConfig } = await call.engine.containers.resolve(call.param('id'));
     if (hostConfig.LogConfig.Type === 'none')
       throw new NotImplemented('configured logging driver does not support reading');
-    // Refused here, it is an ordinary answer; after the head it could only be a frame.
+    // Before the head is sent, so that an error is an ordinary response and not a frame.
     const gone = new AbortController();
     const { container, batches } = await call.engine.containers.logs(call.param('id'), query, gone.signal);
     const framed = !container.config.Tty;
-    await call.stream(
-      `application/vnd.docker.${framed && call.atLeast('1.42') ? 'multiplexed' : 'raw'}-stream`,
-      async (write) => {
-        try {
-          for await (const batch of batches)
-            await write(
-              encodeLogs(batch, { framed, timestamps: call.flag('timestamps'), details: call.flag('details') }),
-            );
-        } catch (error) {
-          await write(encodeLogError((error as Error).message, { framed }));
-        }
-      },
-      gone,
-    );
+    const type = framed && call.atLeast('1.42') ? 'multiplexed' : 'raw';
+    const format = { framed, timestamps: call.flag('timestamps'), details: call.flag('details') };
+    await call.stream(`application/vnd.docker.${type}-stream`, (write) => writeLogs(batches, format, write), gone);
   },
 
   async ContainerStats(call) {
-    const { containers } = call.engine;
-    const c = await containers.resolve(call.param('id'));
-    if (!call.flag('stream')) {
-      const first = await containers.stats(c.id);
-      if ((call.atLeast('1.41') && call.flag('one-shot')) || !isRunning(c))
-        return void call.json(containerStats(c, first));
-      await pause(STATS_INTERVAL_MS);
-      return void call.json(containerStats(c, await containers.stats(c.id), first));
-    }
-    return call.stream('application/json', async (write, signal) => {
-      for (let last: Stats | undefined; !signal.aborted && c.phase === 'ready'; await pause(STATS_INTERVAL_MS)) {
-        const now = await containers.stats(c.id);
-        await write(`${JSON.stringify(containerStats(c, now, last))}\n`);
-        last = now;
-      }
-    });
+    const c = await call.engine.containers.resolve(call.param('id'));
+    if (call.flag('stream')) await streamStats(call, c);
+    else call.json(await singleStats(call, c));
   },
 
   async ContainerResize(call) {
@@ -143,75 +111,77 @@ export const containerHandlers: Record<string, Handler> = {
   },
   async ContainerStart(call) {
     const { headers } = call.request;
-    if (Number(headers['content-length'] ?? 0) > 7 || headers['transfer-encoding'] !== undefined)
+    const length = Number(headers['content-length'] ?? 0);
+    if (length > MAX_START_BODY_BYTES || headers['transfer-encoding'] !== undefined)
       throw new InvalidParameter(
         'starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24',
       );
     await call.engine.containers.start(call.param('id'));
-    done(call);
+    noContent(call);
   },
   async ContainerStop(call) {
-    await call.engine.containers.stop(call.param('id'), ending(call));
-    done(call);
+    await call.engine.containers.stop(call.param('id'), stopOptions(call));
+    noContent(call);
   },
   async ContainerRestart(call) {
-    await call.engine.containers.restart(call.param('id'), ending(call));
-    done(call);
+    await call.engine.containers.restart(call.param('id'), stopOptions(call));
+    noContent(call);
   },
   async ContainerKill(call) {
     await call.engine.containers.kill(call.param('id'), call.text('signal')).catch((error: unknown) => {
-      throw prefixed(error, `cannot kill container: ${call.param('id')}: `);
+      throw withPrefix(error, `cannot kill container: ${call.param('id')}: `);
     });
-    done(call);
+    noContent(call);
   },
   async ContainerUpdate(call) {
-    call.json(
-      containerUpdated(await call.engine.containers.update(call.param('id'), await call.body<Partial<HostConfig>>())),
-    );
+    const changes = await call.body<Partial<HostConfig>>();
+    call.json(containerUpdated(await call.engine.containers.update(call.param('id'), changes)));
   },
   async ContainerRename(call) {
     await call.engine.containers.rename(call.param('id'), call.text('name'));
-    done(call);
+    noContent(call);
   },
   async ContainerPause(call) {
     await call.engine.containers.pause(call.param('id'));
-    done(call);
+    noContent(call);
   },
   async ContainerUnpause(call) {
     await call.engine.containers.unpause(call.param('id'));
-    done(call);
+    noContent(call);
   },
 
   async ContainerAttach(call) {
-    await call.ignoreBody(); // dockerode sends its options there once more.
-    let prepared;
+    await call.ignoreBody(); // dockerode repeats its options there.
+    let container: Container;
+    let options: AttachOptions;
     try {
-      const { id, config } = await call.engine.containers.resolve(call.param('id'));
-      prepared = { id, options: attachOptions(call, !config.Tty) };
+      container = await call.engine.containers.resolve(call.param('id'));
+      options = attachOptions(call, { framed: !container.config.Tty });
     } catch (error) {
-      return call.handing(call.take(''), () => Promise.reject(error), { plain: true });
+      call.sendError(call.takeConnection(''), error, { plain: true });
+      return;
     }
-    const { id, options } = prepared;
-    await call.handing(
+    await call.handOver(
       call.hijack({ framed: options.framed, headers: false }),
-      (client) => call.engine.containers.attach(id, options, client),
+      (client) => call.engine.containers.attach(container.id, options, client),
       { plain: true },
     );
   },
 
   ContainerAttachWebsocket() {
-    // By an upgrade it comes to openWebSocket.
+    // A handshake does not get here: websocket.ts takes it.
     throw new InvalidParameter('not a WebSocket handshake');
   },
 
   async ContainerWait(call) {
     const condition = (call.atLeast('1.30') && call.text('condition')) || 'not-running';
-    if (!CONDITIONS.includes(condition)) throw new InvalidParameter(`invalid condition: ${JSON.stringify(condition)}`);
+    if (!WAIT_CONDITIONS.includes(condition))
+      throw new InvalidParameter(`invalid condition: ${JSON.stringify(condition)}`);
     const c = await call.engine.containers.resolve(call.param('id'));
     await call.ignoreBody();
     const head = `HTTP/1.1 200 OK\r\n${call.headerLines()}Content-Type: application/json\r\nConnection: close\r\n\r\n`;
-    await call.handing(
-      call.take(head),
+    await call.handOver(
+      call.takeConnection(head),
       (client) => call.engine.containers.wait(c.id, condition as WaitCondition, client),
       { plain: false },
     );
@@ -223,24 +193,53 @@ export const containerHandlers: Record<string, Handler> = {
       volumes: call.flag('v'),
       link: call.flag('link'),
     });
-    done(call);
+    noContent(call);
   },
 };
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** The streams of GET /containers/{id}/attach/ws. Which of them is asked for only since API 1.42. */
-export async function openWebSocket(call: Call): Promise<Duplex> {
-  const { id } = await call.engine.containers.resolve(call.param('id'));
-  const options = attachOptions(call, false);
-  return call.engine.containers.attachRelay(
-    id,
-    call.atLeast('1.42') ? options : { ...options, stdin: true, stdout: true, stderr: true },
-  );
+async function writeLogs(batches: AsyncIterable<LogEntry[]>, format: LogFormat, write: Write): Promise<void> {
+  try {
+    for await (const batch of batches) await write(encodeLogs(batch, format));
+  } catch (error) {
+    await write(encodeLogError((error as Error).message, format));
+  }
 }
 
-function attachOptions(call: Call, framed: boolean) {
-  const keys = call.text('detachKeys');
+/** One sample. Unless `one-shot`, another one is taken a second earlier: clients compute CPU usage from both. */
+async function singleStats(call: Call, c: Container): Promise<Schemas['ContainerStats']> {
+  const { containers } = call.engine;
+  const first = await containers.stats(c.id);
+  const oneShot = call.atLeast('1.41') && call.flag('one-shot');
+  if (oneShot || !isRunning(c)) return containerStats(c, first);
+  await pause(STATS_INTERVAL_MS);
+  return containerStats(c, await containers.stats(c.id), first);
+}
+
+async function streamStats(call: Call, c: Container): Promise<void> {
+  await call.stream('application/json', async (write, signal) => {
+    let last: Stats | undefined;
+    while (!signal.aborted && c.phase === 'ready') {
+      const now = await call.engine.containers.stats(c.id);
+      await write(`${JSON.stringify(containerStats(c, now, last))}\n`);
+      last = now;
+      await pause(STATS_INTERVAL_MS);
+    }
+  });
+}
+
+/** The stream behind GET /containers/{id}/attach/ws. Before API 1.42 it carries all three streams. */
+export async function openWebSocket(call: Call): Promise<Duplex> {
+  const { id } = await call.engine.containers.resolve(call.param('id'));
+  const options = attachOptions(call, { framed: false });
+  const all = call.atLeast('1.42') ? {} : { stdin: true, stdout: true, stderr: true };
+  return call.engine.containers.attachRelay(id, { ...options, ...all });
+}
+
+type AttachOptions = ReturnType<typeof attachOptions>;
+
+function attachOptions(call: Call, { framed }: { framed: boolean }) {
   return {
     stdin: call.flag('stdin'),
     stdout: call.flag('stdout'),
@@ -248,7 +247,7 @@ function attachOptions(call: Call, framed: boolean) {
     stream: call.flag('stream'),
     logs: call.flag('logs'),
     framed,
-    detachKeys: detachKeys(keys),
+    detachKeys: detachKeys(call.text('detachKeys')),
   };
 }
 
@@ -260,11 +259,29 @@ function detachKeys(text: string): number[] {
   }
 }
 
-/** The name as created, or the id once that name is another image's. */
-export const imageName = (call: Call, c: Container): string =>
+/** Items of GET /containers/json and of GET /system/df. */
+export async function summaries(
+  call: Call,
+  containers: Container[],
+  { sizes }: { sizes: boolean },
+): Promise<Schemas['ContainerSummary'][]> {
+  const now = BigInt(wallNow());
+  return Promise.all(
+    containers.map(async (c) =>
+      containerSummary(c, {
+        imageName: imageName(call, c),
+        now,
+        sizes: sizes ? await sizesOf(call, c) : undefined,
+      }),
+    ),
+  );
+}
+
+/** The image as named at creation, or its id once that name refers to another image. */
+const imageName = (call: Call, c: Container): string =>
   call.engine.images.idOf(c.config.Image) === c.imageId ? c.config.Image : c.imageId;
 
-export async function sizesOf({ engine }: Call, c: Container): Promise<Sizes> {
+async function sizesOf({ engine }: Call, c: Container): Promise<Sizes> {
   const rw = await engine.snapshots.sizeRw(c.id);
   return { rw, rootFs: rw + (engine.images.find(c.imageId)?.size ?? 0) };
 }

@@ -1,44 +1,53 @@
-/** Execs. */
+/** /containers/{id}/exec and /exec */
 import type { ExecConfig } from '../../engine/containers/execs.ts';
 import type { Handler } from '../call.ts';
 import { execInspect } from '../wire/exec.ts';
 
+type ExecRequest = { [K in keyof ExecConfig]?: ExecConfig[K] | null };
+
+interface ExecStartRequest {
+  Detach?: boolean;
+  Tty?: boolean;
+  ConsoleSize?: [number, number] | null;
+}
+
 export const execHandlers: Record<string, Handler> = {
   async ContainerExec(call) {
-    const asked = await call.body<Partial<{ [K in keyof ExecConfig]: ExecConfig[K] | null }>>();
+    const body = await call.body<ExecRequest>();
     const id = await call.engine.containers.createExec(call.param('id'), {
-      AttachStdin: asked.AttachStdin ?? false,
-      AttachStdout: asked.AttachStdout ?? false,
-      AttachStderr: asked.AttachStderr ?? false,
-      DetachKeys: asked.DetachKeys ?? '',
-      Tty: asked.Tty ?? false,
-      Env: asked.Env ?? [],
-      Cmd: asked.Cmd ?? [],
-      Privileged: asked.Privileged ?? false,
-      User: asked.User ?? '',
-      WorkingDir: asked.WorkingDir ?? '',
-      ConsoleSize: (call.atLeast('1.42') && asked.ConsoleSize) || [0, 0],
+      AttachStdin: body.AttachStdin ?? false,
+      AttachStdout: body.AttachStdout ?? false,
+      AttachStderr: body.AttachStderr ?? false,
+      DetachKeys: body.DetachKeys ?? '',
+      Tty: body.Tty ?? false,
+      Env: body.Env ?? [],
+      Cmd: body.Cmd ?? [],
+      Privileged: body.Privileged ?? false,
+      User: body.User ?? '',
+      WorkingDir: body.WorkingDir ?? '',
+      ConsoleSize: (call.atLeast('1.42') && body.ConsoleSize) || [0, 0],
     });
     call.json({ Id: id }, 201);
   },
 
   async ExecStart(call) {
-    const asked = await call.body<{ Detach?: boolean; Tty?: boolean; ConsoleSize?: [number, number] | null }>();
+    const body = await call.body<ExecStartRequest>();
     const { containers } = call.engine;
     const exec = await containers.inspectExec(call.param('id'));
-    const framed = !asked.Tty;
+    const tty = body.Tty ?? false;
     const options = {
-      detach: asked.Detach ?? false,
-      tty: asked.Tty ?? false,
-      consoleSize: asked.ConsoleSize ?? ([0, 0] as [number, number]),
-      framed,
+      detach: body.Detach ?? false,
+      tty,
+      consoleSize: body.ConsoleSize ?? ([0, 0] as [number, number]),
+      framed: !tty,
     };
     if (options.detach) {
       await containers.startExec(exec.id, options);
-      return void call.empty(200);
+      call.empty(200);
+      return;
     }
-    return call.handing(
-      call.hijack({ framed, headers: true }),
+    await call.handOver(
+      call.hijack({ framed: options.framed, headers: true }),
       (client) => containers.startExec(exec.id, options, client),
       { plain: false },
     );

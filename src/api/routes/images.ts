@@ -3,6 +3,7 @@ import { InvalidParameter, NotImplemented } from '../../model/errors.ts';
 import type { Handler } from '../call.ts';
 import { booleanFilter, checkFilterKeys } from '../query.ts';
 import { buildPruned, imageDeleted, imageHistory, imageInspect, imageSummary } from '../wire/images.ts';
+import { errorLine } from '../wire/progress.ts';
 import { pull } from './registry.ts';
 
 const FILTERS = ['dangling', 'label', 'before', 'since', 'until', 'reference'];
@@ -25,6 +26,7 @@ export const imageHandlers: Record<string, Handler> = {
     );
     const users = call.engine.containers.all();
     const shared = call.flag('shared-size') ? call.engine.images.sharedSizes() : undefined;
+    // Before 1.51 the count was not computed.
     const containers = (id: string): number =>
       call.atLeast('1.51') ? users.filter((c) => c.imageId === id).length : -1;
     call.json(
@@ -41,10 +43,8 @@ export const imageHandlers: Record<string, Handler> = {
   async ImageCreate(call) {
     const source = call.text('fromSrc');
     if (call.text('fromImage') !== '') return pull(call);
-    if (source !== '-')
-      throw source === ''
-        ? new InvalidParameter('invalid reference format')
-        : new NotImplemented('importing from a URL is not supported; send the archive (fromSrc=-)');
+    if (source === '') throw new InvalidParameter('invalid reference format');
+    if (source !== '-') throw new NotImplemented('importing from a URL is not supported; send the archive (fromSrc=-)');
     const changes = call.query.changes;
     const image = await call.engine.images.import(call.request.raw, {
       repo: call.text('repo'),
@@ -53,7 +53,7 @@ export const imageHandlers: Record<string, Handler> = {
       changes: Array.isArray(changes) ? changes : [],
       ...(call.text('platform') ? { platform: call.text('platform') } : {}),
     });
-    return void call.json({ status: image.id });
+    call.json({ status: image.id });
   },
 
   async ImageLoad(call) {
@@ -62,8 +62,7 @@ export const imageHandlers: Record<string, Handler> = {
         for await (const line of call.engine.images.load(call.request.raw, signal))
           await write(`${JSON.stringify({ stream: `${line}\n` })}\r\n`);
       } catch (error) {
-        const { message } = error as Error;
-        await write(`${JSON.stringify({ errorDetail: { message }, error: message })}\r\n`);
+        await write(errorLine((error as Error).message));
       }
     });
   },
@@ -93,7 +92,7 @@ export const imageHandlers: Record<string, Handler> = {
     );
   },
 
-  // `docker system prune` asks for it too.
+  // There is no builder, but `docker system prune` calls this too.
   BuildPrune(call) {
     call.filters();
     call.json(buildPruned());

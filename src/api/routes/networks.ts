@@ -18,7 +18,7 @@ interface DisconnectRequest {
 export const networkHandlers: Record<string, Handler> = {
   NetworkList(call) {
     const { networks } = call.engine;
-    // As dockerd: who is on a network is told by inspect alone, but for the oldest clients.
+    // As dockerd: since 1.28 only inspect lists a network's containers.
     const members = (id: string) => (call.atLeast('1.28') ? [] : networks.members(id));
     call.json(networks.list(call.filters()).map((network) => networkInspect(network, members(network.id))));
   },
@@ -35,9 +35,9 @@ export const networkHandlers: Record<string, Handler> = {
   },
 
   async NetworkCreate(call) {
-    const asked = await call.body<NetworkRequest>();
-    // Older clients know no networks without IPv4.
-    const { id } = await call.engine.networks.create(call.atLeast('1.48') ? asked : { ...asked, EnableIPv4: null });
+    const body = await call.body<NetworkRequest>();
+    // 1.48 brought networks without IPv4; older clients mean the default.
+    const { id } = await call.engine.networks.create(call.atLeast('1.48') ? body : { ...body, EnableIPv4: null });
     call.json(networkCreated(id), 201);
   },
 

@@ -1,4 +1,4 @@
-/** What goes between here and registries: pull, push, login, search, /distribution. */
+/** Operations that talk to registries: pull, push, login, search, /distribution. */
 import { Forbidden, InvalidParameter } from '../../model/errors.ts';
 import { hostArchitecture, machines } from '../../engine/architecture.ts';
 import type { Report } from '../../engine/images/progress.ts';
@@ -19,16 +19,10 @@ import { distributionInspect, loggedIn, searchResult } from '../wire/registry.ts
 
 /** POST /images/create?fromImage */
 export async function pull(call: Call): Promise<void> {
-  const reference = pulled(call.text('fromImage'), call.text('tag'));
-  const platform = platformOf(call.text('platform'));
-  await progress(call, (report, signal) =>
-    call.engine.puller.pull(
-      reference,
-      { credentials: credentials(call), ...(platform && { platform }) },
-      report,
-      signal,
-    ),
-  );
+  const reference = pullReference(call.text('fromImage'), call.text('tag'));
+  const platform = parsePlatform(call.text('platform'));
+  const options = { credentials: credentials(call), ...(platform && { platform }) };
+  await streamProgress(call, (report, signal) => call.engine.puller.pull(reference, options, report, signal));
 }
 
 export const registryHandlers: Record<string, Handler> = {
@@ -36,27 +30,28 @@ export const registryHandlers: Record<string, Handler> = {
     const name = parseReference(call.param('name'));
     const reference = call.text('tag') === '' ? name : withTag(name, call.text('tag'));
     await call.ignoreBody();
-    await progress(call, (report, signal) => call.engine.pusher.push(reference, credentials(call), report, signal));
+    await streamProgress(call, (report, signal) =>
+      call.engine.pusher.push(reference, credentials(call), report, signal),
+    );
   },
 
   async SystemAuth(call) {
-    const config = await call.body<AuthConfig>();
-    const IdentityToken = await call.engine.registries.login(String(config.serveraddress ?? ''), credentialsOf(config));
-    call.json(loggedIn(IdentityToken));
+    const config = await call.body<AuthConfig & { serveraddress?: string }>();
+    const identityToken = await call.engine.registries.login(config.serveraddress ?? '', credentialsOf(config));
+    call.json(loggedIn(identityToken));
   },
 
   async DistributionInspect(call) {
-    call.json(
-      distributionInspect(
-        await call.engine.registries.inspect(parseReference(call.param('name')), credentials(call), call.gone()),
-      ),
-    );
+    const reference = parseReference(call.param('name'));
+    const found = await call.engine.registries.inspect(reference, credentials(call), call.clientGone());
+    call.json(distributionInspect(found));
   },
 
   async ImageSearch(call) {
     const filters = call.filters();
     checkFilterKeys(filters, ['is-automated', 'is-official', 'stars']);
-    const [official, automated] = [booleanFilter(filters, 'is-official'), booleanFilter(filters, 'is-automated')];
+    const official = booleanFilter(filters, 'is-official');
+    const automated = booleanFilter(filters, 'is-automated');
     const stars = Math.max(0, ...(filters.get('stars') ?? []).map(starsOf));
     if (call.text('term') === '') throw new InvalidParameter('Search term is empty');
     const found = await call.engine.registries.search(
@@ -65,10 +60,10 @@ export const registryHandlers: Record<string, Handler> = {
       credentials(call),
     );
     const wanted = found.filter(
-      (each) =>
-        (official === undefined || each.isOfficial === official) &&
-        (automated === undefined || each.isAutomated === automated) &&
-        each.starCount >= stars,
+      (result) =>
+        (official === undefined || result.isOfficial === official) &&
+        (automated === undefined || result.isAutomated === automated) &&
+        result.starCount >= stars,
     );
     call.json(wanted.map(searchResult));
   },
@@ -82,24 +77,24 @@ function starsOf(text: string): number {
 const credentials = (call: Call): Credentials => decodeCredentials(header(call, 'x-registry-auth'));
 const header = (call: Call, name: string): string | undefined => [call.request.headers[name]].flat()[0];
 
-// A digest travels as a tag; without either, all tags are meant (moby image_routes.go).
-function pulled(image: string, tag: string): Reference {
+/** `tag` may hold a digest; without either, all tags of the repository are pulled (moby image_routes.go). */
+function pullReference(image: string, tag: string): Reference {
   const reference = parseReference(image.replace(/:$/, ''));
   if (reference.domain === 'docker.io' && reference.path === 'library/scratch')
     throw new Forbidden("'scratch' is a reserved name");
   if (tag === '') return reference;
-  return tag.includes(':') ? parseReference(`${image.replace(/[:@][^/]*$/, '')}@${tag}`) : withTag(reference, tag);
+  const isDigest = tag.includes(':');
+  return isDigest ? parseReference(`${image.replace(/[:@][^/]*$/, '')}@${tag}`) : withTag(reference, tag);
 }
 
-/** `os[/arch[/variant]]`. */
-function platformOf(text: string): Platform | undefined {
+/** `os[/arch[/variant]]`, or an architecture alone: `arm64` is `linux/arm64`. @throws InvalidParameter */
+function parsePlatform(text: string): Platform | undefined {
   if (text === '') return undefined;
   const [os = '', machine = hostArchitecture, variant] = text.toLowerCase().split('/');
   if (!/^[a-z0-9_.-]+$/.test(os) || text.split('/').length > 3)
     throw new InvalidParameter(
       `${JSON.stringify(text)} is an invalid component of "${text}": platform specifier component must match "^[A-Za-z0-9_.-]+(?:\\([A-Za-z0-9_.-]*\\))?$": invalid argument`,
     );
-  // One word may be either: `arm64` is `linux/arm64`.
   const isSystem = text.includes('/') || os === 'linux' || os === 'windows';
   return isSystem
     ? { os, architecture: machines[machine] ?? machine, ...(variant && { variant }) }
@@ -107,34 +102,49 @@ function platformOf(text: string): Platform | undefined {
 }
 
 /**
- * Runs `work`; its first line sends the head, so that what goes wrong before is an answer with a status, as in Docker.
+ * Runs `work` and streams what it reports. The head is sent with the first line, so that an error before it becomes a
+ * response with a status, as in Docker; a later error becomes the last line.
  */
-async function progress(call: Call, work: (report: Report, signal: AbortSignal) => Promise<void>): Promise<void> {
+async function streamProgress(call: Call, work: (report: Report, signal: AbortSignal) => Promise<void>): Promise<void> {
   const gone = new AbortController();
   const { raw } = call.reply;
-  raw.on('close', () => raw.writableFinished || gone.abort(new Error('context canceled')));
-  const lines: string[] = [];
-  let wake = (): void => undefined;
-  let ended = false;
-  const done = work((each) => {
-    lines.push(progressLine(each));
-    wake();
-  }, gone.signal).finally(() => {
-    ended = true;
-    wake();
+  raw.on('close', () => {
+    if (!raw.writableFinished) gone.abort(new Error('context canceled'));
   });
-  done.catch(() => undefined);
-  const more = async (): Promise<void> => {
-    if (lines.length === 0 && !ended) await new Promise<void>((resolve) => (wake = resolve));
-  };
-  await more();
-  if (lines.length === 0) return done;
+  const lines = new LineQueue();
+  const done = work((progress) => lines.push(progressLine(progress)), gone.signal).finally(() => lines.end());
+  done.catch(() => undefined); // Awaited below, perhaps after the rejection.
+  const first = await lines.next();
+  if (first === undefined) return done;
   await call.stream(
     'application/json',
     async (write) => {
-      for (await more(); lines.length > 0; await more()) await write(lines.shift()!);
+      for (let line: string | undefined = first; line !== undefined; line = await lines.next()) await write(line);
       await done.catch((error: unknown) => write(errorLine(messageOf(error))));
     },
     gone,
   );
+}
+
+/** Lines from a producer that does not wait, for one consumer. */
+class LineQueue {
+  readonly #lines: string[] = [];
+  #ended = false;
+  #wake = (): void => undefined;
+
+  push(line: string): void {
+    this.#lines.push(line);
+    this.#wake();
+  }
+
+  end(): void {
+    this.#ended = true;
+    this.#wake();
+  }
+
+  /** undefined at the end. */
+  async next(): Promise<string | undefined> {
+    if (this.#lines.length === 0 && !this.#ended) await new Promise<void>((resolve) => (this.#wake = resolve));
+    return this.#lines.shift();
+  }
 }

@@ -1,16 +1,15 @@
-/** _ping, version, info, events, disk usage. */
-import { wallNow } from '../../engine/clock.ts';
+/** /_ping, /version, /info, /events, /system/df, /debug/dump */
 import { dumpEngine } from '../../engine/dump.ts';
 import { matcher } from '../../engine/events/filter.ts';
 import { InvalidParameter } from '../../model/errors.ts';
-import type { Handler } from '../call.ts';
+import type { Call, Handler } from '../call.ts';
 import { toNanoseconds } from '../query.ts';
-import { containerSummary } from '../wire/containers.ts';
 import { eventLine } from '../wire/events.ts';
 import { imageSummary } from '../wire/images.ts';
-import { diskUsage, systemInfo, systemVersion } from '../wire/system.ts';
+import type { Schemas } from '../wire/schemas.ts';
+import { diskUsage, systemInfo, systemVersion, type Usage } from '../wire/system.ts';
 import { volumeInspect } from '../wire/volumes.ts';
-import { imageName, sizesOf } from './containers.ts';
+import { summaries } from './containers.ts';
 
 const PING = {
   'cache-control': 'no-cache, no-store, must-revalidate',
@@ -47,40 +46,31 @@ export const systemHandlers: Record<string, Handler> = {
   async SystemDataUsage(call) {
     const { engine } = call;
     const types = call.atLeast('1.42') ? (call.query.type as string[]) : [];
-    for (const type of types)
-      if (!USAGE_TYPES.includes(type)) throw new InvalidParameter(`unknown object type: ${type}`);
-    const asked = (type: string): boolean => types.length === 0 || types.includes(type);
-    const containers = engine.containers.all();
-    const now = BigInt(wallNow());
-    const speaks = call.atLeast;
-    const images = engine.images.list({ labels: [], references: [], before: [], since: [] }, { all: false });
-    const shared = engine.images.sharedSizes();
-    call.json(
-      diskUsage({
-        ...(asked('image') && {
-          layersSize: engine.images.layersSize(),
-          images: images.map((i) =>
-            imageSummary(
-              i,
-              { containers: containers.filter((c) => c.imageId === i.id).length, sharedSize: shared.get(i.id) ?? 0 },
-              speaks,
-            ),
-          ),
-        }),
-        ...(asked('container') && {
-          containers: await Promise.all(
-            containers.map(async (c) =>
-              containerSummary(c, { imageName: imageName(call, c), now, sizes: await sizesOf(call, c) }),
-            ),
-          ),
-        }),
-        ...(asked('volume') && {
-          volumes: (await engine.volumes.usage()).map(({ volume, size, users }) =>
-            volumeInspect(volume, { size, containers: users }),
-          ),
-        }),
-        ...(asked('build-cache') && { buildCache: [] }),
-      }),
-    );
+    const unknown = types.find((type) => !USAGE_TYPES.includes(type));
+    if (unknown !== undefined) throw new InvalidParameter(`unknown object type: ${unknown}`);
+    const wants = (type: string): boolean => types.length === 0 || types.includes(type);
+
+    const usage: Usage = {};
+    if (wants('image')) {
+      usage.layersSize = engine.images.layersSize();
+      usage.images = imageSummaries(call);
+    }
+    if (wants('container')) usage.containers = await summaries(call, engine.containers.all(), { sizes: true });
+    if (wants('volume')) {
+      const volumes = await engine.volumes.usage();
+      usage.volumes = volumes.map(({ volume, size, users }) => volumeInspect(volume, { size, containers: users }));
+    }
+    if (wants('build-cache')) usage.buildCache = [];
+    call.json(diskUsage(usage));
   },
 };
+
+function imageSummaries(call: Call): Schemas['ImageSummary'][] {
+  const { images, containers } = call.engine;
+  const all = containers.all();
+  const shared = images.sharedSizes();
+  return images.list({ labels: [], references: [], before: [], since: [] }, { all: false }).map((image) => {
+    const users = all.filter((c) => c.imageId === image.id).length;
+    return imageSummary(image, { containers: users, sharedSize: shared.get(image.id) ?? 0 }, call.atLeast);
+  });
+}

@@ -3,31 +3,29 @@ import { Unavailable } from '../../model/errors.ts';
 import type { Handler } from '../call.ts';
 import { volumeInspect, volumeList, volumesPruned } from '../wire/volumes.ts';
 
-/** Before it, `prune` took named volumes too. */
+/** Older API versions prune named volumes too. */
 const ONLY_ANONYMOUS_SINCE = '1.42';
+
+interface VolumeCreateRequest {
+  Name?: string;
+  Driver?: string;
+  Labels?: Record<string, string> | null;
+  DriverOpts?: Record<string, string> | null;
+}
 
 export const volumeHandlers: Record<string, Handler> = {
   VolumeList(call) {
     call.json(volumeList(call.engine.volumes.list(call.filters())));
   },
   async VolumeCreate(call) {
-    const asked = await call.body<{
-      Name?: string;
-      Driver?: string;
-      Labels?: Record<string, string> | null;
-      DriverOpts?: Record<string, string> | null;
-    }>();
-    call.json(
-      volumeInspect(
-        await call.engine.volumes.create({
-          name: asked.Name ?? '',
-          driver: asked.Driver || 'local',
-          labels: asked.Labels ?? {},
-          options: asked.DriverOpts ?? {},
-        }),
-      ),
-      201,
-    );
+    const { Name, Driver, Labels, DriverOpts } = await call.body<VolumeCreateRequest>();
+    const volume = await call.engine.volumes.create({
+      name: Name ?? '',
+      driver: Driver || 'local',
+      labels: Labels ?? {},
+      options: DriverOpts ?? {},
+    });
+    call.json(volumeInspect(volume), 201);
   },
   VolumeInspect(call) {
     call.json(volumeInspect(call.engine.volumes.resolve(call.param('name'))));

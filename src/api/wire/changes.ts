@@ -1,8 +1,8 @@
-/** A container's changes as Docker's JSON. */
+/** JSON of a container's file system changes. */
 import type { Change } from '../../engine/images/compare.ts';
 import type { components } from '../openapi.d.ts';
 
-/** null when there are none, as Go writes an empty list that was never made. */
+/** null when there are none: Go's encoding of a nil slice. */
 export const filesystemChanges = (changes: Change[]): components['schemas']['FilesystemChange'][] | null =>
   changes.length > 0
     ? changes.map(({ path, kind }) => ({ Path: Buffer.from(path, 'latin1').toString(), Kind: kind }))

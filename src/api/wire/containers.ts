@@ -1,32 +1,32 @@
-/** Containers as Docker's JSON. */
+/** JSON of containers. */
 import type { Container, Endpoint } from '../../model/container.ts';
 import { portTable } from '../../engine/containers/views/port-listing.ts';
-import { describeStatus, healthOf, dockerStatus } from '../../model/container-status.ts';
+import { describeStatus, dockerStatus, healthOf, isRunning } from '../../model/container-status.ts';
 import { rfc3339, unixSeconds } from '../../engine/time.ts';
 import type { Schemas } from './schemas.ts';
 
-/** Bytes of a container's own layer, and of its whole root file system. */
+/** Bytes of a container's writable layer, and of its whole rootfs. */
 export interface Sizes {
   rw: number;
   rootFs: number;
 }
 
-/** What a list tells of a container that is not its own. */
+/** What a summary says about a container besides its own record. */
 export interface SummaryExtra {
-  /** The name as created, or the id once that name is another image's. */
+  /** The image as named at creation, or its id once that name refers to another image. */
   imageName: string;
-  /** Wall ns. */
+  /** Wall clock, nanoseconds. */
   now: bigint;
-  sizes?: Sizes;
+  sizes: Sizes | undefined;
 }
 
-/** What is not the container's own. */
+/** What inspect says about a container besides its own record. */
 export interface InspectExtra {
   execIds: string[];
   logPath: string;
   directory: string;
   graphDriver: Schemas['GraphDriver'];
-  sizes?: Sizes;
+  sizes: Sizes | undefined;
 }
 
 /** An item of GET /containers/json. */
@@ -39,13 +39,13 @@ export function containerSummary(c: Container, { imageName, now, sizes }: Summar
     Command: [c.path, ...c.args].map((word) => (word.includes(' ') ? `'${word}'` : word)).join(' '),
     Created: unixSeconds(c.created),
     Ports: summaryPorts(c),
-    ...sized(sizes),
+    ...sizeFields(sizes),
     Labels: c.config.Labels,
     State: dockerStatus(c),
     Status: describeStatus(c, now),
     HostConfig: {
       NetworkMode: c.hostConfig.NetworkMode,
-      ...(c.hostConfig.Annotations ? { Annotations: c.hostConfig.Annotations } : {}),
+      Annotations: c.hostConfig.Annotations ?? undefined,
     },
     NetworkSettings: { Networks: endpoints(c) },
     Mounts: mounts(c),
@@ -53,8 +53,6 @@ export function containerSummary(c: Container, { imageName, now, sizes }: Summar
 }
 
 export function containerInspect(c: Container, extra: InspectExtra): Schemas['ContainerInspect'] {
-  const status = dockerStatus(c);
-  const running = status === 'running' || status === 'paused' || status === 'restarting';
   const bridge = c.endpoints.bridge;
   const file = (name: string): string => `${extra.directory}/${name}`;
   return {
@@ -78,9 +76,9 @@ export function containerInspect(c: Container, extra: InspectExtra): Schemas['Co
     ExecIDs: extra.execIds.length > 0 ? extra.execIds : null,
     HostConfig: c.hostConfig,
     GraphDriver: extra.graphDriver,
-    ...sized(extra.sizes),
-    // A list without entries is Go's nil, as the image's is.
+    ...sizeFields(extra.sizes),
     Mounts: mounts(c),
+    // Go marshals a nil slice as null.
     Config: { ...c.config, Env: c.config.Env.length > 0 ? c.config.Env : null },
     NetworkSettings: {
       Bridge: '',
@@ -88,7 +86,7 @@ export function containerInspect(c: Container, extra: InspectExtra): Schemas['Co
       HairpinMode: false,
       LinkLocalIPv6Address: '',
       LinkLocalIPv6PrefixLen: 0,
-      Ports: running ? ports(c) : {},
+      Ports: isRunning(c) ? ports(c) : {},
       SandboxKey: c.netns,
       SecondaryIPAddresses: null,
       SecondaryIPv6Addresses: null,
@@ -105,23 +103,17 @@ export function containerInspect(c: Container, extra: InspectExtra): Schemas['Co
   };
 }
 
-export const containerCreated = ({
-  id,
-  warnings,
-}: {
-  id: string;
-  warnings: string[];
-}): Schemas['ContainerCreateResponse'] => ({ Id: id, Warnings: warnings });
+export const containerCreated = (created: { id: string; warnings: string[] }): Schemas['ContainerCreateResponse'] => ({
+  Id: created.id,
+  Warnings: created.warnings,
+});
 
-export const containersPruned = ({
-  deleted,
-  reclaimed,
-}: {
+export const containersPruned = (pruned: {
   deleted: string[];
   reclaimed: number;
 }): Schemas['ContainerPruneResponse'] => ({
-  ContainersDeleted: deleted.length > 0 ? deleted : null,
-  SpaceReclaimed: reclaimed,
+  ContainersDeleted: pruned.deleted.length > 0 ? pruned.deleted : null,
+  SpaceReclaimed: pruned.reclaimed,
 });
 
 export const containerUpdated = (warnings: string[]): Schemas['ContainerUpdateResponse'] => ({
@@ -133,7 +125,7 @@ function containerState(c: Container): Schemas['ContainerState'] {
   const status = dockerStatus(c);
   return {
     Status: status,
-    Running: status === 'running' || status === 'paused' || status === 'restarting',
+    Running: isRunning(c),
     Paused: status === 'paused',
     Restarting: status === 'restarting',
     OOMKilled: state.oomKilled,
@@ -143,24 +135,25 @@ function containerState(c: Container): Schemas['ContainerState'] {
     Error: state.error,
     StartedAt: rfc3339(state.startedAt),
     FinishedAt: rfc3339(state.finishedAt),
-    ...(state.health
-      ? {
-          Health: {
-            Status: healthOf(c),
-            FailingStreak: state.health.streak,
-            Log: state.health.log.map((p) => ({
-              Start: rfc3339(p.start),
-              End: rfc3339(p.end),
-              ExitCode: p.exitCode,
-              Output: p.output,
-            })),
-          },
-        }
-      : {}),
+    Health: healthState(c),
   };
 }
 
-const sized = (sizes?: Sizes): { SizeRw?: number; SizeRootFs?: number } =>
+/** Docker's State.Running, which is also true while paused or between restarts. */
+
+function healthState(c: Container): Schemas['ContainerState']['Health'] {
+  const { health } = c.state;
+  if (!health) return undefined;
+  const log = health.log.map(({ start, end, exitCode, output }) => ({
+    Start: rfc3339(start),
+    End: rfc3339(end),
+    ExitCode: exitCode,
+    Output: output,
+  }));
+  return { Status: healthOf(c), FailingStreak: health.streak, Log: log };
+}
+
+const sizeFields = (sizes: Sizes | undefined): { SizeRw?: number; SizeRootFs?: number } =>
   sizes ? { SizeRw: sizes.rw, SizeRootFs: sizes.rootFs } : {};
 
 const endpoints = (c: Container): Record<string, Schemas['EndpointState']> =>
@@ -189,22 +182,21 @@ function endpoint(e: Endpoint): Schemas['EndpointState'] {
 const mounts = (c: Container): Schemas['MountPoint'][] =>
   c.mounts.map((m) => ({
     Type: m.type,
-    ...(m.type === 'volume' ? { Name: m.name } : {}),
+    Name: m.type === 'volume' ? m.name : undefined,
     Source: m.source,
     Destination: m.destination,
-    ...(m.type === 'volume' ? { Driver: m.driver } : {}),
+    Driver: m.type === 'volume' ? m.driver : undefined,
     Mode: m.mode,
     RW: m.rw,
     Propagation: m.propagation,
   }));
 
 function ports(c: Container): Schemas['ContainerInspect']['NetworkSettings']['Ports'] {
-  return Object.fromEntries(
-    [...portTable(c)].map(([port, bound]) => [
-      port,
-      bound.length > 0 ? bound.map((b) => ({ HostIp: b.hostIp, HostPort: String(b.hostPort) })) : null,
-    ]),
-  );
+  const entries = [...portTable(c)].map(([port, bound]) => {
+    const bindings = bound.map((b) => ({ HostIp: b.hostIp, HostPort: String(b.hostPort) }));
+    return [port, bindings.length > 0 ? bindings : null] as const;
+  });
+  return Object.fromEntries(entries);
 }
 
 function summaryPorts(c: Container): Schemas['Port'][] {

@@ -1,4 +1,4 @@
-/** Events as Docker's JSON: one object a line. */
+/** JSON of events, one object per line. */
 import type { Event } from '../../model/event.ts';
 import { unixSeconds } from '../../engine/time.ts';
 import type { Schemas } from './schemas.ts';
@@ -14,16 +14,13 @@ export function eventLine(event: Event): string {
     scope: 'local',
     time: unixSeconds(time),
   };
-  // Numbers of nanoseconds do not fit into a double: the digits are put in as text.
+  // Nanoseconds do not fit into a double: insert the digits as text.
   return `${JSON.stringify(message).slice(0, -1)},"timeNano":${time}}\n`;
 }
 
-/** Fields of before API 1.22, which clients of today still read (docker 24 panics without them). */
+/** Fields from before API 1.22, which current clients still read (docker 24 panics without them). */
 function legacy({ type, action, actor, attributes }: Event): Pick<Schemas['EventMessage'], 'status' | 'id' | 'from'> {
-  const { image } = attributes;
-  if (type === 'container') return { status: action, ...whose(actor), ...(image && { from: image }) };
-  return type === 'image' ? { status: action, ...whose(actor) } : {};
+  const id = actor || undefined; // A prune has no actor.
+  if (type === 'container') return { status: action, id, from: attributes.image || undefined };
+  return type === 'image' ? { status: action, id } : {};
 }
-
-// Of a prune it is nobody's.
-const whose = (actor: string): { id?: string } => (actor === '' ? {} : { id: actor });

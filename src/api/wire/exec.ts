@@ -1,4 +1,4 @@
-/** Execs as Docker's JSON: mind the case of the keys. */
+/** JSON of execs. The mixed case of the keys is Docker's. */
 import type { Exec } from '../../engine/containers/execs.ts';
 import type { Schemas } from './schemas.ts';
 
@@ -13,7 +13,7 @@ export function execInspect({ id, containerId, config, running, exitCode, pid }:
       entrypoint,
       arguments: rest,
       privileged: config.Privileged,
-      ...(config.User ? { user: config.User } : {}),
+      user: config.User || undefined,
     },
     OpenStdin: config.AttachStdin,
     OpenStderr: config.AttachStderr,

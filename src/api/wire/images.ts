@@ -1,18 +1,18 @@
-/** Images as Docker's JSON. */
+/** JSON of images. */
 import type { HistoryItem } from '../../engine/images/catalog.ts';
 import type { Deletion } from '../../engine/images/images.ts';
 import type { Image } from '../../engine/images/image.ts';
 import { rfc3339, unixSeconds } from '../../engine/time.ts';
-import type { Schemas, Speaks } from './schemas.ts';
+import type { Schemas, Supports } from './schemas.ts';
 
-/** What is not the image's own; -1 is not computed. */
+/** How an image is used; -1: not computed. */
 export interface ImageUse {
   containers: number;
   sharedSize: number;
 }
 
-/** What Go makes of settings that an image does not have: docker-compose 1.29 asks ContainerConfig for Volumes. */
-const UNSET = {
+/** The zero value of Go's Config. docker-compose 1.29 reads Volumes of ContainerConfig. */
+const EMPTY_CONTAINER_CONFIG = {
   Hostname: '',
   Domainname: '',
   User: '',
@@ -36,9 +36,9 @@ const UNSET = {
 export function imageSummary(
   image: Image,
   { containers, sharedSize }: ImageUse,
-  speaks: Speaks,
+  supports: Supports,
 ): Schemas['ImageSummary'] {
-  const nameless = image.repoTags.length === 0 && image.repoDigests.length === 0 && !speaks('1.43');
+  const nameless = image.repoTags.length === 0 && image.repoDigests.length === 0 && !supports('1.43');
   return {
     Id: image.id,
     ParentId: image.parent,
@@ -49,14 +49,14 @@ export function imageSummary(
     SharedSize: sharedSize,
     Labels: image.config.config?.Labels ?? null,
     Containers: containers,
-    ...virtualSize(image, speaks),
+    VirtualSize: virtualSize(image, supports),
   };
 }
 
 export function imageInspect(
   image: Image,
   graphDriver: Schemas['GraphDriver'],
-  speaks: Speaks,
+  supports: Supports,
 ): Schemas['ImageInspect'] {
   const { config } = image;
   return {
@@ -65,19 +65,17 @@ export function imageInspect(
     RepoDigests: image.repoDigests,
     Parent: image.parent,
     Comment: config.comment || config.history?.at(-1)?.comment || '',
-    ...(config.created ? { Created: config.created } : {}),
+    Created: config.created || undefined,
     DockerVersion: config.docker_version ?? '',
     Author: config.author ?? '',
     Config: config.config ?? {},
-    ...(speaks('1.45')
-      ? {}
-      : { Container: config.container ?? '', ContainerConfig: { ...UNSET, ...config.container_config } }),
+    ...(supports('1.45') ? {} : builtFrom(config)),
     Architecture: config.architecture,
-    ...(config.variant ? { Variant: config.variant } : {}),
+    Variant: config.variant || undefined,
     Os: config.os,
-    ...(config['os.version'] ? { OsVersion: config['os.version'] } : {}),
+    OsVersion: config['os.version'] || undefined,
     Size: image.size,
-    ...virtualSize(image, speaks),
+    VirtualSize: virtualSize(image, supports),
     GraphDriver: graphDriver,
     RootFS: { Type: 'layers', Layers: config.rootfs.diff_ids },
     Metadata: { LastTagTime: rfc3339(image.tagged === '0' ? '' : image.tagged) },
@@ -88,20 +86,20 @@ export const imageHistory = (items: HistoryItem[]): Schemas['HistoryResponseItem
 
 export const imageDeleted = (deletions: Deletion[]): Schemas['ImageDeleteResponseItem'][] => deletions;
 
-export const imagesPruned = ({
-  deleted,
-  reclaimed,
-}: {
-  deleted: Deletion[];
-  reclaimed: number;
-}): Schemas['ImagePruneResponse'] => ({
-  ImagesDeleted: deleted.length > 0 ? deleted : null,
-  SpaceReclaimed: reclaimed,
+export const imagesPruned = (pruned: { deleted: Deletion[]; reclaimed: number }): Schemas['ImagePruneResponse'] => ({
+  ImagesDeleted: pruned.deleted.length > 0 ? pruned.deleted : null,
+  SpaceReclaimed: pruned.reclaimed,
 });
 
-/** Nothing is built here. */
+/** There is no builder, so its cache is empty. */
 export const buildPruned = (): Schemas['BuildPruneResponse'] => ({ CachesDeleted: null, SpaceReclaimed: 0 });
 
-/** Gone since API 1.44. */
-const virtualSize = (image: Image, speaks: Speaks): { VirtualSize?: number } =>
-  speaks('1.44') ? {} : { VirtualSize: image.size };
+/** Removed in API 1.44. */
+const virtualSize = (image: Image, supports: Supports): number | undefined =>
+  supports('1.44') ? undefined : image.size;
+
+/** The container that the image was committed from. Removed in API 1.45. */
+const builtFrom = ({ container, container_config }: Image['config']) => ({
+  Container: container ?? '',
+  ContainerConfig: { ...EMPTY_CONTAINER_CONFIG, ...container_config },
+});

@@ -1,27 +1,27 @@
-/** Log entries become the bytes of GET /containers/{id}/logs. */
+/** Encodes log entries for GET /containers/{id}/logs. */
 import type { LogEntry } from '../../engine/logs/logs.ts';
 import { parseRfc3339, rfc3339Fixed } from '../../engine/time.ts';
 
 export interface LogFormat {
-  /** A frame with a header of 8 bytes per entry (no TTY); else bytes as they are. */
+  /** An 8-byte header before each entry (containers without TTY); else bare bytes. */
   framed: boolean;
   timestamps: boolean;
-  /** The log driver's attributes. */
+  /** Print the log driver's attributes before each entry. */
   details: boolean;
 }
 
-const HEADER = 8;
+const HEADER_BYTES = 8;
 const STDOUT = 1;
 const STDERR = 2;
 const SYSTEM_ERROR = 3;
 const FULL_TIME = '2006-01-02T15:04:05.000000000Z'.length;
 
-/** One batch, in one buffer. */
+/** Encodes a batch into one buffer. */
 export function encodeLogs(entries: readonly LogEntry[], { framed, timestamps, details }: LogFormat): Buffer {
   const lines = entries.map((entry) => entry.line);
-  // Plain ASCII: a character is a byte.
+  // ASCII, so a character is a byte.
   const prefixes = timestamps || details ? entries.map((entry) => prefixOf(entry, timestamps, details)) : [];
-  let size = framed ? lines.length * HEADER : 0;
+  let size = framed ? lines.length * HEADER_BYTES : 0;
   for (const line of lines) size += line.length;
   for (const prefix of prefixes) size += prefix.length;
 
@@ -31,12 +31,8 @@ export function encodeLogs(entries: readonly LogEntry[], { framed, timestamps, d
     const line = lines[i]!;
     const prefix = prefixes[i];
     if (framed) {
-      at = writeHeader(
-        bytes,
-        at,
-        entries[i]!.stream === 'stdout' ? STDOUT : STDERR,
-        line.length + (prefix?.length ?? 0),
-      );
+      const stream = entries[i]!.stream === 'stdout' ? STDOUT : STDERR;
+      at = writeHeader(bytes, at, stream, line.length + (prefix?.length ?? 0));
     }
     if (prefix) at += bytes.write(prefix, at, 'latin1');
     bytes.set(line, at);
@@ -45,14 +41,11 @@ export function encodeLogs(entries: readonly LogEntry[], { framed, timestamps, d
   return bytes;
 }
 
-/**
- * What goes into a stream that fails after its beginning: clients show it as an error, or as text where nothing is
- * framed.
- */
+/** Reports an error in a response whose head has been sent: as an error frame, or as text in an unframed stream. */
 export function encodeLogError(message: string, { framed }: Pick<LogFormat, 'framed'>): Buffer {
   const text = Buffer.from(`Error grabbing logs: ${message}\n`);
   if (!framed) return text;
-  const header = Buffer.alloc(HEADER);
+  const header = Buffer.alloc(HEADER_BYTES);
   writeHeader(header, 0, SYSTEM_ERROR, text.length);
   return Buffer.concat([header, text]);
 }
@@ -63,9 +56,8 @@ function writeHeader(bytes: Buffer, at: number, stream: number, length: number):
   return bytes.writeUInt32BE(length, at + 4);
 }
 
-function prefixOf({ time, attrs }: LogEntry, timestamps: boolean, details: boolean): string {
-  return `${timestamps ? `${nineDigits(time)} ` : ''}${details ? `${describe(attrs)} ` : ''}`;
-}
+const prefixOf = ({ time, attrs }: LogEntry, timestamps: boolean, details: boolean): string =>
+  (timestamps ? `${nineDigits(time)} ` : '') + (details ? `${describe(attrs)} ` : '');
 
 const nineDigits = (time: string): string =>
   time.length === FULL_TIME && time.endsWith('Z') ? time : rfc3339Fixed(parseRfc3339(time));
@@ -76,7 +68,7 @@ const describe = (attrs: Record<string, string>): string =>
     .map((key) => `${queryEscape(key)}=${queryEscape(attrs[key]!)}`)
     .join(',');
 
-/** As Go's url.QueryEscape. */
+/** Like Go's url.QueryEscape. */
 const queryEscape = (text: string): string =>
   encodeURIComponent(text)
     .replace(/[!'()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`)

@@ -1,4 +1,4 @@
-/** Networks as Docker's JSON. */
+/** JSON of networks. */
 import type { Network } from '../../model/network.ts';
 import type { Member } from '../../engine/networks/networks.ts';
 import { rfc3339 } from '../../engine/time.ts';

@@ -1,4 +1,4 @@
-/** The header that tells of a file: base64 of JSON. */
+/** The X-Docker-Container-Path-Stat header: base64 of JSON. */
 import type { PathStat } from '../../engine/files/container-files.ts';
 import { rfc3339 } from '../../engine/time.ts';
 

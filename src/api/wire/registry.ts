@@ -1,32 +1,23 @@
-/** What registries answered, as Docker's JSON. */
+/** JSON of registries' responses. */
 import type { Descriptor, Platform } from '../../engine/images/registry/manifest.ts';
 import type { SearchResult } from '../../engine/images/registry/registries.ts';
 import type { Schemas } from './schemas.ts';
 
 export const loggedIn = (identityToken: string): Schemas['AuthResponse'] => ({
   Status: 'Login Succeeded',
-  ...(identityToken !== '' && { IdentityToken: identityToken }),
+  IdentityToken: identityToken || undefined,
 });
 
-export const distributionInspect = ({
-  descriptor,
-  platforms,
-}: {
+export const distributionInspect = (found: {
   descriptor: Descriptor;
   platforms: Platform[];
-}): Schemas['DistributionInspect'] => ({ Descriptor: descriptor, Platforms: platforms });
+}): Schemas['DistributionInspect'] => ({ Descriptor: found.descriptor, Platforms: found.platforms });
 
 /** An item of GET /images/search. */
-export const searchResult = ({
-  name,
-  description,
-  starCount,
-  isOfficial,
-  isAutomated,
-}: SearchResult): Schemas['ImageSearchResult'] => ({
-  star_count: starCount,
-  is_official: isOfficial,
-  name,
-  is_automated: isAutomated,
-  description,
+export const searchResult = (found: SearchResult): Schemas['ImageSearchResult'] => ({
+  star_count: found.starCount,
+  is_official: found.isOfficial,
+  name: found.name,
+  is_automated: found.isAutomated,
+  description: found.description,
 });

@@ -1,7 +1,7 @@
-/** The contract's schemas as types: what the functions here return is checked against openapi.yaml by tsc. */
+/** The schemas of openapi.yaml as types, so that tsc checks responses against them. */
 import type { components } from '../openapi.d.ts';
 
 export type Schemas = components['schemas'];
 
-/** Whether the client speaks this API version or a newer one. */
-export type Speaks = (version: string) => boolean;
+/** Whether the request's API version is `version` or newer. */
+export type Supports = (version: string) => boolean;

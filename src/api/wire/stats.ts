@@ -1,12 +1,12 @@
-/** Samples of a container's resources as Docker's JSON. */
+/** JSON of a container's resource usage. */
 import type { Container } from '../../model/container.ts';
 import { NO_CPU, type Stats } from '../../engine/containers/views/stats.ts';
 import { ZERO_TIME } from '../../engine/time.ts';
 import type { Schemas } from './schemas.ts';
 
 /**
- * An object of GET /containers/{id}/stats. Clients compute the CPU's share from this sample and the one before, which
- * is zero in a stream's first.
+ * An object of GET /containers/{id}/stats. Clients compute the CPU usage from this sample and the one before it, which
+ * is zero in the first object of a stream.
  */
 export function containerStats({ id, name }: Container, now: Stats, before?: Stats): Schemas['ContainerStats'] {
   return {

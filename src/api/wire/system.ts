@@ -1,13 +1,13 @@
-/** The daemon and its host as Docker's JSON. */
+/** JSON of /version, /info and /system/df. */
 import type { Config } from '../../config/config.ts';
 import type { SystemFacts, VersionFacts } from '../../engine/system.ts';
 import type { Control } from '../../engine/spec/host.ts';
 import { rfc3339 } from '../../engine/time.ts';
 import { API_VERSION, MIN_API_VERSION, VERSION } from '../../version.ts';
-import type { Schemas, Speaks } from './schemas.ts';
+import type { Schemas, Supports } from './schemas.ts';
 
 const INDEX = 'docker.io';
-/** Answers of what the build does not know. */
+/** The build does not record commit and time. */
 const UNKNOWN = '';
 
 /** GET /version */
@@ -34,7 +34,7 @@ export function systemVersion({ kernel, architecture, runtime, init }: VersionFa
 }
 
 /** GET /info */
-export function systemInfo(facts: SystemFacts, config: Config, speaks: Speaks): Schemas['SystemInfo'] {
+export function systemInfo(facts: SystemFacts, config: Config, supports: Supports): Schemas['SystemInfo'] {
   const { storage } = facts;
   const has = (control: Control): boolean => facts.controls.has(control);
   return {
@@ -75,7 +75,7 @@ export function systemInfo(facts: SystemFacts, config: Config, speaks: Speaks): 
     SystemTime: rfc3339(facts.time),
     LoggingDriver: config.logDriver,
     CgroupDriver: config.cgroupDriver,
-    ...(speaks('1.41') ? { CgroupVersion: facts.cgroupVersion } : {}),
+    CgroupVersion: supports('1.41') ? facts.cgroupVersion : undefined,
     NEventsListener: facts.listeners,
     KernelVersion: facts.kernel,
     OperatingSystem: facts.operatingSystem,
@@ -95,12 +95,7 @@ export function systemInfo(facts: SystemFacts, config: Config, speaks: Speaks): 
     Labels: [...config.labels],
     ExperimentalBuild: false,
     ServerVersion: VERSION,
-    Runtimes: Object.fromEntries(
-      Object.entries(config.runtimes).map(([name, { path, args }]) => [
-        name,
-        { path, ...(args.length > 0 ? { runtimeArgs: args } : {}) },
-      ]),
-    ),
+    Runtimes: runtimes(config),
     DefaultRuntime: config.defaultRuntime,
     Swarm: {
       NodeID: '',
@@ -124,28 +119,35 @@ export function systemInfo(facts: SystemFacts, config: Config, speaks: Speaks): 
 
 const commit = (id: string): Schemas['Commit'] => ({ ID: id, Expected: id });
 
+function runtimes(config: Config): Schemas['SystemInfo']['Runtimes'] {
+  const entries = Object.entries(config.runtimes).map(([name, { path, args }]) => {
+    const runtimeArgs = args.length > 0 ? args : undefined;
+    return [name, { path, runtimeArgs }] as const;
+  });
+  return Object.fromEntries(entries);
+}
+
 function registryConfig({ registryMirrors, insecureRegistries }: Config): Schemas['RegistryConfig'] {
   const isNetwork = (registry: string): boolean => registry.includes('/');
-  const index = (Name: string, Official: boolean): Schemas['RegistryConfig']['IndexConfigs'][string] => ({
+  const index = (Name: string, Official: boolean) => ({
     Name,
     Mirrors: Official ? [...registryMirrors] : [],
     Secure: Official,
     Official,
   });
+  const indexes = [index(INDEX, true), ...insecureRegistries.filter((r) => !isNetwork(r)).map((r) => index(r, false))];
   return {
     AllowNondistributableArtifactsCIDRs: null,
     AllowNondistributableArtifactsHostnames: null,
-    // Docker trusts what is on this host without TLS.
+    // As in Docker, registries on this host need no TLS.
     InsecureRegistryCIDRs: [...insecureRegistries.filter(isNetwork), '::1/128', '127.0.0.0/8'],
-    IndexConfigs: Object.fromEntries([
-      [INDEX, index(INDEX, true)],
-      ...insecureRegistries.filter((r) => !isNetwork(r)).map((r) => [r, index(r, false)]),
-    ]),
+    IndexConfigs: Object.fromEntries(indexes.map((each) => [each.Name, each])),
     Mirrors: [...registryMirrors],
   };
 }
 
-const MISSING: readonly [Control, string][] = [
+/** What dockerd calls a control that the kernel lacks; `V2_NAMES` takes precedence on cgroup v2. */
+const CONTROL_NAMES: readonly [Control, string][] = [
   ['memory', 'memory limit'],
   ['swap', 'swap limit'],
   ['oomKillDisable', 'oom kill disable'],
@@ -160,7 +162,7 @@ const MISSING: readonly [Control, string][] = [
   ['blkioReadIOps', 'blkio throttle.read_iops_device'],
   ['blkioWriteIOps', 'blkio throttle.write_iops_device'],
 ];
-const MISSING_V2: Partial<Record<Control, string>> = {
+const V2_NAMES: Partial<Record<Control, string>> = {
   blkioWeight: 'io.weight',
   blkioWeightDevice: 'io.weight (per device)',
   blkioReadBps: 'io.max (rbps)',
@@ -169,35 +171,37 @@ const MISSING_V2: Partial<Record<Control, string>> = {
   blkioWriteIOps: 'io.max (wiops)',
 };
 
-/** In dockerd's words (moby daemon/info_unix.go). */
-function warnings(
-  { controls, cgroupVersion, ipv4Forwarding, bridgeNetfilter, storage, securityOptions }: SystemFacts,
-  config: Config,
-): string[] | null {
-  const v2 = cgroupVersion === '2';
-  const lacking = MISSING.filter(([control]) => !controls.has(control) && !(v2 && control === 'oomKillDisable')).map(
-    ([control, words]) => `WARNING: No ${(v2 && MISSING_V2[control]) || words} support`,
-  );
+/** dockerd's warnings, to the letter (moby daemon/info_unix.go). */
+function warnings(facts: SystemFacts, config: Config): string[] | null {
+  const { ipv4Forwarding, bridgeNetfilter, storage, securityOptions } = facts;
+  const customSeccomp = securityOptions.some((o) => o.startsWith('name=seccomp') && !o.endsWith('=builtin'));
+  const conditions: [applies: boolean, text: string][] = [
+    [!ipv4Forwarding, 'WARNING: IPv4 forwarding is disabled'],
+    [!bridgeNetfilter.ipv4, 'WARNING: bridge-nf-call-iptables is disabled'],
+    [!bridgeNetfilter.ipv6, 'WARNING: bridge-nf-call-ip6tables is disabled'],
+    [
+      !storage.supportsDType,
+      `WARNING: ${storage.driver}: the backing ${storage.backing} filesystem is formatted without d_type support, which leads to incorrect behavior.`,
+    ],
+    [customSeccomp, 'WARNING: daemon is not using the default seccomp profile'],
+  ];
   const all = [
-    ...lacking,
-    ...(ipv4Forwarding ? [] : ['WARNING: IPv4 forwarding is disabled']),
-    ...(bridgeNetfilter.ipv4 ? [] : ['WARNING: bridge-nf-call-iptables is disabled']),
-    ...(bridgeNetfilter.ipv6 ? [] : ['WARNING: bridge-nf-call-ip6tables is disabled']),
-    ...(storage.supportsDType
-      ? []
-      : [
-          `WARNING: ${storage.driver}: the backing ${storage.backing} filesystem is formatted without d_type support, which leads to incorrect behavior.`,
-        ]),
-    ...(securityOptions.some((option) => option.startsWith('name=seccomp') && !option.endsWith('=builtin'))
-      ? ['WARNING: daemon is not using the default seccomp profile']
-      : []),
+    ...missingControls(facts),
+    ...conditions.filter(([applies]) => applies).map(([, text]) => text),
     ...config.warnings,
   ];
   return all.length > 0 ? all : null;
 }
 
-/** What was not asked for is not there. */
-export interface UsageParts {
+function missingControls({ controls, cgroupVersion }: SystemFacts): string[] {
+  const v2 = cgroupVersion === '2';
+  return CONTROL_NAMES.filter(([control]) => !controls.has(control))
+    .filter(([control]) => !(v2 && control === 'oomKillDisable')) // cgroup v2 does not have it.
+    .map(([control, name]) => `WARNING: No ${(v2 && V2_NAMES[control]) || name} support`);
+}
+
+/** Sections that were not asked for are undefined. */
+export interface Usage {
   /** Bytes of all layers, each counted once. */
   layersSize?: number;
   images?: Schemas['ImageSummary'][];
@@ -207,14 +211,8 @@ export interface UsageParts {
 }
 
 /** GET /system/df */
-export const diskUsage = ({
-  layersSize = 0,
-  images,
-  containers,
-  volumes,
-  buildCache,
-}: UsageParts): Schemas['DiskUsage'] => ({
-  LayersSize: layersSize,
+export const diskUsage = ({ layersSize, images, containers, volumes, buildCache }: Usage): Schemas['DiskUsage'] => ({
+  LayersSize: layersSize ?? 0,
   Images: images ?? null,
   Containers: containers ?? null,
   Volumes: volumes ?? null,

@@ -1,9 +1,9 @@
-/** Volumes as Docker's JSON. */
+/** JSON of volumes. */
 import type { Volume } from '../../model/volume.ts';
 import { rfc3339 } from '../../engine/time.ts';
 import type { Schemas } from './schemas.ts';
 
-/** Known for GET /system/df alone; -1 is not computed. */
+/** Computed for GET /system/df only; -1: not computed. */
 export interface VolumeUse {
   size: number;
   containers: number;
@@ -11,7 +11,7 @@ export interface VolumeUse {
 
 export function volumeInspect(v: Volume, use?: VolumeUse): Schemas['Volume'] {
   return {
-    // Whole seconds, as dockerd has it.
+    // dockerd truncates to seconds.
     CreatedAt: rfc3339(v.created).replace(/\.\d+Z$/, 'Z'),
     Driver: v.driver,
     Labels: orNull(v.labels),
@@ -19,7 +19,7 @@ export function volumeInspect(v: Volume, use?: VolumeUse): Schemas['Volume'] {
     Name: v.name,
     Options: orNull(v.options),
     Scope: 'local',
-    ...(use ? { UsageData: { Size: use.size, RefCount: use.containers } } : {}),
+    UsageData: use && { Size: use.size, RefCount: use.containers },
   };
 }
 
@@ -28,13 +28,10 @@ export const volumeList = (volumes: Volume[]): Schemas['VolumeListResponse'] => 
   Warnings: null,
 });
 
-export const volumesPruned = ({
-  deleted,
-  reclaimed,
-}: {
-  deleted: string[];
-  reclaimed: number;
-}): Schemas['VolumePruneResponse'] => ({ VolumesDeleted: deleted, SpaceReclaimed: reclaimed });
+export const volumesPruned = (pruned: { deleted: string[]; reclaimed: number }): Schemas['VolumePruneResponse'] => ({
+  VolumesDeleted: pruned.deleted,
+  SpaceReclaimed: pruned.reclaimed,
+});
 
 const orNull = (map: Record<string, string>): Record<string, string> | null =>
   Object.keys(map).length > 0 ? map : null;

@@ -1,27 +1,34 @@
-/** What the kernel must give: privileges, cgroups, overlayfs. */
+/** Probes of privileges and kernel features: cgroups, overlayfs, AppArmor. */
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { release } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { findProgram } from '../../config/program.ts';
-import type { Probe } from '../check.ts';
+import { nearestExisting } from '../nearest.ts';
 import { installCommand } from '../packages.ts';
+import type { Probe } from '../probe.ts';
 
-/** Bits of CapEff: CHOWN, NET_ADMIN, SYS_CHROOT, SYS_PTRACE, SYS_ADMIN. capabilities(7). */
-const needed = { CAP_CHOWN: 0, CAP_NET_ADMIN: 12, CAP_SYS_CHROOT: 18, CAP_SYS_PTRACE: 19, CAP_SYS_ADMIN: 21 } as const;
+/** Required capabilities by bit of CapEff. capabilities(7) */
+const REQUIRED = {
+  CAP_CHOWN: 0,
+  CAP_NET_ADMIN: 12,
+  CAP_SYS_CHROOT: 18,
+  CAP_SYS_PTRACE: 19,
+  CAP_SYS_ADMIN: 21,
+} as const;
 const CAP_SYS_RESOURCE = 24;
 
-const root: Probe = {
+const privileges: Probe = {
   subject: 'privileges',
   look: () => {
     if (process.geteuid?.() !== 0)
       return {
         verdict: 'lacking',
-        text: 'this is not root',
+        text: 'not running as root',
         remedy: 'run holdfastd as root (sudo ./bin/holdfastd check)',
       };
     const effective = BigInt(`0x${/^CapEff:\s*(\w+)/m.exec(readFileSync('/proc/self/status', 'latin1'))?.[1] ?? '0'}`);
     const has = (bit: number): boolean => ((effective >> BigInt(bit)) & 1n) === 1n;
-    const lacking = Object.entries(needed)
+    const lacking = Object.entries(REQUIRED)
       .filter(([, bit]) => !has(bit))
       .map(([name]) => name);
     if (lacking.length > 0)
@@ -39,20 +46,20 @@ const root: Probe = {
   },
 };
 
-/** pidfd_getfd and close_range came with 5.6 to 5.9, mount_setattr with 5.12. */
-const LEAST_KERNEL = [5, 12] as const;
+/** pidfd_getfd needs 5.6, close_range 5.9, mount_setattr 5.12. */
+const MIN_KERNEL = [5, 12] as const;
 
 const kernel: Probe = {
   subject: 'kernel',
   look: () => {
     const [major = 0, minor = 0] = release().split('.').map(Number);
-    const ok = major > LEAST_KERNEL[0] || (major === LEAST_KERNEL[0] && minor >= LEAST_KERNEL[1]);
+    const ok = major > MIN_KERNEL[0] || (major === MIN_KERNEL[0] && minor >= MIN_KERNEL[1]);
     return ok
       ? { verdict: 'ok', text: `Linux ${release()}` }
       : {
           verdict: 'lacking',
           text: `Linux ${release()} is too old`,
-          remedy: `a kernel from ${LEAST_KERNEL.join('.')} on`,
+          remedy: `install kernel ${MIN_KERNEL.join('.')} or later`,
         };
   },
 };
@@ -64,8 +71,8 @@ const cgroups: Probe = {
     if (cgroupDriver === 'systemd' && !existsSync('/run/systemd/system'))
       return {
         verdict: 'lacking',
-        text: 'the systemd driver is configured, and systemd does not run here',
-        remedy: '--exec-opt native.cgroupdriver=cgroupfs',
+        text: 'the systemd driver is configured, but systemd is not running',
+        remedy: 'use --exec-opt native.cgroupdriver=cgroupfs',
       };
     const present = unified ? controllersOfV2() : controllersOfV1();
     if (present.length === 0)
@@ -76,16 +83,18 @@ const cgroups: Probe = {
       };
     const wanted = unified ? ['memory', 'cpu', 'pids'] : ['memory', 'cpu', 'pids', 'devices', 'freezer'];
     const absent = wanted.filter((controller) => !present.includes(controller));
-    const layout = unified ? 'version 2' : existsSync('/sys/fs/cgroup/unified') ? 'version 1, hybrid' : 'version 1';
+    const layout = unified ? 'version 2' : layoutOfV1();
     if (absent.length > 0)
       return {
         verdict: absent.includes('devices') ? 'lacking' : 'advice',
-        text: `${layout}, without ${absent.join(', ')}: these limits will not work`,
-        remedy: 'kernel parameters, e.g. cgroup_enable=memory',
+        text: `${layout}, without ${absent.join(', ')}: these limits do not work`,
+        remedy: 'set kernel parameters, e.g. cgroup_enable=memory',
       };
-    return { verdict: 'ok', text: `${layout}, by ${cgroupDriver}` };
+    return { verdict: 'ok', text: `${layout}, driver ${cgroupDriver}` };
   },
 };
+
+const layoutOfV1 = (): string => (existsSync('/sys/fs/cgroup/unified') ? 'version 1, hybrid' : 'version 1');
 
 const controllersOfV2 = (): string[] =>
   readFileSync('/sys/fs/cgroup/cgroup.controllers', 'latin1').trim().split(/\s+/).filter(Boolean);
@@ -97,18 +106,20 @@ function controllersOfV1(): string[] {
   return mounts.flatMap((line) => line.split(' ').at(-1)!.split(','));
 }
 
+/** statfs(2) */
+const OVERLAYFS_MAGIC = 0x794c7630;
+
 const overlay: Probe = {
   subject: 'overlayfs',
   look: async ({ dataRoot }) => {
     const parent = nearestExisting(dataRoot);
-    const OVERLAYFS_MAGIC = 0x794c7630;
     if (statfsSync(parent).type === OVERLAYFS_MAGIC)
       return {
         verdict: 'lacking',
-        text: `${parent} is itself on an overlayfs, which cannot carry another one`,
-        remedy: 'put --data-root on a file system of its own, e.g. a volume',
+        text: `${parent} is on an overlayfs, which cannot be the upper layer of another one`,
+        remedy: 'set --data-root to another file system, e.g. a volume',
       };
-    if (process.geteuid?.() !== 0) return { verdict: 'advice', text: 'can only be tried as root' };
+    if (process.geteuid?.() !== 0) return { verdict: 'advice', text: 'not tested: that needs root' };
     try {
       await tryOverlay(parent);
       return { verdict: 'ok', text: `mounts on ${parent}` };
@@ -116,7 +127,7 @@ const overlay: Probe = {
       return {
         verdict: 'lacking',
         text: `cannot be mounted on ${parent}: ${(error as Error).message}`,
-        remedy: 'modprobe overlay; the data-root on ext4, xfs (ftype=1) or btrfs',
+        remedy: 'modprobe overlay; put the data-root on ext4, xfs (ftype=1) or btrfs',
       };
     }
   },
@@ -136,7 +147,7 @@ async function tryOverlay(parent: string): Promise<void> {
       `lowerdir=${trial}/lower,upperdir=${trial}/upper,workdir=${trial}/work`,
     );
     try {
-      rmSync(join(trial, 'merged', 'file')); // makes a whiteout, which some file systems cannot hold
+      rmSync(join(trial, 'merged', 'file')); // Creates a whiteout, which some file systems do not support.
     } finally {
       unmount(join(trial, 'merged'));
     }
@@ -145,23 +156,19 @@ async function tryOverlay(parent: string): Promise<void> {
   }
 }
 
-/** The directory itself, or the one that it would be made in. */
-export const nearestExisting = (path: string): string =>
-  existsSync(path) || path === '/' ? path : nearestExisting(dirname(path));
-
 const appArmor: Probe = {
   subject: 'AppArmor',
   look: () => {
     if (!existsSync('/sys/kernel/security/apparmor') && !existsSync('/sys/module/apparmor'))
-      return { verdict: 'ok', text: 'not on this host; containers run without it' };
+      return { verdict: 'ok', text: 'not enabled in this kernel; containers run without it' };
     if (findProgram('apparmor_parser', process.env))
       return { verdict: 'ok', text: 'containers run under docker-default' };
     return {
       verdict: 'advice',
-      text: 'the kernel has it, but apparmor_parser is not installed: containers run without a profile',
+      text: 'enabled in the kernel, but apparmor_parser is not installed: containers run without a profile',
       remedy: installCommand('apparmor'),
     };
   },
 };
 
-export const isolationProbes: readonly Probe[] = [root, kernel, cgroups, overlay, appArmor];
+export const isolationProbes: readonly Probe[] = [privileges, kernel, cgroups, overlay, appArmor];

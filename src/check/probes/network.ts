@@ -1,13 +1,13 @@
-/** What carries the containers' packets. */
+/** Probes of what container networking needs. */
 import { existsSync, readFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { overlap, parseSubnet } from '../../config/addresses.ts';
 import { findProgram } from '../../config/program.ts';
-import type { Probe } from '../check.ts';
 import { installCommand } from '../packages.ts';
-import { versionOf } from './programs.ts';
+import type { Probe } from '../probe.ts';
+import { versionOf } from '../program-version.ts';
 
-/** Debian's and Fedora's places for podman's helpers. */
+/** Where Debian and Fedora install podman's helpers. */
 const HELPER_DIRECTORIES = [
   '/usr/lib/podman',
   '/usr/libexec/podman',
@@ -15,31 +15,34 @@ const HELPER_DIRECTORIES = [
   '/usr/local/libexec/podman',
 ];
 
-interface Need {
+interface Requirement {
   program: string;
+  /** If it is not installed. */
   verdict: 'lacking' | 'advice';
+  /** What does not work without it. */
   without: string;
   versionFlag?: string;
+  /** Where to look besides PATH. */
   also?: readonly string[];
 }
 
-const needs: readonly Need[] = [
-  { program: 'nft', verdict: 'lacking', without: 'no ports are published, and networks are not kept apart' },
+const requirements: readonly Requirement[] = [
+  { program: 'nft', verdict: 'lacking', without: 'ports cannot be published, networks are not isolated' },
   {
     program: 'aardvark-dns',
     verdict: 'advice',
-    without: 'containers do not find each other by name',
+    without: 'containers cannot resolve each other by name',
     also: HELPER_DIRECTORIES,
   },
   {
     program: 'iptables',
     verdict: 'advice',
-    without: 'where a firewall drops what it forwards, containers are not reached',
+    without: 'containers are unreachable if a firewall drops forwarded packets',
   },
-  { program: 'ip', verdict: 'advice', without: 'you cannot look at what Holdfast made', versionFlag: '-V' },
+  { program: 'ip', verdict: 'advice', without: 'the network setup cannot be inspected', versionFlag: '-V' },
 ];
 
-const probeFor = ({ program, verdict, without, versionFlag, also }: Need): Probe => ({
+const probeFor = ({ program, verdict, without, versionFlag, also }: Requirement): Probe => ({
   subject: program,
   look: async () => {
     const path = findProgram(program, process.env, also);
@@ -54,7 +57,7 @@ const forwarding: Probe = {
     const on = readFileSync('/proc/sys/net/ipv4/ip_forward', 'latin1').trim() === '1';
     return {
       verdict: 'ok',
-      text: on ? 'IPv4 forwarding is on' : 'IPv4 forwarding is off; it is switched on with the first bridge',
+      text: on ? 'IPv4 forwarding is on' : 'IPv4 forwarding is off; the first bridge enables it',
     };
   },
 };
@@ -64,13 +67,9 @@ const bridgeFilter: Probe = {
   look: () => {
     const knob = '/proc/sys/net/bridge/bridge-nf-call-iptables';
     if (!existsSync(knob)) return { verdict: 'ok', text: 'not loaded (not needed)' };
-    return {
-      verdict: 'ok',
-      text:
-        readFileSync(knob, 'latin1').trim() === '1'
-          ? 'loaded: packets within a bridge pass the firewall too; Holdfast lets them'
-          : 'loaded, not filtering',
-    };
+    const filtering = readFileSync(knob, 'latin1').trim() === '1';
+    const text = 'loaded: bridged packets pass the firewall too; Holdfast accepts them there';
+    return { verdict: 'ok', text: filtering ? text : 'loaded, not filtering' };
   },
 };
 
@@ -78,17 +77,21 @@ const subnet: Probe = {
   subject: 'default subnet',
   look: ({ bip, bridge }) => {
     const ours = parseSubnet(bip)!;
+    const overlaps = (cidr: string): boolean => {
+      const theirs = parseSubnet(cidr);
+      return theirs !== undefined && overlap(ours, theirs);
+    };
     const taken = Object.entries(networkInterfaces())
       .flatMap(([link, addresses = []]) => addresses.map((a) => ({ link, cidr: a.cidr ?? '' })))
-      .find(({ link, cidr }) => link !== bridge && parseSubnet(cidr) && overlap(ours, parseSubnet(cidr)!));
+      .find(({ link, cidr }) => link !== bridge && overlaps(cidr));
     if (taken)
       return {
         verdict: 'lacking',
         text: `${bip} overlaps ${taken.cidr} of ${taken.link}`,
-        remedy: 'choose another by --bip, e.g. --bip 10.199.0.1/16',
+        remedy: 'choose another one with --bip, e.g. --bip 10.199.0.1/16',
       };
     return { verdict: 'ok', text: `${bip} on ${bridge}` };
   },
 };
 
-export const networkProbes: readonly Probe[] = [...needs.map(probeFor), forwarding, bridgeFilter, subnet];
+export const networkProbes: readonly Probe[] = [...requirements.map(probeFor), forwarding, bridgeFilter, subnet];

@@ -1,79 +1,85 @@
-/** Where things will lie: room, mount options, lengths of paths. */
+/** Probes of directories: free space, mount options, path lengths; and of the docker client. */
 import { readFileSync, statfsSync } from 'node:fs';
 import { findProgram } from '../../config/program.ts';
-import { MAX_EXEC_ROOT } from '../../config/resolve.ts';
-import type { Probe } from '../check.ts';
-import { nearestExisting } from './isolation.ts';
+import { MAX_EXEC_ROOT } from '../../config/path-checks.ts';
+import { nearestExisting } from '../nearest.ts';
+import type { Probe } from '../probe.ts';
 
 const MiB = 1024 * 1024;
-const LEAST_FREE = 200 * MiB;
-const COMFORTABLE = 2048 * MiB;
-const LEAST_INODES = 10_000;
+const GiB = 1024 * MiB;
+const MIN_FREE = 200 * MiB;
+const COMFORTABLE_FREE = 2 * GiB;
+const MIN_INODES = 10_000;
 
-const room: Probe = {
+const diskSpace: Probe = {
   subject: 'disk',
   look: ({ dataRoot }) => {
-    const place = nearestExisting(dataRoot);
-    const { bavail, bsize, files, ffree } = statfsSync(place);
+    const { bavail, bsize, files, ffree } = statfsSync(nearestExisting(dataRoot));
     const free = bavail * bsize;
-    const text = `${free >= 1024 * MiB ? `${(free / MiB / 1024).toFixed(1)} GiB` : `${Math.floor(free / MiB)} MiB`} free for ${dataRoot}`;
-    if (free < LEAST_FREE) return { verdict: 'lacking', text, remedy: 'free some, or choose another --data-root' };
-    // btrfs counts no inodes.
-    if (files > 0 && ffree < LEAST_INODES)
+    const size = free >= GiB ? `${(free / GiB).toFixed(1)} GiB` : `${Math.floor(free / MiB)} MiB`;
+    const text = `${size} free for ${dataRoot}`;
+    if (free < MIN_FREE) return { verdict: 'lacking', text, remedy: 'free some space, or choose another --data-root' };
+    // btrfs reports no inode counts.
+    if (files > 0 && ffree < MIN_INODES)
       return {
         verdict: 'lacking',
         text: `${text}, but only ${ffree} inodes`,
         remedy: 'delete files, or choose another --data-root',
       };
-    if (free < COMFORTABLE) return { verdict: 'advice', text: `${text}: little for images` };
+    if (free < COMFORTABLE_FREE) return { verdict: 'advice', text: `${text}: not much for images` };
     return { verdict: 'ok', text };
   },
 };
 
-const execution: Probe = {
+const dataRootMount: Probe = {
   subject: 'data-root',
   look: ({ dataRoot }) => {
     const { point, flags } = mountOf(nearestExisting(dataRoot));
-    const wrong = ['ro', 'noexec', 'nodev', 'nosuid'].filter((flag) => flags.includes(flag));
-    if (wrong.includes('ro') || wrong.includes('noexec'))
+    const harmful = ['ro', 'noexec', 'nodev', 'nosuid'].filter((flag) => flags.includes(flag));
+    if (harmful.includes('ro') || harmful.includes('noexec'))
       return {
         verdict: 'lacking',
-        text: `${dataRoot}: ${point} is mounted ${wrong.join(',')}; shims and containers are run from there`,
-        remedy: 'another --data-root, or other mount options',
+        text: `${dataRoot}: ${point} is mounted ${harmful.join(',')}; shims and containers run from there`,
+        remedy: 'choose another --data-root, or change the mount options',
       };
-    if (wrong.length > 0)
+    if (harmful.length > 0)
       return {
         verdict: 'advice',
-        text: `${dataRoot}: ${point} is mounted ${wrong.join(',')}, and containers will feel it (setuid programs, devices)`,
+        text: `${dataRoot}: ${point} is mounted ${harmful.join(',')}, which affects containers (setuid programs, devices)`,
       };
     return { verdict: 'ok', text: dataRoot };
   },
 };
 
-const runtimeDirectory: Probe = {
+const execRootMount: Probe = {
   subject: 'exec-root',
   look: ({ execRoot }) => {
     const { point, flags } = mountOf(nearestExisting(execRoot));
     if (flags.includes('ro'))
-      return { verdict: 'lacking', text: `${execRoot}: ${point} is mounted read-only`, remedy: 'another --exec-root' };
+      return {
+        verdict: 'lacking',
+        text: `${execRoot}: ${point} is mounted read-only`,
+        remedy: 'choose another --exec-root',
+      };
     return {
       verdict: 'ok',
-      text: `${execRoot} (${MAX_EXEC_ROOT - Buffer.byteLength(execRoot)} bytes below the longest that sockets allow)`,
+      text: `${execRoot} (${MAX_EXEC_ROOT - Buffer.byteLength(execRoot)} bytes shorter than socket paths allow)`,
     };
   },
 };
 
-/** The mount a path lies on, with its options. proc(5) mountinfo. */
+/** The mount that contains a path, and its options. proc(5), mountinfo */
 function mountOf(path: string): { point: string; flags: string[] } {
   const lines = readFileSync('/proc/self/mountinfo', 'latin1')
     .trim()
     .split('\n')
     .map((line) => line.split(' '));
-  const on = lines.filter(([, , , , point = '/']) => point === '/' || path === point || path.startsWith(`${point}/`));
-  const [, , , , point = '/', flags = ''] = on.reduce((best, line) =>
-    line[4]!.length >= best[4]!.length ? line : best,
-  );
-  return { point, flags: flags.split(',') };
+  const mounts = lines.map(([, , , , point = '/', flags = '']) => ({ point, flags: flags.split(',') }));
+  const contains = (point: string): boolean => point === '/' || path === point || path.startsWith(`${point}/`);
+  // Of several mounts at the same point, the last one is visible.
+  return mounts
+    .filter(({ point }) => contains(point))
+    .reduce((best, mount) => (mount.point.length >= best.point.length ? mount : best));
 }
 
 const client: Probe = {
@@ -84,10 +90,10 @@ const client: Probe = {
       ? { verdict: 'ok', text: path }
       : {
           verdict: 'advice',
-          text: 'not installed; curl will do, but it is what people use in front of Holdfast',
-          remedy: "your distribution's docker-cli, or docker.io with its service disabled",
+          text: 'not installed; the API can also be used with curl',
+          remedy: "install your distribution's docker-cli, or docker.io with its service disabled",
         };
   },
 };
 
-export const placeProbes: readonly Probe[] = [room, execution, runtimeDirectory, client];
+export const placeProbes: readonly Probe[] = [diskSpace, dataRootMount, execRootMount, client];

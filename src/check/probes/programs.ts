@@ -1,32 +1,24 @@
-/** What the daemon itself and its containers are run by: Node, native modules, OCI runtimes, helpers. */
-import { execFile } from 'node:child_process';
+/** Probes of programs and libraries: Node.js, native modules, OCI runtimes, helpers. */
 import { existsSync, readFileSync } from 'node:fs';
-import { promisify } from 'node:util';
 import { findProgram, isExecutable } from '../../config/program.ts';
-import type { Probe } from '../check.ts';
 import { installCommand } from '../packages.ts';
+import type { Probe } from '../probe.ts';
+import { versionOf } from '../program-version.ts';
 
-const run = promisify(execFile);
-
-/** First line that a program prints with `argument`. */
-export async function versionOf(path: string, argument = '--version'): Promise<string> {
-  const { stdout, stderr } = await run(path, [argument], { timeout: 10_000 });
-  return (stdout || stderr).split('\n')[0]!.trim();
-}
-
-const LEAST_NODE: readonly [number, number, number] = [20, 18, 1];
+/** As in package.json. */
+const MIN_NODE: readonly [number, number, number] = [20, 19, 0];
 
 const node: Probe = {
   subject: 'Node.js',
   look: () => {
     const [major = 0, minor = 0, patch = 0] = process.versions.node.split('.').map(Number);
-    const difference = [major - LEAST_NODE[0], minor - LEAST_NODE[1], patch - LEAST_NODE[2]].find((d) => d !== 0) ?? 0;
+    const difference = [major - MIN_NODE[0], minor - MIN_NODE[1], patch - MIN_NODE[2]].find((d) => d !== 0) ?? 0;
     return difference >= 0
       ? { verdict: 'ok', text: `${process.version} (${process.execPath})` }
       : {
           verdict: 'lacking',
           text: `${process.version} is too old`,
-          remedy: `install Node.js ${LEAST_NODE.join('.')} or later`,
+          remedy: `install Node.js ${MIN_NODE.join('.')} or later`,
         };
   },
 };
@@ -37,7 +29,7 @@ const sqlite: Probe = {
     try {
       const { openDatabase } = await import('../../store/database.ts');
       openDatabase(':memory:').close();
-      return { verdict: 'ok', text: 'the store opens' };
+      return { verdict: 'ok', text: 'the database opens' };
     } catch (error) {
       return { verdict: 'lacking', ...explainNative('better-sqlite3', error as Error) };
     }
@@ -57,7 +49,7 @@ const koffi: Probe = {
   },
 };
 
-/** Native modules fail in three ways: not installed, built for another Node, not built at all. */
+/** Explains why a native module does not load: not installed, built for another Node.js, or not built at all. */
 export function explainNative(name: string, error: Error): { text: string; remedy: string } {
   const [, built = '', wanted = ''] =
     /NODE_MODULE_VERSION (\d+)[\s\S]*NODE_MODULE_VERSION (\d+)/.exec(error.message) ?? [];
@@ -80,7 +72,7 @@ const defaultRuntime: Probe = {
   look: async ({ defaultRuntime: name, runtimes }) => {
     const { path } = runtimes[name]!;
     if (!existsSync(path))
-      return { verdict: 'lacking', text: `${name}, the default, is not installed`, remedy: installCommand(name) };
+      return { verdict: 'lacking', text: `the default runtime ${name} is not installed`, remedy: installCommand(name) };
     return { verdict: 'ok', text: `${await versionOf(path)} (${path})` };
   },
 };
@@ -95,13 +87,13 @@ const otherRuntimes: Probe = {
     if (broken)
       return {
         verdict: 'advice',
-        text: `${broken[0]}: ${broken[1].path} cannot be run`,
+        text: `${broken[0]}: ${broken[1].path} is not executable`,
         remedy: 'correct "runtimes" in the configuration',
       };
     if (others.length === 0)
       return {
         verdict: 'advice',
-        text: 'crun, which starts containers faster, is not installed',
+        text: 'crun is not installed; it starts containers faster than runc',
         remedy: installCommand('crun'),
       };
     return { verdict: 'ok', text: others.map(([other, { path }]) => `${other} (${path})`).join(', ') };
@@ -112,31 +104,29 @@ const seccomp: Probe = {
   subject: 'seccomp profile',
   look: ({ seccompProfile: path }) => {
     if (path === 'unconfined')
-      return { verdict: 'advice', text: 'switched off by the configuration: containers may make any system call' };
+      return { verdict: 'advice', text: 'disabled by the configuration: containers can make any system call' };
     if (!existsSync(path))
       return {
         verdict: 'lacking',
         text: `${path} does not exist`,
-        remedy: `${installCommand('seccomp.json')}, or name another file by --seccomp-profile`,
+        remedy: `${installCommand('seccomp.json')}, or set --seccomp-profile`,
       };
     const profile = JSON.parse(readFileSync(path, 'utf8')) as { syscalls?: unknown[] };
-    if (!Array.isArray(profile.syscalls)) throw new Error(`${path} is no seccomp profile: it has no list of syscalls`);
+    if (!Array.isArray(profile.syscalls))
+      throw new Error(`${path} is not a seccomp profile: it has no list of syscalls`);
     return { verdict: 'ok', text: path };
   },
 };
 
 const init: Probe = {
   subject: 'init',
-  look: ({ initPath }) =>
-    initPath && existsSync(initPath)
-      ? { verdict: 'ok', text: `${initPath} (docker run --init)` }
-      : {
-          verdict: 'advice',
-          text: initPath
-            ? `${initPath} does not exist`
-            : 'neither tini nor catatonit is installed: docker run --init will fail',
-          remedy: installCommand('tini'),
-        },
+  look: ({ initPath }) => {
+    if (initPath && existsSync(initPath)) return { verdict: 'ok', text: `${initPath} (docker run --init)` };
+    const text = initPath
+      ? `${initPath} does not exist`
+      : 'neither tini nor catatonit is installed: docker run --init fails';
+    return { verdict: 'advice', text, remedy: installCommand('tini') };
+  },
 };
 
 const busybox: Probe = {
@@ -144,16 +134,16 @@ const busybox: Probe = {
   look: () => {
     const path = findProgram('busybox', process.env);
     return path
-      ? { verdict: 'ok', text: `${path} (the small image of ./scripts/up and of the tests)` }
+      ? { verdict: 'ok', text: `${path} (for the image of ./scripts/up and of the tests)` }
       : {
           verdict: 'advice',
-          text: 'not installed: ./scripts/up and the tests make their image from it',
+          text: 'not installed: ./scripts/up and the tests build their image from it',
           remedy: installCommand('busybox'),
         };
   },
 };
 
-/** Not gzip, which Node has. engine/images/compression.ts */
+/** Node.js decompresses gzip itself (engine/images/compression.ts). */
 const decoders: Probe = {
   subject: 'layers',
   look: () => {
@@ -162,7 +152,7 @@ const decoders: Probe = {
       ? { verdict: 'ok', text: 'gzip, zstd and xz can be unpacked' }
       : {
           verdict: 'advice',
-          text: `archives packed by ${missing.join(' or ')} cannot be unpacked`,
+          text: `layers compressed with ${missing.join(' or ')} cannot be unpacked`,
           remedy: installCommand(missing[0]!),
         };
   },
