@@ -12,25 +12,8 @@ export interface ImageUse {
 }
 
 /** The zero value of Go's Config. docker-compose 1.29 reads Volumes of ContainerConfig. */
-const EMPTY_CONTAINER_CONFIG = {
-  Hostname: '',
-  Domainname: '',
-  User: '',
-  AttachStdin: false,
-  AttachStdout: false,
-  AttachStderr: false,
-  Tty: false,
-  OpenStdin: false,
-  StdinOnce: false,
-  Env: null,
-  Cmd: null,
-  Image: '',
-  Volumes: null,
-  WorkingDir: '',
-  Entrypoint: null,
-  OnBuild: null,
-  Labels: null,
-};
+const { Labels: _labels, ...EMPTY } = EMPTY_CONTAINER_CONFIG;
+const ZERO_CONFIG = { ...EMPTY, Env: null, OnBuild: null, Labels: null };
 
 /** An item of GET /images/json. */
 export function imageSummary(
@@ -101,5 +84,5 @@ const virtualSize = (image: Image, supports: Supports): number | undefined =>
 /** The container that the image was committed from. Removed in API 1.45. */
 const builtFrom = ({ container, container_config }: Image['config']) => ({
   Container: container ?? '',
-  ContainerConfig: { ...EMPTY_CONTAINER_CONFIG, ...container_config },
+  ContainerConfig: { ...ZERO_CONFIG, ...container_config },
 });
