@@ -16,7 +16,7 @@ const PROTOCOLS = { tcp: 6, udp: 17 } as const;
  * Forgets the IPv4 flows that began towards one of these ports: the next packet of each is looked at anew. Returns how
  * many.
  */
-export function forgetFlows(protocol: keyof typeof PROTOCOLS, ports: ReadonlySet<number>): number {
+export function deleteFlows(protocol: keyof typeof PROTOCOLS, ports: ReadonlySet<number>): number {
   const socket = Netlink.open(NETLINK_NETFILTER);
   try {
     const flows = socket

@@ -7,18 +7,18 @@ import { mount, MS, unmount } from '../../sys/mount.ts';
 import { isMountPoint, mountsUnder } from '../../sys/mountinfo.ts';
 import { SystemFault } from '../../model/errors.ts';
 import { cleaned } from '../spec/mount-points.ts';
-import { volumeEvent } from '../../model/volume.ts';
-import type { VolumeHold } from '../volumes/volumes.ts';
+import { volumeEvent } from '../volumes/events.ts';
+import type { VolumeReservation } from '../volumes/volumes.ts';
 import type { Container } from '../../model/container.ts';
 import type { Parts } from './parts.ts';
 
 /** Makes those that are not there, and fills empty ones with what the image has in their place. */
-export async function makeVolumes(parts: Parts, c: Container, hold: VolumeHold): Promise<void> {
+export async function makeVolumes(parts: Parts, c: Container, reservation: VolumeReservation): Promise<void> {
   const filled: { name: string; destination: string }[] = [];
   for (const point of c.mounts.filter(({ type }) => type === 'volume')) {
     // Another container's (--volumes-from), which may go before this one is there.
     if (point.source !== '') {
-      hold.keep(point.name);
+      reservation.add(point.name);
       continue;
     }
     const options = c.hostConfig.Mounts?.find(
@@ -32,7 +32,7 @@ export async function makeVolumes(parts: Parts, c: Container, hold: VolumeHold):
         labels: options?.Labels ?? {},
         options: options?.DriverConfig?.Options ?? {},
       },
-      hold,
+      reservation,
     );
     Object.assign(point, { name: volume.name, source: volume.mountpoint, driver: volume.driver });
     if (!options?.NoCopy && !point.mode.split(',').includes('nocopy') && point.subpath === undefined)
@@ -78,7 +78,7 @@ export async function unmountVolumes(parts: Parts, c: Container): Promise<void> 
 
 /** It ran when the daemon started. */
 export function foundMounted(parts: Parts, c: Container): void {
-  for (const { type, name } of c.mounts) if (type === 'volume') parts.volumes.foundMounted(name, c.id);
+  for (const { type, name } of c.mounts) if (type === 'volume') parts.volumes.adoptMount(name, c.id);
 }
 
 // Bound by a descriptor: whoever has the volume mounted may swap any part of the path for a link at any moment.

@@ -49,7 +49,7 @@ export function disconnect(
       const name = network?.name ?? reference;
       if (!c.endpoints[name]) throw new SystemFault(`container ${c.id} is not connected to the network ${name}`);
       keep(c, parts, Object.fromEntries(Object.entries(c.endpoints).filter(([key]) => key !== name)));
-      if (network) parts.networks.told(c, network, 'disconnect');
+      if (network) parts.networks.recordDisconnect(c, network);
       return;
     }
     const found = parts.networks.resolve(reference);

@@ -83,20 +83,20 @@ export async function createContainer(
     hostname: config.Hostname,
   });
   const directory = parts.paths.container(id);
-  const hold = parts.volumes.hold(id);
+  const reservation = parts.volumes.reserve(id);
   try {
     mkdirSync(directory, { recursive: true, mode: 0o710 });
     parts.snapshots.prepare(id, image.chains);
     faultPoint('create.directories');
     makeWorkingDirectory(parts, container);
-    await makeVolumes(parts, container, hold);
+    await makeVolumes(parts, container, reservation);
     parts.rows.transaction(() => {
       parts.rows.insert(container);
       parts.events.record(containerEvent(container, 'create'));
     });
     peers.add(container);
   } catch (error) {
-    hold.release();
+    reservation.release();
     rmSync(directory, { recursive: true, force: true });
     for (const mount of container.mounts.filter((m) => m.anonymous))
       await parts.volumes.remove(mount.name, { force: true }).catch(() => undefined);
@@ -104,7 +104,7 @@ export async function createContainer(
     if (!parts.images.find(image.id)) await parts.images.collect();
     throw error;
   } finally {
-    hold.release();
+    reservation.release();
   }
   return { container, warnings: prepared.warnings };
 }

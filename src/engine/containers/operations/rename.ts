@@ -43,7 +43,7 @@ function tellNetworks(s: Supervisor, parts: Parts): Promise<void> {
       );
     }
     parts.rows.setNetwork(c);
-    await parts.networks.renamed(c);
+    await parts.networks.renameContainer(c);
   });
 }
 
