@@ -11,7 +11,7 @@ import { openEngine } from './engine/engine.ts';
 import { Paths } from './engine/paths.ts';
 import { openListeners } from './listening.ts';
 import { tryLock } from './sys/file.ts';
-import { favour } from './sys/process.ts';
+import { raisePriority } from './sys/process.ts';
 import { VERSION } from './version.ts';
 
 /** While it starts, clients wait for it; its children begin without this. */
@@ -29,7 +29,7 @@ async function main(): Promise<void> {
   if (command === 'validate') return void print('configuration OK');
 
   const nice = getPriority();
-  favour(nice + STARTING_NICE);
+  raisePriority(nice + STARTING_NICE);
   const log = pino(
     { level: config.logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime },
     pino.destination({ dest: 2, sync: true }),

@@ -23,7 +23,7 @@ import { encodeRecord, encodeSnapshot, parseJournal, type Snapshot } from '../pr
 import type { JournalRecord, RecordBody, RecordType } from '../protocol/records.ts';
 import { applyRecord, initialRunState, type RunState } from '../protocol/runstate.ts';
 import { monotonicClock, wallClock } from '../sys/clock.ts';
-import { reserve, syncDirectory } from '../sys/file.ts';
+import { preallocate, syncDirectory } from '../sys/file.ts';
 import { carry, initialCarried, type Carried } from './pending-intents.ts';
 
 /** When something happened, ns. */
@@ -200,7 +200,7 @@ export class Journal {
 
   #reserveRoom(): void {
     if (this.#reserved - this.#size >= RESERVE_AGAIN_BELOW) return;
-    if (reserve(this.#fd, this.#size, RESERVE)) this.#reserved = this.#size + RESERVE;
+    if (preallocate(this.#fd, this.#size, RESERVE)) this.#reserved = this.#size + RESERVE;
   }
 
   #wantSync(): void {

@@ -6,7 +6,7 @@
 import { Socket } from 'node:net';
 import { basename, dirname } from 'node:path';
 import type { Adopt } from '../protocol/messages.ts';
-import { becomeSubreaper, favour } from '../sys/process.ts';
+import { becomeSubreaper, raisePriority } from '../sys/process.ts';
 import { Shim } from './shim.ts';
 
 const DAEMON_FD = 3;
@@ -54,7 +54,7 @@ daemon.on('close', () => {
 
 async function adopt(given: Adopt): Promise<void> {
   // Only now: that it is kept ready is nothing urgent.
-  favour(NICE);
+  raisePriority(NICE);
   try {
     shim = await Shim.adopt(given, process.env.HOLDFAST_SHIM_BUNDLE ?? basename(dirname(process.argv[1] ?? '')));
   } catch (error) {

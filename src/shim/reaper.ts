@@ -6,11 +6,11 @@
  * (taken over from a dead shim) are looked at now and then through their pidfd.
  */
 import { readFileSync } from 'node:fs';
-import { pidfdEnding, procStat, reap, decodeStatus, type Ending } from '../sys/process.ts';
+import { pidfdExitStatus, procStat, reap, decodeStatus, type ExitStatus } from '../sys/process.ts';
 import type { Fd } from '../sys/libc.ts';
 import { now, type Moment } from './journal.ts';
 
-export interface Death extends Ending {
+export interface Death extends ExitStatus {
   at: Moment;
   /** False when nobody can tell how it ended: then code is 255. */
   known: boolean;
@@ -103,7 +103,7 @@ export function foreignDeath(pid: number, startTime: string, pidfd: Fd | null): 
   const isItself = stat?.startTime === startTime;
   if (isItself && stat.state !== 'Z' && stat.state !== 'X') return undefined;
   const ending =
-    (pidfd === null ? undefined : pidfdEnding(pidfd)) ?? (isItself ? decodeStatus(stat.exitStatus) : undefined);
+    (pidfd === null ? undefined : pidfdExitStatus(pidfd)) ?? (isItself ? decodeStatus(stat.exitStatus) : undefined);
   return ending ? { ...ending, at: now(), known: true } : unknownDeath();
 }
 

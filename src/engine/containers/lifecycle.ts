@@ -6,7 +6,7 @@ import { ociJson } from '../../protocol/oci-json.ts';
 import { SPEC_FILE } from '../../protocol/paths.ts';
 import { faultPoint } from '../../sys/fault.ts';
 import { SIGKILL } from '../../sys/process.ts';
-import { replaceFileAside } from '../../sys/replace-file.ts';
+import { replaceFileAsync } from '../../sys/replace-file.ts';
 import { Conflict, EngineError, InvalidParameter, NotModified, SystemFault, Unavailable } from '../../model/errors.ts';
 import { Silent, StartFailed, type ShimLink } from '../shims/link.ts';
 import { attributesOf } from '../events/from-journal.ts';
@@ -271,7 +271,7 @@ export class Lifecycle {
       join(parts.paths.container(c.id), SPEC_FILE),
       JSON.stringify(shimSpec(c, parts, { consoleSize, donors })),
     ];
-    if (!isThere(path, text)) await replaceFileAside(path, text);
+    if (!isThere(path, text)) await replaceFileAsync(path, text);
   }
 
   #linked = (c: Container): Promise<Linked> => linked(c, async (name) => (await this.peer(name)).container);

@@ -16,9 +16,8 @@ import {
   transaction,
   type Family,
   type MapElement,
-  type MapPlace,
+  type MapName,
 } from '../../sys/nftables.ts';
-import { ipv4Bytes } from '../../sys/rtnetlink.ts';
 import { run } from './command.ts';
 import type { Bridge, PortSetup } from './driver.ts';
 import { carriesFamily, DNS_CLIENTS, MAPS, script } from './firewall-rules.ts';
@@ -115,9 +114,9 @@ export class Firewall {
       .join();
   }
 
-  #map = (family: Family, map: string): MapPlace => ({ family, table: this.table, map });
+  #map = (family: Family, map: string): MapName => ({ family, table: this.table, map });
 
-  #dropElement(place: MapPlace, element: MapElement): void {
+  #dropElement(place: MapName, element: MapElement): void {
     try {
       this.#socket.run(transaction([dropElements(place, [element])]));
     } catch (error) {
@@ -137,7 +136,7 @@ function contents({ ports, dnsClients }: Openings): MapContents {
     [
       'ip',
       MAPS.one,
-      one.map((port) => ({ key: Buffer.concat([ipv4Bytes(port.hostIp), portKey(port)]), value: target(port) })),
+      one.map((port) => ({ key: Buffer.concat([addressBytes(port.hostIp), portKey(port)]), value: target(port) })),
     ],
     ['ip', DNS_CLIENTS, setOf(dnsClients.filter(isIPv4))],
     ['ip6', DNS_CLIENTS, setOf(dnsClients.filter((address) => !isIPv4(address)))],
@@ -148,4 +147,4 @@ function contents({ ports, dnsClients }: Openings): MapContents {
 const portKey = ({ protocol, hostPort }: PortSetup): Buffer =>
   Buffer.from([PROTOCOL_NUMBERS[protocol], 0, 0, 0, hostPort >> 8, hostPort & 0xff, 0, 0]);
 const target = ({ address, port }: PortSetup): Buffer =>
-  Buffer.concat([ipv4Bytes(address), Buffer.from([port >> 8, port & 0xff, 0, 0])]);
+  Buffer.concat([addressBytes(address), Buffer.from([port >> 8, port & 0xff, 0, 0])]);

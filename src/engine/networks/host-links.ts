@@ -4,15 +4,12 @@ import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Errno } from '../../sys/libc.ts';
 import { Netlink, NETLINK_ROUTE } from '../../sys/netlink.ts';
+import { addAddress, addressesOf, deleteAddress, destinations } from '../../sys/rtnetlink-addresses.ts';
 import {
-  addAddress,
   addBridge,
-  addressesOf,
   addVeth,
   allLinks,
-  deleteAddress,
   deleteLink,
-  destinations,
   findLink,
   setAlias,
   setHairpin,
@@ -20,7 +17,7 @@ import {
   setMaster,
   setUp,
   type Link,
-} from '../../sys/rtnetlink.ts';
+} from '../../sys/rtnetlink-links.ts';
 import type { Bridge, EndpointSetup, VethSetup } from './driver.ts';
 
 /** Exists when bridged packets pass netfilter: a packet translated back to the port it came from needs hairpin then. */
@@ -143,7 +140,7 @@ export class HostLinks {
 async function deleteInThreadPool(index: number): Promise<void> {
   const socket = Netlink.open(NETLINK_ROUTE);
   try {
-    await socket.runAside([deleteLink(index)]);
+    await socket.runAsync([deleteLink(index)]);
   } catch (error) {
     if (!(error instanceof Errno && error.code === 'ENODEV')) throw error;
   } finally {

@@ -4,7 +4,8 @@ import { dirname } from 'node:path';
 import { Errno } from '../../sys/libc.ts';
 import { Netlink, NETLINK_ROUTE } from '../../sys/netlink.ts';
 import { createNetns, inNetns, removeNetns } from '../../sys/netns.ts';
-import { addAddress, deleteDefaultRoute, findLink, setDefaultRoute, setUp } from '../../sys/rtnetlink.ts';
+import { addAddress, deleteDefaultRoute, setDefaultRoute } from '../../sys/rtnetlink-addresses.ts';
+import { findLink, setUp } from '../../sys/rtnetlink-links.ts';
 import { defaultRouteEndpoint, type EndpointSetup, type Setup } from './driver.ts';
 import { writeSysctl } from './sysctl.ts';
 
