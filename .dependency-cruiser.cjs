@@ -17,6 +17,7 @@ module.exports = {
     },
     forbid('shim-alone', '^src/shim', '^src/(api|engine|store|config)', 'the shim knows nothing of the daemon'),
     forbid('protocol-imports-nothing', '^src/protocol', '^src/(?!protocol)', 'what both share depends on neither'),
+    forbid('model-is-plain', '^src/model', '^src/(?!model|protocol)', 'the model is data that every layer may use'),
     forbid('sys-knows-no-containers', '^src/sys', '^src/(?!sys)', 'system calls know nothing of containers'),
     forbid('engine-knows-no-http', '^src/engine', '^src/api|^(fastify|node:http|http)$', 'the domain knows no HTTP'),
     forbid('api-through-engine', '^src/api', '^src/(store|shim|sys)', 'the API goes through the engine'),
