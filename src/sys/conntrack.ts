@@ -20,7 +20,7 @@ export function deleteFlows(protocol: keyof typeof PROTOCOLS, ports: ReadonlySet
   const socket = Netlink.open(NETLINK_NETFILTER);
   try {
     const flows = socket
-      .ask({ type: (SUBSYSTEM << 8) | IPCTNL_MSG_CT_GET, flags: NLM.DUMP, body: header(), what: 'list flows' })
+      .query({ type: (SUBSYSTEM << 8) | IPCTNL_MSG_CT_GET, flags: NLM.DUMP, body: header(), what: 'list flows' })
       .map(({ body }) => attributes(body.subarray(4)).get(CTA_TUPLE_ORIG))
       .filter((tuple): tuple is Buffer => tuple !== undefined && matches(tuple, PROTOCOLS[protocol], ports));
     for (const tuple of flows) deleteFlow(socket, tuple);

@@ -145,7 +145,7 @@ export class Netlink {
   }
 
   /** The replies to one request: all parts of a dump, or the message before the acknowledgement. @throws Errno */
-  ask(request: Request): Reply[] {
+  query(request: Request): Reply[] {
     const { bytes, waiting } = this.#encode([request]);
     check(sendCall(this.fd, bytes, bytes.length, 0), 'send', 'netlink');
     const replies: Reply[] = [];

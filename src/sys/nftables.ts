@@ -42,14 +42,14 @@ export interface MapName {
 
 /** The generation of the rules in this network namespace: counts up with every change by any process. */
 export function generation(socket: Netlink): number {
-  const [reply] = socket.ask(message(NFT.GETGEN, NLM.ACK, 'read the generation', NFPROTO_UNSPEC));
+  const [reply] = socket.query(message(NFT.GETGEN, NLM.ACK, 'read the generation', NFPROTO_UNSPEC));
   return reply ? attributes(reply.body.subarray(4)).get(NFTA_GEN_ID)!.readUInt32BE() : 0;
 }
 
 /** The handle of a table, which changes when the table is deleted and recreated; undefined when there is none. */
 export function tableHandle(socket: Netlink, table: string, family: Family = 'ip'): string | undefined {
   try {
-    const [reply] = socket.ask(
+    const [reply] = socket.query(
       message(NFT.GETTABLE, NLM.ACK, `find table ${table}`, FAMILIES[family], attribute(NFTA_TABLE_NAME, table)),
     );
     return reply && attributes(reply.body.subarray(4)).get(NFTA_TABLE_HANDLE)?.toString('hex');
@@ -61,13 +61,13 @@ export function tableHandle(socket: Netlink, table: string, family: Family = 'ip
 
 /** The number of rules in a table. */
 export const countRules = (socket: Netlink, table: string, family: Family = 'ip'): number =>
-  socket.ask(
+  socket.query(
     message(NFT.GETRULE, NLM.DUMP, `list rules of ${table}`, FAMILIES[family], attribute(NFTA_RULE_TABLE, table)),
   ).length;
 
 /** The elements of a map. @throws Errno ENOENT */
 export function mapElements(socket: Netlink, name: MapName): MapElement[] {
-  const replies = socket.ask(
+  const replies = socket.query(
     message(NFT.GETSETELEM, NLM.DUMP, `list map ${name.map}`, FAMILIES[name.family], ...nameAttributes(name)),
   );
   return replies.flatMap(({ body }) => {

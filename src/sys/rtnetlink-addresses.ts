@@ -54,7 +54,7 @@ export function deleteAddress(index: number, cidr: string): Request {
 
 /** The addresses of a link in CIDR notation, without the link-local ones that the kernel assigns. */
 export function addressesOf(socket: Netlink, index: number): string[] {
-  const replies = socket.ask({ type: RTM.GETADDR, flags: NLM.DUMP, body: Buffer.alloc(8), what: 'list addresses' });
+  const replies = socket.query({ type: RTM.GETADDR, flags: NLM.DUMP, body: Buffer.alloc(8), what: 'list addresses' });
   return replies
     .filter(({ body }) => body.readUInt32LE(4) === index && body[3] !== RT_SCOPE_LINK)
     .flatMap(({ body }) => {
@@ -83,7 +83,7 @@ export const deleteDefaultRoute = (gateway: string): Request => ({
 /** The destinations of this network namespace's unicast routes in CIDR notation, without default routes. */
 export function destinations(socket: Netlink): string[] {
   return [AF_INET, AF_INET6].flatMap((family) => {
-    const replies = socket.ask({
+    const replies = socket.query({
       type: RTM.GETROUTE,
       flags: NLM.DUMP,
       body: Buffer.from([family, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),

@@ -45,7 +45,7 @@ export interface VethPair {
 /** undefined when there is no such link. */
 export function findLink(socket: Netlink, name: string): Link | undefined {
   try {
-    const [reply] = socket.ask({
+    const [reply] = socket.query({
       type: RTM.GETLINK,
       flags: NLM.ACK,
       body: Buffer.concat([linkHeader(), attribute(IFLA.IFNAME, name)]),
@@ -60,7 +60,7 @@ export function findLink(socket: Netlink, name: string): Link | undefined {
 
 export const allLinks = (socket: Netlink): Link[] =>
   socket
-    .ask({ type: RTM.GETLINK, flags: NLM.DUMP, body: linkHeader(), what: 'list links' })
+    .query({ type: RTM.GETLINK, flags: NLM.DUMP, body: linkHeader(), what: 'list links' })
     .map((reply) => parseLink(reply.body));
 
 export const addBridge = (name: string, mac: string, mtu: number): Request => ({

@@ -12,12 +12,11 @@ import { wallNow } from '../clock.ts';
 import type { Paths } from '../paths.ts';
 import { pruneMatcher } from '../prune-filter.ts';
 import { Attachments, type Attachment } from './attachments.ts';
+import { ContainerEtcFiles } from './container-etc-files.ts';
 import { define, type NetworkRequest } from './definition.ts';
 import { aardvarkTables, refuserAddress } from './dns-policy.ts';
 import { DnsServer } from './dns-server.ts';
 import { bridgeOf, type Driver } from './driver.ts';
-import { etcFileInput } from './etc-file-input.ts';
-import { addOwnAddresses, removeOwnAddresses, writeEtcFiles, writeResolvConf, type EtcFileInput } from './etc-files.ts';
 import { disconnectEvent, networkEvent, pruneEvent } from './events.ts';
 import { networkFilter } from './filter.ts';
 import { NetlinkDriver } from './netlink-driver.ts';
@@ -61,6 +60,7 @@ export class Networks {
   readonly #driver: Driver;
   readonly #dns: DnsServer;
   readonly #attachments: Attachments;
+  readonly #etcFiles: ContainerEtcFiles;
   readonly #index = new NetworkIndex();
   /** Resolves when start() has ended: before, nothing is attached, created or removed. */
   #started: Promise<void> = Promise.resolve();
@@ -77,6 +77,7 @@ export class Networks {
         log,
       });
     this.#dns = new DnsServer({ directory: paths.dns(), log });
+    this.#etcFiles = new ContainerEtcFiles({ paths, config, find: this.find, dns: this.#dns });
     this.#attachments = new Attachments({
       store,
       config,
@@ -250,22 +251,14 @@ export class Networks {
     commit: (attachment: Attachment) => void,
   ): Promise<void> {
     await this.#attachments.join(container, network, planned, commit);
-    const { ipAddress, globalIPv6Address } = container.endpoints[network.name] ?? planned;
-    const directory = this.deps.paths.container(container.id);
-    addOwnAddresses(directory, [ipAddress, globalIPv6Address].filter(Boolean), {
-      hostname: container.config.Hostname,
-      domainname: container.config.Domainname,
-    });
-    writeResolvConf(directory, this.#etcFileInput(container));
+    this.#etcFiles.addEndpoint(container, container.endpoints[network.name] ?? planned);
   }
 
   /** Disconnects a running container; `commit` as in connect(). @throws SystemFault */
   async disconnect(container: Container, network: Network, commit: (attachment: Attachment) => void): Promise<void> {
     const before = container.endpoints[network.name];
     await this.#attachments.leave(container, network, commit);
-    const directory = this.deps.paths.container(container.id);
-    removeOwnAddresses(directory, [before?.ipAddress ?? '', before?.globalIPv6Address ?? ''].filter(Boolean));
-    writeResolvConf(directory, this.#etcFileInput(container));
+    this.#etcFiles.removeEndpoint(container, before);
   }
 
   /** Records the event for a container that was disconnected while it was not running. */
@@ -276,10 +269,7 @@ export class Networks {
   /** Writes hosts, resolv.conf and hostname into the container's directory. */
   writeFiles(container: Container, attachment: Attachment): void {
     if (networkOf(container.hostConfig.NetworkMode) === undefined) return;
-    writeEtcFiles(
-      this.deps.paths.container(container.id),
-      this.#etcFileInput({ ...container, endpoints: attachment.endpoints }),
-    );
+    this.#etcFiles.write({ ...container, endpoints: attachment.endpoints });
   }
 
   /** Restores deleted rules and links at once, instead of within seconds. */
@@ -310,14 +300,6 @@ export class Networks {
     aardvarkTables(this.#index.all, this.#attachments.setups(), refuserAddress(this.deps.config.bridge));
 
   #publishDns = (): Promise<void> => this.#dns.publish(this.#dnsTables());
-
-  #etcFileInput(container: Container): EtcFileInput {
-    return etcFileInput(container, {
-      config: this.deps.config,
-      find: this.find,
-      dnsAvailable: this.#dns.available,
-    });
-  }
 
   #hasEndpoints = ({ id }: Network): boolean => this.#attachments.endpointsOn(id).length > 0;
 
