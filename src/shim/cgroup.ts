@@ -4,7 +4,7 @@
  */
 import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { cgroupHierarchies, isUnified, type CgroupHierarchy } from '../sys/cgroupfs.ts';
+import { cgroupHierarchies, isUnified, parseCgroupPaths, type CgroupHierarchy } from '../sys/cgroupfs.ts';
 
 const read = (path: string): string | undefined => {
   try {
@@ -27,13 +27,9 @@ function hierarchies(): CgroupHierarchy[] {
 export function cgroupsOf(pid: number): Map<string, string> {
   const mounts = hierarchies();
   const directories = new Map<string, string>();
-  for (const line of (read(`/proc/${pid}/cgroup`) ?? '').split('\n')) {
-    const [, names = '', path = ''] = /^\d+:([^:]*):(.*)$/.exec(line) ?? [];
-    if (path === '') continue;
-    for (const name of names.split(',')) {
-      const hierarchy = mounts.find((h) => (name === '' ? isUnified(h) : h.controllers.includes(name)));
-      if (hierarchy) directories.set(name, join(hierarchy.mountPoint, path));
-    }
+  for (const [name, path] of parseCgroupPaths(read(`/proc/${pid}/cgroup`) ?? '')) {
+    const hierarchy = mounts.find((h) => (name === '' ? isUnified(h) : h.controllers.includes(name)));
+    if (hierarchy) directories.set(name, join(hierarchy.mountPoint, path));
   }
   return directories;
 }

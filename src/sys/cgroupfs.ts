@@ -26,6 +26,19 @@ export function cgroupLayout(hierarchies: readonly CgroupHierarchy[]): CgroupLay
   return hierarchies.some(isUnified) ? 'hybrid' : 'v1';
 }
 
+/**
+ * The paths of a process's cgroups from the text of /proc/PID/cgroup, by v1 controller or name (`name=systemd`); '' is
+ * v2.
+ */
+export function parseCgroupPaths(text: string): Map<string, string> {
+  const paths = new Map<string, string>();
+  for (const line of text.split('\n')) {
+    const [, controllers = '', path = ''] = /^\d+:([^:]*):(.+)$/.exec(line) ?? [];
+    if (path !== '') for (const controller of controllers.split(',')) paths.set(controller, path);
+  }
+  return paths;
+}
+
 /** The existing directories of cgroup `path` in all hierarchies. */
 export const cgroupDirectories = (path: string): string[] =>
   cgroupHierarchies()

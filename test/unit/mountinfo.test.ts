@@ -3,7 +3,7 @@ import { mkdtempSync, realpathSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { cgroupHierarchies, cgroupLayout, isUnified } from '../../src/sys/cgroupfs.ts';
+import { cgroupHierarchies, cgroupLayout, isUnified, parseCgroupPaths } from '../../src/sys/cgroupfs.ts';
 import {
   isMountPoint,
   mountContaining,
@@ -143,6 +143,17 @@ test('v1 and hybrid hosts have a hierarchy per group of controllers', () => {
   const hybrid = cgroupHierarchies(table(ROOT, ...V1, UNIFIED));
   expect(cgroupLayout(hybrid)).toBe('hybrid');
   expect(hybrid.find(isUnified)!.mountPoint).toBe('/sys/fs/cgroup/unified');
+});
+
+test('the paths of a process are listed by controller; v2 is the empty one', () => {
+  const text = '4:cpu,cpuacct:/a\n3:name=systemd:/system.slice/x:y.scope\n0::/unified\n';
+  expect([...parseCgroupPaths(text)]).toEqual([
+    ['cpu', '/a'],
+    ['cpuacct', '/a'],
+    ['name=systemd', '/system.slice/x:y.scope'],
+    ['', '/unified'],
+  ]);
+  expect(parseCgroupPaths('').size).toBe(0);
 });
 
 test('a host without cgroups counts as v2', () => {

@@ -2,7 +2,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { availableParallelism, hostname, release } from 'node:os';
 import { join } from 'node:path';
-import { cgroupHierarchies, cgroupLayout, isUnified, type CgroupLayout } from '../../sys/cgroupfs.ts';
+import { cgroupHierarchies, cgroupLayout, isUnified, parseCgroupPaths, type CgroupLayout } from '../../sys/cgroupfs.ts';
 import { hostArchitecture } from '../architecture.ts';
 
 /** A control that a cgroup hierarchy may lack. */
@@ -208,11 +208,7 @@ function controlsOfV2(root: string): Set<Control> {
 
 // The root cgroup has no memory.swap.max: a look at this process's own, or at any other.
 function swapOfV2(root: string): boolean {
-  const own =
-    text('/proc/self/cgroup')
-      .split('\n')
-      .find((line) => line.startsWith('0::'))
-      ?.slice('0::'.length) ?? '/';
+  const own = parseCgroupPaths(text('/proc/self/cgroup')).get('') ?? '/';
   if (own !== '/') return existsSync(join(root, own, 'memory.swap.max'));
   return readdirSync(root, { withFileTypes: true }).some(
     (entry) => entry.isDirectory() && existsSync(join(root, entry.name, 'memory.swap.max')),
