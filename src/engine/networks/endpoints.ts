@@ -4,14 +4,14 @@ import { readFileSync } from 'node:fs';
 import type { EndpointRequest } from '../../model/container-config.ts';
 import type { Container, Endpoint } from '../../model/container.ts';
 import { InvalidParameter } from '../../model/errors.ts';
-import { defaultRouteEndpoint, type EndpointSetup, type PortSetup, type Setup } from './driver.ts';
 import type { AddressSpace, Network } from '../../model/network.ts';
+import type { AddressAllocator } from './address-allocation.ts';
 import { LINK_NAME } from './definition.ts';
 import { hasDns } from './dns-policy.ts';
+import { defaultRouteEndpoint, type EndpointSetup, type PortSetup, type Setup } from './driver.ts';
 import { dnsNames } from './plan.ts';
-import type { AddressAllocator } from './address-allocation.ts';
-import { cidr } from './subnets.ts';
 import type { PublishedPort } from './port-allocation.ts';
+import { cidr } from './subnets.ts';
 
 const ID_BYTES = 32;
 const HOST_LINK_PREFIX = 'vh';
@@ -87,28 +87,25 @@ export function makeEndpoint(
 }
 
 /** The DNS names of a container on a network, without those that the tables of aardvark-dns cannot hold. */
-export const dnsNamesOn = (
+export function dnsNamesOn(
   { id, name, config }: Pick<Container, 'id' | 'name' | 'config'>,
   request: EndpointRequest,
-): string[] =>
-  [
-    ...new Set(
-      dnsNames({ id, name, hostname: config.Hostname }, request.Aliases ?? []).map((each) => each.toLowerCase()),
-    ),
-  ].filter((each) => /^[^\s,]+$/.test(each));
+): string[] {
+  const names = dnsNames({ id, name, hostname: config.Hostname }, request.Aliases ?? []);
+  return [...new Set(names.map((each) => each.toLowerCase()))].filter((each) => /^[^\s,]+$/.test(each));
+}
 
 /**
  * The MAC address is derived from the IPv4 address, so that neighbours' ARP entries stay valid when another container
- * gets the address.
+ * gets the address; without one, from the endpoint's id.
  */
-export const macOf = (address: string, endpointId: string): string =>
-  [
-    '02',
-    '42',
-    ...(address === ''
+export function macOf(address: string, endpointId: string): string {
+  const octets =
+    address === ''
       ? endpointId.slice(0, 8).match(/../g)!
-      : address.split('.').map((part) => Number(part).toString(16).padStart(2, '0'))),
-  ].join(':');
+      : address.split('.').map((octet) => Number(octet).toString(16).padStart(2, '0'));
+  return ['02', '42', ...octets].join(':');
+}
 
 function linkName(prefix: string, request: EndpointRequest, used: readonly string[]): string {
   const requested = request.DriverOpts?.[IFNAME_OPTION];
