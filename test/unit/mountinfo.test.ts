@@ -56,7 +56,7 @@ test('any number of optional fields, also unknown ones, may come before the sepa
   ]);
 });
 
-test('an empty source is read as one, and does not shift the fields behind it', () => {
+test('an empty source does not shift the fields behind it', () => {
   expect(parseMounts(table('24 29 0:22 / /proc rw - proc  rw'))[0]).toMatchObject({
     type: 'proc',
     source: '',
@@ -106,7 +106,7 @@ test('a path lies on the deepest mount that contains it, and on the last one of 
   expect(mountContaining('/x', '')).toBeUndefined();
 });
 
-test('the own table is readable, and a new directory is no mount point', () => {
+test('the table of this process can be parsed; a new directory is not a mount point', () => {
   const directory = realpathSync(mkdtempSync(join(tmpdir(), 'mountinfo-')));
   try {
     expect(isMountPoint(directory)).toBe(false);
@@ -145,7 +145,7 @@ test('v1 and hybrid hosts have a hierarchy per group of controllers', () => {
   expect(hybrid.find(isUnified)!.mountPoint).toBe('/sys/fs/cgroup/unified');
 });
 
-test('the paths of a process are listed by controller; v2 is the empty one', () => {
+test('cgroup paths of a process are listed by controller, that of v2 under the empty name', () => {
   const text = '4:cpu,cpuacct:/a\n3:name=systemd:/system.slice/x:y.scope\n0::/unified\n';
   expect([...parseCgroupPaths(text)]).toEqual([
     ['cpu', '/a'],

@@ -76,14 +76,14 @@ export class Firewall {
   /** Replaces all openings; those that are right already are not touched. */
   sync(openings: Openings): void {
     for (const [family, map, elements] of contents(openings).filter(([each]) => this.#families.includes(each))) {
-      const place = this.#map(family, map);
+      const name = this.#map(family, map);
       const missing = new Map(elements.map((element) => [element.key.toString('hex'), element]));
-      for (const found of mapElements(this.#socket, place)) {
+      for (const found of mapElements(this.#socket, name)) {
         const wanted = missing.get(found.key.toString('hex'));
         if (wanted?.value.equals(found.value)) missing.delete(found.key.toString('hex'));
-        else this.#dropElement(place, found);
+        else this.#dropElement(name, found);
       }
-      if (missing.size > 0) this.#socket.run(transaction([putElements(place, [...missing.values()])]));
+      if (missing.size > 0) this.#socket.run(transaction([putElements(name, [...missing.values()])]));
     }
   }
 
@@ -94,10 +94,6 @@ export class Firewall {
     await this.#nft(
       this.#families.map((family) => `table ${family} ${this.table}\ndelete table ${family} ${this.table}\n`),
     );
-  }
-
-  close(): void {
-    this.#socket.close();
   }
 
   async #nft(scripts: string[]): Promise<void> {
@@ -116,9 +112,9 @@ export class Firewall {
 
   #map = (family: Family, map: string): MapName => ({ family, table: this.table, map });
 
-  #dropElement(place: MapName, element: MapElement): void {
+  #dropElement(name: MapName, element: MapElement): void {
     try {
-      this.#socket.run(transaction([dropElements(place, [element])]));
+      this.#socket.run(transaction([dropElements(name, [element])]));
     } catch (error) {
       if (!(error instanceof Errno && error.code === 'ENOENT')) throw error;
     }
