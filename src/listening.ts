@@ -18,7 +18,7 @@ import { dirname, join } from 'node:path';
 import { makeNonBlocking } from './sys/file.ts';
 import type { Fd } from './sys/libc.ts';
 import { isAlive, kill, pidfdGetfd, pidfdOpen, procStat, SIGKILL } from './sys/process.ts';
-import { connectsTo, listenUnix } from './sys/socket.ts';
+import { isListening, listenUnix } from './sys/socket.ts';
 
 /** Like dockerd's. The kernel clamps it to somaxconn. */
 const BACKLOG = 4096;
@@ -67,7 +67,7 @@ function passedBySystemd(): Fd[] {
 }
 
 function open(path: string, group: string): Fd {
-  if (connectsTo(path)) throw new Error(`another server listens on ${path}`);
+  if (isListening(path)) throw new Error(`another server listens on ${path}`);
   mkdirSync(dirname(path), { recursive: true });
   rmSync(path, { force: true });
   const fd = listenUnix(path, BACKLOG);

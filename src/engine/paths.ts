@@ -31,6 +31,6 @@ export class Paths {
   readonly subpath = (id: string, index: number): string => join(this.run(id), 'subpaths', String(index));
   readonly netns = (id: string): string => join(this.execRoot, 'netns', id.slice(0, SHORT));
   readonly runtimeRoot = (runtime: string): string => join(this.execRoot, 'oci', runtime);
-  /** What aardvark-dns answers from. */
-  readonly names = (): string => join(this.execRoot, 'names');
+  /** The tables of aardvark-dns. */
+  readonly dns = (): string => join(this.execRoot, 'names');
 }

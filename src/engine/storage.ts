@@ -1,6 +1,6 @@
 /** What overlayfs lies upon. */
 import { readFileSync, statfsSync } from 'node:fs';
-import { tellsTypes } from '../sys/file.ts';
+import { supportsDType } from '../sys/file.ts';
 
 export interface StorageFacts {
   driver: 'overlay2';
@@ -34,7 +34,7 @@ export function storageFacts(dataRoot: string): StorageFacts {
   return {
     driver: 'overlay2',
     backing: NAMES[statfsSync(dataRoot).type] ?? '<unknown>',
-    supportsDType: tellsTypes(dataRoot),
+    supportsDType: supportsDType(dataRoot),
     // overlayfs.rst: with redirect_dir or metacopy a changed directory or mode is no more than a reference to the lower
     // one.
     nativeDiff: !isOn('redirect_dir') && !isOn('metacopy'),

@@ -1,8 +1,6 @@
-/** A network as the engine knows it. */
-import type { Bridge } from '../engine/networks/driver.ts';
-import { cidr } from '../engine/networks/subnets.ts';
+/** A network: its definition, with the subnets, gateway and bridge that were chosen for it. */
 
-/** As asked for, or as chosen where nothing was: what inspect shows. */
+/** What inspect shows: as requested, or as chosen when nothing was requested. */
 export interface IpamConfig {
   Subnet?: string;
   IPRange?: string;
@@ -10,26 +8,26 @@ export interface IpamConfig {
   AuxiliaryAddresses?: Record<string, string>;
 }
 
-/** Where a network's addresses of one family come from. */
+/** The addresses of one IP family on a network. */
 export interface AddressSpace {
   subnet: string;
   /** The bridge's own address. */
   gateway: string;
   /** '' = the whole subnet. */
   range: string;
-  /** Never given to containers. */
+  /** Never allocated to containers. */
   reserved: string[];
-  /** The subnet was asked for: containers may ask for addresses in it. */
+  /** The subnet was requested by the user: containers may request addresses in it. */
   static: boolean;
 }
 
 export interface Network {
   id: string;
   name: string;
-  /** Wall ns. */
+  /** Wall-clock nanoseconds. */
   created: string;
   driver: 'bridge' | 'host' | 'null';
-  /** Link of the bridge; '' for host and none. */
+  /** Name of the bridge link; '' for host and none. */
   bridge: string;
   enableIPv4: boolean;
   enableIPv6: boolean;
@@ -41,34 +39,20 @@ export interface Network {
   labels: Record<string, string>;
   ipv4?: AddressSpace;
   ipv6?: AddressSpace;
-  /** What the options come to. */
+  /** Parsed from the options. */
   settings: BridgeSettings;
 }
 
 export interface BridgeSettings {
-  /** Containers of the network may talk to each other. */
+  /** Inter-container communication: containers of the network may reach each other. */
   icc: boolean;
   masquerade: boolean;
   mtu: number;
   /** Default host address of published ports; '' = all. */
   hostIp: string;
-  /** Names of links in containers: eth → eth0. */
+  /** Prefix of link names in containers: eth → eth0. */
   linkPrefix: string;
 }
 
-/** Predefined ones behave otherwise than what users make: no addresses of one's choice, no names. */
+/** Unlike user-defined networks, predefined ones allow no requested addresses and have no DNS. */
 export const isPredefined = (name: string): boolean => ['bridge', 'host', 'none', 'default'].includes(name);
-
-/** The bridge that carries a network. */
-export function bridgeOf({ name, bridge, ipv4, ipv6, internal, settings }: Network): Bridge {
-  const addresses = [ipv4, ipv6].flatMap((space) => (space ? [`${space.gateway}/${cidr(space.subnet).prefix}`] : []));
-  return {
-    link: bridge,
-    addresses,
-    mtu: settings.mtu,
-    internal,
-    icc: settings.icc,
-    masquerade: settings.masquerade,
-    names: !isPredefined(name),
-  };
-}

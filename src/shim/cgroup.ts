@@ -1,13 +1,7 @@
 /** Control groups (v1, v2 and hybrid): OOM kills, a container's processes, and the shim's own cgroup. */
 import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-
-interface Hierarchy {
-  /** Mount point. */
-  mount: string;
-  /** v1 controllers or name=…; empty for the unified hierarchy (v2). */
-  controllers: string[];
-}
+import { cgroupHierarchies, isUnified, parseCgroupPaths, type CgroupHierarchy } from '../sys/cgroupfs.ts';
 
 const read = (path: string): string | undefined => {
   try {
@@ -17,30 +11,22 @@ const read = (path: string): string | undefined => {
   }
 };
 
-function hierarchies(): Hierarchy[] {
-  const found: Hierarchy[] = [];
-  for (const line of (read('/proc/self/mountinfo') ?? '').split('\n')) {
-    const [before = '', after = ''] = line.split(' - ');
-    const [type, , superOptions = ''] = after.split(' ');
-    const mount = before.split(' ')[4] ?? '';
-    if (type === 'cgroup2') found.push({ mount, controllers: [] });
-    if (type === 'cgroup')
-      found.push({ mount, controllers: superOptions.split(',').filter((o) => o !== 'rw' && o !== 'ro') });
+/** None when the mount table cannot be read: the container runs all the same. */
+function hierarchies(): CgroupHierarchy[] {
+  try {
+    return cgroupHierarchies();
+  } catch {
+    return [];
   }
-  return found;
 }
 
 /** The directories of a process's cgroups by v1 controller; the key '' is the unified hierarchy. */
 export function cgroupsOf(pid: number): Map<string, string> {
   const mounts = hierarchies();
   const directories = new Map<string, string>();
-  for (const line of (read(`/proc/${pid}/cgroup`) ?? '').split('\n')) {
-    const [, names = '', path = ''] = /^\d+:([^:]*):(.*)$/.exec(line) ?? [];
-    if (path === '') continue;
-    for (const name of names.split(',')) {
-      const hierarchy = mounts.find((h) => (name === '' ? h.controllers.length === 0 : h.controllers.includes(name)));
-      if (hierarchy) directories.set(name, join(hierarchy.mount, path));
-    }
+  for (const [name, path] of parseCgroupPaths(read(`/proc/${pid}/cgroup`) ?? '')) {
+    const hierarchy = mounts.find((h) => (name === '' ? isUnified(h) : h.controllers.includes(name)));
+    if (hierarchy) directories.set(name, join(hierarchy.mountPoint, path));
   }
   return directories;
 }
@@ -72,9 +58,9 @@ export function processesIn(cgroups: Map<string, string>): number[] {
  * the shim would share that group's weight with them, and read their output later the busier they are.
  */
 export function joinCgroup(path: string, pids: number[]): void {
-  for (const { mount, controllers } of hierarchies()) {
+  for (const { mountPoint, controllers } of hierarchies()) {
     if (controllers.includes('cpuset')) continue;
-    const directory = controllers.includes('cpu') ? mount : join(mount, path);
+    const directory = controllers.includes('cpu') ? mountPoint : join(mountPoint, path);
     try {
       mkdirSync(directory, { recursive: true });
       for (const pid of pids) writeFileSync(join(directory, 'cgroup.procs'), String(pid));
@@ -94,13 +80,13 @@ const EMPTY_POLL_MS = 5;
  */
 export function leaveCgroup(path: string): void {
   const deadline = Date.now() + EMPTY_TIMEOUT_MS;
-  for (const { mount } of hierarchies()) {
+  for (const { mountPoint } of hierarchies()) {
     try {
-      writeFileSync(join(mount, 'cgroup.procs'), String(process.pid));
+      writeFileSync(join(mountPoint, 'cgroup.procs'), String(process.pid));
     } catch {
       // This shim may never have joined it; a previous one may have created it.
     }
-    while (!removed(join(mount, path)) && Date.now() < deadline)
+    while (!removed(join(mountPoint, path)) && Date.now() < deadline)
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, EMPTY_POLL_MS);
   }
 }

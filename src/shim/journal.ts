@@ -22,7 +22,7 @@ import { encodeRecord, parseJournal } from '../protocol/journal-format.ts';
 import type { JournalRecord, RecordBody, RecordType } from '../protocol/records.ts';
 import { applyRecord, type RunState } from '../protocol/runstate.ts';
 import { monotonicClock, wallClock } from '../sys/clock.ts';
-import { reserve, syncDirectory } from '../sys/file.ts';
+import { preallocate, syncDirectory } from '../sys/file.ts';
 import { compactedLines, fold } from './compaction.ts';
 import { reduceIntents, type PendingIntents } from './pending-intents.ts';
 
@@ -207,7 +207,7 @@ export class Journal {
 
   #reserveRoom(): void {
     if (this.#reserved - this.#size >= RESERVE_AGAIN_BELOW_BYTES) return;
-    if (reserve(this.#fd, this.#size, RESERVE_BYTES)) this.#reserved = this.#size + RESERVE_BYTES;
+    if (preallocate(this.#fd, this.#size, RESERVE_BYTES)) this.#reserved = this.#size + RESERVE_BYTES;
   }
 
   #wantSync(): void {

@@ -5,10 +5,10 @@
  */
 import { readFileSync } from 'node:fs';
 import type { Fd } from '../sys/libc.ts';
-import { pidfdEnding, procStat, reap, decodeStatus, type Ending } from '../sys/process.ts';
+import { pidfdExitStatus, procStat, reap, decodeStatus, type ExitStatus } from '../sys/process.ts';
 import { now, type Moment } from './journal.ts';
 
-export interface Death extends Ending {
+export interface Death extends ExitStatus {
   at: Moment;
   /** False when the exit status is not available: `code` is 255 then. */
   known: boolean;
@@ -111,7 +111,8 @@ export function foreignDeath(pid: number, startTime: string, pidfd: Fd | null): 
   const isSameProcess = stat?.startTime === startTime;
   if (isSameProcess && stat.state !== 'Z' && stat.state !== 'X') return undefined;
   const ending =
-    (pidfd === null ? undefined : pidfdEnding(pidfd)) ?? (isSameProcess ? decodeStatus(stat.exitStatus) : undefined);
+    (pidfd === null ? undefined : pidfdExitStatus(pidfd)) ??
+    (isSameProcess ? decodeStatus(stat.exitStatus) : undefined);
   return ending ? { ...ending, at: now(), known: true } : unknownDeath();
 }
 

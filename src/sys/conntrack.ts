@@ -1,4 +1,4 @@
-/** The kernel's table of flows. linux/netfilter/nfnetlink_conntrack.h. */
+/** The kernel's connection tracking table. linux/netfilter/nfnetlink_conntrack.h. */
 import { attributes, nested, Netlink, NETLINK_NETFILTER, NLM } from './netlink.ts';
 import { Errno } from './libc.ts';
 
@@ -13,17 +13,17 @@ const AF_INET = 2;
 const PROTOCOLS = { tcp: 6, udp: 17 } as const;
 
 /**
- * Forgets the IPv4 flows that began towards one of these ports: the next packet of each is looked at anew. Returns how
- * many.
+ * Deletes the IPv4 flows whose original destination is one of these ports, so that their next packet passes the NAT
+ * rules again. Returns how many there were.
  */
-export function forgetFlows(protocol: keyof typeof PROTOCOLS, ports: ReadonlySet<number>): number {
+export function deleteFlows(protocol: keyof typeof PROTOCOLS, ports: ReadonlySet<number>): number {
   const socket = Netlink.open(NETLINK_NETFILTER);
   try {
     const flows = socket
-      .ask({ type: (SUBSYSTEM << 8) | IPCTNL_MSG_CT_GET, flags: NLM.DUMP, body: header(), what: 'list flows' })
+      .query({ type: (SUBSYSTEM << 8) | IPCTNL_MSG_CT_GET, flags: NLM.DUMP, body: header(), what: 'list flows' })
       .map(({ body }) => attributes(body.subarray(4)).get(CTA_TUPLE_ORIG))
-      .filter((tuple) => tuple !== undefined && matches(tuple, PROTOCOLS[protocol], ports));
-    for (const tuple of flows) forget(socket, tuple!);
+      .filter((tuple): tuple is Buffer => tuple !== undefined && matches(tuple, PROTOCOLS[protocol], ports));
+    for (const tuple of flows) deleteFlow(socket, tuple);
     return flows.length;
   } finally {
     socket.close();
@@ -35,14 +35,14 @@ function matches(tuple: Buffer, protocol: number, ports: ReadonlySet<number>): b
   return found.get(CTA_PROTO_NUM)?.[0] === protocol && ports.has(found.get(CTA_PROTO_DST_PORT)?.readUInt16BE() ?? 0);
 }
 
-function forget(socket: Netlink, tuple: Buffer): void {
+function deleteFlow(socket: Netlink, tuple: Buffer): void {
   try {
     socket.run([
       {
         type: (SUBSYSTEM << 8) | IPCTNL_MSG_CT_DELETE,
         flags: NLM.ACK,
         body: Buffer.concat([header(), nested(CTA_TUPLE_ORIG, tuple)]),
-        what: 'forget a flow',
+        what: 'delete a flow',
       },
     ]);
   } catch (error) {

@@ -1,4 +1,4 @@
-/** Files and descriptors beyond node:fs: locks, FIFOs, pipes, flags. */
+/** File operations that node:fs lacks: locks, FIFOs, pipes, descriptor flags. */
 import { closeSync, fsyncSync, openSync } from 'node:fs';
 import { check, declare, Errno, errno, type Fd } from './libc.ts';
 
@@ -24,13 +24,13 @@ const EFD_CLOEXEC = 0o2000000;
 const EFD_NONBLOCK = 0o4000;
 const DT_UNKNOWN = 0;
 
-/** An exclusive lock that dies with its holder. flock(2). */
+/** An exclusive lock, released by the kernel when the process dies. flock(2). */
 export interface Lock {
   readonly fd: Fd;
   release(): void;
 }
 
-/** Locks `path` (made if missing, close-on-exec); undefined when another process holds it. */
+/** Locks `path` (created if missing, close-on-exec); undefined when another process holds the lock. */
 export function tryLock(path: string): Lock | undefined {
   const fd = openSync(path, 'a', 0o600);
   if (flockCall(fd, LOCK_EX | LOCK_NB) === 0) return { fd, release: () => closeSync(fd) };
@@ -47,34 +47,35 @@ export const mkfifo = (path: string): void => void check(mkfifoCall(path, 0o600)
 export const mknod = (path: string, mode: number, device: bigint): void =>
   void check(mknodCall(path, mode, device), 'mknod', path);
 
-/** A counter to be woken by; close-on-exec, non-blocking. eventfd(2). */
+/** An eventfd(2), close-on-exec and non-blocking. */
 export const eventFd = (): Fd => check(eventfdCall(0, EFD_CLOEXEC | EFD_NONBLOCK), 'eventfd');
 
-/** Raises a pipe's or FIFO's capacity; the kernel's refusal is no fault. F_SETPIPE_SZ, fcntl(2). */
+/** Raises the capacity of a pipe or FIFO; false when the kernel refuses. F_SETPIPE_SZ, fcntl(2). */
 export const growPipe = (fd: Fd, bytes: number): boolean => fcntlCall(fd, F_SETPIPE_SZ, bytes) >= 0;
 
-/** Clears O_NONBLOCK on the open file description, which all its descriptors share. */
+/** Clears O_NONBLOCK on the open file description, which all duplicates of the descriptor share. */
 export function makeBlocking(fd: Fd): void {
   const flags = check(fcntlCall(fd, F_GETFL, 0), 'fcntl');
   check(fcntlCall(fd, F_SETFL, flags & ~O_NONBLOCK), 'fcntl');
 }
 
-/** Sets O_NONBLOCK on the open file description. */
+/** Sets O_NONBLOCK on the open file description, which all duplicates of the descriptor share. */
 export function makeNonBlocking(fd: Fd): void {
   const flags = check(fcntlCall(fd, F_GETFL, 0), 'fcntl');
   check(fcntlCall(fd, F_SETFL, flags | O_NONBLOCK), 'fcntl');
 }
 
-/** A second descriptor, close-on-exec and not below `from`, for the same open file description. */
+/** Another descriptor of the same open file description, close-on-exec and at least `from`. */
 export const duplicate = (fd: Fd, from = 0): Fd => check(fcntlCall(fd, F_DUPFD_CLOEXEC, from), 'fcntl');
 
-/** Removes a file, if it is there. unlink(2): rmSync() looks at the file twice first. */
+/** Deletes a file if it exists. One unlink(2), where rmSync() makes two more system calls. */
 export function removeFile(path: string): void {
   if (unlinkCall(path) !== 0 && errno() !== ENOENT) throw new Errno(errno(), 'unlink', path);
 }
 
-/** Reserves room in a file so that a full disk cannot refuse it later. fallocate(2), FALLOC_FL_KEEP_SIZE. */
-export const reserve = (fd: Fd, offset: number, length: number): boolean => fallocateCall(fd, 1, offset, length) === 0;
+/** Allocates disk space, so that later writes cannot fail with ENOSPC. fallocate(2) with FALLOC_FL_KEEP_SIZE. */
+export const preallocate = (fd: Fd, offset: number, length: number): boolean =>
+  fallocateCall(fd, 1, offset, length) === 0;
 
 /** Makes a directory's entries (a rename, a new file) durable. */
 export function syncDirectory(path: string): void {
@@ -87,10 +88,10 @@ export function syncDirectory(path: string): void {
 }
 
 /**
- * Whether a directory's entries tell their types. Each begins with an inode and an offset (8 bytes each), its length
- * (2) and its type (1). getdents64(2)
+ * Whether the file system reports the types of directory entries (d_type), which overlayfs requires. A struct
+ * linux_dirent64 begins with inode and offset (8 bytes each), its length (2) and the type (1). getdents64(2).
  */
-export function tellsTypes(path: string): boolean {
+export function supportsDType(path: string): boolean {
   const fd = openSync(path, 'r');
   try {
     const entries = Buffer.alloc(4096);

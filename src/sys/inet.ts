@@ -1,4 +1,4 @@
-/** Internet sockets that no event loop watches: to find out whether a port is free, or to hold one. */
+/** Internet sockets outside the event loop: to probe whether a port is free, or to reserve it. */
 import { closeSync } from 'node:fs';
 import { isIPv6 } from 'node:net';
 import { addressOf, check, declare, Errno, type Fd } from './libc.ts';
@@ -24,20 +24,22 @@ const BACKLOG = 511;
 
 export type Transport = 'tcp' | 'udp' | 'sctp';
 
-/** A bound socket, close-on-exec, non-blocking; of IPv6 addresses only where the address is one. bind(2).
- *  @throws Errno EADDRINUSE, EADDRNOTAVAIL, EACCES */
+/**
+ * A bound socket, close-on-exec and non-blocking; with an IPv6 address it does not accept IPv4. bind(2).
+ * @throws Errno EADDRINUSE, EADDRNOTAVAIL, EACCES
+ */
 export function bindPort(protocol: Transport, address: string, port: number): Fd {
-  // Old connections in TIME_WAIT do not make a TCP port taken. With UDP it would let two share a port.
+  // SO_REUSEADDR: old TCP connections in TIME_WAIT do not block the port. With UDP it would let two sockets share it.
   return bound(protocol, address, port, { reuse: protocol === 'tcp' });
 }
 
-/** As bindPort(), for a socket that will never listen and only keeps others away: nobody can share the port by asking
- * for reuse.
- *  @throws Errno EADDRINUSE when somebody has it */
-export function holdPort(protocol: Transport, address: string, port: number): Fd {
+/**
+ * As bindPort(), for a socket that never listens and only keeps other processes from binding the port.
+ * @throws Errno EADDRINUSE when the port is taken
+ */
+export function reservePort(protocol: Transport, address: string, port: number): Fd {
   try {
-    // Whoever binds first with reuse lets everybody with reuse in who comes later, as long as nobody listens; so
-    // without it.
+    // Without SO_REUSEADDR if possible: two sockets with it can share a port as long as neither listens. socket(7).
     return bound(protocol, address, port, { reuse: false });
   } catch (error) {
     if (protocol !== 'tcp' || !(error instanceof Errno) || error.code !== 'EADDRINUSE') throw error;
@@ -65,7 +67,7 @@ function bound(protocol: Transport, address: string, port: number, { reuse }: { 
   }
 }
 
-/** A bound TCP socket begins to queue connections. listen(2). */
+/** Makes a bound TCP socket queue connections. listen(2). */
 export const listen = (fd: Fd): void => void check(listenCall(fd, BACKLOG), 'listen');
 
 function setOption(fd: Fd, level: number, option: number): void {
@@ -82,7 +84,7 @@ export function addressBytes(address: string): Buffer {
   return binary.subarray(0, six ? 16 : 4);
 }
 
-/** 4 or 16 bytes as text; IPv6 in its shortest form (RFC 5952). */
+/** The text form of 4 or 16 bytes; IPv6 in its shortest form (RFC 5952). */
 export function addressText(bytes: Buffer): string {
   if (bytes.length === 4) return [...bytes].join('.');
   const groups = Array.from({ length: 8 }, (_, i) => bytes.readUInt16BE(2 * i).toString(16));

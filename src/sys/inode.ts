@@ -1,6 +1,6 @@
 /**
- * Inodes under paths that are bytes, not text, and what node:fs cannot say of them: devices, xattrs, times to the
- * nanosecond, final links untouched.
+ * Inode operations that node:fs lacks (device nodes, extended attributes, times in nanoseconds), on paths as bytes.
+ * They do not follow a symbolic link at the end of the path.
  */
 import { closeSync, openSync } from 'node:fs';
 import { check, declare, Errno, errno } from './libc.ts';
@@ -22,7 +22,7 @@ export const S_IFIFO = 0o010000;
 export const S_IFCHR = 0o020000;
 export const S_IFBLK = 0o060000;
 
-/** What mknod(2) can be told: 12 bits of major, 20 of minor. */
+/** The limits of device numbers: 12 bits for major, 20 for minor. */
 export const MAX_MAJOR = 0xfff;
 export const MAX_MINOR = 0xfffff;
 
@@ -46,11 +46,11 @@ export function setXattrAt(path: Buffer, name: string, value: Buffer): void {
   check(setxattrCall(cString(path), name, value, value.length, 0), 'lsetxattr', `${name} on ${path.toString()}`);
 }
 
-/** undefined where there is none of that name. lgetxattr(2). */
+/** The value of an extended attribute; undefined when it is not set. lgetxattr(2). */
 export function getXattrAt(path: Buffer, name: string): Buffer | undefined {
   const MAX_VALUE = 65_536;
   const value = Buffer.allocUnsafe(MAX_VALUE);
-  const length = Number(getxattrCall(cString(path), name, value, value.length));
+  const length = getxattrCall(cString(path), name, value, value.length);
   if (length >= 0) return Buffer.from(value.subarray(0, length));
   if (errno() === ENODATA || errno() === EOPNOTSUPP) return undefined;
   throw new Errno(errno(), 'lgetxattr', `${name} of ${path.toString()}`);
@@ -60,13 +60,13 @@ const NAMES = Buffer.allocUnsafe(65_536);
 
 /** Names of the extended attributes. llistxattr(2). */
 export function listXattrsAt(path: Buffer): string[] {
-  const length = Number(listxattrCall(cString(path), NAMES, NAMES.length));
+  const length = listxattrCall(cString(path), NAMES, NAMES.length);
   if (length > 0) return NAMES.toString('latin1', 0, length - 1).split('\0');
   if (length === 0 || errno() === EOPNOTSUPP) return [];
   throw new Errno(errno(), 'llistxattr', path.toString());
 }
 
-/** Access and modification time in nanoseconds since the epoch, of a link itself. utimensat(2). */
+/** Sets access and modification time, in nanoseconds since the epoch. utimensat(2). */
 export function setTimes(path: Buffer, atime: bigint, mtime: bigint): void {
   putTime(0, atime);
   putTime(2, mtime);
@@ -74,10 +74,10 @@ export function setTimes(path: Buffer, atime: bigint, mtime: bigint): void {
     throw new Errno(errno(), 'utimensat', path.toString());
 }
 
-/** struct timespec[2], little-endian as the machines are that this runs on. */
+/** struct timespec[2]; reused, because unpacking sets the times of every file. */
 const TIMES = new BigInt64Array(4);
 
-// The nanoseconds count upwards, also before the epoch.
+// tv_nsec is never negative, not even before the epoch.
 function putTime(at: number, time: bigint): void {
   const rest = time % NANOSECONDS;
   const nanoseconds = rest < 0n ? rest + NANOSECONDS : rest;
@@ -85,7 +85,7 @@ function putTime(at: number, time: bigint): void {
   TIMES[at + 1] = nanoseconds;
 }
 
-/** Writes out everything of the filesystem that `path` is on. syncfs(2). */
+/** Writes all cached data of the file system that `path` is on to disk. syncfs(2). */
 export function syncFilesystem(path: string): void {
   const fd = openSync(path, 'r');
   try {

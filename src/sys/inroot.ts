@@ -1,4 +1,4 @@
-/** Files of a foreign root directory, opened so that no symbolic link leads out of it. openat2(2), Linux 5.6. */
+/** Opens files below a container's root so that no symbolic link leads out of it. openat2(2), Linux 5.6. */
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { addressOf, check, errno, Errno, syscall, type Fd } from './libc.ts';
 
@@ -10,15 +10,19 @@ const OPEN_HOW_SIZE = 24;
 const O_PATH = 0o10000000;
 const O_CLOEXEC = 0o2000000;
 const EAGAIN = 11;
-/** The kernel gives up when something is renamed meanwhile; it advises to try again. */
-const TRIES = 16;
+/** openat2(2) fails with EAGAIN when a concurrent rename interferes, and should then be tried again. */
+const RETRIES = 16;
 
-/** A descriptor (O_PATH) for `path` as a process chrooted to `root` would find it.
- *  @throws Errno ENOENT, ENOTDIR, ELOOP … as open(2) */
+/**
+ * An O_PATH descriptor for `path` as a process chrooted to `root` would find it.
+ * @throws Errno ENOENT, ENOTDIR, ELOOP … as open(2)
+ */
 export const pathInRoot = (root: string, path: string): Fd => open(root, path, RESOLVE_IN_ROOT);
 
-/** A descriptor (O_PATH) for `path` below `root`. What leads out of it, a link say, is refused and not bent back.
- *  @throws Errno EXDEV for that; ENOENT … as open(2) */
+/**
+ * An O_PATH descriptor for `path` below `root`. A path or symbolic link that leads out of `root` is an error.
+ * @throws Errno EXDEV for such a path; ENOENT … as open(2)
+ */
 export const pathBeneath = (root: string, path: string): Fd => open(root, path, RESOLVE_BENEATH);
 
 function open(root: string, path: string, resolve: number): Fd {
@@ -28,7 +32,7 @@ function open(root: string, path: string, resolve: number): Fd {
     const how = Buffer.alloc(OPEN_HOW_SIZE);
     how.writeBigUInt64LE(BigInt(O_PATH | O_CLOEXEC), 0);
     how.writeBigUInt64LE(BigInt(resolve | RESOLVE_NO_MAGICLINKS), 16);
-    for (let left = TRIES; ; left--) {
+    for (let left = RETRIES; ; left--) {
       const fd = syscall(SYS_OPENAT2, directory, Number(addressOf(name)), Number(addressOf(how)), OPEN_HOW_SIZE);
       if (fd >= 0) return fd;
       if (errno() !== EAGAIN || left === 0) check(fd, 'openat2', path);
@@ -38,8 +42,10 @@ function open(root: string, path: string, resolve: number): Fd {
   }
 }
 
-/** The first `limit` bytes of the regular file at `path` inside `root`; undefined when there is none.
- *  What is there instead (a FIFO, a device) is never opened: it could block, or act. */
+/**
+ * The first `limit` bytes of the regular file at `path` inside `root`; undefined when there is none. Other files are
+ * never opened: a FIFO could block, and opening a device can have effects.
+ */
 export function readInRoot(root: string, path: string, limit: number): Buffer | undefined {
   let found: Fd;
   try {

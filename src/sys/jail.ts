@@ -1,7 +1,4 @@
-/**
- * A process of its own that can reach nothing above one directory, and does not outlive its parent. chroot(2),
- * prctl(2).
- */
+/** Confines a worker process to one directory, and to the lifetime of its parent. chroot(2), prctl(2). */
 import { check, declare } from './libc.ts';
 import { SIGKILL } from './process.ts';
 
@@ -11,15 +8,15 @@ const prctlCall = declare('int prctl(int op, unsigned long a, unsigned long b, u
 
 const PR_SET_PDEATHSIG = 1;
 
-/** Jails this whole process, the thread pool included (all threads share their root), under `root`. */
+/** Changes the root of this process, including its thread pool: all threads share their root directory. */
 export function jailProcess(root: string): void {
   check(chrootCall(root), 'chroot', root);
   check(chdirCall('/'), 'chdir');
 }
 
 /**
- * This process is killed when its parent dies. `parent` is the pid that it had when it was spawned: false when that one
- * is gone already.
+ * Has the kernel kill this process when its parent dies. Returns false when `parent`, the PID that spawned it, is dead
+ * already.
  */
 export function dieWithParent(parent: number): boolean {
   check(prctlCall(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0), 'prctl');

@@ -1,4 +1,4 @@
-/** The C library, by FFI. Every other file in sys/ declares the calls it needs through here. */
+/** The C library by FFI. The other files in sys/ declare the functions they need with it. */
 import { createRequire } from 'node:module';
 import { existsSync } from 'node:fs';
 import { constants } from 'node:os';
@@ -9,7 +9,7 @@ type Koffi = typeof import('koffi');
 
 const require = createRequire(import.meta.url);
 
-// koffi's native part lies beside a bundle (its JS loader cannot be bundled, and costs 1 MB a process).
+// A bundle has koffi's native part beside it: koffi's JS loader cannot be bundled, and costs 1 MB per process.
 function loadKoffi(): Koffi {
   const beside = join(dirname(fileURLToPath(import.meta.url)), 'koffi.node');
   if (existsSync(beside)) return require(beside) as Koffi;
@@ -24,7 +24,7 @@ const libc = koffi.load('libc.so.6');
 /** A file descriptor. */
 export type Fd = number;
 
-/** A system call that failed. `code` is the errno's name, as in Node's own errors. */
+/** A failed system call. `code` is the name of the errno, as in the errors of node:fs. */
 export class Errno extends Error {
   readonly code: string;
   constructor(
@@ -41,19 +41,20 @@ export class Errno extends Error {
 
 const errnoNames = new Map<number, string>(Object.entries(constants.errno).map(([name, value]) => [value, name]));
 
+/** A C function. Results of type `long` are numbers too, as long as they are safe integers. */
 type Native = (...args: unknown[]) => number;
 
 /**
- * Declares a C function by its prototype. It is looked up when it is first called: each takes 10 KiB, and no process
- * needs them all.
+ * Declares a C function by its prototype. It is resolved at its first call: each function takes 10 KiB of memory, and
+ * no process needs all of them.
  */
 export function declare(prototype: string): Native {
   let native: Native | undefined;
   return (...args) => (native ??= libc.func(prototype) as unknown as Native)(...args);
 }
 
-/** As declare(), called in a thread of Node's pool. */
-export function declareAside(prototype: string): (...args: unknown[]) => Promise<number | bigint> {
+/** As declare(), but calls run in Node's thread pool. */
+export function declareAsync(prototype: string): (...args: unknown[]) => Promise<number | bigint> {
   let native: { async(...args: unknown[]): void } | undefined;
   return (...args) =>
     new Promise((resolve, reject) => {
@@ -64,26 +65,23 @@ export function declareAside(prototype: string): (...args: unknown[]) => Promise
     });
 }
 
-/** Returns `result`, or throws what errno says when it is negative. */
+/** Returns `result`, unless it is negative. @throws Errno */
 export function check(result: number | bigint, syscall: string, detail = ''): number {
   const n = Number(result);
   if (n < 0) throw new Errno(koffi.errno(), syscall, detail);
   return n;
 }
 
-/** errno of the call just made. */
+/** The errno of the last call. */
 export const errno = (): number => koffi.errno();
 
-/**
- * The address of a buffer, for structures that hold pointers. The caller keeps the buffer alive until the call returns.
- */
-export const addressOf = (buffer: Buffer): bigint => BigInt(koffi.address(buffer));
+/** The address of a buffer, for structures with pointers. The caller must keep the buffer alive during the call. */
+export const addressOf = (buffer: Buffer): bigint => koffi.address(buffer);
 
 const rawSyscall = declare('long syscall(long n, long a, long b, long c, long d, long e, long f)');
 
-/** Numbers that are the same on x86_64 and arm64 (those since 2018 are unified). */
+/** System call numbers. Those added since 2018 are the same on x86_64 and arm64. */
 export const SYS = { pidfd_send_signal: 424, pidfd_open: 434, pidfd_getfd: 438, mount_setattr: 442 } as const;
 
-/** syscall(2), for calls that the C library does not wrap. */
-export const syscall = (n: number, a = 0, b = 0, c = 0, d = 0, e = 0, f = 0): number =>
-  Number(rawSyscall(n, a, b, c, d, e, f));
+/** syscall(2), for system calls that the C library does not wrap. */
+export const syscall = (n: number, a = 0, b = 0, c = 0, d = 0, e = 0, f = 0): number => rawSyscall(n, a, b, c, d, e, f);

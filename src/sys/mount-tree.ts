@@ -1,9 +1,10 @@
 /**
- * Mounts by descriptor, and the mount namespaces of others. open_tree(2), move_mount(2), mount_setattr(2) (Linux 5.2,
- * 5.12), setns(2), pivot_root(2).
+ * Mounts by descriptor, and other processes' mount namespaces. open_tree(2) and move_mount(2) (Linux 5.2),
+ * mount_setattr(2) (Linux 5.12), setns(2), pivot_root(2).
  */
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { addressOf, check, declare, SYS, syscall, type Fd } from './libc.ts';
+import { parseMounts, type Mount } from './mountinfo.ts';
 
 const unshareCall = declare('int unshare(int flags)');
 const setnsCall = declare('int setns(int fd, int type)');
@@ -27,87 +28,78 @@ const UMOUNT_NOFOLLOW = 8;
 
 export const ATTR = { RDONLY: 1, NODEV: 4 } as const;
 
-const text = (path: string): Buffer => Buffer.from(`${path}\0`, 'latin1');
-const at = (buffer: Buffer): number => Number(addressOf(buffer));
+/** A C string; paths have one character per byte. */
+const cString = (path: string): Buffer => Buffer.from(`${path}\0`, 'latin1');
+const pointerTo = (buffer: Buffer): number => Number(addressOf(buffer));
 
-/** Enters a mount namespace with this thread alone: its root and working directory are that namespace's from now on. */
-export function enterMounts(namespace: Fd): void {
+/** Moves this thread into a mount namespace, with its root and working directory. */
+export function enterMountNamespace(namespace: Fd): void {
   check(unshareCall(CLONE_FS), 'unshare');
   check(setnsCall(namespace, CLONE_NEWNS), 'setns');
 }
 
-/** A copy of the mounts at and below an open file or directory, attached nowhere yet. */
-export function copyTree(place: Fd): Fd {
-  const empty = text('');
+/** A detached copy of the mounts at and below an open file or directory. */
+export function cloneMounts(source: Fd): Fd {
+  const empty = cString('');
   return check(
-    syscall(SYS_OPEN_TREE, place, at(empty), OPEN_TREE_CLONE | AT_EMPTY_PATH | AT_RECURSIVE | O_CLOEXEC),
+    syscall(SYS_OPEN_TREE, source, pointerTo(empty), OPEN_TREE_CLONE | AT_EMPTY_PATH | AT_RECURSIVE | O_CLOEXEC),
     'open_tree',
   );
 }
 
-/** Attaches what `copyTree` gave at `target`, which is looked up below this thread's root. */
-export function attachTree(tree: Fd, target: string): void {
-  const [empty, path] = [text(''), text(target)];
-  check(syscall(SYS_MOVE_MOUNT, tree, at(empty), AT_FDCWD, at(path), MOVE_MOUNT_F_EMPTY_PATH), 'move_mount', target);
+/** Attaches the result of `cloneMounts` at `target`, which is resolved below this thread's root. */
+export function attachMounts(tree: Fd, target: string): void {
+  const [empty, path] = [cString(''), cString(target)];
+  check(
+    syscall(SYS_MOVE_MOUNT, tree, pointerTo(empty), AT_FDCWD, pointerTo(path), MOVE_MOUNT_F_EMPTY_PATH),
+    'move_mount',
+    target,
+  );
 }
 
-/** Sets ATTR flags on all mounts of a tree; on all below this thread's root without one. */
+/** Sets ATTR flags on all mounts of a tree; without one, on all mounts below this thread's root. */
 export function setMountFlags(flags: number, tree?: Fd): void {
   const SIZE = 32;
   const attributes = Buffer.alloc(SIZE);
   attributes.writeBigUInt64LE(BigInt(flags), 0);
-  const path = text(tree === undefined ? '/' : '');
+  const path = cString(tree === undefined ? '/' : '');
   check(
     syscall(
       SYS.mount_setattr,
       tree ?? AT_FDCWD,
-      at(path),
+      pointerTo(path),
       AT_RECURSIVE | (tree === undefined ? 0 : AT_EMPTY_PATH),
-      at(attributes),
+      pointerTo(attributes),
       SIZE,
     ),
     'mount_setattr',
   );
 }
 
-/** Makes the mount point `root` this thread's root, and lets go of everything else. */
-export function pivotTo(root: string): void {
+/** Makes the mount point `root` this thread's root, and unmounts the old root. pivot_root(2), NOTES. */
+export function pivotRoot(root: string): void {
   check(chdirCall(root), 'chdir', root);
-  const here = text('.');
-  check(syscall(SYS_PIVOT_ROOT[process.arch] ?? -1, at(here), at(here)), 'pivot_root', root);
+  const here = cString('.');
+  check(syscall(SYS_PIVOT_ROOT[process.arch] ?? -1, pointerTo(here), pointerTo(here)), 'pivot_root', root);
   check(umountCall('.', MNT_DETACH), 'umount2');
   check(chdirCall('/'), 'chdir');
 }
 
-/** Unmounts what is at `point` and below. A final link is not followed. */
-export const detach = (point: string): boolean => umountCall(text(point), MNT_DETACH | UMOUNT_NOFOLLOW) === 0;
+/** Unmounts what is mounted at and below `point`, without following a symbolic link. Returns whether it succeeded. */
+export const unmountTree = (point: string): boolean => umountCall(cString(point), MNT_DETACH | UMOUNT_NOFOLLOW) === 0;
 
-export interface OwnMount {
-  /** One character a byte. */
-  point: string;
-  type: string;
-}
-
-/** The mounts that this thread sees, read through a descriptor of /proc that may lie outside of its root. proc(5) */
-export function mountsBy(proc: Fd): OwnMount[] {
+/**
+ * The mount table of this thread, read through a descriptor of /proc, which may be outside the thread's root. Paths
+ * have one character per byte.
+ */
+export function readThreadMounts(proc: Fd): Mount[] {
   const fd = check(openatCall(proc, 'thread-self/mountinfo', O_CLOEXEC), 'openat', 'mountinfo');
   try {
-    return readFileSync(fd, 'latin1')
-      .split('\n')
-      .filter((line) => line !== '')
-      .map((line) => {
-        const [before = '', after = ''] = line.split(' - ');
-        return {
-          point: (before.split(' ')[4] ?? '').replace(/\\([0-7]{3})/g, (_, digits: string) =>
-            String.fromCharCode(parseInt(digits, 8)),
-          ),
-          type: after.split(' ')[0] ?? '',
-        };
-      });
+    return parseMounts(readFileSync(fd, 'latin1'), 'latin1');
   } finally {
     closeSync(fd);
   }
 }
 
-/** /proc, to be kept over a change of root. */
+/** A descriptor of /proc, which stays valid when the root changes. */
 export const openProc = (): Fd => openSync('/proc', 'r');

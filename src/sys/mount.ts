@@ -1,5 +1,4 @@
-/** Mounts. mount(2), umount2(2), mount_setattr(2). */
-import { readFileSync } from 'node:fs';
+/** mount(2) and umount2(2). */
 import { faultPoint } from './fault.ts';
 import { check, declare, Errno, errno } from './libc.ts';
 
@@ -48,15 +47,15 @@ export function mount(
 }
 
 /**
- * Gives the calling thread mounts of its own: what it mounts from now on nobody else sees, and it goes with the thread.
- * unshare(2), mount_namespaces(7).
+ * Moves the calling thread into a mount namespace of its own: what it mounts is invisible elsewhere, and is unmounted
+ * when the thread ends. unshare(2), mount_namespaces(7).
  */
-export function ownMounts(): void {
+export function unshareMounts(): void {
   check(unshareCall(CLONE_NEWNS), 'unshare');
   check(mountCall('none', '/', null, MS.REC | MS.PRIVATE, null), 'mount', 'private on /');
 }
 
-/** Unmounts lazily; true when something was mounted there. */
+/** Unmounts lazily. Returns whether something was mounted there. */
 export function unmount(target: string): boolean {
   faultPoint('unmount.before');
   if (umountCall(target, MNT_DETACH) === 0) {
@@ -66,14 +65,3 @@ export function unmount(target: string): boolean {
   if (errno() === EINVAL || errno() === ENOENT) return false;
   throw new Errno(errno(), 'umount2', target);
 }
-
-/** Mount points at or below `prefix`, deepest first. proc(5) mountinfo. */
-export function mountsUnder(prefix: string): string[] {
-  const points = readFileSync('/proc/self/mountinfo', 'latin1')
-    .split('\n')
-    .map((line) => unescapeOctal(line.split(' ')[4] ?? ''));
-  return points.filter((p) => p === prefix || p.startsWith(`${prefix}/`)).sort((a, b) => b.length - a.length);
-}
-
-const unescapeOctal = (text: string): string =>
-  text.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(parseInt(digits, 8)));

@@ -1,11 +1,11 @@
-/** Netlink: requests to the kernel's network tables, made and read as bytes. netlink(7). */
+/** Netlink sockets: encodes requests to the kernel, decodes its replies. netlink(7). */
 import { closeSync } from 'node:fs';
 import { faultPoint } from './fault.ts';
-import { addressOf, check, declare, declareAside, Errno, errno, type Fd } from './libc.ts';
+import { addressOf, check, declare, declareAsync, Errno, errno, type Fd } from './libc.ts';
 
 const socketCall = declare('int socket(int domain, int type, int protocol)');
 const sendCall = declare('long send(int fd, void *data, size_t length, int flags)');
-const sendAside = declareAside('long send(int fd, void *data, size_t length, int flags)');
+const sendAsync = declareAsync('long send(int fd, void *data, size_t length, int flags)');
 const recvCall = declare('long recv(int fd, void *data, size_t length, int flags)');
 const setsockoptCall = declare('int setsockopt(int fd, int level, int option, void *value, unsigned int length)');
 
@@ -32,15 +32,19 @@ export const NLM = {
   DUMP: 0x300,
 } as const;
 
+/** Flags of a request to create something that must not exist yet. */
+export const CREATE_NEW = NLM.ACK | NLM.CREATE | NLM.EXCL;
+
 const NLMSG_ERROR = 2;
 const NLMSG_DONE = 3;
 const NLM_F_CAPPED = 0x100;
 const NLM_F_ACK_TLVS = 0x200;
 const NLMSGERR_ATTR_MSG = 1;
-const HEADER = 16;
-const NESTED = 0x8000;
-// One answer is at most this long: the kernel sizes the parts of a dump by what the reader offers.
-const RECEIVE = 65536;
+const HEADER_SIZE = 16;
+const NLA_F_NESTED = 0x8000;
+const NLA_TYPE_MASK = 0x3fff;
+/** The kernel adapts the size of the parts of a dump to the receive buffer. */
+const RECEIVE_BYTES = 65536;
 
 const align4 = (n: number): number => (n + 3) & ~3;
 
@@ -49,7 +53,7 @@ export interface Request {
   type: number;
   flags: number;
   body: Buffer;
-  /** For the error's text: what it was to do. */
+  /** What the request does, for error texts. */
   what: string;
 }
 
@@ -59,10 +63,9 @@ export interface Reply {
   body: Buffer;
 }
 
-/** An attribute: a number becomes 32 bits of the host's order, a string gets its NUL. */
+/** Encodes an attribute. A number becomes 32 bits in host byte order, a string is NUL-terminated. */
 export function attribute(type: number, value: Buffer | number | string): Buffer {
-  const payload =
-    typeof value === 'string' ? Buffer.from(`${value}\0`) : typeof value === 'number' ? u32(value) : value;
+  const payload = payloadOf(value);
   const bytes = Buffer.alloc(align4(4 + payload.length));
   bytes.writeUInt16LE(4 + payload.length, 0);
   bytes.writeUInt16LE(type, 2);
@@ -70,11 +73,16 @@ export function attribute(type: number, value: Buffer | number | string): Buffer
   return bytes;
 }
 
-/** An attribute that holds attributes. */
-export const nested = (type: number, ...attributes: Buffer[]): Buffer =>
-  attribute(type | NESTED, Buffer.concat(attributes));
+function payloadOf(value: Buffer | number | string): Buffer {
+  if (typeof value === 'number') return u32(value);
+  return typeof value === 'string' ? Buffer.from(`${value}\0`) : value;
+}
 
-/** The attributes in `bytes`, by type; a type that occurs more than once keeps its last. */
+/** Encodes an attribute that contains attributes. */
+export const nested = (type: number, ...attributes: Buffer[]): Buffer =>
+  attribute(type | NLA_F_NESTED, Buffer.concat(attributes));
+
+/** The attributes in `bytes`, by type; of several with the same type the last one. */
 export function attributes(bytes: Buffer): Map<number, Buffer> {
   return new Map(attributeList(bytes));
 }
@@ -85,7 +93,7 @@ export function attributeList(bytes: Buffer): [type: number, value: Buffer][] {
   for (let at = 0; at + 4 <= bytes.length;) {
     const length = bytes.readUInt16LE(at);
     if (length < 4) break;
-    list.push([bytes.readUInt16LE(at + 2) & 0x3fff, bytes.subarray(at + 4, at + length)]);
+    list.push([bytes.readUInt16LE(at + 2) & NLA_TYPE_MASK, bytes.subarray(at + 4, at + length)]);
     at += align4(length);
   }
   return list;
@@ -97,10 +105,10 @@ function u32(value: number): Buffer {
   return bytes;
 }
 
-/** A netlink socket. It stays in the network namespace in which it was opened. */
+/** A netlink socket. It belongs to the network namespace in which it was opened. */
 export class Netlink {
   #sequence = 1;
-  readonly #received = Buffer.allocUnsafeSlow(RECEIVE);
+  readonly #received = Buffer.allocUnsafeSlow(RECEIVE_BYTES);
 
   private constructor(private readonly fd: Fd) {
     for (const option of [NETLINK_CAP_ACK, NETLINK_EXT_ACK])
@@ -112,29 +120,32 @@ export class Netlink {
     return new Netlink(check(socketCall(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol), 'socket', 'netlink'));
   }
 
-  /** Sends the requests in one go and reads the acknowledgement of each. The kernel works them off in order.
-   *  @throws Errno of the first that failed; the others were tried nevertheless */
+  /**
+   * Sends the requests in one message and reads their acknowledgements. The kernel executes them in order.
+   * @throws Errno of the first that failed; the others were executed nevertheless
+   */
   run(requests: Request[]): void {
     if (requests.length === 0) return;
     const { bytes, waiting } = this.#encode(requests);
     faultPoint('netlink.before');
     check(sendCall(this.fd, bytes, bytes.length, 0), 'send', 'netlink');
     faultPoint('netlink.after');
-    this.#acknowledged(waiting);
+    this.#readAcknowledgements(waiting);
   }
 
   /**
-   * As `run`, with the kernel's work done in a thread of the pool: for what takes it milliseconds. Not for two at a
-   * time on one socket.
+   * As `run`, but the kernel works in a thread of the pool: for requests that take it milliseconds. One call at a time
+   * per socket.
    */
-  async runAside(requests: Request[]): Promise<void> {
+  async runAsync(requests: Request[]): Promise<void> {
     const { bytes, waiting } = this.#encode(requests);
-    if (Number(await sendAside(this.fd, bytes, bytes.length, 0)) < 0) throw new Errno(EIO, 'send', 'netlink');
-    this.#acknowledged(waiting);
+    // errno is per thread, and that of the pool's thread is not known here.
+    if (Number(await sendAsync(this.fd, bytes, bytes.length, 0)) < 0) throw new Errno(EIO, 'send', 'netlink');
+    this.#readAcknowledgements(waiting);
   }
 
-  /** The answers to one request: all parts of a dump, or the one message before the acknowledgement. @throws Errno */
-  ask(request: Request): Reply[] {
+  /** The replies to one request: all parts of a dump, or the message before the acknowledgement. @throws Errno */
+  query(request: Request): Reply[] {
     const { bytes, waiting } = this.#encode([request]);
     check(sendCall(this.fd, bytes, bytes.length, 0), 'send', 'netlink');
     const replies: Reply[] = [];
@@ -142,9 +153,13 @@ export class Netlink {
     for (;;) {
       for (const message of this.#receive()) {
         if (message.type === NLMSG_DONE) return replies;
-        if (message.type !== NLMSG_ERROR) replies.push({ type: message.type, body: Buffer.from(message.body) });
-        else if (failure(message, waiting)) throw failure(message, waiting)!;
-        else if (!dump) return replies;
+        if (message.type === NLMSG_ERROR) {
+          const error = errorOf(message, waiting);
+          if (error) throw error;
+          if (!dump) return replies;
+        } else {
+          replies.push({ type: message.type, body: Buffer.from(message.body) });
+        }
       }
     }
   }
@@ -158,27 +173,26 @@ export class Netlink {
     const parts: Buffer[] = [];
     for (const { type, flags, body, what } of requests) {
       const sequence = this.#sequence++;
-      const header = Buffer.alloc(HEADER);
-      header.writeUInt32LE(HEADER + body.length, 0);
+      const header = Buffer.alloc(HEADER_SIZE);
+      header.writeUInt32LE(HEADER_SIZE + body.length, 0);
       header.writeUInt16LE(type, 4);
       header.writeUInt16LE(flags | NLM.REQUEST, 6);
       header.writeUInt32LE(sequence, 8);
       parts.push(header, body, Buffer.alloc(align4(body.length) - body.length));
-      waiting.set(sequence, what);
-      if (!(flags & NLM.ACK) && !(flags & NLM.DUMP)) waiting.delete(sequence);
+      if (flags & (NLM.ACK | NLM.DUMP)) waiting.set(sequence, what);
     }
     return { bytes: Buffer.concat(parts), waiting };
   }
 
-  // The kernel answers within send(2): whatever is to come is queued already.
-  #acknowledged(waiting: Map<number, string>): void {
+  // The kernel executes requests within send(2), so all acknowledgements are queued already.
+  #readAcknowledgements(waiting: Map<number, string>): void {
     let first: Errno | undefined;
-    const open = new Set(waiting.keys());
-    while (open.size > 0) {
+    const missing = new Set(waiting.keys());
+    while (missing.size > 0) {
       for (const message of this.#receive()) {
         if (message.type !== NLMSG_ERROR) continue;
-        open.delete(message.sequence);
-        first ??= failure(message, waiting);
+        missing.delete(message.sequence);
+        first ??= errorOf(message, waiting);
       }
       if (first) break;
     }
@@ -188,12 +202,12 @@ export class Netlink {
   }
 
   #receive(): Message[] {
-    const n = check(recvCall(this.fd, this.#received, RECEIVE, MSG_DONTWAIT), 'recv', 'netlink');
+    const n = check(recvCall(this.fd, this.#received, RECEIVE_BYTES, MSG_DONTWAIT), 'recv', 'netlink');
     return messages(this.#received.subarray(0, n));
   }
 
   #drain(): void {
-    while (Number(recvCall(this.fd, this.#received, RECEIVE, MSG_DONTWAIT)) >= 0);
+    while (recvCall(this.fd, this.#received, RECEIVE_BYTES, MSG_DONTWAIT) >= 0);
     if (errno() !== EAGAIN) throw new Errno(errno(), 'recv', 'netlink');
   }
 }
@@ -211,31 +225,32 @@ interface Message extends Reply {
 
 function messages(bytes: Buffer): Message[] {
   const list: Message[] = [];
-  for (let at = 0; at + HEADER <= bytes.length;) {
+  for (let at = 0; at + HEADER_SIZE <= bytes.length;) {
     const length = bytes.readUInt32LE(at);
-    if (length < HEADER) break;
+    if (length < HEADER_SIZE) break;
     list.push({
       type: bytes.readUInt16LE(at + 4),
       flags: bytes.readUInt16LE(at + 6),
       sequence: bytes.readUInt32LE(at + 8),
-      body: bytes.subarray(at + HEADER, at + length),
+      body: bytes.subarray(at + HEADER_SIZE, at + length),
     });
     at += align4(length);
   }
   return list;
 }
 
-function failure(message: Message, waiting: Map<number, string>): Errno | undefined {
+/** The error that an acknowledgement reports, if any. */
+function errorOf(message: Message, waiting: Map<number, string>): Errno | undefined {
   const code = -message.body.readInt32LE(0);
   if (code === 0) return undefined;
   const what = waiting.get(message.sequence) ?? 'netlink';
   return new Errno(code, what, kernelText(message));
 }
 
-// The kernel's own words stand behind the request's header that it sends back. NETLINK_EXT_ACK.
+// NETLINK_EXT_ACK: the kernel's error text follows the request, or only its header, which the kernel sends back.
 function kernelText(message: Message): string {
   if (!(message.flags & NLM_F_ACK_TLVS)) return '';
-  const echoed = message.flags & NLM_F_CAPPED ? HEADER : message.body.readUInt32LE(4);
+  const echoed = message.flags & NLM_F_CAPPED ? HEADER_SIZE : message.body.readUInt32LE(4);
   const text = attributes(message.body.subarray(4 + align4(echoed))).get(NLMSGERR_ATTR_MSG);
   return text ? text.toString('utf8', 0, text.length - 1) : '';
 }

@@ -1,4 +1,4 @@
-/** Network namespaces, pinned by a bind mount so that they outlive every process in them. */
+/** Network namespaces, pinned by a bind mount so that they outlive the processes in them. network_namespaces(7). */
 import { closeSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { faultPoint } from './fault.ts';
 import { check, declare, type Fd } from './libc.ts';
@@ -8,9 +8,9 @@ const unshareCall = declare('int unshare(int flags)');
 const setnsCall = declare('int setns(int fd, int type)');
 const CLONE_NEWNET = 0x40000000;
 
-/** Runs `work` synchronously inside the network namespace at `path`, then returns to this thread's own. */
+/** Runs `work`, which must be synchronous, inside the network namespace at `path`. */
 export function inNetns<T>(path: string, work: () => T): T {
-  return aside(() => {
+  return restoringNetns(() => {
     const fd = openSync(path, 'r');
     try {
       check(setnsCall(fd, CLONE_NEWNET), 'setns', path);
@@ -21,30 +21,30 @@ export function inNetns<T>(path: string, work: () => T): T {
   });
 }
 
-/** Makes a new network namespace and pins it on the file `path`. */
+/** Creates a network namespace and pins it on the file `path`. */
 export function createNetns(path: string): void {
   faultPoint('netns.before');
   writeFileSync(path, '', { flag: 'wx', mode: 0o600 });
   faultPoint('netns.file');
-  aside(() => {
+  restoringNetns(() => {
     check(unshareCall(CLONE_NEWNET), 'unshare');
     mount('/proc/thread-self/ns/net', path, null, MS.BIND);
   });
 }
 
-/** Lets go of a pinned namespace; it ends when no process is in it. Repeatable. */
+/** Unpins a namespace; the kernel destroys it when no process is in it. Repeatable. */
 export function removeNetns(path: string): void {
   unmount(path);
   rmSync(path, { force: true });
 }
 
-// Nothing asynchronous may happen in between: the whole main thread is in the other namespace.
-function aside<T>(work: () => T): T {
-  const home: Fd = openSync('/proc/thread-self/ns/net', 'r');
+/** Returns to this thread's network namespace after `work`, which must be synchronous: it runs in the main thread. */
+function restoringNetns<T>(work: () => T): T {
+  const own: Fd = openSync('/proc/thread-self/ns/net', 'r');
   try {
     return work();
   } finally {
-    check(setnsCall(home, CLONE_NEWNET), 'setns', 'home');
-    closeSync(home);
+    check(setnsCall(own, CLONE_NEWNET), 'setns', 'own');
+    closeSync(own);
   }
 }

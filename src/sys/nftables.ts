@@ -1,4 +1,4 @@
-/** nf_tables by netlink: what changes too often to spawn nft(8) for it. linux/netfilter/nf_tables.h. */
+/** nf_tables over netlink, for changes too frequent to spawn nft(8). linux/netfilter/nf_tables.h. */
 import { attribute, attributeList, attributes, nested, type Netlink, NLM, type Request } from './netlink.ts';
 import { Errno } from './libc.ts';
 
@@ -19,37 +19,37 @@ const NFPROTO_IPV4 = 2;
 const NFPROTO_IPV6 = 10;
 const FAMILIES = { ip: NFPROTO_IPV4, ip6: NFPROTO_IPV6 } as const;
 
-/** Of a table: what packets it sees. */
+/** The IP family of a table. */
 export type Family = keyof typeof FAMILIES;
 
 const NFPROTO_UNSPEC = 0;
 
 /**
- * An entry of a map: key and value as the kernel holds them, each field of a concatenation padded to 4 bytes. One of a
- * set has no value.
+ * An element of a map, in the kernel's encoding: each field of a concatenation is padded to 4 bytes. The elements of a
+ * set have an empty value.
  */
 export interface MapElement {
   key: Buffer;
   value: Buffer;
 }
 
-/** A map, or a set, of a table. */
-export interface MapPlace {
+/** Names a map or set. */
+export interface MapName {
   family: Family;
   table: string;
   map: string;
 }
 
-/** Counts up with each change that anybody makes to the rules of this network namespace. */
+/** The generation of the rules in this network namespace: counts up with every change by any process. */
 export function generation(socket: Netlink): number {
-  const [reply] = socket.ask(message(NFT.GETGEN, NLM.ACK, 'read the generation', NFPROTO_UNSPEC));
+  const [reply] = socket.query(message(NFT.GETGEN, NLM.ACK, 'read the generation', NFPROTO_UNSPEC));
   return reply ? attributes(reply.body.subarray(4)).get(NFTA_GEN_ID)!.readUInt32BE() : 0;
 }
 
-/** Identity of a table, new each time that one of this name is made; undefined when there is none. */
+/** The handle of a table, which changes when the table is deleted and recreated; undefined when there is none. */
 export function tableHandle(socket: Netlink, table: string, family: Family = 'ip'): string | undefined {
   try {
-    const [reply] = socket.ask(
+    const [reply] = socket.query(
       message(NFT.GETTABLE, NLM.ACK, `find table ${table}`, FAMILIES[family], attribute(NFTA_TABLE_NAME, table)),
     );
     return reply && attributes(reply.body.subarray(4)).get(NFTA_TABLE_HANDLE)?.toString('hex');
@@ -59,16 +59,16 @@ export function tableHandle(socket: Netlink, table: string, family: Family = 'ip
   }
 }
 
-/** Number of rules in a table. */
+/** The number of rules in a table. */
 export const countRules = (socket: Netlink, table: string, family: Family = 'ip'): number =>
-  socket.ask(
+  socket.query(
     message(NFT.GETRULE, NLM.DUMP, `list rules of ${table}`, FAMILIES[family], attribute(NFTA_RULE_TABLE, table)),
   ).length;
 
-/** The entries of a map. @throws Errno ENOENT */
-export function mapElements(socket: Netlink, place: MapPlace): MapElement[] {
-  const replies = socket.ask(
-    message(NFT.GETSETELEM, NLM.DUMP, `list map ${place.map}`, FAMILIES[place.family], ...named(place)),
+/** The elements of a map. @throws Errno ENOENT */
+export function mapElements(socket: Netlink, name: MapName): MapElement[] {
+  const replies = socket.query(
+    message(NFT.GETSETELEM, NLM.DUMP, `list map ${name.map}`, FAMILIES[name.family], ...nameAttributes(name)),
   );
   return replies.flatMap(({ body }) => {
     const list = attributes(body.subarray(4)).get(NFTA_SET_ELEM_LIST.ELEMENTS);
@@ -81,33 +81,37 @@ export function mapElements(socket: Netlink, place: MapPlace): MapElement[] {
   });
 }
 
-/** Puts entries into a map; one that is there already with the same value is no fault. */
-export const putElements = (place: MapPlace, elements: MapElement[]): Request =>
+/** Adds elements to a map; one that exists with the same value is not an error. */
+export const putElements = (name: MapName, elements: MapElement[]): Request =>
   message(
     NFT.NEWSETELEM,
     NLM.ACK | NLM.CREATE,
-    `put into map ${place.map}`,
-    FAMILIES[place.family],
-    elementList(place, elements, ({ key, value }) => [
+    `put into map ${name.map}`,
+    FAMILIES[name.family],
+    elementList(name, elements, ({ key, value }) => [
       nested(NFTA_SET_ELEM_KEY, attribute(NFTA_DATA_VALUE, key)),
       ...(value.length > 0 ? [nested(NFTA_SET_ELEM_DATA, attribute(NFTA_DATA_VALUE, value))] : []),
     ]),
   );
 
-/** Takes entries out of a map. In the kernel ENOENT when one is not there. */
-export const dropElements = (place: MapPlace, elements: MapElement[]): Request =>
+/** Deletes elements from a map; fails with ENOENT when one is missing. */
+export const dropElements = (name: MapName, elements: MapElement[]): Request =>
   message(
     NFT.DELSETELEM,
     NLM.ACK,
-    `drop from map ${place.map}`,
-    FAMILIES[place.family],
-    elementList(place, elements, ({ key }) => [nested(NFTA_SET_ELEM_KEY, attribute(NFTA_DATA_VALUE, key))]),
+    `drop from map ${name.map}`,
+    FAMILIES[name.family],
+    elementList(name, elements, ({ key }) => [nested(NFTA_SET_ELEM_KEY, attribute(NFTA_DATA_VALUE, key))]),
   );
 
 /** Makes changes take effect together, or not at all. */
-export const transaction = (changes: Request[]): Request[] => [edge(BATCH_BEGIN), ...changes, edge(BATCH_END)];
+export const transaction = (changes: Request[]): Request[] => [
+  batchMessage(BATCH_BEGIN),
+  ...changes,
+  batchMessage(BATCH_END),
+];
 
-const edge = (type: number): Request => ({
+const batchMessage = (type: number): Request => ({
   type,
   flags: 0,
   body: Buffer.from([0, 0, SUBSYSTEM >> 8, SUBSYSTEM & 0xff]),
@@ -121,14 +125,14 @@ const message = (type: number, flags: number, what: string, family: number, ...c
   what,
 });
 
-const named = ({ table, map }: MapPlace): Buffer[] => [
+const nameAttributes = ({ table, map }: MapName): Buffer[] => [
   attribute(NFTA_SET_ELEM_LIST.TABLE, table),
   attribute(NFTA_SET_ELEM_LIST.SET, map),
 ];
 
-const elementList = (place: MapPlace, elements: MapElement[], content: (element: MapElement) => Buffer[]): Buffer =>
+const elementList = (name: MapName, elements: MapElement[], content: (element: MapElement) => Buffer[]): Buffer =>
   Buffer.concat([
-    ...named(place),
+    ...nameAttributes(name),
     nested(NFTA_SET_ELEM_LIST.ELEMENTS, ...elements.map((element) => nested(NFTA_LIST_ELEM, ...content(element)))),
   ]);
 

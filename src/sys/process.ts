@@ -1,4 +1,4 @@
-/** Processes: reaping, subreaper, pidfds, signals. */
+/** Processes: reaping, subreaper, PID file descriptors, signals. */
 import { readFileSync } from 'node:fs';
 import { addressOf, check, declare, Errno, errno, syscall, SYS, type Fd } from './libc.ts';
 
@@ -6,7 +6,6 @@ const prctlCall = declare('int prctl(int op, unsigned long a, unsigned long b, u
 const waitpidCall = declare('int waitpid(int pid, _Out_ int *status, int options)');
 const killCall = declare('int kill(int pid, int signal)');
 const ioctlCall = declare('int ioctl(int fd, unsigned long request, void *argument)');
-
 const setpriorityCall = declare('int setpriority(int which, unsigned int who, int priority)');
 const schedSetschedulerCall = declare('int sched_setscheduler(int pid, int policy, void *param)');
 
@@ -21,15 +20,14 @@ const WNOHANG = 1;
 const ESRCH = 3;
 const ECHILD = 10;
 
-/** Orphans below this process become its children. prctl(2). */
+/** Orphaned descendants become children of this process. prctl(2), PR_SET_CHILD_SUBREAPER. */
 export function becomeSubreaper(): void {
   check(prctlCall(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 'prctl');
 }
 
 /**
- * Gives the calling thread a nice value below 0; its children begin at 0 again. setpriority(2), sched(7)
- * "SCHED_RESET_ON_FORK".
- * False without CAP_SYS_NICE.
+ * Gives the calling thread a nice value below 0; its children start at 0 again. setpriority(2), SCHED_RESET_ON_FORK in
+ * sched(7). Returns false without CAP_SYS_NICE.
  */
 export function raisePriority(nice: number): boolean {
   const param = Buffer.alloc(4);
@@ -37,23 +35,23 @@ export function raisePriority(nice: number): boolean {
   return setpriorityCall(PRIO_PROCESS, 0, nice) === 0;
 }
 
-/** How a process ended, as wait(2) tells it. `code` is Docker's: 128+n when killed by signal n. */
-export interface Ending {
+/** `code` is the exit code as Docker reports it: 128+n after death by signal n. `signal` is 0 after a normal exit. */
+export interface ExitStatus {
   code: number;
   signal: number;
 }
 
 /** Decodes a wait status. wait(2). */
-export function decodeStatus(status: number): Ending {
+export function decodeStatus(status: number): ExitStatus {
   const signal = status & 0x7f;
   return signal ? { code: 128 + signal, signal } : { code: (status >> 8) & 0xff, signal: 0 };
 }
 
 /**
- * Reaps child `pid` if it is dead; undefined while it lives, 'not-a-child' when somebody else is its parent.
+ * Reaps child `pid` if it is dead; undefined while it is alive, 'not-a-child' when it is not a child of this process.
  * waitpid(2), WNOHANG.
  */
-export function reap(pid: number): Ending | undefined | 'not-a-child' {
+export function reap(pid: number): ExitStatus | undefined | 'not-a-child' {
   const status: [number] = [0];
   const found = waitpidCall(pid, status, WNOHANG);
   if (found === pid) return decodeStatus(status[0]);
@@ -69,42 +67,47 @@ export function kill(pid: number, signal: number): boolean {
   throw new Errno(errno(), 'kill', `pid ${pid}`);
 }
 
-/** A descriptor that names a process beyond pid reuse; readable once it is dead. pidfd_open(2), Linux 5.3.
- *  @throws Errno ESRCH when it is gone. */
+/**
+ * A descriptor that refers to a process even after its PID is reused, and is readable once it is dead. pidfd_open(2),
+ * Linux 5.3.
+ * @throws Errno ESRCH when there is no such process
+ */
 export const pidfdOpen = (pid: number): Fd => check(syscall(SYS.pidfd_open, pid, 0), 'pidfd_open', `pid ${pid}`);
 
-/** Takes descriptor `fd` out of another process. pidfd_getfd(2), Linux 5.6; needs ptrace rights over it.
- *  @throws Errno EBADF when that process has no such descriptor */
+/**
+ * Duplicates descriptor `fd` of another process, which needs ptrace rights over it. pidfd_getfd(2), Linux 5.6.
+ * @throws Errno EBADF when that process has no such descriptor
+ */
 export const pidfdGetfd = (pidfd: Fd, fd: number): Fd => check(syscall(SYS.pidfd_getfd, pidfd, fd, 0), 'pidfd_getfd');
 
-/** Signals the process behind a pidfd; false when it is gone. pidfd_send_signal(2), Linux 5.1. */
+/** Signals the process of a pidfd; false when it is dead. pidfd_send_signal(2), Linux 5.1. */
 export function pidfdKill(pidfd: Fd, signal: number): boolean {
   if (syscall(SYS.pidfd_send_signal, pidfd, signal, 0, 0) === 0) return true;
   if (errno() === ESRCH) return false;
   throw new Errno(errno(), 'pidfd_send_signal');
 }
 
-// _IOWR(0xFF, 11, struct pidfd_info), PIDFD_INFO_EXIT is bit 3 of its mask; the status lies at offset 60
-// (linux/pidfd.h, 6.15).
+// linux/pidfd.h of Linux 6.15: _IOWR(0xFF, 11, struct pidfd_info); PIDFD_INFO_EXIT is bit 3 of its mask, and the exit
+// status is at offset 60.
 const PIDFD_GET_INFO = ((3 << 30) >>> 0) + (64 << 16) + (0xff << 8) + 11;
 const PIDFD_INFO_EXIT = 8n;
 
 /**
- * How the process behind a pidfd ended, though somebody else reaped it; undefined when the kernel cannot tell.
- * PIDFD_GET_INFO, Linux 6.15.
+ * The exit status of the process of a pidfd, even if another process has reaped it; undefined when the kernel does not
+ * know it, as before Linux 6.15 (PIDFD_GET_INFO).
  */
-export function pidfdEnding(pidfd: Fd): Ending | undefined {
+export function pidfdExitStatus(pidfd: Fd): ExitStatus | undefined {
   const info = Buffer.alloc(64);
   info.writeBigUInt64LE(PIDFD_INFO_EXIT, 0);
   if (ioctlCall(pidfd, PIDFD_GET_INFO, addressOf(info)) < 0) return undefined;
   return info.readBigUInt64LE(0) & PIDFD_INFO_EXIT ? decodeStatus(info.readInt32LE(60)) : undefined;
 }
 
-/** What /proc/PID/stat tells of a process. proc(5). */
+/** Fields of /proc/PID/stat. proc_pid_stat(5). */
 export interface ProcStat {
   state: string;
   ppid: number;
-  /** Field 22, in clock ticks since boot: with the pid it names a process within one boot. */
+  /** Field 22, in clock ticks since boot: together with the PID it identifies a process within one boot. */
   startTime: string;
   /** Field 52: the wait status of a zombie (0 without ptrace rights). */
   exitStatus: number;
@@ -125,11 +128,11 @@ export function procStat(pid: number): ProcStat | undefined {
   return { state: fields[0]!, ppid: Number(fields[1]), startTime: fields[19]!, exitStatus: Number(fields[49] ?? 0) };
 }
 
-/** Whether exactly this process (pid and start time, same boot) is alive and no zombie. */
+/** Whether this very process (PID and start time, within one boot) is alive and not a zombie. */
 export function isAlive(pid: number, startTime: string): boolean {
   const stat = pid > 0 ? procStat(pid) : undefined;
-  return stat !== undefined && stat.startTime === startTime && stat.state !== 'Z' && stat.state !== 'X';
+  return stat?.startTime === startTime && stat.state !== 'Z' && stat.state !== 'X';
 }
 
-/** Names this boot of the kernel. */
+/** A UUID that is new with each boot of the kernel. */
 export const bootId = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();

@@ -1,11 +1,11 @@
-/** Files that are replaced whole. */
+/** Atomic replacement of files. */
 import { closeSync, fsyncSync, openSync, renameSync, writeFileSync } from 'node:fs';
 import { open, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { faultPoint } from './fault.ts';
 import { syncDirectory } from './file.ts';
 
-/** Replaces a file whole: after a crash it is the old one or the new one. */
+/** Replaces a file atomically and durably: after a crash it has the old or the new content. */
 export function replaceFile(path: string, text: string): void {
   const draft = `${path}.new`;
   const fd = openSync(draft, 'w', 0o600);
@@ -21,19 +21,18 @@ export function replaceFile(path: string, text: string): void {
   syncDirectory(dirname(path));
 }
 
-/** The same, with the disk's work done in threads of Node's pool. */
-export async function replaceFileAside(path: string, text: string): Promise<void> {
+/** As replaceFile(), without blocking the event loop while the disk works. */
+export async function replaceFileAsync(path: string, text: string): Promise<void> {
   const draft = `${path}.new`;
-  await writeThrough(draft, (file) => file.writeFile(text));
+  await openAndSync(draft, 'w', (file) => file.writeFile(text));
   faultPoint('rename.before');
   renameSync(draft, path);
   faultPoint('rename.after');
-  await writeThrough(dirname(path));
+  await openAndSync(dirname(path), 'r');
 }
 
-// What is written, or a directory's entries, is on disk when it resolves.
-async function writeThrough(path: string, write?: (file: FileHandle) => Promise<void>): Promise<void> {
-  const file = await open(path, write ? 'w' : 'r', 0o600);
+async function openAndSync(path: string, flags: 'w' | 'r', write?: (file: FileHandle) => Promise<void>): Promise<void> {
+  const file = await open(path, flags, 0o600);
   try {
     await write?.(file);
     await file.sync();

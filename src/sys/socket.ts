@@ -1,4 +1,4 @@
-/** Unix sockets beyond node:net: descriptors as passengers, peers' credentials, listening without an event loop. */
+/** Unix sockets outside node:net: passing descriptors, peer credentials, listening without the event loop. unix(7). */
 import { closeSync } from 'node:fs';
 import { faultPoint } from './fault.ts';
 import { addressOf, check, declare, Errno, errno, type Fd } from './libc.ts';
@@ -27,9 +27,9 @@ const EAGAIN = 11;
 
 /** Longest path of a unix socket: sun_path is 108 bytes with its NUL. unix(7). */
 export const MAX_SOCKET_PATH = 107;
-const MAX_PASSENGERS = 16;
+const MAX_RECEIVED_FDS = 16;
 
-/** A listening unix socket, non-blocking, close-on-exec, that no event loop watches. */
+/** A listening unix socket outside the event loop, non-blocking and close-on-exec. */
 export function listenUnix(path: string, backlog: number): Fd {
   const fd = check(socketCall(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), 'socket');
   try {
@@ -43,7 +43,7 @@ export function listenUnix(path: string, backlog: number): Fd {
   }
 }
 
-/** The next waiting connection (non-blocking, close-on-exec), or undefined when there is none. accept4(2). */
+/** The next queued connection (non-blocking, close-on-exec); undefined when there is none. accept4(2). */
 export function accept(listener: Fd): Fd | undefined {
   const fd = acceptCall(listener, null, null, SOCK_CLOEXEC | SOCK_NONBLOCK);
   if (fd >= 0) return fd;
@@ -51,8 +51,8 @@ export function accept(listener: Fd): Fd | undefined {
   throw new Errno(errno(), 'accept4');
 }
 
-/** Whether somebody listens on the unix socket at `path`. */
-export function connectsTo(path: string): boolean {
+/** Whether a process listens on the unix socket at `path`. */
+export function isListening(path: string): boolean {
   const fd = check(socketCall(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), 'socket');
   try {
     const address = unixAddress(path);
@@ -62,11 +62,8 @@ export function connectsTo(path: string): boolean {
   }
 }
 
-/**
- * Pid of the process that listens on the unix socket at `path`, whether or not it ever accepts; undefined when none
- * does.
- */
-export function listenerOf(path: string): number | undefined {
+/** The PID of the process that listens on the unix socket at `path`, even if it never accepts. */
+export function listenerPid(path: string): number | undefined {
   const fd = check(socketCall(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), 'socket');
   try {
     const address = unixAddress(path);
@@ -76,24 +73,24 @@ export function listenerOf(path: string): number | undefined {
   }
 }
 
-/** Connects, sends `data` with one descriptor as passenger, and closes: whoever accepts finds both queued.
- *  Never blocks: a unix connect succeeds or fails at once. @throws Errno EAGAIN when the backlog is full. */
-export function deliverFd(path: string, data: Buffer, passenger: Fd): void {
+/**
+ * Connects, sends `data` with a descriptor, and closes: the process that accepts finds both queued. Never blocks,
+ * because connect(2) on a unix socket succeeds or fails at once.
+ * @throws Errno EAGAIN when the backlog is full
+ */
+export function deliverFd(path: string, data: Buffer, attached: Fd): void {
   const fd = check(socketCall(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), 'socket');
   try {
     const address = unixAddress(path);
     check(connectCall(fd, address, address.length), 'connect', path);
-    sendFds(fd, data, [passenger]);
+    sendFds(fd, data, [attached]);
     faultPoint('handover.sent');
   } finally {
     closeSync(fd);
   }
 }
 
-/**
- * Sends `data` with descriptors as passengers. sendmsg(2) with SCM_RIGHTS. @throws Errno EPIPE when nobody is there any
- * more
- */
+/** Sends `data` with descriptors. sendmsg(2) with SCM_RIGHTS. @throws Errno EPIPE when the peer has closed */
 export function sendFds(socket: Fd, data: Buffer, fds: Fd[]): void {
   const control = Buffer.alloc(16 + align8(fds.length * 4));
   control.writeBigUInt64LE(BigInt(16 + fds.length * 4), 0);
@@ -109,20 +106,20 @@ export interface Received {
   fds: Fd[];
 }
 
-/** Data and passengers that are queued, or undefined when nothing is. Never blocks. recvmsg(2). */
+/** Queued data and descriptors; undefined when nothing is queued. Never blocks. recvmsg(2). */
 export function receiveFds(socket: Fd, maxData = 4096): Received | undefined {
   const data = Buffer.allocUnsafeSlow(maxData);
-  const control = Buffer.alloc(16 + 4 * MAX_PASSENGERS);
+  const control = Buffer.alloc(16 + 4 * MAX_RECEIVED_FDS);
   const message = messageHeader(data, control);
-  const n = Number(recvmsgCall(socket, message.header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC));
+  const n = recvmsgCall(socket, message.header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   if (n < 0) {
     if (errno() === EAGAIN) return undefined;
     throw new Errno(errno(), 'recvmsg');
   }
-  return { data: data.subarray(0, n), fds: passengers(control, Number(message.header.readBigUInt64LE(40))) };
+  return { data: data.subarray(0, n), fds: receivedFds(control, Number(message.header.readBigUInt64LE(40))) };
 }
 
-/** uid and pid of the process at the other end of a unix socket. SO_PEERCRED, unix(7). */
+/** UID and PID of the process at the other end of a unix socket. SO_PEERCRED. */
 export function peerOf(socket: Fd): { pid: number; uid: number } {
   const credentials = Buffer.alloc(12);
   const length = Buffer.alloc(4);
@@ -148,7 +145,7 @@ function unixAddress(path: string): Buffer {
   return address;
 }
 
-// struct msghdr and iovec as LP64 lays them out. The buffers are kept in the result so that they outlive the call.
+// struct msghdr and struct iovec of LP64. The result references the buffers, so that they outlive the call.
 function messageHeader(data: Buffer, control: Buffer): { header: Buffer; keep: Buffer[] } {
   const vector = Buffer.alloc(16);
   vector.writeBigUInt64LE(addressOf(data), 0);
@@ -161,7 +158,7 @@ function messageHeader(data: Buffer, control: Buffer): { header: Buffer; keep: B
   return { header, keep: [data, control, vector] };
 }
 
-function passengers(control: Buffer, length: number): Fd[] {
+function receivedFds(control: Buffer, length: number): Fd[] {
   const fds: Fd[] = [];
   for (let at = 0; at + 16 <= length;) {
     const size = Number(control.readBigUInt64LE(at));

@@ -1,8 +1,6 @@
 /**
- * New processes by posix_spawn(3). The child borrows this process's memory until its exec, so that none of it is
- * copied: a
- * fork of Node takes a millisecond, and each page that it writes afterwards faults. Nobody but the caller waits for the
- * child.
+ * Starts processes with posix_spawn(3). The child shares this process's memory until its exec: forking Node takes a
+ * millisecond, and afterwards each page it writes faults. The caller must reap the child.
  */
 import { closeSync, constants } from 'node:fs';
 import { duplicate } from './file.ts';
@@ -23,7 +21,7 @@ const setFlags = declare('int posix_spawnattr_setflags(void *attributes, short f
 const setMask = declare('int posix_spawnattr_setsigmask(void *attributes, const void *signals)');
 const setDefault = declare('int posix_spawnattr_setsigdefault(void *attributes, const void *signals)');
 
-/** More than any C library needs for the two opaque structures. */
+/** More than glibc and musl need for the two opaque structures. */
 const OPAQUE_BYTES = 512;
 const SIGNAL_SET_BYTES = 128;
 const SETSIGDEF = 0x04;
@@ -31,27 +29,33 @@ const SETSIGMASK = 0x08;
 const SETSID = 0x80;
 
 export interface NewProcess {
-  /** A path, or a name that is looked for in PATH. */
+  /** A path, or a name that is searched in PATH. */
   file: string;
   args: string[];
   env: Record<string, string>;
-  /** What its descriptors are, from 0 on; all others are closed if they are marked so. */
+  /** The child's descriptors from 0 on; others are inherited unless they are close-on-exec. */
   descriptors: readonly (Fd | 'ignore')[];
-  /** It leads a session of its own. */
+  /** Starts a new session. setsid(2). */
   session?: boolean;
-  /** Its working directory, if not ours. */
+  /** Working directory; this process's by default. */
   directory?: string;
 }
 
-/** Starts a process and returns its pid. Its signals are as in a fresh process. @throws Errno */
+/** Starts a process with default signal handling and returns its PID. @throws Errno */
 export function spawn({ file, args, env, descriptors, session = false, directory }: NewProcess): number {
   const actions = Buffer.alloc(OPAQUE_BYTES);
   const attributes = Buffer.alloc(OPAQUE_BYTES);
   const none = Buffer.alloc(SIGNAL_SET_BYTES);
-  // Also those that sigfillset(3) leaves out: the C library has handlers for them, and would have the child ignore
-  // them, and its children.
+  // Includes the signals that sigfillset(3) omits because the C library handles them itself: posix_spawn would leave
+  // them ignored in the child and its children.
   const all = Buffer.alloc(SIGNAL_SET_BYTES, 0xff);
-  const borrowed: Fd[] = [];
+  const duplicates: Fd[] = [];
+  // A low descriptor could be overwritten in the child before it is duplicated itself.
+  const duplicateAbove = (fd: Fd, lowest: number): Fd => {
+    const copy = duplicate(fd, lowest);
+    duplicates.push(copy);
+    return copy;
+  };
   initAttributes(attributes);
   setFlags(attributes, SETSIGDEF | SETSIGMASK | (session ? SETSID : 0));
   setMask(attributes, none);
@@ -60,7 +64,7 @@ export function spawn({ file, args, env, descriptors, session = false, directory
   try {
     descriptors.forEach((fd, as) => {
       if (fd === 'ignore') addOpen(actions, as, '/dev/null', constants.O_RDWR, 0);
-      else addDup(actions, fd >= descriptors.length ? fd : borrow(fd, descriptors.length, borrowed), as);
+      else addDup(actions, fd >= descriptors.length ? fd : duplicateAbove(fd, descriptors.length), as);
     });
     if (directory !== undefined) addChdir(actions, directory);
     const pid: [number] = [0];
@@ -76,13 +80,6 @@ export function spawn({ file, args, env, descriptors, session = false, directory
     return pid[0];
   } finally {
     destroyActions(actions);
-    for (const fd of borrowed) closeSync(fd);
+    for (const fd of duplicates) closeSync(fd);
   }
-}
-
-/** A low number could be overwritten before its turn: what is dealt out lies beyond all of them. */
-function borrow(fd: Fd, beyond: number, borrowed: Fd[]): Fd {
-  const copy = duplicate(fd, beyond);
-  borrowed.push(copy);
-  return copy;
 }

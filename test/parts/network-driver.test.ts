@@ -22,7 +22,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { Container } from '../../src/model/container.ts';
 import type { NewEvent } from '../../src/model/event.ts';
 import { tableName } from '../../src/engine/networks/netlink-driver.ts';
-import { Networks, type Attachment, type NetworkParts } from '../../src/engine/networks/networks.ts';
+import { Networks, type Attachment, type NetworksDeps } from '../../src/engine/networks/networks.ts';
 import { heldPorts } from '../../src/engine/networks/port-allocation.ts';
 import { Paths } from '../../src/engine/paths.ts';
 import { openDatabase } from '../../src/store/database.ts';
@@ -42,7 +42,7 @@ const IDS = ['a', 'b', 'c', 'd', 'e'].map((letter) => letter.repeat(12) + String
 
 let root: string;
 let bundle: string;
-let parts: NetworkParts;
+let parts: NetworksDeps;
 let networks: Networks;
 const events: NewEvent[] = [];
 const servers = new Set<ChildProcess>();
@@ -101,7 +101,7 @@ async function serve(attachment: Attachment, text: string): Promise<void> {
 
 /** One that knows nothing of those before but what they left: they are as good as killed. */
 const daemon = (): Networks => {
-  networks?.letGo();
+  networks?.stopWatching();
   parts = { ...parts, events: { record: (...list) => void events.push(...list) } };
   return new Networks(parts);
 };
@@ -606,5 +606,5 @@ test('at a clean end nothing is left on the host', async () => {
   expect(tried('iptables -S FORWARD')).not.toContain(BRIDGE);
   await until(() => tried(`pgrep -f '^holdfast-ports ${join(root, 'run')}'`) === '');
   expect(statSync(root).isDirectory()).toBe(true);
-  expect(warnings.filter((text) => !/changed by somebody|port proxy has ended/.test(text))).toEqual([]);
+  expect(warnings.filter((text) => !/were changed: restoring|port proxy exited/.test(text))).toEqual([]);
 });

@@ -16,7 +16,8 @@ import { openDatabase } from '../../src/store/database.ts';
 import { DistributionRows } from '../../src/store/distribution.ts';
 import { ImageRows } from '../../src/store/images.ts';
 import { LayerRows } from '../../src/store/layers.ts';
-import { mountsUnder, unmount } from '../../src/sys/mount.ts';
+import { unmount } from '../../src/sys/mount.ts';
+import { mountsUnder } from '../../src/sys/mountinfo.ts';
 import { bundles, type Bundles } from './bundles.ts';
 
 export interface ImageFixture {

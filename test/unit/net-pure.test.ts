@@ -4,22 +4,22 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, truncateSync, w
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { macOf, namesOf } from '../../src/engine/networks/endpoints.ts';
+import { macOf, dnsNamesOn } from '../../src/engine/networks/endpoints.ts';
 import {
   addOwnAddresses,
-  dropOwnAddresses,
+  removeOwnAddresses,
   hosts,
   parseResolvConf,
   resolvConf,
-  writeNetworkFiles,
+  writeEtcFiles,
   writeResolvConf,
-  type FileInput,
+  type EtcFileInput,
   type HostFiles,
-} from '../../src/engine/networks/files.ts';
-import { script } from '../../src/engine/networks/firewall.ts';
+} from '../../src/engine/networks/etc-files.ts';
+import { script } from '../../src/engine/networks/firewall-rules.ts';
 import { define, type NetworkRequest } from '../../src/engine/networks/definition.ts';
-import { wayOut, type Bridge, type EndpointSetup, type Setup } from '../../src/engine/networks/driver.ts';
-import { nameTables } from '../../src/engine/networks/dns.ts';
+import { defaultRouteEndpoint, type Bridge, type EndpointSetup, type Setup } from '../../src/engine/networks/driver.ts';
+import { aardvarkTables } from '../../src/engine/networks/dns-policy.ts';
 import type { Network } from '../../src/model/network.ts';
 import { planEndpoints } from '../../src/engine/networks/plan.ts';
 import {
@@ -461,7 +461,7 @@ describe('files', () => {
     writeFileSync(host.hosts, '127.0.0.1 localhost\n127.0.1.1 thehost\n');
   });
   afterAll(() => rmSync(directory, { recursive: true }));
-  const input = (changes: Partial<FileInput> = {}): FileInput => ({
+  const input = (changes: Partial<EtcFileInput> = {}): EtcFileInput => ({
     hostname: 'box',
     domainname: '',
     addresses: ['10.77.0.2'],
@@ -497,7 +497,7 @@ describe('files', () => {
     );
   });
 
-  test.each<[string, string, Partial<FileInput>, string[]]>([
+  test.each<[string, string, Partial<EtcFileInput>, string[]]>([
     [
       'the host’s',
       'nameserver 192.0.2.53\nsearch a.example b.example\noptions ndots:2\n',
@@ -552,17 +552,17 @@ describe('files', () => {
   test('the files are written in place, and an edited resolv.conf stays', () => {
     writeFileSync(host.resolvConf, 'nameserver 192.0.2.53\n');
     const at = join(directory, 'c');
-    writeNetworkFiles(at, input(), host);
+    writeEtcFiles(at, input(), host);
     const inode = statSync(join(at, 'hosts')).ino;
     expect(readFileSync(join(at, 'hostname'), 'utf8')).toBe('box\n');
-    writeNetworkFiles(at, input({ addresses: ['10.77.0.3'] }), host);
+    writeEtcFiles(at, input({ addresses: ['10.77.0.3'] }), host);
     expect(statSync(join(at, 'hosts')).ino).toBe(inode);
     expect(readFileSync(join(at, 'hosts'), 'utf8')).toContain('10.77.0.3\tbox\n');
     writeFileSync(host.resolvConf, 'nameserver 192.0.2.54\n');
-    writeNetworkFiles(at, input(), host);
+    writeEtcFiles(at, input(), host);
     expect(readFileSync(join(at, 'resolv.conf'), 'utf8')).toContain('192.0.2.54');
     writeFileSync(join(at, 'resolv.conf'), 'nameserver 9.9.9.9\n');
-    writeNetworkFiles(at, input(), host);
+    writeEtcFiles(at, input(), host);
     expect(readFileSync(join(at, 'resolv.conf'), 'utf8')).toBe('nameserver 9.9.9.9\n');
   });
 
@@ -573,20 +573,20 @@ describe('files', () => {
     addOwnAddresses(at, ['10.77.0.3', '10.77.0.4'], { hostname: 'box', domainname: '' });
     addOwnAddresses(at, ['10.77.0.3'], { hostname: 'box', domainname: '' });
     expect(readFileSync(join(at, 'hosts'), 'latin1')).toBe('10.0.0.9\tm\xfcller\n10.77.0.3\tbox\n10.77.0.4\tbox\n');
-    dropOwnAddresses(at, ['10.77.0.3']);
+    removeOwnAddresses(at, ['10.77.0.3']);
     expect(readFileSync(join(at, 'hosts'), 'latin1')).toBe('10.0.0.9\tm\xfcller\n10.77.0.4\tbox\n');
   });
 
   test('files that a container has blown up are not read in whole', () => {
     const at = join(directory, 'huge');
-    writeNetworkFiles(at, input(), host);
+    writeEtcFiles(at, input(), host);
     for (const name of ['hosts', 'resolv.conf']) truncateSync(join(at, name), 1e12);
     const before = process.resourceUsage().maxRSS;
     addOwnAddresses(at, ['10.77.0.3'], { hostname: 'box', domainname: '' });
-    dropOwnAddresses(at, ['10.77.0.3']);
+    removeOwnAddresses(at, ['10.77.0.3']);
     writeResolvConf(at, input(), host);
     expect(['hosts', 'resolv.conf'].map((name) => statSync(join(at, name)).size)).toEqual([1e12, 1e12]);
-    writeNetworkFiles(at, input(), host);
+    writeEtcFiles(at, input(), host);
     expect(readFileSync(join(at, 'hosts'), 'utf8')).toBe(hosts(input(), host));
     expect(process.resourceUsage().maxRSS - before).toBeLessThan(100_000);
   });
@@ -600,7 +600,7 @@ describe('rules', () => {
     internal: false,
     icc: true,
     masquerade: true,
-    names: true,
+    dns: true,
   });
   const rules = (text: string, chain: string): string[] =>
     text
@@ -765,7 +765,7 @@ describe('names', () => {
     }) as unknown as Setup;
 
   test('one table a network, one line a container, none for the default ones', () => {
-    const tables = nameTables(
+    const tables = aardvarkTables(
       [network('1', 'bridge'), network('2', 'mine'), network('3', 'idle')],
       [
         setup('c1', [
@@ -780,11 +780,11 @@ describe('names', () => {
   });
   test('who is on the way out is not told of', () =>
     expect(
-      nameTables([network('2', 'mine')], [setup('c1', [['2', '10.1.0.2', ['web'], 'leaving']])], '127.1.2.3').size,
+      aardvarkTables([network('2', 'mine')], [setup('c1', [['2', '10.1.0.2', ['web'], 'leaving']])], '127.1.2.3').size,
     ).toBe(0));
   test('from an address on an internal network nobody but the refuser is asked, whatever else the container is on', () => {
     const inner = { ...network('2', 'inner'), internal: true };
-    const tables = nameTables(
+    const tables = aardvarkTables(
       [inner, network('3', 'open')],
       [
         setup(
@@ -805,7 +805,7 @@ describe('names', () => {
   });
   test('what would break a line is no name', () => {
     const of = (Aliases: string[]): string[] =>
-      namesOf({ id: 'f'.repeat(64), name: 'Web', config: { Hostname: 'h' } as never }, { Aliases });
+      dnsNamesOn({ id: 'f'.repeat(64), name: 'Web', config: { Hostname: 'h' } as never }, { Aliases });
     expect(of(['a b', 'x,y', 'A\nb', '', 'db'])).toEqual(['web', 'db', 'ffffffffffff', 'h']);
   });
 });
@@ -820,5 +820,5 @@ describe('the way out', () => {
     ['not an internal one', [end('a', { internal: true, gateway: '', priority: 5 }), end('b')], 'b'],
     ['not one that is leaving', [end('a', { changing: 'leaving' }), end('b')], 'b'],
     ['none', [end('a', { gateway: '' })], undefined],
-  ])('%s', (_, endpoints, expected) => expect(wayOut({ endpoints }, 4)?.network).toBe(expected));
+  ])('%s', (_, endpoints, expected) => expect(defaultRouteEndpoint({ endpoints }, 4)?.network).toBe(expected));
 });

@@ -1,4 +1,5 @@
 /** JSON of images. */
+import { EMPTY_CONTAINER_CONFIG } from '../../model/container-config.ts';
 import type { HistoryItem } from '../../engine/images/catalog.ts';
 import type { Deletion } from '../../engine/images/images.ts';
 import type { Image } from '../../engine/images/image.ts';

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { findProgram } from '../../config/program.ts';
 import { nearestExisting } from '../nearest.ts';
 import { installCommand } from '../packages.ts';
+import { cgroupHierarchies } from '../../sys/cgroupfs.ts';
 import type { Probe } from '../probe.ts';
 
 /** Required capabilities by bit of CapEff. capabilities(7) */
@@ -99,12 +100,7 @@ const layoutOfV1 = (): string => (existsSync('/sys/fs/cgroup/unified') ? 'versio
 const controllersOfV2 = (): string[] =>
   readFileSync('/sys/fs/cgroup/cgroup.controllers', 'latin1').trim().split(/\s+/).filter(Boolean);
 
-function controllersOfV1(): string[] {
-  const mounts = readFileSync('/proc/self/mountinfo', 'latin1')
-    .split('\n')
-    .filter((line) => line.includes(' - cgroup '));
-  return mounts.flatMap((line) => line.split(' ').at(-1)!.split(','));
-}
+const controllersOfV1 = (): string[] => cgroupHierarchies().flatMap(({ controllers }) => controllers);
 
 /** statfs(2) */
 const OVERLAYFS_MAGIC = 0x794c7630;

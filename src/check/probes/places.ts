@@ -1,7 +1,8 @@
 /** Probes of directories: free space, mount options, path lengths; and of the docker client. */
-import { readFileSync, statfsSync } from 'node:fs';
+import { statfsSync } from 'node:fs';
 import { findProgram } from '../../config/program.ts';
 import { MAX_EXEC_ROOT } from '../../config/path-checks.ts';
+import { mountContaining } from '../../sys/mountinfo.ts';
 import { nearestExisting } from '../nearest.ts';
 import type { Probe } from '../probe.ts';
 
@@ -68,18 +69,9 @@ const execRootMount: Probe = {
   },
 };
 
-/** The mount that contains a path, and its options. proc(5), mountinfo */
 function mountOf(path: string): { point: string; flags: string[] } {
-  const lines = readFileSync('/proc/self/mountinfo', 'latin1')
-    .trim()
-    .split('\n')
-    .map((line) => line.split(' '));
-  const mounts = lines.map(([, , , , point = '/', flags = '']) => ({ point, flags: flags.split(',') }));
-  const contains = (point: string): boolean => point === '/' || path === point || path.startsWith(`${point}/`);
-  // Of several mounts at the same point, the last one is visible.
-  return mounts
-    .filter(({ point }) => contains(point))
-    .reduce((best, mount) => (mount.point.length >= best.point.length ? mount : best));
+  const mount = mountContaining(path);
+  return { point: mount?.point ?? '/', flags: mount?.options ?? [] };
 }
 
 const client: Probe = {

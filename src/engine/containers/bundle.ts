@@ -6,7 +6,7 @@ import { joinedContainer } from '../../model/namespace-mode.ts';
 import { ociJson } from '../../protocol/oci-json.ts';
 import { SPEC_FILE } from '../../protocol/paths.ts';
 import { faultPoint } from '../../sys/fault.ts';
-import { replaceFileAside } from '../../sys/replace-file.ts';
+import { replaceFileAsync } from '../../sys/replace-file.ts';
 import { createBindSources } from '../spec/mounts.ts';
 import { mountShareableShm } from '../spec/shm.ts';
 import { ociSpec } from '../spec/spec.ts';
@@ -47,7 +47,7 @@ export async function writeBundle(
 // A successor after a power cut must find the whole file or the previous one. An unchanged file is not synced again.
 async function writeShimSpec(path: string, spec: object): Promise<void> {
   const text = JSON.stringify(spec);
-  if (!hasText(path, text)) await replaceFileAside(path, text);
+  if (!hasText(path, text)) await replaceFileAsync(path, text);
 }
 
 function hasText(path: string, text: string): boolean {

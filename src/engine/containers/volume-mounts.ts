@@ -3,23 +3,24 @@ import { closeSync, fstatSync, mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { pathBeneath } from '../../sys/inroot.ts';
 import { Errno, type Fd } from '../../sys/libc.ts';
-import { mount, mountsUnder, MS, unmount } from '../../sys/mount.ts';
+import { mount, MS, unmount } from '../../sys/mount.ts';
+import { isMountPoint, mountsUnder } from '../../sys/mountinfo.ts';
 import { SystemFault } from '../../model/errors.ts';
 import { cleaned } from '../spec/mount-points.ts';
-import { volumeEvent } from '../../model/volume.ts';
-import type { VolumeHold } from '../volumes/volumes.ts';
+import { volumeEvent } from '../volumes/events.ts';
+import type { VolumeReservation } from '../volumes/volumes.ts';
 import type { Container } from '../../model/container.ts';
 import type { ContainerDeps } from './deps.ts';
 
 type Deps = Pick<ContainerDeps, 'volumes' | 'snapshots' | 'events' | 'paths'>;
 
 /** Creates those that do not exist, and copies the image's files at the mount point into empty ones (copy-up). */
-export async function makeVolumes(c: Container, hold: VolumeHold, deps: Deps): Promise<void> {
+export async function makeVolumes(c: Container, reservation: VolumeReservation, deps: Deps): Promise<void> {
   const filled: { name: string; destination: string }[] = [];
   for (const point of c.mounts.filter(({ type }) => type === 'volume')) {
     // --volumes-from: held, because the other container may be removed before this one has its row.
     if (point.source !== '') {
-      hold.keep(point.name);
+      reservation.add(point.name);
       continue;
     }
     const options = c.hostConfig.Mounts?.find(
@@ -33,7 +34,7 @@ export async function makeVolumes(c: Container, hold: VolumeHold, deps: Deps): P
         labels: options?.Labels ?? {},
         options: options?.DriverConfig?.Options ?? {},
       },
-      hold,
+      reservation,
     );
     Object.assign(point, { name: volume.name, source: volume.mountpoint, driver: volume.driver });
     if (!options?.NoCopy && !point.mode.split(',').includes('nocopy') && point.subpath === undefined)
@@ -79,14 +80,14 @@ export async function unmountVolumes(deps: Omit<Deps, 'snapshots'>, c: Container
 
 /** The container was not final when the daemon started: its volumes are mounted. */
 export function noteMountedVolumes(c: Container, { volumes }: Pick<Deps, 'volumes'>): void {
-  for (const { type, name } of c.mounts) if (type === 'volume') volumes.foundMounted(name, c.id);
+  for (const { type, name } of c.mounts) if (type === 'volume') volumes.adoptMount(name, c.id);
 }
 
 // Bound by descriptor: a process with access to the volume may replace any part of the path by a symlink at any time.
 function bindSubpath(volume: string, subpath: string, target: string): void {
   const fd = openSubpath(volume, subpath);
   try {
-    if (mountsUnder(target).includes(target)) return;
+    if (isMountPoint(target)) return;
     if (fstatSync(fd).isDirectory()) mkdirSync(target, { recursive: true, mode: 0o700 });
     else {
       mkdirSync(dirname(target), { recursive: true, mode: 0o700 });

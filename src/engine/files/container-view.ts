@@ -13,16 +13,16 @@ import { closeSync, lstatSync, mkdirSync, openSync, statSync, writeFileSync } fr
 import { dirname } from 'node:path';
 import { pathBeneath } from '../../sys/inroot.ts';
 import type { Fd } from '../../sys/libc.ts';
-import { ownMounts } from '../../sys/mount.ts';
+import { unshareMounts } from '../../sys/mount.ts';
 import {
-  attachTree,
+  attachMounts,
   ATTR,
-  copyTree,
-  detach,
-  enterMounts,
-  mountsBy,
+  cloneMounts,
+  unmountTree,
+  enterMountNamespace,
+  readThreadMounts,
   openProc,
-  pivotTo,
+  pivotRoot,
   setMountFlags,
 } from '../../sys/mount-tree.ts';
 
@@ -67,8 +67,8 @@ const MAX_ROUNDS = 10_000;
 export function enterView(view: View): void {
   const proc = openProc();
   if (view.running) {
-    enterMounts(NAMESPACE);
-    ownMounts();
+    enterMountNamespace(NAMESPACE);
+    unshareMounts();
     const { dev, ino } = statSync('/');
     if (dev !== view.root.dev || ino !== view.root.ino) throw new Error('the container has another root by now');
   } else {
@@ -83,13 +83,13 @@ export function enterView(view: View): void {
 }
 
 function rebuild({ rootfs, mounts }: View): void {
-  ownMounts();
+  unshareMounts();
   const trees = mounts.map((mount) => ({ mount, tree: treeOf(mount) }));
-  pivotTo(rootfs);
+  pivotRoot(rootfs);
   for (const { mount, tree } of trees) {
     if (tree === undefined) continue;
     makePlace(mount.destination, tree.isDirectory);
-    attachTree(tree.fd, mount.destination);
+    attachMounts(tree.fd, mount.destination);
     closeSync(tree.fd);
   }
 }
@@ -103,7 +103,7 @@ function treeOf({ source, subpath, readOnly }: ViewMount): { fd: Fd; isDirectory
     return undefined;
   }
   try {
-    const fd = copyTree(place);
+    const fd = cloneMounts(place);
     if (readOnly) setMountFlags(ATTR.RDONLY, fd);
     return { fd, isDirectory: statOf(fd) };
   } finally {
@@ -127,11 +127,12 @@ function takeAway(proc: Fd, own: string[]): void {
     (KERNELS.has(type) && !own.some((each) => below(point, each))) ||
     (point === '/dev' && !own.some((each) => below(each, '/dev')));
   for (let round = 0; ; round++) {
-    const next = mountsBy(proc)
+    const next = readThreadMounts(proc)
       .filter(goes)
       .sort((a, b) => a.point.length - b.point.length)[0];
     if (!next) return;
-    if (!detach(next.point) && round > MAX_ROUNDS) throw new Error(`${next.point} cannot be taken out of the view`);
+    if (!unmountTree(next.point) && round > MAX_ROUNDS)
+      throw new Error(`${next.point} cannot be taken out of the view`);
     if (round > 2 * MAX_ROUNDS) throw new Error('the mounts change all the time');
   }
 }

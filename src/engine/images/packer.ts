@@ -14,7 +14,7 @@ import { createHash } from 'node:crypto';
 import { closeSync, createReadStream, mkdirSync, readSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { dieWithParent, jailProcess } from '../../sys/jail.ts';
-import { mount, MS, ownMounts } from '../../sys/mount.ts';
+import { mount, MS, unshareMounts } from '../../sys/mount.ts';
 import { compare } from './compare.ts';
 import { decompress } from './compression.ts';
 import { overlay } from './overlay.ts';
@@ -99,7 +99,7 @@ async function run(job: Job, output: Output): Promise<void> {
       return void archive(output, job.kind === 'upper');
     }
     case 'stack':
-      ownMounts();
+      unshareMounts();
       overlay(job.scratch, job.layers);
       jailProcess(job.scratch);
       return void archive(output, false);
@@ -117,7 +117,7 @@ function archive(output: Output, whiteouts: boolean): void {
 }
 
 function changes({ upper, lower, scratch }: { upper: string; lower: string[]; scratch: string }, output: Output): void {
-  ownMounts();
+  unshareMounts();
   mount('tmpfs', scratch, 'tmpfs', 0, 'mode=700');
   const [up, low] = [join(scratch, 'upper'), join(scratch, 'lower')];
   mkdirSync(up);

@@ -1,20 +1,24 @@
-/** What containers are attached to: made, changed and undone, each step on record before it is taken. */
+/**
+ * Containers' attachments to their networks: set up, changed and torn down. Each step is recorded in the store before
+ * it is taken, so that the next daemon can finish or undo it.
+ */
+import { KeyedSerial } from '../../async/keyed-serial.ts';
 import type { Config } from '../../config/config.ts';
-import type { AttachmentRow, NetworkStore } from '../../store/networks.ts';
-import { faultPoint } from '../../sys/fault.ts';
-import { wallNow } from '../clock.ts';
 import type { Container, Endpoint } from '../../model/container.ts';
 import { Forbidden, SystemFault } from '../../model/errors.ts';
 import type { NewEvent } from '../../model/event.ts';
+import type { Network } from '../../model/network.ts';
+import type { AddressRow, AttachmentRow, NetworkStore } from '../../store/networks.ts';
+import { faultPoint } from '../../sys/fault.ts';
 import type { Paths } from '../paths.ts';
 import type { Driver, EndpointSetup, Setup } from './driver.ts';
-import { endpointsOf, namesOf, publishedPorts } from './endpoints.ts';
-import type { Network } from '../../model/network.ts';
+import { dnsNamesOn, endpointsOf, publishedPorts } from './endpoints.ts';
+import { endpointEvents } from './events.ts';
 import { networkOf } from './plan.ts';
 import type { PublishedPort } from './port-allocation.ts';
 import { FAILED, SetupPlanner } from './setup-planner.ts';
 
-/** What a running container has: its endpoints with addresses, its published ports, its network namespace. */
+/** What a running container has: endpoints with addresses, published ports, a network namespace. */
 export interface Attachment {
   endpoints: Record<string, Endpoint>;
   ports: PublishedPort[];
@@ -22,7 +26,7 @@ export interface Attachment {
   netns: string;
 }
 
-export interface AttachmentParts {
+export interface AttachmentsDeps {
   store: NetworkStore;
   config: Pick<Config, 'instance' | 'bridge' | 'iptables' | 'ip' | 'dns'>;
   paths: Paths;
@@ -30,85 +34,86 @@ export interface AttachmentParts {
   driver: Driver;
   /** By id, name or id prefix. @throws NotFound */
   network: (reference: string) => Network;
-  /** Resolves when what the last daemon left is taken up: nothing is changed before. */
+  /** Resolves when the previous daemon's attachments are taken over; nothing changes before. */
   ready: () => Promise<void>;
-  /** What the setups say of names has changed. */
-  namesChanged: () => Promise<void>;
+  /** Called when DNS names in the setups have changed. */
+  publishDns: () => Promise<void>;
 }
 
 export class Attachments {
   readonly #planner: SetupPlanner;
   /** What is set up, or being set up, in this boot. */
   readonly #setups = new Map<string, Setup>();
-  /** Containers whose attachment is the daemon before's. */
+  /** Containers that the previous daemon attached and that have not been attached again since. */
   readonly #inherited = new Set<string>();
-  /** The end of the queue of each container's attaching and detaching. */
-  readonly #turns = new Map<string, Promise<unknown>>();
+  /** Changes, by container. */
+  readonly #changes = new KeyedSerial();
 
-  constructor(private readonly parts: AttachmentParts) {
+  constructor(private readonly deps: AttachmentsDeps) {
     this.#planner = new SetupPlanner({
-      ...parts,
-      isTaken: (networkId, address) => parts.store.isTaken(networkId, address),
+      ...deps,
+      isTaken: (networkId, address) => deps.store.isTaken(networkId, address),
     });
   }
 
   setups = (): Setup[] => [...this.#setups.values()];
 
-  /** Endpoints on a network, those on their way in and out too. */
-  on = (networkId: string): { setup: Setup; endpoint: EndpointSetup }[] =>
+  /** The endpoints on a network, including those that are joining or leaving. */
+  endpointsOn = (networkId: string): { setup: Setup; endpoint: EndpointSetup }[] =>
     this.setups().flatMap((setup) =>
       setup.endpoints.filter((endpoint) => endpoint.networkId === networkId).map((endpoint) => ({ setup, endpoint })),
     );
 
   /**
-   * Takes up what the daemon before left: what is up stays, through `begin` undisturbed; what was half done is undone.
+   * Takes over the previous daemon's attachments: those that are up stay undisturbed and are passed to `startDriver`,
+   * half-finished ones are undone.
    */
-  async start(begin: (live: Setup[]) => Promise<void>): Promise<void> {
-    const rows = this.parts.store.attachments().map((row) => ({ row, setup: JSON.parse(row.setup) as Setup }));
+  async start(startDriver: (live: Setup[]) => Promise<void>): Promise<void> {
+    const rows = this.deps.store.attachments().map((row) => ({ row, setup: JSON.parse(row.setup) as Setup }));
     const live = rows.filter(({ row, setup }) => row.phase === 'up' && setup.boot === this.#planner.boot);
     for (const { setup } of live) {
       this.#setups.set(setup.container, setup);
-      this.#planner.found(setup);
+      this.#planner.adopt(setup);
       this.#inherited.add(setup.container);
     }
-    await begin(live.map(({ setup }) => setup));
-    // Half up: `attach` never returned, so no process was given it. Of another boot: nothing of it exists.
-    for (const { row } of rows.filter((each) => !live.includes(each))) await this.#undo(row);
+    await startDriver(live.map(({ setup }) => setup));
+    // Half up: `attach` did not return, so no process was started in it. From another boot: nothing of it exists.
+    for (const { row } of rows.filter((each) => !live.includes(each))) await this.#tearDown(row);
     for (const { setup } of live)
       for (const endpoint of setup.endpoints.filter(({ changing }) => changing))
-        await this.#takeAway(this.#setups.get(setup.container)!, endpoint);
+        await this.#removeEndpoint(this.#setups.get(setup.container)!, endpoint);
   }
 
   /**
-   * Makes the container's netns, gives it addresses and ports. Intent first; repeatable after a crash.
-   * To be awaited before the runtime is asked for anything: an attach that never returned is undone at the next start.
+   * Creates the container's network namespace with its addresses and ports. Must be awaited before the runtime is
+   * called: after a crash the next daemon undoes an attach that did not return.
    * @throws SystemFault `driver failed programming external connectivity …` when a port is taken, NotFound for a
    * network, Forbidden for an address
    */
   attach(container: Container): Promise<Attachment> {
-    return this.#inTurn(container.id, async () => {
+    return this.#serially(container.id, async () => {
       this.#inherited.delete(container.id);
       if (networkOf(container.hostConfig.NetworkMode) === undefined) return { endpoints: {}, ports: [], netns: '' };
-      const left = this.parts.store.attachment(container.id);
-      if (left) await this.#undo(left);
-      return this.#attach(container);
+      const leftover = this.deps.store.attachment(container.id);
+      if (leftover) await this.#tearDown(leftover);
+      return this.#setUp(container);
     });
   }
 
   /**
-   * Undoes attach; called only for a container whose run is final. Repeatable. When it returns, addresses and ports are
-   * free; links go in the background.
+   * Undoes attach() when the container will not run again in this start. When it resolves, addresses and ports are
+   * free; links are deleted in the background. Repeatable.
    */
   detach(container: Pick<Container, 'id'>): Promise<void> {
-    return this.#inTurn(container.id, async () => {
-      const row = this.parts.store.attachment(container.id);
-      if (row) await this.#undo(row);
+    return this.#serially(container.id, async () => {
+      const row = this.deps.store.attachment(container.id);
+      if (row) await this.#tearDown(row);
     });
   }
 
   /**
-   * Detaches what the daemon before left attached for a container that does not hold its network any more. A start that
-   * came meanwhile is none of it.
+   * Detaches the containers that the previous daemon attached and that no longer hold their network. Those that were
+   * started again in the meantime are left alone.
    */
   async sweep(holds: (containerId: string) => boolean): Promise<void> {
     for (const id of this.#inherited) if (!holds(id)) await this.detach({ id });
@@ -116,8 +121,8 @@ export class Attachments {
   }
 
   /**
-   * Gives a container that is attached one more network. `commit` runs in the transaction that makes it so. @throws
-   * Forbidden, SystemFault
+   * Adds a network to an attached container. `commit` runs in the transaction that makes the endpoint final.
+   * @throws Forbidden, SystemFault
    */
   join(
     container: Container,
@@ -125,70 +130,70 @@ export class Attachments {
     planned: Endpoint,
     commit: (attachment: Attachment) => void,
   ): Promise<void> {
-    return this.#inTurn(container.id, async () => {
+    return this.#serially(container.id, async () => {
       const before = this.#attached(container);
       if (before.endpoints.some(({ networkId }) => networkId === network.id))
         throw new Forbidden(`endpoint with name ${container.name} already exists in network ${network.name}`);
-      const { setup, made } = this.#planner.withNetwork(before, network, planned, container);
-      this.#change(setup, { take: addressesOf(made) });
+      const { setup, added } = this.#planner.withNetwork(before, network, planned, container);
+      this.#store(setup, { take: addressesOf(added) });
       faultPoint('network.joining');
       try {
-        await this.parts.driver.join(setup, made);
+        await this.deps.driver.join(setup, added);
       } catch (error) {
-        await this.#takeAway(setup, made);
+        await this.#removeEndpoint(setup, added);
         throw new SystemFault((error as Error).message, { cause: error });
       }
-      const { changing: _, ...whole } = made;
-      const done: Setup = { ...setup, endpoints: [...before.endpoints, whole] };
-      const attachment = attachmentOf({ ...container.endpoints, [network.name]: planned }, done);
-      this.#change(done, {}, () => {
+      const { changing: _, ...joined } = added;
+      const final: Setup = { ...setup, endpoints: [...before.endpoints, joined] };
+      const attachment = attachmentOf({ ...container.endpoints, [network.name]: planned }, final);
+      this.#store(final, {}, () => {
         commit(attachment);
-        this.parts.events.record(...eventsOf(done, [whole], 'connect'));
+        this.deps.events.record(...endpointEvents(final, [joined], 'connect'));
       });
-      await this.parts.namesChanged();
+      await this.deps.publishDns();
     });
   }
 
   /**
-   * Takes a network from a container that is attached. `commit` runs in the transaction that decides it. @throws
-   * SystemFault when it is not on it
+   * Removes a network from an attached container. `commit` runs in the transaction that decides the removal.
+   * @throws SystemFault when the container is not on the network
    */
   leave(container: Container, network: Network, commit: (attachment: Attachment) => void): Promise<void> {
-    return this.#inTurn(container.id, async () => {
+    return this.#serially(container.id, async () => {
       const before = this.#attached(container);
       const endpoint = before.endpoints.find(({ networkId }) => networkId === network.id);
       if (!endpoint) throw new SystemFault(`container ${container.id} is not connected to network ${network.name}`);
       const setup = this.#planner.without(before, endpoint);
-      this.#change(setup, {}, () => commit(attachmentOf(container.endpoints, setup)));
+      this.#store(setup, {}, () => commit(attachmentOf(container.endpoints, setup)));
       faultPoint('network.leaving');
-      await this.parts.namesChanged();
-      await this.#takeAway(
+      await this.deps.publishDns();
+      await this.#removeEndpoint(
         setup,
         setup.endpoints.find(({ networkId }) => networkId === network.id)!,
       );
     });
   }
 
-  /** A container that is attached has got another name. */
-  renamed(container: Container): Promise<void> {
-    return this.#inTurn(container.id, async () => {
+  /** Publishes the new name of a container, if it is attached. */
+  rename(container: Container): Promise<void> {
+    return this.#serially(container.id, async () => {
       const setup = this.#setups.get(container.id);
       if (!setup) return;
-      const named = (endpoint: EndpointSetup): EndpointSetup =>
+      const renamed = (endpoint: EndpointSetup): EndpointSetup =>
         endpoint.names.length === 0
           ? endpoint
-          : { ...endpoint, names: namesOf(container, container.endpoints[endpoint.network]?.request ?? {}) };
-      this.#change({ ...setup, name: container.name, endpoints: setup.endpoints.map(named) });
-      await this.parts.namesChanged();
+          : { ...endpoint, names: dnsNamesOn(container, container.endpoints[endpoint.network]?.request ?? {}) };
+      this.#store({ ...setup, name: container.name, endpoints: setup.endpoints.map(renamed) });
+      await this.deps.publishDns();
     });
   }
 
-  /** Nothing is under way any more. */
-  idle = async (): Promise<void> => void (await Promise.allSettled(this.#turns.values()));
+  /** Resolves when all changes that were asked for have ended. */
+  idle = (): Promise<void> => this.#changes.idle();
 
-  async #attach(container: Container): Promise<Attachment> {
-    const { store, driver, events } = this.parts;
-    const setup = this.#planner.make(container);
+  async #setUp(container: Container): Promise<Attachment> {
+    const { store, driver, events } = this.deps;
+    const setup = this.#planner.plan(container);
     try {
       store.begin(container.id, setup.netns, JSON.stringify(setup), setup.endpoints.flatMap(addressesOf));
     } catch (error) {
@@ -204,8 +209,8 @@ export class Attachments {
       this.#planner.release(container.id);
       throw new SystemFault(`${FAILED}: ${(error as Error).message}`, { cause: error });
     }
-    store.move(container.id, 'up', () => events.record(...eventsOf(setup, setup.endpoints, 'connect')));
-    if (setup.endpoints.some(({ names }) => names.length > 0)) await this.parts.namesChanged();
+    store.move(container.id, 'up', () => events.record(...endpointEvents(setup, setup.endpoints, 'connect')));
+    if (hasDnsNames(setup)) await this.deps.publishDns();
     return attachmentOf(container.endpoints, setup);
   }
 
@@ -215,66 +220,54 @@ export class Attachments {
     return setup;
   }
 
-  // Told of as left only what was told of as connected.
-  async #takeAway(setup: Setup, endpoint: EndpointSetup): Promise<void> {
+  /** Emits `disconnect` only if `connect` was emitted. */
+  async #removeEndpoint(setup: Setup, endpoint: EndpointSetup): Promise<void> {
     const leaving = this.#planner.without(setup, endpoint);
-    await this.parts.driver.leave(leaving, endpoint);
-    const done = {
+    await this.deps.driver.leave(leaving, endpoint);
+    const remaining: Setup = {
       ...leaving,
       endpoints: leaving.endpoints.filter(({ networkId }) => networkId !== endpoint.networkId),
     };
-    const told = endpoint.changing !== 'joining';
-    this.#change(
-      done,
-      { leave: endpoint.networkId },
-      () => told && this.parts.events.record(...eventsOf(done, [endpoint], 'disconnect')),
-    );
+    this.#store(remaining, { leave: endpoint.networkId }, () => {
+      if (endpoint.changing !== 'joining')
+        this.deps.events.record(...endpointEvents(remaining, [endpoint], 'disconnect'));
+    });
   }
 
-  #change(setup: Setup, changes: Parameters<NetworkStore['change']>[2] = {}, also?: () => void): void {
-    this.parts.store.change(setup.container, JSON.stringify(setup), changes, also);
+  #store(setup: Setup, addresses: { take?: AddressRow[]; leave?: string } = {}, also?: () => void): void {
+    this.deps.store.change(setup.container, JSON.stringify(setup), addresses, also);
     this.#setups.set(setup.container, setup);
   }
 
-  async #undo({ containerId, phase, setup: text }: AttachmentRow): Promise<void> {
-    const setup = JSON.parse(text) as Setup;
-    if (phase !== 'tearing-down') this.parts.store.move(containerId, 'tearing-down');
-    await this.parts.driver.tearDown(setup);
-    // Told of as left only what was told of as connected, and not in another boot's name.
-    const told = phase !== 'setting-up' && setup.boot === this.#planner.boot;
-    this.parts.store.end(
-      containerId,
-      () => told && this.parts.events.record(...eventsOf(setup, setup.endpoints, 'disconnect')),
-    );
+  async #tearDown({ containerId, phase, setup: json }: AttachmentRow): Promise<void> {
+    const setup = JSON.parse(json) as Setup;
+    if (phase !== 'tearing-down') this.deps.store.move(containerId, 'tearing-down');
+    await this.deps.driver.tearDown(setup);
+    // Emit `disconnect` only if `connect` was emitted, and not for a boot that has ended.
+    const wasConnected = phase !== 'setting-up' && setup.boot === this.#planner.boot;
+    this.deps.store.end(containerId, () => {
+      if (wasConnected) this.deps.events.record(...endpointEvents(setup, setup.endpoints, 'disconnect'));
+    });
     this.#setups.delete(containerId);
     this.#planner.release(containerId);
-    if (setup.endpoints.some(({ names }) => names.length > 0)) await this.parts.namesChanged();
+    if (hasDnsNames(setup)) await this.deps.publishDns();
   }
 
-  #inTurn<T>(id: string, work: () => Promise<T>): Promise<T> {
-    const before = this.#turns.get(id) ?? this.parts.ready();
-    const turn = before.then(work, work);
-    this.#turns.set(id, turn);
-    const leave = (): void => void (this.#turns.get(id) === turn && this.#turns.delete(id));
-    turn.then(leave, leave);
-    return turn;
+  #serially<T>(id: string, task: () => Promise<T>): Promise<T> {
+    return this.#changes.run(id, async () => {
+      await this.deps.ready();
+      return task();
+    });
   }
 }
 
-const addressesOf = ({ networkId, address, address6 }: EndpointSetup): { networkId: string; address: string }[] =>
+const addressesOf = ({ networkId, address, address6 }: EndpointSetup): AddressRow[] =>
   [address, address6].filter(Boolean).map((each) => ({ networkId, address: each }));
+
+const hasDnsNames = ({ endpoints }: Setup): boolean => endpoints.some(({ names }) => names.length > 0);
 
 const attachmentOf = (planned: Record<string, Endpoint>, setup: Setup): Attachment => ({
   endpoints: endpointsOf(planned, setup),
   ports: publishedPorts(setup),
   netns: setup.netns,
 });
-
-const eventsOf = (setup: Setup, endpoints: EndpointSetup[], action: 'connect' | 'disconnect'): NewEvent[] =>
-  endpoints.map(({ network, networkId, type }) => ({
-    type: 'network',
-    action,
-    actor: networkId,
-    attributes: { container: setup.container, name: network, type },
-    time: wallNow(),
-  }));

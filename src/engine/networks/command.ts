@@ -1,11 +1,12 @@
-/** nft(8) and iptables(8), for what changes seldom. */
+/** Runs nft(8) and iptables(8), for rules that rarely change. */
 import { execFile } from 'node:child_process';
 
 const PATH = `${process.env.PATH ?? ''}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin`;
 const TIMEOUT_MS = 20_000;
 
 /**
- * Runs a command; its standard output. @throws Error with the command's own words; code ENOENT when it is not installed
+ * Runs a command with `input` as its stdin; resolves with its stdout.
+ * @throws Error with the command's stderr; its code is ENOENT when the command is not installed
  */
 export function run(command: string, args: string[], input = ''): Promise<string> {
   return new Promise((resolve, reject) => {
@@ -21,9 +22,11 @@ export function run(command: string, args: string[], input = ''): Promise<string
         reject(Object.assign(new Error(reason, { cause: error }), { code: error.code }));
       },
     );
+    // EPIPE: the command exited early; its exit status tells why.
     child.stdin?.on('error', () => undefined);
     child.stdin?.end(input);
   });
 }
 
+/** Whether run() failed because the command is not installed. */
 export const isMissing = (error: unknown): boolean => (error as { code?: unknown }).code === 'ENOENT';

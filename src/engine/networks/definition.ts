@@ -1,4 +1,4 @@
-/** What a client asks for when it makes a network, checked. Pure. */
+/** Validates the request to create a network. Pure functions. */
 import { isIP } from 'node:net';
 import { Forbidden, InvalidParameter, NotFound, NotImplemented } from '../../model/errors.ts';
 import type { BridgeSettings, IpamConfig } from '../../model/network.ts';
@@ -29,12 +29,12 @@ export interface Definition {
   internal: boolean;
   attachable: boolean;
   ipam: { driver: string; options: Record<string, string> | null };
-  /** At most one of each family. */
+  /** At most one per IP family. */
   subnets: { 4?: IpamConfig; 6?: IpamConfig };
   options: Record<string, string>;
   labels: Record<string, string>;
   settings: BridgeSettings;
-  /** Link of the bridge; '' = to be chosen. */
+  /** Name of the bridge link; '' = to be chosen. */
   bridge: string;
 }
 
@@ -53,8 +53,8 @@ export const OPTION = {
 
 const NO_MANAGER =
   'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.';
-/** dev_valid_name of the kernel. */
-const LINK_NAME = /^(?!\.\.?$)[^\s/:]{1,15}$/;
+/** What the kernel accepts as a link's name: dev_valid_name() in net/core/dev.c. */
+export const LINK_NAME = /^(?!\.\.?$)[^\s/:]{1,15}$/;
 
 /** @throws InvalidParameter, Forbidden, NotFound, NotImplemented with Docker's texts */
 export function define(request: NetworkRequest, defaults: { mtu: number; hostIp: string }): Definition {
@@ -62,15 +62,21 @@ export function define(request: NetworkRequest, defaults: { mtu: number; hostIp:
   if (isPredefined(name)) throw new Forbidden(`operation is not permitted on predefined ${name} network `);
   if (name.trim() === '') throw new InvalidParameter('invalid name: name is empty');
   checkDriver(request);
-  const options = { ...request.Options };
-  const enableIPv4 = enabled(request.EnableIPv4, options, OPTION.enableIPv4, true);
-  const enableIPv6 = enabled(request.EnableIPv6, options, OPTION.enableIPv6, false);
+  const given = request.Options ?? {};
+  const enableIPv4 = enabled(request.EnableIPv4, given, OPTION.enableIPv4, true);
+  const enableIPv6 = enabled(request.EnableIPv6, given, OPTION.enableIPv6, false);
+  // The request's own fields override these options.
+  const overridden = new Set<string>([
+    ...(isSet(request.EnableIPv4) ? [OPTION.enableIPv4] : []),
+    ...(isSet(request.EnableIPv6) ? [OPTION.enableIPv6] : []),
+  ]);
+  const options = Object.fromEntries(Object.entries(given).filter(([key]) => !overridden.has(key)));
   const configs = request.IPAM?.Config ?? [];
   checkIpam(configs, enableIPv6);
   if (!enableIPv4 && !enableIPv6) throw new InvalidParameter('IPv4 or IPv6 must be enabled');
   const ipamDriver = request.IPAM?.Driver || 'default';
   if (ipamDriver !== 'default') throw new NotFound(`plugin ${JSON.stringify(ipamDriver)} not found`);
-  const subnets = { 4: only(configs, 4), 6: only(configs, 6) };
+  const [subnet4, subnet6] = [onlyConfig(configs, 4), onlyConfig(configs, 6)];
   return {
     name,
     enableIPv4,
@@ -78,7 +84,10 @@ export function define(request: NetworkRequest, defaults: { mtu: number; hostIp:
     internal: request.Internal ?? false,
     attachable: request.Attachable ?? false,
     ipam: { driver: ipamDriver, options: request.IPAM ? (request.IPAM.Options ?? null) : {} },
-    subnets: { ...(enableIPv4 && subnets[4] && { 4: subnets[4] }), ...(enableIPv6 && subnets[6] && { 6: subnets[6] }) },
+    subnets: {
+      ...(enableIPv4 && subnet4 ? { 4: subnet4 } : {}),
+      ...(enableIPv6 && subnet6 ? { 6: subnet6 } : {}),
+    },
     options,
     labels: request.Labels ?? {},
     settings: settingsOf(options, defaults),
@@ -104,16 +113,15 @@ function checkDriver({
     throw new NotFound(`configuration network ${JSON.stringify(ConfigFrom.Network)} does not exist`);
 }
 
+const isSet = (value: boolean | null | undefined): value is boolean => value !== null && value !== undefined;
+
 function enabled(
-  asked: boolean | null | undefined,
+  requested: boolean | null | undefined,
   options: Record<string, string>,
   key: string,
   fallback: boolean,
 ): boolean {
-  if (asked !== null && asked !== undefined) {
-    delete options[key];
-    return asked;
-  }
+  if (isSet(requested)) return requested;
   const given = options[key];
   if (given === undefined) return fallback;
   const value = goBoolean(given);
@@ -121,7 +129,7 @@ function enabled(
   return value;
 }
 
-/** strconv.ParseBool */
+/** As Go's strconv.ParseBool; undefined when it is no boolean. */
 export function goBoolean(text: string): boolean | undefined {
   if (['1', 't', 'T', 'TRUE', 'true', 'True'].includes(text)) return true;
   return ['0', 'f', 'F', 'FALSE', 'false', 'False'].includes(text) ? false : undefined;
@@ -133,9 +141,8 @@ function settingsOf(options: Record<string, string>, defaults: { mtu: number; ho
   };
   const flag = (key: string, fallback: boolean): boolean => {
     const text = options[key];
-    return text === undefined
-      ? fallback
-      : (goBoolean(text) ?? refuse(key, `strconv.ParseBool: parsing ${JSON.stringify(text)}: invalid syntax`));
+    if (text === undefined) return fallback;
+    return goBoolean(text) ?? refuse(key, `strconv.ParseBool: parsing ${JSON.stringify(text)}: invalid syntax`);
   };
   for (const key of [OPTION.mode4, OPTION.mode6])
     if (!['', 'nat'].includes(options[key] ?? ''))
@@ -146,11 +153,12 @@ function settingsOf(options: Record<string, string>, defaults: { mtu: number; ho
   if (Number(mtu) < 0) throw new InvalidParameter(`invalid MTU number: ${Number(mtu)}`);
   const hostIp = options[OPTION.hostIp] ?? '';
   if (hostIp !== '' && isIP(hostIp) === 0) refuse(OPTION.hostIp, 'nil ip');
+  const explicitHostIp = hostIp === '0.0.0.0' ? '' : hostIp;
   return {
     icc: flag(OPTION.icc, true),
     masquerade: flag(OPTION.masquerade, true),
     mtu: Number(mtu) || defaults.mtu,
-    hostIp: hostIp === '' ? defaults.hostIp : hostIp === '0.0.0.0' ? '' : hostIp,
+    hostIp: hostIp === '' ? defaults.hostIp : explicitHostIp,
     linkPrefix: options[OPTION.prefix] || 'eth',
   };
 }
@@ -163,13 +171,14 @@ function linkName(name: string): string {
   return name;
 }
 
-function only(configs: IpamConfig[], family: 4 | 6): IpamConfig | undefined {
+/** The one config of the family, if any. @throws InvalidParameter when there are several */
+function onlyConfig(configs: IpamConfig[], family: 4 | 6): IpamConfig | undefined {
   const found = configs.filter(({ Subnet }) => parseCidr(Subnet ?? '')?.family === family);
   if (found.length > 1) throw new InvalidParameter("bridge driver doesn't support multiple subnets");
   return found[0];
 }
 
-// moby api/types/network/ipam.go: all faults at once.
+/** Reports all faults at once, as moby's api/types/network/ipam.go. */
 function checkIpam(configs: IpamConfig[], enableIPv6: boolean): void {
   const faults = configs.flatMap(({ Subnet: text = '', IPRange, Gateway, AuxiliaryAddresses }) => {
     const subnet = parseCidr(text);
@@ -214,6 +223,6 @@ function addressFault(address: string, subnet: Cidr): string | undefined {
   return contains(subnet, address) ? undefined : `parent subnet ${masked(subnet)} doesn't contain this address`;
 }
 
-/** Several faults as moby lists them. */
+/** Several faults in the layout of Go's multierror in moby. */
 export const listed = (faults: string[]): string =>
   faults.length === 1 ? faults[0]! : faults.map((fault) => `* ${fault.replaceAll('\n', '\n\t')}`).join('\n');

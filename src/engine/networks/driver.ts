@@ -1,10 +1,12 @@
 /**
- * What sets packets moving for containers. All of it lives in the kernel (and in a proxy process of its own): none of
- * it needs the daemon.
+ * The interface of the network driver, and the records it works from. What it sets up lives in the kernel and in the
+ * port proxy's process, so traffic flows without the daemon.
  */
+import { isPredefined, type Network } from '../../model/network.ts';
 import type { Protocol } from './port-allocation.ts';
+import { cidr } from './subnets.ts';
 
-/** One place on one network, as it is made in a container's namespace. */
+/** One endpoint as it is set up in a container's network namespace. Stored as JSON. */
 export interface EndpointSetup {
   network: string;
   networkId: string;
@@ -19,23 +21,29 @@ export interface EndpointSetup {
   prefix6: number;
   gateway6: string;
   mac: string;
-  /** undefined without a link of its own. */
-  link?: {
-    bridge: string;
-    host: string;
-    name: string;
-    mtu: number;
-    /** Talks to no other container of its network. */ isolated: boolean;
-    /** By path below /proc/sys/net, with IFNAME for the link. */ sysctls: Record<string, string>;
-  };
-  /** Nothing goes out by it. */
+  /** The veth pair; undefined for host and none. */
+  link?: VethSetup;
+  /** The network is internal: no route leads out. */
   internal: boolean;
-  /** The highest is the container's way out. */
+  /** The endpoint with the highest priority has the default route. */
   priority: number;
-  /** What it is called there, lower case. */
+  /** DNS names of the container on this network, lower case. */
   names: string[];
-  /** Half made, half taken away: undone at the next start. */
+  /** Half joined or half left: undone at the next start of the daemon. */
   changing?: 'joining' | 'leaving';
+}
+
+export interface VethSetup {
+  bridge: string;
+  /** Name of the end on the host. */
+  host: string;
+  /** Name of the end in the container. */
+  name: string;
+  mtu: number;
+  /** Cannot reach other containers of its network (icc=false). */
+  isolated: boolean;
+  /** By path below /proc/sys/net, with IFNAME in place of the link's name. */
+  sysctls: Record<string, string>;
 }
 
 export interface PortSetup {
@@ -45,14 +53,14 @@ export interface PortSetup {
   /** The container's address and port. */
   address: string;
   port: number;
-  /** Who forwards it: rules of the kernel, or the proxy process (there is no NAT from IPv6 to IPv4). */
+  /** What forwards it: nftables rules, or the port proxy (the kernel has no NAT from IPv6 to IPv4). */
   via: 'kernel' | 'proxy';
 }
 
-/** All that is made for one container. Stored before the first step, and given back identical for its undoing. */
+/** Everything set up for one container. Stored as JSON before the first step, and read back to undo it. */
 export interface Setup {
   version: 1;
-  /** The boot in which it was made; after another one nothing of it exists. */
+  /** Boot id of the kernel it was made under: after a reboot nothing of it exists. */
   boot: string;
   container: string;
   name: string;
@@ -60,9 +68,9 @@ export interface Setup {
   netns: string;
   endpoints: EndpointSetup[];
   ports: PortSetup[];
-  /** Published, and held for it, while it has no network by which they could lead to it. */
+  /** Published ports that stay reserved while no endpoint could receive their traffic. */
   idlePorts: PortSetup[];
-  /** Where its names are asked for elsewhere, if not where the host asks. */
+  /** Upstream DNS servers of this container; empty = the host's. */
   dnsServers: string[];
 }
 
@@ -72,17 +80,34 @@ export interface Bridge {
   /** e.g. 10.88.0.1/16, fd00::1/64 */
   addresses: string[];
   mtu: number;
-  /** Nothing goes out or comes in but from the host itself. */
+  /** Its containers reach the host only, and only the host reaches them. */
   internal: boolean;
-  /** Its containers may talk to each other. */
+  /** Its containers may reach each other. */
   icc: boolean;
   masquerade: boolean;
-  /** Names are asked for on its own address. */
-  names: boolean;
+  /** A DNS server listens on its addresses. */
+  dns: boolean;
 }
 
-/** The endpoint by which a container goes out, for one family: highest priority, then first by its network's name. */
-export function wayOut({ endpoints }: Pick<Setup, 'endpoints'>, family: 4 | 6): EndpointSetup | undefined {
+/** The bridge of a network. */
+export function bridgeOf({ name, bridge, ipv4, ipv6, internal, settings }: Network): Bridge {
+  const addresses = [ipv4, ipv6].flatMap((space) => (space ? [`${space.gateway}/${cidr(space.subnet).prefix}`] : []));
+  return {
+    link: bridge,
+    addresses,
+    mtu: settings.mtu,
+    internal,
+    icc: settings.icc,
+    masquerade: settings.masquerade,
+    dns: !isPredefined(name),
+  };
+}
+
+/** The endpoint with the default route of one IP family: highest priority, then first by its network's name. */
+export function defaultRouteEndpoint(
+  { endpoints }: Pick<Setup, 'endpoints'>,
+  family: 4 | 6,
+): EndpointSetup | undefined {
   const gatewayOf = (endpoint: EndpointSetup): string => (family === 4 ? endpoint.gateway : endpoint.gateway6);
   return endpoints
     .filter((endpoint) => endpoint.changing !== 'leaving' && !endpoint.internal && gatewayOf(endpoint) !== '')
@@ -90,36 +115,37 @@ export function wayOut({ endpoints }: Pick<Setup, 'endpoints'>, family: 4 | 6): 
 }
 
 export interface Driver {
-  /** Why nothing can be attached to a bridge; undefined when all is well. */
+  /** Why no container can be attached to a bridge; undefined when the driver works. */
   readonly unavailable: string | undefined;
   /**
-   * Brings about whatever is missing of the bridges, rules and ports of these setups, and looks after them from then
-   * on. Disturbs nothing that is there.
+   * Creates what is missing of these bridges, rules and ports, and keeps restoring them from then on. Leaves alone what
+   * is in place.
    */
   start(bridges: Bridge[], setups: Setup[]): Promise<void>;
-  /** Makes a bridge. On failure nothing of it is left. */
+  /** Creates a bridge; on failure nothing of it is left. */
   addBridge(bridge: Bridge): Promise<void>;
-  /** Takes a bridge away on which nothing is left. Repeatable. */
+  /** Deletes a bridge without endpoints. Repeatable. */
   removeBridge(bridge: Bridge): Promise<void>;
-  /** What this host has routes to, in CIDR notation. */
+  /** The destinations in this host's routing tables, in CIDR notation. */
   routes(): string[];
   hasLink(name: string): boolean;
-  /** Brings a setup about, also when some of it is there already. On failure nothing of it is left. */
+  /** Applies a setup, also when part of it exists already. On failure nothing of it is left. */
   setUp(setup: Setup): Promise<void>;
-  /** Brings one endpoint of a setup that is up about; `setup` holds it already. */
+  /** Adds one endpoint to a setup that is up; `setup` contains it already. */
   join(setup: Setup, endpoint: EndpointSetup): Promise<void>;
-  /** Takes one endpoint of a setup that is up away; `setup` holds it no more, or as leaving. Repeatable. */
+  /** Removes one endpoint from a setup that is up; `setup` no longer contains it, or as leaving. Repeatable. */
   leave(setup: Setup, endpoint: EndpointSetup): Promise<void>;
-  /** Undoes a setup, also when some of it is gone already. When it returns no packet reaches the container any more: its
-   * addresses and ports may be given to others.
-   *  Links go a little later (`settled`). */
+  /**
+   * Undoes a setup, also when part of it is gone already. When it resolves no packet reaches the container, so its
+   * addresses and ports can be reused; links are deleted a little later (`settled`).
+   */
   tearDown(setup: Setup): Promise<void>;
-  /** Looks at once whether a firewall's reload, or anybody, has wiped rules or links, and puts them back. */
+  /** Restores rules and links at once if, say, a firewall's reload has deleted them. */
   restoreRules(): Promise<void>;
-  /** Nothing is on its way out any more. */
+  /** Resolves when the links of all removed endpoints are deleted. */
   settled(): Promise<void>;
-  /** Ends the looking after; what is set up stays. */
-  stop(): void;
-  /** Removes bridges and rules. Only with nothing set up. */
+  /** Stops watching; what is set up stays. */
+  close(): void;
+  /** Deletes bridges and rules, and closes. Only when no container is set up. */
   dismantle(): Promise<void>;
 }

@@ -1,137 +1,118 @@
-/** Places on networks: which address, hardware address and link a container gets. */
+/** Endpoints: which addresses, MAC address and link a container gets on a network. */
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { EndpointRequest } from '../../model/container-config.ts';
 import type { Container, Endpoint } from '../../model/container.ts';
-import { Forbidden, InvalidParameter, SystemFault } from '../../model/errors.ts';
-import { wayOut, type EndpointSetup, type PortSetup, type Setup } from './driver.ts';
-import { hasNames } from './dns.ts';
+import { InvalidParameter } from '../../model/errors.ts';
 import type { AddressSpace, Network } from '../../model/network.ts';
+import type { AddressAllocator } from './address-allocation.ts';
+import { LINK_NAME } from './definition.ts';
+import { hasDns } from './dns-policy.ts';
+import { defaultRouteEndpoint, type EndpointSetup, type PortSetup, type Setup } from './driver.ts';
 import { dnsNames } from './plan.ts';
-import { cidr, nextAddress } from './subnets.ts';
 import type { PublishedPort } from './port-allocation.ts';
+import { cidr } from './subnets.ts';
 
 const ID_BYTES = 32;
-/** Linux cuts names of links at 15 characters. */
-const LINK_PREFIX = 'vh';
-const LINK_LENGTH = 13;
+const HOST_LINK_PREFIX = 'vh';
+/** Linux allows 15 characters (IFNAMSIZ with its NUL). */
+const HOST_LINK_LENGTH = 13;
 const IFNAME_OPTION = 'com.docker.network.endpoint.ifname';
 const SYSCTLS_OPTION = 'com.docker.network.endpoint.sysctls';
 const SYSCTL = /^net\.(ipv4|ipv6|mpls)\.([a-z]+)\.(?:IFNAME|ifname)\.([a-z0-9_]+)=(.*)$/;
 
 export const newId = (): string => randomBytes(ID_BYTES).toString('hex');
 
-/** Gives addresses out. What is taken is on record elsewhere; here is only where the next one is looked for. */
-export class Addresses {
-  readonly #last = new Map<string, string>();
-
-  constructor(private readonly isTaken: (networkId: string, address: string) => boolean) {}
-
-  /** Notes one that is in use already. */
-  used(networkId: string, address: string): void {
-    if (address !== '') this.#last.set(`${networkId} ${address.includes(':') ? 6 : 4}`, address);
-  }
-
-  /** @throws Forbidden `Address already in use`, SystemFault when none is left */
-  next(network: Network, space: AddressSpace, wanted: string): string {
-    const reserved = new Set([space.gateway, ...space.reserved]);
-    const subnet = cidr(space.subnet);
-    if (wanted !== '') {
-      if (wanted === space.gateway || this.isTaken(network.id, wanted)) throw new Forbidden('Address already in use');
-      return wanted;
-    }
-    const key = `${network.id} ${subnet.family}`;
-    const address = nextAddress(
-      subnet,
-      space.range ? cidr(space.range) : undefined,
-      reserved,
-      this.#last.get(key),
-      (candidate) => this.isTaken(network.id, candidate),
-    );
-    if (address === undefined)
-      throw new SystemFault(
-        `no available IPv${subnet.family} addresses on this network's address pools: ${network.name} (${network.id})`,
-      );
-    this.#last.set(key, address);
-    return address;
-  }
-}
-
 /**
- * A place on a network, with addresses; the caller puts it on record before anything is awaited. `used`: names of links
- * that the container has already.
+ * An endpoint with addresses. The caller must store it before it awaits anything, or another container could get the
+ * same addresses.
+ *
+ * @param usedLinks names of the links that the container has already
+ * @throws Forbidden, SystemFault, InvalidParameter
  */
 export function makeEndpoint(
   network: Network,
   { request }: Pick<Endpoint, 'request'>,
   container: Container,
-  used: readonly string[],
-  addresses: Addresses,
+  usedLinks: readonly string[],
+  addresses: AddressAllocator,
 ): EndpointSetup {
   const endpointId = newId();
-  const none = { address: '', prefix: 0, gateway: '', address6: '', prefix6: 0, gateway6: '', mac: '' };
   const base = {
     network: network.name,
     networkId: network.id,
     type: network.driver,
     endpointId,
-    ...none,
+    address: '',
+    prefix: 0,
+    gateway: '',
+    address6: '',
+    prefix6: 0,
+    gateway6: '',
+    mac: '',
     internal: network.internal,
     priority: request.GwPriority ?? 0,
-    names: hasNames(network) ? namesOf(container, request) : [],
+    names: hasDns(network) ? dnsNamesOn(container, request) : [],
   };
   if (network.driver !== 'bridge') return base;
   const { ipv4, ipv6, internal, settings, bridge } = network;
-  const place = (space: AddressSpace | undefined, wanted: string | undefined) =>
+  const allocate = (space: AddressSpace | undefined, requested = '') =>
     space
       ? {
-          address: addresses.next(network, space, wanted ?? ''),
+          address: addresses.next(network, space, requested),
           prefix: cidr(space.subnet).prefix,
           gateway: internal ? '' : space.gateway,
         }
       : { address: '', prefix: 0, gateway: '' };
-  const four = place(ipv4, request.IPAMConfig?.IPv4Address);
-  const six = place(ipv6, request.IPAMConfig?.IPv6Address);
-  const ofContainer = used.length === 0 ? container.config.MacAddress : '';
-  const mac = (request.MacAddress || ofContainer || macOf(four.address, endpointId)).toLowerCase().replaceAll('-', ':');
-  const link = {
-    bridge,
-    host: `${LINK_PREFIX}${endpointId}`.slice(0, LINK_LENGTH),
-    name: linkName(settings.linkPrefix, request, used),
-    mtu: settings.mtu,
-    isolated: !settings.icc,
-    sysctls: sysctlsOf(request),
+  const four = allocate(ipv4, request.IPAMConfig?.IPv4Address);
+  const six = allocate(ipv6, request.IPAMConfig?.IPv6Address);
+  // The MacAddress of the container's config is that of its first endpoint.
+  const requestedMac = request.MacAddress || (usedLinks.length === 0 ? container.config.MacAddress : '');
+  return {
+    ...base,
+    ...four,
+    address6: six.address,
+    prefix6: six.prefix,
+    gateway6: six.gateway,
+    mac: (requestedMac || macOf(four.address, endpointId)).toLowerCase().replaceAll('-', ':'),
+    link: {
+      bridge,
+      host: `${HOST_LINK_PREFIX}${endpointId}`.slice(0, HOST_LINK_LENGTH),
+      name: linkName(settings.linkPrefix, request, usedLinks),
+      mtu: settings.mtu,
+      isolated: !settings.icc,
+      sysctls: sysctlsOf(request),
+    },
   };
-  return { ...base, ...four, address6: six.address, prefix6: six.prefix, gateway6: six.gateway, mac, link };
 }
 
-/** What it is called on a network; what would break the tables' lines cannot be asked for. */
-export const namesOf = (
+/** The DNS names of a container on a network, without those that the tables of aardvark-dns cannot hold. */
+export function dnsNamesOn(
   { id, name, config }: Pick<Container, 'id' | 'name' | 'config'>,
   request: EndpointRequest,
-): string[] =>
-  [
-    ...new Set(
-      dnsNames({ id, name, hostname: config.Hostname }, request.Aliases ?? []).map((each) => each.toLowerCase()),
-    ),
-  ].filter((each) => /^[^\s,]+$/.test(each));
+): string[] {
+  const names = dnsNames({ id, name, hostname: config.Hostname }, request.Aliases ?? []);
+  return [...new Set(names.map((each) => each.toLowerCase()))].filter((each) => /^[^\s,]+$/.test(each));
+}
 
-/** The hardware address that goes with an address: the same one each time, so that no neighbour holds a stale entry. */
-export const macOf = (address: string, endpointId: string): string =>
-  [
-    '02',
-    '42',
-    ...(address === ''
+/**
+ * The MAC address is derived from the IPv4 address, so that neighbours' ARP entries stay valid when another container
+ * gets the address; without one, from the endpoint's id.
+ */
+export function macOf(address: string, endpointId: string): string {
+  const octets =
+    address === ''
       ? endpointId.slice(0, 8).match(/../g)!
-      : address.split('.').map((part) => Number(part).toString(16).padStart(2, '0'))),
-  ].join(':');
+      : address.split('.').map((octet) => Number(octet).toString(16).padStart(2, '0'));
+  return ['02', '42', ...octets].join(':');
+}
 
 function linkName(prefix: string, request: EndpointRequest, used: readonly string[]): string {
-  const asked = request.DriverOpts?.[IFNAME_OPTION];
-  if (asked) {
-    if (!/^(?!\.\.?$)[^\s/:]{1,15}$/.test(asked) || used.includes(asked) || asked === 'lo')
-      throw new InvalidParameter(`invalid interface name ${JSON.stringify(asked)}`);
-    return asked;
+  const requested = request.DriverOpts?.[IFNAME_OPTION];
+  if (requested) {
+    if (!LINK_NAME.test(requested) || used.includes(requested) || requested === 'lo')
+      throw new InvalidParameter(`invalid interface name ${JSON.stringify(requested)}`);
+    return requested;
   }
   for (let i = 0; ; i++) if (!used.includes(`${prefix}${i}`)) return `${prefix}${i}`;
 }
@@ -150,62 +131,62 @@ function sysctlsOf({ DriverOpts }: EndpointRequest): Record<string, string> {
   );
 }
 
-/** The endpoint that published ports lead to; undefined when nothing from outside gets to the container. */
-export const portsEnd = (setup: Pick<Setup, 'endpoints'>): EndpointSetup | undefined =>
-  wayOut(setup, 4) ?? wayOut(setup, 6);
+/** The endpoint that receives the traffic of published ports; undefined when none is reachable from outside. */
+export const portEndpoint = (setup: Pick<Setup, 'endpoints'>): EndpointSetup | undefined =>
+  defaultRouteEndpoint(setup, 4) ?? defaultRouteEndpoint(setup, 6);
 
-/** The same with its published ports led to where the container is reached now; held idle where it is not. */
-export function aimed(setup: Setup, { rules }: { rules: boolean }): Setup {
+/** Sends the published ports to the endpoint that is reachable now; without one they stay reserved as idle. */
+export function withPortsRedirected(setup: Setup, { rules }: { rules: boolean }): Setup {
   const all = [...setup.ports, ...setup.idlePorts];
-  const end = portsEnd(setup);
-  if (!end) return { ...setup, ports: [], idlePorts: all };
+  const target = portEndpoint(setup);
+  if (!target) return { ...setup, ports: [], idlePorts: all };
   return {
     ...setup,
     ports: all.map((port) => ({
       ...port,
-      address: end.address || end.address6,
-      via: viaOf(port.hostIp, end, { rules }),
+      address: target.address || target.address6,
+      via: forwarderOf(port.hostIp, target, { rules }),
     })),
     idlePorts: [],
   };
 }
 
-/** Who forwards: the kernel translates within IPv4 only, and only where rules are ours to make. */
-export const viaOf = (
+/** The kernel translates IPv4 to IPv4 only, and only if we may install rules (`rules`, the daemon's --iptables). */
+export const forwarderOf = (
   hostIp: string,
-  end: Pick<EndpointSetup, 'address'>,
+  target: Pick<EndpointSetup, 'address'>,
   { rules }: { rules: boolean },
-): PortSetup['via'] => (rules && !hostIp.includes(':') && end.address !== '' ? 'kernel' : 'proxy');
+): PortSetup['via'] => (rules && !hostIp.includes(':') && target.address !== '' ? 'kernel' : 'proxy');
 
-/** What a setup means for the container's record. */
+/** The endpoints of the container's record: as planned, with what the setup added. */
 export function endpointsOf(planned: Record<string, Endpoint>, setup: Setup): Record<string, Endpoint> {
   return Object.fromEntries(
     setup.endpoints
       .filter(({ changing }) => changing !== 'leaving')
-      .map((made): [string, Endpoint] => {
-        const plan =
-          planned[made.network] ??
-          Object.entries(planned).find(
-            ([key, { networkId }]) => networkId === made.networkId || made.networkId.startsWith(key),
-          )![1];
-        return [
-          made.network,
-          {
-            ...plan,
-            network: made.network,
-            networkId: made.networkId,
-            endpointId: made.endpointId,
-            gateway: made.gateway,
-            ipAddress: made.address,
-            ipPrefixLen: made.prefix,
-            macAddress: made.mac,
-            ipv6Gateway: made.gateway6,
-            globalIPv6Address: made.address6,
-            globalIPv6PrefixLen: made.prefix6,
-          },
-        ];
-      }),
+      .map((endpoint): [string, Endpoint] => [
+        endpoint.network,
+        {
+          ...planOf(planned, endpoint),
+          network: endpoint.network,
+          networkId: endpoint.networkId,
+          endpointId: endpoint.endpointId,
+          gateway: endpoint.gateway,
+          ipAddress: endpoint.address,
+          ipPrefixLen: endpoint.prefix,
+          macAddress: endpoint.mac,
+          ipv6Gateway: endpoint.gateway6,
+          globalIPv6Address: endpoint.address6,
+          globalIPv6PrefixLen: endpoint.prefix6,
+        },
+      ]),
   );
+}
+
+/** A plan made before the network existed is filed under the reference of the request: a name or an id prefix. */
+function planOf(planned: Record<string, Endpoint>, { network, networkId }: EndpointSetup): Endpoint {
+  const byReference = ([reference, plan]: [string, Endpoint]): boolean =>
+    plan.networkId === networkId || networkId.startsWith(reference);
+  return planned[network] ?? Object.entries(planned).find(byReference)![1];
 }
 
 export const publishedPorts = (setup: Setup): PublishedPort[] =>
@@ -220,7 +201,7 @@ export const publishedPorts = (setup: Setup): PublishedPort[] =>
 const PORT_RANGE = '/proc/sys/net/ipv4/ip_local_port_range';
 const DEFAULT_PORT_RANGE = [49_153, 65_535] as const;
 
-/** Host ports given where none was named. */
+/** The host ports from which one is chosen when the request names none. */
 export function portRange(): readonly [number, number] {
   try {
     const [first, last] = readFileSync(PORT_RANGE, 'latin1').trim().split(/\s+/).map(Number);

@@ -1,4 +1,4 @@
-/** `docker network ls --filter`. */
+/** The filters of `docker network ls`. */
 import { anyPattern } from '../containers/views/list-filter.ts';
 import { InvalidParameter } from '../../model/errors.ts';
 import { hasLabel } from '../events/filter.ts';
@@ -7,8 +7,8 @@ import { isPredefined, type Network } from '../../model/network.ts';
 const KEYS = ['dangling', 'driver', 'id', 'label', 'name', 'scope', 'type'];
 
 /**
- * Values of one key are alternatives, keys must all match, labels must all be there. @throws InvalidParameter for
- * unknown keys and bad values
+ * All keys must match; the values of a key are alternatives, except that all labels must be present.
+ * @throws InvalidParameter for unknown keys and bad values
  */
 export function networkFilter(
   filters: ReadonlyMap<string, readonly string[]>,

@@ -1,7 +1,7 @@
 /**
- * Where a host filters with iptables (dockerd and many firewalls set FORWARD's policy to DROP, some INPUT's), an accept
- * in our own table
- * counts for nothing: it takes one there too. What may be forwarded is still decided in our table.
+ * Accept rules in the host's iptables. dockerd and many firewalls set the policy of FORWARD, some that of INPUT, to
+ * DROP; a packet must be accepted by every table, so an accept in our own table is not enough. Our table still decides
+ * what is forwarded.
  */
 import { readFileSync } from 'node:fs';
 import { isMissing, run } from './command.ts';
@@ -9,56 +9,51 @@ import { isMissing, run } from './command.ts';
 const WAIT = ['-w', '5'];
 const LEGACY_TABLES = '/proc/net/ip_tables_names';
 
-/** What a bridge needs of the host's own rules. */
-export interface Accepted {
+/** A bridge whose traffic the host must accept. */
+export interface AcceptedBridge {
   link: string;
-  /** It carries IPv6. */
+  /** It has IPv6 addresses. */
   ipv6: boolean;
-  /** Its containers ask a server on its own address for names. */
-  names: boolean;
+  /** A DNS server listens on its addresses. */
+  dns: boolean;
 }
 
-// As `iptables -S` lists them, without the -A.
-const rulesFor = (bridges: Accepted[]): string[] =>
-  bridges.flatMap(({ link, names }) => [
+/** In the format of `iptables -S`, without the -A. */
+const rulesFor = (bridges: AcceptedBridge[]): string[] =>
+  bridges.flatMap(({ link, dns }) => [
     `FORWARD -i ${link} -j ACCEPT`,
     `FORWARD -o ${link} -j ACCEPT`,
-    ...(names
+    ...(dns
       ? [`INPUT -i ${link} -p udp -m udp --dport 53 -j ACCEPT`, `INPUT -i ${link} -p tcp -m tcp --dport 53 -j ACCEPT`]
       : []),
   ]);
 
-/**
- * Puts the accepts for these bridges first in their chains, unless they are in them. A host without iptables needs
- * none.
- */
-export async function acceptTraffic(bridges: Accepted[]): Promise<void> {
-  for (const [command, concerned] of await commandsFor(bridges)) {
+/** Inserts the missing accept rules of these bridges. Does nothing on a host without iptables. */
+export async function acceptTraffic(bridges: AcceptedBridge[]): Promise<void> {
+  for (const [command, affected] of await commandsFor(bridges)) {
     const present = new Set(await list(command));
+    const missing = rulesFor(affected).filter((rule) => !present.has(`-A ${rule}`));
     await change(
       command,
-      rulesFor(concerned)
-        .filter((wanted) => !present.has(`-A ${wanted}`))
-        .map((rule) => `-I ${rule}`),
+      missing.map((rule) => `-I ${rule}`),
     );
   }
 }
 
-/** Takes the accepts for these bridges out again. */
-export async function withdrawTraffic(bridges: Accepted[]): Promise<void> {
-  for (const [command, concerned] of await commandsFor(bridges)) {
-    const wanted = new Set(rulesFor(concerned));
+/** Deletes the accept rules of these bridges. */
+export async function withdrawTraffic(bridges: AcceptedBridge[]): Promise<void> {
+  for (const [command, affected] of await commandsFor(bridges)) {
+    const ours = new Set(rulesFor(affected).map((rule) => `-A ${rule}`));
+    const present = (await list(command)).filter((line) => ours.has(line));
     await change(
       command,
-      (await list(command))
-        .filter((line) => wanted.has(line.replace(/^-A /, '')))
-        .map((line) => line.replace(/^-A /, '-D ')),
+      present.map((line) => line.replace(/^-A /, '-D ')),
     );
   }
-  await tidy();
+  await deleteEmptyTables();
 }
 
-// All at once: a process for each rule would take milliseconds each.
+// In one go: a process per rule would take milliseconds each.
 async function change(command: string, lines: string[]): Promise<void> {
   if (lines.length > 0)
     await run(`${command}-restore`, [...WAIT, '--noflush'], ['*filter', ...lines, 'COMMIT', ''].join('\n'));
@@ -66,16 +61,14 @@ async function change(command: string, lines: string[]): Promise<void> {
 
 const list = async (command: string): Promise<string[]> => (await run(command, [...WAIT, '-S'])).split('\n');
 
-async function commandsFor(bridges: Accepted[]): Promise<[command: string, concerned: Accepted[]][]> {
+async function commandsFor(bridges: AcceptedBridge[]): Promise<[command: string, affected: AcceptedBridge[]][]> {
+  const found = (await ipv4Commands()).map((command): [string, AcceptedBridge[]] => [command, bridges]);
   const six = bridges.filter(({ ipv6 }) => ipv6);
-  const commands4 = (await commands()).map((command): [string, Accepted[]] => [command, bridges]);
-  return [
-    ...commands4,
-    ...(six.length > 0 && (await has('ip6tables')) ? [['ip6tables', six] as [string, Accepted[]]] : []),
-  ];
+  if (six.length > 0 && (await isInstalled('ip6tables'))) found.push(['ip6tables', six]);
+  return found;
 }
 
-async function has(command: string): Promise<boolean> {
+async function isInstalled(command: string): Promise<boolean> {
   try {
     await run(command, ['--version']);
     return true;
@@ -85,8 +78,8 @@ async function has(command: string): Promise<boolean> {
   }
 }
 
-// The host's iptables, and the legacy one too where somebody filters with it: both look at each packet.
-async function commands(): Promise<string[]> {
+// The host's iptables, and iptables-legacy too where that has rules: packets pass both.
+async function ipv4Commands(): Promise<string[]> {
   try {
     const version = await run('iptables', ['--version']);
     return !version.includes('legacy') && (await legacyFilters()) ? ['iptables', 'iptables-legacy'] : ['iptables'];
@@ -105,13 +98,12 @@ async function legacyFilters(): Promise<boolean> {
   }
 }
 
-// iptables leaves an empty table behind that does nothing. A chain that has got a rule in the meantime refuses its
-// removal, and all stays.
-async function tidy(): Promise<void> {
-  for (const family of ['ip', 'ip6']) await tidyTable(family);
+// iptables-nft leaves an empty table behind. The transaction fails as a whole when a chain has got a rule meanwhile.
+async function deleteEmptyTables(): Promise<void> {
+  for (const family of ['ip', 'ip6']) await deleteIfEmpty(family);
 }
 
-async function tidyTable(family: string): Promise<void> {
+async function deleteIfEmpty(family: string): Promise<void> {
   try {
     const { nftables } = JSON.parse(await run('nft', ['-j', 'list', 'table', family, 'filter'])) as {
       nftables: Record<string, { name: string; policy?: string }>[];
@@ -128,6 +120,6 @@ async function tidyTable(family: string): Promise<void> {
       ].join('\n'),
     );
   } catch {
-    // No such table, or somebody has begun to use it.
+    // No such table, or it is in use.
   }
 }

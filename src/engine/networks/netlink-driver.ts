@@ -1,24 +1,24 @@
 /**
- * The driver: links, addresses and routes by rtnetlink, ports by one nf_tables table, both without a process spawned
- * when a container starts.
+ * The network driver of Linux: links, addresses and routes over rtnetlink, published ports in one nf_tables table per
+ * IP family. Starting a container spawns no process.
  */
 import { Errno } from '../../sys/libc.ts';
 import { faultPoint } from '../../sys/fault.ts';
 import { removeNetns } from '../../sys/netns.ts';
-import { forgetFlows } from '../../sys/conntrack.ts';
+import { deleteFlows } from '../../sys/conntrack.ts';
 import type { Bridge, Driver, EndpointSetup, PortSetup, Setup } from './driver.ts';
 import { Firewall, type Openings } from './firewall.ts';
-import { acceptTraffic, withdrawTraffic, type Accepted } from './iptables.ts';
-import { Links } from './links.ts';
-import { bringUp, makeNamespace, setRoutes } from './namespace.ts';
-import { refuserOf } from './dns.ts';
+import { acceptTraffic, withdrawTraffic, type AcceptedBridge } from './iptables.ts';
+import { HostLinks } from './host-links.ts';
+import { configureEndpoint, makeNamespace, setDefaultRoutes } from './namespace.ts';
+import { allDnsClientsOf, dnsClientsOf, needsRefuser, refuserAddress } from './dns-policy.ts';
 import type { PortProxy } from './port-proxy.ts';
 import { isOff, writeSysctl } from './sysctl.ts';
 
-export interface NetlinkDriverOptions {
-  /** What this daemon's table is named after: the default bridge. Two daemons never share either. */
+export interface NetlinkDriverDeps {
+  /** The default bridge, which the nf_tables table is named after: daemons on one host share neither. */
   name: string;
-  /** Whether rules are ours to make; without them every port goes by the proxy, and nothing is masqueraded. */
+  /** Whether to install rules; without them every port is forwarded by the proxy, and nothing is masqueraded. */
   firewall: boolean;
   proxy: PortProxy;
   log: { info(message: string): void; warn(message: string): void };
@@ -27,41 +27,40 @@ export interface NetlinkDriverOptions {
 const IP_FORWARD = 'ipv4/ip_forward';
 const IPV6_FORWARD = 'ipv6/conf/all/forwarding';
 const WATCH_MS = 1_000;
-/** Whom the proxy asks for what it refuses; one of an older release forwards it to discard(9). */
-const NOBODY = { address: '', port: 9 };
-/** How often at most the rules are looked through on a host whose rules change all the time. */
+/** '' makes the proxy refuse; the proxy of an older release, which may still run, forwards to the discard port. */
+const REFUSE = { address: '', port: 9 };
+/** The shortest time between two checks, for hosts whose rules change all the time. */
 const CHECK_MS = 2_000;
-/** Changes that no generation tells of (the legacy iptables) are looked for this often. */
+/** The longest time between two checks: changes by iptables-legacy do not count up the generation. */
 const SWEEP_MS = 60_000;
 
 export class NetlinkDriver implements Driver {
   unavailable: string | undefined;
-  readonly #links: Links;
+  readonly #links: HostLinks;
   readonly #firewall: Firewall | undefined;
   readonly #setups = new Map<string, Setup>();
   readonly #bridges = new Map<string, Bridge>();
   #timer: NodeJS.Timeout | undefined;
-  /** Of the kernel's rules, when they were last in order. */
+  /** The kernel's rule generation at the last check. */
   #generation = 0;
-  /** When they were last looked through. */
-  #checkedAt = 0;
+  #checkedAtMs = 0;
   #restoring: Promise<void> | undefined;
 
-  constructor(private readonly options: NetlinkDriverOptions) {
-    this.#links = new Links((message) => options.log.warn(message));
-    if (options.firewall) this.#firewall = new Firewall(tableName(options.name));
+  constructor(private readonly deps: NetlinkDriverDeps) {
+    this.#links = new HostLinks((message) => deps.log.warn(message));
+    if (deps.firewall) this.#firewall = new Firewall(tableName(deps.name));
   }
 
   async start(bridges: Bridge[], setups: Setup[]): Promise<void> {
     for (const bridge of bridges) this.#bridges.set(bridge.link, bridge);
     for (const setup of setups) this.#setups.set(setup.container, setup);
     try {
-      this.#forward(IP_FORWARD);
+      this.#enableForwarding(IP_FORWARD);
       await this.#restore({ always: true });
       this.unavailable = undefined;
     } catch (error) {
       this.unavailable = (error as Error).message;
-      this.options.log.warn(`containers get no bridge: ${this.unavailable}`);
+      this.deps.log.warn(`could not set up bridges and rules: ${this.unavailable}`);
     }
     this.#timer = setInterval(() => void this.#watch(), WATCH_MS).unref();
   }
@@ -74,8 +73,8 @@ export class NetlinkDriver implements Driver {
     try {
       await this.#restore({ always: true });
     } catch (error) {
-      await this.removeBridge(bridge).catch((reason: Error) =>
-        this.options.log.warn(`bridge ${bridge.link} stays: ${reason.message}`),
+      await this.removeBridge(bridge).catch((failure: unknown) =>
+        this.deps.log.warn(`could not remove bridge ${bridge.link}: ${(failure as Error).message}`),
       );
       throw error;
     }
@@ -88,7 +87,7 @@ export class NetlinkDriver implements Driver {
     await this.#restoring?.catch(() => undefined);
     await this.#links.deleteBridge(link);
     if (!this.#firewall) return;
-    await withdrawTraffic([accepted(bridge)]);
+    await withdrawTraffic([acceptedBridge(bridge)]);
     await this.#restore({ always: true });
   }
 
@@ -97,8 +96,8 @@ export class NetlinkDriver implements Driver {
     try {
       makeNamespace(setup);
       for (const endpoint of setup.endpoints) if (endpoint.link) await this.#connect(setup, endpoint);
-      await this.#open({ ports: setup.ports, askers: allAskersOf(setup) });
-      await this.#refuseNames(undefined, setup);
+      await this.#open({ ports: setup.ports, dnsClients: allDnsClientsOf(setup) });
+      await this.#updateRefuser(undefined, setup);
     } catch (error) {
       await this.tearDown(setup);
       throw error;
@@ -110,29 +109,29 @@ export class NetlinkDriver implements Driver {
     this.#setups.set(setup.container, setup);
     if (endpoint.link) await this.#connect(setup, endpoint);
     faultPoint('network.joined');
-    setRoutes(setup);
-    await this.#republish(before?.ports ?? [], setup.ports);
-    await this.#open({ ports: [], askers: askersOf(endpoint) });
-    await this.#refuseNames(before, setup);
+    setDefaultRoutes(setup);
+    await this.#movePorts(before?.ports ?? [], setup.ports);
+    await this.#open({ ports: [], dnsClients: dnsClientsOf(endpoint) });
+    await this.#updateRefuser(before, setup);
   }
 
   async leave(setup: Setup, endpoint: EndpointSetup): Promise<void> {
     const before = this.#setups.get(setup.container);
     this.#setups.set(setup.container, setup);
-    await this.#republish(before?.ports ?? [], setup.ports);
-    this.#firewall?.drop({ ports: [], askers: askersOf(endpoint) });
-    await this.#refuseNames(before, setup);
+    await this.#movePorts(before?.ports ?? [], setup.ports);
+    this.#firewall?.drop({ ports: [], dnsClients: dnsClientsOf(endpoint) });
+    await this.#updateRefuser(before, setup);
     if (endpoint.link) await this.#links.disconnect(endpoint.link.host);
     faultPoint('network.left');
-    setRoutes(setup);
+    setDefaultRoutes(setup);
   }
 
   async tearDown(setup: Setup): Promise<void> {
     this.#setups.delete(setup.container);
-    if (asksRefuser(setup) || setup.ports.some((port) => port.via === 'proxy'))
-      await this.options.proxy.update(this.#proxied());
-    this.#firewall?.drop({ ports: setup.ports, askers: setup.endpoints.flatMap(askersOf) });
-    this.#forgetFlows(setup.ports);
+    if (needsRefuser(setup) || setup.ports.some((port) => port.via === 'proxy'))
+      await this.deps.proxy.update(this.#proxied());
+    this.#firewall?.drop({ ports: setup.ports, dnsClients: setup.endpoints.flatMap(dnsClientsOf) });
+    this.#deleteFlows(setup.ports);
     for (const { link } of setup.endpoints) if (link) this.#links.cutOff(link.host);
     if (setup.netns !== '') removeNetns(setup.netns);
   }
@@ -145,67 +144,62 @@ export class NetlinkDriver implements Driver {
     await this.#links.settled();
   }
 
-  stop(): void {
+  close(): void {
     clearInterval(this.#timer);
     this.#timer = undefined;
-    this.options.proxy.close();
+    this.deps.proxy.close();
   }
 
   async dismantle(): Promise<void> {
     clearInterval(this.#timer);
     await this.#restoring?.catch(() => undefined);
     await this.settled();
-    await this.options.proxy.update([]);
-    this.options.proxy.close();
+    await this.deps.proxy.update([]);
+    this.deps.proxy.close();
     if (this.#firewall) {
       await this.#firewall.remove();
-      await withdrawTraffic([...this.#bridges.values()].map(accepted));
+      await withdrawTraffic([...this.#bridges.values()].map(acceptedBridge));
     }
     for (const name of this.#bridges.keys()) await this.#links.deleteBridge(name);
   }
 
   #ports = (): PortSetup[] => [...this.#setups.values()].flatMap((setup) => setup.ports);
+
+  /** The ports that the proxy listens on; on the refuser's it refuses DNS questions. */
   #proxied(): PortSetup[] {
-    const refuser = {
-      protocol: 'udp' as const,
-      hostIp: refuserOf(this.options.name),
-      hostPort: 53,
-      ...NOBODY,
-      via: 'proxy' as const,
-    };
-    return [
-      ...this.#ports().filter((port) => port.via === 'proxy'),
-      ...([...this.#setups.values()].some(asksRefuser) ? [refuser] : []),
-    ];
+    const proxied = this.#ports().filter((port) => port.via === 'proxy');
+    const refuser = { hostIp: refuserAddress(this.deps.name), hostPort: 53, ...REFUSE };
+    if ([...this.#setups.values()].some(needsRefuser)) proxied.push({ protocol: 'udp', ...refuser, via: 'proxy' });
+    return proxied;
   }
 
-  async #refuseNames(before: Setup | undefined, after: Setup): Promise<void> {
-    if (asksRefuser(before) !== asksRefuser(after)) await this.options.proxy.update(this.#proxied());
+  async #updateRefuser(before: Setup | undefined, after: Setup): Promise<void> {
+    if (needsRefuser(before) !== needsRefuser(after)) await this.deps.proxy.update(this.#proxied());
   }
 
   async #connect(setup: Setup, endpoint: EndpointSetup): Promise<void> {
     if (!this.#links.has(endpoint.link!.bridge)) await this.#restore({ always: true });
     await this.#links.connect(endpoint, setup.netns);
-    bringUp(setup, endpoint);
+    configureEndpoint(setup, endpoint);
   }
 
-  // Ports move with the way out; what stays as it was is not touched.
-  async #republish(before: PortSetup[], after: PortSetup[]): Promise<void> {
+  // Published ports follow the endpoint with the default route; those that do not change are left alone.
+  async #movePorts(before: PortSetup[], after: PortSetup[]): Promise<void> {
     const key = (port: PortSetup): string => JSON.stringify(port);
     const [old, wanted] = [new Set(before.map(key)), new Set(after.map(key))];
-    const gone = before.filter((port) => !wanted.has(key(port)));
-    if (gone.length > 0) {
-      this.#firewall?.drop({ ports: gone, askers: [] });
-      this.#forgetFlows(gone);
-      if (gone.some((port) => port.via === 'proxy')) await this.options.proxy.update(this.#proxied());
+    const removed = before.filter((port) => !wanted.has(key(port)));
+    if (removed.length > 0) {
+      this.#firewall?.drop({ ports: removed, dnsClients: [] });
+      this.#deleteFlows(removed);
+      if (removed.some((port) => port.via === 'proxy')) await this.deps.proxy.update(this.#proxied());
     }
-    await this.#open({ ports: after.filter((port) => !old.has(key(port))), askers: [] });
+    await this.#open({ ports: after.filter((port) => !old.has(key(port))), dnsClients: [] });
   }
 
   async #open(openings: Openings): Promise<void> {
-    const { ports, askers } = openings;
-    if (ports.length === 0 && askers.length === 0) return;
-    if (ports.some((port) => port.via === 'proxy')) await this.options.proxy.update(this.#proxied());
+    const { ports, dnsClients } = openings;
+    if (ports.length === 0 && dnsClients.length === 0) return;
+    if (ports.some((port) => port.via === 'proxy')) await this.deps.proxy.update(this.#proxied());
     if (!this.#firewall) return;
     try {
       this.#firewall.put(openings);
@@ -214,86 +208,82 @@ export class NetlinkDriver implements Driver {
       if (!(error instanceof Errno && error.code === 'ENOENT')) throw error;
       await this.#restore({ always: true });
     }
-    this.#forgetFlows(ports);
+    this.#deleteFlows(ports);
   }
 
-  // A flow of datagrams that the kernel knows goes on as it began: to nobody, or to the container that had the port
-  // before.
-  #forgetFlows(ports: PortSetup[]): void {
+  // The kernel keeps translating a known UDP flow as it began: to the container that had the port before, or not at
+  // all.
+  #deleteFlows(ports: PortSetup[]): void {
     const udp = ports.filter((port) => port.protocol === 'udp' && port.via === 'kernel').map((port) => port.hostPort);
-    if (udp.length > 0) forgetFlows('udp', new Set(udp));
+    if (udp.length > 0) deleteFlows('udp', new Set(udp));
   }
 
-  #forward(setting: string): void {
+  #enableForwarding(setting: string): void {
     if (!isOff(setting)) return;
     writeSysctl(setting, '1');
-    this.options.log.info(`turned on net/${setting}`);
+    this.deps.log.info(`turned on net/${setting}`);
   }
 
   async #watch(): Promise<void> {
     const now = Date.now();
     const changed = this.#firewall !== undefined && this.#firewall.generation() !== this.#generation;
-    if (now - this.#checkedAt < (changed ? CHECK_MS : SWEEP_MS)) return;
+    if (now - this.#checkedAtMs < (changed ? CHECK_MS : SWEEP_MS)) return;
     try {
       await this.#restore({ always: false });
       this.unavailable = undefined;
     } catch (error) {
-      this.options.log.warn(`cannot put the network back in order: ${(error as Error).message}`);
+      this.deps.log.warn(`could not restore the network: ${(error as Error).message}`);
     }
   }
 
-  // One at a time; whoever comes meanwhile waits for a whole round that began after it came.
+  // One round at a time. A caller waits for a round that began after its call, because a running one may have read
+  // the state before.
   async #restore(options: { always: boolean }): Promise<void> {
     while (this.#restoring) await this.#restoring.catch(() => undefined);
-    this.#restoring = this.#bringAbout(options).finally(() => (this.#restoring = undefined));
+    this.#restoring = this.#applyAll(options).finally(() => (this.#restoring = undefined));
     await this.#restoring;
   }
 
-  async #bringAbout({ always }: { always: boolean }): Promise<void> {
-    this.#checkedAt = Date.now();
-    for (const bridge of this.#bridges.values()) this.#bringBridgeAbout(bridge);
-    if ([...this.#bridges.values()].some(carriesIPv6)) this.#forward(IPV6_FORWARD);
-    this.#links.putBack(
+  async #applyAll({ always }: { always: boolean }): Promise<void> {
+    this.#checkedAtMs = Date.now();
+    for (const bridge of this.#bridges.values()) this.#applyBridge(bridge);
+    if ([...this.#bridges.values()].some(carriesIPv6)) this.#enableForwarding(IPV6_FORWARD);
+    this.#links.reattach(
       [...this.#setups.values()].flatMap(({ endpoints }) => endpoints.flatMap(({ link }) => (link ? [link] : []))),
     );
-    if (always) await this.options.proxy.update(this.#proxied());
+    if (always) await this.deps.proxy.update(this.#proxied());
     const firewall = this.#firewall;
     if (!firewall) return;
-    // Read before the look, not after: what somebody changes meanwhile is seen in the next round.
+    // Read before the check, so that a change during the check triggers another round.
     const generation = firewall.generation();
     if (always || !firewall.isIntact()) {
-      if (!always)
-        this.options.log.warn(`the rules of table ${firewall.table} were changed by somebody: putting them back`);
+      if (!always) this.deps.log.warn(`the rules of table ${firewall.table} were changed: restoring them`);
       await firewall.declare([...this.#bridges.values()]);
     }
-    firewall.sync({ ports: this.#ports(), askers: [...this.#setups.values()].flatMap(allAskersOf) });
-    await acceptTraffic([...this.#bridges.values()].map(accepted));
+    firewall.sync({ ports: this.#ports(), dnsClients: [...this.#setups.values()].flatMap(allDnsClientsOf) });
+    await acceptTraffic([...this.#bridges.values()].map(acceptedBridge));
     this.#generation = generation;
   }
 
-  #bringBridgeAbout(bridge: Bridge): void {
+  #applyBridge(bridge: Bridge): void {
     this.#links.putBridge(bridge, { inUse: this.#setups.size > 0 });
     if (this.#firewall) writeSysctl(`ipv4/conf/${bridge.link}/route_localnet`, '1');
   }
 
+  // Our own transaction counts up the generation by one; more than one means that another program changed rules too.
   #noteOwnChange(): void {
     const now = this.#firewall!.generation();
     if (now === this.#generation + 1) this.#generation = now;
   }
 }
 
-/** Names this daemon's table after its bridge: two daemons never share either. */
+/** The name of the nf_tables table of the daemon with this default bridge. */
 export const tableName = (bridge: string): string => `holdfast_${bridge.replace(/[^A-Za-z0-9]/g, '_')}`;
-
-/** The addresses from which a container asks for names on an internal network. */
-const askersOf = ({ internal, names, address, address6 }: EndpointSetup): string[] =>
-  internal && names.length > 0 ? [address, address6].filter(Boolean) : [];
-
-const allAskersOf = ({ endpoints }: Setup): string[] =>
-  endpoints.filter(({ changing }) => changing !== 'leaving').flatMap(askersOf);
-
-const asksRefuser = (setup: Setup | undefined): boolean => setup !== undefined && allAskersOf(setup).length > 0;
 
 const carriesIPv6 = ({ addresses }: Bridge): boolean => addresses.some((address) => address.includes(':'));
 
-const accepted = (bridge: Bridge): Accepted => ({ link: bridge.link, ipv6: carriesIPv6(bridge), names: bridge.names });
+const acceptedBridge = (bridge: Bridge): AcceptedBridge => ({
+  link: bridge.link,
+  ipv6: carriesIPv6(bridge),
+  dns: bridge.dns,
+});

@@ -1,4 +1,4 @@
-/** What a definition becomes: subnets and a bridge that nobody else has. */
+/** Makes networks from their definitions: chooses subnets and a bridge that are not in use on this host. */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { isIPv4 } from 'node:net';
@@ -7,64 +7,52 @@ import { wallNow } from '../clock.ts';
 import { Forbidden, InvalidParameter, SystemFault } from '../../model/errors.ts';
 import type { Definition } from './definition.ts';
 import { newId } from './endpoints.ts';
-import { HOST_FILES, parseResolvConf } from './files.ts';
+import { HOST_FILES, parseResolvConf } from './etc-files.ts';
 import type { AddressSpace, IpamConfig, Network } from '../../model/network.ts';
 import { cidr, freeSubnet, masked, overlap, rangeOf, textOf, type Cidr } from './subnets.ts';
 
-/** br- and the first 12 digits of the id, as Docker's. */
+/** As in Docker: br- and the first 12 digits of the id. */
 const BRIDGE_PREFIX = 'br-';
 const SHORT_ID = 12;
-const IPV6_SIZE = 64;
+const IPV6_SUBNET_SIZE = 64;
 
-export interface Surroundings {
+export interface NetworkFactoryDeps {
   others: Network[];
   pools: readonly AddressPool[];
-  /** Where IPv6 subnets come from. */
+  /** The pool of IPv6 subnets, in CIDR notation. */
   localPrefix: string;
-  /** What this host has routes to. */
+  /** The destinations in this host's routing tables. */
   routes: () => string[];
   hasLink: (name: string) => boolean;
-  /** Wall ns. */
+  /** Wall-clock nanoseconds. */
   now: string;
 }
 
-/** @throws Forbidden when subnet or bridge are another network's, SystemFault when the pools are used up */
+/** @throws Forbidden when another network has the subnet or bridge, SystemFault when the pools are used up */
 export function networkFrom(
   definition: Definition,
-  { others, pools, localPrefix: base, routes, hasLink, now }: Surroundings,
+  { others, pools, localPrefix: ipv6Pool, routes, hasLink, now }: NetworkFactoryDeps,
 ): Network {
-  const { subnets, bridge: asked, ...rest } = definition;
-  const taken = others.flatMap(({ ipv4, ipv6 }) =>
-    [ipv4, ipv6].flatMap((space) => (space ? [cidr(space.subnet)] : [])),
-  );
+  const { subnets, bridge: requestedBridge, ...rest } = definition;
+  const used = others.flatMap(({ ipv4, ipv6 }) => [ipv4, ipv6].flatMap((space) => (space ? [cidr(space.subnet)] : [])));
   for (const config of Object.values(subnets)) {
-    if (taken.some((other) => overlap(other, cidr(config.Subnet!))))
+    if (used.some((other) => overlap(other, cidr(config.Subnet!))))
       throw new Forbidden('invalid pool request: Pool overlaps with other one on this address space');
   }
-  let id = newId();
-  // Never a link that is somebody else's: its name may be chosen, but not met by chance.
-  while (asked === '' && hasLink(`${BRIDGE_PREFIX}${id.slice(0, SHORT_ID)}`)) id = newId();
-  const bridge = asked || `${BRIDGE_PREFIX}${id.slice(0, SHORT_ID)}`;
-  const same = others.find((other) => other.bridge === bridge);
-  if (same)
+  const { id, bridge } = newIdentity(requestedBridge, hasLink);
+  const conflict = others.find((other) => other.bridge === bridge);
+  if (conflict)
     throw new Forbidden(
-      `cannot create network ${id} (${bridge}): conflicts with network ${same.id} (${bridge}): networks have same bridge name`,
+      `cannot create network ${id} (${bridge}): conflicts with network ${conflict.id} (${bridge}): networks have same bridge name`,
     );
-  const avoided = (): Cidr[] => [...taken, ...routes().map(cidr), ...hostResolvers()];
-  const space = (config: IpamConfig | undefined, from: readonly AddressPool[]): AddressSpace => {
-    const subnet = config?.Subnet ?? freeSubnet(from, avoided());
+  const space = (config: IpamConfig | undefined, pool: readonly AddressPool[]): AddressSpace => {
+    const subnet = config?.Subnet ?? freeSubnet(pool, [...used, ...routes().map(cidr), ...hostResolvers()]);
     if (subnet === undefined) throw new SystemFault('all predefined address pools have been fully subnetted');
     return spaceOf(cidr(subnet), config);
   };
-  const ipv4 = definition.enableIPv4
-    ? space(
-        subnets[4],
-        pools.filter((pool) => cidr(pool.base).family === 4),
-      )
-    : undefined;
-  const ipv6 = definition.enableIPv6 ? space(subnets[6], [{ base, size: IPV6_SIZE }]) : undefined;
-  const shown = (config: IpamConfig | undefined, made: AddressSpace | undefined): IpamConfig[] =>
-    made ? [config ? compact(config) : { Subnet: made.subnet, Gateway: made.gateway }] : [];
+  const ipv4Pools = pools.filter(({ base }) => cidr(base).family === 4);
+  const ipv4 = definition.enableIPv4 ? space(subnets[4], ipv4Pools) : undefined;
+  const ipv6 = definition.enableIPv6 ? space(subnets[6], [{ base: ipv6Pool, size: IPV6_SUBNET_SIZE }]) : undefined;
   return {
     ...rest,
     id,
@@ -74,14 +62,30 @@ export function networkFrom(
     ingress: false,
     ...(ipv4 && { ipv4 }),
     ...(ipv6 && { ipv6 }),
-    ipam: { ...definition.ipam, config: [...shown(subnets[4], ipv4), ...shown(subnets[6], ipv6)] },
+    ipam: { ...definition.ipam, config: [...shownConfig(subnets[4], ipv4), ...shownConfig(subnets[6], ipv6)] },
   };
 }
 
-/** The predefined ones. Their rows keep id and time of creation; the rest follows the configuration. */
+/** The id, and the bridge named after it unless one is requested. Only a requested bridge may exist already. */
+function newIdentity(requestedBridge: string, hasLink: (name: string) => boolean): { id: string; bridge: string } {
+  for (;;) {
+    const id = newId();
+    if (requestedBridge !== '') return { id, bridge: requestedBridge };
+    const bridge = `${BRIDGE_PREFIX}${id.slice(0, SHORT_ID)}`;
+    if (!hasLink(bridge)) return { id, bridge };
+  }
+}
+
+/** What inspect shows of one IP family. */
+function shownConfig(config: IpamConfig | undefined, space: AddressSpace | undefined): IpamConfig[] {
+  if (!space) return [];
+  return [config ? withoutEmpty(config) : { Subnet: space.subnet, Gateway: space.gateway }];
+}
+
+/** The predefined networks. They keep their id and creation time; everything else follows the configuration. */
 export function defaultNetworks(
   { bridge, bip, mtu, ip }: Pick<Config, 'bridge' | 'bip' | 'mtu' | 'ip'>,
-  present: Network[],
+  present: readonly Network[],
 ): Network[] {
   const known = new Map(present.map((network) => [network.name, network]));
   const base = (name: string): Pick<Network, 'id' | 'name' | 'created'> => ({
@@ -125,10 +129,7 @@ export function defaultNetworks(
   ];
 }
 
-/**
- * Without a gateway of one's choice it is the first address that is not reserved; out of the ip-range, where there is
- * one, as in Docker.
- */
+/** As in Docker, the default gateway is the first address of the ip-range, or the subnet, that is not reserved. */
 function spaceOf(subnet: Cidr, config: IpamConfig | undefined): AddressSpace {
   const reserved = Object.values(config?.AuxiliaryAddresses ?? {});
   const { lowest, highest } = rangeOf(subnet, config?.IPRange ? cidr(config.IPRange) : undefined);
@@ -139,20 +140,20 @@ function spaceOf(subnet: Cidr, config: IpamConfig | undefined): AddressSpace {
   return { subnet: masked(subnet), gateway, range: config?.IPRange ?? '', reserved, static: config !== undefined };
 }
 
-const compact = (config: IpamConfig): IpamConfig =>
+const withoutEmpty = (config: IpamConfig): IpamConfig =>
   Object.fromEntries(
     Object.entries(config).filter(([, value]) =>
       typeof value === 'string' ? value !== '' : value && Object.keys(value as object).length > 0,
     ),
   );
 
-/** A daemon's own part of the unique local addresses: RFC 4193, 40 bits that are nobody else's. */
+/** This daemon's prefix of unique local IPv6 addresses: 40 bits derived from the data root (RFC 4193). */
 export const localPrefix = (dataRoot: string): string => {
   const hash = createHash('sha256').update(dataRoot).digest('hex');
   return `fd${hash.slice(0, 2)}:${hash.slice(2, 6)}:${hash.slice(6, 10)}::/48`;
 };
 
-/** A subnet that holds the host's own name servers would hide them. */
+/** The host's DNS servers: a network whose subnet contains them would hide them. */
 function hostResolvers(): Cidr[] {
   try {
     return parseResolvConf(readFileSync(HOST_FILES.resolvConf, 'utf8'))

@@ -1,7 +1,7 @@
-/** Which networks a container will be on: decided at create, without touching anything. */
+/** Which networks a container will be on. Planned at create: nothing is set up or allocated. */
 import { isIPv4, isIPv6 } from 'node:net';
 import type { EndpointRequest } from '../../model/container-config.ts';
-import type { Endpoint } from '../../model/container.ts';
+import type { Container, Endpoint } from '../../model/container.ts';
 import { InvalidParameter } from '../../model/errors.ts';
 import { listed } from './definition.ts';
 import { isPredefined, type AddressSpace, type Network } from '../../model/network.ts';
@@ -16,15 +16,15 @@ export interface Planned {
 const MAC = /^[0-9a-f]{2}([:-][0-9a-f]{2}){5}$/i;
 const SHORT_ID = 12;
 
-/** The network that a mode names; undefined when the container shares another's. */
+/** The network that a mode names; undefined when the container joins another container's namespace. */
 export function networkOf(mode: string): string | undefined {
   if (mode.startsWith('container:')) return undefined;
   return mode === '' || mode === 'default' ? 'bridge' : mode;
 }
 
 /**
- * Endpoints without addresses. A network that does not exist (`find` knows none) is no fault before the start, as in
- * Docker. @throws InvalidParameter with Docker's texts
+ * Endpoints without addresses. As in Docker, a network that does not exist fails the start, not the create.
+ * @throws InvalidParameter with Docker's texts
  */
 export function planEndpoints(
   mode: string,
@@ -33,7 +33,7 @@ export function planEndpoints(
   find: (reference: string) => Network | undefined = () => undefined,
 ): Record<string, Endpoint> {
   const faults = Object.entries(requests).flatMap(([name, request]) => {
-    const fault = request === null ? 'EndpointsConfig is nil' : faultOf(name, request, find(name));
+    const fault = request === null ? 'EndpointsConfig is nil' : endpointFault(name, request, find(name));
     return fault === undefined ? [] : [`invalid config for network ${name}: ${fault}`];
   });
   if (faults.length > 0) throw new InvalidParameter(listed(faults));
@@ -44,12 +44,12 @@ export function planEndpoints(
     find(reference)?.name ?? (reference === 'default' ? 'bridge' : reference);
   const wanted =
     names.length > 0 ? names.map((name) => [nameOf(name), requests[name]!] as const) : [[nameOf(network), {}] as const];
-  // The network that the mode names comes first: it is eth0.
+  // The network of the mode becomes eth0.
   wanted.sort(([a], [b]) => Number(b === nameOf(network)) - Number(a === nameOf(network)));
   return Object.fromEntries(wanted.map(([name, request]) => [name, planEndpoint(name, request, container)]));
 }
 
-/** A place on a network, not yet taken. */
+/** An endpoint without addresses. */
 export function planEndpoint(network: string, request: EndpointRequest, container: Planned): Endpoint {
   return {
     network,
@@ -67,13 +67,40 @@ export function planEndpoint(network: string, request: EndpointRequest, containe
   };
 }
 
-/** The names by which a container is known on a network of users' making, Docker's order. */
+/** The DNS names of a container on a user-defined network, in Docker's order. */
 export const dnsNames = ({ id, name, hostname }: Planned, aliases: readonly string[]): string[] => [
   ...new Set([name, ...aliases, id.slice(0, SHORT_ID), hostname].filter(Boolean)),
 ];
 
-/** What is wrong with a request for a place; undefined when nothing is. */
-export function faultOf(
+/**
+ * Checks that a container may join `network` in addition to those it is on.
+ * @throws InvalidParameter with Docker's texts
+ */
+export function checkCombination(
+  container: Pick<Container, 'hostConfig' | 'endpoints'>,
+  network: Network,
+  find: (reference: string) => Network | undefined,
+): void {
+  if (container.hostConfig.NetworkMode !== 'host' && network.driver === 'host')
+    throw new InvalidParameter(
+      'cannot connect container to host network - container must be created in host network mode',
+    );
+  for (const [key, { networkId }] of Object.entries(container.endpoints)) {
+    const other = find(networkId || key);
+    if (!other || other === network) continue;
+    if (other.driver === 'host')
+      throw new InvalidParameter(
+        'container sharing network namespace with another container or host cannot be connected to any other network',
+      );
+    if (other.name === 'none' || network.name === 'none')
+      throw new InvalidParameter(
+        'container cannot be connected to multiple networks with one of the networks in private (none) mode',
+      );
+  }
+}
+
+/** What is wrong with a requested endpoint; undefined when it is valid. */
+export function endpointFault(
   network: string,
   { IPAMConfig, Aliases, MacAddress }: EndpointRequest,
   known: Network | undefined,

@@ -1,4 +1,4 @@
-/** Published ports: what was asked for, and which host ports it becomes. */
+/** Published ports: the requested bindings, and the host ports they get. */
 import { isIPv6 } from 'node:net';
 import type { HeldPort } from '../../protocol/spec.ts';
 import type { BoundPort } from '../../model/container.ts';
@@ -6,18 +6,18 @@ import type { ContainerConfig, HostConfig } from '../../model/container-config.t
 
 export type Protocol = 'tcp' | 'udp' | 'sctp';
 
-/** One binding as asked for: a container's port on one host address, at a host port of a range. */
+/** One requested binding: a container's port on one host address, at a host port from a range. */
 export interface PortRequest {
   protocol: Protocol;
   containerPort: number;
-  /** '' = every address of the host. */
+  /** '' = all addresses of the host. */
   hostIp: string;
   /** First and last; 0 = any. */
   start: number;
   end: number;
 }
 
-/** Bindings that differ in their host address only: they get the same host port. */
+/** Bindings that differ in their host address only; they get the same host port. */
 export interface PortGroup {
   protocol: Protocol;
   containerPort: number;
@@ -26,21 +26,21 @@ export interface PortGroup {
   end: number;
 }
 
-/** A port that is taken. The text is Docker's. */
+/** A host port cannot be had. The text is Docker's. */
 export class PortTaken extends Error {}
 
 const PROTOCOLS: readonly string[] = ['tcp', 'udp', 'sctp'];
 const MAX_PORT = 65535;
-// How many host ports of the ephemeral range are tried, when other processes keep taking them.
-const ATTEMPTS = 100;
+/** How many ports of the ephemeral range are probed before giving up. */
+const MAX_PROBES = 100;
 
-/** What a container publishes. */
+/** The bindings a container publishes. */
 export function portRequests(
   config: Pick<ContainerConfig, 'ExposedPorts'>,
   hostConfig: Pick<HostConfig, 'PortBindings' | 'PublishAllPorts'>,
 ): PortRequest[] {
   const bindings = new Map(
-    Object.entries(hostConfig.PortBindings ?? {}).flatMap(([key, list]) =>
+    Object.entries(hostConfig.PortBindings).flatMap(([key, list]) =>
       containerPorts(key).map((port) => [port, list ?? []] as const),
     ),
   );
@@ -48,56 +48,47 @@ export function portRequests(
   return [...new Set([...exposed, ...bindings.keys()])].flatMap((key) => {
     const { port, protocol } = splitPort(key);
     const base = { protocol: protocol as Protocol, containerPort: Number(port) };
-    const asked = bindings.get(key) ?? [];
-    if (asked.length === 0) return hostConfig.PublishAllPorts ? [{ ...base, hostIp: '', start: 0, end: 0 }] : [];
-    return asked.map(({ HostIp, HostPort }) => {
-      const [start, end] = parseRange(splitPort(HostPort ?? '').port) ?? [0, 0];
-      return { ...base, hostIp: (HostIp ?? '').replace(/^\[(.*)\]$/, '$1'), start, end };
+    const requested = bindings.get(key) ?? [];
+    if (requested.length === 0) return hostConfig.PublishAllPorts ? [{ ...base, hostIp: '', start: 0, end: 0 }] : [];
+    return requested.map(({ HostIp, HostPort }) => {
+      const [start, end] = parseRange(splitPort(HostPort).port) ?? [0, 0];
+      return { ...base, hostIp: HostIp.replace(/^\[(.*)\]$/, '$1'), start, end };
     });
   });
 }
 
 /**
- * Requests in the order in which ports are given (exact ones first, so that no range takes them), those that need the
- * same port together.
+ * Groups requests that need the same host port, in the order of allocation: exact ports first, so that no range takes
+ * them.
  */
 export function groupRequests(requests: PortRequest[], defaults: { hostIp: string; ipv6: boolean }): PortGroup[] {
   const groups: PortGroup[] = [];
-  for (const request of [...requests].sort(compareRequests)) {
-    // Nobody forwards SCTP from IPv6 to IPv4.
-    const hostIps = hostAddresses(request.hostIp, { ...defaults, ipv6: defaults.ipv6 && request.protocol !== 'sctp' });
+  for (const { hostIp, ...request } of [...requests].sort(compareRequests)) {
+    // Neither the kernel nor the proxy forwards SCTP from IPv6 to IPv4.
+    const hostIps = hostAddresses(hostIp, { ...defaults, ipv6: defaults.ipv6 && request.protocol !== 'sctp' });
     const last = groups.at(-1);
-    if (
-      last &&
-      last.protocol === request.protocol &&
-      last.containerPort === request.containerPort &&
-      last.start === request.start &&
-      last.end === request.end &&
-      !hostIps.some((ip) => last.hostIps.includes(ip))
-    )
-      last.hostIps.push(...hostIps);
-    else
-      groups.push({
-        protocol: request.protocol,
-        containerPort: request.containerPort,
-        hostIps,
-        start: request.start,
-        end: request.end,
-      });
+    const overlaps = hostIps.some((ip) => last?.hostIps.includes(ip));
+    if (last && !overlaps && samePorts(last, request)) last.hostIps.push(...hostIps);
+    else groups.push({ ...request, hostIps });
   }
   return groups
     .filter((group) => group.hostIps.length > 0)
     .map((group) => ({ ...group, hostIps: group.hostIps.sort((a, b) => Number(isIPv6(a)) - Number(isIPv6(b))) }));
 }
 
-/** '' means the default address; where that is 0.0.0.0, :: as well. */
+type Ports = Omit<PortRequest, 'hostIp'>;
+
+const samePorts = (a: Ports, b: Ports): boolean =>
+  a.protocol === b.protocol && a.containerPort === b.containerPort && a.start === b.start && a.end === b.end;
+
+/** '' means the default address, and :: too when that is 0.0.0.0. */
 function hostAddresses(hostIp: string, { hostIp: fallback, ipv6 }: { hostIp: string; ipv6: boolean }): string[] {
   if (hostIp !== '') return [plainAddress(hostIp)];
   const address = fallback || '0.0.0.0';
   return address === '0.0.0.0' && ipv6 ? ['0.0.0.0', '::'] : [address];
 }
 
-/** IPv6 in its shortest form, IPv4 out of its IPv6 disguise. */
+/** IPv6 in its shortest form; an IPv4-mapped IPv6 address as IPv4. */
 function plainAddress(address: string): string {
   if (!isIPv6(address)) return address;
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address);
@@ -105,7 +96,7 @@ function plainAddress(address: string): string {
 }
 
 function compareRequests(a: PortRequest, b: PortRequest): number {
-  const isRange = (r: PortRequest): number => Number(r.start === 0 || r.start !== r.end);
+  const isRange = ({ start, end }: PortRequest): number => Number(start === 0 || start !== end);
   return (
     isRange(a) - isRange(b) ||
     a.containerPort - b.containerPort ||
@@ -116,7 +107,7 @@ function compareRequests(a: PortRequest, b: PortRequest): number {
   );
 }
 
-/** `80/tcp` → port and protocol; the protocol is tcp when none is named. */
+/** `80/tcp` → port and protocol; tcp is the default. */
 function splitPort(text: string): { port: string; protocol: string } {
   const [port, protocol] = text.split('/');
   return { port: port!, protocol: (protocol || 'tcp').toLowerCase() };
@@ -140,31 +131,34 @@ function containerPorts(key: string): string[] {
 }
 
 export interface PortTableOptions {
-  /** Host ports given where none was named. */
+  /** The host ports from which one is chosen when the request names none. */
   ephemeral: readonly [first: number, last: number];
-  /** How far into them the first one is looked for. */
+  /** Where in this range the search begins. */
   offset?: number;
-  /** Whether another process has it: undefined = free, else why not, in Go's words. */
+  /** Why another process keeps the port from being bound, worded like Go; undefined when it is free. */
   probe: (protocol: Protocol, address: string, port: number) => string | undefined;
 }
 
-interface Taken {
+interface HostPort {
   protocol: Protocol;
   address: string;
   port: number;
 }
 
-/** Which host ports this daemon's containers have. */
+/** The host ports of this daemon's containers. */
 export class PortTable {
-  readonly #held = new Map<string, Taken[]>();
+  /** By owner: the container's id. */
+  readonly #claims = new Map<string, HostPort[]>();
+  /** The addresses on which a port is taken, by protocol and port. */
   readonly #taken = new Map<string, Set<string>>();
+  /** The port allocated last, by range: the next search begins behind it. */
   readonly #last = new Map<string, number>();
 
   constructor(private readonly options: PortTableOptions) {}
 
-  /** Notes ports that `holder` already has. */
-  hold(holder: string, ports: Taken[]): void {
-    this.#held.set(holder, [...(this.#held.get(holder) ?? []), ...ports]);
+  /** Records ports that `owner` uses. */
+  claim(owner: string, ports: HostPort[]): void {
+    this.#claims.set(owner, [...(this.#claims.get(owner) ?? []), ...ports]);
     for (const { protocol, port, address } of ports) {
       const addresses = this.#addresses(protocol, port);
       addresses.add(address);
@@ -172,18 +166,22 @@ export class PortTable {
     }
   }
 
-  release(holder: string): void {
-    for (const { protocol, port, address } of this.#held.get(holder) ?? []) {
+  /** Frees all ports of `owner`. */
+  release(owner: string): void {
+    for (const { protocol, port, address } of this.#claims.get(owner) ?? []) {
       const addresses = this.#addresses(protocol, port);
       addresses.delete(address);
       if (addresses.size === 0) this.#taken.delete(`${protocol} ${port}`);
     }
-    this.#held.delete(holder);
+    this.#claims.delete(owner);
   }
 
-  /** A host port for the group, free on all its addresses; it is `holder`'s from now on.
-   *  @param target the container's address, for the error's text. @throws PortTaken */
-  allocate(holder: string, group: PortGroup, target: string): number {
+  /**
+   * Claims a host port that is free on all addresses of the group.
+   * @param target the container's address, for the error text
+   * @throws PortTaken
+   */
+  allocate(owner: string, group: PortGroup, target: string): number {
     const exact = group.start !== 0 && group.start === group.end;
     let reason = 'all ports are allocated';
     for (const port of this.#candidates(group)) {
@@ -196,41 +194,42 @@ export class PortTable {
         .map((address) => ({ address, why: this.options.probe(group.protocol, address, port) }))
         .find(({ why }) => why !== undefined);
       if (refusal === undefined) {
-        this.hold(
-          holder,
+        this.claim(
+          owner,
           group.hostIps.map((address) => ({ protocol: group.protocol, address, port })),
         );
         this.#last.set(rangeKey(group), port);
         return port;
       }
-      reason = `failed to bind host port ${exact ? '' : `${port} `}for ${describe(group, refusal.address, target)}: ${refusal.why}`;
+      const binding = describe(group, refusal.address, target);
+      reason = `failed to bind host port ${exact ? '' : `${port} `}for ${binding}: ${refusal.why}`;
     }
     throw new PortTaken(reason);
   }
 
+  /** The ports to try, round-robin. Of the ephemeral range at most MAX_PROBES that no container has. */
   *#candidates(group: PortGroup): Generator<number> {
-    const [first, last] = group.start === 0 ? this.options.ephemeral : [group.start, group.end];
+    const isEphemeral = group.start === 0;
+    const [first, last] = isEphemeral ? this.options.ephemeral : [group.start, group.end];
     const count = last - first + 1;
     const previous = this.#last.get(rangeKey(group));
-    const from = previous !== undefined ? previous + 1 - first : group.start === 0 ? (this.options.offset ?? 0) : 0;
-    let tries = 0;
+    const initial = isEphemeral ? (this.options.offset ?? 0) : 0;
+    const from = previous === undefined ? initial : previous + 1 - first;
+    let probes = 0;
     for (let i = 0; i < count; i++) {
       const port = first + ((from + i) % count);
       yield port;
-      if (group.start === 0 && this.#conflict(group, port) === undefined && ++tries >= ATTEMPTS) return;
+      if (isEphemeral && this.#conflict(group, port) === undefined) probes++;
+      if (probes >= MAX_PROBES) return;
     }
   }
 
-  // An unspecified address collides with every one of its family, and they with it.
+  /** The address on which a container has the port already. */
   #conflict({ protocol, hostIps }: PortGroup, port: number): string | undefined {
-    const taken = this.#addresses(protocol, port);
-    for (const address of hostIps) {
-      const any = isIPv6(address) ? '::' : '0.0.0.0';
-      for (const other of taken) {
-        if (other === address || other === any || (address === any && isIPv6(other) === isIPv6(address))) return other;
-      }
-    }
-    return undefined;
+    const taken = [...this.#addresses(protocol, port)];
+    return hostIps
+      .map((address) => taken.find((other) => collide(address, other)))
+      .find((other) => other !== undefined);
   }
 
   #addresses(protocol: Protocol, port: number): Set<string> {
@@ -238,20 +237,31 @@ export class PortTable {
   }
 }
 
+/** An unspecified address (0.0.0.0, ::) collides with every address of its family. */
+function collide(a: string, b: string): boolean {
+  const unspecified = isIPv6(a) ? '::' : '0.0.0.0';
+  return a === b || (isIPv6(a) === isIPv6(b) && (a === unspecified || b === unspecified));
+}
+
+/** As Docker writes a range: '' for any port. */
+function rangeText(start: number, end: number): string {
+  if (start === 0) return '';
+  return start === end ? `${start}` : `${start}-${end}`;
+}
+
 const rangeKey = ({ protocol, hostIps, start, end }: PortGroup): string => `${protocol} ${hostIps[0]} ${start}-${end}`;
 
 function describe({ protocol, containerPort, start, end }: PortGroup, address: string, target: string): string {
   const host = isIPv6(address) ? `[${address}]` : address;
-  const range = start === 0 ? '' : start === end ? `${start}` : `${start}-${end}`;
-  return `${host}:${range}:${target}:${containerPort}/${protocol}`;
+  return `${host}:${rangeText(start, end)}:${target}:${containerPort}/${protocol}`;
 }
 
-/** A published port; `proxied` when the proxy process listens on it, and so holds it itself. */
+/** A published port; `proxied` when the port proxy listens on it. */
 export type PublishedPort = BoundPort & { proxied?: boolean };
 
 /**
- * The host ports that a container's keeper holds, so that nobody else takes them: rules of the kernel alone would not
- * keep another process from listening there.
+ * The host ports that the shim's keeper binds. The kernel's rules redirect packets before they reach a socket, so they
+ * do not keep another process from binding the port.
  */
 export const heldPorts = (bound: PublishedPort[]): HeldPort[] =>
   bound.flatMap(({ protocol, hostIp, hostPort, proxied }) =>

@@ -1,23 +1,22 @@
 /**
- * The port proxy: a process of its own, one per daemon, that forwards what the kernel cannot translate (IPv6 clients to
- * IPv4 containers), and refuses
- * names where nobody may be asked for them.
- * It needs no daemon: it keeps forwarding while none is there, and ends by itself when nothing is left to forward.
+ * The port proxy: one process per daemon that forwards published ports which the kernel cannot translate (IPv6 clients
+ * to IPv4 containers), and refuses DNS questions on behalf of internal networks. It keeps forwarding when no daemon
+ * runs, and exits when nothing is left to forward.
  *
- * On its socket it takes lines of JSON, `{"version":1,"ports":[…]}`: the whole table each time. It answers each with
- * `{"failed":[…]}` once it listens.
- * Descriptors 3 and up, if it is started with any, are sockets that are bound already, in the order of the table in
- * argv.
+ * On its unix socket it reads lines of JSON, `{"version":1,"ports":[…]}`, each with all ports, and answers each with
+ * `{"failed":[…]}` once it listens. Descriptors from 3 on, if any, are the bound sockets of the ports in argv, in that
+ * order.
  */
 import { createSocket, type Socket as DatagramSocket } from 'node:dgram';
 import { chmodSync, rmSync } from 'node:fs';
 import { connect, createServer, isIPv6, type Server, type Socket } from 'node:net';
+import { Serial } from '../../async/serial.ts';
 
 interface ProxiedPort {
   protocol: 'tcp' | 'udp';
   hostIp: string;
   hostPort: number;
-  /** '' = nobody: names that are asked for there are refused. */
+  /** '' = refuse DNS questions instead of forwarding. */
   address: string;
   port: number;
 }
@@ -26,19 +25,20 @@ interface Listener {
   close(): void;
 }
 
-const FIRST_INHERITED = 3;
-/** How long the process stays with nothing to do. */
+const FIRST_INHERITED_FD = 3;
+/** How long the process waits for ports when it has none. */
 const IDLE_MS = 1_000;
-/** As docker-proxy: a client that was silent for so long is forgotten. */
+/** As in docker-proxy: a UDP client that is silent for so long is dropped. */
 const UDP_SILENCE_MS = 90_000;
 
-const [path, table] = process.argv.slice(2) as [string, string];
+const [path, initialPorts] = process.argv.slice(2) as [string, string];
 const listeners = new Map<string, Listener>();
+const updates = new Serial();
 let idle: NodeJS.Timeout | undefined;
 
 process.title = `holdfast-ports ${path}`;
 for (const signal of ['SIGHUP', 'SIGINT', 'SIGPIPE'] as const) process.on(signal, () => undefined);
-let queue: Promise<unknown> = apply(JSON.parse(table) as ProxiedPort[], FIRST_INHERITED);
+void updates.run(() => listenOn(JSON.parse(initialPorts) as ProxiedPort[], FIRST_INHERITED_FD));
 serve();
 
 function serve(): void {
@@ -49,22 +49,23 @@ function serve(): void {
     daemon.on('data', (data) => {
       const lines = (text + data.toString()).split('\n');
       text = lines.pop()!;
-      for (const line of lines)
-        queue = queue.then(
-          async () =>
-            void daemon.write(
-              `${JSON.stringify({ failed: await apply((JSON.parse(line) as { ports: ProxiedPort[] }).ports) })}\n`,
-            ),
-        );
+      for (const line of lines) void updates.run(() => answer(daemon, line));
     });
   });
   server.listen(path, () => chmodSync(path, 0o600));
 }
 
-async function apply(ports: ProxiedPort[], inherited?: number): Promise<string[]> {
+async function answer(daemon: Socket, line: string): Promise<void> {
+  const { ports } = JSON.parse(line) as { ports: ProxiedPort[] };
+  const failed = await listenOn(ports);
+  daemon.write(`${JSON.stringify({ failed })}\n`);
+}
+
+/** Replaces the listeners; returns which failed, and why. `firstFd` is the descriptor of the first port. */
+async function listenOn(ports: ProxiedPort[], firstFd?: number): Promise<string[]> {
   clearTimeout(idle);
   const wanted = new Map(
-    ports.map((port, i) => [keyOf(port), { port, fd: inherited === undefined ? undefined : inherited + i }]),
+    ports.map((port, i) => [keyOf(port), { port, fd: firstFd === undefined ? undefined : firstFd + i }]),
   );
   for (const [key, listener] of listeners) {
     if (wanted.has(key)) continue;
@@ -75,24 +76,23 @@ async function apply(ports: ProxiedPort[], inherited?: number): Promise<string[]
   for (const [key, { port, fd }] of wanted) {
     if (listeners.has(key)) continue;
     try {
-      listeners.set(
-        key,
-        await (port.address === ''
-          ? refuseNames(port, fd)
-          : port.protocol === 'tcp'
-            ? forwardStream(port, fd)
-            : forwardDatagrams(port, fd)),
-      );
+      listeners.set(key, await open(port, fd));
     } catch (error) {
       failed.push(`${key}: ${(error as Error).message}`);
     }
   }
-  if (listeners.size === 0)
-    idle = setTimeout(() => {
-      rmSync(path, { force: true });
-      process.exit(0);
-    }, IDLE_MS);
+  if (listeners.size === 0) idle = setTimeout(exit, IDLE_MS);
   return failed;
+}
+
+function exit(): void {
+  rmSync(path, { force: true });
+  process.exit(0);
+}
+
+function open(port: ProxiedPort, fd: number | undefined): Promise<Listener> {
+  if (port.address === '') return refuseDns(port, fd);
+  return port.protocol === 'tcp' ? forwardStream(port, fd) : forwardDatagrams(port, fd);
 }
 
 function keyOf({ protocol, hostIp, hostPort, address, port }: ProxiedPort): string {
@@ -100,18 +100,18 @@ function keyOf({ protocol, hostIp, hostPort, address, port }: ProxiedPort): stri
 }
 
 function forwardStream(port: ProxiedPort, fd: number | undefined): Promise<Listener> {
-  const open = new Set<Socket>();
+  const sockets = new Set<Socket>();
   const server: Server = createServer({ allowHalfOpen: true, noDelay: true }, (client) => {
     const target = connect({ host: port.address, port: port.port, allowHalfOpen: true, noDelay: true });
     join(client, target);
     for (const socket of [client, target]) {
-      open.add(socket);
-      socket.once('close', () => open.delete(socket));
+      sockets.add(socket);
+      socket.once('close', () => sockets.delete(socket));
     }
   });
   const close = (): void => {
     server.close();
-    for (const socket of open) socket.destroy();
+    for (const socket of sockets) socket.destroy();
   };
   return new Promise((resolve, reject) => {
     server.once('error', reject);
@@ -120,7 +120,7 @@ function forwardStream(port: ProxiedPort, fd: number | undefined): Promise<Liste
   });
 }
 
-// An end of one side is an end for the other, each direction for itself; a failure of one resets the other.
+// A half-close is passed on in each direction; an error on one side resets the other.
 function join(a: Socket, b: Socket): void {
   a.pipe(b);
   b.pipe(a);
@@ -133,14 +133,15 @@ function join(a: Socket, b: Socket): void {
   }
 }
 
-/** DNS, RFC 1035 4.1.1: the question comes back as an answer that says SERVFAIL, as dockerd's does. */
-function refuseNames(port: ProxiedPort, fd: number | undefined): Promise<Listener> {
+/** Answers every DNS question with SERVFAIL, as dockerd does on internal networks. RFC 1035 section 4.1.1. */
+function refuseDns(port: ProxiedPort, fd: number | undefined): Promise<Listener> {
   const HEADER_SIZE = 12;
   const QR = 0x80;
   const SERVFAIL = 2;
   const socket = createSocket('udp4');
   socket.on('message', (data, { address, port: from }) => {
-    if (data.length < HEADER_SIZE || data[2]! & QR) return;
+    const isQuestion = data.length >= HEADER_SIZE && (data[2]! & QR) === 0;
+    if (!isQuestion) return;
     data[2]! |= QR;
     data[3] = (data[3]! & 0xf0) | SERVFAIL;
     socket.send(data, from, address);
@@ -148,10 +149,11 @@ function refuseNames(port: ProxiedPort, fd: number | undefined): Promise<Listene
   return bound(socket, port, fd, () => socket.close());
 }
 
+/** Gives each client a socket of its own towards the container, by which replies find their way back. */
 function forwardDatagrams(port: ProxiedPort, fd: number | undefined): Promise<Listener> {
   const outside = createSocket({ type: isIPv6(port.hostIp) ? 'udp6' : 'udp4', ipv6Only: isIPv6(port.hostIp) });
   const clients = new Map<string, { inside: DatagramSocket; silence: NodeJS.Timeout }>();
-  const forget = (key: string): void => {
+  const drop = (key: string): void => {
     clients.get(key)?.inside.close();
     clients.delete(key);
   };
@@ -160,12 +162,12 @@ function forwardDatagrams(port: ProxiedPort, fd: number | undefined): Promise<Li
     let client = clients.get(key);
     if (!client) {
       const inside = createSocket(isIPv6(port.address) ? 'udp6' : 'udp4');
-      inside.on('error', () => forget(key));
-      inside.on('message', (answer) => {
+      inside.on('error', () => drop(key));
+      inside.on('message', (reply) => {
         clients.get(key)?.silence.refresh();
-        outside.send(answer, from, address);
+        outside.send(reply, from, address);
       });
-      client = { inside, silence: setTimeout(() => forget(key), UDP_SILENCE_MS) };
+      client = { inside, silence: setTimeout(() => drop(key), UDP_SILENCE_MS) };
       clients.set(key, client);
     }
     client.silence.refresh();
@@ -175,7 +177,7 @@ function forwardDatagrams(port: ProxiedPort, fd: number | undefined): Promise<Li
     outside.close();
     for (const [key, { silence }] of clients) {
       clearTimeout(silence);
-      forget(key);
+      drop(key);
     }
   };
   return bound(outside, port, fd, close);

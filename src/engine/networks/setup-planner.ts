@@ -1,21 +1,19 @@
-/**
- * What is to be made for a container, before anything is: a setup with the addresses and ports that are its own from
- * now on.
- */
+/** Plans what is to be set up for a container, and reserves the addresses and ports it will have. */
 import { closeSync } from 'node:fs';
 import type { Config } from '../../config/config.ts';
+import type { Container, Endpoint } from '../../model/container.ts';
+import { EngineError, Forbidden, SystemFault } from '../../model/errors.ts';
+import type { Network } from '../../model/network.ts';
 import { bindPort } from '../../sys/inet.ts';
 import { Errno } from '../../sys/libc.ts';
 import { bootId } from '../../sys/process.ts';
-import type { Container, Endpoint } from '../../model/container.ts';
-import { EngineError, Forbidden, SystemFault } from '../../model/errors.ts';
 import type { Paths } from '../paths.ts';
 import type { Driver, EndpointSetup, PortSetup, Setup } from './driver.ts';
-import { Addresses, aimed, makeEndpoint, portRange, portsEnd, viaOf } from './endpoints.ts';
-import type { Network } from '../../model/network.ts';
-import { groupRequests, portRequests, PortTable, PortTaken, type Protocol } from './port-allocation.ts';
+import { AddressAllocator } from './address-allocation.ts';
+import { forwarderOf, makeEndpoint, portEndpoint, portRange, withPortsRedirected } from './endpoints.ts';
+import { groupRequests, portRequests, PortTable, PortTaken, type PortGroup, type Protocol } from './port-allocation.ts';
 
-export interface SetupParts {
+export interface SetupPlannerDeps {
   config: Pick<Config, 'instance' | 'bridge' | 'iptables' | 'ip' | 'dns'>;
   paths: Paths;
   driver: Pick<Driver, 'unavailable'>;
@@ -25,11 +23,11 @@ export interface SetupParts {
   isTaken: (networkId: string, address: string) => boolean;
 }
 
-/** How every refusal to attach a container begins. */
+/** Prefix of every error about attaching a container. */
 export const FAILED = 'failed to set up container networking';
 
-/** Why a port cannot be had, in Go's words: clients know them. */
-const REFUSALS: Record<string, string> = {
+/** Why a port cannot be bound, worded like Go: clients match on these texts. */
+const BIND_ERRORS: Record<string, string> = {
   EADDRINUSE: 'address already in use',
   EADDRNOTAVAIL: 'cannot assign requested address',
   EACCES: 'permission denied',
@@ -39,23 +37,23 @@ const REFUSALS: Record<string, string> = {
 export class SetupPlanner {
   readonly boot = bootId();
   readonly #ports: PortTable;
-  readonly #addresses: Addresses;
+  readonly #addresses: AddressAllocator;
 
-  constructor(private readonly parts: SetupParts) {
-    this.#addresses = new Addresses(parts.isTaken);
+  constructor(private readonly deps: SetupPlannerDeps) {
+    this.#addresses = new AddressAllocator(deps.isTaken);
     const [first, last] = portRange();
-    // Between its choice and its being held a port is nobody's: two daemons that began at the same one would choose the
-    // same ones.
+    // A port is bound only some time after it was chosen. Two daemons on one host start at different ports, so that
+    // they do not choose the same one in between.
     this.#ports = new PortTable({
       ephemeral: [first, last],
-      offset: Number(`0x0${parts.config.instance}`) % (last - first + 1),
-      probe,
+      offset: Number(`0x0${deps.config.instance}`) % (last - first + 1),
+      probe: probePort,
     });
   }
 
-  /** Notes what a setup has that was made by the daemon before. */
-  found(setup: Setup): void {
-    this.#ports.hold(
+  /** Reserves what a setup of the previous daemon uses. */
+  adopt(setup: Setup): void {
+    this.#ports.claim(
       setup.container,
       [...setup.ports, ...setup.idlePorts].map(({ protocol, hostIp, hostPort }) => ({
         protocol,
@@ -64,133 +62,137 @@ export class SetupPlanner {
       })),
     );
     for (const { networkId, address, address6 } of setup.endpoints)
-      for (const each of [address, address6]) this.#addresses.used(networkId, each);
+      for (const each of [address, address6]) this.#addresses.noteUsed(networkId, each);
   }
 
-  /** The container's ports are free for others; its addresses are with their record. */
+  /** Frees the container's ports; its addresses are freed with their record in the store. */
   release(container: string): void {
     this.#ports.release(container);
   }
 
   /**
-   * A setup of all its networks. Until its record nothing may be awaited: no two containers get one address or one
-   * port. @throws Forbidden, SystemFault, NotFound
+   * A setup with all networks of the container. The caller must store it before it awaits anything, so that no two
+   * containers get the same address or port.
+   * @throws Forbidden, SystemFault, NotFound
    */
-  make(container: Container): Setup {
+  plan(container: Container): Setup {
     const networks = Object.entries(container.endpoints).map(([name, endpoint]) => ({
       endpoint,
-      network: failing(() => this.parts.network(endpoint.networkId || name)),
+      network: withPrefix(() => this.deps.network(endpoint.networkId || name)),
     }));
     this.#checkDriver(networks.map(({ network }) => network));
     const endpoints = this.#endpoints(container, networks);
-    const hasHost = networks.some(({ network }) => network.driver === 'host');
-    const end = portsEnd({ endpoints });
+    const usesHost = networks.some(({ network }) => network.driver === 'host');
+    const target = portEndpoint({ endpoints });
     return {
       version: 1,
       boot: this.boot,
       container: container.id,
       name: container.name,
-      netns: hasHost ? '' : this.parts.paths.netns(container.id),
+      netns: usesHost ? '' : this.deps.paths.netns(container.id),
       endpoints,
-      ports: end ? this.#portsFor(container, end) : [],
+      ports: target ? this.#portsFor(container, target) : [],
       idlePorts: [],
       dnsServers: this.#dnsServers(container),
     };
   }
 
-  /**
-   * The setup with one more network. Until its record nothing may be awaited, as in make(). @throws Forbidden,
-   * SystemFault
-   */
+  /** The setup with one more network; to be stored at once, as in plan(). @throws Forbidden, SystemFault */
   withNetwork(
     before: Setup,
     network: Network,
     planned: Endpoint,
     container: Container,
-  ): { setup: Setup; made: EndpointSetup } {
+  ): { setup: Setup; added: EndpointSetup } {
     this.#checkDriver([network]);
-    const used = before.endpoints.flatMap(({ link }) => (link ? [link.name] : []));
-    const made: EndpointSetup = {
-      ...makeEndpoint(network, planned, container, used, this.#addresses),
+    const usedLinks = before.endpoints.flatMap(({ link }) => (link ? [link.name] : []));
+    const added: EndpointSetup = {
+      ...makeEndpoint(network, planned, container, usedLinks, this.#addresses),
       changing: 'joining',
     };
-    const joined = aimed(
-      { ...before, dnsServers: this.#dnsServers(container), endpoints: [...before.endpoints, made] },
-      { rules: this.parts.config.iptables },
+    const setup = withPortsRedirected(
+      { ...before, dnsServers: this.#dnsServers(container), endpoints: [...before.endpoints, added] },
+      { rules: this.deps.config.iptables },
     );
-    const first = joined.ports.length === 0 ? portsEnd(joined) : undefined;
-    return { setup: first ? { ...joined, ports: this.#portsFor(container, first) } : joined, made };
+    // Until now no endpoint could receive traffic, so no port was allocated.
+    const target = setup.ports.length === 0 ? portEndpoint(setup) : undefined;
+    return { setup: target ? { ...setup, ports: this.#portsFor(container, target) } : setup, added };
   }
 
-  /** The setup with one endpoint about to leave. */
+  /** The setup with one endpoint marked as leaving. */
   without(setup: Setup, endpoint: EndpointSetup): Setup {
     const endpoints = setup.endpoints.map((each): EndpointSetup =>
       each.networkId === endpoint.networkId ? { ...each, changing: 'leaving' } : each,
     );
-    return aimed({ ...setup, endpoints }, { rules: this.parts.config.iptables });
+    return withPortsRedirected({ ...setup, endpoints }, { rules: this.deps.config.iptables });
   }
 
-  // Where it asks for names of elsewhere, if not where the host asks.
   #dnsServers = ({ hostConfig }: Container): string[] => [
-    ...(hostConfig.Dns?.length ? hostConfig.Dns : this.parts.config.dns),
+    ...(hostConfig.Dns?.length ? hostConfig.Dns : this.deps.config.dns),
   ];
 
   #endpoints(container: Container, networks: { network: Network; endpoint: Endpoint }[]): EndpointSetup[] {
     const usedLinks: string[] = [];
-    const taken = new Set<string>();
+    const seen = new Set<string>();
     return networks.map(({ network, endpoint }) => {
-      const made = failing(() => makeEndpoint(network, endpoint, container, usedLinks, this.#addresses));
-      if (taken.has(network.id))
+      const made = withPrefix(() => makeEndpoint(network, endpoint, container, usedLinks, this.#addresses));
+      if (seen.has(network.id))
         throw new Forbidden(
           `${FAILED}: endpoint with name ${container.name} already exists in network ${network.name}`,
         );
-      taken.add(network.id);
+      seen.add(network.id);
       if (made.link) usedLinks.push(made.link.name);
       return made;
     });
   }
 
   #checkDriver(networks: Network[]): void {
-    const { unavailable } = this.parts.driver;
+    const { unavailable } = this.deps.driver;
     if (unavailable !== undefined && networks.some(({ driver }) => driver === 'bridge'))
       throw new SystemFault(`${FAILED}: ${unavailable}`);
   }
 
-  #portsFor(container: Container, end: EndpointSetup): PortSetup[] {
-    const { config } = this.parts;
-    const { hostIp } = this.parts.network(end.networkId).settings;
-    const groups = groupRequests(portRequests(container.config, container.hostConfig), { hostIp, ipv6: hasIPv6() });
-    const address = end.address || end.address6;
+  #portsFor(container: Container, target: EndpointSetup): PortSetup[] {
+    const { hostIp } = this.deps.network(target.networkId).settings;
+    const requests = portRequests(container.config, container.hostConfig);
     try {
-      return groups.flatMap((group) => {
-        const via = (ip: string): PortSetup['via'] => viaOf(ip, end, { rules: config.iptables });
-        if (group.protocol === 'sctp' && group.hostIps.some((ip) => via(ip) === 'proxy'))
-          throw new PortTaken(
-            `port ${group.containerPort}/sctp can only be published by the kernel's rules, and over IPv4`,
-          );
-        const hostPort = this.#ports.allocate(container.id, group, address);
-        return group.hostIps.map((ip): PortSetup => ({
-          protocol: group.protocol,
-          hostIp: ip,
-          hostPort,
-          address,
-          port: group.containerPort,
-          via: via(ip),
-        }));
-      });
+      return groupRequests(requests, { hostIp, ipv6: hasIPv6() }).flatMap((group) =>
+        this.#allocate(container.id, group, target),
+      );
     } catch (error) {
       this.#ports.release(container.id);
       if (error instanceof PortTaken)
         throw new SystemFault(
-          `${FAILED}: driver failed programming external connectivity on endpoint ${container.name} (${end.endpointId}): ${error.message}`,
+          `${FAILED}: driver failed programming external connectivity on endpoint ${container.name} (${target.endpointId}): ${error.message}`,
         );
       throw error;
     }
   }
+
+  #allocate(container: string, group: PortGroup, target: EndpointSetup): PortSetup[] {
+    const address = target.address || target.address6;
+    const bindings = group.hostIps.map((hostIp) => ({
+      hostIp,
+      via: forwarderOf(hostIp, target, { rules: this.deps.config.iptables }),
+    }));
+    if (group.protocol === 'sctp' && bindings.some(({ via }) => via === 'proxy'))
+      throw new PortTaken(
+        `port ${group.containerPort}/sctp can only be published by the kernel's rules, and over IPv4`,
+      );
+    const hostPort = this.#ports.allocate(container, group, address);
+    return bindings.map(({ hostIp, via }) => ({
+      protocol: group.protocol,
+      hostIp,
+      hostPort,
+      address,
+      port: group.containerPort,
+      via,
+    }));
+  }
 }
 
-/** A refusal, with what was under way before its words. */
-function failing<T>(work: () => T): T {
+/** Runs `work`; its errors get the prefix. */
+function withPrefix<T>(work: () => T): T {
   try {
     return work();
   } catch (error) {
@@ -199,14 +201,15 @@ function failing<T>(work: () => T): T {
   }
 }
 
-function probe(protocol: Protocol, address: string, port: number): string | undefined {
+/** Why the port cannot be bound; undefined when it is free. */
+function probePort(protocol: Protocol, address: string, port: number): string | undefined {
   try {
     closeSync(bindPort(protocol, address, port));
     return undefined;
   } catch (error) {
-    if (error instanceof Errno) return REFUSALS[error.code] ?? error.message;
+    if (error instanceof Errno) return BIND_ERRORS[error.code] ?? error.message;
     throw error;
   }
 }
 
-const hasIPv6 = (): boolean => probe('udp', '::', 0) === undefined;
+const hasIPv6 = (): boolean => probePort('udp', '::', 0) === undefined;

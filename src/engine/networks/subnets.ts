@@ -1,12 +1,12 @@
-/** IPv4 and IPv6 subnets as numbers, and which address of one is given next. Pure. */
+/** Arithmetic on IPv4 and IPv6 addresses and subnets. Pure functions. */
 import { isIPv4, isIPv6 } from 'node:net';
 
 export type IpFamily = 4 | 6;
 
-/** A subnet, or the part of one that is written in CIDR notation. */
+/** An address with a prefix length, and the range of the subnet it lies in. */
 export interface Cidr {
   family: IpFamily;
-  /** As written: may have host bits. */
+  /** As written, possibly with host bits. */
   address: bigint;
   prefix: number;
   first: bigint;
@@ -15,8 +15,10 @@ export interface Cidr {
 
 const BITS = { 4: 32, 6: 128 } as const;
 
-export const familyOf = (address: string): IpFamily | undefined =>
-  isIPv4(address) ? 4 : isIPv6(address) ? 6 : undefined;
+export function familyOf(address: string): IpFamily | undefined {
+  if (isIPv4(address)) return 4;
+  return isIPv6(address) ? 6 : undefined;
+}
 
 /** An address as a number. */
 export function valueOf(address: string): bigint {
@@ -34,40 +36,33 @@ export function valueOf(address: string): bigint {
   return all.reduce((sum, group) => sum * 65536n + BigInt(`0x${group}`), 0n);
 }
 
-/** A number as an address; IPv6 in its shortest form (RFC 5952). */
+/** The address of a number; IPv6 in its shortest form (RFC 5952). */
 export function textOf(value: bigint, family: IpFamily): string {
   if (family === 4) return [24n, 16n, 8n, 0n].map((shift) => (value >> shift) & 255n).join('.');
   const groups = Array.from({ length: 8 }, (_, i) => ((value >> BigInt(16 * (7 - i))) & 0xffffn).toString(16));
   return new URL(`http://[${groups.join(':')}]`).hostname.slice(1, -1);
 }
 
-/** undefined when the text is no CIDR. */
+/** undefined when the text is not in CIDR notation. */
 export function parseCidr(text: string): Cidr | undefined {
-  const [address = '', bits = '', ...more] = text.split('/');
+  const [, address = '', bits = ''] = /^([^/%]*)\/(\d{1,3})$/.exec(text) ?? [];
   const family = familyOf(address);
-  if (
-    family === undefined ||
-    more.length > 0 ||
-    !/^\d{1,3}$/.test(bits) ||
-    Number(bits) > BITS[family] ||
-    address.includes('%')
-  )
-    return undefined;
   const prefix = Number(bits);
+  if (family === undefined || prefix > BITS[family]) return undefined;
   const value = valueOf(address);
   const host = BigInt(BITS[family] - prefix);
   const first = (value >> host) << host;
   return { family, address: value, prefix, first, last: first + (1n << host) - 1n };
 }
 
-/** The same of what is known to be one. */
+/** As parseCidr(), for text that is known to be valid. @throws TypeError otherwise */
 export function cidr(text: string): Cidr {
   const parsed = parseCidr(text);
   if (!parsed) throw new TypeError(`${text} is no CIDR`);
   return parsed;
 }
 
-/** In its canonical form, without host bits. */
+/** The subnet in canonical form, without host bits. */
 export const masked = ({ family, first, prefix }: Cidr): string => `${textOf(first, family)}/${prefix}`;
 
 export const overlap = (a: Cidr, b: Cidr): boolean => a.family === b.family && a.first <= b.last && b.first <= a.last;
@@ -79,8 +74,8 @@ export function contains(subnet: Cidr, address: string): boolean {
 }
 
 /**
- * The addresses of a subnet that hosts may have: not its own, and in IPv4 not its broadcast (but of a /31 both, RFC
- * 3021).
+ * The addresses that hosts may have: all but the network address and, in IPv4, the broadcast address. In a /31 both are
+ * usable (RFC 3021).
  */
 export function hostAddresses(subnet: Cidr): { lowest: bigint; highest: bigint } {
   const small = subnet.last - subnet.first < 2n;
@@ -90,7 +85,7 @@ export function hostAddresses(subnet: Cidr): { lowest: bigint; highest: bigint }
   };
 }
 
-/** What of them lies in a range. */
+/** The host addresses within `range`, or all of them. */
 export function rangeOf(subnet: Cidr, range: Cidr | undefined): { lowest: bigint; highest: bigint } {
   const hosts = hostAddresses(subnet);
   return {
@@ -100,9 +95,8 @@ export function rangeOf(subnet: Cidr, range: Cidr | undefined): { lowest: bigint
 }
 
 /**
- * The next free address of a subnet (of `range`, if one is given) behind `last`, round and round; never one of
- * `reserved`; undefined when all are taken.
- * Going round, rather than taking the lowest, leaves an address alone for as long as possible after its container died.
+ * The next free address after `last`, wrapping around; undefined when all are taken. Round-robin, rather than the
+ * lowest free one, keeps an address unused for as long as possible after its container has died.
  */
 export function nextAddress(
   subnet: Cidr,
@@ -122,10 +116,7 @@ export function nextAddress(
   return undefined;
 }
 
-/**
- * The first subnet of the pools (each cut into pieces of its size) that overlaps with nothing that is taken; undefined
- * when all do.
- */
+/** The first subnet in the pools, each split into subnets of its `size`, that overlaps none in `taken`. */
 export function freeSubnet(
   pools: readonly { base: string; size: number }[],
   taken: readonly Cidr[],
@@ -137,9 +128,9 @@ export function freeSubnet(
       const candidate: Cidr = { family: pool.family, address: first, prefix: size, first, last: first + step - 1n };
       const hit = taken.find((other) => overlap(candidate, other));
       if (!hit) return masked(candidate);
-      // Behind what is in the way, however large it is.
-      const behind = hit.last + 1n;
-      first = behind > first + step ? first + ((behind - first + step - 1n) / step) * step : first + step;
+      // Skip to the first candidate behind the overlapping subnet, which may be larger than a step.
+      const steps = (hit.last - first) / step + 1n;
+      first += steps * step;
     }
   }
   return undefined;

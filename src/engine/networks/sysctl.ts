@@ -1,6 +1,4 @@
-/**
- * The kernel's network settings, by their path below /proc/sys/net. One that this kernel does not have is passed over.
- */
+/** The kernel's network settings, by their path below /proc/sys/net. Settings that this kernel lacks are skipped. */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 
 const file = (path: string): string => `/proc/sys/net/${path}`;
@@ -9,6 +7,6 @@ export function writeSysctl(path: string, value: string): void {
   if (existsSync(file(path))) writeFileSync(file(path), value);
 }
 
-/** Whether there is such a switch, and it is not on. */
+/** Whether the switch exists and is not on. */
 export const isOff = (path: string): boolean =>
   existsSync(file(path)) && readFileSync(file(path), 'latin1').trim() !== '1';

@@ -1,11 +1,9 @@
 /**
- * Copy-up: an empty volume begins with what the image has at the place where it is mounted, owner and modes included.
+ * Copy-up: an empty volume is filled with what the image has at its mount point, including owners and modes.
  *
- * The copy is made beside the volume's data and its entries are renamed into it when it is whole: after a crash a
- * volume is
- * empty (and filled the next time) or the rest is moved in at the next start, but it never passes for filled with half
- * of it.
- * The data directory itself stays the same one, as running containers may have it mounted already.
+ * The copy is made beside the volume's data; when it is complete, its entries are renamed into the data directory.
+ * After a crash the volume is either still empty, and filled the next time, or the remaining entries are moved in at
+ * the next start. The data directory itself is never replaced, because running containers may have it mounted.
  */
 import { execFile } from 'node:child_process';
 import { closeSync, fstatSync } from 'node:fs';
@@ -15,26 +13,29 @@ import { promisify } from 'node:util';
 import { faultPoint } from '../../sys/fault.ts';
 import { pathInRoot } from '../../sys/inroot.ts';
 import { Errno } from '../../sys/libc.ts';
-import { mountsUnder } from '../../sys/mount.ts';
+import { isMountPoint } from '../../sys/mountinfo.ts';
 import { SystemFault } from '../../model/errors.ts';
 
 const run = promisify(execFile);
 
-/** Being copied; worthless after a crash. */
+/** The copy while it is incomplete; deleted after a crash. */
 const FILLING = '_filling';
-/** Copied wholly; its entries are being moved. */
+/** The complete copy, whose entries are being moved. */
 const FILLED = '_filled';
 
-/** Fills `data`, if it is empty, with the content of `destination` as seen from inside `rootfs`. */
+/**
+ * Fills `data`, if it is empty, with the content of `destination` as seen from inside `rootfs`.
+ * @throws SystemFault when the copy fails
+ */
 export async function copyUp(directory: string, data: string, rootfs: string, destination: string): Promise<void> {
   if ((await readdir(data)).length > 0) return;
-  // Held open: no link in the image leads out of it, and nothing changes between the look and the copy.
+  // Copied through a descriptor: no symbolic link leads out of the rootfs, and the path cannot change meanwhile.
   const source = openDirectory(rootfs, destination);
   if (source === undefined) return;
   try {
     const from = `/proc/${process.pid}/fd/${source}/.`;
-    if (mountsUnder(data).includes(data)) {
-      // Another file system is mounted there: nothing can be renamed into it.
+    if (isMountPoint(data)) {
+      // rename(2) does not work across file systems.
       await copy(from, data);
       return;
     }
@@ -49,7 +50,7 @@ export async function copyUp(directory: string, data: string, rootfs: string, de
   await moveIn(directory, data);
 }
 
-/** After a crash: what was copied wholly is moved in, the rest is thrown away. */
+/** After a crash: moves a complete copy in, and deletes an incomplete one. */
 export async function finishCopyUp(directory: string, data: string): Promise<void> {
   await rm(join(directory, FILLING), { recursive: true, force: true });
   await moveIn(directory, data);
@@ -83,14 +84,13 @@ function openDirectory(rootfs: string, path: string): number | undefined {
   return undefined;
 }
 
-/** cp(1) keeps owners, modes, times, links, sparse files and extended attributes, and follows no link. */
+/** cp -a keeps owners, modes, times, links, sparse files and extended attributes, and follows no link. */
 async function copy(from: string, to: string): Promise<void> {
   try {
     await run('cp', ['-a', '--', from, to]);
   } catch (error) {
-    throw new SystemFault(
-      `failed to copy the image's content to the volume: ${(error as { stderr?: string }).stderr?.trim() || (error as Error).message}`,
-    );
+    const { message, stderr = '' } = error as Error & { stderr?: string };
+    throw new SystemFault(`failed to copy the image's content to the volume: ${stderr.trim() || message}`);
   }
 }
 

@@ -1,4 +1,4 @@
-/** What a local volume's options name (a device, a directory, a share, a tmpfs), mounted on its data. mount(2) */
+/** Mounts what a volume's options name (a device, a directory, a network share, a tmpfs) on its data directory. */
 import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
 import { getSystemErrorMap } from 'node:util';
@@ -6,9 +6,7 @@ import { Errno } from '../../sys/libc.ts';
 import { mount, MS } from '../../sys/mount.ts';
 import { SystemFault } from '../../model/errors.ts';
 
-/**
- * Options of fstab(5) that are flags of mount(2), with what they set or clear; all others are the file system's own.
- */
+/** The options of fstab(5) that are flags of mount(2); all others are passed to the file system. */
 const FLAGS: Readonly<Record<string, { set?: number; clear?: number }>> = {
   defaults: {},
   ro: { set: MS.RDONLY },
@@ -43,10 +41,10 @@ const FLAGS: Readonly<Record<string, { set?: number; clear?: number }>> = {
   runbindable: { set: MS.UNBINDABLE | MS.REC },
 };
 const PROPAGATION = MS.PRIVATE | MS.SHARED | MS.SLAVE | MS.UNBINDABLE;
-/** What a bind only takes when it is there already. */
-const LATE_ON_BINDS =
+/** Flags that mount(2) ignores when it creates a bind mount; they need a remount. */
+const BIND_REMOUNT_FLAGS =
   MS.RDONLY | MS.NOSUID | MS.NODEV | MS.NOEXEC | MS.NOATIME | MS.NODIRATIME | MS.RELATIME | MS.STRICTATIME;
-/** File systems whose kernel part takes a server's address, and no name. */
+/** File systems whose kernel driver takes the server's address only, no host name. */
 const BY_ADDRESS = /^(nfs|cifs)/;
 const SECRET = /^(password|pass)=.*/;
 
@@ -57,31 +55,32 @@ export interface DeviceOptions {
   o: string;
 }
 
-/** @throws SystemFault in Docker's words, without a password */
+/** @throws SystemFault with Docker's text, without passwords */
 export async function mountDevice({ type, device, o }: DeviceOptions, target: string): Promise<void> {
-  const refusal = (words: string): SystemFault => new SystemFault(`error while mounting volume '${target}': ${words}`);
-  const { flags, data } = parse(BY_ADDRESS.test(type) ? await withAddress(o, refusal) : o);
+  const failure = (reason: string): SystemFault =>
+    new SystemFault(`error while mounting volume '${target}': ${reason}`);
+  const { flags, data } = parseOptions(BY_ADDRESS.test(type) ? await withAddress(o, failure) : o);
   try {
     mount(device, target, type, flags & ~PROPAGATION, data);
     if (flags & PROPAGATION) mount('none', target, null, flags & (PROPAGATION | MS.REC));
-    if (flags & MS.BIND && flags & LATE_ON_BINDS)
-      mount('none', target, null, MS.REMOUNT | MS.BIND | (flags & LATE_ON_BINDS));
+    if (flags & MS.BIND && flags & BIND_REMOUNT_FLAGS)
+      mount('none', target, null, MS.REMOUNT | MS.BIND | (flags & BIND_REMOUNT_FLAGS));
   } catch (error) {
-    const shown = data
+    const shownData = data
       .split(',')
       .map((option) => option.replace(SECRET, '$1=********'))
       .join(',');
-    const words = [
+    const call = [
       `mount ${device}:${target}`,
       ...(flags ? [`flags: 0x${flags.toString(16)}`] : []),
-      ...(shown ? [`data: ${shown}`] : []),
+      ...(shownData ? [`data: ${shownData}`] : []),
     ].join(', ');
-    throw refusal(`failed to mount local volume: ${words}: ${reason(error)}`);
+    throw failure(`failed to mount local volume: ${call}: ${errorText(error)}`);
   }
 }
 
-/** Options as mount(2) takes them. */
-export function parse(options: string): { flags: number; data: string } {
+/** Splits options into the flags and the data of mount(2). */
+export function parseOptions(options: string): { flags: number; data: string } {
   let flags = 0;
   const data: string[] = [];
   for (const option of options.split(',').filter((each) => each !== '')) {
@@ -92,15 +91,17 @@ export function parse(options: string): { flags: number; data: string } {
   return { flags, data: data.join(',') };
 }
 
-async function withAddress(options: string, refusal: (words: string) => SystemFault): Promise<string> {
+/** Replaces the host name in `addr=` by its address. */
+async function withAddress(options: string, failure: (reason: string) => SystemFault): Promise<string> {
   const [, name] = /(?:^|,)addr=([^,]+)/.exec(options) ?? [];
   if (name === undefined || isIP(name) !== 0) return options;
   try {
     return options.replace(`addr=${name}`, `addr=${(await lookup(name)).address}`);
   } catch {
-    throw refusal(`error resolving passed in network volume address: lookup ${name}: no such host`);
+    throw failure(`error resolving passed in network volume address: lookup ${name}: no such host`);
   }
 }
 
-const reason = (error: unknown): string =>
+/** As strerror(3). */
+const errorText = (error: unknown): string =>
   (error instanceof Errno ? getSystemErrorMap().get(-error.errno)?.[1] : undefined) ?? (error as Error).message;

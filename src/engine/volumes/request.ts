@@ -1,4 +1,4 @@
-/** What a client may ask of a new volume. */
+/** Validates the request to create a volume. */
 import { InvalidParameter, NotFound } from '../../model/errors.ts';
 
 export interface VolumeRequest {
@@ -10,13 +10,13 @@ export interface VolumeRequest {
   options: Record<string, string>;
 }
 
-/** The only driver there is. */
+/** The only supported driver. */
 export const DRIVER = 'local';
 const NAME_CHARACTERS = '[a-zA-Z0-9][a-zA-Z0-9_.-]';
 const NAME = new RegExp(`^${NAME_CHARACTERS}+$`);
 const LONGEST_NAME = 255;
 
-/** Options of the local driver, each with those that must come with it. */
+/** The options of the local driver, each with the options it requires. */
 const OPTIONS: Record<string, string[]> = { type: ['device'], device: ['type'], o: ['device', 'type'] };
 
 /** @throws InvalidParameter, NotFound for an unknown driver */

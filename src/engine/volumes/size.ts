@@ -1,8 +1,8 @@
-/** How much a directory takes. */
+/** The disk usage of a directory. */
 import { lstat, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 
-/** Bytes in everything below `path`; what goes away meanwhile counts nothing. */
+/** The sum of the file sizes below `path`, in bytes. Files that are deleted meanwhile count as 0. */
 export async function bytesIn(path: string): Promise<number> {
   const entries = await readdir(path, { withFileTypes: true }).catch(() => []);
   let bytes = 0;

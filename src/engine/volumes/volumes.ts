@@ -3,88 +3,89 @@ import { randomBytes } from 'node:crypto';
 import { chmodSync, mkdirSync, rmdirSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { KeyedSerial } from '../../async/keyed-serial.ts';
+import { Conflict, InvalidParameter, NotFound, SystemFault } from '../../model/errors.ts';
+import type { Volume } from '../../model/volume.ts';
 import type { StoredVolume, VolumeStore } from '../../store/volumes.ts';
 import { faultPoint } from '../../sys/fault.ts';
 import { syncDirectory } from '../../sys/file.ts';
-import { mountsUnder, unmount } from '../../sys/mount.ts';
+import { unmount } from '../../sys/mount.ts';
+import { isMountPoint, mountsUnder } from '../../sys/mountinfo.ts';
 import { wallNow } from '../clock.ts';
-import { anyPattern, booleanOf } from '../containers/views/list-filter.ts';
-import { Conflict, InvalidParameter, NotFound, SystemFault } from '../../model/errors.ts';
+import { booleanOf } from '../containers/views/list-filter.ts';
 import type { EventLog } from '../events/event-log.ts';
-import { hasLabel } from '../events/filter.ts';
 import { pruneMatcher } from '../prune-filter.ts';
 import { copyUp, finishCopyUp } from './copy-up.ts';
 import { mountDevice } from './device.ts';
+import { volumeEvent } from './events.ts';
+import { volumeFilter } from './filter.ts';
 import { checkName, checkOptions, DRIVER, type VolumeRequest } from './request.ts';
 import { bytesIn } from './size.ts';
-import { volumeEvent, type Volume } from '../../model/volume.ts';
 
 export type { Volume } from '../../model/volume.ts';
 
-/** Keeps volumes for a container that is being made: nobody removes them before it is there, or given up. */
-export interface VolumeHold {
-  keep(name: string): void;
+/** Keeps volumes from being removed while the container that needs them is being created. */
+export interface VolumeReservation {
+  add(name: string): void;
   release(): void;
 }
 
-export interface VolumeParts {
+export interface VolumesDeps {
   store: VolumeStore;
   events: EventLog;
   /** Directory of all volumes. */
   root: string;
-  /** Ids of the containers, stopped ones too, that have the volume. */
+  /** Ids of all containers with the volume, including stopped ones. */
   usersOf: (name: string) => string[];
 }
 
 const ANONYMOUS_LABEL = 'com.docker.volume.anonymous';
 
 const DATA = '_data';
-/** Volumes' own directories: passed through by containers' users, listed by none. */
+/** A volume's own directory: other users may pass through it, but not list it. */
 const DIRECTORY_MODE = 0o701;
 const DATA_MODE = 0o755;
 
-const FILTERS = new Set(['dangling', 'driver', 'label', 'name']);
-
 export class Volumes {
-  /** Work on one volume is done one after the other: the end of the last that was asked for. */
-  readonly #turns = new Map<string, Promise<unknown>>();
-  /** Names kept for containers that are being made, by the container's id. */
-  readonly #held = new Map<string, Set<string>>();
-  /** Who has it mounted, by name: containers that run or are about to. */
+  /** Changes, by volume. */
+  readonly #changes = new KeyedSerial();
+  /** Reserved names, by id of the container that is being created. */
+  readonly #reserved = new Map<string, Set<string>>();
+  /** Ids of the containers that run or are about to, by the volume that they have mounted. */
   readonly #mountedBy = new Map<string, Set<string>>();
   #pruning = false;
 
-  constructor(private readonly parts: VolumeParts) {
-    mkdirSync(parts.root, { recursive: true, mode: DIRECTORY_MODE });
+  constructor(private readonly deps: VolumesDeps) {
+    mkdirSync(deps.root, { recursive: true, mode: DIRECTORY_MODE });
   }
 
-  /** Finishes or undoes what was under way when the daemon died. */
+  /** Finishes or undoes what the previous daemon left half done. */
   async start(): Promise<void> {
-    const { store } = this.parts;
+    const { store } = this.deps;
     for (const { name } of store.inPhase('creating')) this.#undoCreate(name);
     for (const volume of store.inPhase('removing')) await this.#destroy(volume);
-    for (const volume of store.inPhase('ready'))
-      await finishCopyUp(this.#directory(volume.name), this.#whole(volume).mountpoint);
+    for (const volume of store.inPhase('ready')) await finishCopyUp(this.#directory(volume.name), this.#data(volume));
   }
 
   /**
-   * One that exists already is returned as it is, whatever labels and options are asked for. @throws InvalidParameter,
-   * NotFound for an unknown driver
+   * Creates a volume and, with a reservation, reserves it. An existing one is returned as it is, whatever labels and
+   * options are requested.
+   * @throws InvalidParameter, NotFound for an unknown driver
    */
-  async create(request: VolumeRequest, hold?: VolumeHold): Promise<Volume> {
+  async create(request: VolumeRequest, reservation?: VolumeReservation): Promise<Volume> {
     const anonymous = request.name === '';
     const name = anonymous ? randomBytes(32).toString('hex') : request.name;
     try {
       checkName(name, request.driver);
-      if (!this.parts.store.get(name)) checkOptions(request.options);
+      if (!this.deps.store.get(name)) checkOptions(request.options);
     } catch (error) {
       if (error instanceof NotFound) throw new NotFound(`create ${name}: ${error.message}`);
       throw new InvalidParameter(`create ${name}: ${(error as Error).message}`);
     }
-    return this.#inTurn(name, () => {
-      hold?.keep(name);
-      const existing = this.parts.store.get(name);
-      if (existing) return this.#whole(existing);
+    return this.#changes.run(name, () => {
+      reservation?.add(name);
+      const existing = this.deps.store.get(name);
+      if (existing) return this.#toVolume(existing);
       const labels = anonymous ? { ...request.labels, [ANONYMOUS_LABEL]: '' } : request.labels;
       const volume: StoredVolume = {
         name,
@@ -94,56 +95,44 @@ export class Volumes {
         options: request.options,
         anonymous,
       };
-      this.parts.store.insertCreating(volume);
+      this.deps.store.insertCreating(volume);
       faultPoint('volume.creating');
       this.#makeDirectories(name);
       faultPoint('volume.directories');
-      this.parts.store.transaction(() => {
-        this.parts.store.setPhase(name, 'ready');
-        this.parts.events.record(volumeEvent(volume, 'create'));
+      this.deps.store.transaction(() => {
+        this.deps.store.setPhase(name, 'ready');
+        this.deps.events.record(volumeEvent(volume, 'create'));
       });
-      return this.#whole(volume);
+      return this.#toVolume(volume);
     });
   }
 
-  /** For the container of this id. */
-  hold(container: string): VolumeHold {
+  /** An empty reservation for the container with this id. */
+  reserve(container: string): VolumeReservation {
     const names = new Set<string>();
-    this.#held.set(container, names);
-    return { keep: (name) => void names.add(name), release: () => void this.#held.delete(container) };
+    this.#reserved.set(container, names);
+    return { add: (name) => void names.add(name), release: () => void this.#reserved.delete(container) };
   }
 
   /** @throws NotFound `get x: no such volume` */
   resolve(name: string): Volume {
-    const volume = this.parts.store.get(name);
+    const volume = this.deps.store.get(name);
     if (!volume) throw new NotFound(`get ${name}: no such volume`);
-    return this.#whole(volume);
+    return this.#toVolume(volume);
   }
 
-  /** By name. @throws InvalidParameter for unknown filters and bad values */
+  /** Sorted by name. @throws InvalidParameter for unknown filters and bad values */
   list(filters: ReadonlyMap<string, readonly string[]> = new Map()): Volume[] {
-    for (const key of filters.keys()) if (!FILTERS.has(key)) throw new InvalidParameter(`invalid filter '${key}'`);
-    const names = filters.get('name');
-    const matches = anyPattern(names ?? []);
-    const drivers = filters.get('driver');
-    const labels = filters.get('label') ?? [];
-    const dangling = filters.has('dangling') ? booleanOf('dangling', filters.get('dangling')!) : undefined;
-    return this.parts.store
+    return this.deps.store
       .inPhase('ready')
-      .filter(
-        (v) =>
-          (!names?.length || names.includes(v.name) || matches(v.name)) &&
-          (!drivers?.length || drivers.includes(v.driver)) &&
-          labels.every((label) => hasLabel(v.labels, label)) &&
-          (dangling === undefined || dangling === (this.#usersOf(v.name).length === 0)),
-      )
-      .map((v) => this.#whole(v));
+      .filter(volumeFilter(filters, (name) => this.usageOf(name) > 0))
+      .map((volume) => this.#toVolume(volume));
   }
 
-  /** How many containers have it. */
+  /** How many containers have the volume. */
   usageOf = (name: string): number => this.#usersOf(name).length;
 
-  /** What they take on disk; those with options are left out, as what they mount lies elsewhere. */
+  /** Disk usage in bytes of all volumes without options; the data of others lies elsewhere. */
   usage(): Promise<{ volume: Volume; size: number; users: number }[]> {
     const own = this.list().filter(({ options }) => Object.keys(options).length === 0);
     return Promise.all(
@@ -151,56 +140,56 @@ export class Volumes {
     );
   }
 
-  /** @throws Conflict while any container has it, NotFound unless forced */
+  /** @throws Conflict while any container has the volume, NotFound unless forced */
   async remove(name: string, { force }: { force: boolean }): Promise<void> {
-    await this.#inTurn(name, async () => {
-      const volume = this.parts.store.get(name);
+    await this.#changes.run(name, async () => {
+      const volume = this.deps.store.get(name);
       if (!volume) {
         if (force) return;
         throw new NotFound(`get ${name}: no such volume`);
       }
       const users = this.#usersOf(name);
       if (users.length > 0) throw new Conflict(`remove ${name}: volume is in use - [${users.join(', ')}]`);
-      // From here on nobody finds it any more.
-      this.parts.store.setPhase(name, 'removing');
+      // From here on no lookup finds it.
+      this.deps.store.setPhase(name, 'removing');
       faultPoint('volume.removing');
       await this.#destroy(volume);
     });
   }
 
   /**
-   * Anonymous volumes that no container has; with the filter all=true named ones too. Those with options stay, as in
-   * Docker. @throws InvalidParameter, and then nothing was removed
+   * Removes unused anonymous volumes; with the filter all=true named ones too. Volumes with options stay, as in Docker.
+   * @throws InvalidParameter, before anything is removed; Conflict while another prune runs
    */
   async prune(filters: ReadonlyMap<string, readonly string[]>): Promise<{ deleted: string[]; reclaimed: number }> {
-    const goes = pruneMatcher(filters, ['label', 'label!', 'all']);
+    const matches = pruneMatcher(filters, ['label', 'label!', 'all']);
     const named = filters.has('all') && booleanOf('all', filters.get('all')!);
     if (this.#pruning) throw new Conflict('a prune operation is already running');
     this.#pruning = true;
     try {
-      return await this.#prune((volume) => (named || volume.anonymous) && goes(volume));
+      return await this.#prune((volume) => (named || volume.anonymous) && matches(volume));
     } finally {
       this.#pruning = false;
     }
   }
 
-  async #prune(goes: (volume: Volume) => boolean): Promise<{ deleted: string[]; reclaimed: number }> {
+  async #prune(matches: (volume: Volume) => boolean): Promise<{ deleted: string[]; reclaimed: number }> {
     const deleted: string[] = [];
     let reclaimed = 0;
     for (const volume of this.list()) {
-      if (Object.keys(volume.options).length > 0 || !goes(volume) || this.usageOf(volume.name) > 0) continue;
+      if (Object.keys(volume.options).length > 0 || !matches(volume) || this.usageOf(volume.name) > 0) continue;
       const size = await bytesIn(volume.mountpoint);
       try {
         await this.remove(volume.name, { force: true });
       } catch (error) {
-        // Somebody took it meanwhile.
+        // A container has begun to use it.
         if (error instanceof Conflict) continue;
         throw error;
       }
       deleted.push(volume.name);
       reclaimed += size;
     }
-    this.parts.events.record({
+    this.deps.events.record({
       type: 'volume',
       action: 'prune',
       actor: '',
@@ -210,13 +199,11 @@ export class Volumes {
     return { deleted, reclaimed };
   }
 
-  /**
-   * Fills an empty volume with what the image has at `destination` (copy-up). `user` is the container that it is for.
-   */
+  /** Copy-up: fills an empty volume with what the image has at `destination`. `user` is the container's id. */
   async copyUp(volume: Volume, rootfs: string, destination: string, user = ''): Promise<void> {
     await this.mount(volume, user);
     try {
-      await this.#inTurn(volume.name, () =>
+      await this.#changes.run(volume.name, () =>
         copyUp(this.#directory(volume.name), volume.mountpoint, rootfs, destination),
       );
     } finally {
@@ -224,54 +211,53 @@ export class Volumes {
     }
   }
 
-  /** Mounts what the volume's options name, for `user`, which is a container that is about to start. Repeatable. */
+  /** Mounts the device of a volume with options, for a container (`user`) that is about to start. Repeatable. */
   async mount(volume: Volume, user: string): Promise<void> {
-    await this.#inTurn(volume.name, async () => {
+    await this.#changes.run(volume.name, async () => {
       await this.#mountDevice(volume);
-      this.foundMounted(volume.name, user);
+      this.adoptMount(volume.name, user);
     });
   }
 
-  /** After a restart of the daemon: a container that runs has it. */
-  foundMounted(name: string, user: string): void {
+  /** Records that a container has the volume mounted, as after a restart of the daemon. */
+  adoptMount(name: string, user: string): void {
     const users = this.#mountedBy.get(name);
     if (users) users.add(user);
     else this.#mountedBy.set(name, new Set([user]));
   }
 
-  /** `user` needs it no more: after the last one it is unmounted. Returns whether `user` had it. Repeatable. */
+  /** Unmounts the device when no other container uses it. Returns whether `user` had it mounted. Repeatable. */
   unmount(name: string, user: string): Promise<boolean> {
-    return this.#inTurn(name, () => {
+    return this.#changes.run(name, () => {
       const users = this.#mountedBy.get(name);
       const had = users?.delete(user) ?? false;
       if (users?.size === 0) {
         this.#mountedBy.delete(name);
-        const volume = this.parts.store.get(name);
-        if (volume && isDevice(volume)) unmount(this.#whole(volume).mountpoint);
+        const volume = this.deps.store.get(name);
+        if (volume && hasDevice(volume)) unmount(this.#data(volume));
       }
       return had;
     });
   }
 
-  /** Once all that run are known: what a dead daemon left mounted for nobody is unmounted. */
+  /** Unmounts the devices that no container uses. Call when all running containers are known. */
   async sweep(): Promise<void> {
-    for (const volume of this.parts.store.inPhase('ready').filter(isDevice)) {
-      await this.#inTurn(
-        volume.name,
-        () => this.#mountedBy.has(volume.name) || unmount(this.#whole(volume).mountpoint),
-      );
+    for (const volume of this.deps.store.inPhase('ready').filter(hasDevice)) {
+      await this.#changes.run(volume.name, () => {
+        if (!this.#mountedBy.has(volume.name)) unmount(this.#data(volume));
+      });
     }
   }
 
   async #mountDevice({ mountpoint, options }: Volume): Promise<void> {
     const { type, device, o = '' } = options;
-    if (!type || !device || mountsUnder(mountpoint).includes(mountpoint)) return;
+    if (!type || !device || isMountPoint(mountpoint)) return;
     await mountDevice({ type, device, o }, mountpoint);
   }
 
   #usersOf(name: string): string[] {
-    const holders = [...this.#held].filter(([, names]) => names.has(name)).map(([container]) => container);
-    return [...new Set([...this.parts.usersOf(name), ...holders])];
+    const reserving = [...this.#reserved].filter(([, names]) => names.has(name)).map(([container]) => container);
+    return [...new Set([...this.deps.usersOf(name), ...reserving])];
   }
 
   #makeDirectories(name: string): void {
@@ -281,49 +267,40 @@ export class Volumes {
     mkdirSync(data, { recursive: true });
     chmodSync(data, DATA_MODE);
     syncDirectory(directory);
-    syncDirectory(this.parts.root);
+    syncDirectory(this.deps.root);
   }
 
-  // Nobody was told of it. Only empty directories go: where there is data after all, it is kept.
+  // The client never got the volume. Only empty directories are deleted: if there is data, the volume is kept.
   #undoCreate(name: string): void {
     try {
       for (const path of [join(this.#directory(name), DATA), this.#directory(name)]) removeEmpty(path);
-      this.parts.store.delete(name);
+      this.deps.store.delete(name);
     } catch {
-      this.parts.store.setPhase(name, 'ready');
+      this.deps.store.setPhase(name, 'ready');
     }
   }
 
   async #destroy(volume: StoredVolume): Promise<void> {
     const directory = this.#directory(volume.name);
-    // What is mounted in it is not the volume's own: it must not be deleted along.
+    // What is mounted inside is not the volume's data and must not be deleted with it.
     for (const point of mountsUnder(directory)) unmount(point);
     const [left] = mountsUnder(directory);
     if (left) throw new SystemFault(`remove ${volume.name}: ${left} is still mounted`);
     await rm(directory, { recursive: true, force: true });
     faultPoint('volume.removed');
-    this.parts.store.transaction(() => {
-      this.parts.store.delete(volume.name);
-      this.parts.events.record(volumeEvent(volume, 'destroy'));
+    this.deps.store.transaction(() => {
+      this.deps.store.delete(volume.name);
+      this.deps.events.record(volumeEvent(volume, 'destroy'));
     });
   }
 
-  #directory = (name: string): string => join(this.parts.root, name);
-  #whole = (volume: StoredVolume): Volume => ({ ...volume, mountpoint: join(this.#directory(volume.name), DATA) });
-
-  #inTurn<T>(name: string, work: () => T | Promise<T>): Promise<T> {
-    const turn = (this.#turns.get(name) ?? Promise.resolve()).catch(() => undefined).then(work);
-    const last = turn
-      .catch(() => undefined)
-      .finally(() => {
-        if (this.#turns.get(name) === last) this.#turns.delete(name);
-      });
-    this.#turns.set(name, last);
-    return turn;
-  }
+  #directory = (name: string): string => join(this.deps.root, name);
+  #data = ({ name }: StoredVolume): string => join(this.#directory(name), DATA);
+  #toVolume = (volume: StoredVolume): Volume => ({ ...volume, mountpoint: this.#data(volume) });
 }
 
-const isDevice = ({ options }: StoredVolume): boolean => Boolean(options.type && options.device);
+/** Whether its options name a file system to mount. */
+const hasDevice = ({ options }: StoredVolume): boolean => Boolean(options.type && options.device);
 
 function removeEmpty(path: string): void {
   try {

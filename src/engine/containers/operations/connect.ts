@@ -78,7 +78,7 @@ function disconnectStopped(c: Container, reference: string, deps: Deps): void {
   const name = network?.name ?? reference;
   if (!c.endpoints[name]) throw new SystemFault(`container ${c.id} is not connected to the network ${name}`);
   setEndpoints(c, Object.fromEntries(Object.entries(c.endpoints).filter(([key]) => key !== name)), deps);
-  if (network) deps.networks.told(c, network, 'disconnect');
+  if (network) deps.networks.recordDisconnect(c, network);
 }
 
 function assertNotRemoving(c: Container): void {

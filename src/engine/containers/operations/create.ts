@@ -150,19 +150,19 @@ function mountsOf(index: ContainerIndex, reference: string): Container['mounts']
 async function store(c: Container, image: Image, deps: Deps): Promise<void> {
   const { paths, rows, events, images, snapshots, volumes } = deps;
   const directory = paths.container(c.id);
-  const hold = volumes.hold(c.id);
+  const reservation = volumes.reserve(c.id);
   try {
     mkdirSync(directory, { recursive: true, mode: 0o710 });
     snapshots.prepare(c.id, image.chains);
     faultPoint('create.directories');
     makeWorkingDirectory(c, deps);
-    await makeVolumes(c, hold, deps);
+    await makeVolumes(c, reservation, deps);
     rows.transaction(() => {
       rows.insert(c);
       events.record(containerEvent(c, 'create'));
     });
   } catch (error) {
-    hold.release();
+    reservation.release();
     rmSync(directory, { recursive: true, force: true });
     for (const mount of c.mounts.filter(({ anonymous }) => anonymous))
       await volumes.remove(mount.name, { force: true }).catch(() => undefined);
@@ -170,6 +170,6 @@ async function store(c: Container, image: Image, deps: Deps): Promise<void> {
     if (!images.find(image.id)) await images.collect();
     throw error;
   } finally {
-    hold.release();
+    reservation.release();
   }
 }

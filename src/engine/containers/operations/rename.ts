@@ -40,7 +40,7 @@ async function renameInTurn(handle: ContainerHandle, newName: string, deps: Deps
     endpoint.dnsNames = dnsNames(named, endpoint.request.Aliases ?? []);
   }
   rows.setNetwork(c);
-  await networks.renamed(c);
+  await networks.renameContainer(c);
 }
 
 /** dockerd shows the name with its slash here. @throws InvalidParameter */

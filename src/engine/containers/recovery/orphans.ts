@@ -3,7 +3,8 @@ import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { JOURNAL_FILE, LOCK_FILE } from '../../../protocol/paths.ts';
 import { tryLock } from '../../../sys/file.ts';
-import { mountsUnder, unmount } from '../../../sys/mount.ts';
+import { unmount } from '../../../sys/mount.ts';
+import { mountsUnder } from '../../../sys/mountinfo.ts';
 import type { ContainerDeps } from '../deps.ts';
 import { orphanFate } from './plan.ts';
 

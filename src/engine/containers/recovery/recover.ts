@@ -3,9 +3,9 @@ import { basename } from 'node:path';
 import { Slots } from '../../../async/slots.ts';
 import type { Container } from '../../../model/container.ts';
 import type { RunState } from '../../../protocol/runstate.ts';
-import { mountsUnder } from '../../../sys/mount.ts';
+import { removeEmptyCgroups } from '../../../sys/cgroupfs.ts';
+import { mountsUnder } from '../../../sys/mountinfo.ts';
 import { bootId } from '../../../sys/process.ts';
-import { sweepCgroups } from '../cgroups.ts';
 import type { ContainerDeps } from '../deps.ts';
 import type { ContainerHandle } from '../handle/container-handle.ts';
 import { isPausedForCommit, resumeAfterCommit } from '../operations/commit.ts';
@@ -146,7 +146,7 @@ export class Recovery {
   // Shims that were killed, or exited after their daemon, leave an empty cgroup behind.
   #sweepCgroups(): void {
     const { config, paths, index } = this.deps;
-    sweepCgroups(shimCgroups(config), new Set(index.ids().map((id) => basename(paths.run(id)))));
+    removeEmptyCgroups(shimCgroups(config), new Set(index.ids().map((id) => basename(paths.run(id)))));
   }
 }
 

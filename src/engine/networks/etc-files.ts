@@ -1,40 +1,41 @@
-/** What a container finds as /etc/hosts, /etc/resolv.conf and /etc/hostname. */
+/** A container's /etc/hosts, /etc/resolv.conf and /etc/hostname. */
 import { createHash } from 'node:crypto';
 import { appendFileSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { isIP, isIPv6 } from 'node:net';
 import { join } from 'node:path';
 import { readInRoot } from '../../sys/inroot.ts';
 
-export interface NameServers {
+/** The settings of resolv.conf(5). */
+export interface ResolverSettings {
   servers: string[];
   search: string[];
   options: string[];
 }
 
-export interface FileInput {
+export interface EtcFileInput {
   hostname: string;
   domainname: string;
   /** The container's own addresses, in the order of its networks. */
   addresses: string[];
-  /** `name:address`, the address may be host-gateway. */
+  /** `name:address`; the address may be host-gateway. */
   extraHosts: string[];
-  /** What host-gateway stands for. */
+  /** The address that host-gateway stands for. */
   hostGateway: string;
-  /** It uses the host's network namespace. */
+  /** The container uses the host's network namespace. */
   hostNetwork: boolean;
-  /** Its namespace has ::1. */
+  /** The network namespace has ::1. */
   ipv6: boolean;
-  /** Asked for; an empty list is no wish. */
-  dns: NameServers;
-  /** Servers of its own networks' names, which ask those of `dns` for the rest; empty on networks without names. */
+  /** Requested settings; an empty list means the host's. */
+  dns: ResolverSettings;
+  /** The DNS server of the container's networks, which forwards to the servers of `dns`; empty without DNS. */
   resolvers: string[];
 }
 
-/** Where the host's own files are; others in tests. */
+/** The host's own files; replaced in tests. */
 export interface HostFiles {
   hosts: string;
   resolvConf: string;
-  /** systemd-resolved's list of the servers behind its 127.0.0.53. */
+  /** The upstream servers of systemd-resolved's stub at 127.0.0.53. */
   resolvedConf: string;
 }
 
@@ -44,13 +45,13 @@ export const HOST_FILES: HostFiles = {
   resolvedConf: '/run/systemd/resolve/resolv.conf',
 };
 
-/** What a container may have made of its files is read up to here only: a sparse file of any size costs it nothing. */
+/** Read limit: the container can write its files, and a huge sparse file costs it nothing. */
 const MAX_BYTES = 4 << 20;
 const NOTHING = Buffer.alloc(0);
 const NEWLINE = 10;
 
 const STUB_RESOLVER = '127.0.0.53';
-/** As Docker: where the host names no server that a container could reach. */
+/** As in Docker, for hosts without a server that a container could reach. */
 const PUBLIC_SERVERS = ['8.8.8.8', '8.8.4.4'];
 
 const LOCAL_IPV4 = [['127.0.0.1', 'localhost']] as const;
@@ -62,22 +63,25 @@ const LOCAL_IPV6 = [
   ['ff02::2', 'ip6-allrouters'],
 ] as const;
 
-/** Writes the three files into a container's directory, in place: they are bind-mounted by inode.
- *  A resolv.conf that was edited inside the container stays as it is. */
-export function writeNetworkFiles(directory: string, input: FileInput, host: HostFiles = HOST_FILES): void {
+/**
+ * Writes the three files into a container's directory, in place because they are bind-mounted by inode. A resolv.conf
+ * that was edited inside the container is left alone.
+ */
+export function writeEtcFiles(directory: string, input: EtcFileInput, host: HostFiles = HOST_FILES): void {
   mkdirSync(directory, { recursive: true });
   write(join(directory, 'hostname'), `${input.hostname}\n`);
   write(join(directory, 'hosts'), hosts(input, host));
   writeResolvConf(directory, input, host);
 }
 
-/** /etc/hosts. With the host's network it is the host's own, unless there are names to add. */
-export function hosts(input: FileInput, host: HostFiles = HOST_FILES): string {
+/** The content of /etc/hosts. With host networking it is the host's file, unless there are extra hosts. */
+export function hosts(input: EtcFileInput, host: HostFiles = HOST_FILES): string {
   if (input.hostNetwork && input.extraHosts.length === 0) return read(host.hosts);
   const extra = input.extraHosts.flatMap((entry) => {
-    const at = entry.indexOf(':');
-    const address = entry.slice(at + 1).replace(/^\[(.*)\]$/, '$1');
-    return at > 0 ? [[address === 'host-gateway' ? input.hostGateway : address, entry.slice(0, at)] as const] : [];
+    const colon = entry.indexOf(':');
+    if (colon <= 0) return [];
+    const address = entry.slice(colon + 1).replace(/^\[(.*)\]$/, '$1');
+    return [[address === 'host-gateway' ? input.hostGateway : address, entry.slice(0, colon)] as const];
   });
   const own = input.addresses.map((address) => [address, ownNames(input)] as const);
   const records = [...LOCAL_IPV4, ...(input.ipv6 ? LOCAL_IPV6 : []), ...extra, ...own];
@@ -87,13 +91,11 @@ export function hosts(input: FileInput, host: HostFiles = HOST_FILES): string {
     .join('');
 }
 
-/**
- * Adds the container's own names with an address that it got while it runs, to a hosts file that may have been edited.
- */
+/** Adds addresses that a running container got to its hosts file, which may have been edited. */
 export function addOwnAddresses(
   directory: string,
   addresses: string[],
-  input: Pick<FileInput, 'hostname' | 'domainname'>,
+  input: Pick<EtcFileInput, 'hostname' | 'domainname'>,
 ): void {
   const path = join(directory, 'hosts');
   const found = bytesOf(path);
@@ -105,19 +107,19 @@ export function addOwnAddresses(
   if (missing.length > 0) appendFileSync(path, `${whole ? '' : '\n'}${missing.join('')}`);
 }
 
-/** Takes an address away that the container has no more. */
-export function dropOwnAddresses(directory: string, addresses: string[]): void {
+/** Removes the lines of addresses that a running container lost. */
+export function removeOwnAddresses(directory: string, addresses: string[]): void {
   const path = join(directory, 'hosts');
   const found = bytesOf(path);
   if (found.length > MAX_BYTES) return;
-  // Byte for byte, whatever the encoding.
+  // latin1 keeps every byte, whatever the encoding.
   const lines = found.toString('latin1').split('\n');
   const left = lines.filter((line) => !addresses.includes(line.split('\t', 1)[0]!));
   if (left.length < lines.length) writeFileSync(path, left.join('\n'), 'latin1');
 }
 
-/** Writes resolv.conf alone anew, unless it was edited. */
-export function writeResolvConf(directory: string, input: FileInput, host: HostFiles = HOST_FILES): void {
+/** Rewrites resolv.conf, unless it was edited inside the container. */
+export function writeResolvConf(directory: string, input: EtcFileInput, host: HostFiles = HOST_FILES): void {
   const path = join(directory, 'resolv.conf');
   if (isEdited(path)) return;
   const content = resolvConf(input, host);
@@ -125,33 +127,37 @@ export function writeResolvConf(directory: string, input: FileInput, host: HostF
   write(`${path}.hash`, digest(content));
 }
 
-/** The full name and, where it has dots, its first part as well. */
-function ownNames({ hostname, domainname }: Pick<FileInput, 'hostname' | 'domainname'>): string {
+/** The full name and, if it has dots, its first label. */
+function ownNames({ hostname, domainname }: Pick<EtcFileInput, 'hostname' | 'domainname'>): string {
   const full = domainname ? `${hostname}.${domainname}` : hostname;
   const dot = full.indexOf('.');
   return dot < 0 ? full : `${full} ${full.slice(0, dot)}`;
 }
 
-/** /etc/resolv.conf: the host's, with what was asked for in its place, without servers that only the host can reach. */
-export function resolvConf(input: FileInput, host: HostFiles = HOST_FILES): string {
+/**
+ * The content of /etc/resolv.conf: the host's file with the requested settings, without servers that only the host can
+ * reach. The comments are as in Docker's file.
+ */
+export function resolvConf(input: EtcFileInput, host: HostFiles = HOST_FILES): string {
   const source = input.hostNetwork ? host.resolvConf : resolvSource(host);
   const found = parseResolvConf(read(source));
-  const asked = input.dns;
+  const requested = input.dns;
   const reachable = input.hostNetwork
     ? found.servers
     : found.servers.filter((server) => !isLoopback(server) && !isIPv6(server));
-  const fallback = asked.servers.length === 0 && reachable.length === 0 && !input.hostNetwork;
-  const external = asked.servers.length > 0 ? asked.servers : fallback ? PUBLIC_SERVERS : reachable;
+  const fallback = requested.servers.length === 0 && reachable.length === 0 && !input.hostNetwork;
+  const hostServers = fallback ? PUBLIC_SERVERS : reachable;
+  const external = requested.servers.length > 0 ? requested.servers : hostServers;
   const servers = input.resolvers.length > 0 ? input.resolvers : external;
-  const search = asked.search.length > 0 ? asked.search.filter((domain) => domain !== '.') : found.search;
-  const chosen = asked.options.length > 0 ? asked.options : found.options;
-  // As Docker: a name without dots is a container's first, and only then one of the search domains.
+  const search = requested.search.length > 0 ? requested.search.filter((domain) => domain !== '.') : found.search;
+  const chosen = requested.options.length > 0 ? requested.options : found.options;
+  // As in Docker: a name without dots is looked up as it is (a container's) before the search domains are tried.
   const ndots = input.resolvers.length > 0 && !chosen.some((option) => option.startsWith('ndots:'));
   const options = ndots ? [...chosen, 'ndots:0'] : chosen;
   const overrides = [
-    asked.servers.length > 0 ? 'nameservers' : '',
-    asked.search.length > 0 ? 'search' : '',
-    asked.options.length > 0 ? 'options' : '',
+    requested.servers.length > 0 ? 'nameservers' : '',
+    requested.search.length > 0 ? 'search' : '',
+    requested.options.length > 0 ? 'options' : '',
   ].filter(Boolean);
   return [
     '# Generated by Holdfast.',
@@ -171,7 +177,7 @@ export function resolvConf(input: FileInput, host: HostFiles = HOST_FILES): stri
   ].join('\n');
 }
 
-// 127.0.0.53 as the only server means systemd-resolved, which keeps the real ones in a file beside.
+// 127.0.0.53 as the only server is the stub of systemd-resolved, which keeps its upstream servers in another file.
 function resolvSource(host: HostFiles): string {
   const { servers } = parseResolvConf(read(host.resolvConf));
   return servers.length === 1 && servers[0] === STUB_RESOLVER && existsSync(host.resolvedConf)
@@ -180,8 +186,8 @@ function resolvSource(host: HostFiles): string {
 }
 
 /** resolv.conf(5): the last `search` counts, `options` add up. */
-export function parseResolvConf(text: string): NameServers & { other: string[] } {
-  const result: NameServers & { other: string[] } = { servers: [], search: [], options: [], other: [] };
+export function parseResolvConf(text: string): ResolverSettings & { other: string[] } {
+  const result: ResolverSettings & { other: string[] } = { servers: [], search: [], options: [], other: [] };
   for (const line of text.split('\n')) {
     const [keyword, ...values] = line.trim().split(/\s+/);
     if (!keyword || keyword.startsWith('#') || keyword.startsWith(';')) continue;
@@ -203,7 +209,7 @@ function isEdited(path: string): boolean {
   return expected !== '' && existsSync(path) && expected !== digest(read(path));
 }
 
-/** A byte more than the limit tells that there is more. */
+/** At most one byte more than the limit, by which callers recognise a longer file. */
 function bytesOf(path: string): Buffer {
   try {
     return readInRoot('/', path, MAX_BYTES + 1) ?? NOTHING;

@@ -1,18 +1,15 @@
-/** The links on the host that are this daemon's: bridges, and of each endpoint's pair the end that is on its bridge. */
+/** This daemon's links on the host: bridges, and the host's end of each endpoint's veth pair. */
 import { createHash } from 'node:crypto';
 import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Errno } from '../../sys/libc.ts';
 import { Netlink, NETLINK_ROUTE } from '../../sys/netlink.ts';
+import { addAddress, addressesOf, deleteAddress, destinations } from '../../sys/rtnetlink-addresses.ts';
 import {
-  addAddress,
   addBridge,
-  addressesOf,
   addVeth,
   allLinks,
-  deleteAddress,
   deleteLink,
-  destinations,
   findLink,
   setAlias,
   setHairpin,
@@ -20,54 +17,50 @@ import {
   setMaster,
   setUp,
   type Link,
-} from '../../sys/rtnetlink.ts';
-import type { Bridge, EndpointSetup } from './driver.ts';
+} from '../../sys/rtnetlink-links.ts';
+import type { Bridge, EndpointSetup, VethSetup } from './driver.ts';
 
-/** There when bridged packets pass the IP filter: then a packet that comes back to its own port needs hairpin. */
+/** Exists when bridged packets pass netfilter: a packet translated back to the port it came from needs hairpin then. */
 const BRIDGE_NETFILTER = '/proc/sys/net/bridge';
 /**
- * A link whose namespace ended is gone by itself within this time; one whose namespace lives on in another container is
- * deleted then.
+ * The kernel deletes a link with its namespace, usually within this time. A namespace that another container has joined
+ * lives on; its link is deleted afterwards.
  */
 const LINGER_MS = 250;
 const LINGER_STEP_MS = 5;
 
-type EndpointLink = NonNullable<EndpointSetup['link']>;
-
-export class Links {
+export class HostLinks {
   readonly #socket = Netlink.open(NETLINK_ROUTE);
-  /** Links that are on their way out. */
+  /** The links that wait for their deletion. */
   readonly #lingering = new Set<Promise<void>>();
 
   constructor(private readonly warn: (message: string) => void) {}
 
-  /** What this host has routes to, in CIDR notation. */
+  /** The destinations in this host's routing tables, in CIDR notation. */
   routes = (): string[] => destinations(this.#socket);
 
   has = (name: string): boolean => findLink(this.#socket, name) !== undefined;
 
-  /**
-   * Makes a bridge, unless it is there, and gives it what it lacks. `inUse`: addresses that are no longer wanted stay
-   * for now.
-   */
+  /** Creates a bridge or completes an existing one. While it is `inUse`, outdated addresses stay. */
   putBridge({ link: name, addresses, mtu }: Bridge, { inUse }: { inUse: boolean }): void {
     const { index, alias } = findLink(this.#socket, name) ?? this.#makeBridge(name, mtu);
     const present = addressesOf(this.#socket, index);
     this.#socket.run(
       addresses.filter((address) => !present.includes(address)).map((address) => addAddress(index, address)),
     );
-    // An address of an earlier configuration; on a bridge that is not of our making it is the maker's business.
-    const stale = alias === ours(name) && !inUse ? present.filter((other) => !addresses.includes(other)) : [];
+    // Addresses of an earlier configuration. On a bridge that the administrator made, others may be intended.
+    const isOurs = alias === aliasOf(name);
+    const stale = isOurs && !inUse ? present.filter((other) => !addresses.includes(other)) : [];
     this.#socket.run([...stale.map((other) => deleteAddress(index, other)), setUp(index)]);
   }
 
-  /** Deletes a bridge of our making. */
+  /** Deletes a bridge that we created. */
   async deleteBridge(name: string): Promise<void> {
     const link = findLink(this.#socket, name);
-    if (link?.alias === ours(name)) await deleteAside(link.index);
+    if (link?.alias === aliasOf(name)) await deleteInThreadPool(link.index);
   }
 
-  /** Makes an endpoint's pair: one end on its bridge, the other in the namespace. */
+  /** Creates an endpoint's veth pair: one end on its bridge, the other in the namespace. @throws Error, Errno */
   async connect({ link, mac }: EndpointSetup, netns: string): Promise<void> {
     const { bridge, host, name, mtu, isolated } = link!;
     const master = findLink(this.#socket, bridge);
@@ -85,16 +78,15 @@ export class Links {
     this.#socket.run([...(hairpin ? [setHairpin(index)] : []), ...(isolated ? [setIsolated(index)] : [])]);
   }
 
-  /** Deletes an endpoint's pair, by the end on the host. */
+  /** Deletes a veth pair by its end on the host. */
   async disconnect(host: string): Promise<void> {
     const link = findLink(this.#socket, host);
-    if (link) await deleteAside(link.index);
+    if (link) await deleteInThreadPool(link.index);
   }
 
   /**
-   * Takes an end off its bridge at once (0.2 ms): nobody answers for the address any more. Deleting a link takes the
-   * kernel
-   * 25 ms each; with the end of its namespace it goes by itself, all that end together in one go.
+   * Takes an end off its bridge at once (0.2 ms), so that the address is free. Deleting a link takes the kernel 25 ms;
+   * it does so by itself when the namespace ends, for all that end together.
    */
   cutOff(host: string): void {
     const link = findLink(this.#socket, host);
@@ -104,13 +96,13 @@ export class Links {
     this.#lingering.add(waiting);
   }
 
-  /** Nothing is on its way out any more. */
+  /** Resolves when all links that were cut off are deleted. */
   async settled(): Promise<void> {
     while (this.#lingering.size > 0) await Promise.all(this.#lingering);
   }
 
-  /** Puts ends back on their bridges: one that was deleted and made anew has lost its ports. */
-  putBack(wanted: EndpointLink[]): void {
+  /** Attaches ends to their bridges again: a bridge that was deleted and recreated has no ports. */
+  reattach(wanted: VethSetup[]): void {
     if (wanted.length === 0) return;
     const links = new Map(allLinks(this.#socket).map((link) => [link.name, link]));
     const hairpin = needsHairpin();
@@ -127,7 +119,7 @@ export class Links {
   #makeBridge(name: string, mtu: number): Link {
     this.#socket.run([addBridge(name, bridgeMac(name), mtu)]);
     const link = findLink(this.#socket, name)!;
-    this.#socket.run([setAlias(link.index, ours(name))]);
+    this.#socket.run([setAlias(link.index, aliasOf(name))]);
     return link;
   }
 
@@ -136,15 +128,19 @@ export class Links {
       await delay(LINGER_STEP_MS);
       if (!this.has(host)) return;
     }
-    await this.disconnect(host).catch((error: Error) => this.warn(`link ${host} stays: ${error.message}`));
+    try {
+      await this.disconnect(host);
+    } catch (error) {
+      this.warn(`could not delete link ${host}: ${(error as Error).message}`);
+    }
   }
 }
 
-/** Deletes a link over a socket of its own: others need not wait while the kernel does it. */
-async function deleteAside(index: number): Promise<void> {
+/** Uses a socket of its own, so that other requests do not wait while the kernel deletes the link. */
+async function deleteInThreadPool(index: number): Promise<void> {
   const socket = Netlink.open(NETLINK_ROUTE);
   try {
-    await socket.runAside([deleteLink(index)]);
+    await socket.runAsync([deleteLink(index)]);
   } catch (error) {
     if (!(error instanceof Errno && error.code === 'ENODEV')) throw error;
   } finally {
@@ -152,10 +148,10 @@ async function deleteAside(index: number): Promise<void> {
   }
 }
 
-// What tells a bridge that we made from one that an administrator gave us.
-const ours = (bridge: string): string => `holdfast ${bridge}`;
+/** The alias of bridges that we created, which distinguishes them from those an administrator provides. */
+const aliasOf = (bridge: string): string => `holdfast ${bridge}`;
 
-// Fixed, or the bridge would take on the lowest of its ports' each time one comes or goes.
+// A bridge without a fixed address takes on the lowest of its ports' addresses, which changes as they come and go.
 const bridgeMac = (name: string): string =>
   ['02', '42', ...(createHash('sha256').update(name).digest('hex').slice(0, 8).match(/../g) ?? [])].join(':');
 
