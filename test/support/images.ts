@@ -12,7 +12,7 @@ import type { User } from '../../src/engine/images/removal.ts';
 import { Snapshots } from '../../src/engine/images/snapshots.ts';
 import type { TarEntry } from '../../src/engine/images/tar.ts';
 import { bodyPadding, encodeHeader, newEntry, TRAILER } from '../../src/engine/images/tar-writer.ts';
-import { Unpacker } from '../../src/engine/images/unpack.ts';
+import { Unpacker } from '../../src/engine/images/unpacker.ts';
 import { Paths } from '../../src/engine/paths.ts';
 import { openDatabase } from '../../src/store/database.ts';
 import { DistributionRows } from '../../src/store/distribution.ts';
@@ -60,7 +60,7 @@ export function place(
     directory: paths.images(),
     events: { record: (...each) => void events.push(...each) },
     usersOf: (id) => users.get(id) ?? [],
-    claimed: () => snapshots.claimed(),
+    chainsInUse: () => snapshots.chainsInUse(),
     now: () => String((clock += 1_000_000_001n)),
   });
   return {
@@ -76,15 +76,15 @@ export function place(
     events,
     users,
     unpack: async (archive, below = []) => {
-      const hold = layers.hold();
+      const pin = layers.pin();
       try {
         return await layers.add(
-          hold,
+          pin,
           Buffer.isBuffer(archive) ? Readable.from([archive], { objectMode: false }) : archive,
           below,
         );
       } finally {
-        hold.release();
+        pin.release();
       }
     },
     [Symbol.dispose]: () => {

@@ -1,5 +1,5 @@
 /** A container's changes as Docker's JSON. */
-import type { Change } from '../../engine/images/compare.ts';
+import type { Change } from '../../engine/images/upper-diff.ts';
 import type { components } from '../openapi.d.ts';
 
 /** null when there are none, as Go writes an empty list that was never made. */

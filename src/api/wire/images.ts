@@ -1,6 +1,6 @@
 /** Images as Docker's JSON. */
 import type { HistoryItem } from '../../engine/images/catalog.ts';
-import type { Deletion } from '../../engine/images/images.ts';
+import type { Deletion } from '../../engine/images/removal.ts';
 import type { Image } from '../../engine/images/image.ts';
 import { rfc3339, unixSeconds } from '../../engine/time.ts';
 import type { Schemas, Speaks } from './schemas.ts';

@@ -7,7 +7,7 @@ import type { AttachOptions, WaitCondition } from '../../protocol/messages.ts';
 import type { Client } from '../client.ts';
 import { wallNow } from '../clock.ts';
 import { Conflict, NotFound, SystemFault } from '../../model/errors.ts';
-import type { Change } from '../images/compare.ts';
+import type { Change } from '../images/upper-diff.ts';
 import type { PathStat, UnpackOptions } from '../files/container-files.ts';
 import { cgroupPids } from './cgroups.ts';
 import type { CreateRequest, EndpointRequest, HostConfig } from '../../model/container-config.ts';
@@ -172,7 +172,7 @@ export class Containers {
   /** What it changed of its image's files. */
   async changes(reference: string): Promise<Change[]> {
     const { container: c } = await this.#find(reference);
-    const { upper, lower } = this.parts.snapshots.parts(c.id);
+    const { upper, lower } = this.parts.snapshots.layerDirectories(c.id);
     return this.parts.archives.changes(upper, lower);
   }
 

@@ -25,7 +25,7 @@ export function makeWorkingDirectory(parts: Parts, c: Container): void {
 // Most images have it: nothing is mounted for those. What is there behind a link, or was taken away by a layer above,
 // is for the runtime.
 const isInImage = (parts: Parts, c: Container): boolean =>
-  parts.snapshots.parts(c.id).lower.some((layer) => isDirectory(join(layer, c.config.WorkingDir)));
+  parts.snapshots.layerDirectories(c.id).lower.some((layer) => isDirectory(join(layer, c.config.WorkingDir)));
 
 function isDirectory(path: string): boolean {
   try {

@@ -11,7 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { faultPoint } from '../../sys/fault.ts';
 import { SystemFault } from '../../model/errors.ts';
 import { isFinal, type Part } from './registry/repository.ts';
-import { goText, RegistryLie, RegistryRefusal, RegistryUnreachable } from './registry/failure.ts';
+import { goText, MalformedResponse, RegistryRefusal, RegistryUnreachable } from './registry/failure.ts';
 
 /** What is to be had, and how. */
 export interface Wanted {
@@ -254,7 +254,7 @@ async function receive(
 }
 
 /** The bytes are not those that the digest names. */
-class Mismatch extends RegistryLie {
+class Mismatch extends MalformedResponse {
   constructor(digest: string, why: string) {
     super(why ? `blob ${digest} ${why}` : `filesystem layer verification failed for digest ${digest}`);
   }

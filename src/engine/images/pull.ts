@@ -21,7 +21,7 @@ import {
 } from './reference.ts';
 import type { Credentials } from './registry/credentials.ts';
 import type { Endpoints } from './registry/endpoints.ts';
-import { RegistryLie, RegistryRefusal } from './registry/failure.ts';
+import { MalformedResponse, RegistryRefusal } from './registry/failure.ts';
 import {
   checkConfigType,
   choose,
@@ -36,7 +36,7 @@ import {
 import { Repository, type Manifest } from './registry/repository.ts';
 import type { Transport } from './registry/transport.ts';
 
-export interface PullParts {
+export interface PullDeps {
   endpoints: Endpoints;
   downloads: Downloads;
   layers: Layers;
@@ -60,7 +60,7 @@ interface Ask {
 }
 
 export class Puller {
-  constructor(private readonly parts: PullParts) {}
+  constructor(private readonly deps: PullDeps) {}
 
   /**
    * Pulls one image, or all of a repository for a reference with neither tag nor digest. @throws NotFound,
@@ -82,10 +82,10 @@ export class Puller {
     report({
       status: `Status: ${changed ? 'Downloaded newer image' : 'Image is up to date'} for ${familiarString(reference)}`,
     });
-    this.parts.images.recordTransfer(id, 'pull', reference);
+    this.deps.images.recordTransfer(id, 'pull', reference);
     // As Docker: there was but one platform to be had, and it is not the one that was asked for. Somebody may have
     // removed it since.
-    const image = options.platform && this.parts.images.find(id);
+    const image = options.platform && this.deps.images.find(id);
     if (options.platform && image && !matches(image.config, options.platform)) {
       report({
         status: `WARNING: image with reference ${familiarString(reference)} was found but its platform (${platformText(image.config)}) does not match the specified platform (${platformText(options.platform)})`,
@@ -99,7 +99,7 @@ export class Puller {
     signal: AbortSignal,
     work: (repository: Repository) => Promise<T>,
   ): Promise<T> {
-    const endpoints = await this.parts.endpoints.toPull(reference.domain);
+    const endpoints = await this.deps.endpoints.toPull(reference.domain);
     for (const [i, transport] of endpoints.entries()) {
       try {
         return await work(new Repository(transport, reference.path, credentials, 'pull'));
@@ -113,11 +113,11 @@ export class Puller {
 
   async #fetch(ask: Ask): Promise<{ id: string; changed: boolean }> {
     const { reference, repository, wanted, report, signal } = ask;
-    const { images } = this.parts;
+    const { images } = this.deps;
     const asked = reference.digest ?? reference.tag!;
     const shown = reference.digest === undefined ? asked : canonicalString(withDigest(reference, asked));
     const head = await repository.head(asked, signal);
-    const present = head && images.named(withDigest(reference, head.digest));
+    const present = head && images.findByName(withDigest(reference, head.digest));
     if (present && matches(present.config, wanted)) {
       report({ id: shown, status: `Pulling from ${reference.path}` });
       report({ status: `Digest: ${head.digest}` });
@@ -131,11 +131,11 @@ export class Puller {
     const bytes = await repository.document(manifest.config, MAX_CONFIG, signal);
     const diffIds = diffIdsOf(bytes, manifest);
     faultPoint('pull.config');
-    const hold = this.parts.layers.hold();
-    const lease = this.parts.downloads.lease(manifest.layers.map(({ digest }) => digest));
+    const pin = this.deps.layers.pin();
+    const lease = this.deps.downloads.lease(manifest.layers.map(({ digest }) => digest));
     let finished = false;
     try {
-      await new LayerPull(this.parts, ask, manifest.layers, diffIds).run(hold);
+      await new LayerPull(this.deps, ask, manifest.layers, diffIds).run(pin);
       faultPoint('pull.unpacked');
       report({ status: `Digest: ${top.digest}` });
       const adopted = images.adopt(
@@ -143,17 +143,17 @@ export class Puller {
         [named(reference, top.digest), withDigest(reference, top.digest)],
         (imageId) => {
           for (const [i, { digest, size, mediaType }] of manifest.layers.entries())
-            this.parts.rows.add({ diffId: diffIds[i]!, digest, size, mediaType, repository: repositoryOf(reference) });
-          this.parts.rows.addManifest({ digest: own.digest, imageId, mediaType: own.mediaType, bytes: own.bytes });
+            this.deps.rows.add({ diffId: diffIds[i]!, digest, size, mediaType, repository: repositoryOf(reference) });
+          this.deps.rows.addManifest({ digest: own.digest, imageId, mediaType: own.mediaType, bytes: own.bytes });
         },
       );
       faultPoint('pull.adopted');
       finished = true;
       return adopted;
     } finally {
-      hold.release();
+      pin.release();
       await lease.end({ finished });
-      if (finished) await this.parts.downloads.sweep();
+      if (finished) await this.deps.downloads.sweep();
       else await images.collect();
     }
   }
@@ -167,7 +167,7 @@ export class Puller {
     if (parsed.kind === 'image') return { own: top, manifest: parsed };
     const own = await repository.manifest(choose(parsed, wanted).digest, signal);
     const manifest = parseManifest(own.bytes, own.mediaType, name);
-    if (manifest.kind !== 'image') throw new RegistryLie(`the manifest list of ${name} leads to another list`);
+    if (manifest.kind !== 'image') throw new MalformedResponse(`the manifest list of ${name} leads to another list`);
     return { own, manifest };
   }
 }
@@ -178,7 +178,7 @@ class LayerPull {
   readonly #stop: AbortController;
 
   constructor(
-    private readonly parts: PullParts,
+    private readonly deps: PullDeps,
     private readonly ask: Ask,
     private readonly layers: Descriptor[],
     private readonly diffIds: string[],
@@ -187,15 +187,15 @@ class LayerPull {
     this.#stop = new AbortController();
   }
 
-  async run(hold: ReturnType<Layers['hold']>): Promise<void> {
+  async run(pin: ReturnType<Layers['pin']>): Promise<void> {
     // Held before they are looked for: what is here stays here.
-    for (const chain of this.#chains) hold.chains.add(chain);
+    for (const chain of this.#chains) pin.chains.add(chain);
     const stop = (): void => this.#stop.abort(this.ask.signal.reason);
     this.ask.signal.addEventListener('abort', stop);
     if (this.ask.signal.aborted) stop();
     try {
       const progress = this.layers.map(({ digest }) => new LayerProgress(this.ask.report, shortId(digest)));
-      const isHere = this.#chains.map((chain) => this.parts.layers.get(chain) !== undefined);
+      const isHere = this.#chains.map((chain) => this.deps.layers.get(chain) !== undefined);
       for (const [i, each] of progress.entries()) each.status(isHere[i] ? 'Already exists' : 'Pulling fs layer');
       let fail: (error: unknown) => void = () => undefined;
       const failed = new Promise<never>((_, reject) => (fail = reject));
@@ -208,7 +208,7 @@ class LayerPull {
         if (isHere[i]) continue;
         await Promise.race([coming[i]!, failed]);
         this.#stop.signal.throwIfAborted();
-        await this.#unpack(hold, i, layer, progress[i]!);
+        await this.#unpack(pin, i, layer, progress[i]!);
       }
     } finally {
       this.ask.signal.removeEventListener('abort', stop);
@@ -223,20 +223,20 @@ class LayerPull {
       size: layer.size,
       open: (offset: number, signal: AbortSignal) => repository.open(layer.digest, offset, signal),
     };
-    await this.parts.downloads.fetch(wanted, (stage) => show(stage, layer.size, progress), this.#stop.signal);
+    await this.deps.downloads.fetch(wanted, (stage) => show(stage, layer.size, progress), this.#stop.signal);
   }
 
   async #unpack(
-    hold: ReturnType<Layers['hold']>,
+    pin: ReturnType<Layers['pin']>,
     i: number,
     { digest, size }: Descriptor,
     progress: LayerProgress,
   ): Promise<void> {
     progress.bytes('Extracting', 0, size);
     try {
-      await this.parts.layers.addFile(
-        hold,
-        () => this.parts.downloads.file(digest),
+      await this.deps.layers.addFile(
+        pin,
+        () => this.deps.downloads.file(digest),
         this.#chains.slice(0, i),
         this.diffIds[i]!,
         this.#stop.signal,
@@ -244,12 +244,12 @@ class LayerPull {
     } catch (error) {
       this.#stop.signal.throwIfAborted();
       if (error instanceof DigestMismatch)
-        throw new RegistryLie(
+        throw new MalformedResponse(
           `layer ${digest} has diff ID ${error.actual}, and the image's configuration says ${error.expected}`,
         );
       // The client sent no archive: it is not its fault.
       throw error instanceof InvalidParameter
-        ? new RegistryLie(`failed to register layer ${digest}: ${error.message}`)
+        ? new MalformedResponse(`failed to register layer ${digest}: ${error.message}`)
         : error;
     }
     faultPoint('pull.layer');
@@ -278,7 +278,7 @@ function diffIdsOf(bytes: Buffer, { layers }: ImageManifest): string[] {
   try {
     config = JSON.parse(bytes.toString()) as Partial<ImageConfig> | null;
   } catch (error) {
-    throw new RegistryLie(`the image's configuration is no JSON: ${(error as Error).message}`);
+    throw new MalformedResponse(`the image's configuration is no JSON: ${(error as Error).message}`);
   }
   if (config?.os && config.os !== 'linux')
     throw new InvalidParameter(
@@ -286,7 +286,9 @@ function diffIdsOf(bytes: Buffer, { layers }: ImageManifest): string[] {
     );
   const diffIds = readConfig(config).rootfs.diff_ids;
   if (diffIds.length !== layers.length)
-    throw new RegistryLie(`the image's configuration has ${diffIds.length} layers, and its manifest ${layers.length}`);
+    throw new MalformedResponse(
+      `the image's configuration has ${diffIds.length} layers, and its manifest ${layers.length}`,
+    );
   return diffIds;
 }
 

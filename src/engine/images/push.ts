@@ -19,7 +19,7 @@ import { RegistryRefusal, RegistryUnreachable } from './registry/failure.ts';
 import { MEDIA, parseManifest, type Descriptor } from './registry/manifest.ts';
 import { isFinal, Repository } from './registry/repository.ts';
 
-export interface PushParts {
+export interface PushDeps {
   endpoints: Endpoints;
   layers: Layers;
   images: Images;
@@ -40,21 +40,21 @@ const MAX_MOUNTS = 4;
 const GZIP_CHUNK = 256 * 1024;
 
 export class Pusher {
-  constructor(private readonly parts: PushParts) {}
+  constructor(private readonly deps: PushDeps) {}
 
   /**
    * Pushes one tag, or all of the repository's for a reference without one. The tags' digests become names of theirs.
    */
   async push(reference: Reference, credentials: Credentials, report: Report, signal: AbortSignal): Promise<void> {
     report({ status: `The push refers to repository [${repositoryOf(reference)}]` });
-    const all = this.parts.images.tagsOf(repositoryOf(reference));
+    const all = this.deps.images.tagsOf(repositoryOf(reference));
     if (all.length === 0)
       throw new NotFound(`An image does not exist locally with the tag: ${familiarName(reference)}`);
     if (reference.digest !== undefined) throw new InvalidParameter('cannot push a digest reference');
     const asked = all.filter(({ reference: { tag } }) => reference.tag === undefined || tag === reference.tag);
     if (asked.length === 0) throw new NotFound(`tag does not exist: ${familiarString(reference)}`);
     const repository = new Repository(
-      await this.parts.endpoints.registry(reference.domain),
+      await this.deps.endpoints.registry(reference.domain),
       reference.path,
       credentials,
       'pull,push',
@@ -70,13 +70,13 @@ export class Pusher {
   }
 
   async #push(id: string, ask: Ask): Promise<void> {
-    const { images, layers, rows } = this.parts;
+    const { images, layers, rows } = this.deps;
     const { reference, repository, report, signal } = ask;
     const image = images.resolve(id);
     const config = images.configOf(id)!;
-    const hold = layers.hold();
+    const pin = layers.pin();
     try {
-      for (const chain of image.chains) hold.chains.add(chain);
+      for (const chain of image.chains) pin.chains.add(chain);
       const kept = this.#kept(image);
       const descriptors = await this.#layers(
         image,
@@ -96,14 +96,14 @@ export class Pusher {
       images.recordTransfer(id, 'push', reference);
       report({ aux: { Tag: reference.tag, Digest: digest, Size: bytes.length } });
     } finally {
-      hold.release();
+      pin.release();
       await images.collect();
     }
   }
 
   /** Manifests that the image had elsewhere: with the same blobs it gets the same one again. */
   #kept(image: Image): { bytes: Buffer; mediaType: string; digests: string[] }[] {
-    return this.parts.rows.ofImage(image.id).flatMap(({ bytes, mediaType }) => {
+    return this.deps.rows.ofImage(image.id).flatMap(({ bytes, mediaType }) => {
       const manifest = parseManifest(bytes, mediaType, image.id);
       if (manifest.kind !== 'image' || manifest.layers.length !== image.chains.length) return [];
       const told = (JSON.parse(bytes.toString()) as { mediaType?: string }).mediaType ?? mediaType;
@@ -119,7 +119,7 @@ export class Pusher {
     try {
       const going = new Map<string, { layer: Layer; preferred: Set<string>; progress: LayerProgress }>();
       for (const [i, chain] of [...image.chains.entries()].reverse()) {
-        const layer = this.parts.layers.get(chain)!;
+        const layer = this.deps.layers.get(chain)!;
         const entry = going.get(layer.diffId) ?? {
           layer,
           preferred: new Set<string>(),
@@ -130,7 +130,7 @@ export class Pusher {
       }
       const queue = [...going.values()];
       for (const { progress } of queue) progress.status('Preparing');
-      for (const { progress } of queue.slice(this.parts.concurrent)) progress.status('Waiting');
+      for (const { progress } of queue.slice(this.deps.concurrent)) progress.status('Waiting');
       const done = new Map<string, Descriptor>();
       const worker = async (): Promise<void> => {
         for (let next = queue.shift(); next; next = queue.shift())
@@ -139,7 +139,7 @@ export class Pusher {
             await this.#layer(next.layer, next.preferred, next.progress, { ...ask, signal: stop.signal }),
           );
       };
-      const workers = Array.from({ length: this.parts.concurrent }, worker);
+      const workers = Array.from({ length: this.deps.concurrent }, worker);
       try {
         await Promise.all(workers);
       } catch (error) {
@@ -147,7 +147,7 @@ export class Pusher {
         await Promise.allSettled(workers);
         throw error;
       }
-      return image.chains.map((chain) => done.get(this.parts.layers.get(chain)!.diffId)!);
+      return image.chains.map((chain) => done.get(this.deps.layers.get(chain)!.diffId)!);
     } finally {
       ask.signal.removeEventListener('abort', end);
     }
@@ -160,7 +160,7 @@ export class Pusher {
       try {
         const descriptor = { ...(await this.#upload(layer, progress, ask)), mediaType: MEDIA.layer };
         progress.status('Pushed');
-        this.parts.rows.add({ ...descriptor, diffId: layer.diffId, repository: repositoryOf(ask.reference) });
+        this.deps.rows.add({ ...descriptor, diffId: layer.diffId, repository: repositoryOf(ask.reference) });
         return descriptor;
       } catch (error) {
         ask.signal.throwIfAborted();
@@ -181,7 +181,7 @@ export class Pusher {
     progress: LayerProgress,
     { reference, repository, signal }: Ask,
   ): Promise<Descriptor | undefined> {
-    const { rows } = this.parts;
+    const { rows } = this.deps;
     const target = repositoryOf(reference);
     // Another form than gzip goes only where a manifest wants it.
     const known = rows
@@ -226,7 +226,7 @@ export class Pusher {
     });
     // No time and no name in its head: the same layer gives the same bytes.
     const gzip = createGzip({ chunkSize: GZIP_CHUNK });
-    const source = Readable.from(this.parts.layers.archive(layer), { objectMode: false });
+    const source = Readable.from(this.deps.layers.archive(layer), { objectMode: false });
     let own: Error | undefined;
     const fail = (error: Error): void => {
       own ??= error;

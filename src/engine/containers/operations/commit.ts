@@ -3,7 +3,7 @@ import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { faultPoint } from '../../../sys/fault.ts';
 import { Conflict } from '../../../model/errors.ts';
-import { applyChanges } from '../../images/changes.ts';
+import { applyChanges } from '../../images/config-changes.ts';
 import { familiarString, targetReference } from '../../images/reference.ts';
 import { mergeWithImage } from '../../spec/merge.ts';
 import type { ContainerConfig } from '../../../model/container-config.ts';
@@ -66,7 +66,7 @@ export async function commitContainer(
   const resume = request.pause ? await pause(s, parts, lifecycle) : undefined;
   try {
     return await parts.images.commit(
-      parts.archives.upper(parts.snapshots.parts(c.id).upper),
+      parts.archives.upper(parts.snapshots.layerDirectories(c.id).upper),
       {
         parent: c.imageId,
         container: c.id,

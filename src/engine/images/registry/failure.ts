@@ -29,7 +29,7 @@ export class RegistryUnreachable extends EngineError {
 }
 
 /** It answered with what is against the protocol, or with bytes that are not what their digest says. */
-export class RegistryLie extends EngineError {}
+export class MalformedResponse extends EngineError {}
 
 /** How Go's http.Client introduces an error: `Get "https://…"`. */
 export const asked = (method: string, url: string): string => `${method[0]}${method.slice(1).toLowerCase()} "${url}"`;

@@ -4,7 +4,7 @@
  */
 import { InvalidParameter, NotFound } from '../../../model/errors.ts';
 import { isDigest } from '../reference.ts';
-import { RegistryLie } from './failure.ts';
+import { MalformedResponse } from './failure.ts';
 
 export interface Descriptor {
   mediaType: string;
@@ -77,7 +77,7 @@ export function parseManifest(bytes: Buffer, contentType: string, name: string):
   try {
     document = JSON.parse(bytes.toString()) as Record<string, unknown> | null;
   } catch (error) {
-    throw new RegistryLie(`the manifest of ${name} is no JSON: ${(error as Error).message}`);
+    throw new MalformedResponse(`the manifest of ${name} is no JSON: ${(error as Error).message}`);
   }
   const said = typeof document?.mediaType === 'string' ? document.mediaType : contentType.split(';')[0]!.trim();
   if (SCHEMA1.includes(said) || document?.schemaVersion === 1) {
@@ -86,12 +86,12 @@ export function parseManifest(bytes: Buffer, contentType: string, name: string):
     );
   }
   if (document?.schemaVersion !== 2)
-    throw new RegistryLie(
+    throw new MalformedResponse(
       `unsupported manifest of ${name}: schema version ${JSON.stringify(document?.schemaVersion ?? null)}, media type ${JSON.stringify(said)}`,
     );
   // One that is both could be read as either, by whoever checks it and whoever runs it (CVE-2021-41190).
   if (Array.isArray(document.manifests) && (Array.isArray(document.layers) || document.config !== undefined))
-    throw new RegistryLie(`the manifest of ${name} is an image and an index at once`);
+    throw new MalformedResponse(`the manifest of ${name} is an image and an index at once`);
   if (said === MEDIA.list || said === MEDIA.ociIndex || (Array.isArray(document.manifests) && !known(said)))
     return {
       kind: 'index',
@@ -103,7 +103,7 @@ export function parseManifest(bytes: Buffer, contentType: string, name: string):
       config: descriptor(document.config, name),
       layers: list(document.layers, name).map((each) => descriptor(each, name)),
     };
-  throw new RegistryLie(`unsupported manifest of ${name}: media type ${JSON.stringify(said)}`);
+  throw new MalformedResponse(`unsupported manifest of ${name}: media type ${JSON.stringify(said)}`);
 }
 
 const known = (type: string): boolean => type === MEDIA.manifest || type === MEDIA.ociManifest;
@@ -111,7 +111,7 @@ const known = (type: string): boolean => type === MEDIA.manifest || type === MED
 function list(value: unknown, name: string): unknown[] {
   if (value === null || value === undefined) return [];
   if (!Array.isArray(value) || value.length > MAX_LAYERS)
-    throw new RegistryLie(
+    throw new MalformedResponse(
       `the manifest of ${name} is broken: no list where one belongs, or one of more than ${MAX_LAYERS}`,
     );
   return value;
@@ -120,11 +120,11 @@ function list(value: unknown, name: string): unknown[] {
 function descriptor(value: unknown, name: string): Descriptor {
   const { mediaType, digest, size } = (value ?? {}) as Partial<Record<keyof Descriptor, unknown>>;
   if (typeof digest !== 'string' || !isDigest(digest))
-    throw new RegistryLie(`the manifest of ${name} is broken: ${JSON.stringify(digest ?? null)} is no digest`);
+    throw new MalformedResponse(`the manifest of ${name} is broken: ${JSON.stringify(digest ?? null)} is no digest`);
   if (!digest.startsWith('sha256:'))
-    throw new RegistryLie(`the manifest of ${name} has a digest of an unsupported algorithm: ${digest}`);
+    throw new MalformedResponse(`the manifest of ${name} has a digest of an unsupported algorithm: ${digest}`);
   if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 0)
-    throw new RegistryLie(`the manifest of ${name} is broken: ${JSON.stringify(size ?? null)} is no size`);
+    throw new MalformedResponse(`the manifest of ${name} is broken: ${JSON.stringify(size ?? null)} is no size`);
   return { mediaType: typeof mediaType === 'string' ? mediaType : '', digest, size };
 }
 

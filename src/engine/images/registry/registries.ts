@@ -8,7 +8,7 @@ import type { ImageConfig } from '../image.ts';
 import { familiarName, tagNameOnly, type Reference } from '../reference.ts';
 import { ANONYMOUS, type Credentials } from './credentials.ts';
 import type { Endpoints } from './endpoints.ts';
-import { RegistryLie, RegistryRefusal } from './failure.ts';
+import { MalformedResponse, RegistryRefusal } from './failure.ts';
 import { MAX_CONFIG, parseManifest, type Descriptor, type Platform } from './manifest.ts';
 import { Repository } from './repository.ts';
 import { Session, STATUS_TEXT } from './session.ts';
@@ -110,7 +110,7 @@ function results(bytes: Buffer): SearchResult[] {
   try {
     told = JSON.parse(bytes.toString()) as { results?: unknown } | null;
   } catch (error) {
-    throw new RegistryLie(`error decoding registry search results: ${(error as Error).message}`);
+    throw new MalformedResponse(`error decoding registry search results: ${(error as Error).message}`);
   }
   const list = Array.isArray(told?.results) ? (told.results as Record<string, unknown>[]) : [];
   return list

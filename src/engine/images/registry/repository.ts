@@ -4,7 +4,7 @@ import type { Readable } from 'node:stream';
 import { sha256 } from '../digest.ts';
 import { isDigest } from '../reference.ts';
 import type { Credentials } from './credentials.ts';
-import { RegistryLie, RegistryRefusal } from './failure.ts';
+import { MalformedResponse, RegistryRefusal } from './failure.ts';
 import { ACCEPTED, MAX_MANIFEST, type Descriptor } from './manifest.ts';
 import { refused, Session } from './session.ts';
 import { discard, readAll, type Answer, type Transport } from './transport.ts';
@@ -55,7 +55,7 @@ export class Repository {
       : undefined;
   }
 
-  /** By tag or digest; what comes is what its digest says. @throws RegistryRefusal, RegistryLie, RegistryUnreachable */
+  /** By tag or digest; what comes is what its digest says. @throws RegistryRefusal, MalformedResponse, RegistryUnreachable */
   async manifest(reference: string, signal: AbortSignal): Promise<Manifest> {
     const answer = await this.#session.demand(
       this.#manifest(reference),
@@ -65,17 +65,17 @@ export class Repository {
     const bytes = await readAll(answer, MAX_MANIFEST);
     const digest = sha256(bytes);
     if (isDigest(reference) && digest !== reference)
-      throw new RegistryLie(`manifest verification failed for digest ${reference}`);
+      throw new MalformedResponse(`manifest verification failed for digest ${reference}`);
     return { digest, bytes, mediaType: String(answer.headers['content-type'] ?? '') };
   }
 
   /** A blob that is read whole, verified. */
   async document({ digest, size }: Descriptor, limit: number, signal: AbortSignal): Promise<Buffer> {
     if (size > limit)
-      throw new RegistryLie(`blob ${digest} is too long to be an image's configuration (${size} bytes)`);
+      throw new MalformedResponse(`blob ${digest} is too long to be an image's configuration (${size} bytes)`);
     const answer = await this.#session.demand(this.#blob(digest), { method: 'GET', signal }, [200]);
     const bytes = await readAll(answer, limit);
-    if (sha256(bytes) !== digest) throw new RegistryLie(`image config verification failed for digest ${digest}`);
+    if (sha256(bytes) !== digest) throw new MalformedResponse(`image config verification failed for digest ${digest}`);
     return bytes;
   }
 
@@ -91,7 +91,8 @@ export class Repository {
     if (answer.status === 206 && start === offset && offset > 0)
       return { offset, bytes: answer.body as AsyncIterable<Buffer> };
     answer.body.destroy();
-    if (offset === 0) throw new RegistryLie(`the registry answers ${answer.status} to a request for all of ${digest}`);
+    if (offset === 0)
+      throw new MalformedResponse(`the registry answers ${answer.status} to a request for all of ${digest}`);
     return this.open(digest, 0, signal);
   }
 
@@ -207,7 +208,7 @@ class Upload {
 
 function location(answer: Answer, transport: Transport): URL {
   const { location } = answer.headers;
-  if (typeof location !== 'string') throw new RegistryLie('the registry does not say where to upload to');
+  if (typeof location !== 'string') throw new MalformedResponse('the registry does not say where to upload to');
   return transport.resolve(location, answer.url);
 }
 

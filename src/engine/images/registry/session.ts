@@ -3,7 +3,7 @@
  * distribution's docs/spec/auth/{token,oauth}.md.
  */
 import { ANONYMOUS, basic, parseChallenges, type Challenge, type Credentials } from './credentials.ts';
-import { asked as introduced, refusal, RegistryLie, RegistryRefusal } from './failure.ts';
+import { asked as introduced, refusal, MalformedResponse, RegistryRefusal } from './failure.ts';
 import { discard, readAll, type Answer, type Asked, type Transport } from './transport.ts';
 
 const CLIENT_ID = 'docker';
@@ -154,11 +154,11 @@ export class Session {
     try {
       told = JSON.parse(bytes.toString()) as typeof told;
     } catch (error) {
-      throw new RegistryLie(`unable to decode token response of ${realm.origin}: ${(error as Error).message}`);
+      throw new MalformedResponse(`unable to decode token response of ${realm.origin}: ${(error as Error).message}`);
     }
     const token = told?.access_token || told?.token;
     if (typeof token !== 'string' || !/^[\x21-\x7e]+$/.test(token))
-      throw new RegistryLie('authorization server did not include a token in the response');
+      throw new MalformedResponse('authorization server did not include a token in the response');
     if (typeof told?.refresh_token === 'string') this.identityToken = told.refresh_token;
     const seconds = Math.max(typeof told?.expires_in === 'number' ? told.expires_in : 0, DEFAULT_TOKEN_SECONDS);
     // Some of its life is left for the request that it goes with.

@@ -5,7 +5,7 @@
 import type { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import { VERSION } from '../../../version.ts';
-import { goText, RegistryLie, RegistryUnreachable } from './failure.ts';
+import { goText, MalformedResponse, RegistryUnreachable } from './failure.ts';
 
 const MAX_REDIRECTS = 5;
 const REDIRECTS = new Set([301, 302, 303, 307, 308]);
@@ -66,7 +66,7 @@ export class Transport {
       }
     }
     this.#base = undefined;
-    throw failure instanceof Error ? failure : new RegistryLie('no registry to ask');
+    throw failure instanceof Error ? failure : new MalformedResponse('no registry to ask');
   }
 
   close = (): Promise<void> => this.dispatcher.destroy();
@@ -90,22 +90,22 @@ export class Transport {
         headers = Object.fromEntries(Object.entries(headers).filter(([name]) => name !== 'authorization'));
       at = next;
     }
-    throw new RegistryLie(
+    throw new MalformedResponse(
       `${asked.method[0]}${asked.method.slice(1).toLowerCase()} "${url.href}": stopped after ${MAX_REDIRECTS} redirects`,
     );
   }
 
-  /** A URL that a registry gives. @throws RegistryLie for one that leads out of HTTP, or out of TLS */
+  /** A URL that a registry gives. @throws MalformedResponse for one that leads out of HTTP, or out of TLS */
   resolve(location: string, from: URL): URL {
     if (!URL.canParse(location, from.href))
-      throw new RegistryLie(`the registry sends to ${JSON.stringify(location.slice(0, 200))}, which is no URL`);
+      throw new MalformedResponse(`the registry sends to ${JSON.stringify(location.slice(0, 200))}, which is no URL`);
     const url = new URL(location, from);
     if (url.protocol !== 'http:' && url.protocol !== 'https:')
-      throw new RegistryLie(
+      throw new MalformedResponse(
         `the registry sends to ${JSON.stringify(url.href.slice(0, 200))}: unsupported protocol scheme "${url.protocol.slice(0, -1)}"`,
       );
     if (from.protocol === 'https:' && url.protocol === 'http:' && !this.insecure)
-      throw new RegistryLie(`the registry sends from https to ${url.origin}: refused`);
+      throw new MalformedResponse(`the registry sends from https to ${url.origin}: refused`);
     url.username = url.password = '';
     return url;
   }
@@ -139,7 +139,7 @@ export async function discard({ body }: Pick<Answer, 'body'>): Promise<void> {
   await body.dump({ limit: 64 * 1024 }).catch(() => undefined);
 }
 
-/** @throws RegistryLie for one that is longer than `limit` */
+/** @throws MalformedResponse for one that is longer than `limit` */
 export async function readAll(
   { body, url }: Pick<Answer, 'body' | 'url'>,
   limit: number,
@@ -152,12 +152,12 @@ export async function readAll(
       length += chunk.length;
       if (length > limit) {
         body.destroy();
-        throw new RegistryLie(`${url.href} is longer than ${limit} bytes`);
+        throw new MalformedResponse(`${url.href} is longer than ${limit} bytes`);
       }
       chunks.push(chunk);
     }
   } catch (error) {
-    throw error instanceof RegistryLie
+    throw error instanceof MalformedResponse
       ? error
       : new RegistryUnreachable(method, url.href, goText(error, url), { cause: error });
   }

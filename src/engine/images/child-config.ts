@@ -1,6 +1,6 @@
 /** The configuration of an image that is made from another and one more layer (moby image/image.go, NewChildImage). */
 import { VERSION } from '../../version.ts';
-import type { ImageSettings } from './changes.ts';
+import type { ImageSettings } from './config-changes.ts';
 import type { ImageConfig } from './image.ts';
 
 /** Digest of an archive without entries: a layer that changes nothing is none. */
