@@ -1,7 +1,7 @@
 /**
  * A ring of archive slabs in memory that the unpacker's two threads share. The main thread reads the archive into
- * slabs, creates its files and queues jobs (writes and closes) on each slab; the writer thread hashes the slabs and does
- * the jobs. For a small archive the second thread is not worth its start, and the main thread does everything itself.
+ * slabs, creates its files and queues jobs (writes and closes) on each slab; the writer thread hashes the slabs and
+ * does the jobs. For a small archive the second thread is not worth its start: the main thread does everything.
  *
  * The ring is lock-free: `control` counts the slabs posted and done, and both threads wait on it with futexes
  * (Atomics.wait). Code here must not need a file outside the jail.

@@ -51,7 +51,7 @@ export const FIELDS = {
   prefix: [345, 155],
 } as const;
 
-/** Sum of a header's bytes, the checksum field counted as spaces. Unrolled: it runs for each of thousands of entries. */
+/** Sum of a header's bytes, the checksum field counted as spaces. Unrolled: it runs once per entry of an archive. */
 export function checksum(header: Buffer): number {
   const [start, length] = FIELDS.checksum;
   let sum = length * 0x20;
