@@ -148,7 +148,7 @@ export class Catalog {
     return images.sort((a, b) => Number(BigInt(b.created) / NS_PER_S - BigInt(a.created) / NS_PER_S));
   }
 
-  // An image without a creation date (0) is never older than a bound.
+  // An image without a creation date (0) never counts as older than a bound.
   #periodFilter({ until = [], before, since }: ImageFilters): (created: bigint) => boolean {
     const createdOf = (name: string): bigint => BigInt(this.resolve(name).created);
     const upper = until.map((text) => parseMoment(text, BigInt(this.deps.now())));

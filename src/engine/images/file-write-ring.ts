@@ -16,7 +16,7 @@ export class HostError extends Error {}
 
 const SLAB_BYTES = 1 << 20;
 const SLABS = 6;
-/** Limit of files waiting for their close, per slab and for all slabs before it. RLIMIT_NOFILE is at least 1024. */
+/** Limit of files waiting for their close, per slab and for all slabs before it; 1024 is the usual RLIMIT_NOFILE. */
 const MAX_OPEN = 400;
 /** Every file that lies within a slab occupies at least 1 KiB of it (header and one block) and has two jobs. */
 const MAX_JOBS = (2 * SLAB_BYTES) / 1024 + 4;

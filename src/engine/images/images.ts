@@ -41,8 +41,8 @@ export class Images extends Catalog {
   /** Spool directories of an earlier daemon. Listed before the first request, which may create new ones. */
   readonly #staleSpools: string[];
 
-  constructor(parts: ImagesDeps) {
-    super(parts);
+  constructor(deps: ImagesDeps) {
+    super(deps);
     this.#staleSpools = existsSync(this.#staging()) ? readdirSync(this.#staging()) : [];
   }
 

@@ -80,7 +80,7 @@ export class LayerPull {
   }
 }
 
-// A bad archive is InvalidParameter in a request of the client's; here the registry sent it.
+// InvalidParameter would blame the client, but here the registry sent the bad archive.
 function asRegistryFault(error: unknown, digest: string): unknown {
   if (error instanceof DigestMismatch)
     return new MalformedResponse(

@@ -166,7 +166,7 @@ function errorClassOf({ code, status }: RegistryRefusal): typeof EngineError {
   }
 }
 
-/** Checks the number of search results; 0 means the default (moby registry/search.go). @throws InvalidParameter */
+/** Checks the limit of a search; 0 means the default (moby registry/search_session.go). @throws InvalidParameter */
 export function checkSearchLimit(limit: number): number {
   const [DEFAULT, MAX] = [25, 100];
   if (limit === 0) return DEFAULT;
