@@ -8,7 +8,7 @@ import type { NewEvent } from '../../src/model/event.ts';
 import { Archives } from '../../src/engine/images/archive.ts';
 import { Images } from '../../src/engine/images/images.ts';
 import { Layers, type Layer } from '../../src/engine/images/layers.ts';
-import type { User } from '../../src/engine/images/removal.ts';
+import type { ImageUser } from '../../src/engine/images/removal.ts';
 import { Snapshots } from '../../src/engine/images/snapshots.ts';
 import type { TarEntry } from '../../src/engine/images/tar.ts';
 import { bodyPadding, encodeHeader, newEntry, TRAILER } from '../../src/engine/images/tar-writer.ts';
@@ -33,7 +33,7 @@ export interface Place {
   images: Images;
   events: NewEvent[];
   /** By image id. */
-  users: Map<string, User[]>;
+  users: Map<string, ImageUser[]>;
   /** Unpacks one archive. */
   unpack(archive: Buffer | Readable, below?: string[]): Promise<Layer>;
   [Symbol.dispose](): void;
@@ -46,7 +46,7 @@ export function place(
   const paths = new Paths(join(root, 'data'), join(root, 'run'));
   mkdirSync(paths.dataRoot, { recursive: true });
   const events: NewEvent[] = [];
-  const users = new Map<string, User[]>();
+  const users = new Map<string, ImageUser[]>();
   let clock = 1_700_000_000_000_000_000n;
   const db = openDatabase(paths.database());
   const layerRows = new LayerRows(db);

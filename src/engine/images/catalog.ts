@@ -21,7 +21,7 @@ import {
   repositoryOf,
   tagNameOnly,
 } from './reference.ts';
-import { withoutTagIfDigest, type User } from './removal.ts';
+import { withoutTagIfDigest, type ImageUser } from './removal.ts';
 
 export interface ImageFilters {
   dangling?: boolean;
@@ -49,7 +49,7 @@ export interface ImagesDeps {
   /** The root directory of image data (paths.images()). */
   directory: string;
   /** Containers created from an image, even if its names have changed since. */
-  usersOf: (imageId: string) => User[];
+  usersOf: (imageId: string) => ImageUser[];
   /** Chain IDs of the layers below containers (Snapshots.chainsInUse). */
   chainsInUse: () => Set<string>;
   /** Wall ns. */

@@ -18,7 +18,7 @@ import {
 export type Deletion = { Untagged: string } | { Deleted: string };
 
 /** A container created from an image. */
-export interface User {
+export interface ImageUser {
   id: string;
   running: boolean;
 }
@@ -29,7 +29,7 @@ export interface ImageGraph {
   referencesOf(id: string): Reference[];
   childrenOf(id: string): string[];
   parentOf(id: string): string;
-  usersOf(id: string): User[];
+  usersOf(id: string): ImageUser[];
 }
 
 export type Step =
