@@ -74,9 +74,9 @@ await build({
 // Helper processes: the jailed unpacker (and the script of its second thread) and packer, the archive worker, the port
 // proxy.
 for (const [entry, name] of [
-  ['src/engine/images/unpacker.ts', 'unpacker'],
+  ['src/engine/images/unpacker-main.ts', 'unpacker'],
   ['src/engine/images/file-writer-thread.ts', 'file-writer-thread'],
-  ['src/engine/images/packer.ts', 'packer'],
+  ['src/engine/images/packer-main.ts', 'packer'],
   ['src/engine/files/archive-worker.ts', 'archiver'],
   ['src/engine/networks/port-proxy-main.ts', 'port-proxy'],
 ]) {

@@ -27,7 +27,7 @@ import { Pusher } from './images/push.ts';
 import { Endpoints } from './images/registry/endpoints.ts';
 import { Registries } from './images/registry/registries.ts';
 import { Snapshots } from './images/snapshots.ts';
-import { Unpacker } from './images/unpack.ts';
+import { Unpacker } from './images/unpacker.ts';
 import { Networks } from './networks/networks.ts';
 import type { Paths } from './paths.ts';
 import { installShimBundle } from './shims/bundle.ts';
@@ -89,7 +89,7 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
     layers,
     events,
     directory: paths.images(),
-    claimed: () => snapshots.claimed(),
+    chainsInUse: () => snapshots.chainsInUse(),
     now: wallNow,
     usersOf: (imageId) => {
       const users = index.containers().filter((c) => c.imageId === imageId);

@@ -107,7 +107,7 @@ describe('a layer', () => {
   test('of directories without end that no entry names is refused', async () => {
     const name = 'd'.repeat(240);
     const wide = Array.from({ length: 800 }, (_, i): Item => [`${i}/${`${name}/`.repeat(10)}f`, '']);
-    await expect(at.unpack(archive(...wide))).rejects.toThrow('too many directories that no entry names');
+    await expect(at.unpack(archive(...wide))).rejects.toThrow('too many directories without an entry');
     expectNothing(at);
   });
 
@@ -115,7 +115,7 @@ describe('a layer', () => {
     // In its jail it has room for that; below the layers' directory it is longer than a path may be.
     const deep = `${`${'d'.repeat(250)}/`.repeat(16)}${'e'.repeat(60)}/`;
     await at.unpack(archive([`${deep}f`, 'x']));
-    await at.layers.takeAway(at.layers.retire(() => false));
+    await at.layers.deleteRetired(at.layers.retire(() => false));
     expectNothing(at);
   });
 

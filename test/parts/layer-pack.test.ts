@@ -228,7 +228,7 @@ describe('a layer is written again as it came', () => {
     writeFileSync(join(at.layers.directory(layer), 'x'), 'TEXT');
     await expect(whole(at.layers.archive(layer))).rejects.toThrow(/have changed on disk/);
     unlinkSync(join(at.layers.directory(layer), 'x'));
-    await expect(whole(at.layers.archive(layer))).rejects.toThrow(/is no file any more/);
+    await expect(whole(at.layers.archive(layer))).rejects.toThrow(/is no longer a regular file/);
   });
 
   test('property: what tar packs, unpacked and written again, is the same bytes', async () => {
@@ -388,7 +388,7 @@ test("every container has Docker's places for mounts, beside the image's own, an
   ]).toEqual([0o700, 5, 9000]);
   expect(readdirSync(rootfs).sort()).toEqual(['.dockerenv', 'dev', 'etc', 'proc', 'sys']);
   expect(readdirSync(join(rootfs, 'dev')).sort()).toEqual(['console', 'pts', 'shm']);
-  const { upper, lower } = at.snapshots.parts('c1');
+  const { upper, lower } = at.snapshots.layerDirectories('c1');
   expect(await at.archives.changes(upper, lower)).toEqual([]);
   expect(readdirSync(join(lower[1]!))).toEqual(['etc']);
 });

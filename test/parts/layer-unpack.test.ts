@@ -496,9 +496,9 @@ describe('whatever a registry may hold is written again byte for byte', () => {
     );
     const file = join(at.root, 'layer.tar');
     writeFileSync(file, made);
-    const hold = at.layers.hold();
-    const layer = await at.layers.addFile(hold, () => file, [], digestOf(made));
-    hold.release();
+    const pin = at.layers.pin();
+    const layer = await at.layers.addFile(pin, () => file, [], digestOf(made));
+    pin.release();
     expect((await rebuilt(layer)).equals(made)).toBe(true);
     const found = lstatSync(join(filesOf(layer), 'd/f1999'), { bigint: true });
     expect(found).toMatchObject({ uid: 1999n, mtimeNs: 1_999_000_000_000n, size: 2100n });

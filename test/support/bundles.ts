@@ -47,8 +47,8 @@ export async function bundles(): Promise<Bundles> {
   await add('src/engine/images/file-writer-thread.ts');
   return {
     directory,
-    unpacker: await add('src/engine/images/unpacker.ts'),
-    packer: await add('src/engine/images/packer.ts'),
+    unpacker: await add('src/engine/images/unpacker-main.ts'),
+    packer: await add('src/engine/images/packer-main.ts'),
     add,
     [Symbol.dispose]: () => rmSync(directory, { recursive: true, force: true }),
   };

@@ -8,9 +8,9 @@ import type { NewEvent } from '../../src/model/event.ts';
 import { Archives } from '../../src/engine/images/archive.ts';
 import { Images } from '../../src/engine/images/images.ts';
 import { Layers, type Layer } from '../../src/engine/images/layers.ts';
-import type { User } from '../../src/engine/images/removal.ts';
+import type { ImageUser } from '../../src/engine/images/removal.ts';
 import { Snapshots } from '../../src/engine/images/snapshots.ts';
-import { Unpacker } from '../../src/engine/images/unpack.ts';
+import { Unpacker } from '../../src/engine/images/unpacker.ts';
 import { Paths } from '../../src/engine/paths.ts';
 import { openDatabase } from '../../src/store/database.ts';
 import { DistributionRows } from '../../src/store/distribution.ts';
@@ -32,7 +32,7 @@ export interface ImageFixture {
   images: Images;
   events: NewEvent[];
   /** By image id. */
-  users: Map<string, User[]>;
+  users: Map<string, ImageUser[]>;
   /** Unpacks one archive. */
   unpack(archive: Buffer | Readable, below?: string[]): Promise<Layer>;
   [Symbol.dispose](): void;
@@ -45,7 +45,7 @@ export function imageFixture(
   const paths = new Paths(join(root, 'data'), join(root, 'run'));
   mkdirSync(paths.dataRoot, { recursive: true });
   const events: NewEvent[] = [];
-  const users = new Map<string, User[]>();
+  const users = new Map<string, ImageUser[]>();
   let clock = 1_700_000_000_000_000_000n;
   const db = openDatabase(paths.database());
   const layerRows = new LayerRows(db);
@@ -59,7 +59,7 @@ export function imageFixture(
     directory: paths.images(),
     events: { record: (...each) => void events.push(...each) },
     usersOf: (id) => users.get(id) ?? [],
-    claimed: () => snapshots.claimed(),
+    chainsInUse: () => snapshots.chainsInUse(),
     now: () => String((clock += 1_000_000_001n)),
   });
   return {
@@ -75,15 +75,15 @@ export function imageFixture(
     events,
     users,
     unpack: async (archive, below = []) => {
-      const hold = layers.hold();
+      const pin = layers.pin();
       try {
         return await layers.add(
-          hold,
+          pin,
           Buffer.isBuffer(archive) ? Readable.from([archive], { objectMode: false }) : archive,
           below,
         );
       } finally {
-        hold.release();
+        pin.release();
       }
     },
     [Symbol.dispose]: () => {

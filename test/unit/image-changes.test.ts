@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { InvalidParameter } from '../../src/model/errors.ts';
-import { applyChanges } from '../../src/engine/images/changes.ts';
+import { applyChanges } from '../../src/engine/images/config-changes.ts';
 import { formatRfc3339, parseDuration, parseMoment, parseRfc3339 } from '../../src/engine/images/go-time.ts';
 import { expandWord, expandWords } from '../../src/engine/images/dockerfile-lexer.ts';
 

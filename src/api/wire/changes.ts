@@ -1,5 +1,5 @@
-/** JSON of a container's file system changes. */
-import type { Change } from '../../engine/images/compare.ts';
+/** A container's changes as Docker's JSON. */
+import type { Change } from '../../engine/images/upper-diff.ts';
 import type { components } from '../openapi.d.ts';
 
 /** null when there are none: Go's encoding of a nil slice. */

@@ -1,7 +1,7 @@
 /** JSON of images. */
 import { EMPTY_CONTAINER_CONFIG } from '../../model/container-config.ts';
 import type { HistoryItem } from '../../engine/images/catalog.ts';
-import type { Deletion } from '../../engine/images/images.ts';
+import type { Deletion } from '../../engine/images/removal.ts';
 import type { Image } from '../../engine/images/image.ts';
 import { rfc3339, unixSeconds } from '../../engine/time.ts';
 import type { Schemas, Supports } from './schemas.ts';

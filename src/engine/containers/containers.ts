@@ -10,7 +10,7 @@ import { cgroupPids } from '../../sys/cgroupfs.ts';
 import type { Client } from '../client.ts';
 import { containerEvent } from '../events/container-event.ts';
 import type { PathStat, UnpackOptions } from '../files/container-files.ts';
-import type { Change } from '../images/compare.ts';
+import type { Change } from '../images/upper-diff.ts';
 import type { LogEntry, LogQuery } from '../logs/logs.ts';
 import type { ContainerDeps } from './deps.ts';
 import type { Exec, ExecConfig } from './execs.ts';
@@ -165,7 +165,7 @@ export class Containers {
   /** Filesystem changes relative to the image (docker diff). */
   async changes(reference: string): Promise<Change[]> {
     const { snapshots, archives } = this.deps;
-    const { upper, lower } = snapshots.parts((await this.resolve(reference)).id);
+    const { upper, lower } = snapshots.layerDirectories((await this.resolve(reference)).id);
     return archives.changes(upper, lower);
   }
 

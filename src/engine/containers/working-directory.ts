@@ -27,7 +27,7 @@ export function makeWorkingDirectory(c: Container, deps: Deps): void {
 // Most images have it, and need no mount. A symlink, or a directory that an upper layer deleted, is left to the
 // runtime.
 const isInImage = (c: Container, deps: Deps): boolean =>
-  deps.snapshots.parts(c.id).lower.some((layer) => isDirectory(join(layer, c.config.WorkingDir)));
+  deps.snapshots.layerDirectories(c.id).lower.some((layer) => isDirectory(join(layer, c.config.WorkingDir)));
 
 function isDirectory(path: string): boolean {
   try {

@@ -124,11 +124,11 @@ export class ContainerFiles {
   // Its root and volumes stay mounted as long as somebody is in them, whatever becomes of the container.
   #hold(c: Container, parts: Parts): { user: string; release(): void } {
     const user = `${c.id} copy ${++this.#count}`;
-    const unhold = parts.snapshots.hold(c.id);
+    const unpin = parts.snapshots.pinMount(c.id);
     return {
       user,
       release: () => {
-        unhold();
+        unpin();
         for (const { name } of volumesOf(c))
           parts.volumes
             .unmount(name, user)

@@ -1,15 +1,15 @@
-/** Archives of what lies on disk: layers, containers, their changes. Made by a jailed process (packer.ts). */
+/** Archives of layers, containers and their changes, written by the jailed packer process (packer-main.ts). */
 import { spawn } from 'node:child_process';
 import { closeSync, existsSync, mkdirSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import type { Fd } from '../../sys/libc.ts';
 import { SystemFault } from '../../model/errors.ts';
-import type { Change } from './compare.ts';
-import type { Job, Report } from './packer.ts';
-import { RECIPE, REPLACED } from './tar-split.ts';
+import type { Change } from './upper-diff.ts';
+import type { Job, Report } from './packer-main.ts';
+import { REPLACED_FILE, TAR_SPLIT_FILE } from './tar-split.ts';
 
-/** What was written, once all of it was read. */
+/** Digest and length of an archive. */
 export interface Packed {
   digest: string;
   size: number;
@@ -17,14 +17,18 @@ export interface Packed {
 
 type Chunks = AsyncGenerator<Buffer, Packed>;
 
-/** The first descriptor of those by which the packer gets what it is to read. */
+/** The packer's first input descriptor. */
 const INPUT = 4;
-const MAX_WORDS = 2000;
+const MAX_STDERR_CHARS = 2000;
 
+/** Each method yields the archive; the generator returns its digest and length. */
 export class Archives {
   readonly #scratch: string;
 
-  /** `script` is the bundled packer; `images` the directory of all that belongs to images. */
+  /**
+   * @param script the bundled packer-main.ts
+   * @param images the root directory of image data (paths.images())
+   */
   constructor(
     private readonly script: string,
     images: string,
@@ -33,8 +37,8 @@ export class Archives {
   }
 
   /**
-   * All files below a directory, that of a mounted container say. A descriptor is closed, and keeps a mount that is
-   * taken away meanwhile.
+   * All files below a directory. A descriptor, e.g. of a mounted rootfs, is closed; it keeps the mount alive if it is
+   * unmounted meanwhile.
    */
   tree(root: string | Fd): Chunks {
     return typeof root === 'string'
@@ -42,41 +46,46 @@ export class Archives {
       : this.#run({ kind: 'tree', root: `/proc/self/fd/${INPUT}` }, [root]);
   }
 
-  /** All files of layers over each other, topmost first. */
-  stack = (layers: string[]): Chunks => this.#run({ kind: 'stack', layers, scratch: this.#place() });
+  /** All files of layers mounted over each other, topmost first. */
+  stack = (layers: string[]): Chunks => this.#run({ kind: 'stack', layers, scratch: this.#makeScratch() });
 
   /** An overlay's upper directory as a layer. */
   upper = (root: string): Chunks => this.#run({ kind: 'upper', root });
 
-  /** A layer's own archive again, by its recipe in `home`. @throws SystemFault when its files are not what they were */
+  /**
+   * Rebuilds a layer's original archive from the tar-split metadata in `home`.
+   * @throws SystemFault when the layer's files were modified
+   */
   async *layer(root: string, home: string, diffId: string): Chunks {
-    const replaced = join(home, REPLACED);
+    const replaced = join(home, REPLACED_FILE);
+    const inputs = [join(home, TAR_SPLIT_FILE), existsSync(replaced) ? replaced : '/dev/null'];
     const packed = yield* this.#run(
       { kind: 'recipe', root },
-      [join(home, RECIPE), existsSync(replaced) ? replaced : '/dev/null'].map((path) => openSync(path, 'r')),
+      inputs.map((path) => openSync(path, 'r')),
     );
     if (packed.digest !== diffId) throw new SystemFault(`the files of layer ${diffId} have changed on disk`);
     return packed;
   }
 
-  /** What `upper` changes of `lower` (topmost first), in order of the paths. */
+  /** What `upper` changes in `lower` (topmost first), ordered by path. */
   async changes(upper: string, lower: string[]): Promise<Change[]> {
     const chunks: Buffer[] = [];
-    for await (const chunk of this.#run({ kind: 'changes', upper, lower, scratch: this.#place() })) chunks.push(chunk);
-    return Buffer.concat(chunks)
+    const job: Job = { kind: 'changes', upper, lower, scratch: this.#makeScratch() };
+    for await (const chunk of this.#run(job)) chunks.push(chunk);
+    const lines = Buffer.concat(chunks)
       .toString()
       .split('\n')
-      .filter((line) => line !== '')
-      .map((line) => JSON.parse(line) as Change);
+      .filter((line) => line !== '');
+    return lines.map((line) => JSON.parse(line) as Change);
   }
 
-  // Mount points of jobs' own mounts: one for all, as no job sees another's.
-  #place(): string {
+  // One mount point serves all jobs: each mounts in a namespace of its own.
+  #makeScratch(): string {
     mkdirSync(this.#scratch, { recursive: true, mode: 0o700 });
     return this.#scratch;
   }
 
-  // Ends the process when its reader stops early.
+  // Kills the process when the consumer stops early.
   async *#run(job: Job, inputs: Fd[] = []): Chunks {
     // A clean environment: NODE_OPTIONS and NODE_EXTRA_CA_CERTS are the daemon's.
     const child = spawn(process.execPath, [this.script, String(process.pid), JSON.stringify(job)], {
@@ -84,21 +93,24 @@ export class Archives {
       env: {},
     });
     inputs.forEach((fd) => closeSync(fd));
-    const ended = new Promise<string>((resolve) => {
+    const exited = new Promise<string>((resolve) => {
       child.once('error', (error) => resolve(error.message));
       child.once('exit', (code, signal) => resolve(signal ?? `code ${code}`));
     });
-    let [words, text] = ['', ''];
-    child.stderr!.on('data', (bytes: Buffer) => (words = (words + bytes.toString()).slice(-MAX_WORDS)));
-    const told = child.stdio[3] as Readable;
-    told.on('data', (bytes: Buffer) => (text += bytes.toString()));
-    const closed = new Promise<void>((resolve) => told.once('close', resolve));
+    let stderrTail = '';
+    child.stderr!.on('data', (bytes: Buffer) => {
+      stderrTail = (stderrTail + bytes.toString()).slice(-MAX_STDERR_CHARS);
+    });
+    let reportText = '';
+    const reportPipe = child.stdio[3] as Readable;
+    reportPipe.on('data', (bytes: Buffer) => (reportText += bytes.toString()));
+    const reportClosed = new Promise<void>((resolve) => reportPipe.once('close', resolve));
     try {
       for await (const chunk of child.stdout!) yield chunk as Buffer;
-      const ending = await ended;
-      await closed;
-      if (text === '') throw new SystemFault(`the packer died (${ending}) ${words.trim()}`.trim());
-      const report = JSON.parse(text) as Report;
+      const exit = await exited;
+      await reportClosed;
+      if (reportText === '') throw new SystemFault(`the packer died (${exit}) ${stderrTail.trim()}`.trim());
+      const report = JSON.parse(reportText) as Report;
       if (!report.ok) throw new SystemFault(`packing failed: ${report.message}`);
       return { digest: report.digest, size: report.size };
     } finally {

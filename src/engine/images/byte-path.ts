@@ -1,10 +1,14 @@
-/** Paths of an archive: one character a byte, for a name on Linux need not be UTF-8. */
+/** Archive paths as latin1 strings, one character per byte: file names on Linux need not be UTF-8. */
 import { quote, TarError } from './tar.ts';
 
 /** An empty component, `.` or `..`. */
 const UNCLEAN = /(?:^|\/)\.{0,2}(?:\/|$)/;
 
-/** A name in an archive as an absolute path. @throws TarError when it leads above the root, `whole` in words */
+/**
+ * Normalizes an archive's name to an absolute path.
+ * @param whole names the root in the error message
+ * @throws TarError when the path leads above the root
+ */
 export function clean(path: string, whole = 'the image'): string {
   const plain = path.slice(path.startsWith('./') ? 2 : 0, path.endsWith('/') ? -1 : undefined);
   if (!UNCLEAN.test(plain)) return `/${plain}`;
@@ -17,6 +21,7 @@ export function clean(path: string, whole = 'the image'): string {
   return `/${parts.join('/')}`;
 }
 
+/** The path as bytes, for system calls. */
 export const bytes = (path: string): Buffer => Buffer.from(path, 'latin1');
 export const join = (directory: string, name: string): string =>
   directory === '/' ? `/${name}` : `${directory}/${name}`;

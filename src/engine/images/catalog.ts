@@ -1,6 +1,6 @@
 /**
- * What images there are, what they are called, and what is told of them: rows, names and events. Images (images.ts)
- * changes the world behind them.
+ * Read access to images: resolving references, listing, history, names; and the row and event primitives that
+ * images.ts builds its operations from.
  */
 import type { ImageRow, ImageRows } from '../../store/images.ts';
 import { NotFound } from '../../model/errors.ts';
@@ -21,13 +21,13 @@ import {
   repositoryOf,
   tagNameOnly,
 } from './reference.ts';
-import { withoutTagIfDigest, type User } from './removal.ts';
+import { withoutTagIfDigest, type ImageUser } from './removal.ts';
 
 export interface ImageFilters {
   dangling?: boolean;
   labels: string[];
   references: string[];
-  /** Names of images. */
+  /** References of images. */
   before: string[];
   since: string[];
   until?: string[];
@@ -42,16 +42,16 @@ export interface HistoryItem {
   Comment: string;
 }
 
-export interface ImageParts {
+export interface ImagesDeps {
   rows: ImageRows;
   layers: Layers;
   events: { record(...events: NewEvent[]): void };
-  /** The directory of all that belongs to images (paths.images()). */
+  /** The root directory of image data (paths.images()). */
   directory: string;
-  /** Containers made from an image, whatever became of its names. */
-  usersOf: (imageId: string) => User[];
-  /** Chain IDs that containers lie upon (Snapshots.claimed). */
-  claimed: () => Set<string>;
+  /** Containers created from an image, even if its names have changed since. */
+  usersOf: (imageId: string) => ImageUser[];
+  /** Chain IDs of the layers below containers (Snapshots.chainsInUse). */
+  chainsInUse: () => Set<string>;
   /** Wall ns. */
   now: () => string;
 }
@@ -59,14 +59,14 @@ export interface ImageParts {
 const NS_PER_S = 1_000_000_000n;
 
 export class Catalog {
-  /** Answers of `idOf` as of a revision of the store. */
+  /** Cache of `idOf`, valid for one revision of the store. */
   readonly #ids = { revision: -1, byReference: new Map<string, string | undefined>() };
 
-  constructor(protected readonly parts: ImageParts) {}
+  constructor(protected readonly deps: ImagesDeps) {}
 
   /**
-   * By digest, name or id prefix, in this order. @throws NotFound `No such image: NAME:TAG`, InvalidParameter `invalid
-   * reference format`
+   * Finds an image by digest, name or id prefix, in this order.
+   * @throws NotFound `No such image: NAME:TAG`, InvalidParameter `invalid reference format`
    */
   resolve(reference: string): Image {
     const row = this.#find(reference);
@@ -75,16 +75,16 @@ export class Catalog {
     throw new NotFound(`No such image: ${'id' in named ? named.id : familiarString(tagNameOnly(named))}`);
   }
 
-  /** @throws InvalidParameter for what is no reference */
+  /** As `resolve`, but undefined if there is none. @throws InvalidParameter `invalid reference format` */
   find(reference: string): Image | undefined {
     const row = this.#find(reference);
     return row && this.image(row);
   }
 
-  /** The id alone, remembered until an image or a name changes: a list of containers asks for each of them. */
+  /** The id alone, cached until an image or a name changes: a container list resolves one per container. */
   idOf(reference: string): string | undefined {
     const ids = this.#ids;
-    const { revision } = this.parts.rows;
+    const { revision } = this.deps.rows;
     if (ids.revision !== revision) {
       ids.byReference.clear();
       ids.revision = revision;
@@ -93,11 +93,11 @@ export class Catalog {
     return ids.byReference.get(reference);
   }
 
-  /** The configuration's bytes, as hashed. */
-  configOf = (id: string): Buffer | undefined => this.parts.rows.byId(id)?.config;
+  /** The configuration's bytes, of which the image id is the digest. */
+  configOf = (id: string): Buffer | undefined => this.deps.rows.byId(id)?.config;
 
   #find(text: string): ImageRow | undefined {
-    const { rows } = this.parts;
+    const { rows } = this.deps;
     const reference = parseAnyReference(text);
     if ('id' in reference) return rows.byId(reference.id);
     const named = rows.idByName(storedName(reference));
@@ -108,14 +108,14 @@ export class Catalog {
     return ids.length === 1 ? rows.byId(ids[0]!) : undefined;
   }
 
-  /** As the domain sees it; `names` are those to be shown. */
+  /** Converts a row. @param names the names to show */
   image(row: ImageRow, names = this.references(row.id)): Image {
     const config = parseConfig(row.config);
     return {
       id: row.id,
       parent: row.parent,
       config,
-      created: String((config.created && parseRfc3339(config.created)) || 0n),
+      created: String(creationTime(config.created)),
       tagged: row.tagged,
       size: row.size,
       chains: row.chains,
@@ -124,43 +124,38 @@ export class Catalog {
     };
   }
 
-  references = (id: string): Reference[] => this.parts.rows.namesOf(id).map(parseReference);
+  references = (id: string): Reference[] => this.deps.rows.namesOf(id).map(parseReference);
 
   /** Newest first. @throws NotFound for a missing `before` or `since`, InvalidParameter for bad patterns and times */
   list(filters: ImageFilters, { all }: { all: boolean }): Image[] {
-    const moments = (filters.until ?? []).map((text) => parseMoment(text, BigInt(this.parts.now())));
-    moments.push(...filters.before.map((name) => BigInt(this.resolve(name).created)));
-    const since = filters.since
-      .map((name) => BigInt(this.resolve(name).created))
-      .reduce<bigint | undefined>((most, moment) => (most === undefined || moment > most ? moment : most), undefined);
-    const before = moments.reduce<bigint | undefined>(
-      (least, moment) => (least === undefined || moment < least ? moment : least),
-      undefined,
-    );
-    const names = this.parts.rows.allNames();
-    const rows = this.parts.rows.all();
+    const isInPeriod = this.#periodFilter(filters);
+    const matchesPattern = (name: Reference): boolean =>
+      filters.references.length === 0 || filters.references.some((pattern) => familiarMatch(pattern, name));
+    const names = this.deps.rows.allNames();
+    const rows = this.deps.rows.all();
     const parents = new Set(rows.map((row) => row.parent));
     const images: Image[] = [];
     for (const row of rows) {
       const isParent = parents.has(row.id);
       if (filters.dangling === true && isParent) continue;
-      // Only the names that a pattern asks for are shown.
-      const shown = (names.get(row.id) ?? [])
-        .map(parseReference)
-        .filter(
-          (name) =>
-            filters.references.length === 0 || filters.references.some((pattern) => familiarMatch(pattern, name)),
-        );
-      if (shown.length === 0 && ((isParent && !all) || filters.dangling === false || filters.references.length > 0))
-        continue;
+      const shown = (names.get(row.id) ?? []).map(parseReference).filter(matchesPattern);
+      const hidesUnnamed = (isParent && !all) || filters.dangling === false || filters.references.length > 0;
+      if (shown.length === 0 && hidesUnnamed) continue;
       if (filters.dangling === true && shown.some((name) => !name.digest)) continue;
       const image = this.image(row, shown);
-      const created = BigInt(image.created);
-      if (before !== undefined && (created >= before || created === 0n)) continue;
-      if (since !== undefined && created <= since) continue;
-      if (hasLabels(image, filters.labels)) images.push(image);
+      if (isInPeriod(BigInt(image.created)) && hasLabels(image, filters.labels)) images.push(image);
     }
     return images.sort((a, b) => Number(BigInt(b.created) / NS_PER_S - BigInt(a.created) / NS_PER_S));
+  }
+
+  // An image without a creation date (0) never counts as older than a bound.
+  #periodFilter({ until = [], before, since }: ImageFilters): (created: bigint) => boolean {
+    const createdOf = (name: string): bigint => BigInt(this.resolve(name).created);
+    const upper = until.map((text) => parseMoment(text, BigInt(this.deps.now())));
+    upper.push(...before.map(createdOf));
+    const lower = since.map(createdOf);
+    return (created) =>
+      upper.every((bound) => created !== 0n && created < bound) && lower.every((bound) => created > bound);
   }
 
   /** Newest first. @throws NotFound */
@@ -169,11 +164,10 @@ export class Catalog {
     let layer = 0;
     const items = (image.config.history ?? [])
       .map((entry): HistoryItem => {
-        const size = entry.empty_layer ? 0 : (this.parts.layers.get(image.chains[layer++] ?? '')?.size ?? 0);
-        const created = (entry.created !== undefined && parseRfc3339(entry.created)) || 0n;
+        const size = entry.empty_layer ? 0 : (this.deps.layers.get(image.chains[layer++] ?? '')?.size ?? 0);
         return {
           Id: '<missing>',
-          Created: Number(created / NS_PER_S),
+          Created: Number(creationTime(entry.created) / NS_PER_S),
           CreatedBy: entry.created_by ?? '',
           Tags: null,
           Size: size,
@@ -181,7 +175,7 @@ export class Catalog {
         };
       })
       .reverse();
-    // Only the image itself and those that it was made from here have an id.
+    // Only the image itself and its ancestors that were committed on this host have an id.
     let ancestor: Image | undefined = image;
     for (const item of items) {
       if (!ancestor) break;
@@ -192,37 +186,37 @@ export class Catalog {
     return items;
   }
 
-  /** Bytes that each image shares with another, by id. */
+  /** Bytes that each image shares with others, by image id. */
   sharedSizes(): Map<string, number> {
-    const rows = this.parts.rows.all();
+    const rows = this.deps.rows.all();
     const uses = new Map<string, number>();
     for (const chain of rows.flatMap((row) => row.chains)) uses.set(chain, (uses.get(chain) ?? 0) + 1);
     const shared = (chains: string[]): number =>
-      chains.reduce((sum, chain) => sum + (uses.get(chain)! > 1 ? (this.parts.layers.get(chain)?.size ?? 0) : 0), 0);
+      chains.reduce((sum, chain) => sum + (uses.get(chain)! > 1 ? (this.deps.layers.get(chain)?.size ?? 0) : 0), 0);
     return new Map(rows.map((row) => [row.id, shared(row.chains)]));
   }
 
-  /** Bytes of all layers, each counted once. */
-  layersSize = (): number => this.parts.layers.totalSize();
+  /** Bytes of all layers, shared ones counted once. */
+  layersSize = (): number => this.deps.layers.totalSize();
 
-  /** The image of a name that is stored so: `repository@sha256:…` of one that was pulled. */
-  named(reference: Reference): Image | undefined {
-    const id = this.parts.rows.idByName(storedName(reference));
-    const row = id === undefined ? undefined : this.parts.rows.byId(id);
+  /** The image with exactly this name, e.g. the `repository@sha256:…` of a pulled one. */
+  findByName(reference: Reference): Image | undefined {
+    const id = this.deps.rows.idByName(storedName(reference));
+    const row = id === undefined ? undefined : this.deps.rows.byId(id);
     return row && this.image(row);
   }
 
-  /** All names that a repository's images have, with a tag. */
+  /** All tags of a repository. */
   tagsOf(repository: string): { reference: Reference; id: string }[] {
-    return [...this.parts.rows.allNames()]
+    return [...this.deps.rows.allNames()]
       .flatMap(([id, names]) => names.map((name) => ({ reference: parseReference(name), id })))
       .filter(({ reference }) => reference.tag !== undefined && repositoryOf(reference) === repository);
   }
 
   /**
-   * Takes in an image whose layers are here (held by the caller) under the names given, or gives an image that is here
-   * those names.
-   * Whether that changed what the first name means. `also` is part of the same transaction.
+   * Gives names to an existing image, or to a new one whose layers exist (pinned by the caller).
+   * @param also runs in the same transaction
+   * @returns `changed`: whether the first name referred to another image, or to none
    */
   adopt(
     image: { id: string } | { config: Buffer; diffIds: string[] },
@@ -230,30 +224,30 @@ export class Catalog {
     also: (id: string) => void = () => undefined,
   ): { id: string; changed: boolean } {
     const id = 'id' in image ? image.id : sha256(image.config);
-    return this.parts.rows.transaction(() => {
-      const changed = this.parts.rows.idByName(storedName(names[0]!)) !== id;
+    return this.deps.rows.transaction(() => {
+      const changed = this.deps.rows.idByName(storedName(names[0]!)) !== id;
       if ('config' in image) this.insertImage(id, image.config, chainIds(image.diffIds));
-      for (const name of names) this.parts.rows.setName(storedName(name), id);
+      for (const name of names) this.deps.rows.setName(storedName(name), id);
       also(id);
       return { id, changed };
     });
   }
 
-  /** Tells of an image that came from or went to a registry. */
+  /** Records the event of a pull or push. */
   recordTransfer(id: string, action: 'pull' | 'push', reference: Reference): void {
-    this.parts.events.record({
+    this.deps.events.record({
       type: 'image',
       action,
       actor: familiarString(reference),
       attributes: { ...this.#labelsOf(id), name: familiarName(reference) },
-      time: this.parts.now(),
+      time: this.deps.now(),
     });
   }
 
-  /** Within a transaction of the caller's, like the three below. */
+  /** Inserts the row. Call this and the three methods below within a transaction. */
   insertImage(id: string, config: Buffer, chains: string[]): void {
-    const size = chains.reduce((sum, chain) => sum + (this.parts.layers.get(chain)?.size ?? 0), 0);
-    this.parts.rows.insert({ id, config, created: this.parts.now(), size, chains });
+    const size = chains.reduce((sum, chain) => sum + (this.deps.layers.get(chain)?.size ?? 0), 0);
+    this.deps.rows.insert({ id, config, created: this.deps.now(), size, chains });
   }
 
   tagImage(id: string, reference: Reference): void {
@@ -262,29 +256,32 @@ export class Catalog {
   }
 
   nameImage(id: string, reference: Reference): void {
-    this.parts.rows.setName(storedName(reference), id);
-    this.parts.rows.setTagged(id, this.parts.now());
+    this.deps.rows.setName(storedName(reference), id);
+    this.deps.rows.setTagged(id, this.deps.now());
   }
 
-  // Docker gives the id for the name in all but a tag's event, and no labels of an image that is gone.
+  // In Docker's events `name` is the id except for `tag`, and a deleted image has no labels.
   recordEvent(id: string, action: string, name = id): void {
-    this.parts.events.record({
+    this.deps.events.record({
       type: 'image',
       action,
       actor: id,
       attributes: { ...this.#labelsOf(id), name },
-      time: this.parts.now(),
+      time: this.deps.now(),
     });
   }
 
   #labelsOf(id: string): Record<string, string> {
-    const row = this.parts.rows.byId(id);
+    const row = this.deps.rows.byId(id);
     return row ? (parseConfig(row.config).config?.Labels ?? {}) : {};
   }
 }
 
-/** A name as the store keeps it. */
+/** The form in which names are stored. */
 export const storedName = (reference: Reference): string => canonicalString(tagNameOnly(withoutTagIfDigest(reference)));
+
+// 0 for a missing or malformed date.
+const creationTime = (date: string | undefined): bigint => (date ? parseRfc3339(date) : undefined) ?? 0n;
 
 function hasLabels({ config }: Image, wanted: string[]): boolean {
   const labels = config.config?.Labels ?? {};

@@ -1,6 +1,6 @@
 /**
- * Compressed archives, by their first bytes. gzip and (Node 22 and later) zstd are decoded here, the others by the
- * host's programs.
+ * Detection and decoding of compressed archives. zlib decodes gzip and (from Node 22.15 on) zstd; programs of the host
+ * decode the rest.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -10,6 +10,7 @@ import { InvalidParameter, SystemFault } from '../../model/errors.ts';
 
 export type Compression = 'none' | 'gzip' | 'bzip2' | 'xz' | 'zstd';
 
+/** The first bytes of each format. */
 const MAGICS: [Compression, number[]][] = [
   ['gzip', [0x1f, 0x8b, 0x08]],
   ['bzip2', [0x42, 0x5a, 0x68]],
@@ -18,40 +19,43 @@ const MAGICS: [Compression, number[]][] = [
 ];
 export const MAGIC_LENGTH = 6;
 
-/** node:zlib's own 16 KiB halve its speed (parts.md #7). */
+/** zlib's default of 16 KiB halves its throughput. */
 const CHUNK = 256 * 1024;
+
+const MAX_STDERR_CHARS = 500;
 
 const PROGRAMS: Partial<Record<Compression, string[]>> = {
   bzip2: ['bzip2', '-dcq'],
-  // An archive may ask for 4 GiB of dictionary.
+  // The limit is necessary: an xz header may demand a dictionary of 4 GiB.
   xz: ['xz', '-dcq', '-M', '512MiB'],
   zstd: ['zstd', '-dcq'],
 };
 
+/** The format of an archive that begins with `head` (MAGIC_LENGTH bytes suffice). */
 export function detectCompression(head: Buffer): Compression {
-  return (
-    MAGICS.find(([, magic]) => magic.length <= head.length && magic.every((byte, i) => head[i] === byte))?.[0] ?? 'none'
-  );
+  const match = MAGICS.find(([, magic]) => magic.every((byte, i) => head[i] === byte));
+  return match?.[0] ?? 'none';
 }
 
+/** Not in @types/node 20. */
 interface ZstdZlib {
   createZstdDecompress?: (options: { chunkSize: number }) => Duplex;
 }
 
-/** A decoder within this process; undefined where Node has none. */
+/** A decoder stream of zlib; undefined if it does not support the format. */
 export function decoder(compression: Compression): Duplex | undefined {
   if (compression === 'gzip') return zlib.createGunzip({ chunkSize: CHUNK });
   if (compression === 'zstd') return (zlib as ZstdZlib).createZstdDecompress?.({ chunkSize: CHUNK });
   return undefined;
 }
 
-/** Whether `decoder` has one. */
+/** Whether zlib decodes the format. */
 export const decodesHere = (compression: Compression): boolean =>
   compression === 'gzip' || (compression === 'zstd' && 'createZstdDecompress' in zlib);
 
 /**
- * The bytes that `source` holds compressed. @throws InvalidParameter when they are broken, SystemFault when the host
- * lacks the program
+ * Decompresses a stream.
+ * @throws InvalidParameter when the data is broken, SystemFault when the host lacks the program
  */
 export function decompress(source: AsyncIterable<Buffer>, compression: Compression): AsyncIterable<Buffer> {
   if (compression === 'none') return source;
@@ -60,17 +64,19 @@ export function decompress(source: AsyncIterable<Buffer>, compression: Compressi
 
 async function* decodeHere(source: AsyncIterable<Buffer>, compression: Compression): AsyncGenerator<Buffer> {
   const decoding = decoder(compression)!;
-  feed(source, decoding).catch((error: Error) => decoding.destroy(error));
+  feed(source, decoding).catch((error: unknown) => decoding.destroy(error as Error));
   try {
     for await (const chunk of decoding) yield chunk as Buffer;
   } catch (error) {
-    throw 'code' in (error as object) && String((error as { code: unknown }).code).startsWith('Z')
-      ? broken(compression, (error as Error).message)
-      : error;
+    throw isZlibError(error) ? broken(compression, error.message) : error;
   } finally {
     decoding.destroy();
   }
 }
+
+// zlib's error codes are Z_DATA_ERROR and the like, zstd's ZSTD_error_….
+const isZlibError = (error: unknown): error is Error =>
+  error instanceof Error && 'code' in error && String(error.code).startsWith('Z');
 
 async function* decodeByProgram(source: AsyncIterable<Buffer>, compression: Compression): AsyncGenerator<Buffer> {
   const [program, ...args] = PROGRAMS[compression]!;
@@ -86,19 +92,21 @@ async function* decodeByProgram(source: AsyncIterable<Buffer>, compression: Comp
       `the archive is compressed with ${compression}: install the program "${program}" on this host to read it`,
     );
   }
-  let words = '';
-  child.stderr.on('data', (bytes: Buffer) => (words = (words + bytes.toString()).slice(-500)));
-  let failure: unknown;
+  let stderrTail = '';
+  child.stderr.on('data', (bytes: Buffer) => {
+    stderrTail = (stderrTail + bytes.toString()).slice(-MAX_STDERR_CHARS);
+  });
+  let inputError: Error | undefined;
   feed(source, child.stdin).catch((error: unknown) => {
-    failure = error;
+    inputError = error as Error;
     child.kill('SIGKILL');
   });
   try {
     for await (const chunk of child.stdout) yield chunk as Buffer;
     const code = await ended;
-    if (failure) throw failure;
-    // A cut archive only ends the program's output early: its exit code tells.
-    if (code !== 0) throw broken(compression, words.trim());
+    if (inputError) throw inputError;
+    // A truncated archive merely ends the output early; only the exit code shows it.
+    if (code !== 0) throw broken(compression, stderrTail.trim());
   } finally {
     child.kill('SIGKILL');
   }
@@ -108,8 +116,8 @@ const broken = (compression: Compression, why: string): InvalidParameter =>
   new InvalidParameter(`the archive's ${compression} data is broken: ${why || 'it ends early'}`);
 
 /**
- * Writes all of `source` to `sink` and ends it. A sink that closes early takes no more, but the source is still read to
- * its end: its sender may listen only then.
+ * Writes all of `source` to `sink` and ends it. If the sink closes early, the source is still drained: its sender may
+ * read the response only at the end.
  */
 export async function feed(source: AsyncIterable<Buffer>, sink: Writable): Promise<void> {
   sink.on('error', () => undefined);
@@ -128,7 +136,9 @@ const drained = (sink: Writable): Promise<void> =>
     sink.on('drain', done).on('close', done);
   });
 
-/** The first bytes of a stream, and all of it. The stream is not destroyed when its reader stops early. */
+/**
+ * Reads the first bytes of a stream. `all` yields the whole stream; stopping early does not destroy the stream.
+ */
 export async function peek(source: Readable): Promise<{ head: Buffer; all: AsyncIterable<Buffer> }> {
   const chunks = source.iterator({ destroyOnReturn: false }) as AsyncIterableIterator<Buffer>;
   const first: Buffer[] = [];
@@ -140,10 +150,10 @@ export async function peek(source: Readable): Promise<{ head: Buffer; all: Async
     length += next.value.length;
   }
   const head = Buffer.concat(first);
-  return { head, all: follow(head, chunks) };
+  return { head, all: concat(head, chunks) };
 }
 
-async function* follow(head: Buffer, rest: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+async function* concat(head: Buffer, rest: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   if (head.length > 0) yield head;
   yield* rest;
 }

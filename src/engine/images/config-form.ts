@@ -1,6 +1,6 @@
 /**
- * An image's configuration, read as Docker reads it (Go's encoding/json). Whoever made the image wrote it; a label that
- * is a number would break every client's list.
+ * Validates an image configuration as Docker does by decoding it with Go's encoding/json. The image's author controls
+ * it; for example, a label that is a number would break every client's image list.
  */
 import { InvalidParameter } from '../../model/errors.ts';
 import { parseRfc3339 } from './go-time.ts';
@@ -8,20 +8,21 @@ import type { ImageConfig } from './image.ts';
 import { isDigest } from './reference.ts';
 
 /**
- * A field may be absent or null, in any case, and fields that are not named may be anything. `words`: a list of
- * strings, or one alone (Docker's strslice).
+ * The expected type of a value. Any field may be absent or null, and unknown fields are ignored. `strslice`: a list of
+ * strings or a single one (moby api/types/strslice).
  */
 type Form =
   | 'string'
   | 'bool'
   | 'int'
   | 'time'
-  | 'words'
+  | 'strslice'
   | { list: Form }
   | { map: Form }
   | { struct: Readonly<Record<string, Form>> };
 
 const STRINGS: Form = { list: 'string' };
+/** Go's map[string]struct{}. */
 const SET: Form = { map: { struct: {} } };
 
 const HEALTHCHECK: Form = {
@@ -41,20 +42,20 @@ const CONFIG: Form = {
     OpenStdin: 'bool',
     StdinOnce: 'bool',
     Env: STRINGS,
-    Cmd: 'words',
+    Cmd: 'strslice',
     Healthcheck: HEALTHCHECK,
     ArgsEscaped: 'bool',
     Image: 'string',
     Volumes: SET,
     WorkingDir: 'string',
-    Entrypoint: 'words',
+    Entrypoint: 'strslice',
     NetworkDisabled: 'bool',
     MacAddress: 'string',
     OnBuild: STRINGS,
     Labels: { map: 'string' },
     StopSignal: 'string',
     StopTimeout: 'int',
-    Shell: 'words',
+    Shell: 'strslice',
   },
 };
 
@@ -82,43 +83,46 @@ const IMAGE: Form = {
 };
 
 /**
+ * Validates a parsed configuration.
  * @throws InvalidParameter `invalid image JSON: cannot unmarshal number into config.Labels.a of type string`, and for
- * what is no image of this host's kind
+ * images of other operating systems
  */
 export function readConfig(value: unknown): ImageConfig {
   const config = read(value, IMAGE, []) as Partial<ImageConfig> | null;
   if (!config?.rootfs) throw new InvalidParameter('invalid image JSON, no RootFS key');
-  const diffIds = config.rootfs.diff_ids ?? [];
+  // Null in JSON stays null.
+  const diffIds = (config.rootfs.diff_ids as string[] | null) ?? [];
   if (!diffIds.every(isDigest)) throw new InvalidParameter('invalid image JSON: diff_ids are no digests');
   const os = config.os || 'linux';
   if (os !== 'linux') throw new InvalidParameter(`cannot load ${os} image on linux`);
   return { ...config, os, architecture: config.architecture ?? '', rootfs: { type: 'layers', diff_ids: diffIds } };
 }
 
-/** Of bytes that were checked when they came. */
+/** Parses a stored configuration. */
 export const parseConfig = (bytes: Buffer): ImageConfig => readConfig(JSON.parse(bytes.toString()));
 
-/** The value as it is meant: fields by their own names, those that nobody knows left out. */
+// Converts a value: drops unknown fields, and renames fields whose case differs.
 function read(value: unknown, form: Form, path: readonly string[]): unknown {
   if (value === null || value === undefined) return null;
-  if (form === 'words') return typeof value === 'string' ? [value] : read(value, STRINGS, path);
+  if (form === 'strslice') return typeof value === 'string' ? [value] : read(value, STRINGS, path);
   if (typeof form === 'string') return isScalar(value, form) ? value : refuse(value, form, path);
-  if ('list' in form)
-    return Array.isArray(value)
-      ? value.map((item) => read(item, form.list, path) ?? nothing(form.list))
-      : refuse(value, 'list', path);
-  if (typeof value !== 'object' || Array.isArray(value)) return refuse(value, 'map' in form ? 'map' : 'struct', path);
-  return Object.fromEntries(
-    Object.entries(value).flatMap(([key, item]): [string, unknown][] => {
-      const [name, inner] = 'map' in form ? [key, form.map] : (fieldOf(form.struct, key) ?? []);
-      if (name === undefined || inner === undefined) return [];
-      return [[name, read(item, inner, [...path, name]) ?? ('map' in form ? nothing(inner) : null)]];
-    }),
-  );
+  if ('list' in form) {
+    if (!Array.isArray(value)) return refuse(value, 'list', path);
+    return value.map((item) => read(item, form.list, path) ?? zeroValue(form.list));
+  }
+  const isMap = 'map' in form;
+  if (typeof value !== 'object' || Array.isArray(value)) return refuse(value, isMap ? 'map' : 'struct', path);
+  const entries: [string, unknown][] = [];
+  for (const [key, item] of Object.entries(value)) {
+    const [name, inner] = isMap ? [key, form.map] : (fieldOf(form.struct, key) ?? []);
+    if (name === undefined || inner === undefined) continue;
+    entries.push([name, read(item, inner, [...path, name]) ?? (isMap ? zeroValue(inner) : null)]);
+  }
+  return Object.fromEntries(entries);
 }
 
-/** What null is among others of its form. */
-function nothing(form: Form): unknown {
+// Go's zero value, which null decodes to within lists and maps.
+function zeroValue(form: Form): unknown {
   switch (form) {
     case 'string':
     case 'time':
@@ -127,13 +131,14 @@ function nothing(form: Form): unknown {
       return false;
     case 'int':
       return 0;
-    case 'words':
+    case 'strslice':
       return [];
     default:
       return 'list' in form ? [] : {};
   }
 }
 
+// As encoding/json, prefers the exact name and then ignores case.
 const fieldOf = (struct: Readonly<Record<string, Form>>, key: string): [string, Form] | undefined =>
   Object.hasOwn(struct, key)
     ? [key, struct[key]!]
@@ -153,7 +158,7 @@ function isScalar(value: unknown, form: 'string' | 'bool' | 'int' | 'time'): boo
 }
 
 function refuse(value: unknown, type: string, path: readonly string[]): never {
-  throw new InvalidParameter(
-    `invalid image JSON: cannot unmarshal ${Array.isArray(value) ? 'array' : typeof value} into ${path.join('.') || 'an image'} of type ${type}`,
-  );
+  const actual = Array.isArray(value) ? 'array' : typeof value;
+  const target = path.join('.') || 'an image';
+  throw new InvalidParameter(`invalid image JSON: cannot unmarshal ${actual} into ${target} of type ${type}`);
 }

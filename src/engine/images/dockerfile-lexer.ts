@@ -1,42 +1,39 @@
-/** Quotes and `$variables` in a Dockerfile's words, as BuildKit's shell lexer has them. */
+/** Expands quotes and `$variables` in Dockerfile words as BuildKit does (frontend/dockerfile/shell/lex.go). */
 import { InvalidParameter } from '../../model/errors.ts';
 
 export type Variables = ReadonlyMap<string, string>;
 
-/** The word with its quotes and escapes taken off and its variables put in. @throws InvalidParameter */
+/** Removes a word's quotes and escapes and substitutes variables. @throws InvalidParameter for bad syntax */
 export const expandWord = (text: string, variables: Variables): string => new Lexer(text, variables).run().text;
 
-/** As `expandWord`, cut into words at spaces that are not quoted: also at those that came in with a variable. */
+/** As `expandWord`, then splits at unquoted whitespace, including whitespace in a variable's value. */
 export const expandWords = (text: string, variables: Variables): string[] => new Lexer(text, variables).run().words;
 
 const SPACE = /\s/;
 const ESCAPE = '\\';
 
-class Words {
+/** Collects the result, as one text and split into words. */
+class Expansion {
   text = '';
-  readonly #done: string[] = [];
+  readonly #words: string[] = [];
   #word = '';
-  #open = false;
 
   add(text: string, quoted: boolean): void {
     this.text += text;
     for (const symbol of quoted ? [text] : text) {
-      if (quoted || !SPACE.test(symbol)) {
-        this.#word += symbol;
-        this.#open = true;
-      } else this.#close();
+      if (quoted || !SPACE.test(symbol)) this.#word += symbol;
+      else this.#endWord();
     }
   }
 
-  all(): string[] {
-    this.#close();
-    return this.#done;
+  words(): string[] {
+    this.#endWord();
+    return this.#words;
   }
 
-  #close(): void {
-    if (this.#open && this.#word !== '') this.#done.push(this.#word);
+  #endWord(): void {
+    if (this.#word !== '') this.#words.push(this.#word);
     this.#word = '';
-    this.#open = false;
   }
 }
 
@@ -48,42 +45,42 @@ class Lexer {
     private readonly source: string,
     private readonly variables: Variables,
   ) {
-    this.#symbols = [...source];
+    this.#symbols = Array.from(source);
   }
 
   run(): { text: string; words: string[] } {
     try {
-      const words = this.#until(undefined);
-      return { text: words.text, words: words.all() };
+      const expansion = this.#expandUntil(undefined);
+      return { text: expansion.text, words: expansion.words() };
     } catch (error) {
       throw new InvalidParameter(`failed to process ${JSON.stringify(this.source)}: ${(error as Error).message}`);
     }
   }
 
-  #until(stop: string | undefined): Words {
-    const words = new Words();
+  #expandUntil(stop: string | undefined): Expansion {
+    const expansion = new Expansion();
     for (let symbol = this.#peek(); symbol !== undefined; symbol = this.#peek()) {
       if (symbol === stop) {
         this.#at++;
-        return words;
+        return expansion;
       }
-      if (symbol === "'") words.add(this.#single(), true);
-      else if (symbol === '"') words.add(this.#double(), true);
-      else if (symbol === '$') words.add(this.#dollar(), false);
+      if (symbol === "'") expansion.add(this.#singleQuoted(), true);
+      else if (symbol === '"') expansion.add(this.#doubleQuoted(), true);
+      else if (symbol === '$') expansion.add(this.#variable(), false);
       else if (symbol === ESCAPE) {
         this.#at++;
         const next = this.#next();
-        if (next !== undefined) words.add(next, true);
+        if (next !== undefined) expansion.add(next, true);
       } else {
         this.#at++;
-        words.add(symbol, false);
+        expansion.add(symbol, false);
       }
     }
     if (stop !== undefined) throw new Error(`unexpected end of statement while looking for matching ${stop}`);
-    return words;
+    return expansion;
   }
 
-  #single(): string {
+  #singleQuoted(): string {
     const end = this.#symbols.indexOf("'", this.#at + 1);
     if (end < 0) throw new Error('unexpected end of statement while looking for matching single-quote');
     const text = this.#symbols.slice(this.#at + 1, end).join('');
@@ -91,12 +88,12 @@ class Lexer {
     return text;
   }
 
-  #double(): string {
+  #doubleQuoted(): string {
     let text = '';
     this.#at++;
     for (let symbol = this.#peek(); symbol !== undefined; symbol = this.#peek()) {
       if (symbol === '$') {
-        text += this.#dollar();
+        text += this.#variable();
         continue;
       }
       this.#at++;
@@ -104,7 +101,7 @@ class Lexer {
       if (symbol === ESCAPE) {
         const next = this.#peek();
         if (next === undefined) continue;
-        // Only these can be escaped here; before anything else the escape stays.
+        // Within double quotes a backslash escapes only these.
         if (next === '"' || next === '$' || next === ESCAPE) {
           text += next;
           this.#at++;
@@ -116,7 +113,8 @@ class Lexer {
     throw new Error('unexpected end of statement while looking for matching double-quote');
   }
 
-  #dollar(): string {
+  // `$NAME`, `${NAME}`, `${NAME:-WORD}` and the like.
+  #variable(): string {
     this.#at++;
     if (this.#peek() !== '{') {
       const name = this.#name();
@@ -144,7 +142,7 @@ class Lexer {
 
   #braced(): string {
     try {
-      return this.#until('}').text;
+      return this.#expandUntil('}').text;
     } catch (error) {
       throw this.#peek() === undefined ? new Error("syntax error: missing '}'") : error;
     }
@@ -153,7 +151,7 @@ class Lexer {
   #name(): string {
     const rest = this.#symbols.slice(this.#at).join('');
     const name = /^(?:\d+|[@*#?\-$!]|[\p{L}_][\p{L}\p{Nd}_]*)/u.exec(rest)?.[0] ?? '';
-    this.#at += [...name].length;
+    this.#at += Array.from(name).length;
     return name;
   }
 

@@ -1,7 +1,6 @@
 /**
- * Blobs on their way here. Each is a file named by its digest; a transfer that breaks off, this process's death
- * included, leaves what
- * came, and the next one asks for the rest. Whoever wants a blob that is already coming waits for the same transfer.
+ * Blob downloads. Each goes to a file named by its digest; after an interruption, also of this process, the next
+ * download resumes there. Concurrent requests for a blob share one transfer.
  */
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
@@ -10,14 +9,15 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { faultPoint } from '../../sys/fault.ts';
 import { SystemFault } from '../../model/errors.ts';
-import { isFinal, type Part } from './registry/repository.ts';
-import { goText, RegistryLie, RegistryRefusal, RegistryUnreachable } from './registry/failure.ts';
+import { isFinal, type BlobRange } from './registry/repository.ts';
+import { goText, MalformedResponse, RegistryRefusal, RegistryUnreachable } from './registry/failure.ts';
 
-/** What is to be had, and how. */
-export interface Wanted {
+/** A blob to download. */
+export interface WantedBlob {
   digest: string;
+  /** Bytes. */
   size: number;
-  open(offset: number, signal: AbortSignal): Promise<Part>;
+  open(offset: number, signal: AbortSignal): Promise<BlobRange>;
 }
 
 export type Stage =
@@ -34,27 +34,30 @@ interface Transfer {
 }
 
 const FLUSH_AT = 512 * 1024;
+/** Age at which an unused partial download is deleted. */
 const STALE_MS = 24 * 3600 * 1000;
 const MAX_PAUSE_SECONDS = 16;
 
 export class Downloads {
   readonly #transfers = new Map<string, Transfer>();
-  /** How many pulls have use for a blob's file. */
+  /** Number of pulls that need a blob's file. */
   readonly #leases = new Map<string, number>();
-  readonly #queue: (() => void)[] = [];
+  readonly #waitingForSlot: (() => void)[] = [];
   #running = 0;
 
+  /**
+   * @param limits.concurrent transfers at a time
+   * @param limits.attempts failures in a row after which a transfer fails
+   */
   constructor(
     private readonly directory: string,
     private readonly limits: { concurrent: number; attempts: number },
   ) {}
 
+  /** The path of a blob's file. */
   file = (digest: string): string => join(this.directory, digest.slice(digest.indexOf(':') + 1));
 
-  /**
-   * Keeps these blobs' files, once they have come, until the lease ends; `finished` says that they are not needed any
-   * more.
-   */
+  /** Keeps blobs' files until the lease ends; with `finished`, it then deletes those that no other pull needs. */
   lease(digests: string[]): { end: (options: { finished: boolean }) => Promise<void> } {
     for (const digest of digests) this.#leases.set(digest, (this.#leases.get(digest) ?? 0) + 1);
     return {
@@ -69,52 +72,55 @@ export class Downloads {
     };
   }
 
-  /** Resolves when the blob's file is whole and verified. It stops when the last who waits for it is gone. */
-  async fetch(wanted: Wanted, watcher: Watcher, signal: AbortSignal): Promise<void> {
+  /**
+   * Resolves when the blob's file is complete and verified. Aborting `signal` ends the transfer unless another caller
+   * waits for it.
+   * @throws MalformedResponse, RegistryRefusal, RegistryUnreachable, SystemFault
+   */
+  async fetch(wanted: WantedBlob, watcher: Watcher, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
-    let transfer = this.#transfers.get(wanted.digest);
-    // One that is being given up is no use to a newcomer.
-    while (transfer?.abort.signal.aborted) {
-      await transfer.done.catch(() => undefined);
+    // An aborted transfer must end before another may write to the file.
+    for (let aborted = this.#abortedTransfer(wanted); aborted; aborted = this.#abortedTransfer(wanted)) {
+      await aborted.done.catch(() => undefined);
       signal.throwIfAborted();
-      transfer = this.#transfers.get(wanted.digest);
     }
-    transfer ??= this.#start(wanted);
+    const transfer = this.#transfers.get(wanted.digest) ?? this.#start(wanted);
     transfer.watchers.add(watcher);
     watcher(transfer.stage);
-    const leave = (): void => {
-      transfer.watchers.delete(watcher);
-      if (transfer.watchers.size === 0) transfer.abort.abort();
-    };
-    const gone = new Promise<never>((_, reject) =>
-      signal.addEventListener(
-        'abort',
-        () => {
-          leave();
-          reject(signal.reason as Error);
-        },
-        { once: true },
-      ),
-    );
-    gone.catch(() => undefined);
-    await Promise.race([transfer.done, gone]);
+    const left = new Promise<never>((_, reject) => {
+      const leave = (): void => {
+        transfer.watchers.delete(watcher);
+        if (transfer.watchers.size === 0) transfer.abort.abort();
+        reject(signal.reason as Error);
+      };
+      signal.addEventListener('abort', leave, { once: true });
+    });
+    left.catch(() => undefined);
+    await Promise.race([transfer.done, left]);
     transfer.watchers.delete(watcher);
   }
 
+  #abortedTransfer({ digest }: WantedBlob): Transfer | undefined {
+    const transfer = this.#transfers.get(digest);
+    return transfer?.abort.signal.aborted ? transfer : undefined;
+  }
+
   /**
-   * Takes away what nobody came back for, and what is `known` to have become a layer: a daemon died before it could.
+   * Deletes unused files that are stale, or whose layer exists already: a daemon may have died before deleting them.
+   * @param known whether a blob's layer exists
    */
   async sweep(known: (digest: string) => boolean = () => false): Promise<void> {
     for (const name of await readdir(this.directory).catch(() => [] as string[])) {
       const path = join(this.directory, name);
       const found = await stat(path).catch(() => undefined);
-      const isUsed = this.#leases.has(`sha256:${name}`) || this.#transfers.has(`sha256:${name}`);
-      if (found && !isUsed && (Date.now() - found.mtimeMs > STALE_MS || known(`sha256:${name}`)))
+      const digest = `sha256:${name}`;
+      const isUsed = this.#leases.has(digest) || this.#transfers.has(digest);
+      if (found && !isUsed && (Date.now() - found.mtimeMs > STALE_MS || known(digest)))
         await rm(path, { recursive: true, force: true });
     }
   }
 
-  #start(wanted: Wanted): Transfer {
+  #start(wanted: WantedBlob): Transfer {
     const abort = new AbortController();
     const transfer: Transfer = {
       done: Promise.resolve(),
@@ -122,146 +128,159 @@ export class Downloads {
       stage: { kind: this.#running < this.limits.concurrent ? 'downloading' : 'waiting', current: 0 },
       abort,
     };
-    const tell = (stage: Stage): void => {
+    const report = (stage: Stage): void => {
       transfer.stage = stage;
       for (const watcher of transfer.watchers) watcher(stage);
     };
     this.#transfers.set(wanted.digest, transfer);
-    transfer.done = this.#inTurn(abort.signal, () => this.#download(wanted, tell, abort.signal)).finally(() =>
+    transfer.done = this.#inSlot(abort.signal, () => this.#download(wanted, report, abort.signal)).finally(() =>
       this.#transfers.delete(wanted.digest),
     );
     transfer.done.catch(() => undefined);
     return transfer;
   }
 
-  async #inTurn(signal: AbortSignal, work: () => Promise<void>): Promise<void> {
-    if (this.#running >= this.limits.concurrent) await new Promise<void>((resolve) => this.#queue.push(resolve));
+  // Runs at most `limits.concurrent` transfers at a time; a finished one hands its slot to the next.
+  async #inSlot(signal: AbortSignal, work: () => Promise<void>): Promise<void> {
+    if (this.#running >= this.limits.concurrent)
+      await new Promise<void>((resolve) => this.#waitingForSlot.push(resolve));
     else this.#running++;
     try {
       signal.throwIfAborted();
       await work();
     } finally {
-      const next = this.#queue.shift();
+      const next = this.#waitingForSlot.shift();
       if (next) next();
       else this.#running--;
     }
   }
 
-  async #download(wanted: Wanted, tell: Watcher, signal: AbortSignal): Promise<void> {
+  async #download(wanted: WantedBlob, report: Watcher, signal: AbortSignal): Promise<void> {
     await mkdir(this.directory, { recursive: true, mode: 0o700 });
-    let mayBeStale = true;
-    for (let failures = 0; ;) {
-      const before = await lengthOf(this.file(wanted.digest));
+    const path = this.file(wanted.digest);
+    let mayBeCorrupt = true;
+    let failures = 0;
+    for (;;) {
+      const before = await lengthOf(path);
       try {
-        await this.#attempt(wanted, tell, signal);
+        await this.#attempt(wanted, report, signal);
         return;
       } catch (error) {
         signal.throwIfAborted();
-        if (error instanceof NoRoom) await rm(this.file(wanted.digest), { force: true });
-        if (error instanceof Mismatch) {
-          await rm(this.file(wanted.digest), { force: true });
-          // What an earlier daemon left may have been spoilt by a crash of the host.
-          if (!mayBeStale || before === 0) throw error;
-          mayBeStale = false;
+        if (error instanceof NoSpace || error instanceof Mismatch) await rm(path, { force: true });
+        if (error instanceof Mismatch && mayBeCorrupt && before > 0) {
+          // A host crash may have corrupted what an earlier daemon left: start once from zero.
+          mayBeCorrupt = false;
           continue;
         }
         if (!isTransient(error)) throw error;
-        // As long as bytes come, it goes on.
-        failures = (await lengthOf(this.file(wanted.digest))) > before ? 1 : failures + 1;
+        // Only failures without progress count.
+        failures = (await lengthOf(path)) > before ? 1 : failures + 1;
         if (failures >= this.limits.attempts) throw error;
-        for (let seconds = Math.min(2 ** (failures - 1), MAX_PAUSE_SECONDS); seconds > 0; seconds--) {
-          tell({ kind: 'retrying', seconds });
-          await sleep(1000, undefined, { signal });
-        }
+        await pauseBeforeRetry(failures, report, signal);
       }
     }
   }
 
-  async #attempt(wanted: Wanted, tell: Watcher, signal: AbortSignal): Promise<void> {
+  async #attempt(wanted: WantedBlob, report: Watcher, signal: AbortSignal): Promise<void> {
     const { digest, size } = wanted;
-    const file = await open(this.file(digest), 'a+', 0o600);
+    const path = this.file(digest);
+    const file = await open(path, 'a+', 0o600);
     try {
       faultPoint('download.file');
-      let { hash, length } = await hashed(this.file(digest), signal);
+      let { hash, length } = await hashFile(path, signal);
       if (length > size) throw new Mismatch(digest, `has more than the ${size} bytes that were announced`);
-      tell({ kind: 'downloading', current: length });
+      report({ kind: 'downloading', current: length });
       if (length < size) {
-        const part = await wanted.open(length, signal);
-        if (part.offset !== length) {
-          await file.truncate(part.offset);
-          ({ hash, length } = { hash: createHash('sha256'), length: 0 });
+        const range = await wanted.open(length, signal);
+        if (range.offset !== length) {
+          await file.truncate(range.offset);
+          hash = createHash('sha256');
+          length = 0;
         }
-        length = await receive(file, part.bytes, { hash, length, wanted, tell, signal });
+        length = await receive(range.bytes, { file, hash, length, wanted, report, signal });
       }
       if (length < size) throw new RegistryUnreachable('GET', digest, 'unexpected EOF');
-      tell({ kind: 'verifying' });
+      report({ kind: 'verifying' });
       if (`sha256:${hash.digest('hex')}` !== digest) throw new Mismatch(digest, '');
       faultPoint('download.complete');
     } finally {
       await file.close();
     }
-    tell({ kind: 'complete' });
+    report({ kind: 'complete' });
   }
 }
 
-interface Receiving {
+async function pauseBeforeRetry(failures: number, report: Watcher, signal: AbortSignal): Promise<void> {
+  for (let seconds = Math.min(2 ** (failures - 1), MAX_PAUSE_SECONDS); seconds > 0; seconds--) {
+    report({ kind: 'retrying', seconds });
+    await sleep(1000, undefined, { signal });
+  }
+}
+
+/** What `receive` continues. */
+interface Reception {
+  file: FileHandle;
   hash: Hash;
+  /** Bytes in the file. */
   length: number;
-  wanted: Wanted;
-  tell: Watcher;
+  wanted: WantedBlob;
+  report: Watcher;
   signal: AbortSignal;
 }
 
+// Appends to the file in large writes. Returns the file's new length.
 async function receive(
-  file: FileHandle,
   bytes: AsyncIterable<Buffer>,
-  { hash, length, wanted: { digest, size }, tell, signal }: Receiving,
+  { file, hash, length, wanted: { digest, size }, report, signal }: Reception,
 ): Promise<number> {
+  let received = length;
   let pending: Buffer[] = [];
-  let waiting = 0;
-  let at = length;
+  let pendingBytes = 0;
   const flush = async (): Promise<void> => {
-    if (waiting === 0) return;
-    const chunk = pending.length === 1 ? pending[0]! : Buffer.concat(pending, waiting);
-    [pending, waiting] = [[], 0];
+    if (pendingBytes === 0) return;
+    const chunk = pending.length === 1 ? pending[0]! : Buffer.concat(pending, pendingBytes);
+    pending = [];
+    pendingBytes = 0;
     try {
       await file.appendFile(chunk);
     } catch (error) {
-      throw new NoRoom(digest, error as Error);
+      throw new NoSpace(digest, error as Error);
     }
     faultPoint('download.chunk');
   };
   try {
     for await (const chunk of bytes) {
-      if (at + chunk.length > size) throw new Mismatch(digest, `is longer than the ${size} bytes that were announced`);
+      if (received + chunk.length > size)
+        throw new Mismatch(digest, `is longer than the ${size} bytes that were announced`);
       hash.update(chunk);
       pending.push(chunk);
-      waiting += chunk.length;
-      at += chunk.length;
-      if (waiting >= FLUSH_AT) {
+      pendingBytes += chunk.length;
+      received += chunk.length;
+      if (pendingBytes >= FLUSH_AT) {
         await flush();
-        tell({ kind: 'downloading', current: at });
+        report({ kind: 'downloading', current: received });
       }
     }
   } catch (error) {
-    if (error instanceof Mismatch || error instanceof NoRoom || signal.aborted) throw error;
+    if (error instanceof Mismatch || error instanceof NoSpace || signal.aborted) throw error;
     throw new RegistryUnreachable('GET', digest, goText(error, new URL('http://registry')), { cause: error });
   } finally {
     await flush();
   }
-  tell({ kind: 'downloading', current: at });
-  return at;
+  report({ kind: 'downloading', current: received });
+  return received;
 }
 
-/** The bytes are not those that the digest names. */
-class Mismatch extends RegistryLie {
+/** The content does not match the digest or size. */
+class Mismatch extends MalformedResponse {
   constructor(digest: string, why: string) {
     super(why ? `blob ${digest} ${why}` : `filesystem layer verification failed for digest ${digest}`);
   }
 }
 
-/** This host cannot keep it. What came is taken away: whoever waits for room must not find it taken by that. */
-class NoRoom extends SystemFault {
+/** The file cannot be written. Its partial content is deleted: keeping it would occupy the space that is missing. */
+class NoSpace extends SystemFault {
   readonly code: string | undefined;
   constructor(digest: string, cause: NodeJS.ErrnoException) {
     super(`failed to write blob ${digest}: ${cause.message}`, { cause });
@@ -275,7 +294,7 @@ const isTransient = (error: unknown): boolean =>
     !isFinal(error) &&
     (error.status >= 500 || error.status === 429 || error.status === 408));
 
-async function hashed(path: string, signal: AbortSignal): Promise<{ hash: Hash; length: number }> {
+async function hashFile(path: string, signal: AbortSignal): Promise<{ hash: Hash; length: number }> {
   const hash = createHash('sha256');
   let length = 0;
   for await (const chunk of createReadStream(path, { highWaterMark: FLUSH_AT, signal }) as AsyncIterable<Buffer>) {

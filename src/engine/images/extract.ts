@@ -1,7 +1,7 @@
 /**
- * Turns a layer's entries into files, for overlayfs. Runs jailed in the layer's directory (unpacker.ts): `/` is that
- * directory here,
- * so whatever a name or a link says, it cannot lead out. What tries to is refused all the same, with its name.
+ * Creates a layer's files from its archive entries, in overlayfs's format. Runs in a process jailed in the layer's
+ * directory (unpacker-main.ts): `/` is that directory, so no name or link can lead outside. Attempts to are refused
+ * nevertheless, with the entry's name.
  */
 import {
   chmodSync,
@@ -18,146 +18,165 @@ import {
   writeSync,
 } from 'node:fs';
 import { MAX_MAJOR, MAX_MINOR, makeNode, S_IFBLK, S_IFCHR, S_IFIFO, setTimes, setXattrAt } from '../../sys/inode.ts';
-import { HostError, type Bodies } from './file-write-ring.ts';
+import { HostError, type FileWriteRing } from './file-write-ring.ts';
 import { bytes, clean, join, nameOf, parentOf } from './byte-path.ts';
 import { LayerTree, makeOpaque, type Times } from './layer-tree.ts';
 import { quote, TarError, type TarEntry } from './tar.ts';
 import { OPAQUE, WHITEOUT } from './whiteout.ts';
 
 const WHITEOUT_META = '.wh..wh.';
-/** overlayfs's own marks. An archive may not set them: they are this host's bookkeeping. */
+/** overlayfs's own attributes: bookkeeping of this host, not for archives to set. */
 const OVERLAY_XATTRS = 'trusted.overlay.';
-/** No honest layer has nearly as many device nodes. */
 const MAX_DEVICES = 16_384;
-/** Claims from this size on are compared with the room on disk before the first byte is written. */
-const LARGE = 64 * 1024 * 1024;
+/** The size from which a file is compared with the free disk space before its first byte is written. */
+const LARGE_FILE = 64 * 1024 * 1024;
 const NS_PER_S = 1_000_000_000n;
-/** Times that a filesystem may hold; others become the epoch. */
+/** Times beyond this, which a filesystem may be unable to store, become the epoch. */
 const MAX_TIME = (1n << 40n) * NS_PER_S;
+const NON_ASCII = /[\x80-\xff]/;
 const S_ISGID = 0o2000;
-const EXCLUSIVELY = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
+const O_CREATE_NEW = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
 /** Errors of the host, not of the archive. */
 const HOST_ERRORS = new Set(['ENOSPC', 'EDQUOT', 'EIO', 'EROFS', 'ENOMEM', 'EMFILE', 'ENFILE']);
 
+interface OpenFile {
+  fd: number;
+  entry: TarEntry;
+  path: string;
+  /** Its body and close go through the ring: only whole-second times remain to be set after the body. */
+  isQueued: boolean;
+}
+
 export class Extractor {
-  #made = 0;
-  /** `isBare`: nothing but a body and times of whole seconds is to come. */
-  #file: { fd: number; entry: TarEntry; path: string; isBare: boolean } | undefined;
+  #bytesWritten = 0;
+  #file: OpenFile | undefined;
   #devices = 0;
-  #setgid = false;
+  #hasSetgidDirectory = false;
   readonly #tree: LayerTree;
 
-  /** `replaced` is called for each file that a later entry is about to take the place of. */
+  /** @param onReplace called before a later entry replaces a file */
   constructor(
-    private readonly bodies: Bodies,
-    replaced: (path: string) => void,
+    private readonly ring: FileWriteRing,
+    onReplace: (path: string) => void,
   ) {
-    this.#tree = new LayerTree(() => bodies.settle(), replaced);
+    this.#tree = new LayerTree(() => ring.settle(), onReplace);
   }
 
-  /** Bytes in files and links, as du would have them counted once. */
+  /** Bytes in files and symbolic links, hard links counted once. */
   get size(): number {
-    return this.#made - this.#tree.removed;
+    return this.#bytesWritten - this.#tree.bytesRemoved;
   }
 
   /**
-   * Makes the entry; of a file, its beginning. Returns the file's path, without links in it, if its body is to come;
-   * undefined if there is none to be kept. @throws TarError, HostError
+   * Creates the entry's file, but not a regular file's body. Returns the file's path, free of symbolic links, if its
+   * body is to be written; otherwise undefined.
+   * @throws TarError, HostError
    */
   begin(entry: TarEntry): string | undefined {
-    return this.#named(entry, () => this.#begin(entry));
+    return this.#withEntryName(entry, () => this.#begin(entry));
   }
 
-  /** The next bytes of the present file. */
+  /** Writes the next bytes of the current file's body. */
   write(bytes: Buffer): void {
-    const { fd, entry, isBare } = this.#file!;
-    if (isBare) return this.bodies.write(fd, bytes, entry);
-    this.#named(entry, () => {
+    const { fd, entry, isQueued } = this.#file!;
+    if (isQueued) {
+      this.ring.queueWrite(fd, bytes, entry);
+      return;
+    }
+    this.#withEntryName(entry, () => {
       for (let at = 0; at < bytes.length;) at += writeSync(fd, bytes, at);
     });
   }
 
-  /** The present entry's body is complete. */
+  /** Completes the current entry. */
   end(): void {
     if (!this.#file) return;
-    const { fd, entry, path, isBare } = this.#file;
+    const { fd, entry, path, isQueued } = this.#file;
     this.#file = undefined;
-    this.#made += entry.size;
-    if (isBare) return this.bodies.close(fd, secondsOf(entry), entry);
-    this.#named(entry, () => {
-      // Each call saved counts: a layer has fifty thousand files.
-      if (this.#isForeign(entry)) fchownSync(fd, entry.uid, entry.gid);
-      if (!isPlain(entry.mode)) fchmodSync(fd, entry.mode);
+    this.#bytesWritten += entry.size;
+    if (isQueued) {
+      this.ring.queueClose(fd, secondsOf(entry), entry);
+      return;
+    }
+    this.#withEntryName(entry, () => {
+      // Calls are skipped where possible: a layer may have fifty thousand files.
+      if (this.#needsChown(entry)) fchownSync(fd, entry.uid, entry.gid);
+      if (!hasOnlyPermissionBits(entry.mode)) fchmodSync(fd, entry.mode);
       closeSync(fd);
-      this.#xattrs(path, entry);
+      this.#setXattrs(path, entry);
       setTimes(bytes(path), ...timesOf(entry));
     });
   }
 
-  /** All entries are there. Returns the directories that no entry named, in order of depth. */
+  /** Completes the layer. Returns the directories without an entry of their own, parents first. */
   finish(): string[] {
-    this.bodies.settle();
+    this.ring.settle();
     return this.#tree.finish();
   }
 
   #begin(entry: TarEntry): string | undefined {
     const path = clean(entry.path);
     const name = nameOf(path);
-    if (name === OPAQUE) return void this.#opaque(parentOf(path));
-    // Other marks of that kind are aufs's own.
+    if (name === OPAQUE) {
+      this.#markOpaque(parentOf(path));
+      return undefined;
+    }
+    // Other `.wh..wh.` names are aufs's own files.
     if (path.includes(`/${WHITEOUT_META}`)) return undefined;
-    if (name.startsWith(WHITEOUT)) return void this.#whiteout(parentOf(path), name.slice(WHITEOUT.length));
+    if (name.startsWith(WHITEOUT)) {
+      this.#makeWhiteout(parentOf(path), name.slice(WHITEOUT.length));
+      return undefined;
+    }
     if (path === '/' && entry.type !== 'directory') throw new TarError('the root can only be a directory');
     switch (entry.type) {
       case 'directory':
-        return void this.#directory(path, entry);
+        this.#makeDirectory(path, entry);
+        return undefined;
       case 'file':
         return this.#openFile(path, entry);
       case 'hardlink':
-        return void this.#hardLink(path, entry);
+        this.#makeHardLink(path, entry);
+        return undefined;
       case 'symlink':
         if (entry.link.length === 0) throw new TarError('a symbolic link to nothing');
         this.#tree.make(path, () => symlinkSync(entry.link, bytes(path)));
-        this.#tree.linked();
-        this.#made += entry.link.length;
+        this.#tree.noteSymlink();
+        this.#bytesWritten += entry.link.length;
         break;
       case 'fifo':
         this.#tree.make(path, () => makeNode(bytes(path), S_IFIFO | 0o600, 0, 0));
         break;
       case 'character':
       case 'block':
-        this.#device(path, entry);
+        this.#makeDevice(path, entry);
     }
-    this.#attributes(path, entry);
+    this.#setAttributes(path, entry);
     return undefined;
   }
 
-  #directory(path: string, entry: TarEntry): undefined {
+  #makeDirectory(path: string, entry: TarEntry): void {
     this.#tree.makeDirectory(path, timesOf(entry));
-    this.#setgid ||= (entry.mode & S_ISGID) !== 0;
+    this.#hasSetgidDirectory ||= (entry.mode & S_ISGID) !== 0;
     lchownSync(bytes(path), entry.uid, entry.gid);
     chmodSync(bytes(path), entry.mode);
-    this.#xattrs(path, entry);
+    this.#setXattrs(path, entry);
   }
 
   #openFile(path: string, entry: TarEntry): string {
-    if (entry.size >= LARGE) {
-      const { bavail, bsize } = statfsSync('/');
-      if (entry.size > bavail * bsize)
-        throw new HostError(`${quote(entry.path)} is ${entry.size} bytes, and there is room for ${bavail * bsize}`);
-    }
-    // Exclusive: an archive cannot write into what it or anybody made before, a device least of all.
+    const { mode, size } = entry;
+    if (size >= LARGE_FILE) requireDiskSpace(entry);
+    const isPlain = hasOnlyPermissionBits(mode);
     const name = isAscii(path) ? path : bytes(path);
-    const fd = this.#tree.make(path, () => openSync(name, EXCLUSIVELY, isPlain(entry.mode) ? entry.mode : 0o600));
-    // A capability goes when the file is written to, and so may the set-id bits: what has them gets them behind its
-    // body.
-    const isBare = entry.xattrs.size === 0 && isPlain(entry.mode) && entry.size > 0 && hasWholeSeconds(entry);
-    if (isBare && this.#isForeign(entry)) fchownSync(fd, entry.uid, entry.gid);
-    this.#file = { fd, entry, path, isBare };
+    // O_EXCL: an archive cannot write into an existing file, in particular not into a device.
+    const fd = this.#tree.make(path, () => openSync(name, O_CREATE_NEW, isPlain ? mode : 0o600));
+    // A write clears capabilities and may clear set-id bits (write(2)): they are set after the body.
+    const isQueued = entry.xattrs.size === 0 && isPlain && size > 0 && hasWholeSeconds(entry);
+    if (isQueued && this.#needsChown(entry)) fchownSync(fd, entry.uid, entry.gid);
+    this.#file = { fd, entry, path, isQueued };
     return this.#tree.withoutLinks(path);
   }
 
-  #hardLink(path: string, entry: TarEntry): undefined {
+  #makeHardLink(path: string, entry: TarEntry): void {
     const target = clean(entry.link.toString('latin1'));
     if (target === path) return;
     try {
@@ -168,7 +187,7 @@ export class Extractor {
     }
   }
 
-  #device(path: string, entry: TarEntry): void {
+  #makeDevice(path: string, entry: TarEntry): void {
     if (++this.#devices > MAX_DEVICES) throw new TarError(`more than ${MAX_DEVICES} device nodes`);
     const { major, minor } = entry;
     if (major < 0 || major > MAX_MAJOR || minor < 0 || minor > MAX_MINOR)
@@ -177,8 +196,8 @@ export class Extractor {
     this.#tree.make(path, () => makeNode(bytes(path), type | 0o600, major, minor));
   }
 
-  // `.wh.NAME`: what the layers below have under NAME is gone. An entry of that name in this layer stays.
-  #whiteout(directory: string, name: string): undefined {
+  // `.wh.NAME` hides NAME in the layers below. An entry NAME of this layer itself stays (OCI image-spec, layer.md).
+  #makeWhiteout(directory: string, name: string): void {
     if (name === '' || name === '.' || name === '..') throw new TarError('a whiteout of nothing');
     const path = join(directory, name);
     try {
@@ -189,38 +208,38 @@ export class Extractor {
     }
   }
 
-  // `.wh..wh..opq`: what the layers below have in this directory is gone.
-  #opaque(directory: string): undefined {
+  // `.wh..wh..opq` hides what the layers below have in this directory.
+  #markOpaque(directory: string): void {
     this.#tree.makeDirectories(directory);
     makeOpaque(directory);
   }
 
-  // Whether it must be given away: what is made here is root's, but for the group below a setgid directory.
-  #isForeign({ uid, gid }: TarEntry): boolean {
-    return uid !== 0 || gid !== 0 || this.#setgid;
+  // New files belong to root, except for their group in a setgid directory.
+  #needsChown({ uid, gid }: TarEntry): boolean {
+    return uid !== 0 || gid !== 0 || this.#hasSetgidDirectory;
   }
 
-  #attributes(path: string, entry: TarEntry): void {
-    if (this.#isForeign(entry)) lchownSync(bytes(path), entry.uid, entry.gid);
+  #setAttributes(path: string, entry: TarEntry): void {
+    if (this.#needsChown(entry)) lchownSync(bytes(path), entry.uid, entry.gid);
     if (entry.type !== 'symlink') chmodSync(bytes(path), entry.mode);
-    this.#xattrs(path, entry);
+    this.#setXattrs(path, entry);
     setTimes(bytes(path), ...timesOf(entry));
   }
 
-  #xattrs(path: string, entry: TarEntry): void {
+  #setXattrs(path: string, entry: TarEntry): void {
     for (const [name, value] of entry.xattrs) {
       if (name.startsWith(OVERLAY_XATTRS)) continue;
       try {
         setXattrAt(bytes(path), name, value);
       } catch (error) {
-        // A filesystem without xattrs of that kind: Docker goes on too.
+        // Docker ignores filesystems without support for such attributes, too.
         if (codeOf(error) !== 'ENOTSUP' && codeOf(error) !== 'EOPNOTSUPP') throw error;
       }
     }
   }
 
-  // Every failure names its entry.
-  #named<T>(entry: TarEntry, work: () => T): T {
+  // Adds the entry's name to errors, and classifies them.
+  #withEntryName<T>(entry: TarEntry, work: () => T): T {
     try {
       return work();
     } catch (error) {
@@ -231,16 +250,23 @@ export class Extractor {
   }
 }
 
-/** Nothing that open(2) would not set. */
-const isPlain = (mode: number): boolean => (mode & ~0o777) === 0;
-const isAscii = (path: string): boolean => /^[\x01-\x7f]*$/.test(path);
+function requireDiskSpace({ path, size }: TarEntry): void {
+  const { bavail, bsize } = statfsSync('/');
+  if (size > bavail * bsize)
+    throw new HostError(`${quote(path)} is ${size} bytes, and there is room for ${bavail * bsize}`);
+}
+
+/** Whether open(2) can set the mode. */
+const hasOnlyPermissionBits = (mode: number): boolean => (mode & ~0o777) === 0;
+// A string path is cheaper than a Buffer, but Node encodes it as UTF-8.
+const isAscii = (path: string): boolean => !NON_ASCII.test(path);
 const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? '';
 const exists = (path: string): boolean => lstatSync(bytes(path), { throwIfNoEntry: false }) !== undefined;
 
 const bounded = (time: bigint): bigint => (time > MAX_TIME || time < -MAX_TIME ? 0n : time);
 const timesOf = ({ mtime, atime = mtime }: TarEntry): Times => [bounded(atime), bounded(mtime)];
 
-// Of these a double says all.
+// futimes(2) takes a double, which is exact for whole seconds only.
 const hasWholeSeconds = ({ mtime, atime }: TarEntry): boolean =>
   atime === undefined && mtime >= 0n && mtime % NS_PER_S === 0n;
 const secondsOf = ({ mtime }: TarEntry): number => Number(bounded(mtime) / NS_PER_S);

@@ -1,181 +1,200 @@
 /**
- * The archive's bytes in memory that two threads share: one reads the archive and makes its files, the other computes
- * the digest and
- * writes the files' bodies. For a small archive a second thread is not worth its start, and the one does it all.
+ * A ring of archive slabs in memory that the unpacker's two threads share. The main thread reads the archive into
+ * slabs, creates its files and queues jobs (writes and closes) on each slab; the writer thread hashes the slabs and
+ * does the jobs. For a small archive the second thread is not worth its start: the main thread does everything.
  *
- * A slab is a piece of the archive, with a list of what is to be done with parts of it. Slabs go round in a ring:
- * `control` says how
- * many were handed over and how many are done. Nothing here may need a file that is outside of the jail.
+ * The ring is lock-free: `control` counts the slabs posted and done, and both threads wait on it with futexes
+ * (Atomics.wait). Code here must not need a file outside the jail.
  */
 import { createHash, type Hash } from 'node:crypto';
 import { closeSync, futimesSync, readFileSync, writeSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { quote, type TarEntry } from './tar.ts';
 
-/** The host cannot take the layer: no room, a failing disk. */
+/** The host cannot take the layer: the disk is full or failing. */
 export class HostError extends Error {}
 
-const SLAB = 1 << 20;
+const SLAB_BYTES = 1 << 20;
 const SLABS = 6;
-/** Files of one slab that wait to be closed, and as many of all slabs before it: a thousand may be open on any host. */
+/** Limit of files waiting for their close, per slab and for all slabs before it; 1024 is the usual RLIMIT_NOFILE. */
 const MAX_OPEN = 400;
-/**
- * A file that does not begin in the slab before, and does not go on in the next one, takes a kilobyte of it or more.
- */
-const MAX_JOBS = (2 * SLAB) / 1024 + 4;
-/** Numbers of a job: a descriptor, what is to be done with it, and two that depend on that. */
-const JOB = 4;
+/** Every file that lies within a slab occupies at least 1 KiB of it (header and one block) and has two jobs. */
+const MAX_JOBS = (2 * SLAB_BYTES) / 1024 + 4;
+
+/** Layout of a job: descriptor, kind, and two operands (WRITE: start and end in the slab; CLOSE: mtime in seconds). */
+const JOB_FD = 0;
+const JOB_KIND = 1;
+const JOB_A = 2;
+const JOB_B = 3;
+const JOB_NUMBERS = 4;
 const WRITE = 0;
 const CLOSE = 1;
-/** Numbers before the jobs: the slab's length (negative: no more will come), and how many jobs there are. */
-const JOBS_HEAD = 2;
-const JOBS = JOBS_HEAD + JOB * MAX_JOBS;
 
-/** Places in `control`. */
+/** Layout of a slab's job list: the slab's length in bytes (END_OF_ARCHIVE: none will follow), job count, jobs. */
+const LIST_LENGTH = 0;
+const LIST_COUNT = 1;
+const LIST_JOBS = 2;
+const LIST_NUMBERS = LIST_JOBS + JOB_NUMBERS * MAX_JOBS;
+const END_OF_ARCHIVE = -1;
+
+/** Indexes into `control`. */
 const READY = 0;
 const POSTED = 1;
 const DONE = 2;
 const FAILED = 3;
 const FAILED_SLAB = 4;
 const FAILED_JOB = 5;
-const CONTROL = 6;
-const MAX_START_MS = 10_000;
-const MAX_WORDS = 1000;
+const CONTROL_NUMBERS = 6;
 
-export interface Shared {
+const MAX_START_MS = 10_000;
+const MAX_RESULT_BYTES = 1000;
+
+/** The memory that both threads share. */
+export interface SharedRing {
   control: Int32Array;
   slabs: SharedArrayBuffer;
   jobs: Float64Array;
-  /** What the other thread says at its end: the digest, or why it failed. */
-  words: Uint8Array;
+  /** UTF-8, NUL-padded: the digest, or the error message. */
+  result: Uint8Array;
 }
 
-export class Bodies {
-  readonly #shared: Shared;
+interface Slab {
+  bytes: Buffer;
+  jobs: Float64Array;
+}
+
+/** The main thread's side. */
+export class FileWriteRing {
+  readonly #shared: SharedRing;
   readonly #slabs: Slab[];
   readonly #hash = createHash('sha256');
   #threaded = false;
   #posted = 0;
-  /** How many files are closed, and whose jobs they are, for each slab. */
+  /** Per slab: the number of its close jobs, and each job's entry for error messages. */
   readonly #closes: number[] = Array.from({ length: SLABS }, () => 0);
   readonly #entries: TarEntry[][] = Array.from({ length: SLABS }, () => []);
 
-  /** `script` is what file-writer-thread.ts was bundled to; undefined for no second thread. */
+  /** @param script the bundled file-writer-thread.ts; undefined to work without a second thread */
   constructor(script?: string) {
     this.#shared = {
-      control: new Int32Array(new SharedArrayBuffer(4 * CONTROL)),
-      slabs: new SharedArrayBuffer(SLABS * SLAB),
-      jobs: new Float64Array(new SharedArrayBuffer(8 * SLABS * JOBS)),
-      words: new Uint8Array(new SharedArrayBuffer(MAX_WORDS)),
+      control: new Int32Array(new SharedArrayBuffer(4 * CONTROL_NUMBERS)),
+      slabs: new SharedArrayBuffer(SLABS * SLAB_BYTES),
+      jobs: new Float64Array(new SharedArrayBuffer(8 * SLABS * LIST_NUMBERS)),
+      result: new Uint8Array(new SharedArrayBuffer(MAX_RESULT_BYTES)),
     };
     this.#slabs = slabsOf(this.#shared);
     if (script === undefined) return;
-    // As text: while it starts, a tenth of a second, this thread jails both and begins. The descriptors that it closes
-    // are opened here.
+    // As source text: the worker takes 100 ms to start, and by then this thread has jailed the process.
+    // trackUnmanagedFds: the worker closes descriptors that this thread opened.
     new Worker(readFileSync(script, 'utf8'), { eval: true, workerData: this.#shared, trackUnmanagedFds: false });
     this.#threaded = true;
   }
 
-  /** Memory for the next bytes of the archive. @throws HostError when the bodies before could not be written */
-  slab = (): Buffer => this.#free(this.#posted);
+  /** Waits for the current slab to be free and returns its memory. @throws HostError when an earlier job failed */
+  currentSlab = (): Buffer => this.#acquire(this.#posted);
 
-  /** Memory for the bytes behind those. */
-  nextSlab = (): Buffer => this.#free(this.#posted + 1);
+  /** The same for the slab after the current one. @throws HostError */
+  nextSlab = (): Buffer => this.#acquire(this.#posted + 1);
 
-  /** `bytes` are of the present slab. */
-  write(fd: number, bytes: Buffer, entry: TarEntry): void {
-    const start = bytes.byteOffset - this.#slab.bytes.byteOffset;
-    this.#add(fd, WRITE, start, start + bytes.length, entry);
+  /** Queues the write of `bytes`, a view of the current slab. */
+  queueWrite(fd: number, bytes: Buffer, entry: TarEntry): void {
+    const start = bytes.byteOffset - this.#current.bytes.byteOffset;
+    this.#queue(fd, WRITE, start, start + bytes.length, entry);
   }
 
-  /** Closes a file whose body was written, and sets its times. */
-  close(fd: number, seconds: number, entry: TarEntry): void {
-    this.#add(fd, CLOSE, seconds, 0, entry);
+  /** Queues setting a file's times and closing it. */
+  queueClose(fd: number, mtimeSeconds: number, entry: TarEntry): void {
+    this.#queue(fd, CLOSE, mtimeSeconds, 0, entry);
     if (++this.#closes[this.#posted % SLABS]! > MAX_OPEN) this.settle();
   }
 
-  /** The present slab's first `length` bytes are the archive's next, and all that is to be done with them was told. */
+  /** Hands over the current slab: its first `length` bytes are the archive's next, and its jobs are complete. */
   post(length: number): void {
-    this.#slab.jobs[0] = length;
+    this.#current.jobs[LIST_LENGTH] = length;
     this.#posted++;
     if (this.#threaded) {
       Atomics.store(this.#shared.control, POSTED, this.#posted);
       Atomics.notify(this.#shared.control, POSTED);
     } else {
-      take(this.#shared, this.#slabs[(this.#posted - 1) % SLABS]!, this.#posted - 1, this.#hash);
-      this.#check();
+      hashAndDoJobs(this.#shared, this.#slabs[(this.#posted - 1) % SLABS]!, this.#posted - 1, this.#hash);
+      this.#throwIfFailed();
     }
   }
 
-  /** All that was told is done. @throws HostError */
+  /** Completes all queued jobs, the current slab's included. @throws HostError */
   settle(): void {
-    this.#await(this.#posted);
-    doJobs(this.#shared, this.#slab, this.#posted);
-    this.#check();
-    this.#forget(this.#posted);
+    this.#waitUntilDone(this.#posted);
+    doJobs(this.#shared, this.#current, this.#posted);
+    this.#throwIfFailed();
+    this.#clear(this.#posted);
   }
 
-  /** The digest of all bytes, in hex. @throws HostError */
+  /** Ends the archive and returns the digest of all its bytes, in hex. @throws HostError */
   finish(): string {
     if (!this.#threaded) return this.#hash.digest('hex');
-    this.slab();
-    this.post(-1);
-    this.#await(this.#posted);
-    return wordsOf(this.#shared);
+    this.currentSlab();
+    this.post(END_OF_ARCHIVE);
+    this.#waitUntilDone(this.#posted);
+    return resultOf(this.#shared);
   }
 
-  // The n-th slab of all.
-  #free(n: number): Buffer {
+  // Waits until the memory of slab n is free, and until the slabs in flight before it leave few files open.
+  #acquire(n: number): Buffer {
     let needed = n - SLABS + 1;
-    for (let at = n - 1, open = 0; at >= needed; at--)
-      if ((open += this.#closes[at % SLABS]!) > MAX_OPEN) needed = Math.min(at + 1, this.#posted);
-    this.#await(needed);
-    this.#forget(n);
+    let open = 0;
+    for (let at = n - 1; at >= needed; at--) {
+      open += this.#closes[at % SLABS]!;
+      if (open > MAX_OPEN) needed = Math.min(at + 1, this.#posted);
+    }
+    this.#waitUntilDone(needed);
+    this.#clear(n);
     return this.#slabs[n % SLABS]!.bytes;
   }
 
-  get #slab(): Slab {
+  get #current(): Slab {
     return this.#slabs[this.#posted % SLABS]!;
   }
 
-  // What was done with the n-th slab, or with what was there before it.
-  #forget(n: number): void {
+  #clear(n: number): void {
     this.#closes[n % SLABS] = 0;
     this.#entries[n % SLABS] = [];
   }
 
-  #add(fd: number, kind: number, a: number, b: number, entry: TarEntry): void {
-    const { jobs } = this.#slab;
-    const count = jobs[1]!++;
-    const at = JOBS_HEAD + JOB * count;
-    jobs[at] = fd;
-    jobs[at + 1] = kind;
-    jobs[at + 2] = a;
-    jobs[at + 3] = b;
+  #queue(fd: number, kind: number, a: number, b: number, entry: TarEntry): void {
+    const { jobs } = this.#current;
+    const count = jobs[LIST_COUNT]!++;
+    const at = LIST_JOBS + JOB_NUMBERS * count;
+    jobs[at + JOB_FD] = fd;
+    jobs[at + JOB_KIND] = kind;
+    jobs[at + JOB_A] = a;
+    jobs[at + JOB_B] = b;
     this.#entries[this.#posted % SLABS]!.push(entry);
   }
 
-  // Until so many slabs are done.
-  #await(count: number): void {
+  #waitUntilDone(count: number): void {
     const { control } = this.#shared;
     if (this.#threaded && count > 0) {
       if (Atomics.wait(control, READY, 0, MAX_START_MS) === 'timed-out')
-        throw new HostError('the thread that writes files does not start');
-      for (let done; (done = Atomics.load(control, DONE)) < count;) Atomics.wait(control, DONE, done);
+        throw new HostError('the file writer thread does not start');
+      let done = Atomics.load(control, DONE);
+      while (done < count) {
+        Atomics.wait(control, DONE, done);
+        done = Atomics.load(control, DONE);
+      }
     }
-    this.#check();
+    this.#throwIfFailed();
   }
 
-  #check(): void {
+  #throwIfFailed(): void {
     const { control } = this.#shared;
     if (Atomics.load(control, FAILED) === 0) return;
     const entry = this.#entries[control[FAILED_SLAB]!]![control[FAILED_JOB]!];
-    throw new HostError(`${entry ? `${quote(entry.path)}: ` : ''}${wordsOf(this.#shared)}`);
+    throw new HostError(`${entry ? `${quote(entry.path)}: ` : ''}${resultOf(this.#shared)}`);
   }
 }
 
-/** The other thread's work. */
-export function writeBodies(shared: Shared): void {
+/** The writer thread: processes slabs in order until the archive's end. */
+export function runFileWriter(shared: SharedRing): void {
   const { control } = shared;
   const slabs = slabsOf(shared);
   const hash = createHash('sha256');
@@ -184,60 +203,57 @@ export function writeBodies(shared: Shared): void {
   for (let n = 0; ; n++) {
     while (Atomics.load(control, POSTED) === n) Atomics.wait(control, POSTED, n);
     const slab = slabs[n % SLABS]!;
-    const isLast = slab.jobs[0]! < 0;
-    if (isLast) say(shared, hash.digest('hex'));
-    else take(shared, slab, n, hash);
+    const isEnd = slab.jobs[LIST_LENGTH] === END_OF_ARCHIVE;
+    if (isEnd) setResult(shared, hash.digest('hex'));
+    else hashAndDoJobs(shared, slab, n, hash);
     Atomics.store(control, DONE, n + 1);
     Atomics.notify(control, DONE);
-    if (isLast) return;
+    if (isEnd) return;
   }
 }
 
-interface Slab {
-  bytes: Buffer;
-  jobs: Float64Array;
-}
-
-const slabsOf = ({ slabs, jobs }: Shared): Slab[] =>
+const slabsOf = ({ slabs, jobs }: SharedRing): Slab[] =>
   Array.from({ length: SLABS }, (_, i) => ({
-    bytes: Buffer.from(slabs, i * SLAB, SLAB),
-    jobs: jobs.subarray(i * JOBS, (i + 1) * JOBS),
+    bytes: Buffer.from(slabs, i * SLAB_BYTES, SLAB_BYTES),
+    jobs: jobs.subarray(i * LIST_NUMBERS, (i + 1) * LIST_NUMBERS),
   }));
 
-function take(shared: Shared, slab: Slab, n: number, hash: Hash): void {
-  hash.update(slab.bytes.subarray(0, slab.jobs[0]));
+function hashAndDoJobs(shared: SharedRing, slab: Slab, n: number, hash: Hash): void {
+  hash.update(slab.bytes.subarray(0, slab.jobs[LIST_LENGTH]));
   doJobs(shared, slab, n);
 }
 
-// After a failure nothing more is written: this process is about to end.
-function doJobs(shared: Shared, { bytes, jobs }: Slab, n: number): void {
+// After a failure the remaining jobs are skipped: the process is about to exit.
+function doJobs(shared: SharedRing, { bytes, jobs }: Slab, n: number): void {
   const { control } = shared;
-  for (let i = 0; i < jobs[1]! && control[FAILED] === 0; i++) {
+  for (let i = 0; i < jobs[LIST_COUNT]! && control[FAILED] === 0; i++) {
     try {
-      doJob(bytes, jobs, JOBS_HEAD + JOB * i);
+      doJob(bytes, jobs, LIST_JOBS + JOB_NUMBERS * i);
     } catch (error) {
-      say(shared, (error as Error).message);
+      setResult(shared, (error as Error).message);
       control[FAILED_SLAB] = n % SLABS;
       control[FAILED_JOB] = i;
       Atomics.store(control, FAILED, 1);
     }
   }
-  jobs[1] = 0;
+  jobs[LIST_COUNT] = 0;
 }
 
 function doJob(bytes: Buffer, jobs: Float64Array, at: number): void {
-  const fd = jobs[at]!;
-  if (jobs[at + 1] === CLOSE) {
-    futimesSync(fd, jobs[at + 2]!, jobs[at + 2]!);
+  const fd = jobs[at + JOB_FD]!;
+  const a = jobs[at + JOB_A]!;
+  if (jobs[at + JOB_KIND] === CLOSE) {
+    futimesSync(fd, a, a);
     closeSync(fd);
     return;
   }
-  for (let from = jobs[at + 2]!; from < jobs[at + 3]!;) from += writeSync(fd, bytes, from, jobs[at + 3]! - from);
+  const end = jobs[at + JOB_B]!;
+  for (let from = a; from < end;) from += writeSync(fd, bytes, from, end - from);
 }
 
-function say({ words }: Shared, text: string): void {
-  words.fill(0);
-  words.set(Buffer.from(text).subarray(0, MAX_WORDS));
+function setResult({ result }: SharedRing, text: string): void {
+  result.fill(0);
+  result.set(Buffer.from(text).subarray(0, MAX_RESULT_BYTES));
 }
 
-const wordsOf = ({ words }: Shared): string => Buffer.from(words).toString().replace(/\0+$/, '');
+const resultOf = ({ result }: SharedRing): string => Buffer.from(result).toString().replace(/\0+$/, '');

@@ -1,5 +1,8 @@
-/** The unpacker's second thread (file-write-ring.ts), a script of its own: it needs little. Bundled to dist/file-writer-thread.cjs. */
+/**
+ * The unpacker's second thread (file-write-ring.ts). A script of its own, bundled to dist/file-writer-thread.cjs, so
+ * that it starts without the unpacker's other modules.
+ */
 import { workerData } from 'node:worker_threads';
-import { writeBodies, type Shared } from './file-write-ring.ts';
+import { runFileWriter, type SharedRing } from './file-write-ring.ts';
 
-writeBodies(workerData as Shared);
+runFileWriter(workerData as SharedRing);

@@ -1,4 +1,4 @@
-/** Times and durations as Go writes and reads them. */
+/** Times and durations in Go's formats (package time). */
 import { InvalidParameter } from '../../model/errors.ts';
 
 const UNITS: Record<string, bigint> = {
@@ -13,7 +13,7 @@ const UNITS: Record<string, bigint> = {
 };
 const MAX_DURATION = (1n << 63n) - 1n;
 
-/** Nanoseconds of `1h30m`, `1.5s`, `-2ms`. time.ParseDuration. @throws InvalidParameter with Go's words */
+/** time.ParseDuration: nanoseconds of `1h30m`, `1.5s`, `-2ms`. @throws InvalidParameter with Go's texts */
 export function parseDuration(text: string): bigint {
   const invalid = (): never => {
     throw new InvalidParameter(`time: invalid duration ${JSON.stringify(text)}`);
@@ -41,7 +41,7 @@ export function parseDuration(text: string): bigint {
   return sign === '-' ? -total : total;
 }
 
-/** Wall ns of an RFC 3339 time; undefined when it is none. */
+/** Wall ns of an RFC 3339 time; undefined if it is malformed. */
 export function parseRfc3339(text: string): bigint | undefined {
   const match = /^(\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)$/.exec(text);
   if (!match) return undefined;
@@ -49,7 +49,7 @@ export function parseRfc3339(text: string): bigint | undefined {
   return Number.isNaN(ms) ? undefined : BigInt(ms) * 1_000_000n + BigInt((match[2] ?? '').slice(0, 9).padEnd(9, '0'));
 }
 
-/** RFC 3339 in UTC, the fraction without trailing zeros. time.RFC3339Nano. */
+/** time.RFC3339Nano: RFC 3339 in UTC, the fraction without trailing zeros. */
 export function formatRfc3339(ns: bigint): string {
   const fraction = ((ns % 1_000_000_000n) + 1_000_000_000n) % 1_000_000_000n;
   const seconds = new Date(Number((ns - fraction) / 1_000_000n)).toISOString().slice(0, 19);
@@ -58,7 +58,7 @@ export function formatRfc3339(ns: bigint): string {
 }
 
 /**
- * Wall ns of a time that a filter names: a duration before `now`, RFC 3339 or a part of it (in the daemon's zone), or
+ * Wall ns of a time in a filter: a duration before `now`, RFC 3339 or a prefix of it (in the daemon's time zone), or
  * seconds since the epoch.
  * @throws InvalidParameter
  */
@@ -67,7 +67,7 @@ export function parseMoment(text: string, now: bigint): bigint {
     try {
       return now - parseDuration(text);
     } catch {
-      // Not a duration, then.
+      // Not a duration.
     }
   }
   const seconds = /^(-?\d+)(?:\.(\d*))?$/.exec(text);

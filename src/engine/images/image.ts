@@ -1,7 +1,7 @@
-/** An image as the engine knows it. */
+/** Images and their configuration. */
 import type { ContainerConfig } from '../../model/container-config.ts';
 
-/** The OCI/Docker image configuration; unknown keys are kept in the stored bytes. */
+/** The OCI/Docker image configuration. Unknown keys exist in the stored bytes only. */
 export interface ImageConfig {
   architecture: string;
   os: string;
@@ -20,13 +20,14 @@ export interface ImageConfig {
 }
 
 export interface Image {
-  /** sha256:… of the config's bytes. */
+  /** Digest of the configuration. */
   id: string;
+  /** Id of the image it was committed from; '' for none. */
   parent: string;
   config: ImageConfig;
   /** Wall ns. */
   created: string;
-  /** Wall ns of the last tagging, '0' = never. */
+  /** Wall ns of the last tagging; '0' for never. */
   tagged: string;
   /** Bytes of all layers. */
   size: number;

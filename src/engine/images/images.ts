@@ -1,6 +1,6 @@
 /**
- * Images and what is done with them: import, commit, load, save, tag, remove, prune. What there is, is in catalog.ts;
- * what they are made of, in layers.ts.
+ * Operations on images: import, commit, load, save, tag, remove, prune. Lookup is in catalog.ts, the layer store in
+ * layers.ts.
  */
 import { existsSync, readdirSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
@@ -8,27 +8,25 @@ import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { faultPoint } from '../../sys/fault.ts';
 import { Conflict, InvalidParameter } from '../../model/errors.ts';
-import { Catalog, type ImageParts } from './catalog.ts';
-import { applyChanges, type ImageSettings } from './changes.ts';
-import { childConfig, EMPTY_LAYER } from './child.ts';
+import { Catalog, type ImagesDeps } from './catalog.ts';
+import { applyChanges, type ImageSettings } from './config-changes.ts';
+import { childConfig, EMPTY_LAYER } from './child-config.ts';
 import { decompress, detectCompression, peek } from './compression.ts';
 import { parseConfig } from './config-form.ts';
 import { sha256 } from './digest.ts';
 import { formatRfc3339 } from './go-time.ts';
 import { hostArchitecture, machines } from '../architecture.ts';
 import type { Image, ImageConfig } from './image.ts';
-import type { Layers } from './layers.ts';
+import type { Layer } from './layers.ts';
 import { loadImages } from './load.ts';
 import { pruneImages } from './prune.ts';
 import { canonicalString, type Reference, targetReference } from './reference.ts';
-import { planRemoval, untaggedLine, type Known, type Step } from './removal.ts';
+import { planRemoval, untaggedLine, type Deletion, type ImageGraph, type Step } from './removal.ts';
 import { savedImages, saveImages, type Saved } from './save.ts';
 import { Staging } from './staging.ts';
 
-export type Deletion = { Untagged: string } | { Deleted: string };
-
 export interface Commit {
-  /** Id of the image that the container is made from. */
+  /** Id of the container's image. */
   parent: string;
   container: string;
   containerConfig: ImageSettings;
@@ -40,15 +38,18 @@ export interface Commit {
 
 export class Images extends Catalog {
   #pruning = false;
-  /** Spooled by an earlier daemon. Known before the first request: what comes later is ours. */
-  readonly #leftovers: string[];
+  /** Spool directories of an earlier daemon. Listed before the first request, which may create new ones. */
+  readonly #staleSpools: string[];
 
-  constructor(parts: ImageParts) {
-    super(parts);
-    this.#leftovers = existsSync(this.#staging()) ? readdirSync(this.#staging()) : [];
+  constructor(deps: ImagesDeps) {
+    super(deps);
+    this.#staleSpools = existsSync(this.#staging()) ? readdirSync(this.#staging()) : [];
   }
 
-  /** A rootfs tar (any compression) becomes a one-layer image. `platform` is `os[/arch[/variant]]`. */
+  /**
+   * Creates a one-layer image from a rootfs tar in any supported compression.
+   * @param options.platform `os[/arch[/variant]]`
+   */
   async import(
     archive: Readable,
     options: { repo: string; tag: string; message: string; changes: string[]; platform?: string },
@@ -61,11 +62,11 @@ export class Images extends Catalog {
     if (os !== 'linux') throw new InvalidParameter('operating system is not supported');
     const settings = applyChanges({}, options.changes);
     const comment = options.message || 'Imported from -';
-    const hold = this.parts.layers.hold();
+    const pin = this.deps.layers.pin();
     try {
-      const layer = await this.parts.layers.add(hold, archive, []);
+      const layer = await this.deps.layers.add(pin, archive, []);
       faultPoint('import.unpacked');
-      const created = formatRfc3339(BigInt(this.parts.now()));
+      const created = formatRfc3339(BigInt(this.deps.now()));
       const config: ImageConfig = {
         architecture,
         ...(variant && { variant }),
@@ -78,92 +79,94 @@ export class Images extends Catalog {
       };
       const bytes = Buffer.from(JSON.stringify(config));
       const id = sha256(bytes);
-      this.parts.rows.transaction(() => {
+      this.deps.rows.transaction(() => {
         this.insertImage(id, bytes, [layer.chainId]);
         if (target) this.tagImage(id, target);
         this.recordEvent(id, 'import');
       });
       return this.resolve(id);
     } finally {
-      hold.release();
+      pin.release();
       await this.collect();
     }
   }
 
   /**
-   * A layer upon an image becomes an image. `done` is called with its id when it is made, within the same transaction.
+   * Creates an image from a parent image and one more layer. Calls `done` with its id in the same transaction.
+   * @throws NotFound when the parent was removed
    */
   async commit(layer: AsyncIterable<Buffer>, commit: Commit, done: (id: string) => void): Promise<string> {
     const parent = this.resolve(commit.parent);
-    const hold = this.parts.layers.hold();
-    for (const chain of parent.chains) hold.chains.add(chain);
+    const pin = this.deps.layers.pin();
+    for (const chain of parent.chains) pin.chains.add(chain);
     try {
-      const { chainId, diffId } = await this.parts.layers.addTar(hold, layer, parent.chains);
+      const { chainId, diffId } = await this.deps.layers.addTar(pin, layer, parent.chains);
       faultPoint('image-commit.unpacked');
       const isEmpty = diffId === EMPTY_LAYER;
       const bytes = childConfig(parseConfig(this.configOf(parent.id)!), {
         ...commit,
         ...(isEmpty ? {} : { diffId }),
-        created: formatRfc3339(BigInt(this.parts.now())),
+        created: formatRfc3339(BigInt(this.deps.now())),
       });
       const id = sha256(bytes);
-      this.parts.rows.transaction(() => {
+      this.deps.rows.transaction(() => {
         this.insertImage(id, bytes, isEmpty ? parent.chains : [...parent.chains, chainId]);
-        this.parts.rows.setParent(id, parent.id);
+        this.deps.rows.setParent(id, parent.id);
         if (commit.target) this.tagImage(id, commit.target);
         done(id);
       });
       return id;
     } finally {
-      hold.release();
+      pin.release();
       await this.collect();
     }
   }
 
   /**
-   * A docker-archive or OCI layout (any compression, several images). Yields Docker's lines, without a newline: `Loaded
-   * image: x:1`. `signal`: nobody waits for it any more.
+   * Loads all images of a docker-archive or OCI layout in any supported compression. Yields Docker's lines without a
+   * newline: `Loaded image: x:1`.
+   * @param signal aborts between and within layers; images that are complete by then stay
    */
   async *load(archive: Readable, signal?: AbortSignal): AsyncGenerator<string> {
     const { head, all } = await peek(archive);
-    // Whatever came before the fault: the sender may listen for the answer only when it has sent all.
+    // Drain the request even after a failure: the client may read the response only when it has sent everything.
     const staging = await Staging.spool(decompress(all, detectCompression(head)), this.#staging()).finally(() =>
       archive.resume(),
     );
-    const hold = this.parts.layers.hold();
+    const pin = this.deps.layers.pin();
     try {
       faultPoint('load.spooled');
-      yield* loadImages(this, this.parts, { staging, hold, signal });
+      yield* loadImages(this, this.deps, { staging, pin, signal });
     } finally {
-      hold.release();
+      pin.release();
       await staging.discard();
       await this.collect();
     }
   }
 
   /**
-   * The archive of some images, with the names that were asked for: all tags of a repository where no tag is given.
+   * Yields an archive of images under the requested names; a repository without a tag selects all of its tags.
    * @throws NotFound
    */
   save(references: string[]): AsyncGenerator<Buffer> {
-    return this.#save(savedImages(this, this.parts, references));
+    return this.#save(savedImages(this, this.deps, references));
   }
 
   async *#save(images: Saved[]): AsyncGenerator<Buffer> {
-    const hold = this.parts.layers.hold();
-    for (const { layers } of images) for (const { chainId } of layers) hold.chains.add(chainId);
+    const pin = this.deps.layers.pin();
+    for (const { layers } of images) for (const { chainId } of layers) pin.chains.add(chainId);
     try {
-      yield* saveImages(images, (layer) => this.parts.layers.archive(layer));
-      this.parts.rows.transaction(() => images.forEach(({ id }) => this.recordEvent(id, 'save')));
+      yield* saveImages(images, (layer) => this.deps.layers.archive(layer));
+      this.deps.rows.transaction(() => images.forEach(({ id }) => this.recordEvent(id, 'save')));
     } finally {
-      hold.release();
+      pin.release();
       await this.collect();
     }
   }
 
   /**
-   * Removes images that nothing needs: those without a name, or all that no container uses. @throws InvalidParameter
-   * for bad filters, Conflict when it is being done
+   * Removes images without a name (`dangling`), or all that no container uses.
+   * @throws InvalidParameter for bad filters, Conflict while another prune runs
    */
   async prune(
     filters: ReadonlyMap<string, readonly string[]>,
@@ -173,41 +176,38 @@ export class Images extends Catalog {
     if (this.#pruning) throw new Conflict('a prune operation is already running');
     this.#pruning = true;
     try {
-      return await pruneImages(this, this.parts, filters, options, signal);
+      return await pruneImages(this, this.deps, { filters, ...options }, signal);
     } finally {
       this.#pruning = false;
     }
   }
 
-  /** @throws InvalidParameter for the new name, NotFound for the image */
+  /** @throws InvalidParameter for a bad `repo` or `tag`, NotFound */
   async tag(reference: string, repo: string, tag: string): Promise<void> {
     const target = targetReference(repo, tag);
     if (!target) throw new InvalidParameter('invalid reference format');
     const { id } = this.resolve(reference);
-    this.parts.rows.transaction(() => this.tagImage(id, target));
+    this.deps.rows.transaction(() => this.tagImage(id, target));
   }
 
-  /** Docker's lines in Docker's order. @throws NotFound, Conflict */
+  /** Returns what was untagged and deleted, in Docker's order. @throws NotFound, Conflict */
   async remove(reference: string, options: { force: boolean; noprune: boolean }): Promise<Deletion[]> {
-    const { rows, layers, usersOf } = this.parts;
+    const { rows, layers, usersOf } = this.deps;
     const { id } = this.resolve(reference);
-    const known: Known = {
+    const graph: ImageGraph = {
       referencesOf: this.references,
       childrenOf: rows.childrenOf,
       parentOf: (image) => rows.byId(image)?.parent ?? '',
       usersOf,
     };
-    const steps = planRemoval(id, reference, options, known);
-    const { lines, retired } = rows.transaction(() => {
-      const done = steps.map((step) => this.#take(step));
-      return { lines: done.flatMap((each) => each.lines), retired: done.flatMap((each) => each.retired) };
-    });
-    await layers.takeAway(retired);
-    return lines;
+    const steps = planRemoval(id, reference, options, graph);
+    const done = rows.transaction(() => steps.map((step) => this.#perform(step)));
+    await layers.deleteRetired(done.flatMap(({ retired }) => retired));
+    return done.flatMap(({ lines }) => lines);
   }
 
-  #take(step: Step): { lines: Deletion[]; retired: ReturnType<Layers['retire']> } {
-    const { rows, layers, usersOf } = this.parts;
+  #perform(step: Step): { lines: Deletion[]; retired: Layer[] } {
+    const { rows, layers, usersOf } = this.deps;
     if ('untag' in step) {
       rows.removeName(canonicalString(step.untag));
       if (!step.silent) this.recordEvent(step.image, 'untag');
@@ -217,45 +217,47 @@ export class Images extends Catalog {
     const isUsed = usersOf(step.delete).length > 0;
     rows.delete(step.delete);
     this.recordEvent(step.delete, 'delete');
-    // A container made from it goes on: its layers stay until `collect` finds that it is gone.
-    const retired = isUsed ? [] : layers.retire(this.#needed(), chains);
+    // The layers of an image with a container stay until `collect` runs after the container's removal.
+    const retired = isUsed ? [] : layers.retire(this.#layerUse(), chains);
     return { lines: [{ Deleted: step.delete }, ...retired.map(({ chainId }) => ({ Deleted: chainId }))], retired };
   }
 
-  /**
-   * Takes away layers that neither an image nor a container needs any more. To be called when a container is gone whose
-   * image was removed before it.
-   */
+  /** Deletes layers that no image and no container uses. Call it after removing a container whose image is gone. */
   async collect(): Promise<void> {
-    const { layers, rows } = this.parts;
-    const retired = rows.transaction(() => layers.retire(this.#needed()));
-    await layers.takeAway(retired);
+    const { layers, rows } = this.deps;
+    const retired = rows.transaction(() => layers.retire(this.#layerUse()));
+    await layers.deleteRetired(retired);
   }
 
-  /** At start, before anything else: finishes or undoes what an earlier daemon left half done. */
+  /** At start, before the first request: finishes or undoes what an earlier daemon left incomplete. */
   async sweep(): Promise<void> {
-    await this.parts.layers.sweep();
-    for (const name of this.#leftovers) await rm(join(this.#staging(), name), { recursive: true, force: true });
+    await this.deps.layers.sweep();
+    for (const name of this.#staleSpools) await rm(join(this.#staging(), name), { recursive: true, force: true });
     await this.collect();
   }
 
-  #needed(): (chain: string) => boolean {
-    const needed = new Set(this.parts.rows.all().flatMap((row) => row.chains));
-    let claimed: ((chain: string) => boolean) | undefined;
-    return (chain) => needed.has(chain) || (claimed ??= this.#claimed())(chain);
+  // Whether a layer is in use. Reads the containers' records only for layers that no image uses.
+  #layerUse(): (chain: string) => boolean {
+    const inImages = new Set(this.deps.rows.all().flatMap((row) => row.chains));
+    let isBelowContainer: ((chain: string) => boolean) | undefined;
+    return (chain) => {
+      if (inImages.has(chain)) return true;
+      isBelowContainer ??= this.#containerLayerUse();
+      return isBelowContainer(chain);
+    };
   }
 
-  // What a container lies upon and cannot be read: then every layer may be it.
-  #claimed(): (chain: string) => boolean {
+  // If a container's record is unreadable, any layer may be in use.
+  #containerLayerUse(): (chain: string) => boolean {
     try {
-      const claimed = this.parts.claimed();
-      return (chain) => claimed.has(chain);
+      const chains = this.deps.chainsInUse();
+      return (chain) => chains.has(chain);
     } catch {
       return () => true;
     }
   }
 
   #staging(): string {
-    return join(this.parts.directory, 'tmp');
+    return join(this.deps.directory, 'tmp');
   }
 }

@@ -1,36 +1,37 @@
 /**
- * Attributes of directories that a layer does not name but needs (Bazel's and kaniko's layers leave out what is above
- * their files):
- * they are those of the same directory in the layers below, or mounting the layers over each other would change them.
+ * Attributes of directories that a layer contains without an entry for them (Bazel and kaniko omit the parents of their
+ * files). They are copied from the same directory in the layers below, whose attributes the mount would otherwise hide.
  */
 import { chmodSync, constants, lchownSync, lstatSync, type Stats } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { setImmediate as turn } from 'node:timers/promises';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { getXattrAt, setTimes } from '../../sys/inode.ts';
 import { isWhiteout, OPAQUE_XATTR } from './whiteout.ts';
 
 const NS_PER_MS = 1_000_000n;
-const AT_ONCE = 100;
+/** Directories between two turns of the event loop: an archive may have any number of them. */
+const BATCH = 100;
 
 /**
- * `paths` (`/a`, `/a/b`; parents first, one character a byte) lie in the layer at `layer`; `below` are the directories
- * of the layers under it, topmost first. On disk afterwards.
+ * Copies the attributes, and syncs them to disk.
+ * @param layer the layer's directory
+ * @param paths directories in it (`/a`, `/a/b`), parents first, in latin1
+ * @param below the directories of the layers below, topmost first
  */
 export async function inheritDirectories(layer: string, paths: string[], below: string[]): Promise<void> {
-  const own = new Set<string>();
+  const onlyHere = new Set<string>();
   for (const [i, path] of paths.entries()) {
-    // What is in a directory that no layer below has, none has either.
-    if (own.has(dirname(path)) || !inheritDirectory(layer, path, below)) own.add(path);
+    // If no layer below has the parent, none has this directory either.
+    if (onlyHere.has(dirname(path)) || !inheritDirectory(layer, path, below)) onlyHere.add(path);
     else await syncDirectory(under(layer, path));
-    // An archive may have any number of them, and this process others to serve.
-    if (i % AT_ONCE === 0) await turn();
+    if (i % BATCH === 0) await nextTurn();
   }
 }
 
-/** Whether the directory is one below as well: then it has the same attributes now. */
+/** Copies the attributes of one directory. Returns false if no layer below has it. */
 export function inheritDirectory(layer: string, path: string, below: string[]): boolean {
-  const target = walk(layer, path).found;
+  const target = lookUp(layer, path).found;
   const model = target && inLayers(below, path);
   if (!target?.isDirectory() || !model?.isDirectory()) return false;
   const name = under(layer, path);
@@ -45,26 +46,26 @@ async function syncDirectory(path: Buffer): Promise<void> {
   await directory.sync().finally(() => directory.close());
 }
 
-/** As overlayfs looks a name up: from the top, until something is no directory, or opaque. */
+/** Looks a path up as overlayfs does: from the topmost layer, until a non-directory or an opaque directory is found. */
 export function inLayers(layers: string[], path: string): Stats | undefined {
   for (const layer of layers) {
-    const { found, hidden } = walk(layer, path);
-    if (found || hidden) return found;
+    const { found, hidesBelow } = lookUp(layer, path);
+    if (found || hidesBelow) return found;
   }
   return undefined;
 }
 
-// One component at a time: the layer's own links are never followed, they could lead anywhere on this host.
-function walk(layer: string, path: string): { found?: Stats; hidden: boolean } {
-  let found: Stats | undefined;
-  let hidden = false;
+// Component by component, without following symbolic links, which could lead anywhere on the host.
+function lookUp(layer: string, path: string): { found?: Stats; hidesBelow: boolean } {
+  let hidesBelow = false;
   for (let end = path.indexOf('/', 1); ; end = path.indexOf('/', end + 1)) {
-    const name = under(layer, end < 0 ? path : path.slice(0, end));
-    found = lstatSync(name, { throwIfNoEntry: false });
-    if (!found) return { hidden };
-    if (!found.isDirectory()) return end < 0 && !isWhiteout(found) ? { found, hidden: true } : { hidden: true };
-    hidden ||= getXattrAt(name, OPAQUE_XATTR)?.toString() === 'y';
-    if (end < 0) return { found, hidden };
+    const isLast = end < 0;
+    const name = under(layer, isLast ? path : path.slice(0, end));
+    const found = lstatSync(name, { throwIfNoEntry: false });
+    if (!found) return { hidesBelow };
+    if (!found.isDirectory()) return isLast && !isWhiteout(found) ? { found, hidesBelow: true } : { hidesBelow: true };
+    hidesBelow ||= getXattrAt(name, OPAQUE_XATTR)?.toString() === 'y';
+    if (isLast) return { found, hidesBelow };
   }
 }
 

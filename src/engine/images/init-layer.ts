@@ -1,15 +1,13 @@
 /**
- * Files and directories that every container has because something is mounted upon them (moby daemon/initlayer). They
- * lie between the image
- * and the container's own layer, so that neither `docker diff` nor commit takes them for the container's work. One set
- * for each image.
+ * The init layer: files and directories that every container has as mount points (moby daemon/initlayer). It lies
+ * between the image and the container's writable layer, so that diff and commit do not report them. One per image.
  */
 import { closeSync, existsSync, mkdirSync, openSync, renameSync, rmSync, symlinkSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { syncDirectory } from '../../sys/file.ts';
 import { inheritDirectory, inLayers } from './inherit.ts';
 
-const PLACES: Record<string, 'directory' | 'file' | { link: string }> = {
+const MOUNT_POINTS: Record<string, 'directory' | 'file' | { linkTo: string }> = {
   '/dev/pts': 'directory',
   '/dev/shm': 'directory',
   '/proc': 'directory',
@@ -19,30 +17,30 @@ const PLACES: Record<string, 'directory' | 'file' | { link: string }> = {
   '/etc/hosts': 'file',
   '/etc/hostname': 'file',
   '/dev/console': 'file',
-  '/etc/mtab': { link: '/proc/mounts' },
+  '/etc/mtab': { linkTo: '/proc/mounts' },
 };
 const MODE = 0o755;
 
-/** Makes `directory`, unless it is there, with what the layers `below` (topmost first) lack. */
+/** Creates the init layer in `directory`, unless it exists, with what the layers `below` (topmost first) lack. */
 export function initLayer(directory: string, below: string[]): string {
   if (existsSync(directory)) return directory;
-  const making = `${directory}.new`;
-  rmSync(making, { recursive: true, force: true });
-  mkdirSync(making, { mode: MODE });
+  const incomplete = `${directory}.new`;
+  rmSync(incomplete, { recursive: true, force: true });
+  mkdirSync(incomplete, { mode: MODE });
   const parents = new Set<string>();
-  for (const [path, kind] of Object.entries(PLACES)) {
+  for (const [path, kind] of Object.entries(MOUNT_POINTS)) {
     if (inLayers(below, path)) continue;
     const parent = dirname(path);
-    // A link there leads the mount elsewhere: it is the image's own affair.
+    // A symbolic link as the parent: the image redirects the mount elsewhere.
     if (parent !== '/' && inLayers(below, parent)?.isDirectory() === false) continue;
-    const place = join(making, path);
-    mkdirSync(dirname(place), { recursive: true, mode: MODE });
+    const target = join(incomplete, path);
+    mkdirSync(dirname(target), { recursive: true, mode: MODE });
     if (parent !== '/') parents.add(parent);
-    if (kind === 'directory') mkdirSync(place, { recursive: true, mode: MODE });
-    else if (kind === 'file') closeSync(openSync(place, 'wx', MODE));
-    else symlinkSync(kind.link, place);
+    if (kind === 'directory') mkdirSync(target, { recursive: true, mode: MODE });
+    else if (kind === 'file') closeSync(openSync(target, 'wx', MODE));
+    else symlinkSync(kind.linkTo, target);
   }
-  for (const path of parents) if (inheritDirectory(making, path, below)) syncDirectory(join(making, path));
-  renameSync(making, directory);
+  for (const path of parents) if (inheritDirectory(incomplete, path, below)) syncDirectory(join(incomplete, path));
+  renameSync(incomplete, directory);
   return directory;
 }

@@ -1,7 +1,7 @@
 /**
- * The directories of a layer that is being unpacked, and what stands where the next entry wants to be. `/` is the
- * layer's root here.
- * An archive may leave out directories, name them through links, and have a path twice: the last one counts.
+ * The directories of a layer that is being unpacked, and the replacement of existing files. `/` is the layer's root
+ * (extract.ts). An archive may omit directories, name them through symbolic links, and contain a path more than once:
+ * the last entry counts.
  */
 import {
   chmodSync,
@@ -21,45 +21,44 @@ import { quote, TarError } from './tar.ts';
 import { isWhiteout, OPAQUE_XATTR } from './whiteout.ts';
 
 const IMPLICIT_MODE = 0o755;
-/**
- * Characters in the names of directories that no entry names: they are reported, and looked for in the layers below.
- */
-const MAX_IMPLICIT = 8 * 1024 * 1024;
+/** Limit for the names of directories without an entry, in bytes: they are reported to the daemon. */
+const MAX_IMPLICIT_BYTES = 8 * 1024 * 1024;
 
 export type Times = [atime: bigint, mtime: bigint];
 
 export class LayerTree {
-  /** Bytes in files and links that were taken away again. */
-  removed = 0;
-  /** Directories that had to be made because no entry names them; their attributes are those of the layers below. */
+  /** Bytes in files and symbolic links that were removed again. */
+  bytesRemoved = 0;
+  /** Directories without an entry; they get their attributes from the layers below. */
   readonly #implicit = new Set<string>();
-  #implicitLength = 0;
-  /** Set at the end: whatever is put into a directory changes its time. */
+  #implicitBytes = 0;
+  /** Directory times, set at the end: creating a file in a directory changes its mtime. */
   readonly #times = new Map<string, Times>();
   #hasLinks = false;
-  /** Where directories are that were named through links. */
+  /** Cache of directories' real paths. */
   readonly #real = new Map<string, string>();
 
   /**
-   * `settle` waits for files that are not written yet, `replaced` is told of each file that is about to be taken away.
+   * @param settle waits for queued writes
+   * @param onReplace called before a non-empty regular file is removed
    */
   constructor(
     private readonly settle: () => void,
-    private readonly replaced: (path: string) => void,
+    private readonly onReplace: (path: string) => void,
   ) {}
 
-  /** Does `make`, which makes `path`, with its parents there and nothing in its place. */
+  /** Calls `make` to create `path`; creates missing parents and removes an existing file or directory first. */
   make<T>(path: string, make: () => T): T {
     try {
       return this.withParents(path, make);
     } catch (error) {
       if (codeOf(error) !== 'EEXIST') throw error;
     }
-    this.#takeAway(path);
+    this.#removeExisting(path);
     return make();
   }
 
-  /** Does `make`, which makes `path`, with its parents there. */
+  /** Calls `make` to create `path`; creates missing parents first. */
   withParents<T>(path: string, make: () => T): T {
     try {
       return make();
@@ -70,7 +69,7 @@ export class LayerTree {
     }
   }
 
-  /** Makes the directory of an entry. Upon another directory: what is in it stays. */
+  /** Creates an entry's directory; an existing directory keeps its contents. */
   makeDirectory(path: string, times: Times): void {
     if (path !== '/') {
       try {
@@ -85,9 +84,7 @@ export class LayerTree {
     this.#times.set(path, times);
   }
 
-  /**
-   * Makes the directory and those above it, as far as they are not there. @throws TarError when something else is there
-   */
+  /** Creates a directory and its parents if they are missing. @throws TarError when one exists and is no directory */
   makeDirectories(directory: string): void {
     for (let end = directory.indexOf('/', 1); directory !== '/'; end = directory.indexOf('/', end + 1)) {
       this.#makeImplicit(end < 0 ? directory : directory.slice(0, end));
@@ -95,27 +92,30 @@ export class LayerTree {
     }
   }
 
-  /** A symbolic link was made: paths may lead through it. */
-  linked(): void {
+  /** To be called after creating a symbolic link: later paths may lead through it. */
+  noteSymlink(): void {
     this.#hasLinks = true;
   }
 
-  /** The same path, its directory told without links. */
+  /** The path with the symbolic links in its directory resolved. */
   withoutLinks(path: string): string {
     if (!this.#hasLinks) return path;
     const directory = parentOf(path);
     let real = this.#real.get(directory);
-    if (real === undefined) this.#real.set(directory, (real = realpathSync.native(bytes(directory), 'latin1')));
+    if (real === undefined) {
+      real = realpathSync.native(bytes(directory), 'latin1');
+      this.#real.set(directory, real);
+    }
     return join(real, nameOf(path));
   }
 
-  /** All is there. Sets the directories' times, and returns those that no entry named, in order of depth. */
+  /** Sets the directories' times. Returns the directories without an entry, parents first. */
   finish(): string[] {
     for (const [path, times] of this.#times) {
       try {
         setTimes(bytes(path), ...times);
       } catch (error) {
-        // It was named through a link that a later entry replaced.
+        // The path led through a symbolic link that a later entry replaced.
         if (codeOf(error) !== 'ENOENT' && codeOf(error) !== 'ENOTDIR') throw error;
       }
     }
@@ -126,8 +126,8 @@ export class LayerTree {
     try {
       mkdirSync(bytes(path), IMPLICIT_MODE);
       this.#implicit.add(path);
-      if ((this.#implicitLength += path.length) > MAX_IMPLICIT)
-        throw new TarError('too many directories that no entry names');
+      this.#implicitBytes += path.length;
+      if (this.#implicitBytes > MAX_IMPLICIT_BYTES) throw new TarError('too many directories without an entry');
       return;
     } catch (error) {
       if (codeOf(error) !== 'EEXIST') throw error;
@@ -140,26 +140,27 @@ export class LayerTree {
       return;
     }
     if (!found.isSymbolicLink()) throw new TarError(`its directory ${shown(path)} is not one`);
-    if (!leadsToDirectory(path))
-      throw new TarError(
-        `its directory ${shown(path)} is a symbolic link to ${quote(readlinkSync(bytes(path), 'buffer'))}, which is no directory in this archive`,
-      );
+    if (leadsToDirectory(path)) return;
+    const target = quote(readlinkSync(bytes(path), 'buffer'));
+    throw new TarError(
+      `its directory ${shown(path)} is a symbolic link to ${target}, which is no directory in this archive`,
+    );
   }
 
-  // What a whiteout hid must stay hidden under the directory that takes its place.
+  // A directory in place of a whiteout must be opaque, to keep the lower one's contents hidden.
   #replaceByDirectory(path: string, found: Stats): void {
-    this.#takeAway(path);
+    this.#removeExisting(path);
     mkdirSync(bytes(path), 0o700);
     if (isWhiteout(found)) makeOpaque(path);
   }
 
-  #takeAway(path: string): void {
+  #removeExisting(path: string): void {
     this.settle();
     this.#remove(this.withoutLinks(path));
     this.#real.clear();
   }
 
-  // The path has no links in it.
+  // `path` is free of symbolic links.
   #remove(path: string): void {
     const found = lstatSync(bytes(path));
     if (found.isDirectory()) {
@@ -169,13 +170,13 @@ export class LayerTree {
       this.#times.delete(path);
       return;
     }
-    if (found.isFile() && found.size > 0) this.replaced(path);
+    if (found.isFile() && found.size > 0) this.onReplace(path);
     unlinkSync(bytes(path));
-    if (found.isSymbolicLink() || (found.isFile() && found.nlink === 1)) this.removed += found.size;
+    if (found.isSymbolicLink() || (found.isFile() && found.nlink === 1)) this.bytesRemoved += found.size;
   }
 }
 
-/** What the layers below have in this directory is gone. */
+/** Hides what the layers below have in this directory. */
 export const makeOpaque = (path: string): void => setXattrAt(bytes(path), OPAQUE_XATTR, Buffer.from('y'));
 
 const shown = (path: string): string => quote(path.slice(1));
@@ -185,7 +186,7 @@ function leadsToDirectory(path: string): boolean {
   try {
     return statSync(bytes(path)).isDirectory();
   } catch {
-    // A link to nowhere, or to itself.
+    // A dangling or circular link.
     return false;
   }
 }

@@ -1,4 +1,4 @@
-/** The layers that images share: directories that overlayfs lays over each other, each unpacked once. */
+/** The layer store: each layer is unpacked once into its own directory and shared by all images that contain it. */
 import { randomBytes } from 'node:crypto';
 import { closeSync, mkdirSync, openSync, readSync } from 'node:fs';
 import { rm, stat } from 'node:fs/promises';
@@ -13,44 +13,43 @@ import { detectCompression, MAGIC_LENGTH, peek, type Compression } from './compr
 import { chainId } from './digest.ts';
 import { removeTree } from '../remove-tree.ts';
 import { inheritDirectories } from './inherit.ts';
-import { REPLACED } from './tar-split.ts';
-import type { Unpacker } from './unpack.ts';
+import { REPLACED_FILE } from './tar-split.ts';
+import type { Unpacker } from './unpacker.ts';
 
 export type Layer = LayerRow;
 
-/** Keeps layers that no image names yet: nobody takes them away before it is let go. */
-export interface Hold {
+/** Protects layers from `retire` until released, although no image refers to them yet. */
+export interface LayerPin {
   readonly chains: Set<string>;
   release(): void;
 }
 
-/** A layer that is being unpacked for whoever wants it. */
-interface Coming {
+/** An unpacking in progress that several callers may wait for. */
+interface PendingUnpack {
   done: Promise<Layer>;
-  /** How many wait for it. */
-  waiting: number;
+  waiters: number;
   abort: AbortController;
 }
 
-interface Options {
-  /** The diff ID that it must have. */
+interface UnpackOptions {
+  /** The diff ID that the archive must have. */
   expected?: string;
   signal?: AbortSignal;
 }
 
-/** Short, so that the mount options of many layers fit into a page. */
+/** Short, because mount(2) takes one page of options and each layer's path is part of them. */
 const NAME_BYTES = 5;
-/** Docker's own limit. An image says nothing of how long its list of layers may be. */
+/** Docker's own limit (moby layer/layer_store.go, maxLayerDepth). */
 const MAX_DEPTH = 125;
 
 export class Layers {
   readonly #root: string;
-  readonly #holds = new Set<Hold>();
-  readonly #leftOver: Layer[];
-  /** Being unpacked, by the chain ID that they must get. */
-  readonly #coming = new Map<string, Coming>();
+  readonly #pins = new Set<LayerPin>();
+  readonly #unfinished: Layer[];
+  /** By expected chain ID. */
+  readonly #pending = new Map<string, PendingUnpack>();
 
-  /** `images` is the directory of all that belongs to images. */
+  /** @param images the root directory of image data (paths.images()) */
   constructor(
     private readonly rows: LayerRows,
     images: string,
@@ -58,8 +57,8 @@ export class Layers {
     private readonly archives: Archives,
   ) {
     this.#root = join(images, 'layers');
-    // Looked for now: what is half made when `sweep` runs may be this daemon's own.
-    this.#leftOver = rows.all().filter(({ phase }) => phase !== 'ready');
+    // Collected here and not in `sweep`: by then this daemon may be unpacking layers itself.
+    this.#unfinished = rows.all().filter(({ phase }) => phase !== 'ready');
     mkdirSync(this.#root, { recursive: true, mode: 0o710 });
   }
 
@@ -68,97 +67,98 @@ export class Layers {
   /** The layer's files. */
   directory = (layer: Layer): string => join(this.#root, layer.directory, 'diff');
 
-  /** Directories for overlayfs, topmost first. @throws SystemFault when one is missing */
+  /** The layers' directories as overlayfs takes them, topmost first. @throws SystemFault when a layer is missing */
   lower(chains: string[]): string[] {
     return chains.map((chain) => this.directory(this.get(chain) ?? missing(chain))).reverse();
   }
 
   /**
-   * The layer's archive, byte for byte as it came; not compressed. Returns its digest (the diff ID) and length. @throws
-   * SystemFault when that cannot be had
+   * Yields the layer's original archive byte for byte, uncompressed; returns its digest (the diff ID) and length.
+   * @throws SystemFault when it cannot be rebuilt
    */
   archive(layer: Layer): ReturnType<Archives['layer']> {
     return this.archives.layer(this.directory(layer), join(this.#root, layer.directory), layer.diffId);
   }
 
-  /** Bytes of all layers, each counted once. */
+  /** Bytes of all layers, shared ones counted once. */
   totalSize = (): number => this.rows.all().reduce((sum, { phase, size }) => sum + (phase === 'ready' ? size : 0), 0);
 
-  /** Bytes of each layer that is there, by chain ID. */
-  sizes = (): Map<string, number> =>
-    new Map(
-      this.rows
-        .all()
-        .filter(({ phase }) => phase === 'ready')
-        .map(({ chainId, size }) => [chainId, size]),
-    );
+  /** Bytes of each complete layer, by chain ID. */
+  sizes(): Map<string, number> {
+    const ready = this.rows.all().filter(({ phase }) => phase === 'ready');
+    return new Map(ready.map(({ chainId, size }) => [chainId, size]));
+  }
 
-  hold(): Hold {
-    const hold: Hold = { chains: new Set(), release: () => void this.#holds.delete(hold) };
-    this.#holds.add(hold);
-    return hold;
+  /** Creates an empty pin. Layers added through it, or listed in its `chains`, stay until it is released. */
+  pin(): LayerPin {
+    const pin: LayerPin = { chains: new Set(), release: () => void this.#pins.delete(pin) };
+    this.#pins.add(pin);
+    return pin;
   }
 
   /**
-   * Unpacks the archive in a file onto the layers `below` (chain IDs, lowest first), unless that layer is there: then
-   * the file need not be.
-   * Those who want the same layer share the work; it ends with the last of them, and leaves nothing then.
+   * Unpacks the archive in a file onto the layers `below` (chain IDs, lowest first). If the layer exists already,
+   * returns it without calling `file`. Concurrent callers for the same layer share one unpacking; when all of them
+   * have aborted, it stops and its files are removed.
+   * @param expected the diff ID
    * @throws DigestMismatch
    */
   async addFile(
-    hold: Hold,
+    pin: LayerPin,
     file: () => string,
     below: string[],
     expected: string,
     signal?: AbortSignal,
   ): Promise<Layer> {
     const chain = chainId(below.at(-1) ?? '', expected);
-    hold.chains.add(chain);
+    pin.chains.add(chain);
     signal?.throwIfAborted();
-    // Another's file may turn out bad, or be given up: then one's own counts.
-    for (let coming = this.#coming.get(chain); coming; coming = this.#coming.get(chain)) {
-      await awaited(coming, signal).catch(() => undefined);
+    // Another caller's unpacking may fail or be aborted; then use this caller's file.
+    for (let pending = this.#pending.get(chain); pending; pending = this.#pending.get(chain)) {
+      await waitFor(pending, signal).catch(() => undefined);
       signal?.throwIfAborted();
     }
-    return this.get(chain) ?? awaited(this.#begin(hold, file(), below, expected), signal);
+    return this.get(chain) ?? waitFor(this.#startUnpack(pin, file(), below, expected), signal);
   }
 
-  #begin(hold: Hold, file: string, below: string[], expected: string): Coming {
+  #startUnpack(pin: LayerPin, file: string, below: string[], expected: string): PendingUnpack {
     const chain = chainId(below.at(-1) ?? '', expected);
     const fd = openSync(file, 'r');
     const abort = new AbortController();
     const unpack = async (): Promise<Layer> => {
       try {
-        return await this.#unpack(hold, fd, compressionOf(fd), below, { expected, signal: abort.signal });
+        return await this.#unpack(pin, fd, compressionOf(fd), below, { expected, signal: abort.signal });
       } finally {
-        this.#coming.delete(chain);
+        this.#pending.delete(chain);
         closeSync(fd);
       }
     };
-    const coming = { done: Promise.resolve().then(unpack), waiting: 0, abort };
-    this.#coming.set(chain, coming);
-    return coming;
+    const pending = { done: Promise.resolve().then(unpack), waiters: 0, abort };
+    this.#pending.set(chain, pending);
+    return pending;
   }
 
-  /** Unpacks an archive that is being received. */
-  async add(hold: Hold, archive: Readable, below: string[]): Promise<Layer> {
+  /** Unpacks an archive from a stream, in any supported compression. */
+  async add(pin: LayerPin, archive: Readable, below: string[]): Promise<Layer> {
     const { head, all } = await peek(archive);
-    return this.#unpack(hold, all, detectCompression(head), below);
+    return this.#unpack(pin, all, detectCompression(head), below);
   }
 
-  /** Unpacks an archive of our own making: whatever its first bytes are, it is not compressed. */
-  addTar = (hold: Hold, archive: AsyncIterable<Buffer>, below: string[]): Promise<Layer> =>
-    this.#unpack(hold, archive, 'none', below);
+  /** Unpacks a tar that is known to be uncompressed: its first file name may look like a compression magic. */
+  addTar = (pin: LayerPin, archive: AsyncIterable<Buffer>, below: string[]): Promise<Layer> =>
+    this.#unpack(pin, archive, 'none', below);
 
   async #unpack(
-    hold: Hold,
+    pin: LayerPin,
     archive: AsyncIterable<Buffer> | Fd,
     compression: Compression,
     below: string[],
-    { expected, signal }: Options = {},
+    { expected, signal }: UnpackOptions = {},
   ): Promise<Layer> {
     if (below.length >= MAX_DEPTH) throw new InvalidParameter('max depth exceeded');
+    const parent = below.at(-1) ?? '';
     const directory = randomBytes(NAME_BYTES).toString('hex');
+    let row: Omit<Layer, 'phase'>;
     this.rows.intend(directory);
     faultPoint('layer.intent');
     try {
@@ -167,37 +167,29 @@ export class Layers {
       mkdirSync(home, { mode: 0o710 });
       mkdirSync(files, { mode: 0o755 });
       faultPoint('layer.directory');
-      const { diffId, size, archiveSize, implicit } = await this.unpacker.unpack(archive, compression, {
-        directory: files,
-        home,
-        signal,
-      });
+      const place = { directory: files, home, signal };
+      const { diffId, size, archiveSize, implicit } = await this.unpacker.unpack(archive, compression, place);
       faultPoint('layer.unpacked');
       if (expected !== undefined && diffId !== expected) throw new DigestMismatch(expected, diffId);
       await inheritDirectories(files, implicit, this.lower(below));
-      if ((await stat(join(home, REPLACED))).size === 0) await rm(join(home, REPLACED));
-      return this.#ready(hold, {
-        chainId: chainId(below.at(-1) ?? '', diffId),
-        diffId,
-        parent: below.at(-1) ?? '',
-        directory,
-        size,
-        archiveSize,
-      });
+      const replaced = join(home, REPLACED_FILE);
+      if ((await stat(replaced)).size === 0) await rm(replaced);
+      row = { chainId: chainId(parent, diffId), diffId, parent, directory, size, archiveSize };
     } catch (error) {
-      await this.#takeAway(directory);
+      await this.#delete(directory);
       signal?.throwIfAborted();
       throw error;
     }
+    return this.#register(pin, row);
   }
 
-  // The same layer may have come by another way meanwhile.
-  async #ready(hold: Hold, row: Omit<Layer, 'phase'>): Promise<Layer> {
-    hold.chains.add(row.chainId);
-    const known = this.get(row.chainId);
-    if (known) {
-      await this.#takeAway(row.directory);
-      return known;
+  // The same layer may have been completed in another way meanwhile (an import, a commit): then keeps that one.
+  async #register(pin: LayerPin, row: Omit<Layer, 'phase'>): Promise<Layer> {
+    pin.chains.add(row.chainId);
+    const existing = this.get(row.chainId);
+    if (existing) {
+      await this.#delete(row.directory);
+      return existing;
     }
     this.rows.ready(row);
     faultPoint('layer.ready');
@@ -205,29 +197,31 @@ export class Layers {
   }
 
   /**
-   * Marks those of `chains` (default: of all layers) that nothing needs for removal, topmost first; `takeAway` is to
-   * follow, once that is committed.
-   * @param needed what images and containers are made of
+   * Marks unused, unpinned layers for removal, topmost first. Call it in a transaction, and `deleteRetired` after the
+   * commit.
+   * @param needed whether an image or container uses a layer
+   * @param chains the candidates; all layers by default
    */
   retire(needed: (chain: string) => boolean, chains?: string[]): Layer[] {
-    const held = (chain: string): boolean => [...this.#holds].some((hold) => hold.chains.has(chain));
+    const isPinned = (chain: string): boolean => [...this.#pins].some((pin) => pin.chains.has(chain));
     const candidates = (chains?.map(this.get) ?? this.rows.all()).filter(
       (layer): layer is Layer => layer?.phase === 'ready',
     );
-    const unneeded = candidates.filter(({ chainId: chain }) => !needed(chain) && !held(chain)).reverse();
+    const unneeded = candidates.filter(({ chainId: chain }) => !needed(chain) && !isPinned(chain)).reverse();
     for (const { directory } of unneeded) this.rows.setRemoving(directory);
     return unneeded;
   }
 
-  async takeAway(layers: Layer[]): Promise<void> {
-    for (const { directory } of layers) await this.#takeAway(directory);
+  /** Deletes files and rows of the layers that `retire` returned. */
+  async deleteRetired(layers: Layer[]): Promise<void> {
+    for (const { directory } of layers) await this.#delete(directory);
   }
 
-  /** At start: takes away what an earlier daemon left half made or half gone. */
-  sweep = (): Promise<void> => this.takeAway(this.#leftOver);
+  /** At start: deletes the layers that an earlier daemon left half unpacked or half deleted. */
+  sweep = (): Promise<void> => this.deleteRetired(this.#unfinished);
 
-  // Its row says already that it is not ready. The files go first: on a full disk there is no room for a row before.
-  async #takeAway(directory: string): Promise<void> {
+  // The row says already that the layer is not ready. Its files go first: on a full disk the database cannot grow.
+  async #delete(directory: string): Promise<void> {
     faultPoint('layer.removing');
     await removeTree(join(this.#root, directory));
     faultPoint('layer.removed');
@@ -235,16 +229,16 @@ export class Layers {
   }
 }
 
-// Whoever leaves as the last ends it, and waits for that.
-function awaited(coming: Coming, signal: AbortSignal | undefined): Promise<Layer> {
-  coming.waiting++;
+// The last waiter to leave aborts the unpacking and waits for its cleanup.
+function waitFor(pending: PendingUnpack, signal: AbortSignal | undefined): Promise<Layer> {
+  pending.waiters++;
   return new Promise((resolve, reject) => {
     const leave = (): void => {
-      if (--coming.waiting === 0) coming.abort.abort(signal!.reason);
+      if (--pending.waiters === 0) pending.abort.abort(signal!.reason);
       else reject(signal!.reason as Error);
     };
     signal?.addEventListener('abort', leave, { once: true });
-    coming.done.then(resolve, reject).finally(() => signal?.removeEventListener('abort', leave));
+    pending.done.then(resolve, reject).finally(() => signal?.removeEventListener('abort', leave));
   });
 }
 

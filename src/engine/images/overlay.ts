@@ -1,39 +1,47 @@
-/** Layers laid over each other. overlayfs, Documentation/filesystems/overlayfs.rst. */
+/** Overlay mounts (Linux Documentation/filesystems/overlayfs.rst). */
 import { closeSync, constants, openSync } from 'node:fs';
 import { mount } from '../../sys/mount.ts';
 import { SystemFault } from '../../model/errors.ts';
 
 /**
- * The upper layer stays readable on its own (`docker diff`, commit), and a mount that leaked elsewhere does not block
- * the next.
+ * Without redirects and metadata-only copies, the upper directory is readable on its own (diff, commit); without an
+ * index, a mount that leaked into another namespace does not make the next one fail.
  */
 const OPTIONS = 'index=off,redirect_dir=off,metacopy=off';
-/** mount(2) takes one page of options, with its NUL. */
+/** mount(2) takes one page of options, including the NUL. */
 const MAX_OPTIONS = 4095;
 const O_PATH = 0o10000000;
 
-/** Where what is written goes. */
+/** The directories of a writable mount. */
 export interface Writable {
   upper: string;
   work: string;
 }
 
 /**
- * Mounts `lower` (topmost first) and, above them, what is writable; read-only without, and then of two layers at least.
- * Where the names are too long for the options, or have what means something in them, descriptors stand for them.
+ * Mounts the layers `lower` (topmost first) and `writable` above them; without it, read-only, which takes at least two
+ * layers. Paths that are too long for the options, or contain separators, are replaced by descriptors.
+ * @throws SystemFault when even descriptors are too long
  */
 export function overlay(target: string, lower: string[], writable?: Writable): void {
   const options = optionsOf(lower, writable);
   const paths = [...lower, ...(writable ? [writable.upper, writable.work] : [])];
-  if (Buffer.byteLength(options) <= MAX_OPTIONS && !paths.some((path) => /[,:\\]/.test(path)))
-    return mount('overlay', target, 'overlay', 0, options);
+  const hasSeparator = paths.some((path) => /[,:\\]/.test(path));
+  if (Buffer.byteLength(options) <= MAX_OPTIONS && !hasSeparator) {
+    mount('overlay', target, 'overlay', 0, options);
+    return;
+  }
   const open: number[] = [];
-  const stand = (path: string): string => {
-    open.push(openSync(path, O_PATH | constants.O_DIRECTORY));
-    return `/proc/self/fd/${open.at(-1)}`;
+  const viaDescriptor = (path: string): string => {
+    const fd = openSync(path, O_PATH | constants.O_DIRECTORY);
+    open.push(fd);
+    return `/proc/self/fd/${fd}`;
   };
   try {
-    const short = optionsOf(lower.map(stand), writable && { upper: stand(writable.upper), work: stand(writable.work) });
+    const short = optionsOf(
+      lower.map(viaDescriptor),
+      writable && { upper: viaDescriptor(writable.upper), work: viaDescriptor(writable.work) },
+    );
     if (short.length > MAX_OPTIONS)
       throw new SystemFault(`an image of ${lower.length} layers cannot be mounted: too many layers`);
     mount('overlay', target, 'overlay', 0, short);

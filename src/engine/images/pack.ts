@@ -1,8 +1,7 @@
 /**
- * Files as tar entries, the way Docker packs them: in order of their names, times in whole seconds,
- * `security.capability` and `user.*` of the
- * extended attributes, no sockets. Synchronous, for a process that is jailed (packer.ts): it follows no link and opens
- * nothing but plain files.
+ * Packs files as Docker does: ordered by name, times in whole seconds, only `security.capability` and `user.*` of the
+ * extended attributes, no sockets. Synchronous, for a jailed process (packer-main.ts): it follows no symbolic link and
+ * opens only regular files.
  */
 import {
   closeSync,
@@ -23,64 +22,61 @@ import { isWhiteout, OPAQUE, OPAQUE_XATTR, WHITEOUT } from './whiteout.ts';
 
 const READ_SIZE = 1 << 20;
 const NS_PER_S = 1_000_000_000n;
-/** What became of a file between the look at it and its opening. */
+/** Errors for a file that was removed or replaced after it was listed. */
 const GONE = new Set(['ENOENT', 'ENOTDIR', 'ELOOP', 'ENXIO']);
 
 export interface PackOptions {
-  /** The tree is an overlay's upper directory: its marks become a layer's whiteouts. */
+  /** The tree is an overlay's upper directory: converts its whiteouts to a layer's. */
   whiteouts?: boolean;
 }
 
 export class Packer {
-  readonly #links = new Map<string, Buffer>();
+  /** The first name of each inode with several links, by `dev:ino`. */
+  readonly #firstNames = new Map<string, Buffer>();
   readonly #buffer = Buffer.allocUnsafe(READ_SIZE);
 
-  /** `out` gets the archive's bytes in order, and may not keep the buffer. */
+  /** @param out receives the archive's bytes; the buffer is reused after the call */
   constructor(
     private readonly out: (bytes: Buffer) => void,
     private readonly options: PackOptions = {},
   ) {}
 
-  /**
-   * What lies below a directory, under `name` in the archive ('' for its root), in order. Names have one character a
-   * byte.
-   */
+  /** Packs a directory's contents under `name`, '' for the archive's root. Paths and names are latin1. */
   children(directory: string, name: string): void {
     for (const child of namesIn(directory)) this.add(join(directory, child), name === '' ? child : `${name}/${child}`);
   }
 
-  /** What lies below the root, under names that begin with a slash. */
+  /** Packs the root's contents under names with a leading slash. */
   rooted(): void {
     for (const child of namesIn('/')) this.add(`/${child}`, `/${child}`);
   }
 
-  /** The file or directory at `path`, with all below it. What is gone meanwhile is left out. */
+  /** Packs the file or directory at `path`. Skips files that disappear meanwhile. */
   add(path: string, name: string): void {
     const found = look(path);
     if (!found) return;
     if (this.options.whiteouts && isWhiteout(found)) {
       const slash = name.lastIndexOf('/') + 1;
-      this.out(
-        encodeHeader(
-          newEntry('file', bytes(`${name.slice(0, slash)}${WHITEOUT}${name.slice(slash)}`), {
-            mode: 0o600,
-            mtime: mtimeOf(found),
-          }),
-        ),
-      );
+      this.#whiteout(`${name.slice(0, slash)}${WHITEOUT}${name.slice(slash)}`, found);
       return;
     }
     const entry = this.#describe(path, name, found);
     if (!entry) return;
-    if (entry.type === 'file' && entry.size > 0) return this.#file(path, entry, found);
+    if (entry.type === 'file' && entry.size > 0) {
+      this.#file(path, entry, found);
+      return;
+    }
     this.out(encodeHeader(entry));
     if (entry.type !== 'directory') return;
-    if (this.options.whiteouts && isOpaque(path))
-      this.out(encodeHeader(newEntry('file', bytes(`${name}/${OPAQUE}`), { mode: 0o600, mtime: mtimeOf(found) })));
+    if (this.options.whiteouts && isOpaque(path)) this.#whiteout(`${name}/${OPAQUE}`, found);
     this.children(path, name);
   }
 
-  // undefined for what no archive holds.
+  #whiteout(name: string, found: Stats): void {
+    this.out(encodeHeader(newEntry('file', bytes(name), { mode: 0o600, mtime: mtimeOf(found) })));
+  }
+
+  // undefined for a socket.
   #describe(path: string, name: string, found: Stats): TarEntry | undefined {
     const common = { mode: found.mode & 0o7777, uid: found.uid, gid: found.gid, mtime: mtimeOf(found) };
     if (found.isDirectory()) return newEntry('directory', bytes(`${name}/`), { ...common, xattrs: xattrsOf(path) });
@@ -100,18 +96,18 @@ export class Packer {
     return undefined;
   }
 
-  // An inode that has several names is packed once.
+  // The name under which an inode with several links was packed already.
   #firstName(path: string, name: string, { nlink }: Stats): Buffer | undefined {
     if (nlink < 2) return undefined;
-    // A double does not hold every inode number (xino of overlayfs uses the upper bits).
+    // bigint: overlayfs's xino sets the upper bits of inode numbers, which a double cannot represent.
     const { dev, ino } = lstatSync(bytes(path), { bigint: true });
     const key = `${dev}:${ino}`;
-    const first = this.#links.get(key);
-    if (!first) this.#links.set(key, bytes(name));
+    const first = this.#firstNames.get(key);
+    if (!first) this.#firstNames.set(key, bytes(name));
     return first;
   }
 
-  // As many bytes as its header says, whatever is written to it meanwhile.
+  // Writes as many bytes as the header says, even if the file shrinks or grows meanwhile.
   #file(path: string, entry: TarEntry, found: Stats): void {
     const fd = openPlain(path, found);
     if (fd === undefined) return;
@@ -124,16 +120,20 @@ export class Packer {
         this.out(this.#buffer.subarray(0, n));
         left -= n;
       }
-      for (this.#buffer.fill(0, 0, Math.min(left, READ_SIZE)); left > 0; left -= Math.min(left, READ_SIZE))
-        this.out(this.#buffer.subarray(0, Math.min(left, READ_SIZE)));
+      this.#zeros(left);
     } finally {
       closeSync(fd);
     }
     this.out(bodyPadding(entry.size));
   }
+
+  #zeros(count: number): void {
+    this.#buffer.fill(0, 0, Math.min(count, READ_SIZE));
+    for (let left = count; left > 0; left -= READ_SIZE) this.out(this.#buffer.subarray(0, Math.min(left, READ_SIZE)));
+  }
 }
 
-/** A descriptor of the plain file that `found` told of; undefined when something else is there by now. */
+/** Opens a regular file; undefined if it is missing, of another type, or not the inode in `found`. */
 export function openPlain(path: string, found?: Stats): number | undefined {
   let fd: number;
   try {
@@ -148,7 +148,7 @@ export function openPlain(path: string, found?: Stats): number | undefined {
   return undefined;
 }
 
-/** undefined when there is nothing (any more). Never follows a final link. */
+/** lstat(2); undefined if there is no such file. */
 export function look(path: string): Stats | undefined {
   try {
     return lstatSync(bytes(path), { throwIfNoEntry: false });
@@ -158,7 +158,7 @@ export function look(path: string): Stats | undefined {
   }
 }
 
-/** Names in a directory, one character a byte, in the order of their bytes. */
+/** The names in a directory in latin1, in byte order. */
 export function namesIn(directory: string): string[] {
   try {
     return readdirSync(bytes(directory), 'buffer')
@@ -170,21 +170,20 @@ export function namesIn(directory: string): string[] {
   }
 }
 
-/** overlayfs's mark for a directory whose lower ones do not count. */
+/** Whether overlayfs hides the contents of the same directory in the layers below. */
 export const isOpaque = (path: string): boolean => xattr(path, OPAQUE_XATTR)?.toString() === 'y';
 
 function xattrsOf(path: string): Map<string, Buffer> {
+  const names = xattrNames(path).filter((name) => name === 'security.capability' || name.startsWith('user.'));
   const values = new Map<string, Buffer>();
-  for (const name of names(path)
-    .filter((each) => each === 'security.capability' || each.startsWith('user.'))
-    .sort()) {
+  for (const name of names.sort()) {
     const value = xattr(path, name);
     if (value) values.set(name, value);
   }
   return values;
 }
 
-function names(path: string): string[] {
+function xattrNames(path: string): string[] {
   try {
     return listXattrsAt(bytes(path));
   } catch (error) {

@@ -1,60 +1,59 @@
 /**
- * Shell patterns as Go's path.Match has them: `*` and `?` stop at a slash, `[a-z]`, `[^a-z]`, `\` takes the next
- * character as it is.
+ * Shell patterns as in Go's path.Match: `*` and `?` do not match a slash; `[a-z]`, `[^a-z]`; `\` escapes the next
+ * character.
  */
 import { InvalidParameter } from '../../model/errors.ts';
 
-/** `*`, or what one character has to be. */
-type Part = '*' | ((symbol: string) => boolean);
+/** `*`, or a predicate for one character. */
+type Token = '*' | ((symbol: string) => boolean);
 
-/** @throws InvalidParameter `syntax error in pattern`, also when the text could not have matched anyway */
+/** Whether a pattern matches all of `text`. @throws InvalidParameter `syntax error in pattern` */
 export function matchPath(pattern: string, text: string): boolean {
-  const parts = partsOf([...pattern]);
-  const symbols = [...text];
-  let part = 0;
+  const tokens = tokenize(Array.from(pattern));
+  const symbols = Array.from(text);
+  let token = 0;
   let at = 0;
-  // As Go: only the last star is asked to take more, so the time does not grow with their number.
+  // Backtracks to the last star only, as Go does: linear in the number of stars.
   let star = -1;
-  let taken = 0;
+  let starEnd = 0;
   while (at < symbols.length) {
-    const next = parts[part];
+    const next = tokens[token];
     if (next === '*') {
-      star = part++;
-      taken = at;
+      star = token++;
+      starEnd = at;
     } else if (next?.(symbols[at]!)) {
-      part++;
+      token++;
       at++;
-    } else if (star >= 0 && symbols[taken] !== '/') {
-      part = star + 1;
-      at = ++taken;
+    } else if (star >= 0 && symbols[starEnd] !== '/') {
+      token = star + 1;
+      at = ++starEnd;
     } else {
       return false;
     }
   }
-  return parts.slice(part).every((rest) => rest === '*');
+  return tokens.slice(token).every((rest) => rest === '*');
 }
 
-function partsOf(symbols: string[]): Part[] {
-  const parts: Part[] = [];
+function tokenize(symbols: string[]): Token[] {
+  const tokens: Token[] = [];
   for (let i = 0; i < symbols.length; i++) {
     const symbol = symbols[i]!;
-    if (symbol === '*') parts.push('*');
-    else if (symbol === '?') parts.push((one) => one !== '/');
+    if (symbol === '*') tokens.push('*');
+    else if (symbol === '?') tokens.push((one) => one !== '/');
     else if (symbol === '[') {
-      const { part, end } = readClass(symbols, i + 1);
-      parts.push(part);
+      const { token, end } = readClass(symbols, i + 1);
+      tokens.push(token);
       i = end;
     } else {
       const wanted = symbol === '\\' ? (symbols[++i] ?? bad()) : symbol;
-      parts.push((one) => one === wanted);
+      tokens.push((one) => one === wanted);
     }
   }
-  return parts;
+  return tokens;
 }
 
-// From behind the `[` to its `]`. An empty class is an error, as is a range without its end. Go lets a class match a
-// slash.
-function readClass(symbols: string[], start: number): { part: Part; end: number } {
+// Reads a character class after its `[`; `end` is the position of its `]`. As in Go, a class may match a slash.
+function readClass(symbols: string[], start: number): { token: Token; end: number } {
   let i = start;
   const negated = symbols[i] === '^';
   if (negated) i++;
@@ -74,7 +73,7 @@ function readClass(symbols: string[], start: number): { part: Part; end: number 
     ranges.push([low, high]);
   }
   const isIn = (point: number): boolean => ranges.some(([low, high]) => low <= point && point <= high);
-  return { part: (symbol) => isIn(symbol.codePointAt(0)!) !== negated, end: i };
+  return { token: (symbol) => isIn(symbol.codePointAt(0)!) !== negated, end: i };
 }
 
 function bad(): never {

@@ -1,10 +1,10 @@
-/** What becomes of a pull or a push, step by step; the API turns it into Docker's lines. */
+/** Progress reports of pull and push; the API converts them to Docker's lines. */
 
-/** A line about one layer (or, with `id` of a tag, about the image). */
+/** A line about one layer, or, if `id` is a tag, about the image. */
 export interface Progress {
   id?: string;
   status?: string;
-  /** Shown as a bar where there is a `current`; an update without one still is one. */
+  /** Shown as a progress bar if it has `current`; {} marks an update of the layer's line. */
   detail?: { current?: number; total?: number };
   aux?: unknown;
 }
@@ -13,7 +13,7 @@ export type Report = (progress: Progress) => void;
 
 const INTERVAL_MS = 100;
 
-/** Lines about one layer; of those that only count bytes not more than a terminal can follow. */
+/** Reports about one layer. Limits the rate of byte counts. */
 export class LayerProgress {
   #last = 0;
   #status = '';
@@ -23,13 +23,14 @@ export class LayerProgress {
     private readonly id: string,
   ) {}
 
-  /** Repeated words are told once. */
+  /** Reports a status unless it is the current one. */
   status(status: string): void {
     if (this.#status === status) return;
     this.#status = status;
     this.report({ id: this.id, status, detail: {} });
   }
 
+  /** Reports a byte count, at most every 100 ms except for a new status and the last count. */
   bytes(status: string, current: number, total: number): void {
     const now = Date.now();
     if (this.#status === status && now - this.#last < INTERVAL_MS && current < total) return;

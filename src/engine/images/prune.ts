@@ -1,67 +1,74 @@
-/** `docker image prune`: images that nothing needs. */
+/** `docker image prune`: removes unused images. */
 import { Conflict, NotFound } from '../../model/errors.ts';
 import { pruneMatcher, type Prunable } from '../prune-filter.ts';
-import type { Catalog, ImageParts } from './catalog.ts';
-import type { Deletion, Images } from './images.ts';
+import type { Catalog, ImagesDeps } from './catalog.ts';
 import { familiarString } from './reference.ts';
+import type { Deletion } from './removal.ts';
 
-/** Those without a name, or all that no container uses. @throws InvalidParameter for bad filters */
+/** The catalog, with the operation that prune needs of images.ts. */
+type RemovableImages = Catalog & {
+  remove(reference: string, options: { force: boolean; noprune: boolean }): Promise<Deletion[]>;
+};
+
+interface PruneRequest {
+  filters: ReadonlyMap<string, readonly string[]>;
+  /** Only images without a name; otherwise all that no container uses. */
+  dangling: boolean;
+}
+
+/** Removes images until `signal` aborts. @throws InvalidParameter for bad filters */
 export async function pruneImages(
-  images: Images,
-  parts: ImageParts,
-  filters: ReadonlyMap<string, readonly string[]>,
-  { dangling }: { dangling: boolean },
+  images: RemovableImages,
+  deps: ImagesDeps,
+  { filters, dangling }: PruneRequest,
   signal?: AbortSignal,
 ): Promise<{ deleted: Deletion[]; reclaimed: number }> {
   const matches = pruneMatcher(filters, ['until', 'label', 'label!', 'dangling']);
-  const sizes = parts.layers.sizes();
+  const sizes = deps.layers.sizes();
   const deleted: Deletion[] = [];
-  for (const id of prunable(images, parts, matches, { dangling, dated: filters.has('until') })) {
+  for (const id of candidates(images, deps, matches, { dangling, needsDate: filters.has('until') })) {
     if (signal?.aborted) break;
     const names = images.references(id);
     if (dangling && names.some((name) => !name.digest)) continue;
-    for (const each of names.length > 0 ? names.map(familiarString) : [id.slice('sha256:'.length)]) {
-      // A pull or a tag may have given it to another meanwhile.
-      if (images.find(each)?.id !== id) continue;
-      deleted.push(
-        ...(await images.remove(each, { force: false, noprune: false }).catch((error: unknown) => refused(error))),
-      );
+    for (const reference of names.length > 0 ? names.map(familiarString) : [id.slice('sha256:'.length)]) {
+      // A concurrent pull or tag may have moved the name to another image.
+      if (images.find(reference)?.id !== id) continue;
+      deleted.push(...(await images.remove(reference, { force: false, noprune: false }).catch(nothingIfInUse)));
     }
   }
   const reclaimed = deleted.reduce((sum, line) => sum + ('Deleted' in line ? (sizes.get(line.Deleted) ?? 0) : 0), 0);
-  parts.events.record({
+  deps.events.record({
     type: 'image',
     action: 'prune',
     actor: '',
     attributes: { reclaimed: String(reclaimed) },
-    time: parts.now(),
+    time: deps.now(),
   });
   return { deleted, reclaimed };
 }
 
-// Of images that others are made of, only those with a name, and never when the nameless alone are meant.
-function prunable(
+// A parent of other images is a candidate only if it has a name, and never with `dangling`.
+function candidates(
   catalog: Catalog,
-  parts: ImageParts,
+  { rows }: ImagesDeps,
   matches: (thing: Prunable) => boolean,
-  { dangling, dated }: { dangling: boolean; dated: boolean },
+  { dangling, needsDate }: { dangling: boolean; needsDate: boolean },
 ): string[] {
-  const { rows } = parts;
   return rows
     .all()
     .filter((row) => {
       const isParent = rows.childrenOf(row.id).length > 0;
       if (isParent && (dangling || rows.namesOf(row.id).length === 0)) return false;
       const { created, config } = catalog.image(row);
-      // Of one without a date nobody can tell whether it is old enough.
-      if (dated && !config.created) return false;
+      // An `until` filter cannot judge an image without a date.
+      if (needsDate && !config.created) return false;
       return matches({ created, labels: config.config?.Labels ?? {} });
     })
     .map((row) => row.id);
 }
 
-// An image that is in use stays, whatever it was that wanted it gone.
-function refused(error: unknown): Deletion[] {
+// Images in use stay.
+function nothingIfInUse(error: unknown): Deletion[] {
   if (error instanceof Conflict || error instanceof NotFound) return [];
   throw error;
 }

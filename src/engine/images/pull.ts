@@ -1,42 +1,33 @@
-/** `docker pull`: manifest, configuration, layers; each verified by its digest, in as few requests as there can be. */
+/** `docker pull`: fetches manifest, configuration and layers in as few requests as possible, verifying all digests. */
 import type { DistributionRows } from '../../store/distribution.ts';
 import { faultPoint } from '../../sys/fault.ts';
 import { EngineError, InvalidParameter, NotFound } from '../../model/errors.ts';
 import { readConfig } from './config-form.ts';
-import { chainIds } from './digest.ts';
-import type { Downloads, Stage } from './downloads.ts';
+import type { Downloads } from './downloads.ts';
 import type { ImageConfig } from './image.ts';
 import { hostArchitecture } from '../architecture.ts';
 import type { Images } from './images.ts';
-import { DigestMismatch, type Layers } from './layers.ts';
-import { LayerProgress, type Report } from './progress.ts';
-import {
-  canonicalString,
-  familiarName,
-  familiarString,
-  repositoryOf,
-  shortId,
-  withTag,
-  type Reference,
-} from './reference.ts';
+import type { Layers } from './layers.ts';
+import type { Report } from './progress.ts';
+import { LayerPull } from './pull-layers.ts';
+import { canonicalString, familiarName, familiarString, repositoryOf, withTag, type Reference } from './reference.ts';
 import type { Credentials } from './registry/credentials.ts';
 import type { Endpoints } from './registry/endpoints.ts';
-import { RegistryLie, RegistryRefusal } from './registry/failure.ts';
+import { MalformedResponse, RegistryRefusal } from './registry/failure.ts';
 import {
   checkConfigType,
   choose,
   matches,
-  MAX_CONFIG,
+  MAX_CONFIG_BYTES,
   parseManifest,
   platformText,
-  type Descriptor,
   type ImageManifest,
   type Platform,
 } from './registry/manifest.ts';
 import { Repository, type Manifest } from './registry/repository.ts';
 import type { Transport } from './registry/transport.ts';
 
-export interface PullParts {
+export interface PullDeps {
   endpoints: Endpoints;
   downloads: Downloads;
   layers: Layers;
@@ -46,11 +37,11 @@ export interface PullParts {
 
 export interface PullOptions {
   credentials: Credentials;
-  /** The host's unless given. */
+  /** Default: the host's. */
   platform?: Platform;
 }
 
-interface Ask {
+interface PullRequest {
   /** With a tag or a digest. */
   reference: Reference;
   repository: Repository;
@@ -59,217 +50,137 @@ interface Ask {
   signal: AbortSignal;
 }
 
+/** What the registry has for a request. */
+interface RemoteImage {
+  /** The manifest or index that the reference names. */
+  top: Manifest;
+  /** The image's own manifest. */
+  own: Manifest;
+  manifest: ImageManifest;
+  config: Buffer;
+  diffIds: string[];
+}
+
 export class Puller {
-  constructor(private readonly parts: PullParts) {}
+  constructor(private readonly deps: PullDeps) {}
 
   /**
-   * Pulls one image, or all of a repository for a reference with neither tag nor digest. @throws NotFound,
-   * InvalidParameter, …; partly pulled layers wait for the next pull
+   * Pulls one image, or all tags of a repository for a reference with neither tag nor digest. Partial downloads stay
+   * for the next pull.
+   * @throws NotFound, InvalidParameter, MalformedResponse, …
    */
   async pull(reference: Reference, options: PullOptions, report: Report, signal: AbortSignal): Promise<void> {
-    if (reference.tag !== undefined || reference.digest !== undefined)
-      return this.#pull(reference, options, report, signal);
-    const tags = await this.#anywhere(reference, options, signal, (repository) => repository.tags(signal));
+    if (reference.tag !== undefined || reference.digest !== undefined) {
+      await this.#pullOne(reference, options, report, signal);
+      return;
+    }
+    const tags = await this.#tryEndpoints(reference, options, signal, (repository) => repository.tags(signal));
     if (tags.length === 0) throw new NotFound(`no tags found for ${familiarName(reference)}`);
-    for (const tag of tags) await this.#pull(withTag(reference, tag), options, report, signal);
+    for (const tag of tags) await this.#pullOne(withTag(reference, tag), options, report, signal);
   }
 
-  async #pull(reference: Reference, options: PullOptions, report: Report, signal: AbortSignal): Promise<void> {
+  async #pullOne(reference: Reference, options: PullOptions, report: Report, signal: AbortSignal): Promise<void> {
     const wanted = options.platform ?? { os: 'linux', architecture: hostArchitecture };
-    const { id, changed } = await this.#anywhere(reference, options, signal, (repository) =>
+    const { id, changed } = await this.#tryEndpoints(reference, options, signal, (repository) =>
       this.#fetch({ reference, repository, wanted, report, signal }),
     );
-    report({
-      status: `Status: ${changed ? 'Downloaded newer image' : 'Image is up to date'} for ${familiarString(reference)}`,
-    });
-    this.parts.images.recordTransfer(id, 'pull', reference);
-    // As Docker: there was but one platform to be had, and it is not the one that was asked for. Somebody may have
-    // removed it since.
-    const image = options.platform && this.parts.images.find(id);
-    if (options.platform && image && !matches(image.config, options.platform)) {
+    const name = familiarString(reference);
+    report({ status: `Status: ${changed ? 'Downloaded newer image' : 'Image is up to date'} for ${name}` });
+    this.deps.images.recordTransfer(id, 'pull', reference);
+    if (!options.platform) return;
+    // A repository without an index has one platform only. The image may have been removed meanwhile.
+    const image = this.deps.images.find(id);
+    if (image && !matches(image.config, options.platform)) {
       report({
-        status: `WARNING: image with reference ${familiarString(reference)} was found but its platform (${platformText(image.config)}) does not match the specified platform (${platformText(options.platform)})`,
+        status: `WARNING: image with reference ${name} was found but its platform (${platformText(image.config)}) does not match the specified platform (${platformText(options.platform)})`,
       });
     }
   }
 
-  async #anywhere<T>(
+  // Tries the mirrors before the registry.
+  async #tryEndpoints<T>(
     reference: Reference,
     { credentials }: PullOptions,
     signal: AbortSignal,
     work: (repository: Repository) => Promise<T>,
   ): Promise<T> {
-    const endpoints = await this.parts.endpoints.toPull(reference.domain);
+    const endpoints = await this.deps.endpoints.toPull(reference.domain);
     for (const [i, transport] of endpoints.entries()) {
       try {
         return await work(new Repository(transport, reference.path, credentials, 'pull'));
       } catch (error) {
         signal.throwIfAborted();
-        if (i === endpoints.length - 1 || !mayBeElsewhere(error, transport)) throw translated(error, reference);
+        if (i === endpoints.length - 1 || !mayTryNext(error, transport)) throw translated(error, reference);
       }
     }
     throw new NotFound(`no endpoints found for ${familiarString(reference)}`);
   }
 
-  async #fetch(ask: Ask): Promise<{ id: string; changed: boolean }> {
-    const { reference, repository, wanted, report, signal } = ask;
-    const { images } = this.parts;
+  async #fetch(request: PullRequest): Promise<{ id: string; changed: boolean }> {
+    const { reference, repository, wanted, report, signal } = request;
+    const { images } = this.deps;
     const asked = reference.digest ?? reference.tag!;
     const shown = reference.digest === undefined ? asked : canonicalString(withDigest(reference, asked));
     const head = await repository.head(asked, signal);
-    const present = head && images.named(withDigest(reference, head.digest));
+    const present = head && images.findByName(withDigest(reference, head.digest));
     if (present && matches(present.config, wanted)) {
       report({ id: shown, status: `Pulling from ${reference.path}` });
       report({ status: `Digest: ${head.digest}` });
-      return images.adopt({ id: present.id }, [named(reference, head.digest), withDigest(reference, head.digest)]);
+      return images.adopt({ id: present.id }, namesOf(reference, head.digest));
     }
     const top = await repository.manifest(head?.digest ?? asked, signal);
     faultPoint('pull.manifest');
     report({ id: shown, status: `Pulling from ${reference.path}` });
-    const { own, manifest } = await this.#ofPlatform(top, ask);
+    const { own, manifest } = await this.#selectPlatform(top, request);
     checkConfigType(manifest.config, familiarString(reference));
-    const bytes = await repository.document(manifest.config, MAX_CONFIG, signal);
-    const diffIds = diffIdsOf(bytes, manifest);
+    const config = await repository.config(manifest.config, MAX_CONFIG_BYTES, signal);
+    const diffIds = diffIdsOf(config, manifest);
     faultPoint('pull.config');
-    const hold = this.parts.layers.hold();
-    const lease = this.parts.downloads.lease(manifest.layers.map(({ digest }) => digest));
-    let finished = false;
-    try {
-      await new LayerPull(this.parts, ask, manifest.layers, diffIds).run(hold);
-      faultPoint('pull.unpacked');
-      report({ status: `Digest: ${top.digest}` });
-      const adopted = images.adopt(
-        { config: bytes, diffIds },
-        [named(reference, top.digest), withDigest(reference, top.digest)],
-        (imageId) => {
-          for (const [i, { digest, size, mediaType }] of manifest.layers.entries())
-            this.parts.rows.add({ diffId: diffIds[i]!, digest, size, mediaType, repository: repositoryOf(reference) });
-          this.parts.rows.addManifest({ digest: own.digest, imageId, mediaType: own.mediaType, bytes: own.bytes });
-        },
-      );
-      faultPoint('pull.adopted');
-      finished = true;
-      return adopted;
-    } finally {
-      hold.release();
-      await lease.end({ finished });
-      if (finished) await this.parts.downloads.sweep();
-      else await images.collect();
-    }
+    return this.#install({ top, own, manifest, config, diffIds }, request);
   }
 
-  async #ofPlatform(
+  async #selectPlatform(
     top: Manifest,
-    { reference, repository, wanted, signal }: Ask,
+    { reference, repository, wanted, signal }: PullRequest,
   ): Promise<{ own: Manifest; manifest: ImageManifest }> {
     const name = familiarString(reference);
     const parsed = parseManifest(top.bytes, top.mediaType, name);
     if (parsed.kind === 'image') return { own: top, manifest: parsed };
     const own = await repository.manifest(choose(parsed, wanted).digest, signal);
     const manifest = parseManifest(own.bytes, own.mediaType, name);
-    if (manifest.kind !== 'image') throw new RegistryLie(`the manifest list of ${name} leads to another list`);
+    if (manifest.kind !== 'image') throw new MalformedResponse(`the manifest list of ${name} leads to another list`);
     return { own, manifest };
   }
-}
 
-/** The layers of one image: they come side by side, and are unpacked one upon the other. */
-class LayerPull {
-  readonly #chains: string[];
-  readonly #stop: AbortController;
-
-  constructor(
-    private readonly parts: PullParts,
-    private readonly ask: Ask,
-    private readonly layers: Descriptor[],
-    private readonly diffIds: string[],
-  ) {
-    this.#chains = chainIds(diffIds);
-    this.#stop = new AbortController();
-  }
-
-  async run(hold: ReturnType<Layers['hold']>): Promise<void> {
-    // Held before they are looked for: what is here stays here.
-    for (const chain of this.#chains) hold.chains.add(chain);
-    const stop = (): void => this.#stop.abort(this.ask.signal.reason);
-    this.ask.signal.addEventListener('abort', stop);
-    if (this.ask.signal.aborted) stop();
+  // Downloads and unpacks the layers, and creates the image.
+  async #install(
+    { top, own, manifest, config, diffIds }: RemoteImage,
+    request: PullRequest,
+  ): Promise<{ id: string; changed: boolean }> {
+    const { images, layers, downloads, rows } = this.deps;
+    const { reference, report } = request;
+    const repository = repositoryOf(reference);
+    const pin = layers.pin();
+    const lease = downloads.lease(manifest.layers.map(({ digest }) => digest));
+    let finished = false;
     try {
-      const progress = this.layers.map(({ digest }) => new LayerProgress(this.ask.report, shortId(digest)));
-      const isHere = this.#chains.map((chain) => this.parts.layers.get(chain) !== undefined);
-      for (const [i, each] of progress.entries()) each.status(isHere[i] ? 'Already exists' : 'Pulling fs layer');
-      let fail: (error: unknown) => void = () => undefined;
-      const failed = new Promise<never>((_, reject) => (fail = reject));
-      failed.catch(() => undefined);
-      const coming = this.layers.map((layer, i) =>
-        isHere[i] ? Promise.resolve() : this.#download(layer, progress[i]!),
-      );
-      for (const each of coming) each.catch(fail);
-      for (const [i, layer] of this.layers.entries()) {
-        if (isHere[i]) continue;
-        await Promise.race([coming[i]!, failed]);
-        this.#stop.signal.throwIfAborted();
-        await this.#unpack(hold, i, layer, progress[i]!);
-      }
+      await new LayerPull(this.deps, request, manifest.layers, diffIds).run(pin);
+      faultPoint('pull.unpacked');
+      report({ status: `Digest: ${top.digest}` });
+      const adopted = images.adopt({ config, diffIds }, namesOf(reference, top.digest), (imageId) => {
+        for (const [i, { digest, size, mediaType }] of manifest.layers.entries())
+          rows.add({ diffId: diffIds[i]!, digest, size, mediaType, repository });
+        rows.addManifest({ digest: own.digest, imageId, mediaType: own.mediaType, bytes: own.bytes });
+      });
+      faultPoint('pull.adopted');
+      finished = true;
+      return adopted;
     } finally {
-      this.ask.signal.removeEventListener('abort', stop);
-      this.#stop.abort();
+      pin.release();
+      await lease.end({ finished });
+      if (finished) await downloads.sweep();
+      else await images.collect();
     }
-  }
-
-  async #download(layer: Descriptor, progress: LayerProgress): Promise<void> {
-    const { repository } = this.ask;
-    const wanted = {
-      digest: layer.digest,
-      size: layer.size,
-      open: (offset: number, signal: AbortSignal) => repository.open(layer.digest, offset, signal),
-    };
-    await this.parts.downloads.fetch(wanted, (stage) => show(stage, layer.size, progress), this.#stop.signal);
-  }
-
-  async #unpack(
-    hold: ReturnType<Layers['hold']>,
-    i: number,
-    { digest, size }: Descriptor,
-    progress: LayerProgress,
-  ): Promise<void> {
-    progress.bytes('Extracting', 0, size);
-    try {
-      await this.parts.layers.addFile(
-        hold,
-        () => this.parts.downloads.file(digest),
-        this.#chains.slice(0, i),
-        this.diffIds[i]!,
-        this.#stop.signal,
-      );
-    } catch (error) {
-      this.#stop.signal.throwIfAborted();
-      if (error instanceof DigestMismatch)
-        throw new RegistryLie(
-          `layer ${digest} has diff ID ${error.actual}, and the image's configuration says ${error.expected}`,
-        );
-      // The client sent no archive: it is not its fault.
-      throw error instanceof InvalidParameter
-        ? new RegistryLie(`failed to register layer ${digest}: ${error.message}`)
-        : error;
-    }
-    faultPoint('pull.layer');
-    progress.bytes('Extracting', size, size);
-    progress.status('Pull complete');
-  }
-}
-
-function show(stage: Stage, total: number, progress: LayerProgress): void {
-  switch (stage.kind) {
-    case 'waiting':
-      return progress.status('Waiting');
-    case 'downloading':
-      return stage.current > 0 ? progress.bytes('Downloading', stage.current, total) : undefined;
-    case 'retrying':
-      return progress.status(`Retrying in ${stage.seconds} second${stage.seconds === 1 ? '' : 's'}`);
-    case 'verifying':
-      return progress.status('Verifying Checksum');
-    case 'complete':
-      return progress.status('Download complete');
   }
 }
 
@@ -278,7 +189,7 @@ function diffIdsOf(bytes: Buffer, { layers }: ImageManifest): string[] {
   try {
     config = JSON.parse(bytes.toString()) as Partial<ImageConfig> | null;
   } catch (error) {
-    throw new RegistryLie(`the image's configuration is no JSON: ${(error as Error).message}`);
+    throw new MalformedResponse(`the image's configuration is no JSON: ${(error as Error).message}`);
   }
   if (config?.os && config.os !== 'linux')
     throw new InvalidParameter(
@@ -286,20 +197,24 @@ function diffIdsOf(bytes: Buffer, { layers }: ImageManifest): string[] {
     );
   const diffIds = readConfig(config).rootfs.diff_ids;
   if (diffIds.length !== layers.length)
-    throw new RegistryLie(`the image's configuration has ${diffIds.length} layers, and its manifest ${layers.length}`);
+    throw new MalformedResponse(
+      `the image's configuration has ${diffIds.length} layers, and its manifest ${layers.length}`,
+    );
   return diffIds;
 }
 
 const withDigest = ({ domain, path }: Reference, digest: string): Reference => ({ domain, path, digest });
-/** What an image pulled so is called besides its digest: nothing where that was asked for. */
-const named = (reference: Reference, digest: string): Reference =>
-  reference.digest === undefined ? reference : withDigest(reference, digest);
+// The names of a pulled image: its digest, and the tag if that was requested.
+function namesOf(reference: Reference, digest: string): Reference[] {
+  const byDigest = withDigest(reference, digest);
+  return [reference.digest === undefined ? reference : byDigest, byDigest];
+}
 
-// moby distribution/errors.go: a mirror may lack what the registry has; what is wrong here is wrong anywhere.
-const mayBeElsewhere = (error: unknown, { isMirror }: Transport): boolean =>
+// A mirror may lack what the registry has; a full disk fails everywhere (moby distribution/errors.go).
+const mayTryNext = (error: unknown, { isMirror }: Transport): boolean =>
   isMirror && !(error instanceof Error && 'code' in error && error.code === 'ENOSPC');
 
-/** A registry's refusal in the words that clients look for: `docker run` and docker-py tell a missing image by them. */
+/** Words a refusal as Docker does: `docker run` and docker-py recognize a missing image by the text. */
 export function translated(error: unknown, reference: Reference): unknown {
   if (!(error instanceof RegistryRefusal)) return error;
   switch (error.code) {

@@ -1,6 +1,6 @@
 /**
- * `docker push`: layers that the registry lacks, the configuration, the manifest. What it has already is found by what
- * was seen there before.
+ * `docker push`: uploads the layers that the registry lacks, the configuration and the manifest. Blobs seen earlier in
+ * the same registry are reused.
  */
 import { Readable, Transform } from 'node:stream';
 import { createGzip } from 'node:zlib';
@@ -19,42 +19,59 @@ import { RegistryRefusal, RegistryUnreachable } from './registry/failure.ts';
 import { MEDIA, parseManifest, type Descriptor } from './registry/manifest.ts';
 import { isFinal, Repository } from './registry/repository.ts';
 
-export interface PushParts {
+export interface PushDeps {
   endpoints: Endpoints;
   layers: Layers;
   images: Images;
   rows: DistributionRows;
-  /** Layers that go at a time. */
+  /** Layers uploaded at a time. */
   concurrent: number;
 }
 
-interface Ask {
+interface PushRequest {
   reference: Reference;
   repository: Repository;
   report: Report;
   signal: AbortSignal;
 }
 
+/** A manifest that the image had in a registry. */
+interface KnownManifest {
+  bytes: Buffer;
+  mediaType: string;
+  /** Of the layers, lowest first. */
+  digests: string[];
+}
+
+interface LayerUpload {
+  layer: Layer;
+  /** Digests under which known manifests refer to the layer. */
+  preferred: Set<string>;
+  progress: LayerProgress;
+}
+
 const ATTEMPTS = 5;
+/** Repositories to try mounting a blob from. */
 const MAX_MOUNTS = 4;
 const GZIP_CHUNK = 256 * 1024;
 
 export class Pusher {
-  constructor(private readonly parts: PushParts) {}
+  constructor(private readonly deps: PushDeps) {}
 
   /**
-   * Pushes one tag, or all of the repository's for a reference without one. The tags' digests become names of theirs.
+   * Pushes one tag, or all of the repository's for a reference without one. The image is then also named by its digest.
+   * @throws NotFound, InvalidParameter, EngineError, …
    */
   async push(reference: Reference, credentials: Credentials, report: Report, signal: AbortSignal): Promise<void> {
     report({ status: `The push refers to repository [${repositoryOf(reference)}]` });
-    const all = this.parts.images.tagsOf(repositoryOf(reference));
+    const all = this.deps.images.tagsOf(repositoryOf(reference));
     if (all.length === 0)
       throw new NotFound(`An image does not exist locally with the tag: ${familiarName(reference)}`);
     if (reference.digest !== undefined) throw new InvalidParameter('cannot push a digest reference');
     const asked = all.filter(({ reference: { tag } }) => reference.tag === undefined || tag === reference.tag);
     if (asked.length === 0) throw new NotFound(`tag does not exist: ${familiarString(reference)}`);
     const repository = new Repository(
-      await this.parts.endpoints.registry(reference.domain),
+      await this.deps.endpoints.registry(reference.domain),
       reference.path,
       credentials,
       'pull,push',
@@ -69,26 +86,23 @@ export class Pusher {
     }
   }
 
-  async #push(id: string, ask: Ask): Promise<void> {
-    const { images, layers, rows } = this.parts;
-    const { reference, repository, report, signal } = ask;
+  async #push(id: string, request: PushRequest): Promise<void> {
+    const { images, layers, rows } = this.deps;
+    const { reference, repository, report, signal } = request;
     const image = images.resolve(id);
     const config = images.configOf(id)!;
-    const hold = layers.hold();
+    const pin = layers.pin();
     try {
-      for (const chain of image.chains) hold.chains.add(chain);
-      const kept = this.#kept(image);
-      const descriptors = await this.#layers(
-        image,
-        kept.map(({ digests }) => digests),
-        ask,
-      );
-      await this.#config(config, ask);
+      for (const chain of image.chains) pin.chains.add(chain);
+      const known = this.#knownManifests(image);
+      const descriptors = await this.#pushLayers(image, known, request);
+      await this.#pushConfig(config, request);
       faultPoint('push.blobs');
-      const same = kept.find(({ digests }) => digests.every((digest, i) => digest === descriptors[i]!.digest));
-      const { bytes, mediaType } = same ?? composed(config, descriptors);
+      // With the same blobs the image gets the same manifest again.
+      const same = known.find(({ digests }) => digests.every((digest, i) => digest === descriptors[i]!.digest));
+      const { bytes, mediaType } = same ?? composeManifest(config, descriptors);
       const digest = sha256(bytes);
-      await repository.put(reference.tag!, { bytes, mediaType }, signal);
+      await repository.putManifest(reference.tag!, { bytes, mediaType }, signal);
       report({ status: `${reference.tag}: digest: ${digest} size: ${bytes.length}` });
       images.adopt({ id }, [reference, { domain: reference.domain, path: reference.path, digest }], () =>
         rows.addManifest({ digest, imageId: id, mediaType, bytes }),
@@ -96,50 +110,34 @@ export class Pusher {
       images.recordTransfer(id, 'push', reference);
       report({ aux: { Tag: reference.tag, Digest: digest, Size: bytes.length } });
     } finally {
-      hold.release();
+      pin.release();
       await images.collect();
     }
   }
 
-  /** Manifests that the image had elsewhere: with the same blobs it gets the same one again. */
-  #kept(image: Image): { bytes: Buffer; mediaType: string; digests: string[] }[] {
-    return this.parts.rows.ofImage(image.id).flatMap(({ bytes, mediaType }) => {
+  #knownManifests(image: Image): KnownManifest[] {
+    return this.deps.rows.ofImage(image.id).flatMap(({ bytes, mediaType }) => {
       const manifest = parseManifest(bytes, mediaType, image.id);
       if (manifest.kind !== 'image' || manifest.layers.length !== image.chains.length) return [];
-      const told = (JSON.parse(bytes.toString()) as { mediaType?: string }).mediaType ?? mediaType;
-      return [{ bytes, mediaType: told, digests: manifest.layers.map(({ digest }) => digest) }];
+      const ownType = (JSON.parse(bytes.toString()) as { mediaType?: string }).mediaType ?? mediaType;
+      return [{ bytes, mediaType: ownType, digests: manifest.layers.map(({ digest }) => digest) }];
     });
   }
 
-  // Topmost first, as Docker tells them; a layer that comes twice goes once.
-  async #layers(image: Image, kept: string[][], ask: Ask): Promise<Descriptor[]> {
+  async #pushLayers(image: Image, known: KnownManifest[], request: PushRequest): Promise<Descriptor[]> {
     const stop = new AbortController();
-    const end = (): void => stop.abort(ask.signal.reason);
-    ask.signal.addEventListener('abort', end);
+    const onAbort = (): void => stop.abort(request.signal.reason);
+    request.signal.addEventListener('abort', onAbort);
     try {
-      const going = new Map<string, { layer: Layer; preferred: Set<string>; progress: LayerProgress }>();
-      for (const [i, chain] of [...image.chains.entries()].reverse()) {
-        const layer = this.parts.layers.get(chain)!;
-        const entry = going.get(layer.diffId) ?? {
-          layer,
-          preferred: new Set<string>(),
-          progress: new LayerProgress(ask.report, shortId(layer.diffId)),
-        };
-        for (const digests of kept) entry.preferred.add(digests[i]!);
-        going.set(layer.diffId, entry);
-      }
-      const queue = [...going.values()];
+      const queue = this.#planUploads(image, known, request.report);
       for (const { progress } of queue) progress.status('Preparing');
-      for (const { progress } of queue.slice(this.parts.concurrent)) progress.status('Waiting');
+      for (const { progress } of queue.slice(this.deps.concurrent)) progress.status('Waiting');
       const done = new Map<string, Descriptor>();
       const worker = async (): Promise<void> => {
         for (let next = queue.shift(); next; next = queue.shift())
-          done.set(
-            next.layer.diffId,
-            await this.#layer(next.layer, next.preferred, next.progress, { ...ask, signal: stop.signal }),
-          );
+          done.set(next.layer.diffId, await this.#pushLayer(next, { ...request, signal: stop.signal }));
       };
-      const workers = Array.from({ length: this.parts.concurrent }, worker);
+      const workers = Array.from({ length: this.deps.concurrent }, worker);
       try {
         await Promise.all(workers);
       } catch (error) {
@@ -147,75 +145,88 @@ export class Pusher {
         await Promise.allSettled(workers);
         throw error;
       }
-      return image.chains.map((chain) => done.get(this.parts.layers.get(chain)!.diffId)!);
+      return image.chains.map((chain) => done.get(this.deps.layers.get(chain)!.diffId)!);
     } finally {
-      ask.signal.removeEventListener('abort', end);
+      request.signal.removeEventListener('abort', onAbort);
     }
   }
 
-  async #layer(layer: Layer, preferred: ReadonlySet<string>, progress: LayerProgress, ask: Ask): Promise<Descriptor> {
-    const found = await this.#found(layer.diffId, preferred, progress, ask);
-    if (found) return found;
+  // Topmost first, as Docker reports them; a layer that occurs twice is uploaded once.
+  #planUploads(image: Image, known: KnownManifest[], report: Report): LayerUpload[] {
+    const uploads = new Map<string, LayerUpload>();
+    for (const [i, chain] of [...image.chains.entries()].reverse()) {
+      const layer = this.deps.layers.get(chain)!;
+      const upload = uploads.get(layer.diffId) ?? {
+        layer,
+        preferred: new Set<string>(),
+        progress: new LayerProgress(report, shortId(layer.diffId)),
+      };
+      for (const { digests } of known) upload.preferred.add(digests[i]!);
+      uploads.set(layer.diffId, upload);
+    }
+    return [...uploads.values()];
+  }
+
+  async #pushLayer({ layer, preferred, progress }: LayerUpload, request: PushRequest): Promise<Descriptor> {
+    const existing = await this.#findInRegistry(layer.diffId, preferred, progress, request);
+    if (existing) return existing;
     for (let attempt = 1; ; attempt++) {
       try {
-        const descriptor = { ...(await this.#upload(layer, progress, ask)), mediaType: MEDIA.layer };
+        const descriptor = { ...(await this.#upload(layer, progress, request)), mediaType: MEDIA.layer };
         progress.status('Pushed');
-        this.parts.rows.add({ ...descriptor, diffId: layer.diffId, repository: repositoryOf(ask.reference) });
+        this.deps.rows.add({ ...descriptor, diffId: layer.diffId, repository: repositoryOf(request.reference) });
         return descriptor;
       } catch (error) {
-        ask.signal.throwIfAborted();
-        const again =
-          error instanceof RegistryUnreachable ||
-          (error instanceof RegistryRefusal && !isFinal(error) && error.status >= 500);
-        if (!again || attempt >= ATTEMPTS) throw error;
+        request.signal.throwIfAborted();
+        if (!isTransient(error) || attempt >= ATTEMPTS) throw error;
         progress.status(`Retrying in ${attempt} second${attempt === 1 ? '' : 's'}`);
         await new Promise((resolve) => setTimeout(resolve, attempt * 1000));
       }
     }
   }
 
-  /** The layer as this registry has it: in the repository, or taken over from another one. */
-  async #found(
+  // Looks for a blob of the layer in the target repository, then mounts one from another repository.
+  async #findInRegistry(
     diffId: string,
     preferred: ReadonlySet<string>,
     progress: LayerProgress,
-    { reference, repository, signal }: Ask,
+    { reference, repository, signal }: PushRequest,
   ): Promise<Descriptor | undefined> {
-    const { rows } = this.parts;
+    const { rows } = this.deps;
     const target = repositoryOf(reference);
-    // Another form than gzip goes only where a manifest wants it.
+    // Another compression than gzip is used only if a known manifest refers to it.
     const known = rows
       .ofLayer(diffId)
-      .filter(({ digest, mediaType }) => preferred.has(digest) || mediaType.endsWith('gzip'));
-    known.sort((a, b) => Number(preferred.has(b.digest)) - Number(preferred.has(a.digest)));
-    const digests = [...new Map(known.map((row) => [row.digest, row])).values()];
-    for (const row of digests) {
-      const size = await repository.has(row.digest, signal).catch(nothingIfRefused);
+      .filter(({ digest, mediaType }) => preferred.has(digest) || mediaType.endsWith('gzip'))
+      .sort((a, b) => Number(preferred.has(b.digest)) - Number(preferred.has(a.digest)));
+    const blobs = [...new Map(known.map((row) => [row.digest, row])).values()];
+    for (const blob of blobs) {
+      const size = await repository.blobSize(blob.digest, signal).catch(undefinedIfRefused);
       if (size !== undefined) {
         progress.status('Layer already exists');
-        return remember(rows, { ...row, size: size || row.size, repository: target });
+        return remember(rows, { ...blob, size: size || blob.size, repository: target });
       }
-      if (known.some(({ digest, repository: where }) => digest === row.digest && where === target))
-        rows.forget({ ...row, repository: target });
-      const sources = known
-        .filter(({ digest, repository: where }) => digest === row.digest && where !== target)
-        .map(({ repository: where }) => parseReference(where))
+      const repositories = known.filter(({ digest }) => digest === blob.digest).map((row) => row.repository);
+      if (repositories.includes(target)) rows.forget({ ...blob, repository: target });
+      const sources = repositories
+        .filter((name) => name !== target)
+        .map(parseReference)
         .filter(({ domain }) => domain === reference.domain);
       for (const { path } of sources.slice(0, MAX_MOUNTS)) {
-        const begun = await repository.begin({ digest: row.digest, path }, signal).catch(nothingIfRefused);
-        if (begun?.mounted) {
+        const started = await repository.startUpload({ digest: blob.digest, path }, signal).catch(undefinedIfRefused);
+        if (started?.mounted) {
           progress.status(`Mounted from ${path}`);
-          return remember(rows, { ...row, repository: target });
+          return remember(rows, { ...blob, repository: target });
         }
-        if (begun) await begun.upload.cancel();
+        if (started) await started.upload.cancel();
       }
     }
     return undefined;
   }
 
-  async #upload(layer: Layer, progress: LayerProgress, { repository, signal }: Ask): Promise<Descriptor> {
-    const begun = await repository.begin(undefined, signal);
-    if (begun.mounted) throw new EngineError('the registry claims to have a blob that was not named');
+  async #upload(layer: Layer, progress: LayerProgress, { repository, signal }: PushRequest): Promise<Descriptor> {
+    const started = await repository.startUpload(undefined, signal);
+    if (started.mounted) throw new EngineError('the registry claims to have a blob that was not named');
     let sent = 0;
     const counted = new Transform({
       transform(chunk: Buffer, _, done) {
@@ -224,33 +235,32 @@ export class Pusher {
         done(null, chunk);
       },
     });
-    // No time and no name in its head: the same layer gives the same bytes.
+    // zlib writes neither time nor name into the gzip header: the same layer compresses to the same blob.
     const gzip = createGzip({ chunkSize: GZIP_CHUNK });
-    const source = Readable.from(this.parts.layers.archive(layer), { objectMode: false });
-    let own: Error | undefined;
+    const source = Readable.from(this.deps.layers.archive(layer), { objectMode: false });
+    let localError: Error | undefined;
     const fail = (error: Error): void => {
-      own ??= error;
+      localError ??= error;
       gzip.destroy(error);
     };
     source.on('error', fail).pipe(counted).on('error', fail).pipe(gzip);
     gzip.on('close', () => source.destroy());
     try {
-      return await begun.upload.send(gzip, signal);
+      return await started.upload.send(gzip, signal);
     } catch (error) {
-      await begun.upload.cancel();
-      // Not gzip.errored: a connection that breaks destroys what it was sending, with an error of its own, and that is
-      // no reason not to try again.
-      throw own ?? error;
+      await started.upload.cancel();
+      // Not `gzip.errored`: a broken connection destroys its request body with an error, too, and may be retried.
+      throw localError ?? error;
     } finally {
       gzip.destroy();
     }
   }
 
-  async #config(config: Buffer, { repository, signal }: Ask): Promise<void> {
+  async #pushConfig(config: Buffer, { repository, signal }: PushRequest): Promise<void> {
     const digest = sha256(config);
-    if ((await repository.has(digest, signal).catch(nothingIfRefused)) !== undefined) return;
-    const begun = await repository.begin(undefined, signal);
-    if (!begun.mounted) await begun.upload.sendAll(digest, config, signal);
+    if ((await repository.blobSize(digest, signal).catch(undefinedIfRefused)) !== undefined) return;
+    const started = await repository.startUpload(undefined, signal);
+    if (!started.mounted) await started.upload.sendAll(digest, config, signal);
   }
 }
 
@@ -259,27 +269,33 @@ function remember(rows: DistributionRows, row: BlobRow): Descriptor {
   return { digest: row.digest, size: row.size, mediaType: row.mediaType };
 }
 
-// Whether something is there may be nobody's business: then it is pushed, and that is allowed or refused.
-function nothingIfRefused(error: unknown): undefined {
-  if (error instanceof RegistryRefusal && error.status < 500 && !(error.code === '' && error.status === 401))
-    return undefined;
+// A registry may forbid the look-up or mount but allow the upload: then upload. Not for a failed login.
+function undefinedIfRefused(error: unknown): undefined {
+  const isLoginFailure = error instanceof RegistryRefusal && error.code === '' && error.status === 401;
+  if (error instanceof RegistryRefusal && error.status < 500 && !isLoginFailure) return undefined;
   throw error;
 }
 
+const isTransient = (error: unknown): boolean =>
+  error instanceof RegistryUnreachable || (error instanceof RegistryRefusal && !isFinal(error) && error.status >= 500);
+
 const isGzip = ({ mediaType }: Descriptor): boolean => mediaType.endsWith('gzip');
 
-/** Docker's manifest; OCI's where a layer has a form that Docker's does not know. */
-function composed(config: Buffer, layers: Descriptor[]): { bytes: Buffer; mediaType: string } {
-  const docker = layers.every(isGzip);
-  const mediaType = docker ? MEDIA.manifest : MEDIA.ociManifest;
-  const type = (layer: Descriptor): string =>
-    docker ? MEDIA.layer : MEDIA.ociLayer + (/(\+zstd|[.+]gzip)$/.exec(layer.mediaType)?.[1]?.replace('.', '+') ?? '');
+// A Docker manifest, or an OCI manifest if a layer has a compression that Docker's media types lack.
+function composeManifest(config: Buffer, layers: Descriptor[]): { bytes: Buffer; mediaType: string } {
+  const isDocker = layers.every(isGzip);
+  const mediaType = isDocker ? MEDIA.manifest : MEDIA.ociManifest;
+  const layerType = (layer: Descriptor): string => (isDocker ? MEDIA.layer : MEDIA.ociLayer + ociSuffix(layer));
   const document = {
     schemaVersion: 2,
     mediaType,
-    config: { mediaType: docker ? MEDIA.config : MEDIA.ociConfig, size: config.length, digest: sha256(config) },
-    layers: layers.map((layer) => ({ mediaType: type(layer), size: layer.size, digest: layer.digest })),
+    config: { mediaType: isDocker ? MEDIA.config : MEDIA.ociConfig, size: config.length, digest: sha256(config) },
+    layers: layers.map((layer) => ({ mediaType: layerType(layer), size: layer.size, digest: layer.digest })),
   };
-  // Docker's own indentation: an image that came by such a manifest gets the same digest.
+  // Indented as by Docker: a manifest that Docker pushed gets the same digest again.
   return { bytes: Buffer.from(JSON.stringify(document, null, 3)), mediaType };
 }
+
+// `+gzip` or `+zstd`, also for Docker's `.gzip`.
+const ociSuffix = ({ mediaType }: Descriptor): string =>
+  /(\+zstd|[.+]gzip)$/.exec(mediaType)?.[1]?.replace('.', '+') ?? '';

@@ -1,11 +1,11 @@
 /**
- * Image references: `[host[:port]/]path[:tag][@digest]`, by the grammar and with the error texts of
- * distribution/reference.
+ * Image references, `[host[:port]/]path[:tag][@digest]`, with the grammar and error texts of
+ * github.com/distribution/reference.
  */
 import { InvalidParameter } from '../../model/errors.ts';
 import { matchPath } from './path-match.ts';
 
-/** A repository and what of it is meant, fully spelled: `docker.io/library/busybox`. */
+/** A normalized reference: `docker.io/library/busybox`, with a tag or digest. */
 export interface Reference {
   /** Host (and port) of the registry. */
   domain: string;
@@ -32,11 +32,11 @@ const REFERENCE = new RegExp(`^(${domain})/(${path})(?::(${tag}))?(?:@(${digest}
 const TAG = new RegExp(`^${tag}$`);
 const DOMAIN = new RegExp(`^${domain}$`);
 const IDENTIFIER = /^[a-f0-9]{64}$/;
-/** Hex digits of each digest algorithm that Docker knows. */
+/** The number of hex digits per supported digest algorithm. */
 const DIGEST_LENGTHS: Record<string, number> = { sha256: 64, sha384: 96, sha512: 128 };
 
 /**
- * A name as a person writes it (`busybox`, `localhost:5000/x:1`), spelled out. No tag is added.
+ * Parses and normalizes a reference as users write it (`busybox`, `localhost:5000/x:1`). Adds no tag.
  * @throws InvalidParameter `invalid reference format`, …
  */
 export function parseReference(text: string): Reference {
@@ -57,7 +57,7 @@ export function parseReference(text: string): Reference {
 }
 
 /**
- * What a client may name an image by: an image's own digest (64 hex digits, or `sha256:` and 64) or a reference.
+ * Parses an image id (64 hex digits, with or without `sha256:`) or a reference.
  * @throws InvalidParameter
  */
 export function parseAnyReference(text: string): { id: string } | Reference {
@@ -65,7 +65,7 @@ export function parseAnyReference(text: string): { id: string } | Reference {
   return isDigest(text) ? { id: text } : parseReference(text);
 }
 
-// The first part is a host only if it looks like one; else it is a user's name on the default registry.
+// The first component is a host only if it looks like one; otherwise it belongs to the path on the default registry.
 function splitDomain(text: string): { domain: string; remainder: string } {
   const slash = text.indexOf('/');
   if (slash < 0) return { domain: DEFAULT_DOMAIN, remainder: OFFICIAL_PREFIX + text };
@@ -80,13 +80,13 @@ function splitDomain(text: string): { domain: string; remainder: string } {
   };
 }
 
-/** Whether this is `algorithm:hex` of an algorithm that is known, with the right number of digits. */
+/** Whether `text` is `algorithm:hex` with a supported algorithm and its number of digits. */
 export function isDigest(text: string): boolean {
   const [algorithm = '', hex = ''] = text.split(/:(.*)/s);
   return DIGEST_LENGTHS[algorithm] === hex.length && /^[a-f0-9]+$/.test(hex);
 }
 
-// go-digest's texts.
+// Error texts of github.com/opencontainers/go-digest.
 function checkDigest(text: string): string {
   const [algorithm = '', hex = ''] = text.split(/:(.*)/s);
   const length = DIGEST_LENGTHS[algorithm];
@@ -96,26 +96,26 @@ function checkDigest(text: string): string {
   return text;
 }
 
-/** Whether this may be a registry's name: `host[:port]`. */
+/** Whether `text` has the form of a registry domain, `host[:port]`. */
 export const isDomain = (text: string): boolean => DOMAIN.test(text);
 
-/** @throws InvalidParameter `invalid tag format` */
+/** Replaces the tag. @throws InvalidParameter `invalid tag format` */
 export function withTag(reference: Reference, text: string): Reference {
   if (!TAG.test(text)) throw new InvalidParameter('invalid tag format');
   return { ...reference, tag: text };
 }
 
-/** Adds `:latest` where neither tag nor digest is given. */
+/** Adds the tag `latest` to a reference with neither tag nor digest. */
 export const tagNameOnly = (reference: Reference): Reference =>
   reference.tag || reference.digest ? reference : { ...reference, tag: DEFAULT_TAG };
 
 /** `docker.io/library/busybox`. */
 export const repositoryOf = ({ domain, path }: Reference): string => `${domain}/${path}`;
 
-/** `docker.io/library/busybox:latest`; what the store names images by. */
+/** `docker.io/library/busybox:latest`; the store's form. */
 export const canonicalString = (reference: Reference): string => repositoryOf(reference) + suffix(reference);
 
-/** `busybox`. */
+/** The short form without tag and digest: `busybox`. */
 export function familiarName({ domain, path }: Reference): string {
   if (domain !== DEFAULT_DOMAIN) return `${domain}/${path}`;
   return path.startsWith(OFFICIAL_PREFIX) && !path.slice(OFFICIAL_PREFIX.length).includes('/')
@@ -123,13 +123,13 @@ export function familiarName({ domain, path }: Reference): string {
     : path;
 }
 
-/** `busybox:latest`; what people see. */
+/** The short form: `busybox:latest`. */
 export const familiarString = (reference: Reference): string => familiarName(reference) + suffix(reference);
 
 const suffix = ({ tag, digest }: Reference): string => (tag ? `:${tag}` : '') + (digest ? `@${digest}` : '');
 
 /**
- * A reference for an image to be named by, from the `repo` and `tag` of a request; undefined for no repo.
+ * The name to give an image, from a request's `repo` and `tag`; undefined if `repo` is empty.
  * @throws InvalidParameter
  */
 export function targetReference(repo: string, tag: string): Reference | undefined {
@@ -143,14 +143,15 @@ export function targetReference(repo: string, tag: string): Reference | undefine
 }
 
 /**
- * Whether a glob matches the familiar spelling, with or without tag. @throws InvalidParameter `syntax error in pattern`
+ * Whether a pattern matches the short form, with or without tag.
+ * @throws InvalidParameter `syntax error in pattern`
  */
 export const familiarMatch = (pattern: string, reference: Reference): boolean =>
   matchPath(pattern, familiarString(reference)) || matchPath(pattern, familiarName(reference));
 
-/** Whether `text` is the beginning of image id `id` (`sha256:…`), with or without the algorithm. */
+/** Whether `text`, with or without `sha256:`, is a prefix of image id `id`. */
 export const isIdPrefix = (id: string, text: string): boolean =>
   id.startsWith(text) || id.slice(id.indexOf(':') + 1).startsWith(text);
 
-/** Docker's short form of an id: 12 digits. */
+/** Docker's short form of an id: 12 hex digits. */
 export const shortId = (id: string): string => id.slice(id.indexOf(':') + 1).slice(0, 12);

@@ -1,10 +1,9 @@
 /**
- * `docker save`: an OCI image layout that is a docker-archive as well, as Docker 25 and later write it (moby
- * image/tarexport/save.go).
- * It is written as it is made, nothing is spooled: a layer's archive has the length that it came with.
+ * `docker save`: writes an archive that is an OCI image layout and a docker-archive at once, as Docker 25 and later do
+ * (moby image/tarexport/save.go). It is streamed without spooling: the store knows each layer archive's length.
  */
 import { NotFound, SystemFault } from '../../model/errors.ts';
-import { storedName, type Catalog, type ImageParts } from './catalog.ts';
+import { storedName, type Catalog, type ImagesDeps } from './catalog.ts';
 import { sha256 } from './digest.ts';
 import type { Layer } from './layers.ts';
 import {
@@ -25,13 +24,17 @@ export interface Saved {
   layers: Layer[];
   /** Each with a tag. */
   names: Reference[];
-  /** Id of the image it was made from, if that is in the archive too; else ''. */
+  /** Id of the parent image if it is in the archive too; else ''. */
   parent: string;
   /** Wall ns. */
   created: bigint;
 }
 
-const OCI = 'application/vnd.oci.image';
+/** One image that a reference selects, with the tag to save it under. */
+interface Selected {
+  id: string;
+  name?: Reference;
+}
 
 interface Descriptor {
   mediaType: string;
@@ -40,21 +43,21 @@ interface Descriptor {
   annotations?: Record<string, string>;
 }
 
+const OCI = 'application/vnd.oci.image';
+
 /**
- * What `docker save` was asked for, with the names that were asked for: all tags of a repository where no tag is given.
+ * Resolves what to save. A repository without a tag selects all of its tags; names are saved only as far as they were
+ * requested.
  * @throws NotFound
  */
-export function savedImages(catalog: Catalog, parts: ImageParts, references: string[]): Saved[] {
-  const wanted = new Map<string, Reference[]>();
-  for (const text of references)
-    for (const [id, name] of asked(catalog, parts, text)) {
-      const names = wanted.get(id) ?? [];
-      wanted.set(
-        id,
-        name && !names.some((known) => canonicalString(known) === canonicalString(name)) ? [...names, name] : names,
-      );
-    }
-  return [...wanted].map(([id, names]): Saved => {
+export function savedImages(catalog: Catalog, deps: ImagesDeps, references: string[]): Saved[] {
+  const namesById = new Map<string, Reference[]>();
+  for (const { id, name } of references.flatMap((text) => select(catalog, deps, text))) {
+    const names = namesById.get(id) ?? [];
+    namesById.set(id, names);
+    if (name && !names.some((known) => canonicalString(known) === canonicalString(name))) names.push(name);
+  }
+  return [...namesById].map(([id, names]): Saved => {
     const { config, parent, created, chains } = catalog.resolve(id);
     if (config.rootfs.diff_ids.length === 0) throw new SystemFault('empty export - not implemented');
     return {
@@ -62,106 +65,121 @@ export function savedImages(catalog: Catalog, parts: ImageParts, references: str
       configBytes: catalog.configOf(id)!,
       names,
       created: BigInt(created),
-      parent: wanted.has(parent) ? parent : '',
-      layers: chains.map((chain) => parts.layers.get(chain) ?? missing(chain)),
+      parent: namesById.has(parent) ? parent : '',
+      layers: chains.map((chain) => deps.layers.get(chain) ?? missing(chain)),
     };
   });
 }
 
-// By repository all its tags; else what it names, with its name if that is a tag.
-function asked(catalog: Catalog, parts: ImageParts, text: string): [string, Reference?][] {
+function select(catalog: Catalog, deps: ImagesDeps, text: string): Selected[] {
   const reference = parseAnyReference(text);
-  const absent = (): never => {
-    throw new NotFound('reference does not exist');
-  };
-  if ('id' in reference) return [[parts.rows.byId(reference.id)?.id ?? absent()]];
+  if ('id' in reference) return [{ id: deps.rows.byId(reference.id)?.id ?? absent() }];
   if (!reference.tag && !reference.digest) {
-    const repository = repositoryOf(reference);
-    const named = [...parts.rows.allNames()].flatMap(([id, names]) =>
-      names
-        .map(parseReference)
-        .filter((name) => repositoryOf(name) === repository)
-        .map((name): [string, Reference?] => [id, name.digest ? undefined : name]),
-    );
-    if (named.length > 0) return named;
+    const inRepository = imagesIn(repositoryOf(reference), deps);
+    if (inRepository.length > 0) return inRepository;
     const found = catalog.find(text);
     if (!found) throw new NotFound(`No such image: ${text}`);
-    return [[found.id]];
+    return [{ id: found.id }];
   }
-  const id =
-    parts.rows.idByName(storedName(reference)) ??
-    (reference.digest || familiarName(reference) !== 'sha256' ? absent() : catalog.resolve(text).id);
-  return [[id, reference.digest ? undefined : reference]];
+  const named = deps.rows.idByName(storedName(reference));
+  if (named !== undefined) return [selected(named, reference)];
+  // `sha256:PREFIX` parses as a repository named sha256 with a tag.
+  const mayBeIdPrefix = !reference.digest && familiarName(reference) === 'sha256';
+  return [selected(mayBeIdPrefix ? catalog.resolve(text).id : absent(), reference)];
 }
 
-/** The archive's bytes; `archiveOf` gives a layer's. */
+function imagesIn(repository: string, deps: ImagesDeps): Selected[] {
+  const found: Selected[] = [];
+  for (const [id, names] of deps.rows.allNames()) {
+    for (const name of names.map(parseReference)) if (repositoryOf(name) === repository) found.push(selected(id, name));
+  }
+  return found;
+}
+
+// The archive has no place for names with a digest.
+const selected = (id: string, name: Reference): Selected => (name.digest ? { id } : { id, name });
+
+/** Yields the archive. `archiveOf` yields a layer's uncompressed archive. */
 export async function* saveImages(
   images: Saved[],
   archiveOf: (layer: Layer) => AsyncIterable<Buffer>,
 ): AsyncGenerator<Buffer> {
   const written = new Set<string>();
   const index: Descriptor[] = [];
-  const manifests: Record<string, unknown>[] = [];
-  const repositories: Record<string, Record<string, string>> = {};
   yield directory('blobs/');
   yield directory('blobs/sha256/');
-  for (const { id, configBytes, layers, names, parent, created } of images) {
-    for (const layer of layers) {
+  for (const image of images) {
+    for (const layer of image.layers) {
       if (written.has(layer.diffId)) continue;
       written.add(layer.diffId);
-      yield header(blob(layer.diffId), layer.archiveSize, created);
+      yield header(blob(layer.diffId), layer.archiveSize, image.created);
       yield* archiveOf(layer);
       yield bodyPadding(layer.archiveSize);
     }
-    const sources = layers.map((layer): Descriptor => ({
-      mediaType: `${OCI}.layer.v1.tar`,
-      digest: layer.diffId,
-      size: layer.archiveSize,
-    }));
-    const manifest = Buffer.from(
-      JSON.stringify({
-        schemaVersion: 2,
-        mediaType: `${OCI}.manifest.v1+json`,
-        config: { mediaType: `${OCI}.config.v1+json`, digest: id, size: configBytes.length },
-        layers: sources,
-      }),
-    );
+    const manifest = ociManifest(image);
     const digest = sha256(manifest);
-    if (!written.has(id)) yield* file(blob(id), configBytes, created);
+    if (!written.has(image.id)) yield* file(blob(image.id), image.configBytes, image.created);
     if (!written.has(digest)) yield* file(blob(digest), manifest, 0n);
-    written.add(id).add(digest);
-    const descriptor: Descriptor = { mediaType: `${OCI}.manifest.v1+json`, digest, size: manifest.length };
-    for (const name of names) {
-      index.push({
-        ...descriptor,
-        annotations: {
-          'io.containerd.image.name': canonicalString(name),
-          'org.opencontainers.image.ref.name': name.tag!,
-        },
-      });
-      (repositories[familiarName(name)] ??= {})[name.tag!] = layers.at(-1)!.diffId.replace(/^sha256:/, '');
-    }
-    if (names.length === 0) index.push(descriptor);
-    manifests.push({
-      Config: blob(id),
-      RepoTags: names.length > 0 ? names.map(familiarString) : null,
-      Layers: layers.map(({ diffId }) => blob(diffId)),
-      ...(parent && { Parent: parent }),
-      LayerSources: Object.fromEntries(sources.map((source) => [source.digest, source])),
-    });
+    written.add(image.id).add(digest);
+    index.push(...indexEntries({ mediaType: `${OCI}.manifest.v1+json`, digest, size: manifest.length }, image.names));
   }
+  const repositories = repositoriesOf(images);
   yield* file('index.json', json({ schemaVersion: 2, mediaType: `${OCI}.index.v1+json`, manifests: index }), 0n);
-  yield* file('manifest.json', Buffer.concat([json(manifests), Buffer.from('\n')]), 0n);
+  yield* file('manifest.json', jsonLine(images.map(dockerManifest)), 0n);
   yield* file('oci-layout', Buffer.from('{"imageLayoutVersion": "1.0.0"}'), 0n);
-  if (Object.keys(repositories).length > 0)
-    yield* file('repositories', Buffer.concat([json(repositories), Buffer.from('\n')]), 0n);
+  if (Object.keys(repositories).length > 0) yield* file('repositories', jsonLine(repositories), 0n);
   yield TRAILER;
+}
+
+const layerDescriptor = ({ diffId, archiveSize }: Layer): Descriptor => ({
+  mediaType: `${OCI}.layer.v1.tar`,
+  digest: diffId,
+  size: archiveSize,
+});
+
+const ociManifest = ({ id, configBytes, layers }: Saved): Buffer =>
+  json({
+    schemaVersion: 2,
+    mediaType: `${OCI}.manifest.v1+json`,
+    config: { mediaType: `${OCI}.config.v1+json`, digest: id, size: configBytes.length },
+    layers: layers.map(layerDescriptor),
+  });
+
+function indexEntries(manifest: Descriptor, names: Reference[]): Descriptor[] {
+  if (names.length === 0) return [manifest];
+  return names.map((name) => ({
+    ...manifest,
+    annotations: {
+      'io.containerd.image.name': canonicalString(name),
+      'org.opencontainers.image.ref.name': name.tag!,
+    },
+  }));
+}
+
+// An entry of the docker-archive's manifest.json.
+const dockerManifest = ({ id, names, layers, parent }: Saved): Record<string, unknown> => ({
+  Config: blob(id),
+  RepoTags: names.length > 0 ? names.map(familiarString) : null,
+  Layers: layers.map(({ diffId }) => blob(diffId)),
+  ...(parent && { Parent: parent }),
+  LayerSources: Object.fromEntries(layers.map((layer) => [layer.diffId, layerDescriptor(layer)])),
+});
+
+// The docker-archive's legacy `repositories` file: the top layer of each tag.
+function repositoriesOf(images: Saved[]): Record<string, Record<string, string>> {
+  const repositories: Record<string, Record<string, string>> = {};
+  for (const { names, layers } of images) {
+    const top = layers.at(-1)!.diffId.replace(/^sha256:/, '');
+    for (const name of names) (repositories[familiarName(name)] ??= {})[name.tag!] = top;
+  }
+  return repositories;
 }
 
 const blob = (digest: string): string => `blobs/${digest.replace(':', '/')}`;
 const json = (value: unknown): Buffer => Buffer.from(JSON.stringify(value));
+const jsonLine = (value: unknown): Buffer => Buffer.from(`${JSON.stringify(value)}\n`);
 const directory = (path: string): Buffer => encodeHeader(newEntry('directory', path));
-// Whole seconds, as in every archive of Docker's.
+// Docker's archives have whole seconds.
 const header = (path: string, size: number, time: bigint): Buffer =>
   encodeHeader(newEntry('file', path, { size, mtime: time - (time % 1_000_000_000n) }));
 
@@ -169,6 +187,10 @@ function* file(path: string, body: Buffer, time: bigint): Generator<Buffer> {
   yield header(path, body.length, time);
   yield body;
   yield bodyPadding(body.length);
+}
+
+function absent(): never {
+  throw new NotFound('reference does not exist');
 }
 
 function missing(chain: string): never {

@@ -1,4 +1,4 @@
-/** A container's writable layer over its image's: overlayfs. */
+/** Container root filesystems: an overlayfs mount of the image's layers and the container's writable layer. */
 import {
   closeSync,
   constants,
@@ -31,10 +31,11 @@ export interface GraphDriver {
 }
 
 export class Snapshots {
-  /** How many look at a container's files, and which of these nobody else needs mounted. */
-  readonly #holds = new Map<string, number>();
-  readonly #owed = new Set<string>();
-  /** What inspect was told; from a container's preparation to the end of its mount it does not change. */
+  /** Number of pins per container. */
+  readonly #pins = new Map<string, number>();
+  /** Containers to unmount when their last pin is released. */
+  readonly #unmountOnRelease = new Set<string>();
+  /** GraphDriver objects; constant from a container's preparation until its unmount. */
   readonly #described = new Map<string, GraphDriver>();
 
   constructor(
@@ -43,26 +44,26 @@ export class Snapshots {
   ) {}
 
   /**
-   * Makes upper and work in the container's directory, and records which layers lie below: they outlive their image
-   * with it. Repeatable.
+   * Creates the writable layer in the container's directory and records the layers below it, which keeps them when
+   * their image is removed. Idempotent.
    */
   prepare(containerId: string, chains?: string[]): void {
     this.#described.delete(containerId);
     const home = this.paths.container(containerId);
     mkdirSync(join(home, 'upper'), { recursive: true, mode: 0o755 });
     mkdirSync(join(home, 'work'), { recursive: true, mode: 0o700 });
-    if (!chains || existsSync(this.#record(containerId))) return;
-    writeDurably(this.#record(containerId), JSON.stringify(chains));
+    const record = this.#recordPath(containerId);
+    if (chains && !existsSync(record)) writeDurably(record, JSON.stringify(chains));
   }
 
   /**
-   * Mounts the container's rootfs at `paths.rootfs(id)`. Repeatable: a mount that is there is left. `chains` are those
-   * recorded unless given.
+   * Mounts the container's rootfs at `paths.rootfs(id)` unless it is mounted.
+   * @param chains default: those recorded by `prepare`
+   * @throws SystemFault
    */
-  mount(containerId: string, chains = this.#recorded(containerId)): void {
-    if (!chains) throw new SystemFault(`it is not known which layers container ${containerId} is made of`);
+  mount(containerId: string, chains = this.#requireChains(containerId)): void {
     this.prepare(containerId, chains);
-    this.#owed.delete(containerId);
+    this.#unmountOnRelease.delete(containerId);
     const target = this.paths.rootfs(containerId);
     mkdirSync(target, { recursive: true, mode: 0o755 });
     if (isMountPoint(target)) return;
@@ -71,30 +72,37 @@ export class Snapshots {
   }
 
   /**
-   * Mounts it and keeps it so until the returned function is called, whoever unmounts it meanwhile: two mounts of one
-   * writable layer would not know of each other.
+   * Mounts the rootfs if necessary and defers every `unmount` until the returned function is called: overlayfs does not
+   * support two mounts of one upper directory.
    */
-  hold(containerId: string): () => void {
-    const idle = !this.#holds.has(containerId) && this.openMounted(containerId);
-    const mine = idle === undefined;
-    if (typeof idle === 'number') closeSync(idle);
-    if (mine) this.mount(containerId);
-    this.#holds.set(containerId, (this.#holds.get(containerId) ?? 0) + 1);
-    if (mine) this.#owed.add(containerId);
-    return () => {
-      const left = this.#holds.get(containerId)! - 1;
-      if (left > 0) return void this.#holds.set(containerId, left);
-      this.#holds.delete(containerId);
-      if (this.#owed.delete(containerId)) this.unmount(containerId);
-    };
+  pinMount(containerId: string): () => void {
+    const pins = this.#pins.get(containerId) ?? 0;
+    if (pins === 0 && !this.#isMounted(containerId)) {
+      this.mount(containerId);
+      this.#unmountOnRelease.add(containerId);
+    }
+    this.#pins.set(containerId, pins + 1);
+    return () => this.#unpinMount(containerId);
   }
 
-  /** Later, when somebody holds it. */
+  #unpinMount(containerId: string): void {
+    const left = this.#pins.get(containerId)! - 1;
+    if (left > 0) {
+      this.#pins.set(containerId, left);
+      return;
+    }
+    this.#pins.delete(containerId);
+    if (this.#unmountOnRelease.delete(containerId)) this.unmount(containerId);
+  }
+
+  /** Unmounts the rootfs, or arranges for it when the last pin is released. */
   unmount(containerId: string): void {
     this.#described.delete(containerId);
-    if (this.#holds.has(containerId)) return void this.#owed.add(containerId);
-    // Once for each mount that lies upon another.
-    while (unmount(this.paths.rootfs(containerId)));
+    if (this.#pins.has(containerId)) {
+      this.#unmountOnRelease.add(containerId);
+      return;
+    }
+    unmountAll(this.paths.rootfs(containerId));
   }
 
   /** Bytes in the writable layer. */
@@ -104,13 +112,13 @@ export class Snapshots {
 
   /** Docker's GraphDriver object of a container. */
   describe(containerId: string): GraphDriver {
-    const told = this.#described.get(containerId);
-    if (told) return told;
+    const cached = this.#described.get(containerId);
+    if (cached) return cached;
     const home = this.paths.container(containerId);
-    const known = (this.#recorded(containerId) ?? []).filter((chain) => this.layers.get(chain));
-    const layers = this.#layersOf(known);
+    const chains = (this.#recordedChains(containerId) ?? []).filter((chain) => this.layers.get(chain));
+    const layers = this.#layersOf(chains);
     const description = describe({
-      lower: [initOf(layers, known), ...layers],
+      lower: [initDirectory(layers, chains), ...layers],
       merged: this.paths.rootfs(containerId),
       upper: join(home, 'upper'),
       work: join(home, 'work'),
@@ -126,24 +134,29 @@ export class Snapshots {
     return describe({ lower, merged: join(dirname(upper), 'merged'), upper, work: join(dirname(upper), 'work') });
   }
 
-  /** Chain IDs of all layers that containers lie upon, also where their image is gone. */
-  claimed(): Set<string> {
-    const claimed = new Set<string>();
+  /** Chain IDs of the layers below all containers, including those whose image was removed. */
+  chainsInUse(): Set<string> {
+    const chains = new Set<string>();
     for (const id of existsSync(this.paths.containers()) ? readdirSync(this.paths.containers()) : []) {
-      for (const chain of this.#recorded(id) ?? []) claimed.add(chain);
+      for (const chain of this.#recordedChains(id) ?? []) chains.add(chain);
     }
-    return claimed;
+    return chains;
   }
 
-  /** What `docker diff` compares: a container's writable layer, and what lies below it (topmost first). */
-  parts(containerId: string): { upper: string; lower: string[] } {
+  /** The container's writable layer, and the directories below it, topmost first. */
+  layerDirectories(containerId: string): { upper: string; lower: string[] } {
     return {
       upper: join(this.paths.container(containerId), 'upper'),
-      lower: [...this.#lower(this.#known(containerId)), this.#empty()],
+      lower: [...this.#lower(this.#requireChains(containerId)), this.#empty()],
     };
   }
 
-  /** A descriptor of the mounted rootfs; undefined when it is not mounted. */
+  #isMounted(containerId: string): boolean {
+    const target = this.paths.rootfs(containerId);
+    return existsSync(target) && isMountPoint(target);
+  }
+
+  /** Opens the mounted rootfs; undefined when it is not mounted. The caller closes the descriptor. */
   openMounted(containerId: string): Fd | undefined {
     const target = this.paths.rootfs(containerId);
     if (!existsSync(target)) return undefined;
@@ -153,22 +166,22 @@ export class Snapshots {
     return undefined;
   }
 
-  /** Directories that make up a container's root, topmost first; of a mounted one `paths.rootfs(id)` is the same. */
+  /** All directories that make up the container's root, topmost first. */
   stack(containerId: string): string[] {
-    const { upper, lower } = this.parts(containerId);
+    const { upper, lower } = this.layerDirectories(containerId);
     return [upper, ...lower];
   }
 
-  #known(containerId: string): string[] {
-    const chains = this.#recorded(containerId);
-    if (!chains) throw new SystemFault(`it is not known which layers container ${containerId} is made of`);
+  #requireChains(containerId: string): string[] {
+    const chains = this.#recordedChains(containerId);
+    if (!chains) throw new SystemFault(`the layers of container ${containerId} are not recorded`);
     return chains;
   }
 
-  // The image's layers, and above them what every container has at the places where the engine mounts something.
+  // The image's layers, and above them the init layer with the engine's own mount points.
   #lower(chains: string[]): string[] {
     const layers = this.#layersOf(chains);
-    return [initLayer(initOf(layers, chains), layers), ...layers];
+    return [initLayer(initDirectory(layers, chains), layers), ...layers];
   }
 
   #layersOf = (chains: string[]): string[] => (chains.length === 0 ? [this.#empty()] : this.layers.lower(chains));
@@ -179,14 +192,13 @@ export class Snapshots {
     return empty;
   }
 
-  #record = (containerId: string): string => join(this.paths.container(containerId), 'lower');
+  #recordPath = (containerId: string): string => join(this.paths.container(containerId), 'lower');
 
-  #recorded(containerId: string): string[] | undefined {
+  #recordedChains(containerId: string): string[] | undefined {
     try {
-      return JSON.parse(readFileSync(this.#record(containerId), 'utf8')) as string[];
+      return JSON.parse(readFileSync(this.#recordPath(containerId), 'utf8')) as string[];
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT' || (error as NodeJS.ErrnoException).code === 'ENOTDIR')
-        return undefined;
+      if (isMissing(error)) return undefined;
       throw error;
     }
   }
@@ -203,34 +215,38 @@ function writeDurably(path: string, text: string): void {
   renameSync(`${path}.new`, path);
 }
 
-const initOf = ([top]: string[], chains: string[]): string =>
+const initDirectory = ([top]: string[], chains: string[]): string =>
   join(dirname(top!), chains.length === 0 ? 'empty-init' : 'init');
 
 const isMountPoint = (path: string): boolean => statSync(path).dev !== statSync(dirname(path)).dev;
 
-function describe({
-  lower,
-  merged,
-  upper,
-  work,
-}: {
+// Mounts may be stacked on one mount point; unmount(2) removes the topmost.
+function unmountAll(target: string): void {
+  let wasMounted = true;
+  while (wasMounted) wasMounted = unmount(target);
+}
+
+interface OverlayDirectories {
+  /** Topmost first. */
   lower: string[];
   merged: string;
   upper: string;
   work: string;
-}): GraphDriver {
+}
+
+function describe({ lower, merged, upper, work }: OverlayDirectories): GraphDriver {
   return {
     Name: DRIVER,
     Data: { ...(lower.length > 0 && { LowerDir: lower.join(':') }), MergedDir: merged, UpperDir: upper, WorkDir: work },
   };
 }
 
-// As Docker counts: everything but directories, hard links once. What disappears meanwhile is not counted.
+// Counts as Docker does: everything but directories, hard links once. Ignores what disappears during the walk.
 async function sizeOf(directory: Buffer, seen: Set<number>): Promise<number> {
   let size = 0;
-  for (const name of await readdir(directory, { encoding: 'buffer' }).catch(gone([] as Buffer[]))) {
+  for (const name of await readdir(directory, { encoding: 'buffer' }).catch(ifMissing([] as Buffer[]))) {
     const path = Buffer.concat([directory, Buffer.from('/'), name]);
-    const found = await lstat(path).catch(gone(undefined));
+    const found = await lstat(path).catch(ifMissing(undefined));
     if (!found) continue;
     if (found.isDirectory()) size += await sizeOf(path, seen);
     else if (found.nlink === 1 || !seen.has(found.ino)) {
@@ -241,9 +257,12 @@ async function sizeOf(directory: Buffer, seen: Set<number>): Promise<number> {
   return size;
 }
 
-const gone =
+const isMissing = (error: unknown): boolean =>
+  ['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '');
+
+const ifMissing =
   <T>(instead: T) =>
-  (error: NodeJS.ErrnoException): T => {
-    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return instead;
+  (error: unknown): T => {
+    if (isMissing(error)) return instead;
     throw error;
   };

@@ -1,6 +1,6 @@
 /**
- * An archive of images, spooled to disk so that its parts can be read in any order. No name in it becomes a name on
- * disk.
+ * An archive of images, spooled to disk for random access. Names in the archive never become names on disk: files are
+ * numbered.
  */
 import { mkdtempSync, mkdirSync } from 'node:fs';
 import { open, readFile, rm, stat, type FileHandle } from 'node:fs/promises';
@@ -12,21 +12,21 @@ import { quote, TarError, type TarEntry } from './tar.ts';
 /** An archive of a hundred images has far fewer. */
 const MAX_ENTRIES = 20_000;
 const MAX_LINKS = 10;
-/** Manifests and configurations are read whole. */
-const MAX_DOCUMENT = 16 * 1024 * 1024;
+/** For manifests and configurations, which are read into memory. */
+const MAX_DOCUMENT_BYTES = 16 * 1024 * 1024;
 
 export class Staging {
-  /** By name in the archive: the file on disk, or the name that a link leads to. */
-  readonly #parts = new Map<string, { file: string } | { link: string }>();
+  /** By name in the archive: the file on disk, or the target name of a link. */
+  readonly #entries = new Map<string, { file: string } | { link: string }>();
 
   private constructor(private readonly directory: string) {}
 
-  /** Spools `archive` (not compressed) below `parent`. @throws InvalidParameter for a broken archive */
+  /** Spools an uncompressed archive into a new directory in `parent`. @throws InvalidParameter for a broken archive */
   static async spool(archive: AsyncIterable<Buffer>, parent: string): Promise<Staging> {
     mkdirSync(parent, { recursive: true, mode: 0o700 });
     const staging = new Staging(mkdtempSync(join(parent, 'load-')));
     try {
-      await staging.#take(archive);
+      await staging.#spool(archive);
       return staging;
     } catch (error) {
       await staging.discard();
@@ -34,24 +34,25 @@ export class Staging {
     }
   }
 
+  /** Deletes the spooled files. */
   discard = (): Promise<void> => rm(this.directory, { recursive: true, force: true });
 
   has = (name: string): boolean => this.#find(name) !== undefined;
 
-  /** The file on disk. @throws InvalidParameter when the archive has none of that name */
+  /** The path on disk. @throws InvalidParameter when the archive has no such file */
   file(name: string): string {
     return this.#find(name) ?? absent(name);
   }
 
-  /** @throws InvalidParameter */
+  /** Reads a document. @throws InvalidParameter when it is missing or too long */
   async read(name: string): Promise<Buffer> {
     const file = this.file(name);
     const { size } = await stat(file);
-    if (size > MAX_DOCUMENT) throw new InvalidParameter(`invalid archive: ${name} is too long (${size} bytes)`);
+    if (size > MAX_DOCUMENT_BYTES) throw new InvalidParameter(`invalid archive: ${name} is too long (${size} bytes)`);
     return readFile(file);
   }
 
-  /** @throws InvalidParameter */
+  /** Reads and parses a document. @throws InvalidParameter when it is missing, too long or not JSON */
   async json(name: string): Promise<unknown> {
     const bytes = await this.read(name);
     try {
@@ -61,31 +62,32 @@ export class Staging {
     }
   }
 
-  // Old archives share layers by links: `../<id>/layer.tar`.
+  // Archives of old Docker versions share layers through links: `../<id>/layer.tar`.
   #find(name: string): string | undefined {
     let at = normalise(name);
     for (let links = 0; links < MAX_LINKS; links++) {
-      const part = this.#parts.get(at);
-      if (!part || 'file' in part) return part?.file;
-      at = part.link;
+      const entry = this.#entries.get(at);
+      if (!entry || 'file' in entry) return entry?.file;
+      at = entry.link;
     }
     return undefined;
   }
 
-  async #take(archive: AsyncIterable<Buffer>): Promise<void> {
+  async #spool(archive: AsyncIterable<Buffer>): Promise<void> {
     let handle: FileHandle | undefined;
+    // TarSink is synchronous: collects the work of one chunk, and does it before the next.
     const steps: (() => Promise<void>)[] = [];
+    const closeFile = async (): Promise<void> => {
+      await handle?.close();
+      handle = undefined;
+    };
     const reader = new TarReader({
       entry: (entry) =>
         void steps.push(async () => {
           handle = await this.#begin(entry);
         }),
       data: (bytes) => void steps.push(async () => handle?.writeFile(bytes)),
-      end: () =>
-        void steps.push(async () => {
-          await handle?.close();
-          handle = undefined;
-        }),
+      end: () => void steps.push(closeFile),
       meta: () => undefined,
     });
     try {
@@ -101,20 +103,20 @@ export class Staging {
 
   async #begin({ type, path, link }: TarEntry): Promise<FileHandle | undefined> {
     const name = normalise(Buffer.from(path, 'latin1').toString());
-    if (this.#parts.size >= MAX_ENTRIES) throw new TarError(`more than ${MAX_ENTRIES} entries`);
+    if (this.#entries.size >= MAX_ENTRIES) throw new TarError(`more than ${MAX_ENTRIES} entries`);
     switch (type) {
       case 'directory':
         return undefined;
       case 'symlink':
-        this.#parts.set(name, { link: normalise(posix.join(posix.dirname(name), link.toString())) });
+        this.#entries.set(name, { link: normalise(posix.join(posix.dirname(name), link.toString())) });
         return undefined;
       case 'hardlink':
-        this.#parts.set(name, { link: normalise(link.toString()) });
+        this.#entries.set(name, { link: normalise(link.toString()) });
         return undefined;
       case 'file': {
-        const file = join(this.directory, String(this.#parts.size));
-        this.#parts.set(name, { file });
-        // A name that comes twice: the last one counts, and has a file of its own.
+        // Of several entries with one name the last counts.
+        const file = join(this.directory, String(this.#entries.size));
+        this.#entries.set(name, { file });
         return open(file, 'w', 0o600);
       }
       default:
@@ -123,7 +125,7 @@ export class Staging {
   }
 }
 
-// Names only ever select among the archive's own parts: `..` above its root stays at its root.
+// Resolves `.` and `..` within the archive: nothing is above its root.
 const normalise = (name: string): string => posix.join('/', name);
 
 function absent(name: string): never {

@@ -1,7 +1,20 @@
 /**
- * Reads tar, incrementally: ustar, pax (with binary values and global headers), GNU and star, old v7.
- * Whatever comes in comes out again, in order: `meta` and `data` together are the archive's bytes.
+ * An incremental tar reader: ustar, pax (with binary values and global headers), GNU, star, and old v7. It is lossless:
+ * the bytes passed to `meta` and `data`, in order, are the archive.
  */
+import {
+  checkOwner,
+  field,
+  headerPath,
+  numeric,
+  octal,
+  parsePax,
+  paxInteger,
+  paxSize,
+  paxTime,
+  untilNul,
+  type Pax,
+} from './tar-fields.ts';
 import {
   BLOCK,
   checksum,
@@ -15,14 +28,14 @@ import {
   type TarType,
 } from './tar.ts';
 
-/** What an archive says, told in its order. Bytes are views of what was pushed. */
+/** Receives an archive's contents in order. All bytes are views of the pushed chunk. */
 export interface TarSink {
   entry(entry: TarEntry): void;
   /** Bytes of the last entry's body. */
   data(bytes: Buffer): void;
-  /** The last entry's body is complete; comes for every entry, also one without a body. */
+  /** The last entry's body is complete; called for every entry, including those without a body. */
   end(): void;
-  /** Bytes of the archive that belong to no body: headers, padding, trailer. */
+  /** Bytes outside of bodies: headers, padding, trailer. */
   meta(bytes: Buffer): void;
 }
 
@@ -37,26 +50,22 @@ const TYPES: Record<string, TarType> = {
   '5': 'directory',
   '6': 'fifo',
 };
-/** A pax header or a GNU long name beyond this is no name (Go's maxSpecialFileSize). */
-const MAX_SPECIAL = 1 << 20;
+/** Limit for a pax header or GNU long name (maxSpecialFileSize in Go's archive/tar). */
+const MAX_SPECIAL_BYTES = 1 << 20;
+/** Limit for the values that apply to all following entries: they are processed with each of them. */
+const MAX_GLOBAL_BYTES = 64 * 1024;
+const NS_PER_S = 1_000_000_000n;
 const EMPTY = Buffer.alloc(0);
 const ZEROS = Buffer.alloc(BLOCK);
-const POSIX = 'ustar\0';
-/** Values that hold for all that follows: nobody needs more, and each entry is read with all of them. */
-const MAX_GLOBAL = 64 * 1024;
-/** Of a value in an error. */
-const MAX_SHOWN = 100;
-
-type Pax = Map<string, Buffer>;
 const NO_PAX: Pax = new Map();
 
 export class TarReader {
   #state: 'header' | 'special' | 'body' | 'padding' | 'ended' = 'header';
-  /** A header or special body that came in pieces. */
-  #held: Buffer[] = [];
+  /** The pieces of an incomplete header or special body. */
+  #pieces: Buffer[] = [];
   #specialType = '';
   #specialSize = 0;
-  /** Bytes until what the present state reads is complete. */
+  /** Bytes until what the current state reads is complete. */
   #left = BLOCK;
   #entry: TarEntry | undefined;
   #zeroBlocks = 0;
@@ -69,45 +78,48 @@ export class TarReader {
 
   /** Takes the next bytes. @throws TarError */
   push(chunk: Buffer): void {
-    let untold = 0;
-    // A call for each file's padding and the next one's header, not one for each.
-    const tellMeta = (end: number): void => {
-      if (end > untold) this.sink.meta(chunk.subarray(untold, end));
-      untold = end;
+    let metaStart = 0;
+    // One call for a file's padding and the next header together, not one for each.
+    const flushMeta = (end: number): void => {
+      if (end > metaStart) this.sink.meta(chunk.subarray(metaStart, end));
+      metaStart = end;
     };
     for (let at = 0; at < chunk.length && this.#state !== 'ended';) {
       const start = at;
       at += Math.min(this.#left, chunk.length - at);
       this.#left -= at - start;
       if (this.#state === 'body') {
-        tellMeta(start);
+        flushMeta(start);
         this.sink.data(chunk.subarray(start, at));
-        untold = at;
+        metaStart = at;
         if (this.#left === 0) this.#endBody();
       } else if (this.#state === 'padding') {
         if (this.#left === 0) this.#expectHeader();
       } else if (this.#left > 0) {
-        // Copied: the chunk's memory may be used again before the rest comes.
-        this.#held.push(Buffer.from(chunk.subarray(start, at)));
+        // Copied: the caller may reuse the chunk's memory before the rest arrives.
+        this.#pieces.push(Buffer.from(chunk.subarray(start, at)));
       } else {
-        const whole = this.#whole(chunk.subarray(start, at));
-        if (this.#state === 'special') this.#special(whole);
+        const complete = this.#join(chunk.subarray(start, at));
+        if (this.#state === 'special') this.#readSpecial(complete);
         else {
-          const entry = this.#header(whole);
+          const entry = this.#readHeader(complete);
           if (entry) {
-            tellMeta(at);
+            flushMeta(at);
             this.#begin(entry);
           }
         }
       }
     }
-    tellMeta(chunk.length);
+    flushMeta(chunk.length);
   }
 
-  /** No more bytes will come. @throws TarError when the archive is cut off */
+  /** Ends the input. @throws TarError when the archive is truncated */
   end(): void {
     if (this.#state === 'ended') return;
-    if (this.#state === 'header' && this.#left === BLOCK && !this.#pax && !this.#longName && !this.#longLink) return;
+    const hasPendingHeaders = this.#pax !== undefined || Boolean(this.#longName) || this.#longLink !== undefined;
+    const isBetweenEntries = this.#state === 'header' && this.#left === BLOCK;
+    // Archives without end-of-archive blocks exist.
+    if (isBetweenEntries && !hasPendingHeaders) return;
     const where =
       this.#entry && this.#state === 'body'
         ? ` within ${quote(this.#entry.path)}: ${this.#left} of its ${this.#entry.size} bytes are missing`
@@ -115,11 +127,11 @@ export class TarReader {
     throw new TarError(`unexpected EOF${where}`);
   }
 
-  #whole(bytes: Buffer): Buffer {
-    if (this.#held.length === 0) return bytes;
-    const whole = Buffer.concat([...this.#held, bytes]);
-    this.#held = [];
-    return whole;
+  #join(last: Buffer): Buffer {
+    if (this.#pieces.length === 0) return last;
+    const complete = Buffer.concat([...this.#pieces, last]);
+    this.#pieces = [];
+    return complete;
   }
 
   #begin(entry: TarEntry): void {
@@ -142,8 +154,8 @@ export class TarReader {
     this.#left = BLOCK;
   }
 
-  /** Returns the entry, once all of its headers were read. */
-  #header(block: Buffer): TarEntry | undefined {
+  // Returns the entry unless the header is a special one or ends the archive.
+  #readHeader(block: Buffer): TarEntry | undefined {
     if (block[0] === 0 && block.equals(ZEROS)) {
       if (++this.#zeroBlocks === 2) this.#state = 'ended';
       else this.#expectHeader();
@@ -156,14 +168,7 @@ export class TarReader {
 
     const flag = String.fromCharCode(block[FIELDS.type[0]]!);
     if (flag === 'x' || flag === 'g' || flag === 'L' || flag === 'K') {
-      const size = numeric(block, 'size');
-      if (size < 0 || size > MAX_SPECIAL) throw new TarError(`a header of ${size} bytes is too long`);
-      this.#specialType = flag;
-      this.#specialSize = size;
-      this.#state = 'special';
-      // Its padding is read with it: it is small.
-      this.#left = size + padding(size);
-      if (size === 0) this.#special(EMPTY);
+      this.#expectSpecial(flag, numeric(block, 'size'));
       return undefined;
     }
     const entry = this.#assemble(block, flag);
@@ -171,7 +176,17 @@ export class TarReader {
     return entry;
   }
 
-  #special(bytes: Buffer): void {
+  #expectSpecial(type: string, size: number): void {
+    if (size < 0 || size > MAX_SPECIAL_BYTES) throw new TarError(`a header of ${size} bytes is too long`);
+    this.#specialType = type;
+    this.#specialSize = size;
+    this.#state = 'special';
+    // Read with its padding.
+    this.#left = size + padding(size);
+    if (size === 0) this.#readSpecial(EMPTY);
+  }
+
+  #readSpecial(bytes: Buffer): void {
     const body = bytes.subarray(0, this.#specialSize);
     this.#expectHeader();
     switch (this.#specialType) {
@@ -185,60 +200,63 @@ export class TarReader {
         this.#longLink = untilNul(Buffer.from(body));
         return;
       default:
-        // POSIX: global values hold until overridden; an empty one takes its key back.
-        for (const [key, value] of parsePax(body)) {
-          if (value.length > 0) this.#global.set(key, value);
-          else this.#global.delete(key);
-        }
-        if (weight(this.#global) > MAX_GLOBAL) throw new TarError(`global headers of more than ${MAX_GLOBAL} bytes`);
+        this.#updateGlobal(parsePax(body));
     }
   }
 
-  #assemble(block: Buffer, flag: string): TarEntry {
-    const pax = this.#merged();
-    const said = (key: string): string | undefined => pax.get(key)?.toString('latin1');
+  // POSIX pax: global values apply until overridden; an empty value removes its key.
+  #updateGlobal(records: Pax): void {
+    for (const [key, value] of records) {
+      if (value.length > 0) this.#global.set(key, value);
+      else this.#global.delete(key);
+    }
+    if (paxSize(this.#global) > MAX_GLOBAL_BYTES)
+      throw new TarError(`global headers of more than ${MAX_GLOBAL_BYTES} bytes`);
+  }
 
-    const path = this.#longName ?? said('path') ?? headerPath(block);
-    if (flag === 'S' || (pax.size > 0 && [...pax.keys()].some((key) => key.startsWith('GNU.sparse.')))) {
+  #assemble(block: Buffer, flag: string): TarEntry {
+    const pax = this.#effectivePax();
+    const paxText = (key: string): string | undefined => pax.get(key)?.toString('latin1');
+
+    const path = this.#longName ?? paxText('path') ?? headerPath(block);
+    if (flag === 'S' || isSparse(pax)) {
       throw new TarError(
-        `sparse file ${quote(said('GNU.sparse.name') ?? path)}: sparse archives are not supported (make it without --sparse)`,
+        `sparse file ${quote(paxText('GNU.sparse.name') ?? path)}: sparse archives are not supported (make it without --sparse)`,
       );
     }
     let type = TYPES[flag];
     if (!type) throw new TarError(`${quote(path)}: unknown entry type ${JSON.stringify(flag)}`);
-    // Before there was a type for them, directories were files whose name ends in a slash.
+    // In v7 archives a directory is a file whose name ends in a slash.
     if (type === 'file' && flag !== '7' && path.endsWith('/')) type = 'directory';
-    const link =
-      type === 'hardlink' || type === 'symlink'
-        ? Buffer.from(this.#longLink ?? pax.get('linkpath') ?? untilNul(field(block, 'link')))
-        : EMPTY;
+    const isLink = type === 'hardlink' || type === 'symlink';
+    const link = isLink ? Buffer.from(this.#longLink ?? pax.get('linkpath') ?? untilNul(field(block, 'link'))) : EMPTY;
     if (path.includes('\0') || link.includes(0)) throw new TarError(`${quote(path)}: a NUL in a name`);
 
     const isDevice = type === 'character' || type === 'block';
-    const size = type === 'file' ? (integer(said('size'), 'size') ?? numeric(block, 'size')) : 0;
+    const size = type === 'file' ? (paxInteger(paxText('size'), 'size') ?? numeric(block, 'size')) : 0;
     if (size < 0) throw new TarError(`${quote(path)}: a size of ${size}`);
     const entry: TarEntry = {
       type,
       path,
       link,
       mode: numeric(block, 'mode') & 0o7777,
-      uid: id(integer(said('uid'), 'uid') ?? numeric(block, 'uid'), path),
-      gid: id(integer(said('gid'), 'gid') ?? numeric(block, 'gid'), path),
+      uid: checkOwner(paxInteger(paxText('uid'), 'uid') ?? numeric(block, 'uid'), path),
+      gid: checkOwner(paxInteger(paxText('gid'), 'gid') ?? numeric(block, 'gid'), path),
       size,
-      mtime: time(said('mtime')) ?? BigInt(numeric(block, 'mtime')) * 1_000_000_000n,
+      mtime: paxTime(paxText('mtime')) ?? BigInt(numeric(block, 'mtime')) * NS_PER_S,
       major: isDevice ? numeric(block, 'major') : 0,
       minor: isDevice ? numeric(block, 'minor') : 0,
       xattrs: new Map(),
     };
-    const atime = time(said('atime'));
+    const atime = paxTime(paxText('atime'));
     if (atime !== undefined) entry.atime = atime;
     for (const [key, value] of pax)
       if (key.startsWith(XATTR_PREFIX)) entry.xattrs.set(key.slice(XATTR_PREFIX.length), Buffer.from(value));
     return entry;
   }
 
-  // An empty value says: as in the plain header. An extended attribute's may be empty.
-  #merged(): Pax {
+  // An empty value restores the ustar header's field; only an extended attribute may be empty.
+  #effectivePax(): Pax {
     if (!this.#pax && this.#global.size === 0) return NO_PAX;
     const pax = new Map([...this.#global, ...(this.#pax ?? [])]);
     for (const [key, value] of pax) if (value.length === 0 && !key.startsWith(XATTR_PREFIX)) pax.delete(key);
@@ -246,120 +264,4 @@ export class TarReader {
   }
 }
 
-type Field = keyof typeof FIELDS;
-
-function untilNul(bytes: Buffer): Buffer {
-  const nul = bytes.indexOf(0);
-  return nul < 0 ? bytes : bytes.subarray(0, nul);
-}
-
-const field = (block: Buffer, name: Field): Buffer =>
-  block.subarray(FIELDS[name][0], FIELDS[name][0] + FIELDS[name][1]);
-
-// One character a byte, up to a NUL.
-function text(block: Buffer, name: Field, length: number = FIELDS[name][1]): string {
-  const [start] = FIELDS[name];
-  let end = start;
-  while (end < start + length && block[end] !== 0) end++;
-  return block.toString('latin1', start, end);
-}
-
-// Only POSIX has a prefix there; GNU keeps times in it, star its own fields behind a shorter one.
-function headerPath(block: Buffer): string {
-  const STAR_PREFIX = 131;
-  const name = text(block, 'name');
-  if (
-    block[FIELDS.prefix[0]] === 0 ||
-    block.toString('latin1', FIELDS.magic[0], FIELDS.magic[0] + POSIX.length) !== POSIX
-  )
-    return name;
-  const isStar = block.toString('latin1', 508, 512) === 'tar\0';
-  return `${text(block, 'prefix', isStar ? STAR_PREFIX : FIELDS.prefix[1])}/${name}`;
-}
-
-// Octal text, or (GNU) big-endian two's complement with the first bit set.
-function numeric(block: Buffer, name: Field): number {
-  const [start, length] = FIELDS[name];
-  const first = block[start]!;
-  if (!(first & 0x80)) return octal(block, name);
-  const negative = (first & 0x40) !== 0;
-  let value = BigInt(negative ? first - 0x100 : first & 0x7f);
-  for (const byte of block.subarray(start + 1, start + length)) value = (value << 8n) | BigInt(byte);
-  return safe(value, name);
-}
-
-function octal(block: Buffer, name: Field): number {
-  const [start, length] = FIELDS[name];
-  // Nearly all: digits up to a NUL or a space.
-  let value = 0;
-  for (let i = start; i < start + length; i++) {
-    const digit = block[i]! - 0x30;
-    if (digit >= 0 && digit < 8) value = value * 8 + digit;
-    else if (i > start && (digit === -0x30 || digit === -0x10)) return value;
-    else break;
-  }
-  const words = block
-    .toString('latin1', start, start + length)
-    .replace(/^[ \0]+/, '')
-    .replace(/[ \0].*$/s, '');
-  if (words === '') return 0;
-  if (!/^[0-7]+$/.test(words))
-    throw new TarError(`invalid tar header: ${name} ${JSON.stringify(words)} is no octal number`);
-  return parseInt(words, 8);
-}
-
-function integer(words: string | undefined, what: string): number | undefined {
-  if (words === undefined) return undefined;
-  if (!/^-?\d{1,40}$/.test(words))
-    throw new TarError(`invalid pax header: ${what}=${JSON.stringify(words.slice(0, MAX_SHOWN))} is no number`);
-  return safe(BigInt(words), what);
-}
-
-function safe(value: bigint, what: string): number {
-  if (value > BigInt(Number.MAX_SAFE_INTEGER) || value < -BigInt(Number.MAX_SAFE_INTEGER))
-    throw new TarError(`invalid tar header: a ${what} of ${value}`);
-  return Number(value);
-}
-
-// The largest 32-bit number means "leave it" to chown(2).
-function id(value: number, path: string): number {
-  if (value < 0 || value >= 0xffffffff) throw new TarError(`${quote(path)}: owner ${value} is out of range`);
-  return value;
-}
-
-// Seconds with an optional fraction, cut after nine digits.
-function time(words: string | undefined): bigint | undefined {
-  if (words === undefined) return undefined;
-  const match = /^(-?)(\d{1,18})(?:\.(\d*))?$/.exec(words);
-  if (!match) throw new TarError(`invalid pax header: time ${JSON.stringify(words.slice(0, MAX_SHOWN))}`);
-  const magnitude = BigInt(match[2]!) * 1_000_000_000n + BigInt((match[3] ?? '').slice(0, 9).padEnd(9, '0'));
-  return match[1] ? -magnitude : magnitude;
-}
-
-const weight = (pax: Pax): number => [...pax].reduce((sum, [key, value]) => sum + key.length + value.length, 0);
-
-// Records of `length key=value\n`; the length counts the whole record.
-function parsePax(body: Buffer): Pax {
-  const records: Pax = new Map();
-  for (let at = 0; at < body.length;) {
-    const space = body.indexOf(0x20, at);
-    const digits = space < 0 ? '' : body.toString('latin1', at, space);
-    const end = at + Number(digits);
-    const equals = body.indexOf(0x3d, space);
-    if (
-      !/^\d{1,7}$/.test(digits) ||
-      end > body.length ||
-      equals < 0 ||
-      equals >= end ||
-      body[end - 1] !== 0x0a ||
-      end <= space
-    ) {
-      throw new TarError('invalid pax header');
-    }
-    const key = body.toString('utf8', space + 1, equals);
-    if (key === '' || key.includes('\0')) throw new TarError('invalid pax header');
-    records.set(key, Buffer.from(body.subarray(equals + 1, end - 1)));
-    at = end;
-  }
-  return records;
-}
+const isSparse = (pax: Pax): boolean => pax.size > 0 && [...pax.keys()].some((key) => key.startsWith('GNU.sparse.'));

@@ -1,169 +1,181 @@
 /**
- * A layer's recipe: how its archive is put together again, byte for byte, from its files. It keeps what is not a file's
- * body
- * (headers, padding, trailer), so that a layer that was unpacked can be saved or pushed under the same digest.
+ * tar-split metadata: what is needed besides a layer's files to rebuild its archive byte for byte, so that the layer
+ * can be saved and pushed under its original digest (as github.com/vbatts/tar-split does for Docker).
  *
- * On disk: gzip; records of a type byte, a length (u32, little-endian) and that many bytes. Type 0: bytes of the
- * archive.
- * Type 1: a size (u64) and a path without links: the file's body.
+ * On disk (`recipe.gz`): gzip members of records; a record is a type byte, a length (u32, little-endian) and as many
+ * bytes of content. Type 0: archive bytes that are not a file's body (headers, padding, trailer). Type 1: a size (u64)
+ * and a path without symbolic links, standing for that file's body.
  *
- * A file that a later entry of the same archive replaced is not among the layer's files. Its body is in a second file,
- * `replaced`:
- * for each of them which record of type 1 it belongs to (u64, counted from 0), its size (u64) and its bytes.
+ * A file that a later entry of the same archive replaces is not among the layer's files. Its body is kept in a second
+ * file (`replaced`): for each such body the index of its type-1 record (u64, from 0), its size (u64) and its bytes.
  */
 import { closeSync, constants, fstatSync, openSync, readSync, writeSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { gzip, type ZlibOptions } from 'node:zlib';
 
-export const RECIPE = 'recipe.gz';
-export const REPLACED = 'replaced';
+export const TAR_SPLIT_FILE = 'recipe.gz';
+export const REPLACED_FILE = 'replaced';
 
-const BYTES = 0;
-const FILE = 1;
-const HEAD = 5;
+const ARCHIVE_BYTES = 0;
+const FILE_BODY = 1;
+/** Type byte and length. */
+const RECORD_HEAD = 5;
 const U64 = 8;
-const U32 = 2 ** 32;
+const U32_VALUES = 2 ** 32;
+/** Index and size before each replaced body. */
+const REPLACED_HEAD = 2 * U64;
 const BLOCK = 256 * 1024;
 const COPY_SIZE = 1 << 20;
-/** Most of it is zeros: the fastest level does. */
-const LEVEL = 1;
-/** Blocks that wait to be packed. */
-const MAX_WAITING = 4;
+/** Most of it is zeros, which the fastest level compresses as well. */
+const GZIP_LEVEL = 1;
+const MAX_PENDING_BLOCKS = 4;
 
-/** In the thread pool: the unpacker's own thread has other things to do. */
-const pack = promisify<Buffer, ZlibOptions, Buffer>(gzip);
+/** In libuv's thread pool: the unpacker's main thread is its bottleneck. */
+const compress = promisify<Buffer, ZlibOptions, Buffer>(gzip);
 
-export class RecipeWriter {
+export class TarSplitWriter {
   #block = Buffer.allocUnsafe(BLOCK);
   #filled = 0;
-  /** Blocks that were packed. */
+  /** Compressed blocks, for reuse. */
   readonly #spare: Buffer<ArrayBuffer>[] = [];
-  /** Where the length of the present record of bytes is: what comes next is added to it. -1 when there is none. */
-  #open = -1;
-  /** Of the records of files, in order. */
+  /** Position of the current archive-bytes record's length; further bytes extend that record. -1 if there is none. */
+  #openLength = -1;
+  /** Paths of the file records, in order. */
   readonly #paths: string[] = [];
-  /** The last record of each path, as far as they were looked at: most archives never need it. */
-  readonly #records = new Map<string, number>();
-  #lookedAt = 0;
-  #packed = Promise.resolve();
-  #waiting = 0;
+  /** The last record of each path, for the first `#indexed` paths. Filled on demand: most archives replace nothing. */
+  readonly #recordOf = new Map<string, number>();
+  #indexed = 0;
+  #written = Promise.resolve();
+  #pendingBlocks = 0;
 
   constructor(
     private readonly fd: number,
     private readonly replacedFd: number,
   ) {}
 
-  bytes(bytes: Buffer): void {
+  /** Records archive bytes that are not a file's body. */
+  archiveBytes(bytes: Buffer): void {
     for (let at = 0; at < bytes.length;) {
-      if (this.#open < 0) this.#begin(BYTES, 0, 1);
+      if (this.#openLength < 0) this.#beginRecord(ARCHIVE_BYTES, 0, 1);
       const n = bytes.copy(this.#block, this.#filled, at);
       this.#filled += n;
       at += n;
-      this.#block.writeUInt32LE(this.#filled - this.#open - 4, this.#open);
-      if (this.#filled === BLOCK) this.#next();
+      this.#block.writeUInt32LE(this.#filled - this.#openLength - 4, this.#openLength);
+      if (this.#filled === BLOCK) this.#flushBlock();
     }
   }
 
-  /** `path` has one character a byte, and no link in it. */
-  file(path: string, size: number): void {
+  /** Records that a file's body follows. `path` is latin1 and has no symbolic link in it. */
+  fileBody(path: string, size: number): void {
     const length = U64 + path.length;
-    this.#begin(FILE, length, length);
-    this.#open = -1;
-    this.#block.writeUInt32LE(size % U32, this.#filled);
-    this.#block.writeUInt32LE(Math.floor(size / U32), this.#filled + U64 / 2);
+    this.#beginRecord(FILE_BODY, length, length);
+    this.#openLength = -1;
+    this.#block.writeUInt32LE(size % U32_VALUES, this.#filled);
+    this.#block.writeUInt32LE(Math.floor(size / U32_VALUES), this.#filled + U64 / 2);
     this.#block.write(path, this.#filled + U64, 'latin1');
     this.#filled += length;
     this.#paths.push(path);
   }
 
-  /** The file at `path` is about to be taken away: keeps its body, where an earlier record is of it. */
-  keep(path: string): void {
-    for (; this.#lookedAt < this.#paths.length; this.#lookedAt++)
-      this.#records.set(this.#paths[this.#lookedAt]!, this.#lookedAt);
-    const record = this.#records.get(path);
+  /** Saves the body of a file that is about to be replaced, if a record refers to it. */
+  keepReplaced(path: string): void {
+    for (; this.#indexed < this.#paths.length; this.#indexed++)
+      this.#recordOf.set(this.#paths[this.#indexed]!, this.#indexed);
+    const record = this.#recordOf.get(path);
     if (record === undefined) return;
-    this.#records.delete(path);
+    this.#recordOf.delete(path);
     const fd = openSync(Buffer.from(path, 'latin1'), constants.O_RDONLY | constants.O_NOFOLLOW);
     try {
-      const head = Buffer.alloc(2 * U64);
+      const head = Buffer.alloc(REPLACED_HEAD);
       head.writeBigUInt64LE(BigInt(record));
       head.writeBigUInt64LE(BigInt(fstatSync(fd).size), U64);
       writeAll(this.replacedFd, head);
-      const buffer = Buffer.allocUnsafe(COPY_SIZE);
-      for (let n; (n = readSync(fd, buffer, 0, COPY_SIZE, null)) > 0;) writeAll(this.replacedFd, buffer.subarray(0, n));
+      copyAll(fd, this.replacedFd);
     } finally {
       closeSync(fd);
     }
   }
 
-  /** Returns when not too much waits to be packed. */
-  async room(): Promise<void> {
-    while (this.#waiting > MAX_WAITING) await this.#packed;
+  /** Waits while too many blocks are being compressed. */
+  async backpressure(): Promise<void> {
+    while (this.#pendingBlocks > MAX_PENDING_BLOCKS) await this.#written;
   }
 
-  /** All of it is written. */
+  /** Resolves when everything is written. */
   async finish(): Promise<void> {
-    this.#next();
-    await this.#packed;
+    this.#flushBlock();
+    await this.#written;
   }
 
-  #begin(type: number, length: number, room: number): void {
-    if (this.#filled + HEAD + room > BLOCK) this.#next();
+  #beginRecord(type: number, length: number, room: number): void {
+    if (this.#filled + RECORD_HEAD + room > BLOCK) this.#flushBlock();
     this.#block[this.#filled] = type;
     this.#block.writeUInt32LE(length, this.#filled + 1);
-    this.#open = this.#filled + 1;
-    this.#filled += HEAD;
+    this.#openLength = this.#filled + 1;
+    this.#filled += RECORD_HEAD;
   }
 
-  #next(): void {
+  // Compresses blocks concurrently and writes them in order.
+  #flushBlock(): void {
     const block = this.#block;
     const full = block.subarray(0, this.#filled);
     this.#block = this.#spare.pop() ?? Buffer.allocUnsafe(BLOCK);
     this.#filled = 0;
-    this.#open = -1;
-    this.#waiting++;
-    this.#packed = Promise.all([pack(full, { level: LEVEL }), this.#packed]).then(([packed]) => {
-      writeAll(this.fd, packed);
+    this.#openLength = -1;
+    this.#pendingBlocks++;
+    this.#written = Promise.all([compress(full, { level: GZIP_LEVEL }), this.#written]).then(([member]) => {
+      writeAll(this.fd, member);
       this.#spare.push(block);
-      this.#waiting--;
+      this.#pendingBlocks--;
     });
-    // It is `room` or `finish` that tells.
-    this.#packed.catch(() => undefined);
+    // `backpressure` and `finish` report the failure.
+    this.#written.catch(() => undefined);
   }
 }
 
-/** What a recipe says is to be written next. */
-export type Step = { bytes: Buffer } | { path: string; size: number };
+/** A piece of the archive: bytes of its own, or the body of a file. */
+export type TarSplitRecord = { bytes: Buffer } | { path: string; size: number };
 
-/** Reads a recipe. */
-export async function* steps(packed: AsyncIterable<Buffer>): AsyncGenerator<Step> {
+/** Parses decompressed tar-split metadata. `bytes` are valid until the next record. */
+export async function* readTarSplit(chunks: AsyncIterable<Buffer>): AsyncGenerator<TarSplitRecord> {
   let rest: Buffer = Buffer.alloc(0);
-  for await (const chunk of packed) {
+  for await (const chunk of chunks) {
     rest = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
     let at = 0;
-    for (let end; at + HEAD <= rest.length && (end = at + HEAD + rest.readUInt32LE(at + 1)) <= rest.length; at = end) {
-      const body = rest.subarray(at + HEAD, end);
-      yield rest[at] === BYTES
+    while (at + RECORD_HEAD <= rest.length) {
+      const end = at + RECORD_HEAD + rest.readUInt32LE(at + 1);
+      if (end > rest.length) break;
+      const body = rest.subarray(at + RECORD_HEAD, end);
+      yield rest[at] === ARCHIVE_BYTES
         ? { bytes: body }
         : { path: body.toString('latin1', U64), size: Number(body.readBigUInt64LE(0)) };
+      at = end;
     }
     rest = Buffer.from(rest.subarray(at));
   }
-  if (rest.length > 0) throw new Error('the recipe is cut off');
+  if (rest.length > 0) throw new Error('the tar-split metadata is truncated');
 }
 
-/** Where in the file of replaced bodies that of each record is. */
+/** Offsets of the bodies in the `replaced` file, by the index of their type-1 record. */
 export function replacedBodies(fd: number): Map<number, number> {
   const offsets = new Map<number, number>();
-  const head = Buffer.alloc(2 * U64);
-  for (
-    let at = 0;
-    readSync(fd, head, 0, head.length, at) === head.length;
-    at += head.length + Number(head.readBigUInt64LE(U64))
-  ) {
-    offsets.set(Number(head.readBigUInt64LE(0)), at + head.length);
+  const head = Buffer.alloc(REPLACED_HEAD);
+  let at = 0;
+  while (readSync(fd, head, 0, REPLACED_HEAD, at) === REPLACED_HEAD) {
+    const body = at + REPLACED_HEAD;
+    offsets.set(Number(head.readBigUInt64LE(0)), body);
+    at = body + Number(head.readBigUInt64LE(U64));
   }
   return offsets;
+}
+
+function copyAll(from: number, to: number): void {
+  const buffer = Buffer.allocUnsafe(COPY_SIZE);
+  let n = readSync(from, buffer, 0, COPY_SIZE, null);
+  while (n > 0) {
+    writeAll(to, buffer.subarray(0, n));
+    n = readSync(from, buffer, 0, COPY_SIZE, null);
+  }
 }
 
 function writeAll(fd: number, bytes: Buffer): void {

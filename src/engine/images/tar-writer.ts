@@ -1,6 +1,6 @@
 /**
- * Writes tar entries: ustar, with a pax header before it for what ustar cannot say (long or non-ASCII names, big
- * numbers, fractions of seconds, xattrs).
+ * Encodes tar entries: ustar, preceded by a pax header for what ustar cannot hold (long or non-ASCII names, large
+ * numbers, fractions of seconds, extended attributes).
  */
 import { BLOCK, checksum, FIELDS, padding, TarError, XATTR_PREFIX, type TarEntry, type TarType } from './tar.ts';
 
@@ -13,16 +13,17 @@ const FLAGS: Record<TarType, string> = {
   directory: '5',
   fifo: '6',
 };
+const NS_PER_S = 1_000_000_000n;
 const ZEROS = Buffer.alloc(BLOCK);
 const EMPTY = Buffer.alloc(0);
 
-/** Ends an archive. */
+/** The end-of-archive blocks. */
 export const TRAILER = Buffer.alloc(2 * BLOCK);
 
-/** The zeros behind a body of `size` bytes. */
+/** The zeros after a body of `size` bytes. */
 export const bodyPadding = (size: number): Buffer => ZEROS.subarray(0, padding(size));
 
-/** A new entry with the usual values; a path that is a string is text. */
+/** An entry with default values. A string path is text, not latin1. */
 export function newEntry(
   type: TarType,
   path: string | Buffer,
@@ -45,7 +46,7 @@ export function newEntry(
   };
 }
 
-/** The blocks before an entry's body. @throws TarError for what no tar can hold */
+/** The header blocks of an entry. @throws TarError for a NUL in a name and device numbers out of range */
 export function encodeHeader(entry: TarEntry): Buffer {
   const path = Buffer.from(
     entry.type === 'directory' && !entry.path.endsWith('/') ? `${entry.path}/` : entry.path,
@@ -58,22 +59,22 @@ export function encodeHeader(entry: TarEntry): Buffer {
   const header = Buffer.alloc(BLOCK);
   const split = splitPath(path);
   if (split) {
-    put(header, 'prefix', split.prefix);
-    put(header, 'name', split.name);
+    putBytes(header, 'prefix', split.prefix);
+    putBytes(header, 'name', split.name);
   } else {
-    put(header, 'name', path.subarray(0, FIELDS.name[1]));
+    putBytes(header, 'name', path.subarray(0, FIELDS.name[1]));
     extend('path', path);
   }
   if (entry.link.length > FIELDS.link[1] || !isAscii(entry.link)) extend('linkpath', entry.link);
-  put(header, 'link', entry.link.subarray(0, FIELDS.link[1]));
-  number(header, 'mode', entry.mode & 0o7777);
+  putBytes(header, 'link', entry.link.subarray(0, FIELDS.link[1]));
+  putOctal(header, 'mode', entry.mode & 0o7777);
   for (const key of ['uid', 'gid', 'size'] as const)
-    if (!number(header, key, entry[key])) extend(key, String(entry[key]));
+    if (!putOctal(header, key, entry[key])) extend(key, String(entry[key]));
   const seconds = floorSeconds(entry.mtime);
-  if (!number(header, 'mtime', seconds) || BigInt(seconds) * 1_000_000_000n !== entry.mtime)
+  if (!putOctal(header, 'mtime', seconds) || BigInt(seconds) * NS_PER_S !== entry.mtime)
     extend('mtime', timeText(entry.mtime));
   if (entry.atime !== undefined) extend('atime', timeText(entry.atime));
-  if (!number(header, 'major', entry.major) || !number(header, 'minor', entry.minor))
+  if (!putOctal(header, 'major', entry.major) || !putOctal(header, 'minor', entry.minor))
     throw new TarError(`device number ${entry.major}:${entry.minor} is out of range`);
   for (const [name, value] of entry.xattrs) extend(XATTR_PREFIX + name, value);
   seal(header, FLAGS[entry.type]);
@@ -83,15 +84,15 @@ export function encodeHeader(entry: TarEntry): Buffer {
 function paxHeader(records: [string, Buffer][]): Buffer[] {
   const body = Buffer.concat(records.sort(([a], [b]) => (a < b ? -1 : 1)).map(([key, value]) => paxRecord(key, value)));
   const header = Buffer.alloc(BLOCK);
-  put(header, 'name', Buffer.from('PaxHeaders/entry'));
-  number(header, 'mode', 0o644);
-  for (const key of ['uid', 'gid', 'mtime', 'major', 'minor'] as const) number(header, key, 0);
-  number(header, 'size', body.length);
+  putBytes(header, 'name', Buffer.from('PaxHeaders/entry'));
+  putOctal(header, 'mode', 0o644);
+  for (const key of ['uid', 'gid', 'mtime', 'major', 'minor'] as const) putOctal(header, key, 0);
+  putOctal(header, 'size', body.length);
   seal(header, 'x');
   return [header, body, bodyPadding(body.length)];
 }
 
-// The record's length counts its own digits.
+// `LENGTH KEY=VALUE\n`; the length includes its own digits.
 function paxRecord(key: string, value: Buffer): Buffer {
   const rest = Buffer.byteLength(key) + value.length + 3;
   let length = rest + String(rest).length;
@@ -99,7 +100,7 @@ function paxRecord(key: string, value: Buffer): Buffer {
   return Buffer.concat([Buffer.from(`${length} ${key}=`), value, Buffer.from('\n')]);
 }
 
-// At a slash: at most 155 bytes before it, 100 behind it. undefined where it cannot be.
+// Splits at a slash into at most 155 bytes of prefix and 100 of name; undefined if there is no such slash.
 function splitPath(path: Buffer): { prefix: Buffer; name: Buffer } | undefined {
   if (!isAscii(path)) return undefined;
   if (path.length <= FIELDS.name[1]) return { prefix: EMPTY, name: path };
@@ -110,11 +111,11 @@ function splitPath(path: Buffer): { prefix: Buffer; name: Buffer } | undefined {
 
 const isAscii = (bytes: Buffer): boolean => bytes.every((byte) => byte < 0x80);
 
-const put = (header: Buffer, name: keyof typeof FIELDS, bytes: Buffer): void =>
+const putBytes = (header: Buffer, name: keyof typeof FIELDS, bytes: Buffer): void =>
   void bytes.copy(header, FIELDS[name][0]);
 
-// Octal and a NUL; false, and zero in the field, when it does not fit.
-function number(header: Buffer, name: keyof typeof FIELDS, value: number): boolean {
+// Writes octal digits and a NUL. If the number does not fit, writes zero and returns false.
+function putOctal(header: Buffer, name: keyof typeof FIELDS, value: number): boolean {
   const [start, length] = FIELDS[name];
   const fits = value >= 0 && value < 8 ** (length - 1);
   header.write(`${(fits ? value : 0).toString(8).padStart(length - 1, '0')}\0`, start, 'latin1');
@@ -127,13 +128,13 @@ function seal(header: Buffer, flag: string): void {
   header.write(`${checksum(header).toString(8).padStart(6, '0')}\0 `, FIELDS.checksum[0], 'latin1');
 }
 
-const floorSeconds = (ns: bigint): number =>
-  Number(ns >= 0n ? ns / 1_000_000_000n : -((-ns + 999_999_999n) / 1_000_000_000n));
+// BigInt division truncates; times before the epoch must be rounded down.
+const floorSeconds = (ns: bigint): number => Number(ns >= 0n ? ns / NS_PER_S : -((-ns + NS_PER_S - 1n) / NS_PER_S));
 
 function timeText(ns: bigint): string {
   const magnitude = ns < 0n ? -ns : ns;
-  const fraction = String(magnitude % 1_000_000_000n)
+  const fraction = String(magnitude % NS_PER_S)
     .padStart(9, '0')
     .replace(/0+$/, '');
-  return `${ns < 0n ? '-' : ''}${magnitude / 1_000_000_000n}${fraction ? `.${fraction}` : ''}`;
+  return `${ns < 0n ? '-' : ''}${magnitude / NS_PER_S}${fraction ? `.${fraction}` : ''}`;
 }

@@ -1,13 +1,13 @@
 /**
- * What a tar archive holds, in both directions. Names and values are bytes: a layer's paths need not be UTF-8, and a
- * capability's xattr never is.
+ * Tar entries and the ustar header layout, for reading and writing. Names and values are bytes: paths need not be
+ * UTF-8, and binary attributes such as capabilities are not.
  */
 
 export type TarType = 'file' | 'hardlink' | 'symlink' | 'character' | 'block' | 'directory' | 'fifo';
 
 export interface TarEntry {
   type: TarType;
-  /** As in the archive: `./usr/bin/`, without a NUL; one character a byte (latin1). */
+  /** As in the archive (`./usr/bin/`), in latin1; without a NUL. */
   path: string;
   /** Target of a hard or symbolic link; empty for others. */
   link: Buffer;
@@ -15,13 +15,13 @@ export interface TarEntry {
   mode: number;
   uid: number;
   gid: number;
-  /** Bytes of the body; 0 for all but files. */
+  /** Length of the body in bytes; 0 for all but regular files. */
   size: number;
   /** Nanoseconds since the epoch. */
   mtime: bigint;
-  /** undefined unless the archive tells it. */
+  /** Nanoseconds since the epoch, if the archive has it. */
   atime?: bigint;
-  /** Of a device. */
+  /** Device number; 0 for other types. */
   major: number;
   minor: number;
   /** By full name (`security.capability`). */
@@ -31,10 +31,10 @@ export interface TarEntry {
 export const BLOCK = 512;
 export const XATTR_PREFIX = 'SCHILY.xattr.';
 
-/** Bytes from a body's end to the next block. */
+/** Bytes between a body's end and the next block. */
 export const padding = (size: number): number => (BLOCK - (size % BLOCK)) % BLOCK;
 
-/** Where the fields of a ustar header lie. */
+/** Offsets and lengths of a ustar header's fields (POSIX pax, "ustar Interchange Format"). */
 export const FIELDS = {
   name: [0, 100],
   mode: [100, 8],
@@ -51,7 +51,7 @@ export const FIELDS = {
   prefix: [345, 155],
 } as const;
 
-/** Sum of a header's bytes, the checksum field taken as spaces. Eight at a time: an archive has tens of thousands. */
+/** Sum of a header's bytes, the checksum field counted as spaces. Unrolled: it runs once per entry of an archive. */
 export function checksum(header: Buffer): number {
   const [start, length] = FIELDS.checksum;
   let sum = length * 0x20;
@@ -69,7 +69,7 @@ export function checksum(header: Buffer): number {
   return sum;
 }
 
-/** The same of signed bytes: some old tars have that. */
+/** The same sum of signed bytes, as some old implementations computed it. */
 export function signedChecksum(header: Buffer): number {
   const [start, length] = FIELDS.checksum;
   const negative = header
@@ -78,7 +78,7 @@ export function signedChecksum(header: Buffer): number {
   return checksum(header) - 0x100 * negative;
 }
 
-/** An archive that is broken, hostile or of a kind that is not understood. */
+/** The archive is broken, hostile or in an unsupported format. */
 export class TarError extends Error {
   constructor(message: string) {
     super(message);
@@ -86,7 +86,7 @@ export class TarError extends Error {
   }
 }
 
-/** A path for people: as UTF-8, quoted, not too long. A string has one character a byte. */
+/** Formats a path for messages: decoded as UTF-8, quoted, truncated. A string is taken as latin1. */
 export function quote(path: Buffer | string): string {
   const MAX_SHOWN = 200;
   const text = Buffer.from(path as string, 'latin1').toString();

@@ -1,145 +1,112 @@
-/**
- * The unpacker, a process of its own (bundled to dist/unpacker.cjs): reads a layer's archive on stdin, jails itself in
- * the layer's directory,
- * unpacks, and tells on descriptor 3, as one JSON document, what became of it. Descriptors 4 and 5 are the recipe's
- * files (tar-split.ts).
- *
- *   node unpacker.cjs DIRECTORY COMPRESSION PARENT-PID  <archive  3>report  4>recipe.gz  5>replaced
- *
- * DIRECTORY exists and is empty. When the report says `ok` everything is on disk.
- */
-import { createReadStream, fstatSync, read, writeSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
-import { dieWithParent, jailProcess } from '../../sys/jail.ts';
-import { syncFilesystem } from '../../sys/inode.ts';
-import { Bodies } from './file-write-ring.ts';
-import { decompress, type Compression } from './compression.ts';
-import { Extractor } from './extract.ts';
-import { RecipeWriter } from './tar-split.ts';
-import { TarReader, type TarSink } from './tar-reader.ts';
-import { TarError, type TarEntry } from './tar.ts';
+/** Runs the jailed unpacker process (unpacker-main.ts). */
+import { spawn, type ChildProcess, type StdioOptions } from 'node:child_process';
+import { closeSync, createReadStream, openSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Readable } from 'node:stream';
+import type { Fd } from '../../sys/libc.ts';
+import { InvalidParameter, SystemFault } from '../../model/errors.ts';
+import { decodesHere, decompress, feed, type Compression } from './compression.ts';
+import { REPLACED_FILE, TAR_SPLIT_FILE } from './tar-split.ts';
+import type { Report } from './unpacker-main.ts';
 
-export type Report =
-  | {
-      ok: true;
-      diffId: string;
-      size: number;
-      /** Bytes of the archive, not compressed. */ archiveSize: number;
-      /** Directories that no entry named, one character a byte. */ implicit: string[];
-    }
-  | { ok: false; fault: 'archive' | 'host'; message: string };
+export type Unpacked = Extract<Report, { ok: true }>;
 
-const WRITER_THREAD = join(dirname(fileURLToPath(import.meta.url)), 'file-writer-thread.cjs');
-const STDIN = 0;
-const REPORT = 3;
-const RECIPE = 4;
-const REPLACED = 5;
-const READ_SIZE = 1 << 20;
-/** Of an archive that is shorter a second thread's start costs more than it saves. */
-const WORTH_A_THREAD = 4 << 20;
-
-/** What the parent could not start with is the parent's to see on stderr; what the archive does wrong is reported. */
-async function main([directory, compression, parent]: string[]): Promise<void> {
-  if (!dieWithParent(Number(parent))) return;
-  process.umask(0);
-  // Read now: nothing can be once the jail is shut.
-  const bodies = new Bodies(isShort() ? undefined : WRITER_THREAD);
-  jailProcess(directory!);
-  let report: Report;
-  try {
-    report = await new Unpacking(bodies).run(compression as Compression);
-  } catch (error) {
-    const isArchive = error instanceof TarError || (error as Error).name === 'InvalidParameter';
-    report = { ok: false, fault: isArchive ? 'archive' : 'host', message: (error as Error).message };
-  }
-  writeSync(REPORT, JSON.stringify(report));
-  process.exit(0);
+interface Place {
+  /** For the layer's files; empty. */
+  directory: string;
+  /** For the layer's tar-split metadata. */
+  home: string;
+  signal?: AbortSignal | undefined;
 }
 
-// Of a stream nobody knows.
-function isShort(): boolean {
-  const input = fstatSync(STDIN);
-  return input.isFile() && input.size < WORTH_A_THREAD;
-}
+const MAX_STDERR_BYTES = 2000;
+/** The unpacker's objects are short-lived: a larger young generation and a single GC thread halve the GC's cost. */
+const NODE_FLAGS = ['--max-semi-space-size=8', '--single-threaded-gc'];
 
-class Unpacking implements TarSink {
-  readonly #reader = new TarReader(this);
-  readonly #recipe = new RecipeWriter(RECIPE, REPLACED);
-  readonly #extractor: Extractor;
-  /** Whether the present entry's body goes into a file. */
-  #isKept = false;
-  #archiveSize = 0;
+export class Unpacker {
+  /** @param script the bundled unpacker-main.ts */
+  constructor(private readonly script: string) {}
 
-  constructor(private readonly bodies: Bodies) {
-    this.#extractor = new Extractor(bodies, (path) => this.#recipe.keep(path));
-  }
-
-  async run(compression: Compression): Promise<Report> {
-    await (compression === 'none' ? this.#plain() : this.#compressed(compression));
-    this.#reader.end();
-    const implicit = this.#extractor.finish();
-    const diffId = `sha256:${this.bodies.finish()}`;
-    await this.#recipe.finish();
-    syncFilesystem('/');
-    return { ok: true, diffId, size: this.#extractor.size, archiveSize: this.#archiveSize, implicit };
-  }
-
-  // While a slab is looked at, the next one is read.
-  async #plain(): Promise<void> {
-    const into = promisify(read) as (fd: number, buffer: Buffer) => Promise<{ bytesRead: number; buffer: Buffer }>;
-    for (let coming = into(STDIN, this.bodies.slab()); ;) {
-      const { bytesRead, buffer } = await coming;
-      if (bytesRead === 0) return;
-      coming = into(STDIN, this.bodies.nextSlab());
-      coming.catch(() => undefined);
-      this.#take(buffer.subarray(0, bytesRead));
-      await this.#recipe.room();
+  /**
+   * Unpacks an archive into `directory` and writes its tar-split metadata to `home`; everything is synced to disk.
+   * After a failure, a stream is still drained in the background: its sender may read the response only at the end.
+   * @throws InvalidParameter when the archive is broken or tries to escape, SystemFault when the host fails or `signal`
+   * aborts; no process writes to `directory` after that
+   */
+  async unpack(
+    archive: AsyncIterable<Buffer> | Fd,
+    compression: Compression,
+    { directory, home, signal }: Place,
+  ): Promise<Unpacked> {
+    // Formats that this Node cannot decode are decoded before the jail, which has no programs.
+    const isDecodedInside = compression === 'none' || decodesHere(compression);
+    if (typeof archive === 'number' && isDecodedInside)
+      return outcome(await this.#report(this.#spawn(archive, directory, compression, home), signal));
+    // Reopened, because the stream closes its descriptor and `archive` is the caller's.
+    const file = typeof archive === 'number' ? createReadStream(`/proc/self/fd/${archive}`) : undefined;
+    const stream = file ?? (archive as AsyncIterable<Buffer>);
+    const child = this.#spawn('pipe', directory, isDecodedInside ? compression : 'none', home);
+    let inputError: unknown;
+    feed(isDecodedInside ? stream : decompress(stream, compression), child.stdin!).catch((error: unknown) => {
+      inputError = error;
+      // Otherwise the unpacker would take the end of its input for the end of the archive.
+      child.kill('SIGKILL');
+    });
+    try {
+      return outcome(await this.#report(child, signal));
+    } catch (error) {
+      throw inputError ?? error;
+    } finally {
+      file?.destroy();
     }
   }
 
-  async #compressed(compression: Compression): Promise<void> {
-    const input = createReadStream('', { fd: STDIN, highWaterMark: READ_SIZE, autoClose: false });
-    for await (const chunk of decompress(input, compression)) {
-      for (let at = 0; at < chunk.length;) {
-        const slab = this.bodies.slab();
-        const length = chunk.copy(slab, 0, at);
-        at += length;
-        this.#take(slab.subarray(0, length));
-      }
-      await this.#recipe.room();
+  #spawn(stdin: 'pipe' | Fd, directory: string, compression: Compression, home: string): ChildProcess {
+    const files = [TAR_SPLIT_FILE, REPLACED_FILE].map((name) => openSync(join(home, name), 'wx', 0o600));
+    try {
+      const stdio: StdioOptions = [stdin, 'ignore', 'pipe', 'pipe', ...files];
+      // A clean environment: NODE_OPTIONS and NODE_EXTRA_CA_CERTS are the daemon's, and loading the latter takes 50 ms.
+      return spawn(process.execPath, [...NODE_FLAGS, this.script, directory, compression, String(process.pid)], {
+        stdio,
+        env: {},
+      });
+    } finally {
+      files.forEach((fd) => closeSync(fd));
     }
   }
 
-  entry(entry: TarEntry): void {
-    const path = this.#extractor.begin(entry);
-    this.#isKept = path !== undefined;
-    if (path !== undefined && entry.size > 0) this.#recipe.file(path, entry.size);
-  }
-
-  data(bytes: Buffer): void {
-    if (this.#isKept) this.#extractor.write(bytes);
-    else this.#recipe.bytes(bytes);
-  }
-
-  end(): void {
-    this.#extractor.end();
-  }
-
-  meta(bytes: Buffer): void {
-    this.#recipe.bytes(bytes);
-  }
-
-  // The next bytes, at the beginning of the present slab.
-  #take(bytes: Buffer): void {
-    this.#reader.push(bytes);
-    this.#archiveSize += bytes.length;
-    this.bodies.post(bytes.length);
+  async #report(child: ChildProcess, signal?: AbortSignal): Promise<Report> {
+    const kill = (): void => void child.kill('SIGKILL');
+    signal?.addEventListener('abort', kill, { once: true });
+    const exited = new Promise<string>((resolve, reject) => {
+      child.once('error', (error) => reject(new SystemFault(`cannot start the unpacker: ${error.message}`)));
+      child.once('exit', (code, signal) => resolve(signal ?? `code ${code}`));
+    });
+    exited.catch(() => undefined);
+    const [stderr, report] = await Promise.all([
+      collect(child.stderr!, MAX_STDERR_BYTES),
+      collect(child.stdio[3] as Readable),
+    ]);
+    const exit = await exited.finally(() => signal?.removeEventListener('abort', kill));
+    if (report === '') throw new SystemFault(`the unpacker died (${exit}) ${stderr.trim()}`.trim());
+    return JSON.parse(report) as Report;
   }
 }
 
-main(process.argv.slice(2)).catch((error: unknown) => {
-  process.stderr.write(`${(error as Error).stack}\n`);
-  process.exit(1);
-});
+function outcome(report: Report): Unpacked {
+  if (report.ok) return report;
+  throw report.fault === 'archive'
+    ? new InvalidParameter(`invalid archive: ${report.message}`)
+    : new SystemFault(`unpacking failed: ${report.message}`);
+}
+
+// Reads a stream to its end; keeps about `limit` bytes.
+async function collect(stream: Readable, limit = Infinity): Promise<string> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of stream as AsyncIterable<Buffer>) {
+    if (length < limit) chunks.push(chunk);
+    length += chunk.length;
+  }
+  return Buffer.concat(chunks).toString();
+}

@@ -1,14 +1,15 @@
 /**
- * How a layer says that what the layers below have is gone: in an archive by names that begin so, on disk by
- * overlayfs's marks.
+ * Whiteouts: how a layer hides files of the layers below. Archives use special names (OCI image-spec, layer.md),
+ * overlayfs a 0:0 character device and an extended attribute (Linux Documentation/filesystems/overlayfs.rst).
  */
 import type { Stats } from 'node:fs';
 
+/** Prefix of a hidden file's name in an archive. */
 export const WHITEOUT = '.wh.';
-/** In a directory of which nothing below counts. */
+/** In an archive, a file in an opaque directory: it hides everything the layers below have in it. */
 export const OPAQUE = '.wh..wh..opq';
-/** On such a directory. */
+/** `y` on an opaque directory on disk. */
 export const OPAQUE_XATTR = 'trusted.overlay.opaque';
 
-/** The mark for a name that is gone. */
+/** Whether a file on disk is a whiteout. */
 export const isWhiteout = (found: Stats): boolean => found.isCharacterDevice() && found.rdev === 0;

@@ -7,7 +7,7 @@ import { dockerStatus } from '../../../model/container-status.ts';
 import { Conflict } from '../../../model/errors.ts';
 import { faultPoint } from '../../../sys/fault.ts';
 import { containerEvent } from '../../events/container-event.ts';
-import { applyChanges } from '../../images/changes.ts';
+import { applyChanges } from '../../images/config-changes.ts';
 import { familiarString, targetReference } from '../../images/reference.ts';
 import { mergeWithImage } from '../../spec/merge.ts';
 import type { ContainerDeps } from '../deps.ts';
@@ -45,7 +45,7 @@ export async function commit(handle: ContainerHandle, request: CommitRequest, de
   const paused = request.pause && (await pauseForCommit(handle, deps));
   try {
     return await images.commit(
-      archives.upper(snapshots.parts(c.id).upper),
+      archives.upper(snapshots.layerDirectories(c.id).upper),
       {
         parent: c.imageId,
         container: c.id,

@@ -1,17 +1,18 @@
-/** Who asks a registry: what clients send in X-Registry-Auth, and what registries demand in WWW-Authenticate. */
+/** Registry authentication: credentials in X-Registry-Auth, challenges in WWW-Authenticate. */
 
 /** Docker's AuthConfig. */
 export interface Credentials {
   username: string;
   password: string;
-  /** A refresh token, in place of the password. */
+  /** A refresh token, used instead of the password. */
   identityToken: string;
-  /** A bearer token, sent as it is. */
+  /** A bearer token, sent unchanged. */
   registryToken: string;
 }
 
 export const ANONYMOUS: Credentials = { username: '', password: '', identityToken: '', registryToken: '' };
 
+/** The JSON object that clients send, unchecked. */
 export interface AuthConfig {
   username?: unknown;
   password?: unknown;
@@ -23,7 +24,7 @@ export interface AuthConfig {
 
 const text = (value: unknown): string => (typeof value === 'string' ? value : '');
 
-/** Of the JSON object that clients send; `auth` is base64 of `user:password`, and counts where the two are missing. */
+/** Reads an AuthConfig. `auth`, base64 of `user:password`, applies if there is no `username`. */
 export function credentialsOf(config: AuthConfig): Credentials {
   const [, user = '', secret = ''] = /^([^:]*):(.*)$/s.exec(Buffer.from(text(config.auth), 'base64').toString()) ?? [];
   const named = text(config.username) !== '';
@@ -36,8 +37,8 @@ export function credentialsOf(config: AuthConfig): Credentials {
 }
 
 /**
- * From the header's value (base64 of either alphabet). What cannot be read is nobody's, as in Docker
- * (api/types/registry/authconfig.go).
+ * Decodes X-Registry-Auth (base64 in either alphabet). A malformed header means anonymous access, as in Docker
+ * (moby api/types/registry/authconfig.go).
  */
 export function decodeCredentials(header: string | undefined): Credentials {
   try {
@@ -48,6 +49,7 @@ export function decodeCredentials(header: string | undefined): Credentials {
   }
 }
 
+/** The header value for Basic authentication. */
 export const basic = ({ username, password }: Pick<Credentials, 'username' | 'password'>): string =>
   `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;
 
@@ -62,7 +64,7 @@ const TOKEN = "[!#$%&'*+.^_`|~0-9A-Za-z-]+";
 const PARAMETER = new RegExp(`^\\s*(${TOKEN})\\s*=\\s*(?:"((?:[^"\\\\]|\\\\.)*)"|(${TOKEN}))\\s*(,|$)?`);
 const SCHEME = new RegExp(`^[\\s,]*(${TOKEN})(?:\\s+|$|,)`);
 
-/** RFC 9110 §11.6.1; several challenges in one header or in several. */
+/** Parses WWW-Authenticate (RFC 9110 §11.6.1): several challenges in one header line or in several. */
 export function parseChallenges(header: string | string[] | undefined): Challenge[] {
   const challenges: Challenge[] = [];
   for (const line of header === undefined ? [] : [header].flat()) {
@@ -79,3 +81,7 @@ export function parseChallenges(header: string | string[] | undefined): Challeng
   }
   return challenges;
 }
+
+/** The `error` parameter of the Bearer challenge (RFC 6750 §3). */
+export const bearerError = (challenges: Challenge[]): string | undefined =>
+  challenges.find(({ scheme }) => scheme === 'bearer')?.parameters.get('error');

@@ -1,6 +1,6 @@
 /**
- * Where a repository is found: its registry, or a mirror before it; which of them may be spoken to without verified
- * TLS; what certificates they have.
+ * The hosts that serve a repository: its registry and the mirrors before it; which of them may be used without verified
+ * TLS, and with which certificates.
  */
 import { lookup } from 'node:dns/promises';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
@@ -13,28 +13,31 @@ import { isDomain } from '../reference.ts';
 import { Transport } from './transport.ts';
 
 const HUB = 'docker.io';
-/** The registry behind the name docker.io. */
+/** The host behind the domain docker.io. */
 const HUB_REGISTRY = 'registry-1.docker.io';
-/** Always among the insecure: nobody is between (moby registry/config.go). */
+/** Always insecure: the traffic does not leave the host (moby registry/config.go). */
 const LOOPBACK: readonly [string, number, 'ipv4' | 'ipv6'][] = [
   ['127.0.0.0', 8, 'ipv4'],
   ['::1', 128, 'ipv6'],
 ];
-/** Go reads the first of these that is there (crypto/x509/root_linux.go). */
+/** Go reads the first of these that exists (crypto/x509/root_linux.go). */
 const SYSTEM_ROOTS = [
   '/etc/ssl/certs/ca-certificates.crt',
   '/etc/pki/tls/certs/ca-bundle.crt',
   '/etc/ssl/ca-bundle.pem',
 ];
+const PROXY_VARIABLES = ['HTTP_PROXY', 'HTTPS_PROXY', 'http_proxy', 'https_proxy'];
 const CONNECT_TIMEOUT_MS = 15_000;
 const HEADERS_TIMEOUT_MS = 60_000;
-/** A body that says nothing for this long is cut, and asked for again from there. */
+/** After this long without data a download is broken off and resumed. */
 const BODY_TIMEOUT_MS = 30_000;
 
 export interface EndpointOptions {
+  /** URLs of Docker Hub's mirrors. */
   mirrors: readonly string[];
+  /** Hosts (with or without a port) and CIDR subnets. */
   insecure: readonly string[];
-  /** A directory for each `host[:port]`: *.crt are its CAs, NAME.cert and NAME.key the client's. */
+  /** Has a directory per `host[:port]`: *.crt are CA certificates, NAME.cert and NAME.key the client's. */
   certificates: string;
 }
 
@@ -52,27 +55,26 @@ export class Endpoints {
 
   constructor(private readonly options: EndpointOptions) {
     for (const [address, bits, family] of LOOPBACK) this.#subnets.addSubnet(address, bits, family);
-    for (const [address, bits] of options.insecure
-      .filter((each) => /\/\d+$/.test(each))
-      .map((each) => each.split('/') as [string, string])) {
-      const family = isIP(address);
-      if (family !== 0) this.#subnets.addSubnet(address, Number(bits), family === 4 ? 'ipv4' : 'ipv6');
+    for (const entry of options.insecure) {
+      const [, address = '', bits] = /^(.*)\/(\d+)$/.exec(entry) ?? [];
+      const version = isIP(address);
+      if (version !== 0) this.#subnets.addSubnet(address, Number(bits), familyOf(version));
     }
     this.#names = new Set(options.insecure);
   }
 
-  /** In the order in which they are to be asked for what is pulled from `domain`. */
+  /** The transports to pull from, in order of preference. */
   async toPull(domain: string): Promise<Transport[]> {
     const mirrors = domain === HUB ? await Promise.all(this.options.mirrors.map((mirror) => this.#mirror(mirror))) : [];
     return [...mirrors, await this.registry(domain)];
   }
 
-  /** The registry itself. */
+  /** The registry itself. @throws InvalidParameter */
   async registry(domain: string): Promise<Transport> {
     const host = domain === HUB ? HUB_REGISTRY : domain;
-    // It also names a directory of certificates: `..` must not.
+    // The host also selects a certificate directory: rejects `..`.
     if (!isDomain(host)) throw new InvalidParameter(`invalid registry address ${JSON.stringify(host)}`);
-    return this.#once(host, host, async () => {
+    return this.#cached(host, host, async () => {
       const insecure = await this.#isInsecure(host);
       const bases = [new URL(`https://${host}/`), ...(insecure ? [new URL(`http://${host}/`)] : [])];
       return new Transport(bases, await this.#dispatcher(host, insecure), { insecure, isMirror: false });
@@ -89,15 +91,14 @@ export class Endpoints {
 
   #mirror(mirror: string): Promise<Transport> {
     const url = new URL(mirror);
-    return this.#once(mirror, url.host, async () => {
+    return this.#cached(mirror, url.host, async () => {
       const insecure = url.protocol === 'http:' || (await this.#isInsecure(url.host));
       return new Transport([url], await this.#dispatcher(url.host, insecure), { insecure, isMirror: true });
     });
   }
 
-  // A name that could not be looked up, or certificates that could not be read, may be there the next time; so may
-  // other certificates.
-  #once(key: string, host: string, make: () => Promise<Transport>): Promise<Transport> {
+  // Rebuilt when the host's certificate files change, and after a failure (DNS, unreadable files).
+  #cached(key: string, host: string, make: () => Promise<Transport>): Promise<Transport> {
     const version = this.#certificates(host)
       .map((path) => `${path} ${statSync(path, { throwIfNoEntry: false })?.mtimeMs}`)
       .join('\n');
@@ -109,14 +110,13 @@ export class Endpoints {
     return transport;
   }
 
-  /** All files in the host's directory, sorted. */
+  // All files in the host's directory, sorted.
   #certificates(host: string): string[] {
     const directory = join(this.options.certificates, host);
-    return existsSync(directory)
-      ? readdirSync(directory)
-          .sort()
-          .map((name) => join(directory, name))
-      : [];
+    if (!existsSync(directory)) return [];
+    return readdirSync(directory)
+      .sort()
+      .map((name) => join(directory, name));
   }
 
   async #isInsecure(host: string): Promise<boolean> {
@@ -126,7 +126,7 @@ export class Endpoints {
     const addresses = isIP(bare)
       ? [{ address: bare, family: isIP(bare) }]
       : await lookup(bare, { all: true }).catch(() => []);
-    return addresses.some(({ address, family }) => this.#subnets.check(address, family === 4 ? 'ipv4' : 'ipv6'));
+    return addresses.some(({ address, family }) => this.#subnets.check(address, familyOf(family)));
   }
 
   async #dispatcher(host: string, insecure: boolean): Promise<Dispatcher> {
@@ -135,37 +135,45 @@ export class Endpoints {
     const timeouts = { headersTimeout: HEADERS_TIMEOUT_MS, bodyTimeout: BODY_TIMEOUT_MS };
     const connect = { ...tls, timeout: CONNECT_TIMEOUT_MS };
     const { hostname } = new URL(`https://${host}/`);
-    const proxied = ['HTTP_PROXY', 'HTTPS_PROXY', 'http_proxy', 'https_proxy'].some((name) => process.env[name]);
-    // As Go: a host's own registry is never asked through a proxy.
-    if (!proxied || hostname === 'localhost' || this.#isLoopback(hostname)) return new Agent({ ...timeouts, connect });
+    const hasProxy = PROXY_VARIABLES.some((name) => process.env[name]);
+    // As in Go, loopback addresses are never proxied (golang.org/x/net/http/httpproxy).
+    if (!hasProxy || isLoopback(hostname)) return new Agent({ ...timeouts, connect });
     return new EnvHttpProxyAgent({ ...timeouts, connect, requestTls: connect });
-  }
-
-  #isLoopback(hostname: string): boolean {
-    return hostname === '[::1]' || (isIP(hostname) === 4 && hostname.startsWith('127.'));
   }
 
   #tls(host: string, insecure: boolean): TlsOptions {
     const files = this.#certificates(host);
-    const read = (path: string): string => readFileSync(path, 'utf8');
-    const own = files.filter((path) => path.endsWith('.crt')).map(read);
-    const certificate = files.find((path) => path.endsWith('.cert'));
-    const key = certificate?.replace(/\.cert$/, '.key');
-    if (key !== undefined && !files.includes(key))
-      throw new SystemFault(
-        `missing key ${basename(key)} for client certificate ${basename(certificate!)}. CA certificates must use the extension .crt`,
-      );
-    const system = SYSTEM_ROOTS.find((path) => existsSync(path));
-    const roots = [
-      ...(system ? [readFileSync(system, 'utf8')] : rootCertificates),
-      ...(process.env.NODE_EXTRA_CA_CERTS && existsSync(process.env.NODE_EXTRA_CA_CERTS)
-        ? [readFileSync(process.env.NODE_EXTRA_CA_CERTS, 'utf8')]
-        : []),
-    ];
-    return {
-      rejectUnauthorized: !insecure,
-      ...(insecure && own.length === 0 ? {} : { ca: [...roots, ...own] }),
-      ...(certificate !== undefined && key !== undefined ? { cert: read(certificate), key: read(key) } : {}),
-    };
+    const hostCas = files.filter((path) => path.endsWith('.crt')).map(readText);
+    const tls: TlsOptions = { rejectUnauthorized: !insecure, ...clientCertificate(files) };
+    // An insecure registry's certificate is not verified: the roots need not be read.
+    if (!insecure || hostCas.length > 0) tls.ca = [...trustedRoots(), ...hostCas];
+    return tls;
   }
+}
+
+const familyOf = (version: number): 'ipv4' | 'ipv6' => (version === 4 ? 'ipv4' : 'ipv6');
+
+const isLoopback = (hostname: string): boolean =>
+  hostname === 'localhost' || hostname === '[::1]' || (isIP(hostname) === 4 && hostname.startsWith('127.'));
+
+const readText = (path: string): string => readFileSync(path, 'utf8');
+
+// The system's CA certificates, or Node's own; NODE_EXTRA_CA_CERTS adds to either.
+function trustedRoots(): string[] {
+  const system = SYSTEM_ROOTS.find((path) => existsSync(path));
+  const roots = system === undefined ? [...rootCertificates] : [readText(system)];
+  const extra = process.env.NODE_EXTRA_CA_CERTS;
+  if (extra && existsSync(extra)) roots.push(readText(extra));
+  return roots;
+}
+
+function clientCertificate(files: string[]): { cert?: string; key?: string } {
+  const certificate = files.find((path) => path.endsWith('.cert'));
+  if (certificate === undefined) return {};
+  const key = certificate.replace(/\.cert$/, '.key');
+  if (!files.includes(key))
+    throw new SystemFault(
+      `missing key ${basename(key)} for client certificate ${basename(certificate)}. CA certificates must use the extension .crt`,
+    );
+  return { cert: readText(certificate), key: readText(key) };
 }

@@ -1,10 +1,11 @@
-/**
- * What a registry answers when it refuses, and what the network says when it cannot be asked; in the words of Docker's
- * (Go's) clients.
- */
+/** Errors of registry requests, worded as Docker's (Go's) client words them. */
 import { EngineError } from '../../../model/errors.ts';
+import { bearerError, type Challenge } from './credentials.ts';
 
-/** The registry refused. `code` is the OCI distribution-spec's, '' where it gave none. */
+const DENIED = 'denied: requested access to the resource is denied';
+const MAX_CHARS = 1000;
+
+/** The registry refused. `code` is an error code of the OCI distribution-spec, '' if the response had none. */
 export class RegistryRefusal extends EngineError {
   constructor(
     readonly status: number,
@@ -15,92 +16,89 @@ export class RegistryRefusal extends EngineError {
   }
 }
 
-/** It could not be asked at all. */
+/** The registry could not be reached, or the connection broke. */
 export class RegistryUnreachable extends EngineError {
-  /** `why` is Go's text of the cause alone. */
+  /** @param why Go's text for the cause alone */
   constructor(
     method: string,
     url: string,
     readonly why: string,
     options?: ErrorOptions,
   ) {
-    super(`${asked(method, url)}: ${why}`, options);
+    super(`${requestLabel(method, url)}: ${why}`, options);
   }
 }
 
-/** It answered with what is against the protocol, or with bytes that are not what their digest says. */
-export class RegistryLie extends EngineError {}
+/** The response violates the protocol, or its content does not match its digest. */
+export class MalformedResponse extends EngineError {}
 
-/** How Go's http.Client introduces an error: `Get "https://…"`. */
-export const asked = (method: string, url: string): string => `${method[0]}${method.slice(1).toLowerCase()} "${url}"`;
+/** The start of an error of Go's http.Client: `Get "https://…"`. */
+export const requestLabel = (method: string, url: string): string =>
+  `${method[0]}${method.slice(1).toLowerCase()} "${url}"`;
 
-/** distribution/registry/client/errors.go: the words for a refusal. */
-export function refusal(
-  status: number,
-  statusText: string,
-  body: string,
-  challenges: { scheme: string; parameters: Map<string, string> }[],
-): RegistryRefusal {
-  if (status < 400 || status >= 500)
-    return new RegistryRefusal(status, '', `received unexpected HTTP status: ${status} ${statusText}`.trim());
-  const complaint = challenges.find(({ scheme }) => scheme === 'bearer')?.parameters.get('error');
-  if (complaint === 'insufficient_scope')
-    return new RegistryRefusal(status, 'DENIED', 'denied: requested access to the resource is denied');
-  if (complaint === 'invalid_token')
-    return new RegistryRefusal(status, 'UNAUTHORIZED', 'unauthorized: authentication required');
-  const told = parsed(body);
-  const errors = Array.isArray(told?.errors)
-    ? told.errors.map(({ code, message }) => ({
-        code: String(code ?? 'UNKNOWN'),
-        message: clean(String(message ?? '')),
-      }))
-    : [];
+/** The error for a refusing response (distribution/registry/client/errors.go). */
+export function refusal(status: number, statusText: string, body: string, challenges: Challenge[]): RegistryRefusal {
+  const unexpected = `received unexpected HTTP status: ${status} ${statusText}`.trim();
+  if (status < 400 || status >= 500) return new RegistryRefusal(status, '', unexpected);
+  switch (bearerError(challenges)) {
+    case 'insufficient_scope':
+      return new RegistryRefusal(status, 'DENIED', DENIED);
+    case 'invalid_token':
+      return new RegistryRefusal(status, 'UNAUTHORIZED', 'unauthorized: authentication required');
+  }
+  const { errors, details } = parseBody(body);
   const [first] = errors;
-  if (first)
-    return new RegistryRefusal(
-      status,
-      first.code,
-      errors.length === 1 ? words(first) : `errors:\n${errors.map((error) => `${words(error)}\n`).join('')}`,
-    );
-  if (status === 401)
-    return new RegistryRefusal(
-      status,
-      'UNAUTHORIZED',
-      `unauthorized: ${typeof told?.details === 'string' ? clean(told.details) : 'authentication required'}`,
-    );
-  if (status === 403)
-    return new RegistryRefusal(status, 'DENIED', 'denied: requested access to the resource is denied');
-  if (status === 429)
-    return new RegistryRefusal(
-      status,
-      'TOOMANYREQUESTS',
-      `toomanyrequests: ${typeof told?.details === 'string' ? clean(told.details) : 'too many requests'}`,
-    );
-  return new RegistryRefusal(status, '', `received unexpected HTTP status: ${status} ${statusText}`.trim());
-}
-
-interface Told {
-  errors?: { code?: unknown; message?: unknown }[];
-  details?: unknown;
-}
-
-// What is not JSON says nothing: the status alone must do.
-function parsed(body: string): Told | null {
-  try {
-    return JSON.parse(body) as Told | null;
-  } catch {
-    return null;
+  if (first) {
+    const message =
+      errors.length === 1 ? errorLine(first) : `errors:\n${errors.map((each) => `${errorLine(each)}\n`).join('')}`;
+    return new RegistryRefusal(status, first.code, message);
+  }
+  switch (status) {
+    case 401:
+      return new RegistryRefusal(status, 'UNAUTHORIZED', `unauthorized: ${details ?? 'authentication required'}`);
+    case 403:
+      return new RegistryRefusal(status, 'DENIED', DENIED);
+    case 429:
+      return new RegistryRefusal(status, 'TOOMANYREQUESTS', `toomanyrequests: ${details ?? 'too many requests'}`);
+    default:
+      return new RegistryRefusal(status, '', unexpected);
   }
 }
 
-const words = ({ code, message }: { code: string; message: string }): string =>
-  `${clean(code).toLowerCase().replaceAll('_', ' ')}: ${message || clean(code).toLowerCase().replaceAll('_', ' ')}`;
+interface ErrorEntry {
+  code: string;
+  message: string;
+}
 
-const MAX_WORDS = 1000;
-// A registry's words are shown on terminals: no escape sequences.
-const clean = (text: string): string => text.replace(/[^\P{Cc}\n]/gu, '').slice(0, MAX_WORDS);
+// Ignores a body that is not JSON: then the status alone determines the error.
+function parseBody(body: string): { errors: ErrorEntry[]; details?: string } {
+  let document: { errors?: { code?: unknown; message?: unknown }[]; details?: unknown } | null;
+  try {
+    document = JSON.parse(body) as typeof document;
+  } catch {
+    return { errors: [] };
+  }
+  const errors = Array.isArray(document?.errors) ? document.errors : [];
+  return {
+    errors: errors.map(({ code, message }) => ({ code: toText(code ?? 'UNKNOWN'), message: clean(toText(message)) })),
+    ...(typeof document?.details === 'string' && { details: clean(document.details) }),
+  };
+}
 
-/** Go's text for an error of Node's net, tls or undici. */
+function toText(value: unknown): string {
+  if (value === null || value === undefined) return '';
+  return typeof value === 'string' ? value : JSON.stringify(value);
+}
+
+function errorLine({ code, message }: ErrorEntry): string {
+  const label = clean(code).toLowerCase().replaceAll('_', ' ');
+  return `${label}: ${message || label}`;
+}
+
+// The text is shown on terminals: removes control characters, so that it has no escape sequences.
+const clean = (text: string): string => text.replace(/[^\P{Cc}\n]/gu, '').slice(0, MAX_CHARS);
+
+/** Go's text for an error of Node's net and tls or of undici. */
 export function goText(error: unknown, url: URL): string {
   const { code = '', message = '', address, port } = innermost(error);
   const at = address ? `${address.includes(':') ? `[${address}]` : address}:${port ?? ''}` : url.host;
@@ -112,7 +110,6 @@ export function goText(error: unknown, url: URL): string {
     case 'ENETUNREACH':
       return `dial tcp ${at}: connect: network is unreachable`;
     case 'ETIMEDOUT':
-      return `dial tcp ${at}: i/o timeout`;
     case 'UND_ERR_CONNECT_TIMEOUT':
       return `dial tcp ${at}: i/o timeout`;
     case 'ENOTFOUND':
@@ -150,7 +147,7 @@ interface NetError {
   port?: number;
 }
 
-// Node tries several addresses and gathers what each said; undici wraps what Node says.
+// Node collects the errors of several addresses in an AggregateError; undici wraps Node's errors.
 function innermost(error: unknown): NetError {
   const { cause, errors } = error as { cause?: unknown; errors?: unknown[] };
   if (Array.isArray(errors) && errors.length > 0) return innermost(errors[0]);

@@ -1,15 +1,12 @@
-/**
- * What is asked of a registry besides images: who one is (`docker login`), what a name leads to, what there is (`docker
- * search`).
- */
+/** Registry operations apart from pull and push: login, inspection of a reference, search. */
 import { EngineError, InvalidParameter, NotFound, Unauthorized, Forbidden } from '../../../model/errors.ts';
 import { readConfig } from '../config-form.ts';
 import type { ImageConfig } from '../image.ts';
 import { familiarName, tagNameOnly, type Reference } from '../reference.ts';
 import { ANONYMOUS, type Credentials } from './credentials.ts';
 import type { Endpoints } from './endpoints.ts';
-import { RegistryLie, RegistryRefusal } from './failure.ts';
-import { MAX_CONFIG, parseManifest, type Descriptor, type Platform } from './manifest.ts';
+import { MalformedResponse, RegistryRefusal } from './failure.ts';
+import { MAX_CONFIG_BYTES, parseManifest, type Descriptor, type Platform } from './manifest.ts';
 import { Repository } from './repository.ts';
 import { Session, STATUS_TEXT } from './session.ts';
 import { discard, readAll } from './transport.ts';
@@ -23,37 +20,36 @@ export interface SearchResult {
 }
 
 const HUB = 'docker.io';
-/** The old index: the one registry that can be searched by everybody (moby registry/config.go). */
+/** The host of Docker Hub's v1 API, which search uses (moby registry/config.go). */
 const INDEX = 'index.docker.io';
-const MAX_RESULTS = 8 * 1024 * 1024;
+const MAX_RESULTS_BYTES = 8 * 1024 * 1024;
 
 export class Registries {
   constructor(private readonly endpoints: Endpoints) {}
 
   /**
-   * Whether a registry knows somebody. Returns a token to be used in place of the password: a new one where it gives
-   * one, else the one that was shown. @throws Unauthorized
+   * Verifies credentials. Returns the token to use instead of the password: a new one if the registry issued one,
+   * otherwise the given one.
+   * @throws Unauthorized
    */
   async login(address: string, credentials: Credentials): Promise<string> {
-    const host = serverOf(address);
-    const transport = await this.endpoints.registry(host);
+    const transport = await this.endpoints.registry(serverOf(address));
     const session = new Session(transport, credentials, [], { offline: credentials.identityToken === '' });
-    const answer = await session.send('v2/', { method: 'GET' }).catch((error: unknown) => {
-      throw error instanceof RegistryRefusal && (error.status === 401 || error.status === 403)
-        ? new Unauthorized(error.message, { cause: error })
-        : error;
+    const response = await session.send('v2/', { method: 'GET' }).catch((error: unknown) => {
+      const isUnauthorized = error instanceof RegistryRefusal && (error.status === 401 || error.status === 403);
+      throw isUnauthorized ? new Unauthorized(error.message, { cause: error }) : error;
     });
-    if (answer.status !== 200) {
-      await discard(answer);
-      const why =
-        `login attempt to ${transport.base.href}v2/ failed with status: ${answer.status} ${STATUS_TEXT[answer.status] ?? ''}`.trim();
-      throw answer.status === 401 ? new Unauthorized(why) : new EngineError(why);
+    await discard(response);
+    const { status } = response;
+    if (status !== 200) {
+      const url = `${transport.base.href}v2/`;
+      const message = `login attempt to ${url} failed with status: ${status} ${STATUS_TEXT[status] ?? ''}`.trim();
+      throw status === 401 ? new Unauthorized(message) : new EngineError(message);
     }
-    await discard(answer);
     return session.identityToken || credentials.identityToken;
   }
 
-  /** What a name leads to, and for which platforms it has something. @throws NotFound, Unauthorized, Forbidden */
+  /** The manifest or index of a reference, and its platforms. @throws NotFound, Unauthorized, Forbidden */
   async inspect(
     reference: Reference,
     credentials: Credentials,
@@ -74,57 +70,62 @@ export class Registries {
       const descriptor = { mediaType, digest: top.digest, size: top.bytes.length };
       if (manifest.kind === 'index')
         return { descriptor, platforms: manifest.manifests.flatMap(({ platform }) => (platform ? [platform] : [])) };
-      const bytes = await repository.document(manifest.config, MAX_CONFIG, signal);
+      const bytes = await repository.config(manifest.config, MAX_CONFIG_BYTES, signal);
       return { descriptor, platforms: [platformOf(bytes)] };
     } catch (error) {
-      throw error instanceof RegistryRefusal ? asOurs(error) : error;
+      throw error instanceof RegistryRefusal ? withRegistryStatus(error) : error;
     }
   }
 
   /**
-   * Searches the index that `term` names (`HOST/WORDS`, else Docker Hub's). @throws EngineError when there is none:
-   * most registries have no search
+   * Searches a registry's v1 index.
+   * @param term `[HOST/]TERM`; Docker Hub by default
+   * @throws EngineError when the registry has no search, as most
    */
   async search(term: string, limit: number, credentials: Credentials): Promise<SearchResult[]> {
     const slash = term.indexOf('/');
     const first = slash < 0 ? '' : term.slice(0, slash);
     const isHost = first === 'localhost' || /[.:]/.test(first);
     const host = isHost && first !== HUB && first !== INDEX ? first : INDEX;
-    const words = isHost ? term.slice(slash + 1) : term;
+    const query = (isHost ? term.slice(slash + 1) : term).replace(/^library\//, '');
     const transport = await this.endpoints.registry(host);
     const session = new Session(transport, credentials.username === '' ? ANONYMOUS : credentials, []);
-    const answer = await session.send(
-      `v1/search?${new URLSearchParams({ q: words.replace(/^library\//, ''), n: String(limit) }).toString()}`,
-      { method: 'GET', headers: { 'x-docker-token': 'true' } },
-    );
-    if (answer.status !== 200) {
-      await discard(answer);
-      throw new EngineError(`Unexpected status code ${answer.status}`);
+    const parameters = new URLSearchParams({ q: query, n: String(limit) });
+    const response = await session.send(`v1/search?${parameters.toString()}`, {
+      method: 'GET',
+      headers: { 'x-docker-token': 'true' },
+    });
+    if (response.status !== 200) {
+      await discard(response);
+      throw new EngineError(`Unexpected status code ${response.status}`);
     }
-    return results(await readAll(answer, MAX_RESULTS));
+    return parseResults(await readAll(response, MAX_RESULTS_BYTES));
   }
 }
 
-function results(bytes: Buffer): SearchResult[] {
-  let told: { results?: unknown } | null;
+function parseResults(bytes: Buffer): SearchResult[] {
+  let document: { results?: unknown } | null;
   try {
-    told = JSON.parse(bytes.toString()) as { results?: unknown } | null;
+    document = JSON.parse(bytes.toString()) as typeof document;
   } catch (error) {
-    throw new RegistryLie(`error decoding registry search results: ${(error as Error).message}`);
+    throw new MalformedResponse(`error decoding registry search results: ${(error as Error).message}`);
   }
-  const list = Array.isArray(told?.results) ? (told.results as Record<string, unknown>[]) : [];
-  return list
-    .filter((each) => typeof each?.name === 'string')
-    .map((each) => ({
-      name: each.name as string,
-      description: typeof each.description === 'string' ? each.description : '',
-      starCount: typeof each.star_count === 'number' ? each.star_count : 0,
-      isOfficial: each.is_official === true,
-      isAutomated: each.is_automated === true,
-    }));
+  const results = Array.isArray(document?.results) ? (document.results as (Record<string, unknown> | null)[]) : [];
+  return results.flatMap((each) => {
+    if (typeof each?.name !== 'string') return [];
+    return [
+      {
+        name: each.name,
+        description: typeof each.description === 'string' ? each.description : '',
+        starCount: typeof each.star_count === 'number' ? each.star_count : 0,
+        isOfficial: each.is_official === true,
+        isAutomated: each.is_automated === true,
+      },
+    ];
+  });
 }
 
-// `https://index.docker.io/v1/` is what the CLI calls Docker Hub.
+// The CLI's address of Docker Hub is `https://index.docker.io/v1/`.
 function serverOf(address: string): string {
   const host = address.replace(/^https?:\/\//, '').replace(/\/.*$/, '');
   if (host === '' || host === INDEX || host === HUB) return HUB;
@@ -138,30 +139,34 @@ function platformOf(bytes: Buffer): Platform {
   try {
     config = JSON.parse(bytes.toString()) as Partial<ImageConfig> | null;
   } catch {
-    // No image's: it has no platform to tell.
+    // Not an image's configuration: no platform.
   }
   const { architecture = '', os = '', variant } = config ? { ...config } : {};
   if (config?.rootfs) readConfig({ ...config, os: 'linux' });
   return { architecture, os, ...(variant ? { variant } : {}) };
 }
 
-// Here a registry's status is the answer's (moby httpstatus: statusCodeFromDistributionError).
-function asOurs(error: RegistryRefusal): EngineError {
-  const kinds: Record<number, new (message: string, options?: ErrorOptions) => EngineError> = {
-    401: Unauthorized,
-    403: Forbidden,
-    404: NotFound,
-  };
-  const kind =
-    error.code === 'DENIED'
-      ? Forbidden
-      : error.code === 'UNAUTHORIZED' || (error.status === 401 && error.code === '')
-        ? Unauthorized
-        : (kinds[error.status] ?? EngineError);
-  return new kind(error.message, { cause: error });
+// Inspection passes the registry's status on (moby api/server/httpstatus, statusCodeFromDistributionError).
+function withRegistryStatus(error: RegistryRefusal): EngineError {
+  return new (errorClassOf(error))(error.message, { cause: error });
 }
 
-/** For the words of a search that asks for too much or too little (moby daemon/search). @throws InvalidParameter */
+function errorClassOf({ code, status }: RegistryRefusal): typeof EngineError {
+  if (code === 'DENIED') return Forbidden;
+  if (code === 'UNAUTHORIZED' || (status === 401 && code === '')) return Unauthorized;
+  switch (status) {
+    case 401:
+      return Unauthorized;
+    case 403:
+      return Forbidden;
+    case 404:
+      return NotFound;
+    default:
+      return EngineError;
+  }
+}
+
+/** Checks the limit of a search; 0 means the default (moby registry/search_session.go). @throws InvalidParameter */
 export function checkSearchLimit(limit: number): number {
   const [DEFAULT, MAX] = [25, 100];
   if (limit === 0) return DEFAULT;

@@ -1,36 +1,38 @@
 /**
- * HTTP with one registry: which of https and http it speaks, where it sends us on to, and the network's errors in
- * Docker's words.
+ * HTTP requests to one registry: the choice between https and http, redirections, and network errors in Docker's
+ * wording.
  */
 import type { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import { VERSION } from '../../../version.ts';
-import { goText, RegistryLie, RegistryUnreachable } from './failure.ts';
+import { goText, MalformedResponse, RegistryUnreachable, requestLabel } from './failure.ts';
 
 const MAX_REDIRECTS = 5;
+const MAX_DRAINED_BYTES = 64 * 1024;
 const REDIRECTS = new Set([301, 302, 303, 307, 308]);
 
-export interface Asked {
+export interface RegistryRequest {
   method: 'GET' | 'HEAD' | 'POST' | 'PATCH' | 'PUT' | 'DELETE';
   headers?: Record<string, string>;
   body?: Buffer | Readable | string;
   signal?: AbortSignal;
 }
 
-export interface Answer {
+export interface RegistryResponse {
   status: number;
   headers: Record<string, string | string[] | undefined>;
   body: Dispatcher.ResponseData['body'];
-  /** What was answered: another than what was asked for after a redirection. */
+  /** The URL after redirections. */
   url: URL;
 }
 
 export class Transport {
   readonly isMirror: boolean;
   readonly insecure: boolean;
-  /** The one that answered. */
+  /** The base URL that worked. */
   #base: URL | undefined;
 
+  /** @param bases the registry's URLs, in the order to try them */
   constructor(
     private readonly bases: URL[],
     private readonly dispatcher: Dispatcher,
@@ -40,90 +42,91 @@ export class Transport {
     this.isMirror = isMirror;
   }
 
-  /** Where it is asked, or would be first. */
+  /** The URL in use, or the first to try. */
   get base(): URL {
     return this.#base ?? this.bases[0]!;
   }
 
   /**
-   * Asks for a path below the registry's base, or for a URL that it gave. Redirections are followed, without what the
-   * headers say of who asks. @throws RegistryUnreachable
+   * Sends a request for a path below the registry's base, or for a URL that the registry returned. GET and HEAD follow
+   * redirections; another origin does not receive the Authorization header.
+   * @throws RegistryUnreachable, MalformedResponse
    */
-  async send(target: string | URL, asked: Asked): Promise<Answer> {
-    if (target instanceof URL) return this.#follow(target, asked);
-    // An insecure registry may speak either; which one is found out once.
+  async send(target: string | URL, request: RegistryRequest): Promise<RegistryResponse> {
+    if (target instanceof URL) return this.#follow(target, request);
+    // An insecure registry may use https or http; remembers which one works.
     const bases = this.#base ? [this.#base] : this.bases;
     let failure: unknown;
     for (const base of bases) {
+      const root = base.href.replace(/\/$/, '');
       try {
-        const answer = await this.#follow(new URL(`${base.href.replace(/\/$/, '')}/${target}`), asked);
+        const response = await this.#follow(new URL(`${root}/${target}`), request);
         this.#base = base;
-        return answer;
+        return response;
       } catch (error) {
-        if (!(error instanceof RegistryUnreachable) || asked.signal?.aborted) throw error;
-        // Docker asks for /v2/ first, and its error says so.
-        failure = new RegistryUnreachable('GET', `${base.href.replace(/\/$/, '')}/v2/`, error.why, { cause: error });
+        if (!(error instanceof RegistryUnreachable) || request.signal?.aborted) throw error;
+        // Docker requests /v2/ first, and its error names that URL.
+        failure = new RegistryUnreachable('GET', `${root}/v2/`, error.why, { cause: error });
       }
     }
     this.#base = undefined;
-    throw failure instanceof Error ? failure : new RegistryLie('no registry to ask');
+    throw failure instanceof Error ? failure : new MalformedResponse('no registry to ask');
   }
 
   close = (): Promise<void> => this.dispatcher.destroy();
 
-  async #follow(url: URL, asked: Asked): Promise<Answer> {
-    let at = url;
-    let { headers = {} } = asked;
+  async #follow(first: URL, request: RegistryRequest): Promise<RegistryResponse> {
+    const mayRedirect = request.method === 'GET' || request.method === 'HEAD';
+    let url = first;
+    let { headers = {} } = request;
     for (let hops = 0; hops <= MAX_REDIRECTS; hops++) {
-      const answer = await this.#once(at, { ...asked, headers });
-      const location = answer.headers.location;
-      if (
-        !REDIRECTS.has(answer.status) ||
-        typeof location !== 'string' ||
-        (asked.method !== 'GET' && asked.method !== 'HEAD')
-      )
-        return answer;
-      await discard(answer);
-      const next = this.resolve(location, at);
-      // Whoever is sent on to must not learn who asks.
-      if (next.origin !== at.origin)
+      const response = await this.#sendOnce(url, { ...request, headers });
+      const { location } = response.headers;
+      if (!mayRedirect || !REDIRECTS.has(response.status) || typeof location !== 'string') return response;
+      await discard(response);
+      const next = this.resolve(location, url);
+      // Another host must not receive the credentials.
+      if (next.origin !== url.origin)
         headers = Object.fromEntries(Object.entries(headers).filter(([name]) => name !== 'authorization'));
-      at = next;
+      url = next;
     }
-    throw new RegistryLie(
-      `${asked.method[0]}${asked.method.slice(1).toLowerCase()} "${url.href}": stopped after ${MAX_REDIRECTS} redirects`,
+    throw new MalformedResponse(
+      `${requestLabel(request.method, first.href)}: stopped after ${MAX_REDIRECTS} redirects`,
     );
   }
 
-  /** A URL that a registry gives. @throws RegistryLie for one that leads out of HTTP, or out of TLS */
+  /**
+   * Resolves a URL in a response.
+   * @throws MalformedResponse for other schemes than http(s), and for a downgrade from https unless insecure
+   */
   resolve(location: string, from: URL): URL {
     if (!URL.canParse(location, from.href))
-      throw new RegistryLie(`the registry sends to ${JSON.stringify(location.slice(0, 200))}, which is no URL`);
+      throw new MalformedResponse(`the registry sends to ${JSON.stringify(location.slice(0, 200))}, which is no URL`);
     const url = new URL(location, from);
     if (url.protocol !== 'http:' && url.protocol !== 'https:')
-      throw new RegistryLie(
+      throw new MalformedResponse(
         `the registry sends to ${JSON.stringify(url.href.slice(0, 200))}: unsupported protocol scheme "${url.protocol.slice(0, -1)}"`,
       );
     if (from.protocol === 'https:' && url.protocol === 'http:' && !this.insecure)
-      throw new RegistryLie(`the registry sends from https to ${url.origin}: refused`);
+      throw new MalformedResponse(`the registry sends from https to ${url.origin}: refused`);
     url.username = url.password = '';
     return url;
   }
 
-  async #once(url: URL, { method, headers, body, signal }: Asked): Promise<Answer> {
+  async #sendOnce(url: URL, { method, headers, body, signal }: RegistryRequest): Promise<RegistryResponse> {
     try {
-      // Loaded when a registry is first asked: a daemon's start must not pay for it.
+      // Loaded on first use, to keep it out of the daemon's start.
       const { request } = await import('undici');
-      const answer = await request(url, {
+      const response = await request(url, {
         method,
         dispatcher: this.dispatcher,
         headers: { 'user-agent': `docker/holdfast-${VERSION}`, ...headers },
         ...(body !== undefined && { body }),
         ...(signal && { signal }),
       });
-      // Broken off later, it is the reader who is told.
-      answer.body.on('error', () => undefined);
-      return { status: answer.statusCode, headers: answer.headers, body: answer.body, url };
+      // The body's reader receives the error too; without a listener it would be uncaught before that.
+      response.body.on('error', () => undefined);
+      return { status: response.statusCode, headers: response.headers, body: response.body, url };
     } catch (error) {
       if (signal?.aborted) throw error;
       throw new RegistryUnreachable(method, url.href, goText(error, url), { cause: error });
@@ -131,17 +134,14 @@ export class Transport {
   }
 }
 
-/**
- * Reads away a body that nobody wants, so that its connection can be used again; of a long one no more than the
- * beginning.
- */
-export async function discard({ body }: Pick<Answer, 'body'>): Promise<void> {
-  await body.dump({ limit: 64 * 1024 }).catch(() => undefined);
+/** Drains an ignored body, so that its connection can be reused; closes the connection if the body is long. */
+export async function discard({ body }: Pick<RegistryResponse, 'body'>): Promise<void> {
+  await body.dump({ limit: MAX_DRAINED_BYTES }).catch(() => undefined);
 }
 
-/** @throws RegistryLie for one that is longer than `limit` */
+/** Reads a whole body of at most `limit` bytes. @throws MalformedResponse when it is longer, RegistryUnreachable */
 export async function readAll(
-  { body, url }: Pick<Answer, 'body' | 'url'>,
+  { body, url }: Pick<RegistryResponse, 'body' | 'url'>,
   limit: number,
   method = 'GET',
 ): Promise<Buffer> {
@@ -152,12 +152,12 @@ export async function readAll(
       length += chunk.length;
       if (length > limit) {
         body.destroy();
-        throw new RegistryLie(`${url.href} is longer than ${limit} bytes`);
+        throw new MalformedResponse(`${url.href} is longer than ${limit} bytes`);
       }
       chunks.push(chunk);
     }
   } catch (error) {
-    throw error instanceof RegistryLie
+    throw error instanceof MalformedResponse
       ? error
       : new RegistryUnreachable(method, url.href, goText(error, url), { cause: error });
   }

@@ -1,6 +1,6 @@
 /**
- * `--change` of import and commit: Dockerfile instructions that alter an image's configuration, read as Docker
- * (BuildKit's parser) reads them.
+ * `--change` of import and commit: Dockerfile instructions that modify an image configuration, parsed as BuildKit does
+ * (frontend/dockerfile/parser, frontend/dockerfile/instructions).
  */
 import { constants } from 'node:os';
 import { posix } from 'node:path';
@@ -11,40 +11,49 @@ import { expandWord, expandWords, type Variables } from './dockerfile-lexer.ts';
 
 export type ImageSettings = Partial<ContainerConfig>;
 
-/** One instruction: its name as written, what comes behind it, and the line with its continuations joined. */
 interface Instruction {
+  /** As written. */
   name: string;
+  /** The arguments. */
   rest: string;
+  /** The line with its continuations joined. */
   original: string;
 }
 
 interface State {
   config: ImageSettings;
-  /** A CMD was among the changes: an ENTRYPOINT behind it leaves it. */
+  /** Whether a CMD preceded: otherwise ENTRYPOINT clears the parent's. */
   hasCommand: boolean;
 }
 
 type Apply = (instruction: Instruction, state: State, variables: Variables) => void;
 
 const DEFAULT_SHELL = ['/bin/sh', '-c'];
+/** Nanoseconds. */
 const MIN_INTERVAL = 1_000_000n;
+const MAX_SIGNAL = 64;
+const MAX_PORT = 65_535;
+const FLAG = /^--(\S*)\s*/;
+/** HEALTHCHECK flags and the fields that they set. */
+const HEALTHCHECK_DURATIONS = new Map<string, 'Interval' | 'Timeout' | 'StartPeriod' | 'StartInterval'>([
+  ['interval', 'Interval'],
+  ['timeout', 'Timeout'],
+  ['start-period', 'StartPeriod'],
+  ['start-interval', 'StartInterval'],
+]);
 
-// SHELL is ours: Docker's own list lacks it.
+// Docker's own list lacks SHELL.
 const INSTRUCTIONS: Record<string, Apply> = {
   CMD: ({ rest }, state) => {
     noFlags(rest);
     const command = shellOrJson(rest);
-    state.config.Cmd = command.json ? command.words : [...(state.config.Shell ?? DEFAULT_SHELL), ...command.words];
+    state.config.Cmd = withShell(command, state);
     if (command.words.length > 0) state.hasCommand = true;
   },
   ENTRYPOINT: ({ rest }, state) => {
     noFlags(rest);
     const command = shellOrJson(rest);
-    if (command.words.length === 0) state.config.Entrypoint = null;
-    else
-      state.config.Entrypoint = command.json
-        ? command.words
-        : [...(state.config.Shell ?? DEFAULT_SHELL), ...command.words];
+    state.config.Entrypoint = command.words.length > 0 ? withShell(command, state) : null;
     if (!state.hasCommand) state.config.Cmd = null;
   },
   ENV: ({ rest }, { config }, variables) => {
@@ -95,7 +104,7 @@ const INSTRUCTIONS: Record<string, Apply> = {
     config.User = expandWord(exactlyOne('USER', rest), variables);
   },
   VOLUME: ({ rest }, { config }, variables) => {
-    const list = json(rest) ?? (rest === '' ? [] : rest.split(/\s+/));
+    const list = parseJsonForm(rest) ?? (rest === '' ? [] : rest.split(/\s+/));
     if (list.length === 0) atLeastOne('VOLUME');
     const volumes: Record<string, Record<string, never>> = { ...config.Volumes };
     for (const word of list) {
@@ -115,7 +124,7 @@ const INSTRUCTIONS: Record<string, Apply> = {
   },
 };
 
-/** `config` with `changes` applied. @throws InvalidParameter with Docker's words */
+/** Applies instructions to a configuration. @throws InvalidParameter with Docker's texts */
 export function applyChanges(config: ImageSettings, changes: string[]): ImageSettings {
   if (changes.length === 0) return config;
   const instructions = parse(changes.join('\n'));
@@ -138,8 +147,7 @@ function variablesOf({ Env = [] }: ImageSettings): Variables {
   );
 }
 
-// Lines, joined at a backslash before their end; comments and empty lines count for nothing, also inside an
-// instruction.
+// Joins lines that end in a backslash. Skips comments and empty lines, also within an instruction.
 function parse(text: string): Instruction[] {
   const instructions: Instruction[] = [];
   let line = '';
@@ -159,9 +167,8 @@ function parse(text: string): Instruction[] {
   return instructions;
 }
 
-// A JSON array of strings, or nothing of that kind. Docker refuses arrays of other things and takes broken JSON for a
-// shell's text.
-function json(text: string): string[] | undefined {
+// A JSON array of strings; undefined for anything else, which is shell form. Docker refuses arrays of other types.
+function parseJsonForm(text: string): string[] | undefined {
   if (!text.startsWith('[')) return undefined;
   let value: unknown;
   try {
@@ -175,12 +182,21 @@ function json(text: string): string[] | undefined {
   return value;
 }
 
-function shellOrJson(text: string): { words: string[]; json: boolean } {
-  const words = json(text);
+interface Command {
+  words: string[];
+  /** In JSON (exec) form; otherwise `words` is one shell command. */
+  json: boolean;
+}
+
+function shellOrJson(text: string): Command {
+  const words = parseJsonForm(text);
   return words ? { words, json: true } : { words: text === '' ? [] : [text], json: false };
 }
 
-// `a=b "c d"=e`, or the old form `a b c`. Quotes stay: they are taken off when the words are expanded.
+const withShell = ({ words, json }: Command, { config }: State): string[] =>
+  json ? words : [...(config.Shell ?? DEFAULT_SHELL), ...words];
+
+// `a=b "c d"=e`, or the old form `a b c`. Quotes remain until the words are expanded.
 function pairs(command: string, text: string): [string, string][] {
   const words = text.match(/(?:\\.|'[^']*'?|"(?:\\.|[^"\\])*"?|[^\s\\'"]|\\$)+/gs) ?? [];
   if (words.length === 0) return atLeastOne(command);
@@ -201,16 +217,7 @@ function pairs(command: string, text: string): [string, string][] {
 }
 
 function healthcheck(text: string): Healthcheck {
-  const flags = new Map<string, string>();
-  let rest = text;
-  for (let match; (match = /^--(\S*)\s*/.exec(rest)); rest = rest.slice(match[0].length)) {
-    const [flag = '', value] = match[1]!.split(/=(.*)/s);
-    if (!['interval', 'timeout', 'start-period', 'start-interval', 'retries'].includes(flag))
-      throw new InvalidParameter(`unknown flag: --${flag}`);
-    if (flags.has(flag)) throw new InvalidParameter(`Duplicate flag specified: ${flag}`);
-    if (value === undefined) throw new InvalidParameter(`Missing a value on flag: ${flag}`);
-    flags.set(flag, value);
-  }
+  const { flags, rest } = takeFlags(text, [...HEALTHCHECK_DURATIONS.keys(), 'retries']);
   const [, type = '', command = ''] = /^(\S+)\s*(.*)$/s.exec(rest) ?? [];
   if (type === '') return atLeastOne('HEALTHCHECK');
   if (type.toUpperCase() === 'NONE') {
@@ -222,13 +229,7 @@ function healthcheck(text: string): Healthcheck {
   const { words, json: exec } = shellOrJson(command);
   if (words.length === 0) throw new InvalidParameter('Missing command after HEALTHCHECK CMD');
   const check: Healthcheck = { Test: [exec ? 'CMD' : 'CMD-SHELL', ...words] };
-  const intervals = {
-    interval: 'Interval',
-    timeout: 'Timeout',
-    'start-period': 'StartPeriod',
-    'start-interval': 'StartInterval',
-  } as const;
-  for (const [flag, key] of Object.entries(intervals) as [string, (typeof intervals)[keyof typeof intervals]][]) {
+  for (const [flag, key] of HEALTHCHECK_DURATIONS) {
     const duration = parseDuration(flags.get(flag) || '0');
     if (duration !== 0n && duration < MIN_INTERVAL)
       throw new InvalidParameter(`Interval "${flag}" cannot be less than 1ms`);
@@ -242,16 +243,30 @@ function healthcheck(text: string): Healthcheck {
   return check;
 }
 
-// `80`, `8000-8010/udp`; of `ip:host:container` only the container's part counts.
+// Takes `--name=value` from the start of an instruction's arguments.
+function takeFlags(text: string, known: string[]): { flags: Map<string, string>; rest: string } {
+  const flags = new Map<string, string>();
+  let rest = text;
+  for (let match = FLAG.exec(rest); match; match = FLAG.exec(rest)) {
+    const [flag = '', value] = match[1]!.split(/=(.*)/s);
+    if (!known.includes(flag)) throw new InvalidParameter(`unknown flag: --${flag}`);
+    if (flags.has(flag)) throw new InvalidParameter(`Duplicate flag specified: ${flag}`);
+    if (value === undefined) throw new InvalidParameter(`Missing a value on flag: ${flag}`);
+    flags.set(flag, value);
+    rest = rest.slice(match[0].length);
+  }
+  return { flags, rest };
+}
+
+// `80`, `8000-8010/udp`; of `ip:host:container` only the container's part is used.
 function portsOf(spec: string): string[] {
   const [range = '', protocol = 'tcp'] = spec.slice(spec.lastIndexOf(':') + 1).split('/');
   if (range === '') throw new InvalidParameter(`no port specified: ${spec}<empty>`);
   if (!['tcp', 'udp', 'sctp'].includes(protocol.toLowerCase()))
     throw new InvalidParameter(`invalid proto: ${protocol}`);
   const [first = '', last = first] = range.split('-');
-  const valid =
-    [first, last].every((port) => /^\d+$/.test(port) && Number(port) <= 65_535) && Number(first) <= Number(last);
-  if (!valid) throw new InvalidParameter(`invalid containerPort: ${range}`);
+  const arePorts = [first, last].every((port) => /^\d+$/.test(port) && Number(port) <= MAX_PORT);
+  if (!arePorts || Number(first) > Number(last)) throw new InvalidParameter(`invalid containerPort: ${range}`);
   return Array.from(
     { length: Number(last) - Number(first) + 1 },
     (_, i) => `${Number(first) + i}/${protocol.toLowerCase()}`,
@@ -259,8 +274,7 @@ function portsOf(spec: string): string[] {
 }
 
 function isSignal(text: string): boolean {
-  const HIGHEST = 64;
-  if (/^\d+$/.test(text)) return Number(text) > 0 && Number(text) <= HIGHEST;
+  if (/^\d+$/.test(text)) return Number(text) > 0 && Number(text) <= MAX_SIGNAL;
   const name = text.toUpperCase().replace(/^SIG/, '');
   return `SIG${name}` in constants.signals || /^RTM(IN(\+([1-9]|1[0-5]))?|AX(-([1-9]|1[0-4]))?)$/.test(name);
 }
@@ -270,7 +284,7 @@ function noFlags(text: string): void {
   if (flag !== undefined) throw new InvalidParameter(`unknown flag: --${flag.split('=', 1)[0]!}`);
 }
 
-// A key of a person's choosing may be `__proto__`.
+// Not an assignment: a key from the Dockerfile may be `__proto__`.
 function define<T>(map: Record<string, T>, key: string, value: T): void {
   Object.defineProperty(map, key, { value, enumerable: true, configurable: true, writable: true });
 }

@@ -1,14 +1,15 @@
-/** The configuration of an image that is made from another and one more layer (moby image/image.go, NewChildImage). */
+/** The configuration of a committed image: its parent's and one more layer (moby image/image.go, NewChildImage). */
 import { VERSION } from '../../version.ts';
-import type { ImageSettings } from './changes.ts';
+import type { ImageSettings } from './config-changes.ts';
 import type { ImageConfig } from './image.ts';
 
-/** Digest of an archive without entries: a layer that changes nothing is none. */
+/** Diff ID of an archive without entries: such a layer is not added to the image. */
 export const EMPTY_LAYER = 'sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef';
 
 export interface Child {
-  /** undefined when nothing was changed. */
+  /** undefined if the commit adds no layer. */
   diffId?: string;
+  /** Id of the committed container. */
   container: string;
   containerConfig: ImageSettings;
   config: ImageSettings;
@@ -18,7 +19,7 @@ export interface Child {
   created: string;
 }
 
-/** The configuration's bytes, keys in order as Docker writes them. */
+/** The configuration's bytes, with the keys in Docker's order. */
 export function childConfig(
   parent: ImageConfig,
   { diffId, container, containerConfig, config, author, comment, created }: Child,
