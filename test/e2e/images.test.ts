@@ -5,7 +5,7 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { get } from 'node:http';
+import { get, type ClientRequest } from 'node:http';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -168,24 +168,19 @@ describe('export', () => {
       execFileSync('ps', ['-eo', 'stat,args'], { encoding: 'utf8' })
         .split('\n')
         .filter((line) => line.includes('packer.cjs') && line.includes(engine.root) && !line.startsWith('Z'));
-    await new Promise<void>((resolve, reject) => {
-      const sent = get({ socketPath: engine.socket, path: `/containers/${c}/export` }, (answer) =>
+    const sent = await new Promise<ClientRequest>((resolve) => {
+      const pending = get({ socketPath: engine.socket, path: `/containers/${c}/export` }, (answer) =>
         answer.once('data', () => {
           answer.pause();
-          setTimeout(() => {
-            try {
-              // The packer is blocked by the slow client.
-              expect(packers().length).toBe(1);
-              sent.destroy();
-              resolve();
-            } catch (error) {
-              reject(error as Error);
-            }
-          }, 300);
+          resolve(pending);
         }),
       );
-      sent.on('error', () => undefined);
+      pending.on('error', () => undefined);
     });
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    // The packer is blocked by the slow client.
+    expect(packers().length).toBe(1);
+    sent.destroy();
     await until(() => packers().length === 0);
     await docker('rm', c);
   });

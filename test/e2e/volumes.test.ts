@@ -288,7 +288,7 @@ describe('a mount in a container', () => {
         Mounts: { Destination: string; RW: boolean }[];
       };
       await ok('rm', '-v', id);
-      return Object.fromEntries(Mounts.map(({ Destination, RW }) => [Destination, RW]).sort());
+      return Object.fromEntries(Mounts.map(({ Destination, RW }): [string, boolean] => [Destination, RW]).sort());
     };
     expect(await access('--volumes-from', 'first')).toEqual({ '/bound': true, '/loose': true, '/sealed': false });
     expect(await access('--volumes-from', 'first:ro', '--volumes-from', 'second')).toEqual({

@@ -63,7 +63,7 @@ describe('docker.run [dockerode-run]', () => {
     await until(() =>
       container.inspect().then(
         () => false,
-        (error: { statusCode: number }) => error.statusCode === 404,
+        (error: unknown) => (error as { statusCode: number }).statusCode === 404,
       ),
     );
   });
@@ -101,7 +101,7 @@ describe('a container [dockerode-container]', () => {
     await container.start();
     const stream = await container.logs({ follow: true, stdout: true, stderr: true });
     const [out, err] = [sink(), sink()];
-    container.modem.demuxStream(stream, out, err);
+    docker.modem.demuxStream(stream, out, err);
     await until(() => out.text() === 'out 1\nout 2\nout 3\n' && err.text() === 'err 1\nerr 2\nerr 3\n');
     const ended = new Promise((resolve) => stream.on('end', resolve));
     input.write('\n');
@@ -151,7 +151,7 @@ describe('a container [dockerode-container]', () => {
     await container.wait();
     expect((await container.logs({ stdout: true })).toString()).toContain('by putArchive\n');
     const entries: [string, number | undefined, string][] = [];
-    for await (const entry of ((await container.getArchive({ path: '/tmp/given' })) as Readable).pipe(extract()))
+    for await (const entry of (await container.getArchive({ path: '/tmp/given' })).pipe(extract()))
       entries.push([entry.header.name, entry.header.mode, await text(entry)]);
     expect(entries).toEqual([['given', 0o600, 'by putArchive\n']]);
     await expect(container.getArchive({ path: '/tmp/not' })).rejects.toMatchObject({ statusCode: 404 });
@@ -291,7 +291,7 @@ describe('volumes, networks, images and the system', () => {
   });
 
   test('ping, version, info and df describe the daemon', async () => {
-    expect((await docker.ping()).toString()).toBe('OK');
+    expect(String(await docker.ping())).toBe('OK');
     expect(await docker.version()).toMatchObject({ ApiVersion: '1.51', Os: 'linux' });
     expect(await docker.info()).toMatchObject({ OSType: 'linux', Swarm: { LocalNodeState: 'inactive' } });
     expect(((await docker.df()) as { Images: unknown[] }).Images.length).toBeGreaterThan(0);
