@@ -66,7 +66,7 @@ function listed(all: Container[], filters: [string, string[]][], limit = 0): str
 }
 
 describe('lists of containers', () => {
-  test('each filter leaves some of the list, in its order', () => {
+  test('each filter leaves some of the list, in its order [filter-subset]', () => {
     fc.assert(
       fc.property(containers, filter, (all, one) => {
         const found = listed(all, [one]);
@@ -75,7 +75,7 @@ describe('lists of containers', () => {
     );
   });
 
-  test('two keys leave what both leave', () => {
+  test('two keys leave what both leave [filter-keys-and]', () => {
     fc.assert(
       fc.property(containers, filter, filter, (all, one, other) => {
         fc.pre(one[0] !== other[0]);
@@ -84,7 +84,7 @@ describe('lists of containers', () => {
     );
   });
 
-  test('two values of a key leave what either leaves; two labels, what both', () => {
+  test('two values of a key leave what either leaves; two labels, what both [filter-values-or]', () => {
     fc.assert(
       fc.property(containers, filter, (all, [key, values]) => {
         fc.pre(values.length === 2);
@@ -132,7 +132,7 @@ describe('lists of containers', () => {
     );
   });
 
-  test('any key and values are a list, or refused', () => {
+  test('any key and values are a list, or refused [filter-any-input]', () => {
     fc.assert(
       fc.property(containers, fc.string(), fc.array(fc.string(), { maxLength: 2 }), (all, key, values) => {
         try {
@@ -192,7 +192,7 @@ describe('filters as clients write them', () => {
     );
   });
 
-  test('any text is filters, or refused', () => {
+  test('any text is filters, or refused [filter-parse-any]', () => {
     fc.assert(
       fc.property(fc.oneof(fc.string(), fc.json()), (text) => {
         try {

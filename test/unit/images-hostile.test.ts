@@ -80,7 +80,7 @@ describe('an image whose configuration is of the wrong kind is refused: no list 
     ['history', { history: [7] }],
     ['history.created', { history: [{ created: 1 }] }],
     ['container_config.Tty', { container_config: { Tty: 'yes' } }],
-  ])('%s', async (where, changes) => {
+  ])('%s [config-wrong-types]', async (where, changes) => {
     await expect(load(image(config(changes)))).rejects.toThrow(
       new RegExp(`^invalid image JSON: cannot unmarshal \\w+ into ${where} of type `),
     );
@@ -140,7 +140,7 @@ describe('an image whose configuration is odd is read as Docker reads it', () =>
       { Memory: 7, __proto__x: 1, Labels: JSON.parse('{"__proto__":"l"}') as object },
       { Labels: JSON.parse('{"__proto__":"l"}') as object },
     ],
-  ])('%s', async (_name, written, read) => {
+  ])('%s [config-odd-values]', async (_name, written, read) => {
     const made = image(config({ config: written }));
     await load(made);
     const { id, config: found } = at.images.resolve('loaded:1');
@@ -150,7 +150,7 @@ describe('an image whose configuration is odd is read as Docker reads it', () =>
     expect(at.images.configOf(id)!.toString()).toBe(JSON.stringify(config({ config: written })));
   });
 
-  test('null for a list, a name, a system', async () => {
+  test('null for a list, a name, a system [config-nulls]', async () => {
     await load(image(config({ architecture: null, os: null, history: [null, { created: null, created_by: 'x' }] })));
     expect(at.images.resolve('loaded:1').config).toMatchObject({ architecture: '', os: 'linux' });
     expect(at.images.history('loaded:1').map(({ CreatedBy }) => CreatedBy)).toEqual(['x', '']);
@@ -243,7 +243,7 @@ test('prune and removal while an image is being loaded leave it whole', async ()
 });
 
 describe('a layer', () => {
-  test('upon more layers than Docker has upon each other is refused', async () => {
+  test('upon more layers than Docker has upon each other is refused [layer-too-many]', async () => {
     await expect(
       at.unpack(
         LAYER,
@@ -253,7 +253,7 @@ describe('a layer', () => {
     expectNothing();
   });
 
-  test('of directories without end that no entry names is refused', async () => {
+  test('of directories without end that no entry names is refused [layer-deep-directories]', async () => {
     const name = 'd'.repeat(240);
     const wide = Array.from({ length: 800 }, (_, i): Item => [`${i}/${`${name}/`.repeat(10)}f`, '']);
     await expect(at.unpack(archive(...wide))).rejects.toThrow('too many directories that no entry names');
@@ -298,7 +298,7 @@ describe('a host without room', () => {
       'a file that is replaced again and again',
       () => archive(...Array.from({ length: 20 }, (_, i): Item => ['f', String(i % 10).repeat(500_000)])),
     ],
-  ])('%s: says so, and nothing is left of the layer', async (_name, make) => {
+  ])('%s: says so, and nothing is left of the layer [unpack-no-space]', async (_name, make) => {
     using here = place(built, join(small, 'root'));
     const failure = await here.unpack(make()).catch((error: unknown) => error);
     expect(failure).toBeInstanceOf(SystemFault);

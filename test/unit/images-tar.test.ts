@@ -84,7 +84,7 @@ describe('what tar(1) makes is read', () => {
     setXattr(join(tree, 'able'), 'security.capability', capability);
   });
 
-  test.each(['gnu', 'pax', 'posix', 'ustar', 'oldgnu'])('%s', (format) => {
+  test.each(['gnu', 'pax', 'posix', 'ustar', 'oldgnu'])('%s [tar-formats-read]', (format) => {
     // ustar has no room for long names, big ids and fractions.
     const small =
       format === 'ustar' ? ['--exclude=ddd*', '--exclude=longsoft', '--exclude=hello', '--exclude=linked'] : [];
@@ -118,7 +118,7 @@ describe('what tar(1) makes is read', () => {
     }
   });
 
-  test('a file of 8 GiB and more, in base-256 and in pax', () => {
+  test('a file of 8 GiB and more, in base-256 and in pax [tar-8-gib]', () => {
     writeFileSync(join(home, 'big'), '');
     execFileSync('truncate', ['-s', '9G', join(home, 'big')]);
     for (const format of ['gnu', 'pax']) {
@@ -139,7 +139,7 @@ describe('what tar(1) makes is read', () => {
   });
 
   test.each([['gnu'], ['pax'], ['pax', '--sparse-version=0.0'], ['pax', '--sparse-version=0.1']])(
-    'sparse files are refused by name (%s %s)',
+    'sparse files are refused by name (%s %s) [tar-sparse-refused]',
     (format, ...rest) => {
       writeFileSync(join(home, 'holes'), '');
       execFileSync('truncate', ['-s', '1M', join(home, 'holes')]);
@@ -151,7 +151,7 @@ describe('what tar(1) makes is read', () => {
   );
 });
 
-test('what is written tar(1) reads', () => {
+test('what is written tar(1) reads [tar-written-readable]', () => {
   const capability = Buffer.from('0100000200040000000000000000000000000000', 'hex');
   const long = `${'a'.repeat(120)}/${'b'.repeat(200)}`;
   const name = Buffer.concat([Buffer.from('caf'), Buffer.from([0xe9])]);
@@ -199,7 +199,7 @@ test('what is written tar(1) reads', () => {
   expect(readFileSync(join(target, 'p'.repeat(150), 'n'.repeat(99)), 'utf8')).toBe('y');
 });
 
-test('what is written is read again, whatever it is and however it is cut', () => {
+test('what is written is read again, whatever it is and however it is cut [tar-round-trip]', () => {
   const bytes = (max: number): fc.Arbitrary<Buffer> =>
     fc.uint8Array({ minLength: 1, maxLength: max }).map((array) => Buffer.from(array.map((byte) => byte || 1)));
   const type = fc.constantFrom<TarType>('file', 'hardlink', 'symlink', 'character', 'block', 'directory', 'fifo');
@@ -304,7 +304,7 @@ describe('headers', () => {
     ]);
   });
 
-  test('global values may have 64 KiB in all, a value that is replaced or taken back no more', () => {
+  test('global values may have 64 KiB in all, a value that is replaced or taken back no more [tar-global-limit]', () => {
     const most = pax(record('VENDOR.x', 'x'.repeat(65_536 - 'VENDOR.x'.length)), 'g');
     const archive = Buffer.concat([
       most,
@@ -385,7 +385,7 @@ describe('headers', () => {
     ['half a header', /unexpected EOF/, () => header(() => undefined).subarray(0, 200)],
     ['a pax header and no entry', /unexpected EOF/, () => pax('8 uid=7\n')],
     ['no tar at all', /invalid tar header/, () => Buffer.alloc(2048, 'this is text. ')],
-  ])('%s', (_name, message, make) => {
+  ])('%s [tar-header-bounds]', (_name, message, make) => {
     expect(() => read(make())).toThrow(message);
     expect(() => read(make())).toThrow(TarError);
   });
@@ -395,7 +395,7 @@ describe('headers', () => {
     expect(read(header(() => undefined))).toHaveLength(1);
   });
 
-  test('any bytes are an archive or a TarError', () => {
+  test('any bytes are an archive or a TarError [tar-any-bytes]', () => {
     const valid = archiveOf([
       { entry: newEntry('file', 'a'.repeat(120), { size: 700 }), body: Buffer.alloc(700, 1) },
       { entry: newEntry('symlink', 'b', { link: Buffer.from('c') }) },

@@ -213,7 +213,7 @@ test('a name filter is a regular expression, and none holds the daemon up', asyn
     );
 });
 
-test('prune takes unused anonymous volumes, and named ones only when asked', async () => {
+test('prune takes unused anonymous volumes, and named ones only when asked [prune-unused-volumes]', async () => {
   const anonymous = await volumes.create(request(''));
   await volumes.create(request('named'));
   await volumes.create(request('kept', { labels: { keep: '' } }));
@@ -251,7 +251,7 @@ describe('copy-up', () => {
     return volume.mountpoint;
   };
 
-  test('copies content, owners, modes and links as they are', async () => {
+  test('copies content, owners, modes and links as they are [copy-up-metadata]', async () => {
     const data = await fill('/srv');
     expect(readdirSync(data).sort()).toEqual(['deep', 'file', 'link']);
     expect(readFileSync(join(data, 'file'), 'utf8')).toBe('content');
@@ -267,12 +267,12 @@ describe('copy-up', () => {
     expect(lstatSync(await fill('/empty'))).toMatchObject({ uid: 5, gid: 6, mode: 0o40700 });
   });
 
-  test('follows links inside the image, and none out of it', async () => {
+  test('follows links inside the image, and none out of it [copy-up-links]', async () => {
     expect(readdirSync(await fill('/absolute', 'inside')).length).toBe(3);
     expect(readdirSync(await fill('/escape', 'outside'))).toEqual([]);
   });
 
-  test('leaves a volume alone that has content, or for which the image has nothing', async () => {
+  test('leaves a volume alone that has content, or for which the image has nothing [copy-up-skipped]', async () => {
     const volume = await volumes.create(request('data'));
     writeFileSync(join(volume.mountpoint, 'mine'), '');
     await fill('/srv');
@@ -290,7 +290,7 @@ describe('copy-up', () => {
 });
 
 describe('the next start', () => {
-  test('undoes a creation that was not finished', async () => {
+  test('undoes a creation that was not finished [volume-create-undone]', async () => {
     store.insertCreating({ name: 'row', driver: 'local', created: '1', labels: {}, options: {}, anonymous: false });
     store.insertCreating({
       name: 'directory',
@@ -308,7 +308,7 @@ describe('the next start', () => {
     expect(await volumes.create(request('row'))).toMatchObject({ name: 'row' });
   });
 
-  test('keeps data that lies in one, whatever its row says', async () => {
+  test('keeps data that lies in one, whatever its row says [volume-data-kept]', async () => {
     store.insertCreating({ name: 'data', driver: 'local', created: '1', labels: {}, options: {}, anonymous: false });
     mkdirSync(join(root, 'data/_data'), { recursive: true });
     writeFileSync(join(root, 'data/_data/file'), '');
@@ -317,7 +317,7 @@ describe('the next start', () => {
     expect(names()).toEqual(['data']);
   });
 
-  test('finishes a removal, and tells of it', async () => {
+  test('finishes a removal, and tells of it [volume-removal-finished]', async () => {
     await volumes.create(request('data'));
     store.setPhase('data', 'removing');
     restart();
@@ -327,7 +327,7 @@ describe('the next start', () => {
     expect(await told()).toEqual(['create data local', 'destroy data local']);
   });
 
-  test('throws away half a copy-up, and finishes a whole one', async () => {
+  test('throws away half a copy-up, and finishes a whole one [copy-up-recovered]', async () => {
     const half = await volumes.create(request('half'));
     mkdirSync(join(half.mountpoint, '../_filling'));
     writeFileSync(join(half.mountpoint, '../_filling/a'), '');
