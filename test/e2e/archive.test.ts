@@ -37,28 +37,12 @@ beforeAll(async () => {
   engine = await startEngine();
   here = mkdtempSync('/tmp/hf-cp-');
   ids.running = await ok(
-    'run',
-    '-d',
-    '--name',
-    'running',
-    '--init',
-    '--tmpfs',
-    '/memory',
-    ...MOUNTS,
-    'busybox',
-    'sleep',
-    '10000',
+    ...['run', '-d', '--name', 'running', '--init', '--tmpfs', '/memory', ...MOUNTS],
+    ...['busybox', 'sleep', '10000'],
   );
   ids.stopped = await ok(
-    'create',
-    '--name',
-    'stopped',
-    '-v',
-    'others:/volume',
-    '-v',
-    'sealed:/sealed:ro',
-    'busybox',
-    'true',
+    ...['create', '--name', 'stopped', '-v', 'others:/volume', '-v', 'sealed:/sealed:ro'],
+    ...['busybox', 'true'],
   );
 });
 afterAll(async () => {
@@ -322,16 +306,8 @@ test('files keep the archive’s owners, or get the container user’s with copy
 
 test('a read-only root rejects a PUT, its volumes and tmpfs accept it [cp-read-only]', async () => {
   const id = await ok(
-    'run',
-    '-d',
-    '--read-only',
-    '--tmpfs',
-    '/memory',
-    '-v',
-    'files:/volume',
-    'busybox',
-    'sleep',
-    '1000',
+    ...['run', '-d', '--read-only', '--tmpfs', '/memory', '-v', 'files:/volume'],
+    ...['busybox', 'sleep', '1000'],
   );
   const tar = tarOf(file('x', 'x'));
   expect(await put(id, '/etc', tar)).toMatchObject({
@@ -427,13 +403,8 @@ describe('a container that swaps directories for symlinks during the copy', () =
       (to) => `rm -rf d; ln -s ${to}${here} d; rm -f d; mkdir -p d/host-secret; echo ours > d/host-secret/marker; `,
     ).join('');
     const id = await ok(
-      'run',
-      '-d',
-      ...options,
-      'busybox',
-      'sh',
-      '-c',
-      `mkdir -p /swap; cd /swap; while true; do ${turns} sleep 0.01; done`,
+      ...['run', '-d', ...options],
+      ...['busybox', 'sh', '-c', `mkdir -p /swap; cd /swap; while true; do ${turns} sleep 0.01; done`],
     );
     const before = tree(secret, { owners: true });
     const tar = tarOf(

@@ -51,17 +51,9 @@ class Side {
     if (made.status >= 400) throw new Error(made.text);
     for (const name of CONTAINERS)
       await this.#ok(
-        'run',
-        '-d',
-        '--name',
-        name,
-        '--hostname',
-        'host',
-        ...(name === 'read-only' ? ['--read-only'] : []),
+        ...['run', '-d', '--name', name, '--hostname', 'host', ...(name === 'read-only' ? ['--read-only'] : [])],
         ...VOLUMES,
-        'busybox',
-        'sleep',
-        '100000',
+        ...['busybox', 'sleep', '100000'],
       );
     await this.#makePlaces();
     await this.#ok('kill', 'stopped');

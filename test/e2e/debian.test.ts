@@ -64,13 +64,8 @@ describe('users', () => {
       exitCode: 0,
     });
     const seen = await docker(
-      'exec',
-      '--user',
-      'worker',
-      id,
-      'bash',
-      '-c',
-      'id; echo $HOME; cd; touch mine && stat -c %U mine; touch /etc/no 2>&1',
+      ...['exec', '--user', 'worker', id, 'bash'],
+      ...['-c', 'id; echo $HOME; cd; touch mine && stat -c %U mine; touch /etc/no 2>&1'],
     );
     expect(seen.stdout).toBe(
       "uid=1000(worker) gid=1000(worker) groups=1000(worker),29(audio),44(video)\n/home/worker\nworker\ntouch: cannot touch '/etc/no': Permission denied\n",
@@ -116,13 +111,9 @@ describe('packages', () => {
 
   test('an installed package survives a restart of the container and is absent from another', async () => {
     await docker(
-      'run',
-      '--name',
-      'kept',
-      'debian:test',
-      'bash',
-      '-ec',
-      `${MAKE}; test -e /usr/bin/hello || dpkg -i /tmp/hf-hello.deb >/dev/null; hello`,
+      ...['run', '--name', 'kept'],
+      ...['debian:test', 'bash'],
+      ...['-ec', `${MAKE}; test -e /usr/bin/hello || dpkg -i /tmp/hf-hello.deb >/dev/null; hello`],
     );
     expect(await docker('start', '-a', 'kept')).toMatchObject({ stdout: 'hello\n', exitCode: 0 });
     expect((await bash('command -v hello || echo none')).stdout).toBe('none\n');

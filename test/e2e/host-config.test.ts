@@ -35,15 +35,8 @@ describe('a bind source that does not exist', () => {
   test('-v creates it at each start', async () => {
     const source = join(scratch, 'made/by/bind');
     await docker(
-      'create',
-      '--name',
-      'bound',
-      '-v',
-      `${source}:/data`,
-      'busybox',
-      'sh',
-      '-c',
-      'ls /data; touch /data/x',
+      ...['create', '--name', 'bound', '-v', `${source}:/data`],
+      ...['busybox', 'sh', '-c', 'ls /data; touch /data/x'],
     );
     expect(existsSync(source)).toBe(false);
     expect((await docker('start', '-a', 'bound')).exitCode).toBe(0);
@@ -56,11 +49,8 @@ describe('a bind source that does not exist', () => {
   test('--mount is refused at create', async () => {
     const source = join(scratch, 'nowhere');
     const { exitCode, stderr } = await docker(
-      'create',
-      '--mount',
-      `type=bind,source=${source},target=/data`,
-      'busybox',
-      'true',
+      ...['create', '--mount', `type=bind,source=${source},target=/data`],
+      ...['busybox', 'true'],
     );
     expect(exitCode).toBe(1);
     expect(stderr).toBe(
@@ -103,33 +93,13 @@ describe('--volumes-from', () => {
   test('mounts the other container’s volumes and binds, in preference to an anonymous volume of its own', async () => {
     writeFileSync(join(scratch, 'note'), 'bound');
     await docker(
-      'run',
-      '--name',
-      'donor',
-      '-v',
-      '/data',
-      '-v',
-      'named:/named',
-      '-v',
-      `${join(scratch, 'note')}:/note:ro`,
-      'busybox',
-      'sh',
-      '-c',
-      'echo given > /data/x; echo given > /named/x',
+      ...['run', '--name', 'donor', '-v', '/data', '-v', 'named:/named', '-v', `${join(scratch, 'note')}:/note:ro`],
+      ...['busybox', 'sh', '-c', 'echo given > /data/x; echo given > /named/x'],
     );
     const volume = await inspect('donor', '{{range .Mounts}}{{if eq .Destination "/data"}}{{.Name}}{{end}}{{end}}');
     await docker(
-      'create',
-      '--name',
-      'heir',
-      '--volumes-from',
-      'donor',
-      '-v',
-      '/data',
-      'busybox',
-      'sh',
-      '-c',
-      'cat /data/x /named/x /note; echo more >> /data/x; echo no > /note',
+      ...['create', '--name', 'heir', '--volumes-from', 'donor', '-v', '/data'],
+      ...['busybox', 'sh', '-c', 'cat /data/x /named/x /note; echo more >> /data/x; echo no > /note'],
     );
     expect(await inspect('heir', '{{range .Mounts}}{{if eq .Destination "/data"}}{{.Name}}{{end}}{{end}}')).toBe(
       volume,
@@ -207,16 +177,8 @@ describe('shared memory', () => {
     const donor = await background('--ipc', 'shareable');
     const id = (
       await docker(
-        'run',
-        '-d',
-        '--restart',
-        'always',
-        '--ipc',
-        `container:${donor}`,
-        'busybox',
-        'sh',
-        '-c',
-        'sleep 2; exit 1',
+        ...['run', '-d', '--restart', 'always', '--ipc', `container:${donor}`],
+        ...['busybox', 'sh', '-c', 'sleep 2; exit 1'],
       )
     ).stdout.trim();
     const pid = Number((await docker('inspect', '-f', '{{.State.Pid}}', donor)).stdout);

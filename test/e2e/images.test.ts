@@ -69,12 +69,8 @@ describe('what a container changed', () => {
   test('is listed by diff, without the mount points that the engine creates [diff-changes]', async () => {
     const c = fresh();
     await docker(
-      'run',
-      '--name',
-      c,
-      'busybox',
-      'sh',
-      '-c',
+      ...['run', '--name', c],
+      ...['busybox', 'sh', '-c'],
       'echo x > /etc/new; rm /etc/group; mkdir -p /a/b; chmod 700 /tmp; rm -rf /var/spool; mkdir /var/spool; touch /home/z; rm /home/z',
     );
     expect((await docker('diff', c)).split('\n')).toEqual([
@@ -101,14 +97,8 @@ describe('what a container changed', () => {
   test('is listed while the container runs, and symlinks that it swaps are not followed', async () => {
     const c = fresh();
     await docker(
-      'run',
-      '-d',
-      '--name',
-      c,
-      'busybox',
-      'sh',
-      '-c',
-      'while :; do rm -rf /d; ln -s / /d; rm /d; mkdir -p /d/etc; done',
+      ...['run', '-d', '--name', c],
+      ...['busybox', 'sh', '-c', 'while :; do rm -rf /d; ln -s / /d; rm /d; mkdir -p /d/etc; done'],
     );
     try {
       for (let i = 0; i < 5; i++) {
@@ -131,16 +121,8 @@ describe('export', () => {
   test('contains all files of a running and of a stopped container, without volumes [export-files]', async () => {
     const c = fresh();
     await docker(
-      'run',
-      '-d',
-      '--name',
-      c,
-      '-v',
-      '/data',
-      'busybox',
-      'sh',
-      '-c',
-      'echo v > /data/in-volume; echo x > /here; sleep 1000',
+      ...['run', '-d', '--name', c, '-v', '/data'],
+      ...['busybox', 'sh', '-c', 'echo v > /data/in-volume; echo x > /here; sleep 1000'],
     );
     const list = async (): Promise<string[]> => {
       await docker('export', '-o', join(tmp, 'e.tar'), c);
@@ -191,36 +173,12 @@ describe('commit', () => {
     const c = fresh();
     const since = new Date().toISOString();
     await docker(
-      'run',
-      '--name',
-      c,
-      '-e',
-      'A=1',
-      '--label',
-      'a=b',
-      '-w',
-      '/tmp',
-      'busybox',
-      'sh',
-      '-c',
-      'echo new > /new; rm /etc/group',
+      ...['run', '--name', c, '-e', 'A=1', '--label', 'a=b', '-w', '/tmp'],
+      ...['busybox', 'sh', '-c', 'echo new > /new; rm /etc/group'],
     );
     const id = await docker(
-      'commit',
-      '-a',
-      'Me <me@x>',
-      '-m',
-      'a message',
-      '-c',
-      'ENV B=2',
-      '-c',
-      'CMD ["cat", "/new"]',
-      '-c',
-      'EXPOSE 80',
-      '-c',
-      'LABEL c=d',
-      c,
-      'mine:1',
+      ...['commit', '-a', 'Me <me@x>', '-m', 'a message', '-c', 'ENV B=2', '-c', 'CMD ["cat", "/new"]'],
+      ...['-c', 'EXPOSE 80', '-c', 'LABEL c=d', c, 'mine:1'],
     );
     expect(await docker('run', '--rm', 'mine:1')).toBe('new');
     expect(await refusal('run', '--rm', 'mine:1', 'cat', '/etc/group')).toMatch(/No such file/);
@@ -590,13 +548,9 @@ test('a commit of a pulled image is identical after push and pull [commit-round-
   await docker('pull', base);
   const c = fresh();
   await docker(
-    'run',
-    '--name',
-    c,
-    base,
-    'sh',
-    '-c',
-    'echo x > /etc/made; rm -r /var/spool; mkdir /var/spool; rm /etc/group; ln /etc/made /etc/linked',
+    ...['run', '--name', c],
+    ...[base, 'sh'],
+    ...['-c', 'echo x > /etc/made; rm -r /var/spool; mkdir /var/spool; rm /etc/group; ln /etc/made /etc/linked'],
   );
   const id = await docker('commit', c, mine);
   await docker('push', mine);
@@ -640,14 +594,8 @@ describe('compared with Debian’s dockerd', () => {
     expect(theirs('run', '--rm', '--network=none', 'pair:1', 'cat', '/ours')).toBe('ours');
 
     theirs(
-      'run',
-      '--name',
-      'there',
-      '--network=none',
-      'pair:1',
-      'sh',
-      '-c',
-      'echo theirs > /theirs; rm -r /var/spool; mkdir /var/spool; rm /ours',
+      ...['run', '--name', 'there', '--network=none', 'pair:1', 'sh'],
+      ...['-c', 'echo theirs > /theirs; rm -r /var/spool; mkdir /var/spool; rm /ours'],
     );
     const back = theirs('commit', '-m', 'there', 'there', 'pair:2');
     theirs('save', '-o', join(tmp, 'theirs.tar'), 'pair:2');

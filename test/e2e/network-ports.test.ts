@@ -20,15 +20,12 @@ const dockerOk = async (...args: string[]): Promise<string> => {
 };
 const web = (name: string, ...options: string[]): Promise<string> =>
   dockerOk(
-    'run',
-    '-d',
-    '--name',
-    name,
-    ...options,
-    'busybox',
-    'sh',
-    '-c',
-    `mkdir -p /w; echo ${name} > /w/index.html; for p in 80 81 82; do httpd -h /w -p $p; done; exec sleep 1000`,
+    ...['run', '-d', '--name', name, ...options],
+    ...['busybox', 'sh'],
+    ...[
+      '-c',
+      `mkdir -p /w; echo ${name} > /w/index.html; for p in 80 81 82; do httpd -h /w -p $p; done; exec sleep 1000`,
+    ],
   );
 const served = async (url: string, by: string): Promise<void> =>
   until(async () => (await engine.curl(url).catch(() => '')).trim() === by);
@@ -143,15 +140,8 @@ describe('a port that is in use', () => {
     const before = links();
     expect(before).toHaveLength(1);
     const { exitCode, stderr } = await docker(
-      'run',
-      '-d',
-      '--name',
-      'late',
-      '-p',
-      `${BASE}:80`,
-      'busybox',
-      'sleep',
-      '100',
+      ...['run', '-d', '--name', 'late', '-p', `${BASE}:80`],
+      ...['busybox', 'sleep', '100'],
     );
     const message = new RegExp(
       `failed to set up container networking: driver failed programming external connectivity on endpoint late \\(([0-9a-f]{64})\\): Bind for 0\\.0\\.0\\.0:${BASE} failed: port is already allocated`,
@@ -173,15 +163,8 @@ describe('a port that is in use', () => {
     const other = createServer().listen(BASE, '0.0.0.0');
     try {
       const { exitCode, stderr } = await docker(
-        'run',
-        '-d',
-        '--name',
-        'late',
-        '-p',
-        `${BASE}:80`,
-        'busybox',
-        'sleep',
-        '100',
+        ...['run', '-d', '--name', 'late', '-p', `${BASE}:80`],
+        ...['busybox', 'sleep', '100'],
       );
       expect([exitCode, stderr]).toEqual([
         125,
@@ -217,15 +200,8 @@ describe('a port that is in use', () => {
       try {
         const { Options } = (await engine.api('GET', '/networks/bridge')).json as { Options: Record<string, string> };
         const { exitCode, stderr } = await docker(
-          'run',
-          '-d',
-          '--name',
-          'late',
-          '-p',
-          `${BASE}:80/${protocol}`,
-          'busybox',
-          'sleep',
-          '100',
+          ...['run', '-d', '--name', 'late', '-p', `${BASE}:80/${protocol}`],
+          ...['busybox', 'sleep', '100'],
         );
         expect([exitCode, stderr]).toEqual([
           125,

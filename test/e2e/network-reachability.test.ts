@@ -227,16 +227,8 @@ describe('with a dockerd on the same host', () => {
         async () =>
           (
             await engine.docker(
-              'run',
-              '--rm',
-              '--network',
-              'late',
-              'busybox',
-              'timeout',
-              '5',
-              'wget',
-              '-qO-',
-              'http://third/',
+              ...['run', '--rm', '--network', 'late'],
+              ...['busybox', 'timeout', '5', 'wget', '-qO-', 'http://third/'],
             ).result
           ).stdout.trim() === 'third',
       );

@@ -62,18 +62,8 @@ beforeAll(async () => {
   for (const network of [['n1'], ['n2'], ['--internal', 'inner']])
     await engine.dockerOutput('network', 'create', ...network);
   await engine.dockerOutput(
-    'run',
-    '-d',
-    '--name',
-    'web',
-    '--network',
-    'n1',
-    '-p',
-    `${PORT}:80`,
-    'busybox',
-    'sh',
-    '-c',
-    'mkdir -p /w; echo web > /w/index.html; exec httpd -f -h /w -p 80',
+    ...['run', '-d', '--name', 'web', '--network', 'n1', '-p', `${PORT}:80`],
+    ...['busybox', 'sh', '-c', 'mkdir -p /w; echo web > /w/index.html; exec httpd -f -h /w -p 80'],
   );
   for (const [name, network] of [
     ['neighbour', 'n1'],

@@ -56,15 +56,8 @@ const sleeper = (name: string, ...options: string[]): Promise<string> =>
   dockerOk('run', '-d', '--name', name, ...options, 'busybox', 'sleep', '1000');
 const web = (name: string, ...options: string[]): Promise<string> =>
   dockerOk(
-    'run',
-    '-d',
-    '--name',
-    name,
-    ...options,
-    'busybox',
-    'sh',
-    '-c',
-    `mkdir -p /w; echo ${name} > /w/index.html; exec httpd -f -h /w -p 80`,
+    ...['run', '-d', '--name', name, ...options],
+    ...['busybox', 'sh', '-c', `mkdir -p /w; echo ${name} > /w/index.html; exec httpd -f -h /w -p 80`],
   );
 const get = async (from: string, host: string): Promise<string> =>
   (await docker('exec', from, 'timeout', '5', 'wget', '-qO-', `http://${host}/`)).stdout.trim();
@@ -322,15 +315,9 @@ describe('options', () => {
   test('bridge name, host_binding_ipv4 and enable_ip_masquerade are applied [network-bridge-options]', async () => {
     const link = `hfn${process.pid}`;
     await dockerOk(
-      'network',
-      'create',
-      '-o',
-      `com.docker.network.bridge.name=${link}`,
-      '-o',
-      'com.docker.network.bridge.host_binding_ipv4=127.0.0.1',
-      '-o',
-      'com.docker.network.bridge.enable_ip_masquerade=false',
-      'named',
+      ...['network', 'create', '-o', `com.docker.network.bridge.name=${link}`],
+      ...['-o', 'com.docker.network.bridge.host_binding_ipv4=127.0.0.1'],
+      ...['-o', 'com.docker.network.bridge.enable_ip_masquerade=false', 'named'],
     );
     expect(tried(`ip -br link show ${link}`)).toContain(link);
     await web('aa', '--network', 'named', '-p', '80');
@@ -356,13 +343,7 @@ describe('options', () => {
     expect(await place('ss', 'six')).toMatchObject({ IPAddress: '', Gateway: '' });
     // Static addresses at create and at connect.
     await dockerOk(
-      'network',
-      'create',
-      '--ipv6',
-      '--subnet',
-      'fd12:3456:789a:1::/64',
-      '--gateway',
-      'fd12:3456:789a:1::9',
+      ...['network', 'create', '--ipv6', '--subnet', 'fd12:3456:789a:1::/64', '--gateway', 'fd12:3456:789a:1::9'],
       'chosen',
     );
     await web('cc', '--network', 'chosen', '--ip6', 'fd12:3456:789a:1::77');

@@ -18,18 +18,8 @@ const fetched = async (url: string): Promise<string> => engine.curl(url).catch((
 beforeAll(async () => {
   engine = await startEngine();
   const { exitCode, stderr } = await docker(
-    'run',
-    '-d',
-    '--name',
-    'web',
-    '-h',
-    'webhost',
-    '-p',
-    `${PORT}:80`,
-    'busybox',
-    'sh',
-    '-c',
-    server,
+    ...['run', '-d', '--name', 'web', '-h', 'webhost', '-p', `${PORT}:80`],
+    ...['busybox', 'sh', '-c', server],
   );
   expect(exitCode, stderr).toBe(0);
 });
@@ -43,14 +33,8 @@ describe('the default network', () => {
 
   test('a container reaches another by its address', async () => {
     const { stdout } = await docker(
-      'run',
-      '--rm',
-      'busybox',
-      'timeout',
-      '5',
-      'wget',
-      '-qO-',
-      `http://${await address('web')}/`,
+      ...['run', '--rm'],
+      ...['busybox', 'timeout', '5', 'wget', '-qO-', `http://${await address('web')}/`],
     );
     expect(stdout).toBe('served');
   });
@@ -62,13 +46,7 @@ describe('the default network', () => {
   test('a container reaches itself through its published port (hairpin)', async () => {
     const gateway = (await docker('inspect', '-f', '{{.NetworkSettings.Gateway}}', 'web')).stdout.trim();
     const { stdout, stderr } = await docker(
-      'exec',
-      'web',
-      'timeout',
-      '5',
-      'wget',
-      '-qO-',
-      `http://${gateway}:${PORT}/`,
+      ...['exec', 'web', 'timeout', '5', 'wget', '-qO-', `http://${gateway}:${PORT}/`],
     );
     expect(stdout, stderr).toBe('served');
   });
@@ -106,15 +84,8 @@ describe('the default network', () => {
 
   test('an allocated port is refused', async () => {
     const { exitCode, stderr } = await docker(
-      'run',
-      '-d',
-      '--name',
-      'late',
-      '-p',
-      `${PORT}:80`,
-      'busybox',
-      'sleep',
-      '100',
+      ...['run', '-d', '--name', 'late', '-p', `${PORT}:80`],
+      ...['busybox', 'sleep', '100'],
     );
     expect(exitCode).toBe(125);
     expect(stderr).toMatch(/port is already allocated/);
@@ -123,11 +94,8 @@ describe('the default network', () => {
 
   test('hostname, /etc/hosts and /etc/resolv.conf are set', async () => {
     const { stdout } = await docker(
-      'exec',
-      'web',
-      'sh',
-      '-c',
-      'hostname; cat /etc/hostname; grep webhost /etc/hosts; grep -c nameserver /etc/resolv.conf',
+      ...['exec', 'web', 'sh'],
+      ...['-c', 'hostname; cat /etc/hostname; grep webhost /etc/hosts; grep -c nameserver /etc/resolv.conf'],
     );
     expect(stdout).toMatch(new RegExp(`^webhost\nwebhost\n${await address('web')}\\s+webhost\n[1-9]`));
   });

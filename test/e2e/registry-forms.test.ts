@@ -167,14 +167,8 @@ describe('an image that is pulled, pushed to other repositories and pulled by an
     expect(await engine.dockerOutput('run', '--rm', '--network', 'none', first)).toBe(big('c'));
     expect(
       await engine.dockerOutput(
-        'run',
-        '--rm',
-        '--network',
-        'none',
-        first,
-        'sh',
-        '-c',
-        'cat /kept /old /through/y /d/x /d/z; ls /g 2>/dev/null || echo " no g"',
+        ...['run', '--rm', '--network', 'none'],
+        ...[first, 'sh', '-c', 'cat /kept /old /through/y /d/x /d/z; ls /g 2>/dev/null || echo " no g"'],
       ),
     ).toBe('oldnewtwothen a directoryabove no g\n');
 

@@ -158,14 +158,7 @@ describe('docker search', () => {
     expect(await docker('search', '--format', '{{.Name}}', '--filter', 'stars=50', `${index.host}/box`)).toBe('box\n');
     expect(
       await docker(
-        'search',
-        '--format',
-        '{{.Name}}',
-        '--filter',
-        'is-official=false',
-        '--limit',
-        '3',
-        `${index.host}/box`,
+        ...['search', '--format', '{{.Name}}', '--filter', 'is-official=false', '--limit', '3', `${index.host}/box`],
       ),
     ).toBe('some/box\n');
     expect(index.seen.at(-1)!.url).toBe('/v1/search?q=box&n=3');

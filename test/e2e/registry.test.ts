@@ -71,14 +71,8 @@ describe('an open registry', () => {
     expect(/Digest: (\S+)/.exec(pulled)![1]).toBe(/digest: (\S+)/.exec(pushed)![1]);
     expect(
       await docker(
-        'run',
-        '--rm',
-        '--network',
-        'none',
-        mine,
-        'sh',
-        '-c',
-        'cat /new; ls /bin/wget 2>/dev/null || echo gone',
+        ...['run', '--rm', '--network', 'none'],
+        ...[mine, 'sh', '-c', 'cat /new; ls /bin/wget 2>/dev/null || echo gone'],
       ),
     ).toBe('hello\ngone\n');
   });

@@ -148,14 +148,8 @@ describe('docker run', () => {
 
   test('-d keeps running, logs shows its output, stop ends it with 143', async () => {
     await docker(
-      'run',
-      '-d',
-      '--name',
-      'stays',
-      'busybox',
-      'sh',
-      '-c',
-      'trap "exit 143" TERM; echo here; while :; do usleep 20000; done',
+      ...['run', '-d', '--name', 'stays'],
+      ...['busybox', 'sh', '-c', 'trap "exit 143" TERM; echo here; while :; do usleep 20000; done'],
     );
     await until(async () => (await docker('logs', 'stays')).stdout === 'here\n');
     expect((await docker('stop', 'stays')).exitCode).toBe(0);
@@ -200,17 +194,8 @@ describe('docker run', () => {
 
   test('a process beyond the memory limit is killed and OOMKilled is set', async () => {
     await docker(
-      'run',
-      '--name',
-      'hungry',
-      '-m',
-      '16m',
-      '--memory-swap',
-      '16m',
-      'busybox',
-      'sh',
-      '-c',
-      'tail /dev/zero',
+      ...['run', '--name', 'hungry', '-m', '16m', '--memory-swap', '16m'],
+      ...['busybox', 'sh', '-c', 'tail /dev/zero'],
     );
     expect(await inspect('hungry', '{{.State.OOMKilled}} {{.State.ExitCode}}')).toBe('true 137');
     await docker('rm', 'hungry');
@@ -218,18 +203,8 @@ describe('docker run', () => {
 
   test('OOMKilled and an oom event appear at once when the init process survives', async () => {
     await docker(
-      'run',
-      '-d',
-      '--name',
-      'glutton',
-      '-m',
-      '16m',
-      '--memory-swap',
-      '16m',
-      'busybox',
-      'sh',
-      '-c',
-      'sh -c "tail /dev/zero"; sleep 10000',
+      ...['run', '-d', '--name', 'glutton', '-m', '16m', '--memory-swap', '16m'],
+      ...['busybox', 'sh', '-c', 'sh -c "tail /dev/zero"; sleep 10000'],
     );
     await until(async () => (await inspect('glutton', '{{.State.Status}} {{.State.OOMKilled}}')) === 'running true');
     const { text } = await engine.api(
@@ -362,19 +337,9 @@ describe('health', () => {
   test('checks emit exec events, like dockerd’s', async () => {
     const since = String(Date.now() / 1000 - 1);
     await docker(
-      'run',
-      '-d',
-      '--name',
-      'checked',
-      '--health-cmd',
-      'exit 3',
-      '--health-interval',
-      '200ms',
-      '--health-retries',
-      '1',
-      'busybox',
-      'sleep',
-      '1000',
+      ...['run', '-d', '--name', 'checked', '--health-cmd', 'exit 3', '--health-interval', '200ms'],
+      ...['--health-retries', '1'],
+      ...['busybox', 'sleep', '1000'],
     );
     await until(async () => (await inspect('checked', '{{.State.Health.Status}}')) === 'unhealthy');
     await docker('rm', '-f', 'checked');
@@ -424,19 +389,9 @@ describe('health', () => {
 
   test('a container becomes healthy and then unhealthy', async () => {
     await docker(
-      'run',
-      '-d',
-      '--name',
-      'ill',
-      '--health-cmd',
-      'test ! -e /sick',
-      '--health-interval',
-      '200ms',
-      '--health-retries',
-      '2',
-      'busybox',
-      'sleep',
-      '1000',
+      ...['run', '-d', '--name', 'ill', '--health-cmd', 'test ! -e /sick', '--health-interval', '200ms'],
+      ...['--health-retries', '2'],
+      ...['busybox', 'sleep', '1000'],
     );
     await until(async () => (await inspect('ill', '{{.State.Health.Status}}')) === 'healthy');
     await docker('exec', 'ill', 'touch', '/sick');
@@ -451,13 +406,8 @@ describe('health', () => {
 describe('logs', () => {
   test('supports tail, since, until, timestamps and follow', async () => {
     await docker(
-      'run',
-      '--name',
-      'talks',
-      'busybox',
-      'sh',
-      '-c',
-      'for i in 1 2 3 4 5; do echo line $i; done; echo no newline | tr -d "\\n"',
+      ...['run', '--name', 'talks'],
+      ...['busybox', 'sh', '-c', 'for i in 1 2 3 4 5; do echo line $i; done; echo no newline | tr -d "\\n"'],
     );
     expect((await docker('logs', '--tail', '2', 'talks')).stdout).toBe('line 5\nno newline');
     expect((await docker('logs', '-t', '--tail', '2', 'talks')).stdout).toMatch(
@@ -471,17 +421,8 @@ describe('logs', () => {
 
   test('rotation keeps max-file files and loses no line within them', async () => {
     await docker(
-      'run',
-      '--name',
-      'long',
-      '--log-opt',
-      'max-size=10k',
-      '--log-opt',
-      'max-file=3',
-      'busybox',
-      'sh',
-      '-c',
-      'i=0; while [ $i -lt 1000 ]; do echo line $i; i=$((i+1)); done',
+      ...['run', '--name', 'long', '--log-opt', 'max-size=10k', '--log-opt', 'max-file=3'],
+      ...['busybox', 'sh', '-c', 'i=0; while [ $i -lt 1000 ]; do echo line $i; i=$((i+1)); done'],
     );
     const lines = (await docker('logs', 'long')).stdout
       .trim()

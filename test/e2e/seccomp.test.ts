@@ -53,17 +53,8 @@ async function errnos(...options: string[]): Promise<Record<string, number>> {
     )
     .join(' ');
   const { stdout, stderr, exitCode } = await engine.docker(
-    'run',
-    '--rm',
-    '-v',
-    '/:/host:ro',
-    ...options,
-    'busybox',
-    'chroot',
-    '/host',
-    'perl',
-    '-e',
-    program,
+    ...['run', '--rm', '-v', '/:/host:ro', ...options],
+    ...['busybox', 'chroot', '/host', 'perl', '-e', program],
   ).result;
   expect({ stderr, exitCode }).toEqual({ stderr: '', exitCode: 0 });
   return Object.fromEntries(
@@ -94,14 +85,8 @@ test('the default profile refuses namespaces, mounts and keyrings', async () => 
 
 test('an unprivileged user cannot create a user namespace', async () => {
   const { stdout, stderr, exitCode } = await engine.docker(
-    'run',
-    '--rm',
-    '--user',
-    '1000',
-    'busybox',
-    'unshare',
-    '-U',
-    'id',
+    ...['run', '--rm', '--user', '1000'],
+    ...['busybox', 'unshare', '-U', 'id'],
   ).result;
   expect({ stdout, exitCode }).toEqual({ stdout: '', exitCode: 1 });
   expect(stderr).toContain('Operation not permitted');
@@ -148,12 +133,8 @@ test('a custom profile is applied as given', async () => {
   );
   expect(refused(await errnos('--security-opt', `seccomp=${profile}`))).toEqual(['keyctl', 'unshare']);
   const none = await engine.docker(
-    'run',
-    '--rm',
-    '--security-opt',
-    `seccomp=${join(scratch, 'none.json')}`,
-    'busybox',
-    'true',
+    ...['run', '--rm', '--security-opt', `seccomp=${join(scratch, 'none.json')}`],
+    ...['busybox', 'true'],
   ).result;
   expect(none.exitCode).toBe(125);
 });

@@ -207,11 +207,8 @@ describe('a mount in a container', () => {
 
   test('copy-up keeps owners and modes, also of the directory itself [volume-copy-owners]', async () => {
     const id = await ok(
-      'run',
-      '-d',
-      'busybox',
-      'sh',
-      '-c',
+      ...['run', '-d'],
+      ...['busybox', 'sh', '-c'],
       'mkdir -p /kept/deep; echo x > /kept/file; chown 33:44 /kept; chmod 2750 /kept; chown 1000:1001 /kept/file; chmod 4711 /kept/file; chown 5:6 /kept/deep; ln -s file /kept/link; chown -h 7:8 /kept/link; mkdir /bare; chown 9:10 /bare',
     );
     await ok('wait', id);
@@ -248,15 +245,8 @@ describe('a mount in a container', () => {
   test('--volumes-from outlives the source container and respects :ro [volumes-from-removed]', async () => {
     await ok('create', '--name', 'giver', '-v', 'given:/data', '-v', '/anonymous', 'busybox', 'true');
     await ok(
-      'create',
-      '--name',
-      'taker',
-      '--volumes-from',
-      'giver:ro',
-      'busybox',
-      'sh',
-      '-c',
-      'touch /data/x || grep -c anonymous /proc/mounts',
+      ...['create', '--name', 'taker', '--volumes-from', 'giver:ro'],
+      ...['busybox', 'sh', '-c', 'touch /data/x || grep -c anonymous /proc/mounts'],
     );
     await ok('rm', '-v', 'giver');
     expect((await docker('start', '-a', 'taker')).stdout.trim()).toBe('1');
@@ -269,17 +259,8 @@ describe('a mount in a container', () => {
     const source = join(engine.root, 'given');
     mkdirSync(source, { recursive: true });
     await ok(
-      'create',
-      '--name',
-      'first',
-      '-v',
-      'loose:/loose',
-      '-v',
-      'sealed:/sealed:ro',
-      '-v',
-      `${source}:/bound`,
-      'busybox',
-      'true',
+      ...['create', '--name', 'first', '-v', 'loose:/loose', '-v', 'sealed:/sealed:ro', '-v', `${source}:/bound`],
+      ...['busybox', 'true'],
     );
     await ok('create', '--name', 'second', '-v', 'more:/more', 'busybox', 'true');
     const access = async (...options: string[]): Promise<Record<string, boolean>> => {
@@ -555,35 +536,22 @@ describe('subpath', () => {
     symlinkSync('../../../../../../../../etc', join(mountpoint('parts'), 'relative'));
     for (const link of ['absolute', 'relative', 'absolute/ssl', 'relative/ssl', 'a/../absolute']) {
       const { exitCode, stderr } = await docker(
-        'run',
-        '--rm',
-        '--mount',
-        `type=volume,src=parts,dst=/s,volume-subpath=${link}`,
-        'busybox',
-        'ls',
-        '/s',
+        ...['run', '--rm', '--mount', `type=volume,src=parts,dst=/s,volume-subpath=${link}`],
+        ...['busybox', 'ls', '/s'],
       );
       expect([exitCode, stderr]).toEqual([125, expect.stringMatching(/path concatenation escapes the base directory/)]);
     }
     const { stderr } = await docker(
-      'run',
-      '--rm',
-      '--mount',
-      'type=volume,src=parts,dst=/s,volume-subpath=../x',
-      'busybox',
-      'true',
+      ...['run', '--rm', '--mount', 'type=volume,src=parts,dst=/s,volume-subpath=../x'],
+      ...['busybox', 'true'],
     );
     expect(stderr).toMatch(/subpath must be a relative path within the volume/);
   });
 
   test('a missing one is an error; an anonymous volume cannot have one [subpath-missing]', async () => {
     const missing = await docker(
-      'run',
-      '--rm',
-      '--mount',
-      'type=volume,src=parts,dst=/s,volume-subpath=missing',
-      'busybox',
-      'true',
+      ...['run', '--rm', '--mount', 'type=volume,src=parts,dst=/s,volume-subpath=missing'],
+      ...['busybox', 'true'],
     );
     expect([missing.exitCode, missing.stderr]).toEqual([
       127,

@@ -35,26 +35,12 @@ const inspect = async (name: string) =>
 describe('a full disk', () => {
   test('drops and counts log lines without blocking the container, records an exit, and recovers', async () => {
     await engine.dockerOutput(
-      'run',
-      '-d',
-      '--name',
-      'writer',
-      'busybox',
-      'sh',
-      '-c',
-      'n=0; while :; do n=$((n+1)); echo $n; usleep 10000; done',
+      ...['run', '-d', '--name', 'writer'],
+      ...['busybox', 'sh', '-c', 'n=0; while :; do n=$((n+1)); echo $n; usleep 10000; done'],
     );
     await engine.dockerOutput(
-      'run',
-      '-d',
-      '--name',
-      'mortal',
-      '--restart',
-      'on-failure:3',
-      'busybox',
-      'sh',
-      '-c',
-      'trap "exit 0" USR1; trap "exit 9" TERM; while :; do usleep 10000; done',
+      ...['run', '-d', '--name', 'mortal', '--restart', 'on-failure:3'],
+      ...['busybox', 'sh', '-c', 'trap "exit 0" USR1; trap "exit 9" TERM; while :; do usleep 10000; done'],
     );
     const [writer, mortal] = [await inspect('writer'), await inspect('mortal')];
     fill();

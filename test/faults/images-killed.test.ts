@@ -183,14 +183,8 @@ test('a removal is completed or undone after a kill at each point [removal-kille
 
 test('a commit is completed or undone after a kill at each point, and its container is not left paused [commit-killed]', async () => {
   const run = await engine.docker(
-    'run',
-    '-d',
-    '--name',
-    'living',
-    'busybox',
-    'sh',
-    '-c',
-    'echo x > /made; exec sleep 100000',
+    ...['run', '-d', '--name', 'living'],
+    ...['busybox', 'sh', '-c', 'echo x > /made; exec sleep 100000'],
   ).result;
   expect(run.exitCode).toBe(0);
   await until(async () => (await engine.docker('diff', 'living').result).stdout.includes('/made'));

@@ -43,16 +43,8 @@ const inspect = async (name: string) =>
 async function run(name: string): Promise<Frozen> {
   const id = (
     await engine.dockerOutput(
-      'run',
-      '-d',
-      '--name',
-      name,
-      '--restart',
-      'always',
-      'busybox',
-      'sh',
-      '-c',
-      'while :; do echo tick; usleep 50000; done',
+      ...['run', '-d', '--name', name, '--restart', 'always'],
+      ...['busybox', 'sh', '-c', 'while :; do echo tick; usleep 50000; done'],
     )
   ).trim();
   return { name, id, shim: shimOf(engine, id), init: (await inspect(name)).State.Pid };

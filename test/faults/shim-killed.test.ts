@@ -119,16 +119,8 @@ describe('a container whose shim is killed', () => {
 
   test('is still restarted by its policy', async () => {
     await engine.dockerOutput(
-      'run',
-      '-d',
-      '--name',
-      'policy',
-      '--restart',
-      'always',
-      'busybox',
-      'sh',
-      '-c',
-      'while [ ! -e /die ]; do usleep 10000; done; rm /die; exit 7',
+      ...['run', '-d', '--name', 'policy', '--restart', 'always'],
+      ...['busybox', 'sh', '-c', 'while [ ! -e /die ]; do usleep 10000; done; rm /die; exit 7'],
     );
     const { Id } = await inspect('policy');
     await waitForNewShim(Id, await killShim(Id));
@@ -152,14 +144,8 @@ describe('a container whose shim is killed', () => {
 
   test('disconnects its clients, which can attach again', async () => {
     const run = engine.docker(
-      'run',
-      '-i',
-      '--name',
-      'client',
-      'busybox',
-      'sh',
-      '-c',
-      'while read line; do echo "got $line"; done; exit 6',
+      ...['run', '-i', '--name', 'client'],
+      ...['busybox', 'sh', '-c', 'while read line; do echo "got $line"; done; exit 6'],
     );
     await until(
       async () =>
@@ -182,29 +168,15 @@ describe('a container whose shim is killed', () => {
 
   test('completes a stop that was in progress', async () => {
     await engine.dockerOutput(
-      'run',
-      '-d',
-      '--name',
-      'stopping',
-      'busybox',
-      'sh',
-      '-c',
-      'trap "sleep 1; exit 4" TERM; while :; do usleep 10000; done',
+      ...['run', '-d', '--name', 'stopping'],
+      ...['busybox', 'sh', '-c', 'trap "sleep 1; exit 4" TERM; while :; do usleep 10000; done'],
     );
     const { Id } = await inspect('stopping');
     const stop = engine.docker('stop', '-t', '20', 'stopping');
     await until(
       async () =>
         (await engine.dockerOutput(
-          'events',
-          '--since',
-          '1m',
-          '--until',
-          '0s',
-          '--filter',
-          'container=stopping',
-          '--filter',
-          'event=kill',
+          ...['events', '--since', '1m', '--until', '0s', '--filter', 'container=stopping', '--filter', 'event=kill'],
         )) !== '',
     );
     await killShim(Id);

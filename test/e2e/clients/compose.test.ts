@@ -122,12 +122,8 @@ describe('docker-compose', { concurrent: false }, () => {
     expect((await visit()).count).toBe(first.count + 1);
     expect(
       await done(
-        'exec',
-        '-T',
-        'api',
-        'python3',
-        '-c',
-        'import socket; print(socket.gethostbyname("db") == socket.gethostbyname("database"))',
+        ...['exec', '-T', 'api', 'python3'],
+        ...['-c', 'import socket; print(socket.gethostbyname("db") == socket.gethostbyname("database"))'],
       ),
     ).toBe('True');
     expect((await compose('exec', '-T', 'web', 'nslookup', 'db').result).exitCode).not.toBe(0);
@@ -158,16 +154,7 @@ describe('docker-compose', { concurrent: false }, () => {
     expect(await done('exec', '-T', 'db', 'redis-cli', 'get', 'calls')).toBe(String(count));
     expect(
       await compose(
-        'exec',
-        '-T',
-        '-u',
-        'nobody',
-        '-e',
-        'A=b c',
-        'api',
-        'sh',
-        '-c',
-        'id -un; echo $A; echo err >&2; exit 7',
+        ...['exec', '-T', '-u', 'nobody', '-e', 'A=b c', 'api', 'sh', '-c', 'id -un; echo $A; echo err >&2; exit 7'],
       ).result,
     ).toMatchObject({ stdout: 'nobody\nb c\n', stderr: 'err\n', exitCode: 7 });
     const fed = compose('exec', '-T', 'api', 'wc', '-c');
@@ -192,14 +179,7 @@ describe('docker-compose', { concurrent: false }, () => {
 
   test('run returns the exit code of a one-off container and removes it', async () => {
     const { stdout, stderr, exitCode } = await compose(
-      'run',
-      '--rm',
-      '-T',
-      '--no-deps',
-      'api',
-      'sh',
-      '-c',
-      'echo one-off; exit 9',
+      ...['run', '--rm', '-T', '--no-deps', 'api', 'sh', '-c', 'echo one-off; exit 9'],
     ).result;
     expect({ stdout, exitCode }, stderr).toEqual({ stdout: 'one-off\n', exitCode: 9 });
     expect(await names()).toEqual(['api_1', 'db_1', 'web_1']);

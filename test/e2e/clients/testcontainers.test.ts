@@ -40,14 +40,8 @@ beforeAll(async () => {
     'cat > /ryuk.py',
   );
   await done(
-    '',
-    'commit',
-    '-c',
-    'CMD ["python3", "-u", "/ryuk.py"]',
-    '-c',
-    'LABEL org.testcontainers.ryuk=true',
-    'ryuk-build',
-    RYUK,
+    ...['', 'commit', '-c', 'CMD ["python3", "-u", "/ryuk.py"]', '-c', 'LABEL org.testcontainers.ryuk=true'],
+    ...['ryuk-build', RYUK],
   );
   await done('', 'rm', 'ryuk-build');
   // testcontainers reads these variables when it is loaded.
