@@ -266,21 +266,9 @@ describe('create and remove', () => {
     await dockerOk('network', 'connect', 'n1', 'c1');
     await dockerOk('network', 'disconnect', 'n1', 'c1');
     await dockerOk('network', 'rm', 'n1');
-    const lines = (
-      await dockerOk(
-        'events',
-        '--since',
-        since,
-        '--until',
-        String(Date.now() / 1000),
-        '--filter',
-        'type=network',
-        '--filter',
-        'network=n1',
-        '--format',
-        '{{json .}}',
-      )
-    )
+    const range = ['--since', since, '--until', String(Date.now() / 1000)];
+    const filters = ['--filter', 'type=network', '--filter', 'network=n1'];
+    const lines = (await dockerOk('events', ...range, ...filters, '--format', '{{json .}}'))
       .split('\n')
       .map((line) => JSON.parse(line) as { Action: string; Actor: { Attributes: Record<string, string> } });
     expect(lines.map(({ Action, Actor: { Attributes } }) => [Action, Attributes])).toEqual([

@@ -394,15 +394,8 @@ describe('a mount in a container', () => {
         { arrives: true, leaves: true },
       ],
     ])('%s [mount-propagation]', async (_, options, expected) => {
-      const id = await ok(
-        'run',
-        '-d',
-        '--privileged',
-        ...options.map((option) => option.replace('SOURCE', source)),
-        'busybox',
-        'sleep',
-        '1000',
-      );
+      const bind = options.map((option) => option.replace('SOURCE', source));
+      const id = await ok('run', '-d', '--privileged', ...bind, 'busybox', 'sleep', '1000');
       mount('none', join(source, 'host'), 'tmpfs');
       try {
         await ok('exec', id, 'mount', '-t', 'tmpfs', 'none', '/b/inside');

@@ -22,28 +22,17 @@ let tc: typeof import('testcontainers');
 beforeAll(async () => {
   const archive = debianTar('python3', 'redis-server');
   engine = await startEngine();
-  const done = async (stdin: string, ...args: string[]): Promise<void> => {
+  const docker = async (args: string[], stdin = ''): Promise<void> => {
     const command = engine.docker(...args);
     command.stdin.end(stdin);
     expect(await command.result).toMatchObject({ exitCode: 0 });
   };
-  await done('', 'import', archive, 'debian:stack');
-  await done(
-    readFileSync(place('ryuk.py'), 'utf8'),
-    'run',
-    '-i',
-    '--name',
-    'ryuk-build',
-    'debian:stack',
-    'sh',
-    '-c',
-    'cat > /ryuk.py',
-  );
-  await done(
-    ...['', 'commit', '-c', 'CMD ["python3", "-u", "/ryuk.py"]', '-c', 'LABEL org.testcontainers.ryuk=true'],
-    ...['ryuk-build', RYUK],
-  );
-  await done('', 'rm', 'ryuk-build');
+  const program = readFileSync(place('ryuk.py'), 'utf8');
+  const changes = ['-c', 'CMD ["python3", "-u", "/ryuk.py"]', '-c', 'LABEL org.testcontainers.ryuk=true'];
+  await docker(['import', archive, 'debian:stack']);
+  await docker(['run', '-i', '--name', 'ryuk-build', 'debian:stack', 'sh', '-c', 'cat > /ryuk.py'], program);
+  await docker(['commit', ...changes, 'ryuk-build', RYUK]);
+  await docker(['rm', 'ryuk-build']);
   // testcontainers reads these variables when it is loaded.
   Object.assign(process.env, environment());
   tc = await import('testcontainers');
