@@ -745,12 +745,12 @@ describe('a killed daemon', () => {
   });
 
   test.each([
-    ['a connect after it is recorded', 'network.joining', 'connect'],
-    ['a connect after it is applied', 'network.joined', 'connect'],
-    ['a disconnect after it is recorded', 'network.leaving', 'disconnect'],
-    ['a disconnect after it is applied', 'network.left', 'disconnect'],
+    ['a recorded connect', 'network.joining', 'connect'],
+    ['an applied connect', 'network.joined', 'connect'],
+    ['a recorded disconnect', 'network.leaving', 'disconnect'],
+    ['an applied disconnect', 'network.left', 'disconnect'],
   ])(
-    '%s: the container runs on and is on the network completely or not at all [network-connect-killed]',
+    'after a kill during %s, the container runs on and is on the network completely or not at all [network-connect-killed]',
     async (_, point, action) => {
       await dockerOk('network', 'create', 'n1');
       await web('aa', '-p', '80');

@@ -168,7 +168,7 @@ describe('docker volume', () => {
   });
 });
 
-describe('a mount in a container', () => {
+describe('mounts in a container', () => {
   test('a volume keeps data for the next container; :ro prevents writing [volume-shared]', async () => {
     await sh('echo kept > /data/file', '-v', 'shared:/data');
     expect(
@@ -448,7 +448,7 @@ describe('options of the local driver', () => {
     await ok('volume', 'rm', 'memory');
   });
 
-  test('bind a directory; a missing one fails the start [volume-options-bind]', async () => {
+  test('can bind a directory; a missing one fails the start [volume-options-bind]', async () => {
     const source = join(engine.root, 'device');
     mkdirSync(source, { recursive: true });
     writeFileSync(join(source, 'file'), 'on the host\n');
@@ -541,7 +541,7 @@ describe('subpath', () => {
     expect(stderr).toMatch(/subpath must be a relative path within the volume/);
   });
 
-  test('a missing one is an error; an anonymous volume cannot have one [subpath-missing]', async () => {
+  test('a missing subpath is an error; an anonymous volume cannot have one [subpath-missing]', async () => {
     const missing = await docker(
       ...['run', '--rm', '--mount', 'type=volume,src=parts,dst=/s,volume-subpath=missing'],
       ...['busybox', 'true'],
