@@ -70,10 +70,11 @@ const inNetns = (c: string, ...args: string[]): Promise<string> => dockerOk('exe
 const names = (): string => join(engine.execRoot, 'names');
 const servers = (): string[] =>
   readdirSync('/proc').filter(
-    (pid) => /^\d+$/.test(pid) && tried(`cat /proc/${pid}/cmdline`).includes(`--config\0${names()}\0`),
+    (pid) => /^\d+$/.test(pid) && tryShell(`cat /proc/${pid}/cmdline`).includes(`--config\0${names()}\0`),
   );
 const dnsPid = (): number => Number(readFileSync(join(names(), 'aardvark.pid'), 'utf8'));
-const tried = (command: string): string => {
+/** Output of a shell command; empty when it fails. */
+const tryShell = (command: string): string => {
   try {
     return execFileSync('sh', ['-c', command], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
   } catch {
@@ -172,7 +173,7 @@ describe('create and remove', () => {
     await dockerOk('rm', '-f', 'c1');
     expect(await dockerOk('network', 'rm', 'n1')).toBe('n1');
     expect(await message('GET', '/networks/n1')).toEqual([404, 'network n1 not found']);
-    expect(tried('ip -br link')).not.toContain(`br-${(made.json as Net).Id.slice(0, 12)}`);
+    expect(tryShell('ip -br link')).not.toContain(`br-${(made.json as Net).Id.slice(0, 12)}`);
   });
 
   test('gateway and containers get addresses of the ip-range only, until it is exhausted [network-ip-range]', async () => {
@@ -255,7 +256,7 @@ describe('create and remove', () => {
     );
     const subnets = all.map(({ IPAM }) => IPAM.Config[0]!.Subnet);
     expect(new Set(subnets).size).toBe(4);
-    for (const each of subnets) expect(tried(`ip -o route show ${each}`).trim().split('\n')).toHaveLength(1);
+    for (const each of subnets) expect(tryShell(`ip -o route show ${each}`).trim().split('\n')).toHaveLength(1);
   });
 
   test('create, connect, disconnect and destroy events are emitted [network-events]', async () => {
@@ -307,10 +308,10 @@ describe('options', () => {
       ...['-o', 'com.docker.network.bridge.host_binding_ipv4=127.0.0.1'],
       ...['-o', 'com.docker.network.bridge.enable_ip_masquerade=false', 'named'],
     );
-    expect(tried(`ip -br link show ${link}`)).toContain(link);
+    expect(tryShell(`ip -br link show ${link}`)).toContain(link);
     await web('aa', '--network', 'named', '-p', '80');
     expect(await dockerOk('port', 'aa')).toMatch(/^80\/tcp -> 127\.0\.0\.1:\d+$/);
-    expect(tried('nft list ruleset')).not.toContain(`oifname != "${link}" masquerade`);
+    expect(tryShell('nft list ruleset')).not.toContain(`oifname != "${link}" masquerade`);
     expect(
       await message('POST', '/networks/create', { Name: 'other', Options: { 'com.docker.network.bridge.name': link } }),
     ).toEqual([403, expect.stringContaining('networks have same bridge name') as string]);
@@ -588,10 +589,10 @@ describe('DNS', () => {
     const b = await sleeper('bb', '--network', 'n1');
     const { IPAddress } = await place('aa', 'n1');
     const inside = ((await engine.api('GET', `/containers/${b}/json`)).json as { State: { Pid: number } }).State.Pid;
-    const looked = (): string => tried(`nsenter -t ${inside} -n -m -r -w nslookup aa`);
+    const looked = (): string => tryShell(`nsenter -t ${inside} -n -m -r -w nslookup aa`);
     await engine.kill9();
     expect(looked()).toContain(IPAddress);
-    expect(tried(`nsenter -t ${inside} -n -m -r -w timeout 5 wget -qO- http://aa/`).trim()).toBe('aa');
+    expect(tryShell(`nsenter -t ${inside} -n -m -r -w timeout 5 wget -qO- http://aa/`).trim()).toBe('aa');
     await engine.startAgain();
     expect(await resolved('bb', 'aa')).toEqual([IPAddress]);
     await dockerOk('restart', '-t', '0', 'aa');
@@ -701,7 +702,7 @@ describe('a killed daemon', () => {
     await sleeper('bb', '--network', 'n2');
     const { IPAddress } = await place('aa', 'n1');
     const url = `http://127.0.0.1:${/:(\d+)$/m.exec(await dockerOk('port', 'aa'))![1]!}/`;
-    expect(tried(`nft list table ip ${own}`)).toContain(`"br-${(await inspect('n1')).Id.slice(0, 12)}"`);
+    expect(tryShell(`nft list table ip ${own}`)).toContain(`"br-${(await inspect('n1')).Id.slice(0, 12)}"`);
     const works = async (): Promise<boolean> =>
       (await engine.curl(url).catch(() => '')).trim() === 'aa' &&
       (await docker('exec', 'bb', 'timeout', '2', 'nc', '-w', '1', IPAddress, '80')).exitCode !== 0;
@@ -723,7 +724,7 @@ describe('a killed daemon', () => {
     await engine.stop();
     const before = linkNames();
     const rules = (): string[] =>
-      [...tried('iptables -S; ip6tables -S').matchAll(/br-[0-9a-f]{12}/g)].map(([link]) => link);
+      [...tryShell('iptables -S; ip6tables -S').matchAll(/br-[0-9a-f]{12}/g)].map(([link]) => link);
     const ruled = rules();
     await engine.startAgain({ HOLDFAST_FAULT: point });
     expect((await docker('network', 'create', 'half')).exitCode).not.toBe(0);
@@ -772,7 +773,7 @@ describe('a killed daemon', () => {
 
 /** Bridges named in the nftables tables of other daemons. */
 function foreignBridges(): string[] {
-  const tables = tried('nft list ruleset')
+  const tables = tryShell('nft list ruleset')
     .split(/^table /m)
     .filter((table) => table.startsWith('ip holdfast_') && !table.startsWith(`ip ${own} `));
   return tables.flatMap((table) => [...table.matchAll(/"(br-[0-9a-f]{12})"/g)].map(([, link]) => link!));

@@ -284,9 +284,9 @@ describe('mounts in a container', () => {
       '/loose': true,
       '/sealed': false,
     });
-    const tried = 'for d in loose sealed bound; do touch /$d/x 2>/dev/null && echo $d; done; true';
-    expect(await sh(tried, '--volumes-from', 'first')).toBe('loose\nbound');
-    expect(await sh(tried, '--volumes-from', 'first:ro')).toBe('');
+    const probe = 'for d in loose sealed bound; do touch /$d/x 2>/dev/null && echo $d; done; true';
+    expect(await sh(probe, '--volumes-from', 'first')).toBe('loose\nbound');
+    expect(await sh(probe, '--volumes-from', 'first:ro')).toBe('');
     expect((await docker('create', '--volumes-from', 'first:odd', 'busybox', 'true')).stderr).toMatch(
       /invalid mode: odd/,
     );
