@@ -2,7 +2,7 @@
  * Execs at rest: what was asked for, and how it ended. None outlives its container's run, so nothing here waits for the
  * disk.
  */
-import type { Exec, ExecConfig } from '../engine/containers/execs.ts';
+import type { Exec, ExecConfig } from '../model/exec.ts';
 import { relaxed, type Db } from './database.ts';
 
 interface Row {

@@ -1,5 +1,5 @@
 /** Execs as Docker's JSON: mind the case of the keys. */
-import type { Exec } from '../../engine/containers/execs.ts';
+import type { Exec } from '../../model/exec.ts';
 import type { Schemas } from './schemas.ts';
 
 export function execInspect({ id, containerId, config, running, exitCode, pid }: Exec): Schemas['ExecInspect'] {

@@ -16,9 +16,10 @@ import { connect, disconnect } from './operations/connect.ts';
 import { commitContainer, exportContainer, type CommitRequest } from './operations/commit.ts';
 import { checkName, createContainer } from './operations/create.ts';
 import { createExec, startExec, type ExecStartOptions } from './operations/exec.ts';
-import type { Exec, ExecConfig } from './execs.ts';
+import type { Exec, ExecConfig } from '../../model/exec.ts';
 import { filterContainers } from './views/list-filter.ts';
-import { containerEvent, Lifecycle } from './lifecycle.ts';
+import { containerEvent } from '../events/container-event.ts';
+import { Lifecycle } from './lifecycle.ts';
 import { readLog, type LogEntry, type LogQuery } from '../logs/logs.ts';
 import { allow, isRunning } from './moves.ts';
 import { randomName } from './random-name.ts';
@@ -33,8 +34,6 @@ import type { Supervisor } from './handle/handle.ts';
 import { top } from './views/top.ts';
 import { updateContainer } from './operations/update.ts';
 import { waitAnswer } from './handle/parked-waits.ts';
-
-export type { Exec, ExecConfig } from './execs.ts';
 
 export interface ListQuery {
   all: boolean;
@@ -272,22 +271,15 @@ export class Containers {
 
   /** One file or directory of it. @throws NotFound `Could not find the file X in container Y` */
   async statPath(reference: string, path: string): Promise<PathStat> {
-    return this.parts.files.stat((await this.#find(reference)).container, reference, path, this.parts);
+    return this.parts.files.stat((await this.#find(reference)).container, reference, path);
   }
 
   async packPath(reference: string, path: string): Promise<{ stat: PathStat; archive: AsyncGenerator<Buffer> }> {
-    return this.parts.files.pack((await this.#find(reference)).container, reference, path, this.parts);
+    return this.parts.files.pack((await this.#find(reference)).container, reference, path);
   }
 
   async unpackInto(reference: string, path: string, archive: Readable, options: UnpackOptions): Promise<void> {
-    await this.parts.files.unpack(
-      (await this.#find(reference)).container,
-      reference,
-      path,
-      archive,
-      options,
-      this.parts,
-    );
+    await this.parts.files.unpack((await this.#find(reference)).container, reference, path, archive, options);
   }
 
   execsOf = (containerId: string): string[] => this.parts.execs.liveIdsOf(containerId);

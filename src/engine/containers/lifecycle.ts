@@ -9,14 +9,13 @@ import { SIGKILL } from '../../sys/process.ts';
 import { replaceFileAside } from '../../sys/replace-file.ts';
 import { Conflict, EngineError, InvalidParameter, NotModified, SystemFault, Unavailable } from '../../model/errors.ts';
 import { Silent, StartFailed, type ShimLink } from '../shims/link.ts';
-import { attributesOf } from '../events/from-journal.ts';
+import { containerEvent } from '../events/container-event.ts';
 import { createBindSources } from '../spec/mounts.ts';
 import { donorOf } from '../spec/namespaces.ts';
 import { mountShareableShm, unmountShareableShm } from '../spec/shm.ts';
 import { ociSpec } from '../spec/spec.ts';
 import { parseSignal } from '../spec/signals.ts';
 import type { Container } from '../../model/container.ts';
-import { wallNow } from '../clock.ts';
 import { namespaceDonors } from './joined-containers.ts';
 import { linked, type Linked } from './links.ts';
 import { allow, isRunning } from './moves.ts';
@@ -296,15 +295,6 @@ export class Lifecycle {
 export function splitMode(mode: string): [string, string] {
   const at = mode.indexOf(':');
   return at < 0 ? [mode, ''] : [mode.slice(0, at), mode.slice(at + 1)];
-}
-
-/** A container's event that is the daemon's own (not from its journal). */
-export function containerEvent(c: Container, action: string, attributes: Record<string, string> = {}) {
-  const attributesOfIt = attributesOf(
-    { id: c.id, name: c.name, image: c.config.Image, labels: c.config.Labels },
-    attributes,
-  );
-  return { type: 'container' as const, action, actor: c.id, time: wallNow(), attributes: attributesOfIt };
 }
 
 function ending(c: Container, options: { timeout?: number; signal?: string }): { signal: number; timeout: number } {

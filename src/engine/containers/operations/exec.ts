@@ -8,8 +8,9 @@ import { Conflict, InvalidParameter, SystemFault } from '../../../model/errors.t
 import { withCommand } from '../../events/from-journal.ts';
 import { execProcess, type SpecInput } from '../../spec/spec.ts';
 import type { Container } from '../../../model/container.ts';
-import type { Exec, ExecConfig } from '../execs.ts';
-import { containerEvent, splitMode } from '../lifecycle.ts';
+import type { Exec, ExecConfig } from '../../../model/exec.ts';
+import { containerEvent } from '../../events/container-event.ts';
+import { splitMode } from '../lifecycle.ts';
 import { linked, NO_LINKS } from '../links.ts';
 import { allow } from '../moves.ts';
 import type { Parts } from '../parts.ts';

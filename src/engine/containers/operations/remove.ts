@@ -8,7 +8,8 @@ import { mountsUnder, unmount } from '../../../sys/mount.ts';
 import { Conflict, SystemFault } from '../../../model/errors.ts';
 import { removeTree } from '../../remove-tree.ts';
 import { cgroupDirectories } from '../cgroups.ts';
-import { containerEvent, type Lifecycle } from '../lifecycle.ts';
+import { containerEvent } from '../../events/container-event.ts';
+import type { Lifecycle } from '../lifecycle.ts';
 import { standing } from '../moves.ts';
 import type { Parts } from '../parts.ts';
 import { shimCgroup } from '../shim-spec.ts';
@@ -82,7 +83,7 @@ export async function removeContainer(
 /** The second half, for a container that is dead: also what the start-up sweep does with a `removing` row. */
 async function finishRemoval(s: Supervisor, parts: Parts, lifecycle: Lifecycle, options: RemoveOptions): Promise<void> {
   const c = s.container;
-  await parts.files.end(c.id);
+  await parts.files.stopWorkers(c.id);
   await lifecycle.tearDown(s);
   parts.snapshots.unmount(c.id);
   // A volume's subpath, say: what is still mounted there must not be deleted along.

@@ -2,7 +2,7 @@
 import { Conflict, InvalidParameter } from '../../../model/errors.ts';
 import { dnsNames } from '../../networks/plan.ts';
 import { checkName } from './create.ts';
-import { containerEvent } from '../lifecycle.ts';
+import { containerEvent } from '../../events/container-event.ts';
 import type { Parts } from '../parts.ts';
 import type { Registry } from '../container-index.ts';
 import type { Supervisor } from '../handle/handle.ts';

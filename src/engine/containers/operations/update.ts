@@ -5,7 +5,7 @@ import type { RestartPolicy } from '../../../protocol/records.ts';
 import { NotFound, SystemFault } from '../../../model/errors.ts';
 import { validateUpdate } from '../../spec/update.ts';
 import type { HostConfig } from '../../../model/container-config.ts';
-import { containerEvent } from '../lifecycle.ts';
+import { containerEvent } from '../../events/container-event.ts';
 import { isRunning } from '../moves.ts';
 import type { Parts } from '../parts.ts';
 import { shimSpec } from '../shim-spec.ts';
