@@ -126,13 +126,17 @@ export class ContainerFiles {
     try {
       for (const { name } of volumesOf(c)) await volumes.mount(volumes.resolve(name), held.user);
       const namespace = openNamespace(c, paths);
-      const view: View = {
-        rootfs: paths.rootfs(c.id),
-        running: namespace !== undefined,
-        root: rootOf(paths.rootfs(c.id)),
-        mounts: viewMounts(c, paths),
-      };
-      return this.#spawn(c.id, jobOf(c, view, path, request), namespace, held.release);
+      try {
+        const view: View = {
+          rootfs: paths.rootfs(c.id),
+          running: namespace !== undefined,
+          root: rootOf(paths.rootfs(c.id)),
+          mounts: viewMounts(c, paths),
+        };
+        return this.#spawn(c.id, jobOf(c, view, path, request), namespace, held.release);
+      } finally {
+        if (namespace !== undefined) closeSync(namespace);
+      }
     } catch (error) {
       held.release();
       throw error;
@@ -160,7 +164,6 @@ export class ContainerFiles {
       stdio: [unpacks ? 'pipe' : 'ignore', unpacks ? 'ignore' : 'pipe', 'pipe', 'pipe', namespace ?? 'ignore'],
       env: {},
     });
-    if (namespace !== undefined) closeSync(namespace);
     let stderr = '';
     child.stderr!.on('data', (bytes: Buffer) => (stderr = (stderr + bytes.toString()).slice(-MAX_STDERR_CHARS)));
     child.stdin?.on('error', () => undefined);
