@@ -1,5 +1,5 @@
 /** Log entries become the bytes of GET /containers/{id}/logs. */
-import type { LogEntry } from '../../engine/logs/logs.ts';
+import type { LogEntry } from '../../engine/logs/log-entry.ts';
 import { parseRfc3339, rfc3339Fixed } from '../../engine/time.ts';
 
 export interface LogFormat {

@@ -20,7 +20,8 @@ import type { Exec, ExecConfig } from '../../model/exec.ts';
 import { filterContainers } from './views/list-filter.ts';
 import { containerEvent } from '../events/container-event.ts';
 import { Lifecycle } from './lifecycle.ts';
-import { readLog, type LogEntry, type LogQuery } from '../logs/logs.ts';
+import type { LogEntry } from '../logs/log-entry.ts';
+import { readLog, type LogQuery } from '../logs/logs.ts';
 import { allow, isRunning } from './moves.ts';
 import { randomName } from './random-name.ts';
 import type { Parts } from './parts.ts';
@@ -227,7 +228,7 @@ export class Containers {
       query.follow && running
         ? s.until((state) => state.gen !== gen || !['starting', 'running', 'paused'].includes(state.status), signal)
         : Promise.resolve();
-    return { container: c, batches: readLog(c, logPath(c, this.parts.paths), query, ended, signal) };
+    return { container: c, batches: readLog(logPath(c, this.parts.paths), query, ended, signal) };
   }
 
   async top(reference: string, psArgs: string): Promise<{ Titles: string[]; Processes: string[][] }> {
