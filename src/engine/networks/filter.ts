@@ -1,5 +1,5 @@
 /** `docker network ls --filter`. */
-import { anyPattern } from '../containers/views/list-filter.ts';
+import { anyPattern } from '../filter-values.ts';
 import { InvalidParameter } from '../../model/errors.ts';
 import { hasLabel } from '../events/filter.ts';
 import { isPredefined, type Network } from '../../model/network.ts';

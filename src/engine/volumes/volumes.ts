@@ -8,7 +8,7 @@ import { faultPoint } from '../../sys/fault.ts';
 import { syncDirectory } from '../../sys/file.ts';
 import { mountsUnder, unmount } from '../../sys/mount.ts';
 import { wallNow } from '../clock.ts';
-import { anyPattern, booleanOf } from '../containers/views/list-filter.ts';
+import { anyPattern, booleanOf } from '../filter-values.ts';
 import { Conflict, InvalidParameter, NotFound, SystemFault } from '../../model/errors.ts';
 import type { EventLog } from '../events/event-log.ts';
 import { hasLabel } from '../events/filter.ts';
