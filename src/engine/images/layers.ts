@@ -159,7 +159,7 @@ export class Layers {
   ): Promise<Layer> {
     if (below.length >= MAX_DEPTH) throw new InvalidParameter('max depth exceeded');
     const directory = randomBytes(NAME_BYTES).toString('hex');
-    this.rows.intend(directory);
+    this.rows.insertUnpacking(directory);
     faultPoint('layer.intent');
     try {
       const home = join(this.#root, directory);
