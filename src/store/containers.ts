@@ -2,7 +2,7 @@
 import type { Container, Phase } from '../model/container.ts';
 import type { RunState } from '../protocol/runstate.ts';
 import { faultPoint } from '../sys/fault.ts';
-import { Flush, relaxed, type Db } from './database.ts';
+import { durable, Flush, relaxed, type Db } from './database.ts';
 
 interface Row {
   id: string;
@@ -56,12 +56,7 @@ export class ContainerRows {
   }
 
   /** Runs `work` as one transaction, which is on disk when this returns. */
-  transaction<T>(work: () => T): T {
-    faultPoint('commit.before');
-    const result = this.db.transaction(work)();
-    faultPoint('commit.after');
-    return result;
-  }
+  transaction = <T>(work: () => T): T => durable(this.db, work);
 
   /** Does not wait for the disk: for data that the journals can restore, or that a reboot invalidates. */
   relaxed<T>(work: () => T): T {

@@ -2,6 +2,7 @@
 import { chmodSync, closeSync, existsSync, fdatasync, openSync } from 'node:fs';
 import Database from 'better-sqlite3';
 import { SystemFault } from '../model/errors.ts';
+import { faultPoint } from '../sys/fault.ts';
 import initial from './migrations/0001-initial.sql';
 
 export type Db = Database.Database;
@@ -59,6 +60,14 @@ export function openDatabase(path: string): Db {
 function makePrivate(path: string): void {
   closeSync(openSync(path, 'a', 0o600));
   for (const file of [path, `${path}-wal`, `${path}-shm`]) if (existsSync(file)) chmodSync(file, 0o600);
+}
+
+/** Runs one transaction, which is on disk when this returns. */
+export function durable<T>(db: Db, work: () => T): T {
+  faultPoint('commit.before');
+  const result = db.transaction(work)();
+  faultPoint('commit.after');
+  return result;
 }
 
 /**

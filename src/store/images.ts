@@ -1,6 +1,5 @@
 /** The images table, and the names of images. */
-import { faultPoint } from '../sys/fault.ts';
-import type { Db } from './database.ts';
+import { durable, type Db } from './database.ts';
 
 export interface ImageRow {
   /** sha256:… of `config`. */
@@ -69,12 +68,7 @@ export class ImageRows {
   }
 
   /** Runs `work` as one transaction, which is on disk when this returns. */
-  transaction<T>(work: () => T): T {
-    faultPoint('commit.before');
-    const result = this.db.transaction(work)();
-    faultPoint('commit.after');
-    return result;
-  }
+  transaction = <T>(work: () => T): T => durable(this.db, work);
 
   /** Returns false if the image exists already. */
   insert(row: Pick<ImageRow, 'id' | 'config' | 'created' | 'size' | 'chains'>): boolean {

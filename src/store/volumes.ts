@@ -1,7 +1,6 @@
 /** The volumes table: one row each. */
 import type { Volume } from '../model/volume.ts';
-import { faultPoint } from '../sys/fault.ts';
-import type { Db } from './database.ts';
+import { durable, type Db } from './database.ts';
 
 /** After a crash of the daemon, the next start completes or undoes the volumes that are not `ready`. */
 export type VolumePhase = 'creating' | 'ready' | 'removing';
@@ -33,12 +32,7 @@ export class VolumeStore {
   }
 
   /** Runs `work` as one transaction, which is on disk when this returns. */
-  transaction<T>(work: () => T): T {
-    faultPoint('commit.before');
-    const result = this.db.transaction(work)();
-    faultPoint('commit.after');
-    return result;
-  }
+  transaction = <T>(work: () => T): T => durable(this.db, work);
 
   /** Records a volume before it is created. */
   insertCreating({ name, created, ...definition }: StoredVolume): void {
