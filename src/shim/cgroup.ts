@@ -4,13 +4,7 @@
  */
 import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-
-interface Hierarchy {
-  /** Where it is mounted. */
-  mount: string;
-  /** v1 controllers or name=…; empty for the unified one. */
-  controllers: string[];
-}
+import { cgroupHierarchies, isUnified, type CgroupHierarchy } from '../sys/cgroupfs.ts';
 
 const read = (path: string): string | undefined => {
   try {
@@ -20,17 +14,13 @@ const read = (path: string): string | undefined => {
   }
 };
 
-function hierarchies(): Hierarchy[] {
-  const found: Hierarchy[] = [];
-  for (const line of (read('/proc/self/mountinfo') ?? '').split('\n')) {
-    const [before = '', after = ''] = line.split(' - ');
-    const [type, , superOptions = ''] = after.split(' ');
-    const mount = before.split(' ')[4] ?? '';
-    if (type === 'cgroup2') found.push({ mount, controllers: [] });
-    if (type === 'cgroup')
-      found.push({ mount, controllers: superOptions.split(',').filter((o) => o !== 'rw' && o !== 'ro') });
+/** None when the mount table cannot be read: the container runs all the same. */
+function hierarchies(): CgroupHierarchy[] {
+  try {
+    return cgroupHierarchies();
+  } catch {
+    return [];
   }
-  return found;
 }
 
 /** The directories of a process's cgroups, by v1 controller; '' is the unified hierarchy. */
@@ -41,8 +31,8 @@ export function cgroupsOf(pid: number): Map<string, string> {
     const [, names = '', path = ''] = /^\d+:([^:]*):(.*)$/.exec(line) ?? [];
     if (path === '') continue;
     for (const name of names.split(',')) {
-      const hierarchy = mounts.find((h) => (name === '' ? h.controllers.length === 0 : h.controllers.includes(name)));
-      if (hierarchy) directories.set(name, join(hierarchy.mount, path));
+      const hierarchy = mounts.find((h) => (name === '' ? isUnified(h) : h.controllers.includes(name)));
+      if (hierarchy) directories.set(name, join(hierarchy.mountPoint, path));
     }
   }
   return directories;
@@ -76,9 +66,9 @@ export function processesIn(cgroups: Map<string, string>): number[] {
  * busier they are, the later their lines would be read.
  */
 export function joinCgroup(path: string, pids: number[]): void {
-  for (const { mount, controllers } of hierarchies()) {
+  for (const { mountPoint, controllers } of hierarchies()) {
     if (controllers.includes('cpuset')) continue;
-    const directory = controllers.includes('cpu') ? mount : join(mount, path);
+    const directory = controllers.includes('cpu') ? mountPoint : join(mountPoint, path);
     try {
       mkdirSync(directory, { recursive: true });
       for (const pid of pids) writeFileSync(join(directory, 'cgroup.procs'), String(pid));
@@ -98,13 +88,13 @@ const EMPTYING_STEP_MS = 5;
  */
 export function leaveCgroup(path: string): void {
   const deadline = Date.now() + EMPTYING_MS;
-  for (const { mount } of hierarchies()) {
+  for (const { mountPoint } of hierarchies()) {
     try {
-      writeFileSync(join(mount, 'cgroup.procs'), String(process.pid));
+      writeFileSync(join(mountPoint, 'cgroup.procs'), String(process.pid));
     } catch {
       // A shim that was never in it has nothing to leave; what its predecessor made is removed all the same.
     }
-    while (!removed(join(mount, path)) && Date.now() < deadline)
+    while (!removed(join(mountPoint, path)) && Date.now() < deadline)
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, EMPTYING_STEP_MS);
   }
 }

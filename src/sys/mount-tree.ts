@@ -4,6 +4,7 @@
  */
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { addressOf, check, declare, SYS, syscall, type Fd } from './libc.ts';
+import { parseMounts, type Mount } from './mountinfo.ts';
 
 const unshareCall = declare('int unshare(int flags)');
 const setnsCall = declare('int setns(int fd, int type)');
@@ -82,28 +83,14 @@ export function pivotTo(root: string): void {
 /** Unmounts what is at `point` and below. A final link is not followed. */
 export const detach = (point: string): boolean => umountCall(text(point), MNT_DETACH | UMOUNT_NOFOLLOW) === 0;
 
-export interface OwnMount {
-  /** One character a byte. */
-  point: string;
-  type: string;
-}
-
-/** The mounts that this thread sees, read through a descriptor of /proc that may lie outside of its root. proc(5) */
-export function mountsBy(proc: Fd): OwnMount[] {
+/**
+ * The mounts that this thread sees, read through a descriptor of /proc that may lie outside its root. Paths have one
+ * character per byte.
+ */
+export function mountsBy(proc: Fd): Mount[] {
   const fd = check(openatCall(proc, 'thread-self/mountinfo', O_CLOEXEC), 'openat', 'mountinfo');
   try {
-    return readFileSync(fd, 'latin1')
-      .split('\n')
-      .filter((line) => line !== '')
-      .map((line) => {
-        const [before = '', after = ''] = line.split(' - ');
-        return {
-          point: (before.split(' ')[4] ?? '').replace(/\\([0-7]{3})/g, (_, digits: string) =>
-            String.fromCharCode(parseInt(digits, 8)),
-          ),
-          type: after.split(' ')[0] ?? '',
-        };
-      });
+    return parseMounts(readFileSync(fd, 'latin1'), 'latin1');
   } finally {
     closeSync(fd);
   }

@@ -1,5 +1,4 @@
 /** Mounts. mount(2), umount2(2), mount_setattr(2). */
-import { readFileSync } from 'node:fs';
 import { faultPoint } from './fault.ts';
 import { check, declare, Errno, errno } from './libc.ts';
 
@@ -66,14 +65,3 @@ export function unmount(target: string): boolean {
   if (errno() === EINVAL || errno() === ENOENT) return false;
   throw new Errno(errno(), 'umount2', target);
 }
-
-/** Mount points at or below `prefix`, deepest first. proc(5) mountinfo. */
-export function mountsUnder(prefix: string): string[] {
-  const points = readFileSync('/proc/self/mountinfo', 'latin1')
-    .split('\n')
-    .map((line) => unescapeOctal(line.split(' ')[4] ?? ''));
-  return points.filter((p) => p === prefix || p.startsWith(`${prefix}/`)).sort((a, b) => b.length - a.length);
-}
-
-const unescapeOctal = (text: string): string =>
-  text.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(parseInt(digits, 8)));

@@ -18,7 +18,8 @@ import { openDatabase } from '../../src/store/database.ts';
 import { DistributionRows } from '../../src/store/distribution.ts';
 import { ImageRows } from '../../src/store/images.ts';
 import { LayerRows } from '../../src/store/layers.ts';
-import { mountsUnder, unmount } from '../../src/sys/mount.ts';
+import { unmount } from '../../src/sys/mount.ts';
+import { mountsUnder } from '../../src/sys/mountinfo.ts';
 import type { Bundles } from './unpacker.ts';
 
 export interface Place {

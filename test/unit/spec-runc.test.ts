@@ -27,7 +27,8 @@ import { mountShareableShm } from '../../src/engine/spec/shm.ts';
 import { cgroupsPath, execProcess, ociSpec, type ExecRequest, type SpecInput } from '../../src/engine/spec/spec.ts';
 import { validateUpdate } from '../../src/engine/spec/update.ts';
 import { ociJson } from '../../src/protocol/oci-json.ts';
-import { mountsUnder, unmount } from '../../src/sys/mount.ts';
+import { unmount } from '../../src/sys/mount.ts';
+import { mountsUnder } from '../../src/sys/mountinfo.ts';
 import { createNetns, removeNetns } from '../../src/sys/netns.ts';
 import { container as containerOf, daemon } from './spec-fixtures.ts';
 

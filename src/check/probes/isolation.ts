@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statfsSync, w
 import { release } from 'node:os';
 import { dirname, join } from 'node:path';
 import { findProgram } from '../../config/program.ts';
+import { cgroupHierarchies } from '../../sys/cgroupfs.ts';
 import type { Probe } from '../check.ts';
 import { installCommand } from '../packages.ts';
 
@@ -90,12 +91,7 @@ const cgroups: Probe = {
 const controllersOfV2 = (): string[] =>
   readFileSync('/sys/fs/cgroup/cgroup.controllers', 'latin1').trim().split(/\s+/).filter(Boolean);
 
-function controllersOfV1(): string[] {
-  const mounts = readFileSync('/proc/self/mountinfo', 'latin1')
-    .split('\n')
-    .filter((line) => line.includes(' - cgroup '));
-  return mounts.flatMap((line) => line.split(' ').at(-1)!.split(','));
-}
+const controllersOfV1 = (): string[] => cgroupHierarchies().flatMap(({ controllers }) => controllers);
 
 const overlay: Probe = {
   subject: 'overlayfs',

@@ -1,7 +1,8 @@
 /** Where things will lie: room, mount options, lengths of paths. */
-import { readFileSync, statfsSync } from 'node:fs';
+import { statfsSync } from 'node:fs';
 import { findProgram } from '../../config/program.ts';
 import { MAX_EXEC_ROOT } from '../../config/resolve.ts';
+import { mountContaining } from '../../sys/mountinfo.ts';
 import type { Probe } from '../check.ts';
 import { nearestExisting } from './isolation.ts';
 
@@ -63,17 +64,10 @@ const runtimeDirectory: Probe = {
   },
 };
 
-/** The mount a path lies on, with its options. proc(5) mountinfo. */
+/** The mount a path lies on, with its options. */
 function mountOf(path: string): { point: string; flags: string[] } {
-  const lines = readFileSync('/proc/self/mountinfo', 'latin1')
-    .trim()
-    .split('\n')
-    .map((line) => line.split(' '));
-  const on = lines.filter(([, , , , point = '/']) => point === '/' || path === point || path.startsWith(`${point}/`));
-  const [, , , , point = '/', flags = ''] = on.reduce((best, line) =>
-    line[4]!.length >= best[4]!.length ? line : best,
-  );
-  return { point, flags: flags.split(',') };
+  const mount = mountContaining(path);
+  return { point: mount?.point ?? '/', flags: mount?.options ?? [] };
 }
 
 const client: Probe = {

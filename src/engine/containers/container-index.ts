@@ -3,10 +3,11 @@ import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { JOURNAL_FILE, LOCK_FILE } from '../../protocol/paths.ts';
 import { tryLock } from '../../sys/file.ts';
-import { mountsUnder, unmount } from '../../sys/mount.ts';
+import { unmount } from '../../sys/mount.ts';
+import { mountsUnder } from '../../sys/mountinfo.ts';
 import { Conflict, InvalidParameter, NotFound } from '../../model/errors.ts';
 import { startsAfterBoot } from './after-boot.ts';
-import { sweepCgroups } from './cgroups.ts';
+import { removeEmptyCgroups } from '../../sys/cgroupfs.ts';
 import { resumeAfterCommit } from './operations/commit.ts';
 import type { Container } from '../../model/container.ts';
 import type { Lifecycle } from './lifecycle.ts';
@@ -188,7 +189,7 @@ export class Registry {
 
   // Of containers that are no more: their shims were killed, or ended too late for the daemon before.
   #sweepCgroups(): void {
-    sweepCgroups(
+    removeEmptyCgroups(
       shimCgroups(this.parts.config),
       new Set([...this.#byId.keys(), ...this.#unreadable].map((id) => basename(this.parts.paths.run(id)))),
     );

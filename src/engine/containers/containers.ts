@@ -9,7 +9,7 @@ import { wallNow } from '../clock.ts';
 import { Conflict, NotFound, SystemFault } from '../../model/errors.ts';
 import type { Change } from '../images/compare.ts';
 import type { PathStat, UnpackOptions } from '../files/container-files.ts';
-import { cgroupPids } from './cgroups.ts';
+import { cgroupPids } from '../../sys/cgroupfs.ts';
 import type { CreateRequest, EndpointRequest, HostConfig } from '../../model/container-config.ts';
 import type { Container } from '../../model/container.ts';
 import { connect, disconnect } from './operations/connect.ts';

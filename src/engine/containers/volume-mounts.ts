@@ -3,7 +3,8 @@ import { closeSync, fstatSync, mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { pathBeneath } from '../../sys/inroot.ts';
 import { Errno, type Fd } from '../../sys/libc.ts';
-import { mount, mountsUnder, MS, unmount } from '../../sys/mount.ts';
+import { mount, MS, unmount } from '../../sys/mount.ts';
+import { isMountPoint, mountsUnder } from '../../sys/mountinfo.ts';
 import { SystemFault } from '../../model/errors.ts';
 import { cleaned } from '../spec/mount-points.ts';
 import { volumeEvent } from '../../model/volume.ts';
@@ -84,7 +85,7 @@ export function foundMounted(parts: Parts, c: Container): void {
 function bindSubpath(volume: string, subpath: string, target: string): void {
   const fd = openSubpath(volume, subpath);
   try {
-    if (mountsUnder(target).includes(target)) return;
+    if (isMountPoint(target)) return;
     if (fstatSync(fd).isDirectory()) mkdirSync(target, { recursive: true, mode: 0o700 });
     else {
       mkdirSync(dirname(target), { recursive: true, mode: 0o700 });

@@ -2,9 +2,8 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { availableParallelism, hostname, release } from 'node:os';
 import { join } from 'node:path';
+import { cgroupHierarchies, cgroupLayout, isUnified, type CgroupLayout } from '../../sys/cgroupfs.ts';
 import { hostArchitecture } from '../architecture.ts';
-
-export type CgroupLayout = 'v1' | 'hybrid' | 'v2';
 
 /** A control that a cgroup hierarchy may lack. */
 export type Control =
@@ -159,17 +158,12 @@ interface CgroupMounts {
 }
 
 function cgroupMounts(): CgroupMounts {
+  const hierarchies = cgroupHierarchies();
   const controllers = new Map<string, string>();
-  let unified = '';
-  for (const line of text('/proc/self/mountinfo').split('\n')) {
-    const [before = '', after = ''] = line.split(' - ');
-    const [type, , options = ''] = after.split(' ');
-    const point = before.split(' ')[4] ?? '';
-    if (type === 'cgroup2') unified ||= point;
-    if (type === 'cgroup')
-      for (const controller of options.split(',')) if (!controllers.has(controller)) controllers.set(controller, point);
-  }
-  return { controllers, unified, layout: controllers.size === 0 ? 'v2' : unified ? 'hybrid' : 'v1' };
+  for (const hierarchy of hierarchies)
+    for (const controller of hierarchy.controllers)
+      if (!controllers.has(controller)) controllers.set(controller, hierarchy.mountPoint);
+  return { controllers, unified: hierarchies.find(isUnified)?.mountPoint ?? '', layout: cgroupLayout(hierarchies) };
 }
 
 const V1_FILES: readonly [Control, controller: string, file: string][] = [

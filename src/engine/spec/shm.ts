@@ -1,7 +1,8 @@
 /** /dev/shm: a container's own, the host's, or one that several containers share. */
 import { chmodSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { mount, mountsUnder, MS, unmount } from '../../sys/mount.ts';
+import { mount, MS, unmount } from '../../sys/mount.ts';
+import { mountsUnder } from '../../sys/mountinfo.ts';
 import type { HostConfig } from '../../model/container-config.ts';
 import type { Paths } from '../paths.ts';
 import { donorOf } from './namespaces.ts';

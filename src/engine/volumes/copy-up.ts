@@ -15,7 +15,7 @@ import { promisify } from 'node:util';
 import { faultPoint } from '../../sys/fault.ts';
 import { pathInRoot } from '../../sys/inroot.ts';
 import { Errno } from '../../sys/libc.ts';
-import { mountsUnder } from '../../sys/mount.ts';
+import { isMountPoint } from '../../sys/mountinfo.ts';
 import { SystemFault } from '../../model/errors.ts';
 
 const run = promisify(execFile);
@@ -33,7 +33,7 @@ export async function copyUp(directory: string, data: string, rootfs: string, de
   if (source === undefined) return;
   try {
     const from = `/proc/${process.pid}/fd/${source}/.`;
-    if (mountsUnder(data).includes(data)) {
+    if (isMountPoint(data)) {
       // Another file system is mounted there: nothing can be renamed into it.
       await copy(from, data);
       return;

@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import type { StoredVolume, VolumeStore } from '../../store/volumes.ts';
 import { faultPoint } from '../../sys/fault.ts';
 import { syncDirectory } from '../../sys/file.ts';
-import { mountsUnder, unmount } from '../../sys/mount.ts';
+import { unmount } from '../../sys/mount.ts';
+import { isMountPoint, mountsUnder } from '../../sys/mountinfo.ts';
 import { wallNow } from '../clock.ts';
 import { anyPattern, booleanOf } from '../filter-values.ts';
 import { Conflict, InvalidParameter, NotFound, SystemFault } from '../../model/errors.ts';
@@ -265,7 +266,7 @@ export class Volumes {
 
   async #mountDevice({ mountpoint, options }: Volume): Promise<void> {
     const { type, device, o = '' } = options;
-    if (!type || !device || mountsUnder(mountpoint).includes(mountpoint)) return;
+    if (!type || !device || isMountPoint(mountpoint)) return;
     await mountDevice({ type, device, o }, mountpoint);
   }
 

@@ -4,10 +4,11 @@
  */
 import { rmdirSync } from 'node:fs';
 import { faultPoint } from '../../../sys/fault.ts';
-import { mountsUnder, unmount } from '../../../sys/mount.ts';
+import { unmount } from '../../../sys/mount.ts';
+import { mountsUnder } from '../../../sys/mountinfo.ts';
 import { Conflict, SystemFault } from '../../../model/errors.ts';
 import { removeTree } from '../../remove-tree.ts';
-import { cgroupDirectories } from '../cgroups.ts';
+import { cgroupDirectories } from '../../../sys/cgroupfs.ts';
 import { containerEvent } from '../../events/container-event.ts';
 import type { Lifecycle } from '../lifecycle.ts';
 import { standing } from '../moves.ts';

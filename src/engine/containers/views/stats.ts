@@ -4,7 +4,7 @@ import { totalmem } from 'node:os';
 import { join } from 'node:path';
 import { wallClock } from '../../../sys/clock.ts';
 import { rfc3339, ZERO_TIME } from '../../time.ts';
-import { cgroupDirectories } from '../cgroups.ts';
+import { cgroupDirectories } from '../../../sys/cgroupfs.ts';
 import type { Container } from '../../../model/container.ts';
 import { isRunning } from '../../../model/container-status.ts';
 
