@@ -6,7 +6,8 @@ import { existsSync } from 'node:fs';
 import { InvalidParameter } from '../../model/errors.ts';
 import type { HostConfig, ThrottleDevice } from '../../model/container-config.ts';
 import { deviceNumbers } from './devices.ts';
-import type { Control, Host } from './host.ts';
+import type { Control } from './cgroup-controls.ts';
+import type { Host } from './host.ts';
 import type { OciResources } from './oci.ts';
 
 const MIN_MEMORY = 6 << 20;
