@@ -1,6 +1,6 @@
 /** Containers whose namespaces others join. */
 import { Conflict, InvalidParameter, NotFound, SystemFault } from '../../model/errors.ts';
-import { donorOf } from '../spec/namespaces.ts';
+import { joinedContainer } from '../spec/namespaces.ts';
 import { sharesShm } from '../spec/shm.ts';
 import type { Container } from '../../model/container.ts';
 import { isRunning } from './moves.ts';
@@ -16,8 +16,8 @@ export async function namespaceDonors(
 ): Promise<Container[]> {
   const donors: Container[] = [];
   for (const [kind, donorId] of [
-    ['IPC', donorOf(hostConfig.IpcMode)],
-    ['PID', donorOf(hostConfig.PidMode)],
+    ['IPC', joinedContainer(hostConfig.IpcMode)],
+    ['PID', joinedContainer(hostConfig.PidMode)],
   ] as const) {
     if (donorId === '') continue;
     // The process's namespaces are looked up when the runtime's configuration is made: what fails there is the host's

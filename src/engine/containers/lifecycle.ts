@@ -11,7 +11,7 @@ import { Conflict, EngineError, InvalidParameter, NotModified, SystemFault, Unav
 import { Silent, StartFailed, type ShimLink } from '../shims/link.ts';
 import { containerEvent } from '../events/container-event.ts';
 import { createBindSources } from '../spec/mounts.ts';
-import { donorOf } from '../spec/namespaces.ts';
+import { joinedContainer } from '../spec/namespaces.ts';
 import { mountShareableShm, unmountShareableShm } from '../spec/shm.ts';
 import { ociSpec } from '../spec/spec.ts';
 import { parseSignal } from '../spec/signals.ts';
@@ -250,7 +250,7 @@ export class Lifecycle {
     mkdirSync(run, { recursive: true, mode: 0o700 });
     const donors = await namespaceDonors(c, this.peer);
     const pids = new Map(donors.map(({ id, state }) => [id, state.pid]));
-    if (netns.startsWith('/proc/')) donors.push((await this.peer(donorOf(c.hostConfig.NetworkMode))).container);
+    if (netns.startsWith('/proc/')) donors.push((await this.peer(joinedContainer(c.hostConfig.NetworkMode))).container);
     createBindSources(c);
     faultPoint('start.bind-sources');
     mountShareableShm(c.hostConfig, c.id, parts.paths);

@@ -8,7 +8,7 @@
 import { Conflict, InvalidParameter, NotFound, SystemFault } from '../../model/errors.ts';
 import { isPredefined } from '../../model/network.ts';
 import { networkOf } from '../networks/plan.ts';
-import { donorOf } from '../spec/namespaces.ts';
+import { joinedContainer } from '../spec/namespaces.ts';
 import { parseLink } from '../spec/links.ts';
 import type { HostConfig } from '../../model/container-config.ts';
 import type { Container } from '../../model/container.ts';
@@ -30,7 +30,7 @@ export function resolvedLinks(
     let child: Container;
     try {
       child = find(name);
-      while (donorOf(child.hostConfig.NetworkMode)) child = find(donorOf(child.hostConfig.NetworkMode));
+      while (joinedContainer(child.hostConfig.NetworkMode)) child = find(joinedContainer(child.hostConfig.NetworkMode));
     } catch (error) {
       if (error instanceof NotFound)
         throw new InvalidParameter(`could not get container for ${name}: ${error.message}`);

@@ -7,7 +7,7 @@ import type { Container, MountPoint } from '../../model/container.ts';
 import type { Paths } from '../paths.ts';
 import type { Host } from './host.ts';
 import { bindOptions, cleaned } from './mount-points.ts';
-import { donorOf } from './namespaces.ts';
+import { joinedContainer } from './namespaces.ts';
 import type { OciMount } from './oci.ts';
 import { requireShared, requireSharedOrSlave, travels } from './propagation.ts';
 import { securityOptions } from './security-options.ts';
@@ -207,7 +207,7 @@ const isSlave = (propagation: string): boolean => propagation === 'slave' || pro
 function networkFiles(input: MountInput): OciMount[] {
   const { container, paths } = input;
   const taken = new Set(container.mounts.map((point) => point.destination));
-  const directory = paths.container(donorOf(container.hostConfig.NetworkMode) || container.id);
+  const directory = paths.container(joinedContainer(container.hostConfig.NetworkMode) || container.id);
   const access = container.hostConfig.ReadonlyRootfs ? ['ro'] : [];
   return ['resolv.conf', 'hostname', 'hosts']
     .filter((name) => !taken.has(`/etc/${name}`) && existsSync(join(directory, name)))

@@ -5,7 +5,7 @@ import { mount, MS, unmount } from '../../sys/mount.ts';
 import { mountsUnder } from '../../sys/mountinfo.ts';
 import type { HostConfig } from '../../model/container-config.ts';
 import type { Paths } from '../paths.ts';
-import { donorOf } from './namespaces.ts';
+import { joinedContainer } from './namespaces.ts';
 
 /**
  * Where a container's shareable /dev/shm is mounted on the host. It ends with the other mounts in the run directory.
@@ -19,7 +19,7 @@ export function sharedShm(
   paths: Paths,
 ): string | undefined {
   if (hostConfig.IpcMode === 'host') return '/dev/shm';
-  const donor = donorOf(hostConfig.IpcMode);
+  const donor = joinedContainer(hostConfig.IpcMode);
   if (donor) return shareablePath(paths, donor);
   return hostConfig.IpcMode === 'shareable' ? shareablePath(paths, containerId) : undefined;
 }

@@ -13,7 +13,7 @@ import { checkHealthcheck } from './health.ts';
 import type { Host } from './host.ts';
 import { parseLink } from './links.ts';
 import { checkMounts, checkTmpfs, cleaned, parseVolumesFrom } from './mount-points.ts';
-import { checkModes, donorOf, sharesContainer } from './namespaces.ts';
+import { checkModes, joinedContainer, sharesContainer } from './namespaces.ts';
 import { checkResources } from './resources.ts';
 import { checkSeccomp } from './seccomp.ts';
 import { securityOptions } from './security-options.ts';
@@ -88,7 +88,7 @@ function checkCombinations(config: ContainerConfig, hostConfig: HostConfig, host
     throw new InvalidParameter(`conflicting options: ${why}`);
   };
   if (mode === 'container' || sharesContainer(mode)) {
-    if (!donorOf(mode))
+    if (!joinedContainer(mode))
       throw new InvalidParameter('invalid network mode: invalid container format container:<name|id>');
     if (config.Hostname) conflict('hostname and the network mode');
     if (hostConfig.Links?.length)

@@ -8,7 +8,7 @@ import { faultPoint } from '../../../sys/fault.ts';
 import { wallNow } from '../../clock.ts';
 import { InvalidParameter, NotFound } from '../../../model/errors.ts';
 import type { Image } from '../../images/image.ts';
-import { prepare } from '../../spec/spec.ts';
+import { prepare } from '../../spec/prepare.ts';
 import type { CreateRequest, EndpointRequest } from '../../../model/container-config.ts';
 import type { Container } from '../../../model/container.ts';
 import { containerEvent } from '../../events/container-event.ts';

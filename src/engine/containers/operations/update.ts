@@ -16,7 +16,7 @@ export async function updateContainer(s: Supervisor, changes: Partial<HostConfig
   const c = s.container;
   if (c.phase !== 'ready')
     throw new NotFound(`Cannot update container ${c.id}: Container is marked for removal and cannot be "update".`);
-  const { hostConfig, resources, warnings } = validateUpdate(c, changes, parts.config);
+  const { hostConfig, resources, warnings } = validateUpdate(c, changes);
   return s.serial.run(async () => {
     if (isRunning(c) && c.state.pid > 0 && Object.keys(resources).length > 0) await updateCgroup(s, parts, resources);
     const policyChanged = JSON.stringify(hostConfig.RestartPolicy) !== JSON.stringify(c.hostConfig.RestartPolicy);
