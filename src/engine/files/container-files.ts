@@ -17,7 +17,7 @@ import type { EventLog } from '../events/event-log.ts';
 import { decompress, detectCompression, feed, peek } from '../images/compression.ts';
 import type { Snapshots } from '../images/snapshots.ts';
 import type { Paths } from '../paths.ts';
-import { cleaned } from '../spec/mount-points.ts';
+import { cleanPath } from '../spec/mount-target.ts';
 import { lookUpUser } from '../spec/user.ts';
 import type { Volumes } from '../volumes/volumes.ts';
 import type { View, ViewMount } from './container-view.ts';
@@ -232,7 +232,7 @@ const accessOf = ({ destination, rw }: MountPoint) => ({ destination, readOnly: 
 
 const tmpfsAccess = (c: Container) =>
   Object.entries(c.hostConfig.Tmpfs ?? {}).map(([target, options]) => ({
-    destination: cleaned(target),
+    destination: cleanPath(target),
     readOnly: options.split(',').includes('ro'),
   }));
 

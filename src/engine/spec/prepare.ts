@@ -10,7 +10,8 @@ import { complete, withHostDefaults } from './defaults.ts';
 import { thisHost, type Host } from './host.ts';
 import { checkLogOptions, withDefaultLog } from './log-options.ts';
 import { mergeWithImage } from './merge.ts';
-import { inheritedMounts, mountPoints } from './mount-points.ts';
+import { mountPoints } from './mount-points.ts';
+import { inheritedMounts } from './volumes-from.ts';
 import { parseSignal } from './signals.ts';
 import { checkPresence, checkRequest } from './validate.ts';
 

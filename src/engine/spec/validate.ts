@@ -12,7 +12,9 @@ import { checkEnvironment } from './env.ts';
 import { checkHealthcheck } from './health.ts';
 import type { Host } from './host.ts';
 import { parseLink } from './links.ts';
-import { checkMounts, checkTmpfs, cleaned, parseVolumesFrom } from './mount-points.ts';
+import { checkMounts, checkTmpfs } from './mount-spec.ts';
+import { cleanPath } from './mount-target.ts';
+import { parseVolumesFrom } from './volumes-from.ts';
 import { checkModes, joinedContainer, sharesContainer } from './namespaces.ts';
 import { checkResources } from './resources.ts';
 import { checkSeccomp } from './seccomp.ts';
@@ -131,7 +133,7 @@ function checkedConfig(config: ContainerConfig): ContainerConfig {
   }
   if (config.MacAddress && !/^([0-9a-f]{2}[:-]){5}[0-9a-f]{2}$/i.test(config.MacAddress))
     throw new InvalidParameter(`invalid MAC address: ${config.MacAddress}`);
-  return { ...config, WorkingDir: directory && cleaned(directory) };
+  return { ...config, WorkingDir: directory && cleanPath(directory) };
 }
 
 function checkHostConfig(hostConfig: HostConfig): void {
