@@ -35,7 +35,7 @@ export function checkTmpfs(tmpfs: Readonly<Record<string, string>>): void {
   }
 }
 
-/** Checks all but the existence of a bind's source. @throws InvalidParameter `invalid mount config for type "bind": …` */
+/** Checks all but the existence of a bind's source. @throws InvalidParameter `invalid mount config for type …` */
 export function checkMountSpec(mount: MountSpec): void {
   if (!mount.Target) refuse(mount, 'field Target must not be empty');
   refuseIfThrows(mount, () => checkTarget(mount.Target));
