@@ -304,7 +304,7 @@ describe('HostConfig is refused', () => {
     [
       'ulimit above ours',
       { Ulimits: [{ Name: 'nofile', Soft: 1, Hard: 50_000 }] },
-      'ulimit nofile=1:50000 is above what this daemon may give: its own hard limit is 20000 and it lacks CAP_SYS_RESOURCE',
+      'ulimit nofile=1:50000 exceeds the highest hard limit that the daemon can set: 20000, as it lacks CAP_SYS_RESOURCE',
     ],
     ['device rule', { DeviceCgroupRules: ['c 1:x r'] }, "invalid device cgroup rule format: 'c 1:x r'"],
     [

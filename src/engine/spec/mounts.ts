@@ -9,7 +9,7 @@ import type { Host } from './host.ts';
 import { cleanPath } from './mount-target.ts';
 import { joinedContainer } from './namespaces.ts';
 import type { OciMount } from './oci.ts';
-import { requireShared, requireSharedOrSlave, travels } from './propagation.ts';
+import { requireShared, requireSharedOrSlave, propagates } from './propagation.ts';
 import { securityOptions } from './security-options.ts';
 import { sharedShm } from './shm.ts';
 import { tmpfsOptions, tmpfsText } from './tmpfs.ts';
@@ -187,7 +187,7 @@ function propagationOf(point: MountPoint, paths: Paths, explicit: boolean): stri
     // Our own default for sources that contain the daemon's roots (mount-points.ts), not a request: on a private mount
     // there is nothing to receive, so it must not fail.
     const isDefault = !explicit && [paths.dataRoot, paths.execRoot].some((root) => root.startsWith(point.source));
-    if (isDefault && !travels(point.source, 'receives')) return 'rprivate';
+    if (isDefault && !propagates(point.source, 'receives')) return 'rprivate';
     requireSharedOrSlave(point.source);
   }
   return point.propagation || (point.type === 'volume' ? 'rprivate' : '');

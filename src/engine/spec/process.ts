@@ -90,11 +90,11 @@ function appArmor(profile: string): Pick<OciProcess, 'apparmorProfile'> {
 
 function findUser(
   { container, paths }: SpecInput,
-  who: string,
+  user: string,
   Fault: typeof SystemFault | typeof InvalidParameter,
 ): User {
   try {
-    return lookUpUser(paths.rootfs(container.id), who, container.hostConfig.GroupAdd ?? []);
+    return lookUpUser(paths.rootfs(container.id), user, container.hostConfig.GroupAdd ?? []);
   } catch (error) {
     throw error instanceof UnknownUser ? new Fault(error.message) : error;
   }

@@ -1,4 +1,4 @@
-/** What a create request must not say. The order and the texts are dockerd's (runconfig, verifyContainerSettings). */
+/** Validates a create request. The order and the texts are dockerd's (runconfig, verifyContainerSettings). */
 import { isAbsolute } from 'node:path';
 import { isIP } from 'node:net';
 import type { Config } from '../../config/config.ts';
@@ -23,23 +23,23 @@ import { parseSignal } from './signals.ts';
 import { checkSysctls } from './sysctls.ts';
 import { checkUlimits } from './ulimits.ts';
 
-/** HOST_NAME_MAX of Linux; the kernel refuses more. */
+/** Linux's HOST_NAME_MAX. */
 const MAX_HOSTNAME = 64;
 
 export interface Checked {
   config: ContainerConfig;
-  /** Without what this host cannot do. */
+  /** Without the options that this host does not support. */
   hostConfig: HostConfig;
   warnings: string[];
 }
 
-/** A request without any key of `Config` has no configuration. @throws InvalidParameter */
+/** Rejects a request without any key of `Config`. @throws InvalidParameter */
 export function checkPresence(request: CreateRequest): void {
   if (!Object.keys(request).some((key) => CONFIG_KEYS.includes(key)))
     throw new InvalidParameter('config cannot be empty in order to create a container');
 }
 
-/** Everything that can be said of a request before its image is known. @throws InvalidParameter */
+/** All checks that do not depend on the image. @throws InvalidParameter */
 export function checkRequest(
   asked: { config: ContainerConfig; hostConfig: HostConfig },
   daemon: Config,
@@ -54,7 +54,7 @@ export function checkRequest(
   return {
     config,
     hostConfig: withPossibleOomScore(limited.resources, host, warnings),
-    warnings: [...warnings, ...limited.warnings, ...remarks(config, limited.resources, host)],
+    warnings: [...warnings, ...limited.warnings, ...hostWarnings(config, limited.resources, host)],
   };
 }
 
@@ -187,7 +187,7 @@ function checkExtraHost(entry: string): void {
     throw new InvalidParameter(`invalid IP address in add-host: ${JSON.stringify(address)}`);
 }
 
-/** Only CAP_SYS_RESOURCE may go below what this process has. */
+/** Raises a score that this process may not set, and warns. */
 function withPossibleOomScore(hostConfig: HostConfig, host: Host, warnings: string[]): HostConfig {
   const lowest = lowestOomScore(host);
   if (hostConfig.OomScoreAdj === 0 || hostConfig.OomScoreAdj >= lowest) return hostConfig;
@@ -197,10 +197,11 @@ function withPossibleOomScore(hostConfig: HostConfig, host: Host, warnings: stri
   return { ...hostConfig, OomScoreAdj: lowest };
 }
 
+/** Going below the process's own score needs CAP_SYS_RESOURCE. proc(5), oom_score_adj */
 export const lowestOomScore = (host: Host): number =>
   host.capabilities.includes('CAP_SYS_RESOURCE') ? -1000 : host.oomScoreAdj;
 
-function remarks(config: ContainerConfig, hostConfig: HostConfig, host: Host): string[] {
+function hostWarnings(config: ContainerConfig, hostConfig: HostConfig, host: Host): string[] {
   const security = securityOptions(hostConfig.SecurityOpt);
   const networked = hostConfig.NetworkMode !== 'host' && hostConfig.NetworkMode !== 'none' && !config.NetworkDisabled;
   const list: [boolean, string][] = [
