@@ -11,8 +11,8 @@ export function booleanOf(key: string, values: readonly string[]): boolean {
 }
 
 /**
- * Returns a test whether any of the regular expressions matches anywhere in a text. Invalid expressions match nothing.
- * The test @throws InvalidParameter when an expression takes too long.
+ * Returns a test for texts in which any of the regular expressions matches. Invalid expressions match nothing. The test
+ * @throws InvalidParameter when an expression takes too long.
  */
 export function anyPattern(values: readonly string[]): (text: string) => boolean {
   const patterns = values.flatMap((value) => parsePattern(value) ?? []);

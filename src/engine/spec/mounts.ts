@@ -41,7 +41,7 @@ const DEFAULT_MOUNTS: readonly OciMount[] = [
 /** Mounts that stay writable under a read-only rootfs. */
 const ALWAYS_WRITABLE = new Set(['/proc', '/dev', '/dev/pts', '/dev/shm', '/dev/mqueue']);
 
-/** mount_setattr(2) with AT_RECURSIVE, Linux 5.12. */
+/** Needs mount_setattr(2) with AT_RECURSIVE: Linux 5.12. */
 const RECURSIVE_READONLY_SINCE: readonly [number, number] = [5, 12];
 
 export interface MountInput {
@@ -62,10 +62,12 @@ export function containerMounts(input: MountInput): ContainerMounts {
   const own = [...pointMounts(input), ...networkFiles(input), ...tmpfsMounts(hostConfig), ...shmMount(input)];
   own.sort(parentsFirst);
   const covered = new Set(own.map((mount) => mount.destination));
-  const defaults = DEFAULT_MOUNTS.filter((mount) => !covered.has(mount.destination))
-    .filter((mount) => !(covered.has('/dev') && mount.destination.startsWith('/dev/')))
-    .filter((mount) => !(mount.destination === '/dev/shm' && hostConfig.IpcMode === 'none'))
-    .map((mount) => adaptedDefault(mount, hostConfig));
+  const isNeeded = ({ destination }: OciMount): boolean => {
+    if (covered.has(destination)) return false;
+    if (covered.has('/dev') && destination.startsWith('/dev/')) return false;
+    return !(destination === '/dev/shm' && hostConfig.IpcMode === 'none');
+  };
+  const defaults = DEFAULT_MOUNTS.filter(isNeeded).map((mount) => adaptedDefault(mount, hostConfig));
   const mounts = [...defaults, ...own];
   if (input.container.mounts.some((point) => isShared(point.propagation)))
     return { mounts, rootfsPropagation: 'shared' };

@@ -86,22 +86,7 @@ export function checkRestartPolicy({ Name, MaximumRetryCount }: HostConfig['Rest
 
 function checkCombinations(config: ContainerConfig, hostConfig: HostConfig, host: Host): void {
   const mode = hostConfig.NetworkMode;
-  const conflict = (why: string): never => {
-    throw new InvalidParameter(`conflicting options: ${why}`);
-  };
-  if (mode === 'container' || sharesContainer(mode)) {
-    if (!joinedContainer(mode))
-      throw new InvalidParameter('invalid network mode: invalid container format container:<name|id>');
-    if (config.Hostname) conflict('hostname and the network mode');
-    if (hostConfig.Links?.length)
-      conflict("container type network can't be used with links. This would result in undefined behavior");
-    if (hostConfig.Dns?.length) conflict('dns and the network mode');
-    if (hostConfig.ExtraHosts?.length) conflict('custom host-to-IP mapping and the network mode');
-    if (config.MacAddress) conflict('mac-address and the network mode');
-    if (Object.keys(hostConfig.PortBindings).length || hostConfig.PublishAllPorts)
-      conflict('port publishing and the container type network mode');
-    if (config.ExposedPorts) conflict('port exposing and the container type network mode');
-  }
+  if (mode === 'container' || sharesContainer(mode)) checkJoinedNetwork(config, hostConfig);
   if (hostConfig.UTSMode === 'host' && config.Hostname) conflict('hostname and the UTS mode');
   if (mode === 'host' && hostConfig.Links?.length)
     conflict("host type networking can't be used with links. This would result in undefined behavior");
@@ -119,6 +104,25 @@ function checkCombinations(config: ContainerConfig, hostConfig: HostConfig, host
     throw new InvalidParameter('cpu real-time runtime cannot be higher than cpu real-time period');
   if (hostConfig.CpuShares < 0)
     throw new InvalidParameter(`invalid CPU shares (${hostConfig.CpuShares}): value must be a positive integer`);
+}
+
+/** A container that joins another one's network has no network settings of its own. */
+function checkJoinedNetwork(config: ContainerConfig, hostConfig: HostConfig): void {
+  if (!joinedContainer(hostConfig.NetworkMode))
+    throw new InvalidParameter('invalid network mode: invalid container format container:<name|id>');
+  if (config.Hostname) conflict('hostname and the network mode');
+  if (hostConfig.Links?.length)
+    conflict("container type network can't be used with links. This would result in undefined behavior");
+  if (hostConfig.Dns?.length) conflict('dns and the network mode');
+  if (hostConfig.ExtraHosts?.length) conflict('custom host-to-IP mapping and the network mode');
+  if (config.MacAddress) conflict('mac-address and the network mode');
+  if (Object.keys(hostConfig.PortBindings).length || hostConfig.PublishAllPorts)
+    conflict('port publishing and the container type network mode');
+  if (config.ExposedPorts) conflict('port exposing and the container type network mode');
+}
+
+function conflict(reason: string): never {
+  throw new InvalidParameter(`conflicting options: ${reason}`);
 }
 
 function checkedConfig(config: ContainerConfig): ContainerConfig {
