@@ -1,8 +1,8 @@
 /** A container's limits in the form of the OCI runtime specification. */
 import type { ThrottleDevice, WeightDevice } from '../../model/container-config.ts';
 import { deviceNumbers } from './devices.ts';
+import type { Resources } from './limit-check.ts';
 import type { OciResources } from './oci.ts';
-import type { Resources } from './resources.ts';
 
 /** Microseconds; a quota is the CPU time per period. */
 const CFS_PERIOD = 100_000;

@@ -1,42 +1,11 @@
 /** Checks the limits of a container's cgroup, and discards those that this host cannot enforce. cgroups(7) */
 import { existsSync } from 'node:fs';
 import { InvalidParameter } from '../../model/errors.ts';
-import type { HostConfig } from '../../model/container-config.ts';
-import type { Control } from './cgroup-controls.ts';
 import type { Host } from './host.ts';
+import { LimitCheck, type Resources } from './limit-check.ts';
 
 const MIN_MEMORY = 6 << 20;
 const NANO = 1e9;
-
-export type Resources = Pick<
-  HostConfig,
-  | 'Memory'
-  | 'MemorySwap'
-  | 'MemoryReservation'
-  | 'MemorySwappiness'
-  | 'KernelMemory'
-  | 'KernelMemoryTCP'
-  | 'OomKillDisable'
-  | 'PidsLimit'
-  | 'NanoCpus'
-  | 'CpuShares'
-  | 'CpuPeriod'
-  | 'CpuQuota'
-  | 'CpuRealtimePeriod'
-  | 'CpuRealtimeRuntime'
-  | 'CpusetCpus'
-  | 'CpusetMems'
-  | 'CpuPercent'
-  | 'CpuCount'
-  | 'BlkioWeight'
-  | 'BlkioWeightDevice'
-  | 'BlkioDeviceReadBps'
-  | 'BlkioDeviceWriteBps'
-  | 'BlkioDeviceReadIOps'
-  | 'BlkioDeviceWriteIOps'
-  | 'IOMaximumBandwidth'
-  | 'IOMaximumIOps'
->;
 
 /**
  * Returns a copy of `asked` without the limits that this host cannot enforce, and a warning for each of them. The order
@@ -58,32 +27,6 @@ export function checkResources<T extends Resources>(
   checkCpuset(check);
   checkBlockIo(check);
   return { resources, warnings: check.warnings };
-}
-
-class LimitCheck {
-  readonly warnings: string[] = [];
-
-  constructor(
-    /** Changed by `discard`. */
-    readonly limits: Resources,
-    readonly host: Host,
-  ) {}
-
-  can(control: Control): boolean {
-    return this.host.controls.has(control);
-  }
-
-  /** @throws InvalidParameter if `applies` */
-  refuse(applies: boolean, message: string): void {
-    if (applies) throw new InvalidParameter(message);
-  }
-
-  /** If `applies`: warns, and sets the discarded limits to `reset`. */
-  discard(applies: boolean, warning: string, reset: Partial<Resources>): void {
-    if (!applies) return;
-    this.warnings.push(warning);
-    Object.assign(this.limits, reset);
-  }
 }
 
 function checkMemory(check: LimitCheck, purpose: 'create' | 'update'): void {
