@@ -1,4 +1,4 @@
-/** What images and Docker's API call this host's machine, by Go's names, and others. */
+/** Machine architectures by Go's names (GOARCH), which images and Docker's API use. */
 const NAMES: Partial<Record<NodeJS.Architecture, string>> = {
   x64: 'amd64',
   ia32: '386',
@@ -6,7 +6,7 @@ const NAMES: Partial<Record<NodeJS.Architecture, string>> = {
   mipsel: 'mipsle',
 };
 export const hostArchitecture = NAMES[process.arch] ?? process.arch;
-/** Other names of theirs. */
+/** Other names of architectures, by which clients may ask for a platform. */
 export const machines: Record<string, string> = {
   x86_64: 'amd64',
   'x86-64': 'amd64',

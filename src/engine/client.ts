@@ -1,21 +1,21 @@
 /**
- * An API client's connection that the engine may hand over to a shim. The API makes it (api/hijack.ts); the engine
- * knows no HTTP.
+ * An API client's connection that the engine can pass to a shim. The API implements it (api/hijack.ts), so that the
+ * engine stays free of HTTP.
  */
 
 export interface Client {
-  /** The connection's descriptor. The daemon's copy stays open, and unread, until a shim has acknowledged. */
+  /** The socket. The daemon keeps its copy open, and does not read from it, until the shim has acknowledged. */
   readonly fd: number;
-  /** What the client sent behind its request and was read already: it comes before anything read from `fd`. */
+  /** Bytes after the request that the daemon has read already: they precede everything read from `fd`. */
   readonly early: Buffer;
-  /** The success head. Whoever answers writes it first, in a packet of its own; empty once `sendHead` has. */
+  /** The head of the success response, to be written before the body by a write of its own. Empty after `sendHead`. */
   readonly head: Buffer;
-  /** Writes the head now, for an answer that will come late (wait). */
+  /** Writes the head at once, ahead of a body that comes much later (`wait`). */
   sendHead(): void;
-  /** Writes head (unless sent) and body, and ends: the daemon answers by itself. */
+  /** Answers from the daemon: writes the head (unless sent) and the body, and closes. */
   answer(body: string | Buffer): void;
-  /** A shim has it: close the daemon's copy without a shutdown(2). */
+  /** Closes the daemon's copy without shutdown(2), after a shim has taken the connection over. */
   release(): void;
-  /** Runs `gone` when the client leaves while the connection is still the daemon's. */
+  /** Calls `gone` if the client disconnects while the daemon still owns the connection. */
   onGone(gone: () => void): void;
 }

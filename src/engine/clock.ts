@@ -1,4 +1,4 @@
-/** The wall clock, as the engine keeps it. */
+/** The wall clock in the form that the model stores. */
 import { wallClock } from '../sys/clock.ts';
 
 /** Nanoseconds since the epoch, as a decimal string. */

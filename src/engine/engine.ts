@@ -147,7 +147,7 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
     snapshots,
     networks,
     volumes,
-    files: new ContainerFiles(built.archiver),
+    files: new ContainerFiles({ script: built.archiver, paths, snapshots, volumes, events, log }),
   });
   const everyImage = { labels: [], references: [], before: [], since: [] };
   const system = new System({

@@ -1,8 +1,8 @@
-/** Where everything lies under the two roots. The names are short: a unix socket's path ends at 107 bytes. */
+/** Paths below the data root and the exec root. Short, as a unix socket's path is limited to 107 bytes (unix(7)). */
 import { join } from 'node:path';
 
-/** Enough of an id to be unique on one host (64 bits), short enough for socket paths. */
-const SHORT = 16;
+/** Characters of an id in a path: 64 bits, unique on one host. */
+const SHORT_ID = 16;
 
 export class Paths {
   constructor(
@@ -13,24 +13,24 @@ export class Paths {
   readonly database = (): string => join(this.dataRoot, 'holdfast.db');
   readonly dataLock = (): string => join(this.dataRoot, 'lock');
   readonly execLock = (): string => join(this.execRoot, 'lock');
-  /** Bundles of the shim, by content hash. */
+  /** Shim bundles, by content hash. */
   readonly shimBundles = (): string => join(this.dataRoot, 'shims');
   readonly images = (): string => join(this.dataRoot, 'images');
   readonly volumes = (): string => join(this.dataRoot, 'volumes');
   readonly containers = (): string => join(this.dataRoot, 'containers');
-  /** Config, spec.json, lock, journal, log, hosts, resolv.conf, hostname, upper, work. Survives reboot. */
+  /** spec.json, lock, journal, log, hosts, resolv.conf, hostname, upper, work. Survives a reboot. */
   readonly container = (id: string): string => join(this.containers(), id);
-  /** ctl, fd, FIFOs, bundle config.json, rootfs mount point. Dies with the host. */
+  /** Control socket, FIFOs, the OCI bundle with config.json and rootfs. On a tmpfs: a reboot deletes it. */
   readonly runs = (): string => join(this.execRoot, 'c');
-  readonly run = (id: string): string => join(this.runs(), id.slice(0, SHORT));
+  readonly run = (id: string): string => join(this.runs(), id.slice(0, SHORT_ID));
   readonly rootfs = (id: string): string => join(this.run(id), 'rootfs');
   /**
-   * Where the part of a volume that mount point `index` names is bound, so that nobody can swap it while the runtime
-   * mounts it.
+   * Bind mount of the volume subpath of mount point `index`: another container that writes to the volume cannot swap
+   * it for a symbolic link before the runtime mounts it.
    */
   readonly subpath = (id: string, index: number): string => join(this.run(id), 'subpaths', String(index));
-  readonly netns = (id: string): string => join(this.execRoot, 'netns', id.slice(0, SHORT));
+  readonly netns = (id: string): string => join(this.execRoot, 'netns', id.slice(0, SHORT_ID));
   readonly runtimeRoot = (runtime: string): string => join(this.execRoot, 'oci', runtime);
-  /** The tables of aardvark-dns. */
+  /** The files that aardvark-dns reads names and addresses from. */
   readonly dns = (): string => join(this.execRoot, 'names');
 }

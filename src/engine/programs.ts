@@ -1,31 +1,33 @@
-/** Versions of the programs that are run here. */
+/** Versions of the host programs that the daemon runs. */
 import { execFile } from 'node:child_process';
 import { basename } from 'node:path';
 import { promisify } from 'node:util';
 
 const run = promisify(execFile);
-const DEADLINE_MS = 5_000;
+const TIMEOUT_MS = 5_000;
 
 export interface Program {
-  /** As it names itself: runc, crun, tini. */
+  /** Name of its file: runc, crun, tini. */
   name: string;
-  /** '' when it cannot be asked. */
+  /** '' if unknown. */
   version: string;
   commit: string;
 }
 
 const known = new Map<string, Promise<Program>>();
 
-/** Asks a program once in the daemon's life. Never throws: what does not answer has no version. */
+/** Runs `path --version` and caches the result. Never throws: a program that does not answer has no version. */
 export function versionOf(path: string): Promise<Program> {
-  let answer = known.get(path);
-  if (!answer) known.set(path, (answer = ask(path)));
+  const cached = known.get(path);
+  if (cached) return cached;
+  const answer = ask(path);
+  known.set(path, answer);
   return answer;
 }
 
 async function ask(path: string): Promise<Program> {
   try {
-    const { stdout } = await run(path, ['--version'], { timeout: DEADLINE_MS });
+    const { stdout } = await run(path, ['--version'], { timeout: TIMEOUT_MS });
     return parseVersion(basename(path), stdout);
   } catch {
     known.delete(path);

@@ -1,10 +1,10 @@
-/** `docker … prune --filter`: what may go. */
+/** `docker … prune --filter`. */
 import { InvalidParameter } from '../model/errors.ts';
 import { hasLabel } from './events/filter.ts';
 import { parseRfc3339 } from './time.ts';
 import { wallClock } from '../sys/clock.ts';
 
-/** What can be pruned: containers, images, networks, volumes. */
+/** A container, image, network or volume. */
 export interface Prunable {
   /** Wall ns. */
   created: string;
@@ -14,13 +14,14 @@ export interface Prunable {
 const ALL_KEYS = ['until', 'label', 'label!'] as const;
 
 /**
- * All labels must be there; a thing that has all of `label!` stays; `until` spares what is younger.
- * @throws InvalidParameter for other keys than `keys` and for bad values: then nothing is pruned
+ * Returns the test for what may be pruned: it has all of `label`, lacks at least one of `label!`, and is older than
+ * `until`.
+ * @throws InvalidParameter for keys other than `keys` and for bad values
  */
 export function pruneMatcher(
   filters: ReadonlyMap<string, readonly string[]>,
   keys: readonly string[] = ALL_KEYS,
-): (thing: Prunable) => boolean {
+): (candidate: Prunable) => boolean {
   for (const key of filters.keys()) if (!keys.includes(key)) throw new InvalidParameter(`invalid filter '${key}'`);
   const wanted = filters.get('label') ?? [];
   const unwanted = filters.get('label!') ?? [];
@@ -44,10 +45,10 @@ const UNITS: Record<string, bigint> = {
 };
 
 /**
- * A moment in any form that Docker takes: a duration before `now` (1h30m), seconds since the epoch, a date with or
- * without time and zone. @throws InvalidParameter
+ * Parses the forms of time that Docker accepts: a duration before `now` (1h30m), seconds since the epoch, a date with
+ * or without time and zone. `now` and the result are wall ns. @throws InvalidParameter
  */
-export function parseMoment(value: string, now: bigint): bigint {
+function parseMoment(value: string, now: bigint): bigint {
   if (/^(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+$/.test(value)) {
     let ago = 0n;
     for (const [, amount, unit] of value.matchAll(/(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)/g))
@@ -62,11 +63,12 @@ export function parseMoment(value: string, now: bigint): bigint {
       `invalid value for "until": failed to parse value as time or duration: ${JSON.stringify(value)}`,
     );
   const [, day, time = '00', zone] = date;
-  const whole = `${day}T${time.split(':').length < 3 ? `${time}${':00'.repeat(3 - time.split(':').length)}` : time}`;
-  return zone ? parseRfc3339(`${whole}${zone}`) : parseRfc3339(`${whole}${localZone(whole)}`);
+  const missingFields = 3 - time.split(':').length;
+  const local = `${day}T${time}${':00'.repeat(missingFields)}`;
+  return parseRfc3339(`${local}${zone ?? localZone(local)}`);
 }
 
-/** The host's own zone at that time, as dockerd takes it. */
+/** The host's zone at that time, which dockerd assumes. */
 function localZone(time: string): string {
   const minutes = -new Date(time.slice(0, 19)).getTimezoneOffset();
   const two = (n: number): string => String(Math.floor(Math.abs(n))).padStart(2, '0');

@@ -1,18 +1,18 @@
-/** What overlayfs lies upon. */
+/** Facts about the data root's file system and overlayfs for `docker info`. */
 import { readFileSync, statfsSync } from 'node:fs';
 import { supportsDType } from '../sys/file.ts';
 
 export interface StorageFacts {
   driver: 'overlay2';
-  /** Docker's name of the data root's file system; `<unknown>` where it has none. */
+  /** Docker's name of the data root's file system; `<unknown>` if Docker has none. */
   backing: string;
-  /** Whether directory entries tell their type, which overlayfs needs. */
+  /** Whether readdir(3) reports file types (d_type), which overlayfs requires. */
   supportsDType: boolean;
-  /** Whether an upper layer holds all that changed, and nothing but. */
+  /** Whether an upper layer contains exactly the changed files. */
   nativeDiff: boolean;
 }
 
-/** Types of statfs(2), by the names that dockerd gives them. */
+/** dockerd's names of the types of statfs(2). */
 const NAMES: Record<number, string> = {
   0x9123683e: 'btrfs',
   0xef53: 'extfs',
@@ -35,8 +35,8 @@ export function storageFacts(dataRoot: string): StorageFacts {
     driver: 'overlay2',
     backing: NAMES[statfsSync(dataRoot).type] ?? '<unknown>',
     supportsDType: supportsDType(dataRoot),
-    // overlayfs.rst: with redirect_dir or metacopy a changed directory or mode is no more than a reference to the lower
-    // one.
+    // With redirect_dir or metacopy the upper layer may hold only a reference to a lower directory or file
+    // (Documentation/filesystems/overlayfs.rst).
     nativeDiff: !isOn('redirect_dir') && !isOn('metacopy'),
   };
 }

@@ -10,7 +10,8 @@ import type { Container } from '../model/container.ts';
 import { dockerStatus } from '../model/container-status.ts';
 import { versionOf, type Program } from './programs.ts';
 import { hostHasAppArmor } from './spec/apparmor.ts';
-import { thisHost, type Control } from './spec/host.ts';
+import type { Control } from './spec/cgroup-controls.ts';
+import { thisHost } from './spec/host.ts';
 import { storageFacts, type StorageFacts } from './storage.ts';
 
 export interface SystemParts {

@@ -1,14 +1,14 @@
-/** Moments: wall-clock nanoseconds as decimal strings, and Go's RFC 3339 with nanoseconds. */
+/** Conversions between wall-clock nanoseconds (decimal strings) and Go's RFC 3339 with nanoseconds. */
 import { formatLogTime } from '../protocol/log-format.ts';
 import { InvalidParameter } from '../model/errors.ts';
 
 const NS = 1_000_000_000n;
 const NS_PER_MS = 1_000_000n;
 
-/** How Go prints its zero time: "never". */
+/** Go's zero time, which Docker uses for "never". */
 export const ZERO_TIME = '0001-01-01T00:00:00Z';
 
-/** RFC 3339 as Go's RFC3339Nano prints it: UTC, trailing zeros dropped. '' (never) is Go's zero time. */
+/** Go's RFC3339Nano in UTC: without trailing zeros. '' (never) becomes Go's zero time. */
 export const rfc3339 = (ns: string | bigint): string => (ns === '' ? ZERO_TIME : formatLogTime(BigInt(ns)));
 
 /** The same with all nine digits. */

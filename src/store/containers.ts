@@ -1,8 +1,8 @@
-/** Containers at rest: one row each. */
+/** The containers table: one row each. */
 import type { Container, Phase } from '../model/container.ts';
 import type { RunState } from '../protocol/runstate.ts';
 import { faultPoint } from '../sys/fault.ts';
-import { Flush, relaxed, type Db } from './database.ts';
+import { durable, Flush, relaxed, type Db } from './database.ts';
 
 interface Row {
   id: string;
@@ -22,7 +22,7 @@ type Definition = Pick<
 >;
 type Network = Pick<Container, 'endpoints' | 'ports' | 'netns'>;
 
-/** A row that cannot be read. It is kept, and so is everything that belongs to its id. */
+/** A row that cannot be parsed. It is kept, with everything that belongs to its id. */
 export interface Unreadable {
   id: string;
   name: string;
@@ -55,15 +55,10 @@ export class ContainerRows {
     this.#delete = db.prepare('DELETE FROM containers WHERE id = ?');
   }
 
-  /** Runs `work` as one transaction: all of it is on disk when it returns, or none. */
-  transaction<T>(work: () => T): T {
-    faultPoint('commit.before');
-    const result = this.db.transaction(work)();
-    faultPoint('commit.after');
-    return result;
-  }
+  /** Runs `work` as one transaction, which is on disk when this returns. */
+  transaction = <T>(work: () => T): T => durable(this.db, work);
 
-  /** The same without waiting for the disk: for what the journals tell again, and what is void after a boot. */
+  /** Does not wait for the disk: for data that the journals can restore, or that a reboot invalidates. */
   relaxed<T>(work: () => T): T {
     faultPoint('relaxed.before');
     const result = relaxed(this.db, work);
@@ -71,7 +66,7 @@ export class ContainerRows {
     return result;
   }
 
-  /** Resolves when what was committed until now is on disk. */
+  /** Resolves when every commit until now is on disk. */
   flushed = (): Promise<void> => this.#flush.done();
   close = (): void => this.#flush.close();
 
@@ -89,7 +84,7 @@ export class ContainerRows {
     });
   }
 
-  /** Every container, oldest first, and the rows that could not be read. */
+  /** Every container, oldest first, and the rows that cannot be parsed. */
   load(): { containers: Container[]; unreadable: Unreadable[] } {
     const containers: Container[] = [];
     const unreadable: Unreadable[] = [];
@@ -106,9 +101,9 @@ export class ContainerRows {
   setPhase = (id: string, phase: Phase): void => void this.#phase.run(phase, id);
   setName = (id: string, name: string): void => void this.#name.run(name, id);
   setDefinition = (c: Container): void => void this.#definition.run(definitionOf(c), c.id);
-  /** Void after a boot, as the network itself is. */
+  /** Relaxed: a reboot invalidates it together with the network itself. */
   setNetwork = (c: Container): void => this.relaxed(() => void this.#network.run(networkOf(c), c.id));
-  /** State and cursor move together: the cursor says which journal records the state holds. */
+  /** `cursor` is the last journal record that `state` includes, so they are stored together. */
   setState = (id: string, state: RunState, cursor: number): void =>
     void this.#state.run(JSON.stringify(state), cursor, id);
   delete = (id: string): void => void this.#delete.run(id);

@@ -1,7 +1,8 @@
-/** The SQLite database: opening, durability, migrations. */
+/** The SQLite database: opening, migrations, durability. */
 import { chmodSync, closeSync, existsSync, fdatasync, openSync } from 'node:fs';
 import Database from 'better-sqlite3';
 import { SystemFault } from '../model/errors.ts';
+import { faultPoint } from '../sys/fault.ts';
 import initial from './migrations/0001-initial.sql';
 
 export type Db = Database.Database;
@@ -9,7 +10,7 @@ export type Db = Database.Database;
 interface Migration {
   version: number;
   sql: string;
-  /** The lowest schema version whose release can still read the result; recorded, so that a rollback knows. */
+  /** The lowest schema version whose release can still read the result. Recorded, so that a rollback can check it. */
   readableFrom: number;
 }
 
@@ -17,9 +18,9 @@ const migrations: Migration[] = [{ version: 1, sql: initial, readableFrom: 1 }];
 const LATEST = migrations.at(-1)!.version;
 
 /**
- * Opens the store and migrates it forward.
- * WAL with synchronous=FULL: what was answered is on disk. `relaxed` is for what the journals can tell again.
- * @throws SystemFault when the database was written by a release too new for this one
+ * Opens the store and migrates it forward. WAL with synchronous=FULL: a commit is on disk before the client gets its
+ * answer; `relaxed` is the exception.
+ * @throws SystemFault when a newer, incompatible release has written the database
  */
 export function openDatabase(path: string): Db {
   if (path !== ':memory:') makePrivate(path);
@@ -54,19 +55,25 @@ export function openDatabase(path: string): Db {
   return db;
 }
 
-// Environments with passwords are in it. SQLite gives the files beside it the same mode, those that are there keep
-// theirs.
+// It contains environment variables, and so passwords. SQLite creates the -wal and -shm files with the same mode, but
+// does not change existing ones.
 function makePrivate(path: string): void {
   closeSync(openSync(path, 'a', 0o600));
   for (const file of [path, `${path}-wal`, `${path}-shm`]) if (existsSync(file)) chmodSync(file, 0o600);
 }
 
+/** Runs one transaction, which is on disk when this returns. */
+export function durable<T>(db: Db, work: () => T): T {
+  faultPoint('commit.before');
+  const result = db.transaction(work)();
+  faultPoint('commit.after');
+  return result;
+}
+
 /**
- * One transaction that does not wait for the disk. A killed daemon loses nothing by it; a power cut may undo it (and
- * whatever
- * followed it), so it is for what a journal tells again or what is void after a boot. The next durable commit, or
- * `Flush`,
- * brings it to disk. sqlite.org/pragma.html#pragma_synchronous
+ * Runs one transaction without waiting for the disk. It survives the daemon being killed, but a power cut may undo it
+ * and later relaxed ones, so it is for data that a journal can restore or that a reboot invalidates. The next durable
+ * commit, or `Flush`, writes it to disk. sqlite.org/pragma.html#pragma_synchronous
  */
 export function relaxed<T>(db: Db, work: () => T): T {
   if (db.inTransaction) return db.transaction(work)();
@@ -78,10 +85,7 @@ export function relaxed<T>(db: Db, work: () => T): T {
   }
 }
 
-/**
- * Brings relaxed transactions to disk, off the main thread. One sync runs at a time; whoever comes meanwhile shares the
- * next.
- */
+/** Syncs relaxed transactions to disk, off the main thread. One sync runs at a time; later callers share the next. */
 export class Flush {
   #wal: number | undefined;
   #running: Promise<void> = Promise.resolve();
@@ -89,7 +93,7 @@ export class Flush {
 
   constructor(private readonly db: Db) {}
 
-  /** Resolves when all that was committed before this call is on disk. */
+  /** Resolves when every commit before this call is on disk. */
   done(): Promise<void> {
     this.#next ??= this.#running
       .catch(() => undefined)
@@ -105,7 +109,7 @@ export class Flush {
   }
 
   #sync(): Promise<void> {
-    // SQLite locks the database and its index, never the log: closing this descriptor drops no lock of its (fcntl(2)).
+    // Closing a descriptor drops the process's POSIX locks on that file (fcntl(2)); SQLite never locks the WAL file.
     const wal = (this.#wal ??= openSync(`${this.db.name}-wal`, 'r+'));
     return new Promise((resolve, reject) => fdatasync(wal, (error) => (error ? reject(error) : resolve())));
   }

@@ -1,13 +1,13 @@
-/** What is known of images' and layers' forms in registries: Docker's distribution metadata. */
+/** Docker's distribution metadata: which blobs and manifests in registries correspond to local layers and images. */
 import type { Db } from './database.ts';
 
-/** A layer as a registry has it. */
+/** A layer as stored in a registry. */
 export interface BlobRow {
   diffId: string;
   digest: string;
   mediaType: string;
   size: number;
-  /** Where it was seen: `docker.io/library/busybox`. */
+  /** A repository that contains it: `docker.io/library/busybox`. */
   repository: string;
 }
 
@@ -15,7 +15,7 @@ export interface ManifestRow {
   digest: string;
   imageId: string;
   mediaType: string;
-  /** As hashed. */
+  /** The bytes that `digest` is the hash of. */
   bytes: Buffer;
 }
 
@@ -51,15 +51,15 @@ export class DistributionRows {
   }
 
   add = (row: BlobRow): void => void this.#add.run(row);
-  /** It is there no more. */
+  /** The repository no longer contains the blob. */
   forget = (row: BlobRow): void => void this.#forget.run(row);
-  /** The latest first. */
+  /** Newest first. */
   ofLayer = (diffId: string): BlobRow[] => this.#ofLayer.all(diffId) as BlobRow[];
-  /** Whether a layer that came by this blob is here. */
+  /** Whether a local layer was downloaded as this blob. */
   knows = (digest: string): boolean => this.#knows.get(digest) !== undefined;
   addManifest = (row: ManifestRow): void => void this.#addManifest.run(row);
-  /** The latest first. They go with the image. */
+  /** Newest first. Deleted together with the image. */
   ofImage = (imageId: string): ManifestRow[] => this.#ofImage.all(imageId) as ManifestRow[];
-  /** Takes away what is known of layers that are gone. */
+  /** Deletes the blobs of layers that no longer exist. */
   sweep = (): void => void this.#sweep.run();
 }

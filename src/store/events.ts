@@ -1,4 +1,4 @@
-/** Events at rest: one row each, in the order of their recording, found again by time. */
+/** The events table: one row per event in the order of recording, with an index by time. */
 import type { Event, EventType, NewEvent } from '../model/event.ts';
 import type { Db } from './database.ts';
 
@@ -8,8 +8,8 @@ export interface TimeSpan {
   until?: bigint;
 }
 
-/** A place in the order of time; rows break ties. */
-export interface Place {
+/** A position in the order of time; rows break ties. */
+export interface Position {
   time: bigint;
   row: number;
 }
@@ -29,7 +29,7 @@ const COLUMNS = 'row, time, type, action, actor, attributes, origin, seq';
 const MIN_TIME = -(2n ** 63n);
 const MAX_TIME = 2n ** 63n - 1n;
 
-/** Rows deleted in one go, so that no transaction of its caller becomes long. */
+/** Rows per `prune`, to keep the caller's transaction short. */
 const PRUNE_AT_MOST = 5_000;
 
 export class EventStore {
@@ -42,10 +42,10 @@ export class EventStore {
 
   constructor(db: Db) {
     this.#db = db;
-    // Only the uniqueness may be passed over: OR IGNORE would swallow other constraints too.
+    // Only a violation of uniqueness may be ignored: OR IGNORE would also ignore NOT NULL.
     this.#insert = db.prepare(`INSERT INTO events (time, type, action, actor, attributes, origin, seq)
       VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (origin, seq, action) DO NOTHING`);
-    // Times do not fit into a double.
+    // Times exceed the integers that a double can represent.
     this.#after = db
       .prepare<[number, number]>(`SELECT ${COLUMNS} FROM events WHERE row > ? ORDER BY row LIMIT ?`)
       .safeIntegers(true);
@@ -60,9 +60,10 @@ export class EventStore {
     );
   }
 
-  /** Stores events; those of a journal record that was recorded before are passed over. Joins the caller's transaction,
-   * if one is open.
-   *  @returns how many were new */
+  /**
+   * Stores events, inside the caller's transaction if one is open. Events of a journal record that were stored before
+   * are skipped. Returns the number of new ones.
+   */
   insert(events: readonly NewEvent[]): number {
     return this.#db.transaction(() => {
       let added = 0;
@@ -86,9 +87,9 @@ export class EventStore {
     return (this.#after.all(row, limit) as Row[]).map(fromRow);
   }
 
-  /** In the order of time: the next `limit` behind `place`, of the rows up to `lastRow`. */
-  byTime(place: Place | undefined, span: TimeSpan, lastRow: number, limit: number): Event[] {
-    const from = place ?? { time: span.since ?? MIN_TIME, row: -1 };
+  /** In the order of time: the next `limit` events after `position`, among the rows up to `lastRow`. */
+  byTime(position: Position | undefined, span: TimeSpan, lastRow: number, limit: number): Event[] {
+    const from = position ?? { time: span.since ?? MIN_TIME, row: -1 };
     return (this.#byTime.all(from.time, from.row, span.until ?? MAX_TIME, lastRow, limit) as Row[]).map(fromRow);
   }
 
@@ -97,12 +98,12 @@ export class EventStore {
     return (this.#last.get() as number | null) ?? 0;
   }
 
-  /** Forgets the oldest rows beyond the newest `keep`. */
+  /** Deletes the oldest rows beyond the newest `keep`, PRUNE_AT_MOST at a time. */
   prune(keep: number): void {
     this.#prune.run(this.last() - keep, PRUNE_AT_MOST);
   }
 
-  /** Whether a transaction is open whose outcome is not known yet. */
+  /** Whether a transaction is open, which may still be rolled back. */
   get pending(): boolean {
     return this.#db.inTransaction;
   }

@@ -1,8 +1,7 @@
 /**
- * Execs at rest: what was asked for, and how it ended. None outlives its container's run, so nothing here waits for the
- * disk.
+ * The execs table: configuration and outcome. No exec outlives its container's run, so no write waits for the disk.
  */
-import type { Exec, ExecConfig } from '../engine/containers/execs.ts';
+import type { Exec, ExecConfig } from '../model/exec.ts';
 import { relaxed, type Db } from './database.ts';
 
 interface Row {

@@ -1,17 +1,16 @@
-/** Images at rest, and the names they have. */
-import { faultPoint } from '../sys/fault.ts';
-import type { Db } from './database.ts';
+/** The images table, and the names of images. */
+import { durable, type Db } from './database.ts';
 
 export interface ImageRow {
   /** sha256:… of `config`. */
   id: string;
-  /** The configuration's bytes, as hashed. */
+  /** The configuration, byte for byte: its hash is the id. */
   config: Buffer;
-  /** Id of the image it was made from here; '' for none. */
+  /** Id of the local image it was built or committed from; '' for none. */
   parent: string;
-  /** Wall ns, when it came here. */
+  /** Wall ns of its arrival in this store. */
   created: string;
-  /** Wall ns of the last tagging, '0' = never. */
+  /** Wall ns of the last tagging; '0' = never. */
   tagged: string;
   /** Bytes of all its layers. */
   size: number;
@@ -44,7 +43,7 @@ export class ImageRows {
   readonly #names;
   readonly #allNames;
 
-  /** Changes with every image that comes or goes and every name that moves. */
+  /** Changes whenever an image is added or deleted or a name changes. */
   revision = 0;
 
   constructor(private readonly db: Db) {
@@ -52,7 +51,7 @@ export class ImageRows {
       'INSERT INTO images (id, config, created, size, chains) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING',
     );
     this.#byId = db.prepare('SELECT * FROM images WHERE id = ?').safeIntegers();
-    // 'g' comes behind every hexadecimal digit.
+    // 'g' sorts after every hexadecimal digit.
     this.#byPrefix = db.prepare("SELECT id FROM images WHERE id >= @prefix AND id < @prefix || 'g' LIMIT 2").pluck();
     this.#all = db.prepare('SELECT * FROM images ORDER BY created').safeIntegers();
     this.#children = db.prepare('SELECT id FROM images WHERE parent = ?').pluck();
@@ -68,15 +67,10 @@ export class ImageRows {
     this.#allNames = db.prepare('SELECT name, image_id FROM image_names ORDER BY name');
   }
 
-  /** Runs `work` as one transaction: all of it is on disk when it returns, or none. */
-  transaction<T>(work: () => T): T {
-    faultPoint('commit.before');
-    const result = this.db.transaction(work)();
-    faultPoint('commit.after');
-    return result;
-  }
+  /** Runs `work` as one transaction, which is on disk when this returns. */
+  transaction = <T>(work: () => T): T => durable(this.db, work);
 
-  /** False when it is there already. */
+  /** Returns false if the image exists already. */
   insert(row: Pick<ImageRow, 'id' | 'config' | 'created' | 'size' | 'chains'>): boolean {
     this.revision++;
     return this.#insert.run(row.id, row.config, BigInt(row.created), row.size, JSON.stringify(row.chains)).changes > 0;
@@ -87,20 +81,20 @@ export class ImageRows {
     return row && fromRow(row);
   }
 
-  /** Ids that begin so (`sha256:` included): at most two are told. */
+  /** At most two of the ids with this prefix (which includes `sha256:`): enough to see that it is ambiguous. */
   idsByPrefix = (prefix: string): string[] => this.#byPrefix.all({ prefix }) as string[];
-  /** In the order of their coming here. */
+  /** In the order of their arrival. */
   all = (): ImageRow[] => (this.#all.all() as Row[]).map(fromRow);
   childrenOf = (id: string): string[] => this.#children.all(id) as string[];
   setParent = (id: string, parent: string): void => void this.#parent.run(parent, id);
   setTagged = (id: string, time: string): void => void this.#tagged.run(BigInt(time), id);
-  /** And its names. */
+  /** Deletes the image and its names. */
   delete(id: string): void {
     this.revision++;
     this.#delete.run(id);
   }
 
-  /** Moves the name here if another image has it. */
+  /** Gives the name to this image; another image that has it loses it. */
   setName(name: string, id: string): void {
     this.revision++;
     this.#setName.run(name, id);

@@ -1,18 +1,21 @@
-/** Layers at rest: one row each, whatever images share them. A row that is not `ready` is half made or half gone. */
+/**
+ * The layers table: one row each, however many images share it. A row that is not `ready` belongs to an unpacking or a
+ * removal in progress.
+ */
 import type { Db } from './database.ts';
 
 export interface LayerRow {
-  /** Unique; of a row that is not ready a placeholder, so that the true one is free. */
+  /** Unique. A placeholder while the row is not ready, so that the real chain ID remains free. */
   chainId: string;
   diffId: string;
   /** Chain ID of the layer below; '' for the lowest. */
   parent: string;
-  /** Its directory's name. */
+  /** Name of its directory. */
   directory: string;
   phase: 'unpacking' | 'ready' | 'removing';
-  /** Bytes of its files. */
+  /** Total bytes of its files. */
   size: number;
-  /** Bytes of the archive that it came as, not compressed. */
+  /** Bytes of its archive, uncompressed. */
   archiveSize: number;
 }
 
@@ -29,7 +32,7 @@ interface Row {
 const placeholder = (directory: string): string => `~${directory}`;
 
 export class LayerRows {
-  readonly #intend;
+  readonly #insertUnpacking;
   readonly #ready;
   readonly #removing;
   readonly #delete;
@@ -37,7 +40,7 @@ export class LayerRows {
   readonly #all;
 
   constructor(db: Db) {
-    this.#intend = db.prepare(
+    this.#insertUnpacking = db.prepare(
       "INSERT INTO layers (chain_id, diff_id, directory, phase) VALUES (?, '', ?, 'unpacking')",
     );
     this.#ready = db.prepare(
@@ -49,15 +52,15 @@ export class LayerRows {
     this.#all = db.prepare('SELECT * FROM layers ORDER BY directory');
   }
 
-  /** Recorded before the directory is made. */
-  intend = (directory: string): void => void this.#intend.run(placeholder(directory), directory);
+  /** Called before the directory is created. */
+  insertUnpacking = (directory: string): void => void this.#insertUnpacking.run(placeholder(directory), directory);
   ready = ({ chainId, diffId, parent, size, archiveSize, directory }: Omit<LayerRow, 'phase'>): void =>
     void this.#ready.run(chainId, diffId, parent, size, archiveSize, directory);
-  /** Recorded before the directory is taken away. */
+  /** Called before the directory is deleted. */
   setRemoving = (directory: string): void => void this.#removing.run(placeholder(directory), directory);
   delete = (directory: string): void => void this.#delete.run(directory);
 
-  /** Only one that is ready. */
+  /** The `ready` layer with this chain ID. */
   byChain(chainId: string): LayerRow | undefined {
     const row = this.#byChain.get(chainId) as Row | undefined;
     return row && fromRow(row);

@@ -1,4 +1,4 @@
-/** Networks, addresses in use, and what each container's network was set up with. */
+/** Networks, addresses in use, and each container's attachment: what its network was set up with. */
 import type { Network } from '../model/network.ts';
 import { faultPoint } from '../sys/fault.ts';
 import { relaxed, type Db } from './database.ts';
@@ -9,7 +9,7 @@ export interface AttachmentRow {
   containerId: string;
   netns: string;
   phase: AttachmentPhase;
-  /** JSON, byte for byte what the driver was given. */
+  /** JSON, byte for byte as passed to the driver. */
   setup: string;
 }
 
@@ -27,10 +27,10 @@ export class NetworkStore {
   readonly #setPhase;
   readonly #delete;
   readonly #setup;
-  readonly #giveBackOne;
+  readonly #releaseOnNetwork;
   readonly #isTaken;
   readonly #take;
-  readonly #giveBack;
+  readonly #releaseAll;
   readonly #attachments;
   readonly #attachment;
   readonly #begin;
@@ -47,12 +47,12 @@ export class NetworkStore {
     this.#setPhase = db.prepare('UPDATE networks SET phase = ? WHERE id = ?');
     this.#delete = db.prepare('DELETE FROM networks WHERE id = ?');
     this.#setup = db.prepare('UPDATE attachments SET setup = ? WHERE container_id = ?');
-    this.#giveBackOne = db.prepare('DELETE FROM addresses WHERE container_id = ? AND network_id = ?');
+    this.#releaseOnNetwork = db.prepare('DELETE FROM addresses WHERE container_id = ? AND network_id = ?');
     this.#save = db.prepare(`INSERT INTO networks (id, name, phase, created, definition) VALUES (?, ?, 'ready', ?, ?)
       ON CONFLICT (id) DO UPDATE SET name = excluded.name, definition = excluded.definition`);
     this.#isTaken = db.prepare('SELECT 1 FROM addresses WHERE network_id = ? AND address = ?');
     this.#take = db.prepare('INSERT INTO addresses (network_id, address, container_id) VALUES (?, ?, ?)');
-    this.#giveBack = db.prepare('DELETE FROM addresses WHERE container_id = ?');
+    this.#releaseAll = db.prepare('DELETE FROM addresses WHERE container_id = ?');
     const columns = 'container_id AS containerId, netns, phase, setup';
     this.#attachments = db.prepare<[], AttachmentRow>(`SELECT ${columns} FROM attachments ORDER BY rowid`);
     this.#attachment = db.prepare<[string], AttachmentRow>(`SELECT ${columns} FROM attachments WHERE container_id = ?`);
@@ -66,7 +66,7 @@ export class NetworkStore {
   networks = (): { network: Network; phase: NetworkPhase }[] =>
     this.#all.all().map(({ definition, phase }) => ({ network: JSON.parse(definition) as Network, phase }));
 
-  /** Records a network that is about to be made. @throws when the name is another's */
+  /** Records a network before it is created. @throws when the name is in use */
   insertCreating(network: Network): void {
     faultPoint('network.before');
     this.#insert.run(network.id, network.name, BigInt(network.created), JSON.stringify(network));
@@ -96,9 +96,7 @@ export class NetworkStore {
   attachments = (): AttachmentRow[] => this.#attachments.all();
   attachment = (containerId: string): AttachmentRow | undefined => this.#attachment.get(containerId);
 
-  /**
-   * Records what will be set up, before anything is. @throws when an address is in use, or the container is attached
-   */
+  /** Records an attachment before its setup. @throws when an address is in use or the container is attached */
   begin(containerId: string, netns: string, setup: string, addresses: AddressRow[]): void {
     this.#relaxed(() => {
       this.#begin.run(containerId, netns, setup);
@@ -106,7 +104,7 @@ export class NetworkStore {
     });
   }
 
-  /** Moves on, and does `also` (an event, say) in the same transaction. */
+  /** Sets the attachment's phase, and runs `also` (to record an event) in the same transaction. */
   move(containerId: string, phase: AttachmentPhase, also?: () => void): void {
     this.#relaxed(() => {
       this.#phase.run(phase, containerId);
@@ -114,10 +112,7 @@ export class NetworkStore {
     });
   }
 
-  /**
-   * Changes what is set up for a container, with the addresses that it takes and the network whose addresses it gives
-   * back.
-   */
+  /** Replaces a container's setup: reserves the addresses `take`, releases those on the network `leave`. */
   change(
     containerId: string,
     setup: string,
@@ -127,21 +122,21 @@ export class NetworkStore {
     this.#relaxed(() => {
       this.#setup.run(setup, containerId);
       for (const { networkId, address } of take) this.#take.run(networkId, address, containerId);
-      if (leave !== undefined) this.#giveBackOne.run(containerId, leave);
+      if (leave !== undefined) this.#releaseOnNetwork.run(containerId, leave);
       also?.();
     });
   }
 
-  /** The attachment is undone: its addresses are free. */
+  /** Deletes the attachment after its teardown and releases its addresses. */
   end(containerId: string, also?: () => void): void {
     this.#relaxed(() => {
-      this.#giveBack.run(containerId);
+      this.#releaseAll.run(containerId);
       this.#end.run(containerId);
       also?.();
     });
   }
 
-  // What is lost in a power cut tells of network namespaces that are lost as well.
+  // A power cut that undoes these rows also destroys the network namespaces that they describe.
   #relaxed(work: () => void): void {
     faultPoint('attachment.before');
     relaxed(this.db, work);

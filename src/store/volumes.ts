@@ -1,12 +1,11 @@
-/** Volumes at rest: one row each. */
+/** The volumes table: one row each. */
 import type { Volume } from '../model/volume.ts';
-import { faultPoint } from '../sys/fault.ts';
-import type { Db } from './database.ts';
+import { durable, type Db } from './database.ts';
 
-/** What is not `ready` was under way when the daemon died: the next start finishes or undoes it. */
+/** After a crash of the daemon, the next start completes or undoes the volumes that are not `ready`. */
 export type VolumePhase = 'creating' | 'ready' | 'removing';
 
-/** All but where it lies, which follows from its name. */
+/** Without the mountpoint, which follows from the name. */
 export type StoredVolume = Omit<Volume, 'mountpoint'>;
 
 interface Row {
@@ -32,15 +31,10 @@ export class VolumeStore {
     this.#delete = db.prepare<[string]>('DELETE FROM volumes WHERE name = ?');
   }
 
-  /** Runs `work` as one transaction: all of it is on disk when it returns, or none. */
-  transaction<T>(work: () => T): T {
-    faultPoint('commit.before');
-    const result = this.db.transaction(work)();
-    faultPoint('commit.after');
-    return result;
-  }
+  /** Runs `work` as one transaction, which is on disk when this returns. */
+  transaction = <T>(work: () => T): T => durable(this.db, work);
 
-  /** The intent to make it. */
+  /** Records a volume before it is created. */
   insertCreating({ name, created, ...definition }: StoredVolume): void {
     this.#insert.run(name, BigInt(created), JSON.stringify(definition satisfies Definition));
   }
@@ -48,7 +42,7 @@ export class VolumeStore {
   setPhase = (name: string, phase: VolumePhase): void => void this.#setPhase.run(phase, name);
   delete = (name: string): void => void this.#delete.run(name);
 
-  /** One that is ready. */
+  /** A `ready` volume. */
   get(name: string): StoredVolume | undefined {
     const row = this.#get.get(name) as Row | undefined;
     return row && fromRow(row);

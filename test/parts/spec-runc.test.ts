@@ -24,7 +24,9 @@ import { maskedPaths } from '../../src/engine/spec/defaults.ts';
 import { CAPABILITIES, thisHost } from '../../src/engine/spec/host.ts';
 import { createBindSources } from '../../src/engine/spec/mounts.ts';
 import { mountShareableShm } from '../../src/engine/spec/shm.ts';
-import { cgroupsPath, execProcess, ociSpec, type ExecRequest, type SpecInput } from '../../src/engine/spec/spec.ts';
+import type { ExecRequest } from '../../src/engine/spec/process.ts';
+import { cgroupsPath, execProcess, ociSpec } from '../../src/engine/spec/spec.ts';
+import type { SpecInput } from '../../src/engine/spec/spec-input.ts';
 import { validateUpdate } from '../../src/engine/spec/update.ts';
 import { ociJson } from '../../src/protocol/oci-json.ts';
 import { unmount } from '../../src/sys/mount.ts';
@@ -418,11 +420,8 @@ describe('limits', () => {
       }
       expect(exec({ Cmd: ['grep', 'Cpus_allowed_list', '/proc/self/status'] })).toMatch(/:\s+0$/m);
 
-      const { resources, hostConfig } = validateUpdate(
-        container,
-        { Memory: 48 * MIB, MemorySwap: 96 * MIB, PidsLimit: -1, NanoCpus: 1e9 },
-        config,
-      );
+      const changes = { Memory: 48 * MIB, MemorySwap: 96 * MIB, PidsLimit: -1, NanoCpus: 1e9 };
+      const { resources, hostConfig } = validateUpdate(container, changes);
       const updated = spawnSync('runc', ['--root', join(base, 'oci'), 'update', '--resources', '-', container.id], {
         input: JSON.stringify(resources),
         encoding: 'utf8',

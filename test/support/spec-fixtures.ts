@@ -4,9 +4,9 @@ import type { Container, MountPoint } from '../../src/model/container.ts';
 import type { CreateRequest } from '../../src/model/container-config.ts';
 import type { Image, ImageConfig } from '../../src/engine/images/image.ts';
 import { Paths } from '../../src/engine/paths.ts';
-import { CAPABILITIES, thisHost, type Control, type Host } from '../../src/engine/spec/host.ts';
-import { prepareOn } from '../../src/engine/spec/prepare.ts';
-import type { Prepared } from '../../src/engine/spec/spec.ts';
+import type { Control } from '../../src/engine/spec/cgroup-controls.ts';
+import { CAPABILITIES, thisHost, type Host } from '../../src/engine/spec/host.ts';
+import { prepareOn, type Prepared } from '../../src/engine/spec/prepare.ts';
 import { initialRunState } from '../../src/protocol/runstate.ts';
 
 export const ID = 'abcdef0123456789'.repeat(4);

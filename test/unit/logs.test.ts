@@ -16,9 +16,9 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { Container } from '../../src/model/container.ts';
+import type { LogEntry } from '../../src/engine/logs/log-entry.ts';
 import { decodeLines } from '../../src/engine/logs/log-lines.ts';
-import { readLog, type LogEntry, type LogQuery } from '../../src/engine/logs/logs.ts';
+import { readLog, type LogQuery } from '../../src/engine/logs/logs.ts';
 import { parseRfc3339, rfc3339 } from '../../src/engine/time.ts';
 import { wallClock } from '../../src/sys/clock.ts';
 
@@ -38,14 +38,13 @@ const numbered = (from: number, to: number): string =>
   Array.from({ length: to - from }, (_, i) => line(`${from + i}\n`, { time: T0 + BigInt(from + i) })).join('');
 
 const never = new Promise<void>(() => undefined);
-const container = undefined as unknown as Container;
 
 function open(
   query: Partial<LogQuery> = {},
   ended: Promise<void> = Promise.resolve(),
   signal = new AbortController().signal,
 ): AsyncIterable<LogEntry[]> {
-  return readLog(container, path, { stdout: true, stderr: true, follow: false, ...query }, ended, signal);
+  return readLog(path, { stdout: true, stderr: true, follow: false, ...query }, ended, signal);
 }
 
 async function texts(batches: AsyncIterable<LogEntry[]>): Promise<string[]> {

@@ -5,7 +5,7 @@ import { describe, expect, test } from 'vitest';
 import type { CreateRequest, HostConfig } from '../../src/model/container-config.ts';
 import { cgroupDirectory, sliceDirectory } from '../../src/engine/containers/cgroups.ts';
 import type { MountPoint } from '../../src/model/container.ts';
-import { shimSpecParts } from '../../src/engine/spec/shim-parts.ts';
+import { shimSettings } from '../../src/engine/spec/shim-settings.ts';
 import { cgroupsPath } from '../../src/engine/spec/spec.ts';
 import { updateOn } from '../../src/engine/spec/update.ts';
 import { container, daemon, host, ID, image, prepared, without } from '../support/spec-fixtures.ts';
@@ -425,7 +425,7 @@ describe('update', () => {
 });
 
 describe('the shim is told', () => {
-  const parts = (request: CreateRequest) => shimSpecParts(container(request), daemon(), '/the/log');
+  const parts = (request: CreateRequest) => shimSettings(container(request), '/the/log');
 
   test('defaults', () => {
     expect(parts({})).toEqual({

@@ -167,6 +167,7 @@ describe('HostConfig is refused', () => {
     ['bind with too much', { Binds: ['/a:/b:ro:x'] }, "invalid volume specification: '/a:/b:ro:x'"],
     ['bind of a mode only', { Binds: ['/x:ro'] }, "invalid volume specification: '/x:ro'"],
     ['bind mode', { Binds: ['/etc:/x:nope'] }, 'invalid mode: nope'],
+    ['bind mode named like an object property', { Binds: ['/etc:/x:constructor'] }, 'invalid mode: constructor'],
     ['bind modes that clash', { Binds: ['/etc:/x:ro,rw'] }, 'invalid mode: ro,rw'],
     [
       'bind relative',
@@ -200,6 +201,11 @@ describe('HostConfig is refused', () => {
     ],
     ['same target twice', { Binds: ['/etc:/x', '/usr:/x/'] }, 'Duplicate mount point: /x'],
     ['same target in tmpfs', { Binds: ['/etc:/x'], Tmpfs: { '/x': '' } }, 'Duplicate mount point: /x'],
+    [
+      'mount type named like an object property',
+      mount({ Type: 'constructor', Target: '/x' }),
+      'invalid mount config for type "constructor": mount type unknown',
+    ],
     ['mount type', mount({ Type: 'nope', Target: '/x' }), 'invalid mount config for type "nope": mount type unknown'],
     [
       'mount without target',
@@ -298,7 +304,7 @@ describe('HostConfig is refused', () => {
     [
       'ulimit above ours',
       { Ulimits: [{ Name: 'nofile', Soft: 1, Hard: 50_000 }] },
-      'ulimit nofile=1:50000 is above what this daemon may give: its own hard limit is 20000 and it lacks CAP_SYS_RESOURCE',
+      'ulimit nofile=1:50000 exceeds the highest hard limit that the daemon can set: 20000, as it lacks CAP_SYS_RESOURCE',
     ],
     ['device rule', { DeviceCgroupRules: ['c 1:x r'] }, "invalid device cgroup rule format: 'c 1:x r'"],
     [

@@ -235,7 +235,7 @@ describe('seccomp', () => {
       defaultAction: 'SCMP_ACT_ALLOW',
       syscalls: [],
     });
-    expect(() => of([], false, '/not/there')).toThrow('the seccomp profile /not/there cannot be used');
+    expect(() => of([], false, '/not/there')).toThrow('cannot use the seccomp profile /not/there');
     expect(of(['seccomp=builtin'], false, 'unconfined')).toEqual(of([]));
   });
 

@@ -8,7 +8,7 @@ import { isRunning } from '../../model/container-status.ts';
 import type { Stats } from '../../engine/containers/views/stats.ts';
 import { InvalidParameter, NotImplemented } from '../../model/errors.ts';
 import { wallNow } from '../../engine/clock.ts';
-import type { LogEntry } from '../../engine/logs/logs.ts';
+import type { LogEntry } from '../../engine/logs/log-entry.ts';
 import type { Call, Handler, Write } from '../call.ts';
 import { withPrefix } from '../errors.ts';
 import { adaptCreateRequest } from '../version-compat.ts';

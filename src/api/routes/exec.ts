@@ -1,5 +1,5 @@
 /** /containers/{id}/exec and /exec */
-import type { ExecConfig } from '../../engine/containers/execs.ts';
+import type { ExecConfig } from '../../model/exec.ts';
 import type { Handler } from '../call.ts';
 import { execInspect } from '../wire/exec.ts';
 

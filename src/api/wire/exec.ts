@@ -1,5 +1,5 @@
 /** JSON of execs. The mixed case of the keys is Docker's. */
-import type { Exec } from '../../engine/containers/execs.ts';
+import type { Exec } from '../../model/exec.ts';
 import type { Schemas } from './schemas.ts';
 
 export function execInspect({ id, containerId, config, running, exitCode, pid }: Exec): Schemas['ExecInspect'] {

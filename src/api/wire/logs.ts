@@ -1,5 +1,5 @@
 /** Encodes log entries for GET /containers/{id}/logs. */
-import type { LogEntry } from '../../engine/logs/logs.ts';
+import type { LogEntry } from '../../engine/logs/log-entry.ts';
 import { parseRfc3339, rfc3339Fixed } from '../../engine/time.ts';
 
 export interface LogFormat {

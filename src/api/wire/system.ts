@@ -1,7 +1,7 @@
 /** JSON of /version, /info and /system/df. */
 import type { Config } from '../../config/config.ts';
 import type { SystemFacts, VersionFacts } from '../../engine/system.ts';
-import type { Control } from '../../engine/spec/host.ts';
+import type { Control } from '../../engine/spec/cgroup-controls.ts';
 import { rfc3339 } from '../../engine/time.ts';
 import { API_VERSION, MIN_API_VERSION, VERSION } from '../../version.ts';
 import type { Schemas, Supports } from './schemas.ts';

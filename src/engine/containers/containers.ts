@@ -5,15 +5,16 @@ import type { CreateRequest, EndpointRequest, HostConfig } from '../../model/con
 import type { Container } from '../../model/container.ts';
 import { assertAllowed, isRunning } from '../../model/container-status.ts';
 import { NotFound } from '../../model/errors.ts';
+import type { Exec, ExecConfig } from '../../model/exec.ts';
 import type { AttachOptions, WaitCondition } from '../../protocol/messages.ts';
 import { cgroupPids } from '../../sys/cgroupfs.ts';
 import type { Client } from '../client.ts';
 import { containerEvent } from '../events/container-event.ts';
 import type { PathStat, UnpackOptions } from '../files/container-files.ts';
 import type { Change } from '../images/upper-diff.ts';
-import type { LogEntry, LogQuery } from '../logs/logs.ts';
+import type { LogEntry } from '../logs/log-entry.ts';
+import type { LogQuery } from '../logs/logs.ts';
 import type { ContainerDeps } from './deps.ts';
-import type { Exec, ExecConfig } from './execs.ts';
 import type { ContainerHandle, HandleDump } from './handle/container-handle.ts';
 import { attach, attachRelay } from './operations/attach.ts';
 import { commit, type CommitRequest } from './operations/commit.ts';
@@ -40,8 +41,6 @@ import { cgroupPath, logPath } from './shim-spec.ts';
 import { filterContainers, type ListQuery } from './views/list-filter.ts';
 import { readStats, type Stats } from './views/stats.ts';
 import { top, type Top } from './views/top.ts';
-
-export type { Exec, ExecConfig } from './execs.ts';
 
 const EXEC_SWEEP_MS = 60_000;
 
@@ -232,15 +231,15 @@ export class Containers {
 
   /** @throws NotFound `Could not find the file X in container Y` */
   async statPath(reference: string, path: string): Promise<PathStat> {
-    return this.deps.files.stat(await this.resolve(reference), reference, path, this.deps);
+    return this.deps.files.stat(await this.resolve(reference), reference, path);
   }
 
   async packPath(reference: string, path: string): Promise<{ stat: PathStat; archive: AsyncGenerator<Buffer> }> {
-    return this.deps.files.pack(await this.resolve(reference), reference, path, this.deps);
+    return this.deps.files.pack(await this.resolve(reference), reference, path);
   }
 
   async unpackInto(reference: string, path: string, archive: Readable, options: UnpackOptions): Promise<void> {
-    await this.deps.files.unpack(await this.resolve(reference), reference, path, archive, options, this.deps);
+    await this.deps.files.unpack(await this.resolve(reference), reference, path, archive, options);
   }
 
   #find = (reference: string): Promise<ContainerHandle> => this.deps.index.find(reference);

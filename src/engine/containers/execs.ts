@@ -2,36 +2,10 @@
 import type { JournalRecord } from '../../protocol/records.ts';
 import type { ExecRows } from '../../store/execs.ts';
 import { NotFound } from '../../model/errors.ts';
+import type { Exec } from '../../model/exec.ts';
 
 /** Docker forgets finished execs after five to ten minutes (moby daemon/exec.go, execCommandGC). */
 const REMEMBER_MS = 10 * 60_000;
-
-export interface ExecConfig {
-  AttachStdin: boolean;
-  AttachStdout: boolean;
-  AttachStderr: boolean;
-  DetachKeys: string;
-  Tty: boolean;
-  Env: string[];
-  Cmd: string[];
-  Privileged: boolean;
-  User: string;
-  WorkingDir: string;
-  ConsoleSize: [number, number];
-}
-
-export interface Exec {
-  id: string;
-  containerId: string;
-  config: ExecConfig;
-  running: boolean;
-  /** null until it ended. */
-  exitCode: number | null;
-  pid: number;
-  started: boolean;
-  /** Milliseconds since the epoch; 0 = has not ended. */
-  ended: number;
-}
 
 export class Execs {
   readonly #byId = new Map<string, Exec>();

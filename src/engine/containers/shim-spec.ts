@@ -3,7 +3,7 @@ import { basename, join } from 'node:path';
 import type { Config } from '../../config/config.ts';
 import type { ShimSpec } from '../../protocol/spec.ts';
 import { heldPorts } from '../networks/port-allocation.ts';
-import { shimSpecParts } from '../spec/shim-parts.ts';
+import { shimSettings } from '../spec/shim-settings.ts';
 import { cgroupsPath } from '../spec/spec.ts';
 import { cgroupDirectory, sliceDirectory } from './cgroups.ts';
 import type { Container } from '../../model/container.ts';
@@ -22,7 +22,6 @@ export function shimSpec(
   { consoleSize, joined = [] }: ShimSpecExtra = {},
 ): ShimSpec {
   const runtime = config.runtimes[c.hostConfig.Runtime] ?? config.runtimes[config.defaultRuntime]!;
-  const derived = shimSpecParts(c, config, logPath(c, paths));
   return {
     version: 1,
     id: c.id,
@@ -36,7 +35,7 @@ export function shimSpec(
     bundle: paths.run(c.id),
     cgroup: cgroupsPath(c, config),
     shimCgroup: shimCgroup(c, config),
-    ...derived,
+    ...shimSettings(c, logPath(c, paths)),
     ...(consoleSize && consoleSize[0] > 0 ? { consoleSize } : {}),
     autoRemove: c.hostConfig.AutoRemove,
     ports: heldPorts(c.ports),

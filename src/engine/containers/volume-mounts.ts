@@ -6,7 +6,7 @@ import { Errno, type Fd } from '../../sys/libc.ts';
 import { mount, MS, unmount } from '../../sys/mount.ts';
 import { isMountPoint, mountsUnder } from '../../sys/mountinfo.ts';
 import { SystemFault } from '../../model/errors.ts';
-import { cleaned } from '../spec/mount-points.ts';
+import { cleanPath } from '../spec/mount-target.ts';
 import { volumeEvent } from '../volumes/events.ts';
 import type { VolumeReservation } from '../volumes/volumes.ts';
 import type { Container } from '../../model/container.ts';
@@ -24,7 +24,7 @@ export async function makeVolumes(c: Container, reservation: VolumeReservation, 
       continue;
     }
     const options = c.hostConfig.Mounts?.find(
-      ({ Type, Target }) => Type === 'volume' && cleaned(Target) === point.destination,
+      ({ Type, Target }) => Type === 'volume' && cleanPath(Target) === point.destination,
     )?.VolumeOptions;
     if (point.name === '') point.anonymous = true;
     const volume = await deps.volumes.create(

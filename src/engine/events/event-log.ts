@@ -1,28 +1,28 @@
-/** The durable stream of events. */
-import type { EventStore, Place } from '../../store/events.ts';
+/** The durable event stream behind `docker events`. */
+import type { EventStore, Position } from '../../store/events.ts';
 import { wallClock } from '../../sys/clock.ts';
 import type { Event, NewEvent } from '../../model/event.ts';
 
 export interface EventQuery {
-  /** Wall ns, inclusive; undefined = none. */
+  /** Wall ns, inclusive; undefined = no bound. */
   since?: bigint;
   until?: bigint;
   matches: (event: Event) => boolean;
 }
 
-/** Events kept; dockerd keeps 256, in memory. */
-const KEEP = 100_000;
-/** Pruning is done once for so many recorded events. */
+/** Stored events; dockerd keeps 256, in memory. */
+const DEFAULT_KEEP = 100_000;
+/** Recorded events between two prunings. */
 const PRUNE_EVERY = 1_000;
-/** Rows read at once for one subscriber. */
+/** Rows per read. */
 const PAGE = 256;
-/** setTimeout takes no longer delay. */
+/** The longest delay that setTimeout accepts. */
 const MAX_DELAY_MS = 2 ** 31 - 1;
 
 /**
- * A subscriber is a place in the table and nothing else: it reads on from there whenever it is woken. So none is lost
- * to
- * a slow reader, none is held in memory for it, and what is recorded late (its time in the past) still has a later row.
+ * A subscriber is only a position in the table, from which it continues whenever it is woken. A slow reader therefore
+ * loses no event and costs no memory, and an event that is recorded late (its time lies in the past) still gets a
+ * later row.
  */
 export class EventLog {
   readonly #store: EventStore;
@@ -32,17 +32,17 @@ export class EventLog {
   #sincePruned = 0;
   #subscribers = 0;
 
-  constructor(store: EventStore, { keep = KEEP }: { keep?: number } = {}) {
+  constructor(store: EventStore, { keep = DEFAULT_KEEP }: { keep?: number } = {}) {
     this.#store = store;
     this.#keep = keep;
   }
 
-  /** Subscribers now listening. */
+  /** Current number of subscribers. */
   get subscribers(): number {
     return this.#subscribers;
   }
 
-  /** Stores events (inside the caller's transaction, if one is open) and wakes the subscribers after it commits. */
+  /** Stores events, inside the caller's transaction if one is open, and wakes the subscribers after its commit. */
   record(...events: NewEvent[]): void {
     if (this.#store.insert(events) === 0) return;
     this.#sincePruned += events.length;
@@ -53,11 +53,12 @@ export class EventLog {
     this.#wakeSoon();
   }
 
-  /** Stored events in the order of their time, then (unless until lies in the past) live ones, until the signal aborts
-   * or `until` is reached.
-   *  What is recorded from this call on is not missed, however late the first is asked for. */
+  /**
+   * Yields stored events in the order of their time if `since` or `until` is given, then live ones until `until` is
+   * reached or the signal aborts. Includes everything recorded after this call, however late the iteration starts.
+   */
   subscribe(query: EventQuery, signal: AbortSignal): AsyncIterable<Event> {
-    // Replay reads the rows up to here, live those after: no gap between, none twice.
+    // The replay reads the rows up to this one, the live part those after it: no gap and no duplicate.
     const mark = this.#store.last();
     return { [Symbol.asyncIterator]: () => this.#read(query, mark, signal) };
   }
@@ -77,37 +78,37 @@ export class EventLog {
     mark: number,
     signal: AbortSignal,
   ): AsyncGenerator<Event, void> {
-    let place: Place | undefined;
+    let position: Position | undefined;
     for (;;) {
-      const page = this.#store.byTime(place, { since, until }, mark, PAGE);
+      const page = this.#store.byTime(position, { since, until }, mark, PAGE);
       for (const event of page) {
         if (signal.aborted) return;
         if (matches(event)) yield event;
       }
       const end = page.at(-1);
       if (!end || signal.aborted) return;
-      place = { time: BigInt(end.time), row: end.row };
-      await breath();
+      position = { time: BigInt(end.time), row: end.row };
+      await nextTurn();
     }
   }
 
   async *#live({ until, matches }: EventQuery, mark: number, signal: AbortSignal): AsyncGenerator<Event, void> {
     let row = mark;
     for (;;) {
-      // Asked before the read: what was recorded until then is still delivered.
-      const over = until !== undefined && wallClock() > until;
+      // Checked before the read, which then still delivers everything recorded until now.
+      const isPast = until !== undefined && wallClock() > until;
       const page = this.#store.after(row, PAGE);
       for (const event of page) {
         if (signal.aborted) return;
         row = event.row;
         if ((until === undefined || BigInt(event.time) <= until) && matches(event)) yield event;
       }
-      if (signal.aborted || (page.length === 0 && over)) return;
-      await (page.length === 0 ? this.#sleep(until, signal) : breath());
+      if (signal.aborted || (page.length === 0 && isPast)) return;
+      await (page.length === 0 ? this.#sleep(until, signal) : nextTurn());
     }
   }
 
-  /** Until something was recorded, `until` is reached, or the signal aborts. */
+  /** Resolves when something has been recorded, `until` is reached, or the signal aborts. */
   #sleep(until: bigint | undefined, signal: AbortSignal): Promise<void> {
     return new Promise((resolve) => {
       const wake = (): void => {
@@ -116,10 +117,7 @@ export class EventLog {
         signal.removeEventListener('abort', wake);
         resolve();
       };
-      const timer =
-        until === undefined
-          ? undefined
-          : setTimeout(wake, Math.min(Number((until - wallClock()) / 1_000_000n) + 1, MAX_DELAY_MS));
+      const timer = until === undefined ? undefined : setTimeout(wake, delayUntil(until));
       signal.addEventListener('abort', wake);
       this.#sleepers.add(wake);
     });
@@ -130,12 +128,15 @@ export class EventLog {
     this.#waking = true;
     setImmediate(() => {
       this.#waking = false;
-      // A transaction that is held open over turns of the event loop.
+      // The transaction is held open across turns of the event loop.
       if (this.#store.pending) return this.#wakeSoon();
       for (const wake of [...this.#sleepers]) wake();
     });
   }
 }
 
-/** Lets the event loop do other things between two pages. */
-const breath = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+/** Milliseconds, bounded by what setTimeout accepts. */
+const delayUntil = (moment: bigint): number => Math.min(Number((moment - wallClock()) / 1_000_000n) + 1, MAX_DELAY_MS);
+
+/** Lets the event loop run between two pages. */
+const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));

@@ -1,30 +1,30 @@
-/** What a shim wrote down becomes what `docker events` tells. */
+/** Derives Docker's events from a shim's journal records. */
 import { createHash } from 'node:crypto';
 import type { HealthProbe, JournalRecord } from '../../protocol/records.ts';
 import type { RunState } from '../../protocol/runstate.ts';
 import type { NewEvent } from '../../model/event.ts';
 
-/** The container as its events show it. */
+/** The container as it appears in its events. */
 export interface EventSubject {
   id: string;
-  /** Without the slash. */
+  /** Without the leading slash. */
   name: string;
   /** As given at create. */
   image: string;
   labels: Record<string, string>;
 }
 
-/** What a record alone does not tell. */
+/** What a record itself does not contain. */
 export interface Context {
   /** The run state before this record. */
   before: RunState;
-  /** argv of an exec; undefined when nothing is known of it any more. */
+  /** argv of an exec; undefined when it has been forgotten. */
   commandOf: (exec: string) => string[] | undefined;
-  /** argv of a health check. */
+  /** argv of the health check. */
   probe: string[] | undefined;
 }
 
-/** The attributes of every event about a container: its labels, the event's own, and who it is. */
+/** The attributes of a container's event: its labels, the event's own attributes, its image and name. */
 export const attributesOf = (container: EventSubject, own: Record<string, string> = {}): Record<string, string> => ({
   ...container.labels,
   ...own,
@@ -32,9 +32,9 @@ export const attributesOf = (container: EventSubject, own: Record<string, string
   name: container.name,
 });
 
-/** Docker's events for one record, in order; most records have none or one. Pure. */
+/** Docker's events for one record, in order. Most records cause none or one. */
 export function eventsOf(record: JournalRecord, container: EventSubject, context: Context): NewEvent[] {
-  return happenings(record, container, context).map(([action, own, time]) => ({
+  return actionsOf(record, container, context).map(([action, own, time]) => ({
     type: 'container',
     action,
     actor: container.id,
@@ -44,19 +44,19 @@ export function eventsOf(record: JournalRecord, container: EventSubject, context
   }));
 }
 
-/** Its time is the record's, unless it says another. */
-type Happening = [action: string, own?: Record<string, string>, time?: string];
+/** `time` is the record's by default. */
+type Action = [action: string, own?: Record<string, string>, time?: string];
 
-function happenings(r: JournalRecord, { id }: EventSubject, { before, commandOf, probe }: Context): Happening[] {
+function actionsOf(r: JournalRecord, { id }: EventSubject, { before, commandOf, probe }: Context): Action[] {
   switch (r.type) {
     case 'started':
       return [['start']];
-    case 'exited':
-      // A restart is a stop and a start, as dockerd tells it.
-      return [
-        ['die', { exitCode: String(r.code), execDuration: String(secondsBetween(before.startedAt, r.wall)) }],
-        ...(before.restartAsked ? [['stop'] as Happening] : []),
-      ];
+    case 'exited': {
+      const execDuration = String(secondsBetween(before.startedAt, r.wall));
+      const die: Action = ['die', { exitCode: String(r.code), execDuration }];
+      // dockerd reports a restart as a stop and a start.
+      return before.restartAsked ? [die, ['stop']] : [die];
+    }
     case 'killed':
       return [['kill', { signal: String(r.signal) }]];
     case 'stopped':
@@ -70,14 +70,8 @@ function happenings(r: JournalRecord, { id }: EventSubject, { before, commandOf,
     case 'resumed':
       return [['unpause']];
     case 'health':
-      // Every start begins with `starting`, of which dockerd tells nothing.
-      return [
-        ...(r.probe ? probed(r.probe, execIdOf(id, r.seq), probe) : []),
-        ...(r.status === 'starting' || r.status === before.health?.status
-          ? []
-          : [[`health_status: ${r.status}`] as Happening]),
-      ];
-    // dockerd announces an exec before it tries: also one whose command cannot be run.
+      return healthActions(r, id, before, probe);
+    // dockerd reports exec_start before it runs the command, so also for one that cannot be run.
     case 'exec-started':
     case 'exec-failed':
       return [[withCommand('exec_start', commandOf(r.exec)), { execID: r.exec }]];
@@ -97,37 +91,49 @@ function happenings(r: JournalRecord, { id }: EventSubject, { before, commandOf,
     case 'final':
     case 'stopping':
     case 'shutdown':
-    // The daemon, who was asked for it, tells of an update itself.
-    case 'updated':
+    case 'updated': // The daemon records `update` itself.
       return [];
   }
 }
 
+function healthActions(
+  { probe, seq, status }: Extract<JournalRecord, { type: 'health' }>,
+  id: string,
+  before: RunState,
+  argv: string[] | undefined,
+): Action[] {
+  const actions = probe ? probeActions(probe, execIdOf(id, seq), argv) : [];
+  // Every start sets `starting`, which dockerd does not report.
+  if (status !== 'starting' && status !== before.health?.status) actions.push([`health_status: ${status}`]);
+  return actions;
+}
+
 /**
- * To dockerd a probe is an exec like others: told of, with its end unless no process was to be had. Here one record
- * tells all, once it is over.
+ * dockerd runs a health probe as an exec and reports it as one; exec_die is missing if no process could be created. The
+ * journal has one record per probe, written at its end.
  */
-function probed(
+function probeActions(
   { start, end, exitCode, killed }: HealthProbe,
   execID: string,
   argv: string[] | undefined,
-): Happening[] {
+): Action[] {
   const code = killed ?? exitCode;
-  return [
+  const actions: Action[] = [
     [withCommand('exec_create', argv), { execID }, start],
     [withCommand('exec_start', argv), { execID }, start],
-    ...(code < 0 ? [] : [['exec_die', { execID, exitCode: String(code) }, end] as Happening]),
   ];
+  if (code >= 0) actions.push(['exec_die', { execID, exitCode: String(code) }, end]);
+  return actions;
 }
 
-/** A probe has no exec of its own: whoever reads its record again finds the same id. */
+/** A probe has no exec id. This one is derived from its record, so a replay yields the same. */
 const execIdOf = (container: string, seq: number): string =>
   createHash('sha256').update(`${container} ${seq}`).digest('hex');
 
-/** `exec_start: sh -c ls`. A command without arguments ends with a space, as dockerd's does. */
+/** `exec_start: sh -c ls`. A command without arguments is followed by a space, as in dockerd. */
 export const withCommand = (action: string, argv: string[] | undefined): string =>
   argv ? `${action}: ${argv[0] ?? ''} ${argv.slice(1).join(' ')}` : action;
 
-/** 0 when it never began. */
+/** 0 if `from` is '' (never started). */
 const secondsBetween = (from: string, to: string): number =>
   from === '' ? 0 : Math.max(0, Number((BigInt(to) - BigInt(from)) / 1_000_000_000n));

@@ -1,6 +1,6 @@
 /**
- * Puts the entries of an archive into a directory that has content already, as `docker cp` does (moby pkg/archive).
- * Runs in the container's view: see there.
+ * Unpacks an archive's entries over the existing content of a directory, as `docker cp` does (moby pkg/archive). Runs
+ * in the archive worker, whose root is the container's (container-view.ts).
  */
 import {
   chmodSync,
@@ -22,26 +22,29 @@ import { bytes, clean } from '../images/byte-path.ts';
 import { TarError, type TarEntry } from '../images/tar.ts';
 
 export interface PlaceOptions {
-  /** A directory does not take the place of another kind of file, nor the reverse. */
+  /** Refuse to replace a directory by another kind of file, or the reverse. */
   noOverwriteDirNonDir: boolean;
-  /** Instead of the archive's owners. */
+  /** Replaces the archive's owners. */
   owner?: { uid: number; gid: number };
 }
 
-/** What a file system may not have, or not for us. */
-const XATTR_REFUSALS = new Set(['ENOTSUP', 'EOPNOTSUPP', 'EPERM']);
+/** The file system has no such attributes, or setting them needs a privilege we lack. Ignored. */
+const IGNORED_XATTR_ERRORS = new Set(['ENOTSUP', 'EOPNOTSUPP', 'EPERM']);
 
 export class Placer {
   readonly #directoryTimes = new Map<string, TarEntry>();
   #file: { fd: number; path: string; entry: TarEntry } | undefined;
 
-  /** Entries go into the working directory, which is `target` in words. */
+  /** Entries go into the working directory; `target` is its path, for error texts. */
   constructor(
     private readonly target: string,
     private readonly options: PlaceOptions,
   ) {}
 
-  /** Makes the entry; of a file, its beginning. @throws TarError for what leads out of the directory, PlaceTaken */
+  /**
+   * Creates the entry; a regular file's content follows in `write` until `end`.
+   * @throws TarError for a path outside the directory, PlaceTaken
+   */
   begin(entry: TarEntry): void {
     const name = this.#clean(entry.path);
     const path = `.${name}`;
@@ -81,12 +84,12 @@ export class Placer {
     this.#finish(path, entry);
   }
 
-  /** The next bytes of the present file. */
+  /** Appends to the current file. */
   write(data: Buffer): void {
     for (let at = 0; this.#file && at < data.length;) at += writeSync(this.#file.fd, data, at);
   }
 
-  /** The present entry's body is complete. */
+  /** Completes the current file; does nothing after other entries. */
   end(): void {
     if (!this.#file) return;
     const { fd, path, entry } = this.#file;
@@ -98,7 +101,7 @@ export class Placer {
     this.#finish(path, entry);
   }
 
-  /** All entries are there: whatever was put into a directory changed its time. */
+  /** Sets the directories' times: each entry placed in one has changed them. */
   finish(): void {
     for (const [path, entry] of this.#directoryTimes) {
       try {
@@ -109,23 +112,24 @@ export class Placer {
     }
   }
 
-  // What is there goes, but a directory for a directory; the target itself stays as it is.
+  /** Removes what is in the entry's place unless both are directories. `leave`: the target directory itself. */
   #clear(path: string, name: string, entry: TarEntry): 'leave' | 'make' {
     const found = lstatSync(bytes(path), { throwIfNoEntry: false });
     if (!found) return 'make';
-    const [has, comes] = [found.isDirectory(), entry.type === 'directory'];
+    const wasDirectory = found.isDirectory();
+    const isDirectory = entry.type === 'directory';
     const shown = Buffer.from(`${this.target === '/' ? '' : this.target}${name}`, 'latin1').toString();
-    if (this.options.noOverwriteDirNonDir && has && !comes)
+    if (this.options.noOverwriteDirNonDir && wasDirectory && !isDirectory)
       throw new PlaceTaken(
         `cannot overwrite directory ${JSON.stringify(shown)} with non-directory ${JSON.stringify(this.target)}`,
       );
-    if (this.options.noOverwriteDirNonDir && !has && comes)
+    if (this.options.noOverwriteDirNonDir && !wasDirectory && isDirectory)
       throw new PlaceTaken(
         `cannot overwrite non-directory ${JSON.stringify(shown)} with directory ${JSON.stringify(this.target)}`,
       );
-    if (has && name === '/') return 'leave';
-    if (!(has && comes)) {
-      if (name === '/') throw new TarError('the target can only be a directory');
+    if (wasDirectory && name === '/') return 'leave';
+    if (!(wasDirectory && isDirectory)) {
+      if (name === '/') throw new TarError('the target must be a directory');
       rmSync(bytes(path), { recursive: true, force: true });
       this.#directoryTimes.delete(path);
     }
@@ -135,7 +139,7 @@ export class Placer {
   #makeParents(path: string): void {
     const parent = path.slice(0, path.lastIndexOf('/'));
     if (parent === '.' || lstatSync(bytes(parent), { throwIfNoEntry: false })) return;
-    // One by one: Node's recursive mkdir never ends where the working directory was removed meanwhile.
+    // One by one: Node's recursive mkdir loops forever if the working directory has been removed.
     for (let end = path.indexOf('/', 2); end >= 0; end = path.indexOf('/', end + 1)) {
       try {
         mkdirSync(bytes(path.slice(0, end)), 0o755);
@@ -155,14 +159,14 @@ export class Placer {
       try {
         setXattrAt(bytes(path), name, value);
       } catch (error) {
-        if (!XATTR_REFUSALS.has(codeOf(error))) throw error;
+        if (!IGNORED_XATTR_ERRORS.has(codeOf(error))) throw error;
       }
     }
     setTimes(bytes(path), ...timesOf(entry));
   }
 }
 
-/** What `noOverwriteDirNonDir` refuses. */
+/** The refusal of `noOverwriteDirNonDir`. */
 export class PlaceTaken extends Error {}
 
 const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? '';

@@ -1,33 +1,43 @@
 /**
- * The archive worker, a process of its own (bundled to dist/archiver.cjs): it enters a container's view of its files
- * and looks at, packs or
- * unpacks what is there. Everything after that is synchronous, in this thread: the others are not in the view.
+ * The archive worker, a separate process (bundled to dist/archiver.cjs). It confines itself to a container's files
+ * (container-view.ts) and then stats, packs or unpacks a path. All of that is synchronous: only the main thread has
+ * the container's root.
  *
- *   node archiver.cjs PARENT-PID JOB  <archive (unpack)  >archive (pack)  3>reports, one JSON document a line  4<mount
- * namespace
+ *   node archiver.cjs PARENT-PID JOB
+ *
+ * stdin: the archive to unpack. stdout: the packed archive. fd 3: reports, one JSON document per line. fd 4: the
+ * container's mount namespace, if it runs.
  */
 import { lstatSync, readlinkSync, readSync, writeSync, type Stats } from 'node:fs';
 import { posix } from 'node:path';
 import { dieWithParent } from '../../sys/jail.ts';
 import { Packer } from '../images/pack.ts';
 import { TarReader } from '../images/tar-reader.ts';
+import { TarError } from '../images/tar.ts';
 import { encodeHeader, newEntry, TRAILER } from '../images/tar-writer.ts';
-import { PlaceTaken, Placer, type PlaceOptions } from './archive-place.ts';
+import { Placer, type PlaceOptions } from './archive-place.ts';
 import { enterView, type View } from './container-view.ts';
 
-export type ArchiveJob = { view: View; /** As the client gave it. */ path: string } & (
-  | { kind: 'stat' | 'pack' }
-  | ({
-      kind: 'unpack';
-      /** Places and whether they may be written to; the deepest counts. */ access: {
-        destination: string;
-        readOnly: boolean;
-      }[];
-      readOnlyRoot: boolean;
-    } & PlaceOptions)
-);
+interface JobBase {
+  view: View;
+  /** As the client sent it. */
+  path: string;
+}
 
-/** Of a file, as Docker tells it. */
+interface ReadJob extends JobBase {
+  kind: 'stat' | 'pack';
+}
+
+interface UnpackJob extends JobBase, PlaceOptions {
+  kind: 'unpack';
+  /** Mounts; the deepest one that contains the target decides. */
+  access: { destination: string; readOnly: boolean }[];
+  readOnlyRoot: boolean;
+}
+
+export type ArchiveJob = ReadJob | UnpackJob;
+
+/** The X-Docker-Container-Path-Stat of Docker's API. */
 export interface PathStat {
   name: string;
   size: number;
@@ -48,7 +58,7 @@ const READ_SIZE = 1 << 20;
 const FLUSH_AT = 1 << 18;
 const MAX_LINKS = 255;
 
-class Refusal extends Error {}
+class BadRequest extends Error {}
 class Missing extends Error {}
 
 function main([parent, text]: string[]): void {
@@ -58,26 +68,27 @@ function main([parent, text]: string[]): void {
     run(JSON.parse(text!) as ArchiveJob);
     report({ ok: true });
   } catch (error) {
-    const { code, name } = error as NodeJS.ErrnoException;
-    // Nobody is there any more who would read on.
-    if (code === 'EPIPE') return;
-    const fault =
-      error instanceof Missing ? 'missing' : error instanceof Refusal || name === 'TarError' ? 'request' : 'host';
-    report({
-      ok: false,
-      fault: error instanceof PlaceTaken ? 'host' : fault,
-      message: wordsOf(error as NodeJS.ErrnoException),
-    });
+    const failure = error as NodeJS.ErrnoException;
+    // The daemon has stopped reading.
+    if (failure.code === 'EPIPE') return;
+    report({ ok: false, fault: faultOf(failure), message: errorText(failure) });
   }
 }
 
-/** What Go says of a failed call, and so Docker: `lstat /x/y: not a directory`. */
-function wordsOf({ syscall, path, message }: NodeJS.ErrnoException): string {
+function faultOf(error: Error): 'missing' | 'request' | 'host' {
+  if (error instanceof Missing) return 'missing';
+  return error instanceof BadRequest || error instanceof TarError ? 'request' : 'host';
+}
+
+/** The error text of Go, and so of Docker: `lstat /x/y: not a directory`. */
+function errorText({ syscall, path, message }: NodeJS.ErrnoException): string {
   const reason = /^E\w+: ([^,]+), /.exec(message)?.[1];
   return syscall && path && reason ? `${syscall} ${path}: ${reason}` : message;
 }
 
-const report = (what: ArchiveReport): void => void writeSync(REPORTS, `${JSON.stringify(what)}\n`);
+function report(what: ArchiveReport): void {
+  writeSync(REPORTS, `${JSON.stringify(what)}\n`);
+}
 
 function run(job: ArchiveJob): void {
   enterView(job.view);
@@ -90,7 +101,8 @@ function run(job: ArchiveJob): void {
 }
 
 /**
- * From the root, with a final `/` or `/.`, which both mean: what a link leads to (moby PreserveTrailingDotOrSeparator).
+ * The path from the root, cleaned but with its final `/` or `/.`: both make lstat(2) follow a symbolic link (moby
+ * PreserveTrailingDotOrSeparator).
  */
 export function absolute(path: string): string {
   const cleaned = posix.join('/', path).replace(/(.)\/$/, '$1');
@@ -98,7 +110,7 @@ export function absolute(path: string): string {
   return path.endsWith('/') && cleaned !== '/' ? `${cleaned}/` : cleaned;
 }
 
-// As Go's filepath.Base.
+/** Go's filepath.Base. */
 const baseOf = (path: string): string => path.replace(/\/+$/, '').split('/').at(-1) || '/';
 
 function statOf(path: string, found: Stats): PathStat {
@@ -130,12 +142,12 @@ function goType(found: Stats): number {
 const goSetBits = (mode: number): number =>
   (mode & 0o4000 ? bit(23) : 0) + (mode & 0o2000 ? bit(22) : 0) + (mode & 0o1000 ? bit(20) : 0);
 
-/** Where a link leads in the end; as far as can be told where it leads to nothing. */
+/** The path with all symbolic links resolved; missing components are kept as they are. */
 function follow(path: string): string {
-  const left = path.split('/').filter((part) => part !== '');
+  const pending = path.split('/').filter((part) => part !== '');
   let at = '';
-  for (let links = 0; left.length > 0;) {
-    const part = left.shift()!;
+  for (let links = 0; pending.length > 0;) {
+    const part = pending.shift()!;
     if (part === '.') continue;
     if (part === '..') {
       at = at.slice(0, at.lastIndexOf('/'));
@@ -149,7 +161,7 @@ function follow(path: string): string {
     if (++links > MAX_LINKS) throw new Error(`evalSymlinksInScope: too many links in ${path}`);
     const target = readlinkSync(next);
     if (target.startsWith('/')) at = '';
-    left.unshift(...target.split('/').filter((each) => each !== ''));
+    pending.unshift(...target.split('/').filter((each) => each !== ''));
   }
   return at || '/';
 }
@@ -180,7 +192,7 @@ function pack(path: string, found: Stats): void {
   const latin = Buffer.from(path).toString('latin1');
   const name = baseOf(latin);
   if (name === '/') {
-    // The client puts a name of its own before the slash.
+    // docker cp replaces the leading slash by a name of its own.
     out(
       encodeHeader(
         newEntry('directory', '/', {
@@ -199,23 +211,21 @@ function pack(path: string, found: Stats): void {
   send(buffer.subarray(0, filled));
 }
 
-function unpack(job: Extract<ArchiveJob, { kind: 'unpack' }>, path: string): void {
+function unpack(job: UnpackJob, path: string): void {
   try {
     process.chdir(path);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    throw code === 'ENOTDIR'
-      ? new Refusal('extraction point is not a directory')
-      : code === 'ENOENT'
-        ? new Missing(path)
-        : error;
+    if (code === 'ENOTDIR') throw new BadRequest('extraction point is not a directory');
+    if (code === 'ENOENT') throw new Missing(path);
+    throw error;
   }
   const target = process.cwd();
-  const inside = job.access
+  const [mount] = job.access
     .filter(({ destination }) => target === destination || target.startsWith(`${destination}/`))
-    .sort((a, b) => b.destination.length - a.destination.length)[0];
-  if (inside?.readOnly) throw new Refusal('mounted volume is marked read-only');
-  if (!inside && job.readOnlyRoot) throw new Refusal('container rootfs is marked read-only');
+    .sort((a, b) => b.destination.length - a.destination.length);
+  if (mount?.readOnly) throw new BadRequest('mounted volume is marked read-only');
+  if (!mount && job.readOnlyRoot) throw new BadRequest('container rootfs is marked read-only');
   const placer = new Placer(target, job);
   const reader = new TarReader({
     entry: (entry) => placer.begin(entry),
@@ -224,7 +234,11 @@ function unpack(job: Extract<ArchiveJob, { kind: 'unpack' }>, path: string): voi
     meta: () => undefined,
   });
   const chunk = Buffer.allocUnsafe(READ_SIZE);
-  for (let n; (n = readSync(STDIN, chunk, 0, READ_SIZE, null)) > 0;) reader.push(chunk.subarray(0, n));
+  for (;;) {
+    const length = readSync(STDIN, chunk, 0, READ_SIZE, null);
+    if (length === 0) break;
+    reader.push(chunk.subarray(0, length));
+  }
   reader.end();
   placer.finish();
 }

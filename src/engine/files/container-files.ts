@@ -1,75 +1,93 @@
 /**
- * `docker cp`: a container's files told of, packed and unpacked by a worker in the container's own view of them
- * (archive-worker.ts).
+ * `docker cp`: stats, packs and unpacks a container's files. The work is done by a process that sees only the
+ * container's mounts (archive-worker.ts).
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, existsSync, openSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
+import type { Logger } from 'pino';
 import type { Fd } from '../../sys/libc.ts';
+import type { Container, MountPoint } from '../../model/container.ts';
+import { isRunning } from '../../model/container-status.ts';
 import { Conflict, InvalidParameter, NotFound, SystemFault } from '../../model/errors.ts';
+import { containerEvent } from '../events/container-event.ts';
+import type { EventLog } from '../events/event-log.ts';
 import { decompress, detectCompression, feed, peek } from '../images/compression.ts';
-import { cleaned } from '../spec/mount-points.ts';
+import type { Snapshots } from '../images/snapshots.ts';
+import type { Paths } from '../paths.ts';
+import { cleanPath } from '../spec/mount-target.ts';
 import { lookUpUser } from '../spec/user.ts';
+import type { Volumes } from '../volumes/volumes.ts';
 import type { View, ViewMount } from './container-view.ts';
 import type { ArchiveJob, ArchiveReport, PathStat } from './archive-worker.ts';
-import type { Container } from '../../model/container.ts';
-import { containerEvent } from '../events/container-event.ts';
-import { isRunning } from '../../model/container-status.ts';
-import type { ContainerDeps as Parts } from '../containers/deps.ts';
 
 export type { PathStat } from './archive-worker.ts';
 
+export interface FileDeps {
+  /** Path of the bundled archive worker. */
+  script: string;
+  paths: Paths;
+  snapshots: Snapshots;
+  volumes: Volumes;
+  events: EventLog;
+  log: Logger;
+}
+
 export interface UnpackOptions {
   noOverwriteDirNonDir: boolean;
-  /** All becomes the container's user's. */
+  /** Gives everything to the container's user instead of the archive's owners. */
   copyUIDGID: boolean;
 }
 
-type Wanted = { kind: 'stat' | 'pack' } | { kind: 'unpack'; options: UnpackOptions };
+type Request = { kind: 'stat' | 'pack' } | { kind: 'unpack'; options: UnpackOptions };
 
 const NETWORK_FILES = ['hosts', 'hostname', 'resolv.conf'];
-const MAX_WORDS = 2000;
+const MAX_STDERR_CHARS = 2000;
 
 interface Worker {
   child: ChildProcess;
+  /** Resolves with how the process ended: a signal's name, `code N`, or why it could not be spawned. */
   ended: Promise<string>;
-  words(): string;
-  reports: AsyncIterator<string>;
+  stderrTail: () => string;
+  /** Lines of ArchiveReport. */
+  reports: AsyncIterator<string, undefined>;
 }
 
 export class ContainerFiles {
-  /** Those that are at work, by container. */
+  /** Running workers by container id. */
   readonly #workers = new Map<string, Set<Worker>>();
   #count = 0;
 
-  /** `script` is the bundled worker. */
-  constructor(private readonly script: string) {}
+  constructor(private readonly deps: FileDeps) {}
 
   /** @throws NotFound `Could not find the file X in container Y` */
-  async stat(c: Container, reference: string, path: string, parts: Parts): Promise<PathStat> {
-    const worker = await this.#begin(c, path, { kind: 'stat' }, parts);
+  async stat(c: Container, reference: string, path: string): Promise<PathStat> {
+    const worker = await this.#start(c, path, { kind: 'stat' });
     const stat = await firstReport(worker, path, reference);
     await worker.ended;
     return stat!;
   }
 
-  /** An archive of the file or directory. Whoever stops reading ends it. @throws as stat */
+  /**
+   * An archive of the file or directory. Ending the iteration early kills the worker.
+   * @throws NotFound `Could not find the file X in container Y`
+   */
   async pack(
     c: Container,
     reference: string,
     path: string,
-    parts: Parts,
   ): Promise<{ stat: PathStat; archive: AsyncGenerator<Buffer> }> {
-    const worker = await this.#begin(c, path, { kind: 'pack' }, parts);
+    const worker = await this.#start(c, path, { kind: 'pack' });
     const stat = await firstReport(worker, path, reference);
-    parts.events.record(containerEvent(c, 'archive-path'));
+    this.deps.events.record(containerEvent(c, 'archive-path'));
     return { stat: stat!, archive: packed(worker) };
   }
 
   /**
-   * Puts the entries of `archive`, plain or compressed, into the directory `path`. @throws InvalidParameter, NotFound
+   * Unpacks `archive`, plain or compressed, into the directory `path`.
+   * @throws InvalidParameter for a bad archive or a read-only target, NotFound for a missing directory
    */
   async unpack(
     c: Container,
@@ -77,79 +95,78 @@ export class ContainerFiles {
     path: string,
     archive: Readable,
     options: UnpackOptions,
-    parts: Parts,
   ): Promise<void> {
     const { head, all } = await peek(archive);
-    const worker = await this.#begin(c, path, { kind: 'unpack', options }, parts);
+    const worker = await this.#start(c, path, { kind: 'unpack', options });
     let fault: unknown;
     feed(decompress(all, detectCompression(head)), worker.child.stdin!).catch((error: unknown) => {
       fault = error;
-      // Cut off, not complete: the worker must not take it for an archive that ends here.
+      // Closing stdin would look like the regular end of the archive.
       worker.child.kill('SIGKILL');
     });
     await firstReport(worker, path, reference).catch((error: unknown) => {
       throw fault ?? error;
     });
     await worker.ended;
-    parts.events.record(containerEvent(c, 'extract-to-dir'));
+    this.deps.events.record(containerEvent(c, 'extract-to-dir'));
   }
 
-  /** The container goes: nobody looks at its files any more. */
-  async end(containerId: string): Promise<void> {
+  /** Kills the container's workers and resolves when they have ended. For its removal. */
+  async stopWorkers(containerId: string): Promise<void> {
     const workers = [...(this.#workers.get(containerId) ?? [])];
     for (const { child } of workers) child.kill('SIGKILL');
     await Promise.all(workers.map(({ ended }) => ended));
   }
 
-  async #begin(c: Container, path: string, wanted: Wanted, parts: Parts): Promise<Worker> {
+  async #start(c: Container, path: string, request: Request): Promise<Worker> {
     if (c.phase !== 'ready')
       throw new Conflict(`can not copy files of container ${c.id}: it is dead or marked for removal`);
-    const held = this.#hold(c, parts);
+    const { paths, volumes } = this.deps;
+    const held = this.#holdMounts(c);
     try {
-      for (const { name } of volumesOf(c)) await parts.volumes.mount(parts.volumes.resolve(name), held.user);
-      const namespace = openNamespace(c, parts);
-      const view: View = {
-        rootfs: parts.paths.rootfs(c.id),
-        running: namespace !== undefined,
-        root: rootOf(parts.paths.rootfs(c.id)),
-        mounts: mountsOf(c, parts),
-      };
-      return this.#spawn(c.id, jobOf(c, view, path, wanted), namespace, held.release);
+      for (const { name } of volumesOf(c)) await volumes.mount(volumes.resolve(name), held.user);
+      const namespace = openNamespace(c, paths);
+      try {
+        const view: View = {
+          rootfs: paths.rootfs(c.id),
+          running: namespace !== undefined,
+          root: rootOf(paths.rootfs(c.id)),
+          mounts: viewMounts(c, paths),
+        };
+        return this.#spawn(c.id, jobOf(c, view, path, request), namespace, held.release);
+      } finally {
+        if (namespace !== undefined) closeSync(namespace);
+      }
     } catch (error) {
       held.release();
       throw error;
     }
   }
 
-  // Its root and volumes stay mounted as long as somebody is in them, whatever becomes of the container.
-  #hold(c: Container, parts: Parts): { user: string; release(): void } {
+  /** Keeps the rootfs and the volumes mounted while a worker is in them, even if the container stops meanwhile. */
+  #holdMounts(c: Container): { user: string; release: () => void } {
+    const { snapshots, volumes, log } = this.deps;
     const user = `${c.id} copy ${++this.#count}`;
-    const unpin = parts.snapshots.pinMount(c.id);
-    return {
-      user,
-      release: () => {
-        unpin();
-        for (const { name } of volumesOf(c))
-          parts.volumes
-            .unmount(name, user)
-            .catch((err: unknown) => parts.log.error({ volume: name, err }, 'cannot be unmounted'));
-      },
+    const unpin = snapshots.pinMount(c.id);
+    const release = (): void => {
+      unpin();
+      for (const { name } of volumesOf(c)) {
+        volumes.unmount(name, user).catch((err: unknown) => log.error({ volume: name, err }, 'cannot unmount volume'));
+      }
     };
+    return { user, release };
   }
 
   #spawn(containerId: string, job: ArchiveJob, namespace: Fd | undefined, release: () => void): Worker {
     const unpacks = job.kind === 'unpack';
-    // A clean environment: NODE_OPTIONS and NODE_EXTRA_CA_CERTS are the daemon's.
-    const child = spawn(process.execPath, [this.script, String(process.pid), JSON.stringify(job)], {
+    // An empty environment: the daemon's NODE_OPTIONS and NODE_EXTRA_CA_CERTS must not reach the worker.
+    const child = spawn(process.execPath, [this.deps.script, String(process.pid), JSON.stringify(job)], {
       stdio: [unpacks ? 'pipe' : 'ignore', unpacks ? 'ignore' : 'pipe', 'pipe', 'pipe', namespace ?? 'ignore'],
       env: {},
     });
-    if (namespace !== undefined) closeSync(namespace);
-    let words = '';
-    child.stderr!.on('data', (bytes: Buffer) => (words = (words + bytes.toString()).slice(-MAX_WORDS)));
+    let stderr = '';
+    child.stderr!.on('data', (bytes: Buffer) => (stderr = (stderr + bytes.toString()).slice(-MAX_STDERR_CHARS)));
     child.stdin?.on('error', () => undefined);
-    const workers = this.#workers.get(containerId) ?? new Set<Worker>();
-    this.#workers.set(containerId, workers);
     const ended = new Promise<string>((resolve) => {
       child.once('error', (error) => resolve(error.message));
       child.once('exit', (code, signal) => resolve(signal ?? `code ${code}`));
@@ -157,9 +174,11 @@ export class ContainerFiles {
     const worker: Worker = {
       child,
       ended,
-      words: () => words.trim(),
+      stderrTail: () => stderr.trim(),
       reports: createInterface({ input: child.stdio[3] as Readable })[Symbol.asyncIterator](),
     };
+    const workers = this.#workers.get(containerId) ?? new Set<Worker>();
+    this.#workers.set(containerId, workers);
     workers.add(worker);
     void ended.then(() => {
       workers.delete(worker);
@@ -170,10 +189,10 @@ export class ContainerFiles {
   }
 }
 
-async function nextReport({ reports, ended, words }: Worker): Promise<ArchiveReport> {
-  const { value, done } = await reports.next();
-  if (done) throw new SystemFault(`the archive worker died (${await ended}) ${words()}`.trim());
-  return JSON.parse(value) as ArchiveReport;
+async function nextReport({ reports, ended, stderrTail }: Worker): Promise<ArchiveReport> {
+  const line = await reports.next();
+  if (line.done) throw new SystemFault(`the archive worker died (${await ended}) ${stderrTail()}`.trim());
+  return JSON.parse(line.value) as ArchiveReport;
 }
 
 async function firstReport(worker: Worker, path: string, reference: string): Promise<PathStat | undefined> {
@@ -194,27 +213,28 @@ async function* packed(worker: Worker): AsyncGenerator<Buffer> {
   }
 }
 
-function jobOf(c: Container, view: View, path: string, wanted: Wanted): ArchiveJob {
-  if (wanted.kind !== 'unpack') return { kind: wanted.kind, view, path };
-  const { noOverwriteDirNonDir, copyUIDGID } = wanted.options;
-  const access = [
-    ...c.mounts.map(({ destination, rw }) => ({ destination, readOnly: !rw })),
-    ...Object.entries(c.hostConfig.Tmpfs ?? {}).map(([target, options]) => ({
-      destination: cleaned(target),
-      readOnly: options.split(',').includes('ro'),
-    })),
-  ];
+function jobOf(c: Container, view: View, path: string, request: Request): ArchiveJob {
+  if (request.kind !== 'unpack') return { kind: request.kind, view, path };
+  const { noOverwriteDirNonDir, copyUIDGID } = request.options;
   const owner = copyUIDGID && c.config.User ? ownerOf(view.rootfs, c.config.User) : undefined;
   return {
     kind: 'unpack',
     view,
     path,
-    access,
+    access: [...c.mounts.map(accessOf), ...tmpfsAccess(c)],
     readOnlyRoot: c.hostConfig.ReadonlyRootfs,
     noOverwriteDirNonDir,
     ...(owner && { owner }),
   };
 }
+
+const accessOf = ({ destination, rw }: MountPoint) => ({ destination, readOnly: !rw });
+
+const tmpfsAccess = (c: Container) =>
+  Object.entries(c.hostConfig.Tmpfs ?? {}).map(([target, options]) => ({
+    destination: cleanPath(target),
+    readOnly: options.split(',').includes('ro'),
+  }));
 
 function ownerOf(rootfs: string, user: string): { uid: number; gid: number } {
   try {
@@ -225,12 +245,13 @@ function ownerOf(rootfs: string, user: string): { uid: number; gid: number } {
   }
 }
 
-// undefined when it does not run, or its process has made itself another root.
-function openNamespace(c: Container, parts: Parts): Fd | undefined {
+/** The mount namespace of the container's process; undefined when it does not run or has changed its root. */
+function openNamespace(c: Container, paths: Paths): Fd | undefined {
   if (!isRunning(c) || c.state.pid === 0) return undefined;
   try {
-    const [own, its] = [rootOf(parts.paths.rootfs(c.id)), rootOf(`/proc/${c.state.pid}/root/`)];
-    if (own.dev !== its.dev || own.ino !== its.ino) return undefined;
+    const rootfs = rootOf(paths.rootfs(c.id));
+    const processRoot = rootOf(`/proc/${c.state.pid}/root/`);
+    if (rootfs.dev !== processRoot.dev || rootfs.ino !== processRoot.ino) return undefined;
     return openSync(`/proc/${c.state.pid}/ns/mnt`, 'r');
   } catch {
     return undefined;
@@ -244,8 +265,8 @@ function rootOf(path: string): { dev: number; ino: number } {
 
 const volumesOf = (c: Container) => c.mounts.filter(({ type }) => type === 'volume');
 
-// In the order of their depth: one may lie within another.
-function mountsOf(c: Container, { paths }: Parts): ViewMount[] {
+/** The container's mounts except tmpfs, parents before what is mounted inside them. */
+function viewMounts(c: Container, paths: Paths): ViewMount[] {
   const points = c.mounts
     .filter(({ type }) => type !== 'tmpfs')
     .map(({ source, subpath, destination, rw }) => ({
@@ -255,11 +276,11 @@ function mountsOf(c: Container, { paths }: Parts): ViewMount[] {
       ...(subpath !== undefined && { subpath }),
     }));
   const taken = new Set(points.map(({ destination }) => destination));
-  const files = NETWORK_FILES.map((name) => ({
+  const networkFiles = NETWORK_FILES.map((name) => ({
     source: join(paths.container(c.id), name),
     destination: `/etc/${name}`,
     readOnly: c.hostConfig.ReadonlyRootfs,
   })).filter(({ source, destination }) => !taken.has(destination) && existsSync(source));
   const depth = ({ destination }: ViewMount): number => destination.split('/').length;
-  return [...points, ...files].sort((a, b) => depth(a) - depth(b));
+  return [...points, ...networkFiles].sort((a, b) => depth(a) - depth(b));
 }

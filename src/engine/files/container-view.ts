@@ -1,13 +1,11 @@
 /**
- * A container's files as its own processes see them, for a worker of ours (archive-worker.ts), and nothing else: the
- * worker's root is the
- * container's, in mounts of its own. Wherever a link leads, however often the container swaps it, it leads to the
- * container's files.
+ * Confines the archive worker (archive-worker.ts) to a container's files: the container's root becomes the worker's
+ * root, in a mount namespace of its own. No symbolic link can lead out of it, even if the container swaps one while
+ * the worker follows it.
  *
- * Of a running one they are copied from its mount namespace, so that its tmpfs are there too; of a stopped one they are
- * made again.
- * What would lead out all the same goes: procfs (the links in /proc/PID are no ordinary ones), and devices cannot be
- * opened.
+ * For a running container the mounts are copied from its mount namespace, so the worker sees its tmpfs mounts too; for
+ * a stopped one they are rebuilt from its definition. procfs is detached, as its magic links (symlink(7)) lead out of
+ * the root, and devices cannot be opened.
  */
 import { closeSync, lstatSync, mkdirSync, openSync, statSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
@@ -28,28 +26,27 @@ import {
 
 export interface ViewMount {
   source: string;
-  /** What of the source; all of it when absent. */
+  /** Part of the source to mount; undefined = all of it. */
   subpath?: string;
   destination: string;
   readOnly: boolean;
 }
 
 export interface View {
-  /** Where its root is mounted on the host. */
+  /** The rootfs mount point on the host. */
   rootfs: string;
-  /** Whether descriptor 4 is the mount namespace of its running process. */
+  /** The container runs, and descriptor 4 is its mount namespace. */
   running: boolean;
-  /** Device and inode of its root, as a proof. */
+  /** Device and inode of the container's root, to detect that a running container has replaced it. */
   root: { dev: number; ino: number };
-  /** What is mounted in it; with a running one only the destinations count. */
+  /** For a running container only the destinations are used. */
   mounts: ViewMount[];
 }
 
-const NAMESPACE = 4;
+const NAMESPACE_FD = 4;
 const O_PATH = 0o10000000;
-/** Kernel file systems that no copy should hold; of the rest only what is below them. */
-const KERNELS = new Set([
-  'proc',
+/** Besides procfs. Copying from or into these makes no sense. */
+const KERNEL_FILE_SYSTEMS = new Set([
   'sysfs',
   'cgroup',
   'cgroup2',
@@ -60,24 +57,25 @@ const KERNELS = new Set([
   'tracefs',
   'bpf',
 ]);
-/** More than any container has mounts upon each other. */
+/** More mounts than any container has. */
 const MAX_ROUNDS = 10_000;
 
-/** Makes it this thread's root. Only synchronous calls obey it. @throws when it cannot be had */
+/**
+ * Makes the view this thread's root. The other threads keep theirs, so only synchronous calls may follow.
+ * @throws when the container has replaced its root, or a mount fails
+ */
 export function enterView(view: View): void {
   const proc = openProc();
   if (view.running) {
-    enterMountNamespace(NAMESPACE);
+    enterMountNamespace(NAMESPACE_FD);
     unshareMounts();
     const { dev, ino } = statSync('/');
-    if (dev !== view.root.dev || ino !== view.root.ino) throw new Error('the container has another root by now');
+    if (dev !== view.root.dev || ino !== view.root.ino) throw new Error('the root of the container has changed');
   } else {
     rebuild(view);
   }
-  takeAway(
-    proc,
-    view.mounts.map(({ destination }) => destination),
-  );
+  const destinations = view.mounts.map(({ destination }) => destination);
+  detachUnwanted(proc, destinations);
   setMountFlags(ATTR.NODEV);
   closeSync(proc);
 }
@@ -88,51 +86,57 @@ function rebuild({ rootfs, mounts }: View): void {
   pivotRoot(rootfs);
   for (const { mount, tree } of trees) {
     if (tree === undefined) continue;
-    makePlace(mount.destination, tree.isDirectory);
+    makeMountPoint(mount.destination, tree.isDirectory);
     attachMounts(tree.fd, mount.destination);
     closeSync(tree.fd);
   }
 }
 
-// undefined for a source that is not there: a bind's directory is only made when the container starts.
+/** undefined when the source does not exist: missing bind sources are only created when the container starts. */
 function treeOf({ source, subpath, readOnly }: ViewMount): { fd: Fd; isDirectory: boolean } | undefined {
-  let place: Fd;
+  let sourceFd: Fd;
   try {
-    place = subpath === undefined ? openSync(source, O_PATH) : pathBeneath(source, subpath);
+    sourceFd = subpath === undefined ? openSync(source, O_PATH) : pathBeneath(source, subpath);
   } catch {
     return undefined;
   }
   try {
-    const fd = cloneMounts(place);
+    const fd = cloneMounts(sourceFd);
     if (readOnly) setMountFlags(ATTR.RDONLY, fd);
-    return { fd, isDirectory: statOf(fd) };
+    return { fd, isDirectory: isDirectory(fd) };
   } finally {
-    closeSync(place);
+    closeSync(sourceFd);
   }
 }
 
-const statOf = (fd: Fd): boolean => statSync(`/proc/self/fd/${fd}`).isDirectory();
+const isDirectory = (fd: Fd): boolean => statSync(`/proc/self/fd/${fd}`).isDirectory();
 
-// As the runtime will when it starts.
-function makePlace(path: string, isDirectory: boolean): void {
+/** Creates a missing mount point as the runtime does. */
+function makeMountPoint(path: string, isDirectory: boolean): void {
   mkdirSync(isDirectory ? path : dirname(path), { recursive: true, mode: 0o755 });
   if (!isDirectory && !lstatSync(path, { throwIfNoEntry: false })) writeFileSync(path, '', { flag: 'wx', mode: 0o644 });
 }
 
-// Whoever shares our files may rename what leads to a mount meanwhile: it is looked again until nothing is left.
-function takeAway(proc: Fd, own: string[]): void {
-  const below = (point: string, above: string): boolean => point === above || point.startsWith(`${above}/`);
-  const goes = ({ point, type }: { point: string; type: string }): boolean =>
-    type === 'proc' ||
-    (KERNELS.has(type) && !own.some((each) => below(point, each))) ||
-    (point === '/dev' && !own.some((each) => below(each, '/dev')));
+/**
+ * Detaches every mount that must not be in the view, outermost first. A process that shares the container's files may
+ * rename a parent directory in between, so the mounts are listed again after each step.
+ */
+function detachUnwanted(proc: Fd, destinations: readonly string[]): void {
   for (let round = 0; ; round++) {
-    const next = readThreadMounts(proc)
-      .filter(goes)
-      .sort((a, b) => a.point.length - b.point.length)[0];
+    const [next] = readThreadMounts(proc)
+      .filter((mount) => isUnwanted(mount, destinations))
+      .sort((a, b) => a.point.length - b.point.length);
     if (!next) return;
-    if (!unmountTree(next.point) && round > MAX_ROUNDS)
-      throw new Error(`${next.point} cannot be taken out of the view`);
-    if (round > 2 * MAX_ROUNDS) throw new Error('the mounts change all the time');
+    if (!unmountTree(next.point) && round > MAX_ROUNDS) throw new Error(`cannot detach ${next.point} from the view`);
+    if (round > 2 * MAX_ROUNDS) throw new Error('the mounts keep changing');
   }
 }
+
+/** procfs, kernel file systems that the user did not mount, and the runtime's own /dev. */
+function isUnwanted({ point, type }: { point: string; type: string }, destinations: readonly string[]): boolean {
+  if (type === 'proc') return true;
+  if (KERNEL_FILE_SYSTEMS.has(type)) return !destinations.some((destination) => isWithin(point, destination));
+  return point === '/dev' && !destinations.some((destination) => isWithin(destination, '/dev'));
+}
+
+const isWithin = (path: string, directory: string): boolean => path === directory || path.startsWith(`${directory}/`);

@@ -159,7 +159,7 @@ export class Layers {
     const parent = below.at(-1) ?? '';
     const directory = randomBytes(NAME_BYTES).toString('hex');
     let row: Omit<Layer, 'phase'>;
-    this.rows.intend(directory);
+    this.rows.insertUnpacking(directory);
     faultPoint('layer.intent');
     try {
       const home = join(this.#root, directory);

@@ -1,5 +1,5 @@
 /**
- * The files of one log: `path` is written to, `path.1` is the one before it, and so on. A rotation may happen at any
+ * The files of one log: `path` is the current one, `path.1` the one before, and so on. A rotation may happen at any
  * time.
  */
 import { closeSync, fstatSync, openSync, read as readCallback, watch, type FSWatcher } from 'node:fs';
@@ -8,29 +8,30 @@ import { promisify } from 'node:util';
 
 const read = promisify(readCallback);
 const NEWLINE = 0x0a;
-/** Bytes read at once from the end of a file, looking for its last lines. */
+/** Bytes per read when looking for the last lines of a file. */
 const BLOCK = 64 * 1024;
-/** Names that may be missing one after the other: a rotation under way leaves one gap. */
-const GAP = 2;
-/** With inotify only a safety net. */
+/** Consecutive missing names that mark the end: a rotation in progress leaves one gap. */
+const MAX_GAP = 2;
+/** A safety net: inotify reports changes. */
 const POLL_MS = 1_000;
-const POLL_BLIND_MS = 100;
+/** Without inotify. */
+const POLL_ONLY_MS = 100;
 
 export interface LogFile {
   readonly fd: number;
-  /** Names the file, whatever it is called by now. */
+  /** Identifies the file across renames. */
   readonly inode: bigint;
-  /** Of the last write, wall ns. */
+  /** mtime, wall ns. */
   readonly modified: bigint;
 }
 
 /**
- * Opens the log's files that are newer than the one with `inode` (all, if that is undefined or gone), oldest first.
- * They are walked from the newest on, the way that a rotation moves them: so none is missed, at most seen twice.
+ * Opens the log's files newer than the one with `inode` (all, if that is undefined or deleted), oldest first. They are
+ * visited in the direction in which a rotation renames them, so a file may be seen twice but is never missed.
  */
 export function openNewerThan(inode: bigint | undefined, path: string): LogFile[] {
   const files: LogFile[] = [];
-  for (let n = 0, missing = 0; missing < GAP; n++) {
+  for (let n = 0, missing = 0; missing < MAX_GAP; n++) {
     const file = open(n === 0 ? path : `${path}.${n}`);
     missing = file ? 0 : missing + 1;
     if (!file) continue;
@@ -65,7 +66,7 @@ export async function readAt(file: LogFile, buffer: Buffer, offset: number, posi
   return (await read(file.fd, buffer, offset, buffer.length - offset, position)).bytesRead;
 }
 
-/** Where the last `count` lines begin: index into `files` and offset. An unfinished last line does not count. */
+/** Where the last `count` lines begin: index into `files`, and offset. An unfinished last line does not count. */
 export async function startOfTail(files: LogFile[], count: number): Promise<{ index: number; offset: number }> {
   let wanted = count;
   for (let index = files.length - 1; index >= 0; index--) {
@@ -77,7 +78,7 @@ export async function startOfTail(files: LogFile[], count: number): Promise<{ in
   return { index: 0, offset: 0 };
 }
 
-/** The start of the file's last `wanted` lines; where it has no more lines than that, their number. */
+/** The offset of the file's last `wanted` lines; if the file has no more lines than that, only their number. */
 async function linesFromEnd(file: LogFile, wanted: number): Promise<{ start?: number; lines: number }> {
   const block = Buffer.allocUnsafe(BLOCK);
   let lines = 0;
@@ -85,16 +86,20 @@ async function linesFromEnd(file: LogFile, wanted: number): Promise<{ start?: nu
     const from = Math.max(0, end - BLOCK);
     const bytes = block.subarray(0, end - from);
     const { bytesRead } = await read(file.fd, bytes, 0, bytes.length, from);
-    for (let at = bytesRead; at > 0 && (at = bytes.subarray(0, at).lastIndexOf(NEWLINE)) >= 0;) {
-      if (lines === wanted) return { start: from + at + 1, lines };
+    let newline = lastNewlineBefore(bytes, bytesRead);
+    while (newline >= 0) {
+      if (lines === wanted) return { start: from + newline + 1, lines };
       lines++;
+      newline = lastNewlineBefore(bytes, newline);
     }
     end = from;
   }
   return { lines };
 }
 
-/** Wakes whoever follows a log when something was written or rotated. */
+const lastNewlineBefore = (bytes: Buffer, end: number): number => bytes.subarray(0, end).lastIndexOf(NEWLINE);
+
+/** Watches a log's directory for writes and rotations. */
 export class LogWatch implements Disposable {
   #watcher: FSWatcher | undefined;
   #changed = false;
@@ -107,24 +112,23 @@ export class LogWatch implements Disposable {
     };
     try {
       this.#watcher = watch(dirname(path), { persistent: false }, changed);
-      this.#watcher.on('error', () => this.#blind());
+      this.#watcher.on('error', () => this[Symbol.dispose]());
     } catch {
-      // The host's inotify watches are used up.
-      this.#blind();
+      // The host's inotify watches are used up: poll instead.
     }
   }
 
-  /** As if something had changed. */
+  /** Makes `change` resolve as if something had been written. */
   notify = (): void => {
     this.#changed = true;
     this.#wake?.();
   };
 
-  /** Resolves when something changed since the last call, or might have. */
+  /** Resolves when something has changed since the last call, at the latest after a poll interval or `atMostMs`. */
   async change(atMostMs = Infinity): Promise<void> {
     if (!this.#changed) {
       await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, Math.min(this.#watcher ? POLL_MS : POLL_BLIND_MS, atMostMs));
+        const timer = setTimeout(resolve, Math.min(this.#watcher ? POLL_MS : POLL_ONLY_MS, atMostMs));
         this.#wake = () => {
           clearTimeout(timer);
           resolve();
@@ -136,11 +140,6 @@ export class LogWatch implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#watcher?.close();
-    this.#watcher = undefined;
-  }
-
-  #blind(): void {
     this.#watcher?.close();
     this.#watcher = undefined;
   }

@@ -1,9 +1,9 @@
 /**
- * Lines of a json-file log become entries, without JSON.parse and without copying where the line has the form that we
- * write ourselves.
+ * Decodes the lines of a json-file log. Lines in the form that our shim writes are decoded without JSON.parse and
+ * without copying.
  */
 import { parseRfc3339 } from '../time.ts';
-import type { LogEntry } from './logs.ts';
+import type { LogEntry } from './log-entry.ts';
 
 const NEWLINE = 0x0a;
 const QUOTE = 0x22;
@@ -16,14 +16,14 @@ const LETTER_U = 0x75;
 const HEAD = Buffer.from('{"log":"');
 const STDOUT = Buffer.from(',"stream":"stdout","time":"');
 const STDERR = Buffer.from(',"stream":"stderr","time":"');
-/** Where the two differ. */
-const TELLING = STDOUT.indexOf('out');
-/** Length of a time with all nine digits: no need to look for its end. */
+/** Offset of the first byte in which the two differ. */
+const STREAM_OFFSET = STDOUT.indexOf('out');
+/** Length of a time with all nine fraction digits, for which the closing quote need not be searched. */
 const FULL_TIME = '2006-01-02T15:04:05.000000000Z'.length;
 
 const NO_ATTRS: Readonly<Record<string, string>> = Object.freeze({});
 
-/** Points into the chunk that was read; what nobody asks for is never made. */
+/** Offsets into a chunk; the values are only made on access. */
 class ChunkEntry implements LogEntry {
   constructor(
     readonly stream: 'stdout' | 'stderr',
@@ -45,34 +45,33 @@ class ChunkEntry implements LogEntry {
 }
 
 /**
- * Entries of the first `end` bytes of `chunk`, which end with a newline. Takes the chunk over: text is unescaped in
- * place,
- * and the entries point into it. Lines that are no entries (a crash tore them) are passed over.
+ * Decodes the first `end` bytes of `chunk`, which must end with a newline. Takes ownership of the chunk: text is
+ * unescaped in place, and the entries point into it. Lines that are not entries (torn by a crash) are skipped.
  */
 export function decodeLines(chunk: Buffer, end: number): LogEntry[] {
   const entries: LogEntry[] = [];
   let escape = -1;
   for (let at = 0; at < end;) {
     if (!matches(chunk, at, HEAD)) {
-      at = afterOddLine(chunk, at, entries);
+      at = decodeOddLine(chunk, at, entries);
       continue;
     }
     const text = at + HEAD.length;
-    // Native searches: a loop over the bytes takes five times as long. The next escape is remembered, as it may be far
-    // away.
+    // Buffer.indexOf is five times as fast as a loop over the bytes. The next escape is remembered across entries, as
+    // it may be far away.
     let close = chunk.indexOf(QUOTE, text);
     if (escape < text) escape = nextEscape(chunk, text);
     let textEnd = close;
     if (escape < close) {
       if (escape === close - 2 && chunk[escape + 1] === LETTER_N) {
-        // Nearly every line: its own newline is all that is escaped.
+        // The common case: the line's own newline is the only escape.
         chunk[escape] = NEWLINE;
         textEnd = escape + 1;
       } else {
         [textEnd, close] = unescape(chunk, escape, end);
       }
     }
-    const stream = chunk[close + 1 + TELLING] === STDOUT[TELLING] ? STDOUT : STDERR;
+    const stream = chunk[close + 1 + STREAM_OFFSET] === STDOUT[STREAM_OFFSET] ? STDOUT : STDERR;
     const time = close + 1 + stream.length;
     if (close >= 0 && matches(chunk, close + 1, stream)) {
       const timeEnd = chunk[time + FULL_TIME] === QUOTE ? time + FULL_TIME : chunk.indexOf(QUOTE, time);
@@ -82,13 +81,13 @@ export function decodeLines(chunk: Buffer, end: number): LogEntry[] {
         continue;
       }
     }
-    // More fields, or others: the rest of the object is parsed.
+    // Additional fields (attrs), or another order: parse the rest of the object.
     const newline = chunk.indexOf(NEWLINE, Math.max(close, text));
     const rest =
       close >= 0 && chunk[close + 1] === COMMA ? parse(`{${chunk.toString('utf8', close + 2, newline)}`) : undefined;
     const entry = rest && toEntry(chunk.subarray(text, textEnd), rest);
     if (entry) entries.push(entry);
-    at = entry ? newline + 1 : afterOddLine(chunk, at, entries);
+    at = entry ? newline + 1 : decodeOddLine(chunk, at, entries);
   }
   return entries;
 }
@@ -99,8 +98,8 @@ function nextEscape(chunk: Buffer, from: number): number {
 }
 
 /**
- * Unescapes what follows of a JSON string, in place and byte for byte. Returns where its text ends now and its closing
- * quote; [0, -1] when there is none in this line.
+ * Unescapes the rest of a JSON string in place. Returns the new end of its text and the offset of its closing quote;
+ * [0, -1] if the line has none.
  */
 function unescape(chunk: Buffer, start: number, end: number): [textEnd: number, close: number] {
   let write = start;
@@ -132,7 +131,7 @@ SHORT_ESCAPES[0x66] = 0x0c;
 
 const REPLACEMENT = 0xfffd;
 
-/** The code point of the \uXXXX at `at`, or of the surrogate pair of them. */
+/** The code point of the \uXXXX at `at`, or of the surrogate pair that begins there. */
 function codePoint(chunk: Buffer, at: number): number {
   const high = hex4(chunk, at + 2);
   if (high < 0xd800 || high > 0xdfff) return high;
@@ -156,10 +155,10 @@ function writeUtf8(chunk: Buffer, at: number, code: number): number {
 }
 
 /**
- * A line of another form: perhaps an entry with other keys first, perhaps one follows what a crash left unfinished.
- * Returns where to go on.
+ * Decodes a line in another form: an entry whose keys have another order, or one that follows the torn rest of another
+ * in the same line. Returns where to continue.
  */
-function afterOddLine(chunk: Buffer, start: number, entries: LogEntry[]): number {
+function decodeOddLine(chunk: Buffer, start: number, entries: LogEntry[]): number {
   const end = chunk.indexOf(NEWLINE, start) + 1;
   const whole = parse(chunk.toString('utf8', start, end));
   if (typeof whole?.log === 'string') {
@@ -197,13 +196,17 @@ function matches(chunk: Buffer, at: number, expected: Buffer): boolean {
 
 const SECONDS = '2006-01-02T15:04:05'.length;
 
-/** How entries' times compare with one moment; most are told apart by their seconds, as text. */
+/**
+ * Returns a function that compares an entry's time with `moment` (wall ns): negative, 0 or positive. Most times differ
+ * in their seconds, so these are compared as text first.
+ */
 export function comparerWith(moment: bigint): (time: string) => number {
   const seconds = new Date(Number(moment / 1_000_000n)).toISOString().slice(0, SECONDS);
   return (time) => {
     const prefix = time.slice(0, SECONDS);
     if (prefix !== seconds && time.endsWith('Z')) return prefix < seconds ? -1 : 1;
     const exact = parseRfc3339(time);
-    return exact < moment ? -1 : exact > moment ? 1 : 0;
+    if (exact === moment) return 0;
+    return exact < moment ? -1 : 1;
   };
 }

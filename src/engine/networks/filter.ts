@@ -1,5 +1,5 @@
-/** The filters of `docker network ls`. */
-import { anyPattern } from '../containers/views/list-filter.ts';
+/** `docker network ls --filter`. */
+import { anyPattern } from '../filter-values.ts';
 import { InvalidParameter } from '../../model/errors.ts';
 import { hasLabel } from '../events/filter.ts';
 import { isPredefined, type Network } from '../../model/network.ts';

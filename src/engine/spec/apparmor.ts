@@ -1,18 +1,18 @@
-/** AppArmor profiles, on hosts that have AppArmor. apparmor(7) */
+/** AppArmor profiles. apparmor(7) */
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { SystemFault } from '../../model/errors.ts';
 import type { HostConfig } from '../../model/container-config.ts';
 import { securityOptions } from './security-options.ts';
 
-/** Docker's name: tools look for it, and a dockerd beside us has the same rules under it. */
+/** Docker's name: tools look for it, and a dockerd on the same host loads equal rules under it. */
 export const DEFAULT_PROFILE = 'docker-default';
 export const UNCONFINED = 'unconfined';
 
 const PARSER = '/sbin/apparmor_parser';
 const LOADED = '/sys/kernel/security/apparmor/profiles';
 
-/** Docker's condition: enabled in the kernel, and a parser to load profiles with. */
+/** Docker's condition: AppArmor is enabled in the kernel, and there is a parser to load profiles. */
 export function hostHasAppArmor(): boolean {
   try {
     return (
@@ -25,22 +25,18 @@ export function hostHasAppArmor(): boolean {
   }
 }
 
-/** The profile a container runs under; '' where the host has no AppArmor. */
+/** The profile that a container runs under; '' on a host without AppArmor. */
 export function profileOf(hostConfig: Pick<HostConfig, 'SecurityOpt' | 'Privileged'>): string {
   if (!hostHasAppArmor()) return '';
   return securityOptions(hostConfig.SecurityOpt).apparmor || (hostConfig.Privileged ? UNCONFINED : DEFAULT_PROFILE);
 }
 
-/** Profiles get unloaded by package upgrades and reloads: Docker's default one is put back when it is missing.
- *  @throws SystemFault when that fails: nobody runs less confined than was said */
+/**
+ * Loads Docker's default profile if it is missing: upgrades and reloads of AppArmor unload it. Does nothing for others.
+ * @throws SystemFault when that fails, as the container would run unconfined
+ */
 export function ensureProfile(name: string): void {
-  if (
-    name !== DEFAULT_PROFILE ||
-    readFileSync(LOADED, 'utf8')
-      .split('\n')
-      .some((line) => line.startsWith(`${DEFAULT_PROFILE} `))
-  )
-    return;
+  if (name !== DEFAULT_PROFILE || isDefaultLoaded()) return;
   const loaded = spawnSync(PARSER, ['-Kr'], { input: profileText(), encoding: 'utf8' });
   if (loaded.status !== 0)
     throw new SystemFault(
@@ -48,9 +44,14 @@ export function ensureProfile(name: string): void {
     );
 }
 
+const isDefaultLoaded = (): boolean =>
+  readFileSync(LOADED, 'utf8')
+    .split('\n')
+    .some((line) => line.startsWith(`${DEFAULT_PROFILE} `));
+
 /**
- * Docker's rules in our words: everything but mounts, writes to the kernel's own files, and signals or tracing across
- * the border.
+ * The rules of Docker's default profile: no mounts, no writes to kernel files, no signals to or tracing of processes
+ * outside of containers.
  */
 function profileText(): string {
   const tunables = existsSync('/etc/apparmor.d/tunables/global') ? '#include <tunables/global>' : '@{PROC}=/proc/';
@@ -65,14 +66,14 @@ profile ${DEFAULT_PROFILE} flags=(attach_disconnected,mediate_deleted) {
   umount,
   deny mount,
 
-  # Processes of containers may signal and trace one another; the host and the runtimes may signal them.
+  # Container processes may signal and trace one another; the host and the runtimes may signal them.
   signal (send,receive) peer=${DEFAULT_PROFILE},
   signal (receive) peer=unconfined,
   signal (receive) peer=runc,
   signal (receive) peer=crun,
   ptrace (trace,read,tracedby,readby) peer=${DEFAULT_PROFILE},
 
-  # Of /proc only the processes' own directories, and kernel.sh* below sys.
+  # In /proc only the processes' directories and sys/kernel/sh* are writable.
   deny @{PROC}/[a-z]* w,
   deny @{PROC}/{acpi,asound,bus,driver,fs,irq,scsi,tty}/** w,
   deny @{PROC}/sys/{abi,crypto,debug,dev,fs,net,sunrpc,user,vm}/** w,
@@ -80,7 +81,7 @@ profile ${DEFAULT_PROFILE} flags=(attach_disconnected,mediate_deleted) {
   deny @{PROC}/sys/kernel/*/** w,
   deny @{PROC}/{sysrq-trigger,kcore,kmem,mem} rwklx,
 
-  # Of /sys only the cgroups.
+  # In /sys only the cgroups are writable.
   deny /sys/{block,bus,class,dev,devices,hypervisor,kernel,module,power}/** wklx,
   deny /sys/fs/{bpf,btrfs,ext4,f2fs,fuse,nfs,pstore,resctrl,selinux,smackfs,xfs}/** wklx,
   deny /sys/{firmware,kernel/security,devices/virtual/powercap}/** rwklx,

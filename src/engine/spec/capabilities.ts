@@ -1,4 +1,4 @@
-/** Which capabilities a container's processes get. capabilities(7) */
+/** The capabilities of a container's processes. capabilities(7) */
 import { InvalidParameter } from '../../model/errors.ts';
 import type { HostConfig } from '../../model/container-config.ts';
 import { CAPABILITIES, type Host } from './host.ts';
@@ -41,18 +41,18 @@ export function checkCapabilities(request: Request, host: Host): void {
   }
 }
 
-/** The set a container's root has. A capability that this process lacks cannot be given and is left out. */
+/** The capabilities of the container's root user. Those that this process lacks cannot be granted and are left out. */
 export function capabilitySet(request: Request, host: Host): string[] {
   if (request.Privileged) return [...host.capabilities];
   const add = normalized(request.CapAdd);
   const drop = normalized(request.CapDrop);
-  const start = add.includes(ALL) ? host.capabilities : drop.includes(ALL) ? [] : DEFAULT_CAPABILITIES;
-  const kept = start.filter((name) => !drop.includes(name));
-  const added = add.includes(ALL) ? [] : add;
-  return [...new Set([...kept, ...added])].filter((name) => host.capabilities.includes(name));
+  const without = (names: readonly string[]): string[] => names.filter((name) => !drop.includes(name));
+  if (add.includes(ALL)) return without(host.capabilities);
+  const base = drop.includes(ALL) ? [] : without(DEFAULT_CAPABILITIES);
+  return [...new Set([...base, ...add])].filter((name) => host.capabilities.includes(name));
 }
 
-/** As execve(2) would leave them: only root gets them, others can at most regain what the bounding set holds. */
+/** As after an execve(2): only root gets the set; for others it bounds what set-user-ID programs can obtain. */
 export function capabilitiesFor(uid: number, set: string[]): OciCapabilities {
   return uid === 0 ? { bounding: set, effective: set, permitted: set } : { bounding: set };
 }

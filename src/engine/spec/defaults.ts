@@ -1,6 +1,7 @@
-/** A create request with everything filled in that inspect has to show. */
+/** Completes a create request with Docker's defaults, as inspect shows them. */
 import type { Config } from '../../config/config.ts';
-import type { ContainerConfig, CreateRequest, HostConfig } from '../../model/container-config.ts';
+import type { ContainerConfig, CreateRequest, DeviceMapping, HostConfig } from '../../model/container-config.ts';
+import { asSent } from './as-sent.ts';
 import type { Host } from './host.ts';
 import { exposedPorts, portBindings } from './port-spec.ts';
 import { securityOptions } from './security-options.ts';
@@ -24,7 +25,7 @@ const CONFIG: ContainerConfig = {
   Labels: {},
 };
 
-/** Fields that show only when they were given. */
+/** Fields that are shown only if they were given. */
 const CONFIG_OPTIONAL = [
   'ExposedPorts',
   'Healthcheck',
@@ -114,38 +115,38 @@ const HOST_CONFIG_OPTIONAL = [
   'KernelMemoryTCP',
 ] as const;
 
-/** Every key of Docker's `Config`: a request that has none of them has no configuration at all. */
+/** The keys of Docker's `Config`. */
 export const CONFIG_KEYS: readonly string[] = [...Object.keys(CONFIG), ...CONFIG_OPTIONAL];
 export const HOST_CONFIG_KEYS: readonly string[] = [...Object.keys(HOST_CONFIG), ...HOST_CONFIG_OPTIONAL];
 
-/** What was asked, as a complete copy: null and absent are the same. */
+/** A copy of the request with every field present. null counts as missing. */
 export function complete(request: CreateRequest): { config: ContainerConfig; hostConfig: HostConfig } {
   const asked = structuredClone(request);
   const config = { ...CONFIG, ...given(asked, CONFIG_KEYS) };
   const hostConfig = { ...HOST_CONFIG, ...given(asked.HostConfig ?? {}, HOST_CONFIG_KEYS) };
-  // Engines up to 28 take a string for either.
+  // Docker up to 28 accepts a string for either.
   config.Cmd = asList(config.Cmd);
   config.Entrypoint = asList(config.Entrypoint);
   config.ExposedPorts = exposedPorts(config.ExposedPorts);
   if (!config.ExposedPorts) delete config.ExposedPorts;
   hostConfig.PortBindings = portBindings(hostConfig.PortBindings);
-  hostConfig.LogConfig = { Type: hostConfig.LogConfig.Type ?? '', Config: hostConfig.LogConfig.Config ?? {} };
-  hostConfig.RestartPolicy = {
-    Name: hostConfig.RestartPolicy.Name || 'no',
-    MaximumRetryCount: hostConfig.RestartPolicy.MaximumRetryCount ?? 0,
-  };
-  if (hostConfig.Devices)
-    hostConfig.Devices = hostConfig.Devices.map((device) => ({
-      PathOnHost: device.PathOnHost,
-      PathInContainer: device.PathInContainer || device.PathOnHost,
-      CgroupPermissions: device.CgroupPermissions || 'rwm',
-    }));
-  // Docker's older API says "no limit" so.
+  const log = asSent(hostConfig.LogConfig);
+  hostConfig.LogConfig = { Type: log.Type ?? '', Config: log.Config ?? {} };
+  const policy = asSent(hostConfig.RestartPolicy);
+  hostConfig.RestartPolicy = { Name: policy.Name || 'no', MaximumRetryCount: policy.MaximumRetryCount ?? 0 };
+  if (hostConfig.Devices) hostConfig.Devices = hostConfig.Devices.map(completeDevice);
+  // 0 and less mean "no limit".
   if (hostConfig.PidsLimit !== null && hostConfig.PidsLimit <= 0) hostConfig.PidsLimit = null;
   return { config, hostConfig };
 }
 
-/** Paths that hide what /proc and /sys tell of the host (moby oci/defaults.go and its advisories since). */
+const completeDevice = ({ PathOnHost, PathInContainer, CgroupPermissions }: DeviceMapping): DeviceMapping => ({
+  PathOnHost,
+  PathInContainer: PathInContainer || PathOnHost,
+  CgroupPermissions: CgroupPermissions || 'rwm',
+});
+
+/** Paths of /proc and /sys that reveal or change state of the host (moby oci/defaults.go and later advisories). */
 export const maskedPaths = (host: Host): string[] => [
   '/proc/acpi',
   '/proc/asound',
@@ -164,33 +165,41 @@ export const maskedPaths = (host: Host): string[] => [
 
 const READONLY_PATHS: readonly string[] = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger'];
 
-/** Docker's defaults on this host, after everything was checked. */
+/** Adds the defaults that depend on the host and the daemon's configuration to a checked request. */
 export function withHostDefaults(asked: HostConfig, config: Config, host: Host): HostConfig {
-  const security = securityOptions(asked.SecurityOpt);
-  const unconfined = asked.Privileged ? null : security.systemPathsUnconfined ? [] : undefined;
   return {
     ...asked,
     NetworkMode: asked.NetworkMode === '' || asked.NetworkMode === 'default' ? 'bridge' : asked.NetworkMode,
     Runtime: asked.Runtime || config.defaultRuntime,
-    // Twice the memory, where swap can be limited at all (else it was set to -1).
+    // Memory and swap together: by default as much swap as memory. -1 if the host cannot limit swap.
     MemorySwap: asked.Memory > 0 && asked.MemorySwap === 0 ? asked.Memory * 2 : asked.MemorySwap,
     ShmSize: asked.ShmSize || config.defaultShmSize,
     IpcMode: asked.IpcMode || 'private',
     CgroupnsMode: asked.CgroupnsMode || (host.cgroup === 'v2' ? 'private' : 'host'),
     OomKillDisable: asked.OomKillDisable ?? (host.controls.has('oomKillDisable') ? false : null),
     SecurityOpt: withLabelDisabled(asked),
-    MaskedPaths: unconfined !== undefined ? unconfined : (asked.MaskedPaths ?? maskedPaths(host)),
-    ReadonlyPaths: unconfined !== undefined ? unconfined : (asked.ReadonlyPaths ?? [...READONLY_PATHS]),
+    ...systemPaths(asked, host),
   };
 }
 
-/** As dockerd records it, SELinux or not, for containers that see the host's processes or devices. */
-function withLabelDisabled(asked: HostConfig): string[] | null {
-  const labelled = asked.SecurityOpt?.some((option) => option.split('=')[0] === 'label');
-  const open = asked.Privileged || asked.IpcMode === 'host' || asked.PidMode === 'host';
-  return open && !labelled ? [...(asked.SecurityOpt ?? []), 'label=disable'] : asked.SecurityOpt;
+/** null for privileged containers and [] for `systempaths=unconfined`, as dockerd stores them. */
+function systemPaths(asked: HostConfig, host: Host): Pick<HostConfig, 'MaskedPaths' | 'ReadonlyPaths'> {
+  if (asked.Privileged) return { MaskedPaths: null, ReadonlyPaths: null };
+  if (securityOptions(asked.SecurityOpt).systemPathsUnconfined) return { MaskedPaths: [], ReadonlyPaths: [] };
+  return {
+    MaskedPaths: asked.MaskedPaths ?? maskedPaths(host),
+    ReadonlyPaths: asked.ReadonlyPaths ?? [...READONLY_PATHS],
+  };
 }
 
+/** dockerd adds `label=disable`, even without SELinux, if the container shares host namespaces or is privileged. */
+function withLabelDisabled(asked: HostConfig): string[] | null {
+  const labelled = asked.SecurityOpt?.some((option) => option.split('=')[0] === 'label');
+  const sharesHost = asked.Privileged || asked.IpcMode === 'host' || asked.PidMode === 'host';
+  return sharesHost && !labelled ? [...(asked.SecurityOpt ?? []), 'label=disable'] : asked.SecurityOpt;
+}
+
+/** The entries of `record` with one of `keys` and a value. */
 function given(record: object, keys: readonly string[]): Record<string, unknown> {
   return Object.fromEntries(
     Object.entries(record).filter(([key, value]) => keys.includes(key) && value !== null && value !== undefined),

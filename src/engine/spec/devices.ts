@@ -1,4 +1,4 @@
-/** Devices of the host in a container, and which device numbers it may use. */
+/** The host's devices in a container, and the device numbers that its cgroup permits. */
 import { lstatSync, readdirSync, realpathSync, statSync, type BigIntStats } from 'node:fs';
 import { join } from 'node:path';
 import { InvalidParameter, SystemFault } from '../../model/errors.ts';
@@ -8,10 +8,7 @@ import type { OciDevice, OciDeviceRule } from './oci.ts';
 const ALL_ACCESS = 'rwm';
 const ANY = -1;
 
-/**
- * Docker's rules before a container's own: nothing, but null, zero, full, random, urandom, tty and console; and no
- * fuse.
- */
+/** Docker's default rules: only null, zero, full, random, urandom, tty and console are allowed; fuse is denied. */
 const DEFAULT_RULES: readonly OciDeviceRule[] = [
   { allow: false, access: ALL_ACCESS },
   ...[
@@ -25,10 +22,10 @@ const DEFAULT_RULES: readonly OciDeviceRule[] = [
   { allow: false, type: 'c', major: 10, minor: 229, access: ALL_ACCESS },
 ];
 
-/** Directories of /dev that a container has its own of (or that are none of its business). */
+/** Directories of /dev that are private to each container, or to the host. */
 const NOT_SHARED = new Set(['pts', 'shm', 'fd', 'mqueue', '.lxc', '.lxd-mounts', '.udev']);
 
-type Wanted = Pick<HostConfig, 'Devices' | 'DeviceCgroupRules' | 'DeviceRequests' | 'Privileged'>;
+type Request = Pick<HostConfig, 'Devices' | 'DeviceCgroupRules' | 'DeviceRequests' | 'Privileged'>;
 
 export interface Devices {
   devices: OciDevice[];
@@ -36,30 +33,30 @@ export interface Devices {
 }
 
 /** @throws InvalidParameter `invalid device cgroup rule format: 'x'`, `could not select device driver …` */
-export function checkDevices(wanted: Wanted): void {
-  for (const rule of wanted.DeviceCgroupRules ?? []) parseRule(rule);
-  for (const { PathOnHost, CgroupPermissions: access } of wanted.Devices ?? []) {
+export function checkDevices(request: Request): void {
+  for (const rule of request.DeviceCgroupRules ?? []) parseRule(rule);
+  for (const { PathOnHost, CgroupPermissions: access } of request.Devices ?? []) {
     if (!PathOnHost) throw new InvalidParameter('invalid device mapping: PathOnHost must not be empty');
     if (access && !/^[rwm]{1,3}$/.test(access)) throw new InvalidParameter(`invalid device mode: ${access}`);
   }
-  const [request] = wanted.DeviceRequests ?? [];
-  if (request) {
-    const capabilities = (request.Capabilities ?? []).map((all) => `[${all.join(' ')}]`).join(' ');
+  const [deviceRequest] = request.DeviceRequests ?? [];
+  if (deviceRequest) {
+    const capabilities = (deviceRequest.Capabilities ?? []).map((all) => `[${all.join(' ')}]`).join(' ');
     throw new InvalidParameter(
-      `could not select device driver ${JSON.stringify(request.Driver ?? '')} with capabilities: [${capabilities}]`,
+      `could not select device driver ${JSON.stringify(deviceRequest.Driver ?? '')} with capabilities: [${capabilities}]`,
     );
   }
 }
 
 /** @throws SystemFault `error gathering device information while adding custom device "/dev/x": …` */
-export function containerDevices(wanted: Wanted): Devices {
-  const mappings = wanted.Devices ?? [];
-  if (wanted.Privileged) {
-    const elsewhere = mappings.filter(
+export function containerDevices(request: Request): Devices {
+  const mappings = request.Devices ?? [];
+  if (request.Privileged) {
+    const renamed = mappings.filter(
       (mapping) => mapping.PathInContainer && mapping.PathInContainer !== mapping.PathOnHost,
     );
     return {
-      devices: [...devicesBelow('/dev'), ...elsewhere.flatMap(mappedDevices)],
+      devices: [...devicesBelow('/dev'), ...renamed.flatMap(mappedDevices)],
       rules: [{ allow: true, access: ALL_ACCESS }],
     };
   }
@@ -74,15 +71,12 @@ export function containerDevices(wanted: Wanted): Devices {
       ...mapped.flatMap(({ access, devices }) =>
         devices.map(({ type, major, minor }): OciDeviceRule => ({ allow: true, type, major, minor, access })),
       ),
-      ...(wanted.DeviceCgroupRules ?? []).map(parseRule),
+      ...(request.DeviceCgroupRules ?? []).map(parseRule),
     ],
   };
 }
 
-/**
- * Major and minor number of a device node, for block I/O limits. @throws SystemFault `stat /dev/x: no such file or
- * directory`
- */
+/** The numbers of a device node. @throws SystemFault `stat /dev/x: no such file or directory` */
 export function deviceNumbers(path: string): { major: number; minor: number } {
   try {
     return split(statSync(path, { bigint: true }).rdev);
@@ -116,7 +110,7 @@ function devicesBelow(directory: string): OciDevice[] {
   return readdirSync(directory, { withFileTypes: true }).flatMap((entry) => {
     const path = join(directory, entry.name);
     if (entry.isDirectory()) return NOT_SHARED.has(entry.name) ? [] : devicesBelow(path);
-    // The container's console is its own.
+    // The runtime creates the container's own console.
     return entry.name === 'console' ? [] : (deviceAt(path) ?? []);
   });
 }
@@ -128,20 +122,18 @@ function deviceAt(path: string): OciDevice | undefined {
   } catch {
     return undefined;
   }
-  const type = stat.isCharacterDevice() ? 'c' : stat.isBlockDevice() ? 'b' : undefined;
-  return (
-    type && {
-      path,
-      type,
-      ...split(stat.rdev),
-      fileMode: Number(stat.mode & 0o7777n),
-      uid: Number(stat.uid),
-      gid: Number(stat.gid),
-    }
-  );
+  if (!stat.isCharacterDevice() && !stat.isBlockDevice()) return undefined;
+  return {
+    path,
+    type: stat.isCharacterDevice() ? 'c' : 'b',
+    ...split(stat.rdev),
+    fileMode: Number(stat.mode & 0o7777n),
+    uid: Number(stat.uid),
+    gid: Number(stat.gid),
+  };
 }
 
-// As the C library packs them. makedev(3)
+/** Decodes the C library's dev_t. makedev(3) */
 const split = (device: bigint): { major: number; minor: number } => ({
   major: Number(((device >> 8n) & 0xfffn) | ((device >> 32n) & 0xfffff000n)),
   minor: Number((device & 0xffn) | ((device >> 12n) & 0xffffff00n)),
@@ -157,11 +149,11 @@ function parseRule(rule: string): OciDeviceRule {
       `although this cgroup rule is technically correct, because 'a' maps to 'a *:* rwm' regardless of what comes next, this format is partially ineffective: '${rule}'`,
     );
   }
-  const number = (word: string, what: string, bits: number): number => {
-    if (word === '*') return ANY;
-    if (Number(word) >= 2 ** bits)
+  const number = (text: string, what: string, bits: number): number => {
+    if (text === '*') return ANY;
+    if (Number(text) >= 2 ** bits)
       throw new InvalidParameter(`invalid ${what} value in device cgroup rule format: '${rule}'`);
-    return Number(word);
+    return Number(text);
   };
   return {
     allow: true,

@@ -1,4 +1,4 @@
-/** A container's environment. */
+/** The environment of a container's processes. */
 import { InvalidParameter } from '../../model/errors.ts';
 import type { ContainerConfig } from '../../model/container-config.ts';
 
@@ -12,10 +12,7 @@ export function checkEnvironment(env: readonly string[]): void {
   }
 }
 
-/**
- * What a process of this container sees: Docker's defaults, what it is linked to, the container's own, and an exec's on
- * top.
- */
+/** Docker's defaults, overridden, by the variables of links, of the container, and of an exec (`extra`). */
 export function environment(
   config: ContainerConfig,
   options: { tty: boolean; home: string; links?: readonly string[]; extra?: readonly string[] },
@@ -30,7 +27,7 @@ export function environment(
   return own.some((entry) => nameOf(entry) === 'HOME') ? own : [...own, `HOME=${options.home}`];
 }
 
-/** Later entries replace earlier ones where they stand; a name without `=` removes its variable. */
+/** `overrides` replace the variables of `base` in place; a name without `=` removes its variable. */
 export function override(base: readonly string[], overrides: readonly string[]): string[] {
   const entries = new Map(base.map((entry) => [nameOf(entry), entry]));
   for (const entry of overrides) {

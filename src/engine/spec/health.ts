@@ -1,4 +1,4 @@
-/** Health checks: what a container asks for, with Docker's defaults. */
+/** Health checks: validation, the image's values, and Docker's defaults. */
 import type { HealthSpec } from '../../protocol/spec.ts';
 import { InvalidParameter } from '../../model/errors.ts';
 import type { ContainerConfig, Healthcheck } from '../../model/container-config.ts';
@@ -9,18 +9,18 @@ const DEFAULT_TIMEOUT_MS = 30_000;
 const DEFAULT_START_INTERVAL_MS = 5_000;
 const DEFAULT_RETRIES = 3;
 
-/** Returns warnings. @throws InvalidParameter `Interval in Healthcheck cannot be less than 1ms` */
+/** @returns warnings. @throws InvalidParameter `Interval in Healthcheck cannot be less than 1ms` */
 export function checkHealthcheck(check: Healthcheck | undefined): string[] {
   if (!check) return [];
-  const shortest = (field: 'Interval' | 'Timeout' | 'StartPeriod' | 'StartInterval'): void => {
+  const checkMinimum = (field: 'Interval' | 'Timeout' | 'StartPeriod' | 'StartInterval'): void => {
     if (check[field] && check[field] < NS_PER_MS)
       throw new InvalidParameter(`${field} in Healthcheck cannot be less than 1ms`);
   };
-  shortest('Interval');
-  shortest('Timeout');
+  checkMinimum('Interval');
+  checkMinimum('Timeout');
   if ((check.Retries ?? 0) < 0) throw new InvalidParameter('Retries in Healthcheck cannot be negative');
-  shortest('StartPeriod');
-  shortest('StartInterval');
+  checkMinimum('StartPeriod');
+  checkMinimum('StartInterval');
   const [kind] = check.Test ?? [];
   const known = kind === undefined || ['NONE', 'CMD', 'CMD-SHELL'].includes(kind);
   return known
@@ -28,7 +28,7 @@ export function checkHealthcheck(check: Healthcheck | undefined): string[] {
     : [`Healthcheck: Unknown healthcheck type '${kind}' (expected 'CMD'). The container runs without a health check.`];
 }
 
-/** The image's health check where the request leaves something open. */
+/** Takes from the image's health check what the request does not set. */
 export function mergedHealthcheck(
   own: Healthcheck | undefined,
   image: Healthcheck | null | undefined,
@@ -45,10 +45,10 @@ export function mergedHealthcheck(
   };
 }
 
-/** What the shim has to probe; null = nothing. */
+/** The probe for the shim; null = none. */
 export function healthSpec(config: Pick<ContainerConfig, 'Healthcheck' | 'Shell'>): HealthSpec | null {
   const check = config.Healthcheck;
-  const argv = probe(check?.Test ?? [], config.Shell);
+  const argv = probeArgv(check?.Test ?? [], config.Shell);
   if (!check || argv.length === 0) return null;
   const ms = (ns: number | null | undefined, fallback: number): number =>
     ns ? Math.max(1, Math.round(ns / NS_PER_MS)) : fallback;
@@ -62,8 +62,9 @@ export function healthSpec(config: Pick<ContainerConfig, 'Healthcheck' | 'Shell'
   };
 }
 
-function probe([kind, ...rest]: string[], shell: string[] | undefined): string[] {
+/** The command of `Test`; empty for NONE and unknown kinds. */
+function probeArgv([kind, ...rest]: string[], shell: string[] | undefined): string[] {
   if (kind === 'CMD') return rest;
-  // Only the first word is the command line: Docker ignores what follows.
+  // The command line is the first element; Docker ignores the rest.
   return kind === 'CMD-SHELL' ? [...(shell?.length ? shell : ['/bin/sh', '-c']), rest[0] ?? ''] : [];
 }

@@ -1,28 +1,10 @@
-/** What this host's kernel offers to containers, and what this process may do. Read once. */
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+/** What the host's kernel offers to containers, and what this process is permitted to give them. Read once. */
+import { existsSync, readdirSync } from 'node:fs';
 import { availableParallelism, hostname, release } from 'node:os';
 import { join } from 'node:path';
-import { cgroupHierarchies, cgroupLayout, isUnified, parseCgroupPaths, type CgroupLayout } from '../../sys/cgroupfs.ts';
 import { hostArchitecture } from '../architecture.ts';
-
-/** A control that a cgroup hierarchy may lack. */
-export type Control =
-  | 'memory'
-  | 'swap'
-  | 'reservation'
-  | 'swappiness'
-  | 'oomKillDisable'
-  | 'cpuShares'
-  | 'cpuCfs'
-  | 'cpuRealtime'
-  | 'cpuset'
-  | 'pids'
-  | 'blkioWeight'
-  | 'blkioWeightDevice'
-  | 'blkioReadBps'
-  | 'blkioWriteBps'
-  | 'blkioReadIOps'
-  | 'blkioWriteIOps';
+import { cgroupFacts, type CgroupFacts } from './cgroup-controls.ts';
+import { readHostFile } from './host-file.ts';
 
 /** Infinity = unlimited. */
 export interface Limit {
@@ -30,31 +12,27 @@ export interface Limit {
   hard: number;
 }
 
-export interface Host {
-  /** Docker's name: amd64, arm64 … */
+export interface Host extends CgroupFacts {
+  /** Go's name: amd64, arm64 … */
   architecture: string;
+  /** Major and minor version. */
   kernel: readonly [number, number];
   hostname: string;
   cpus: number;
-  /** Lists as in cpuset.cpus: 0-3,7. */
-  cpusetCpus: string;
-  cpusetMems: string;
-  cgroup: CgroupLayout;
-  controls: ReadonlySet<Control>;
   /** Effective capabilities of this process, CAP_…, in the kernel's order. */
   capabilities: readonly string[];
-  /** Own resource limits by Docker's names: nofile, nproc … */
+  /** This process's resource limits by Docker's names: nofile, nproc … */
   limits: ReadonlyMap<string, Limit>;
-  /** fs.nr_open: no nofile limit can be above. */
+  /** fs.nr_open, the upper bound of nofile limits. */
   maxOpenFiles: number;
   oomScoreAdj: number;
   ipv4Forwarding: boolean;
   seccomp: boolean;
-  /** Paths of CPUs' thermal_throttle directories, which Docker masks. */
+  /** The CPUs' thermal_throttle directories, which Docker masks. */
   thermalThrottle: readonly string[];
 }
 
-/** In the kernel's order: the index is the bit. capability.h */
+/** In the kernel's order: the index is the bit number (linux/capability.h). */
 export const CAPABILITIES: readonly string[] = [
   'CHOWN',
   'DAC_OVERRIDE',
@@ -99,8 +77,8 @@ export const CAPABILITIES: readonly string[] = [
   'CHECKPOINT_RESTORE',
 ].map((name) => `CAP_${name}`);
 
-/** Docker's names of resource limits, with their lines in /proc/self/limits. */
-const LIMIT_LINES: Readonly<Record<string, string>> = {
+/** Docker's names of resource limits, and their labels in /proc/self/limits. proc(5) */
+const LIMIT_LABELS: Readonly<Record<string, string>> = {
   core: 'Max core file size',
   cpu: 'Max cpu time',
   data: 'Max data size',
@@ -118,113 +96,33 @@ const LIMIT_LINES: Readonly<Record<string, string>> = {
   stack: 'Max stack size',
 };
 
-let known: Host | undefined;
+type FixedFacts = Omit<Host, 'ipv4Forwarding'>;
 
+let cached: FixedFacts | undefined;
+
+/** Everything but IPv4 forwarding is read once. */
 export function thisHost(): Host {
-  known ??= look();
-  return { ...known, ipv4Forwarding: text('/proc/sys/net/ipv4/ip_forward') !== '0' };
+  cached ??= readHost();
+  return { ...cached, ipv4Forwarding: readHostFile('/proc/sys/net/ipv4/ip_forward') !== '0' };
 }
 
-function look(): Host {
-  const cgroups = cgroupMounts();
+function readHost(): FixedFacts {
   const [major = 0, minor = 0] = release()
     .split('.')
     .map((part) => parseInt(part, 10));
-  const status = text('/proc/self/status');
+  const status = readHostFile('/proc/self/status');
   return {
     architecture: hostArchitecture,
     kernel: [major, minor],
     hostname: hostname(),
     cpus: availableParallelism(),
-    ...cpusets(cgroups),
-    cgroup: cgroups.layout,
-    controls: cgroups.layout === 'v2' ? controlsOfV2(cgroups.unified) : controlsOfV1(cgroups.controllers),
+    ...cgroupFacts(),
     capabilities: capabilitiesOf(/^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? '0'),
-    limits: limits(text('/proc/self/limits')),
-    maxOpenFiles: Number(text('/proc/sys/fs/nr_open')) || Infinity,
-    oomScoreAdj: Number(text('/proc/self/oom_score_adj')) || 0,
-    ipv4Forwarding: true,
+    limits: limits(readHostFile('/proc/self/limits')),
+    maxOpenFiles: Number(readHostFile('/proc/sys/fs/nr_open')) || Infinity,
+    oomScoreAdj: Number(readHostFile('/proc/self/oom_score_adj')) || 0,
     seccomp: /^Seccomp:/m.test(status),
     thermalThrottle: thermalThrottle(),
-  };
-}
-
-interface CgroupMounts {
-  layout: CgroupLayout;
-  /** Of v1, by controller. */
-  controllers: Map<string, string>;
-  /** Mount point of v2, '' if there is none. */
-  unified: string;
-}
-
-function cgroupMounts(): CgroupMounts {
-  const hierarchies = cgroupHierarchies();
-  const controllers = new Map<string, string>();
-  for (const hierarchy of hierarchies)
-    for (const controller of hierarchy.controllers)
-      if (!controllers.has(controller)) controllers.set(controller, hierarchy.mountPoint);
-  return { controllers, unified: hierarchies.find(isUnified)?.mountPoint ?? '', layout: cgroupLayout(hierarchies) };
-}
-
-const V1_FILES: readonly [Control, controller: string, file: string][] = [
-  ['memory', 'memory', 'memory.limit_in_bytes'],
-  ['swap', 'memory', 'memory.memsw.limit_in_bytes'],
-  ['reservation', 'memory', 'memory.soft_limit_in_bytes'],
-  ['swappiness', 'memory', 'memory.swappiness'],
-  ['oomKillDisable', 'memory', 'memory.oom_control'],
-  ['cpuShares', 'cpu', 'cpu.shares'],
-  ['cpuCfs', 'cpu', 'cpu.cfs_quota_us'],
-  ['cpuRealtime', 'cpu', 'cpu.rt_runtime_us'],
-  ['cpuset', 'cpuset', 'cpuset.cpus'],
-  ['pids', 'pids', 'cgroup.procs'],
-  ['blkioWeight', 'blkio', 'blkio.weight'],
-  ['blkioWeightDevice', 'blkio', 'blkio.weight_device'],
-  ['blkioReadBps', 'blkio', 'blkio.throttle.read_bps_device'],
-  ['blkioWriteBps', 'blkio', 'blkio.throttle.write_bps_device'],
-  ['blkioReadIOps', 'blkio', 'blkio.throttle.read_iops_device'],
-  ['blkioWriteIOps', 'blkio', 'blkio.throttle.write_iops_device'],
-];
-
-function controlsOfV1(controllers: Map<string, string>): Set<Control> {
-  const has = ([, controller, file]: readonly [Control, string, string]): boolean =>
-    existsSync(join(controllers.get(controller) ?? '/nonexistent', file));
-  return new Set(V1_FILES.filter(has).map(([control]) => control));
-}
-
-const V2_CONTROLS: Readonly<Record<string, readonly Control[]>> = {
-  memory: ['memory', 'reservation'],
-  cpu: ['cpuShares', 'cpuCfs'],
-  cpuset: ['cpuset'],
-  pids: ['pids'],
-  io: ['blkioWeight', 'blkioWeightDevice', 'blkioReadBps', 'blkioWriteBps', 'blkioReadIOps', 'blkioWriteIOps'],
-};
-
-function controlsOfV2(root: string): Set<Control> {
-  const controllers = text(join(root, 'cgroup.controllers')).split(' ');
-  const controls = new Set(controllers.flatMap((controller) => V2_CONTROLS[controller] ?? []));
-  if (controls.has('memory') && swapOfV2(root)) controls.add('swap');
-  return controls;
-}
-
-// The root cgroup has no memory.swap.max: a look at this process's own, or at any other.
-function swapOfV2(root: string): boolean {
-  const own = parseCgroupPaths(text('/proc/self/cgroup')).get('') ?? '/';
-  if (own !== '/') return existsSync(join(root, own, 'memory.swap.max'));
-  return readdirSync(root, { withFileTypes: true }).some(
-    (entry) => entry.isDirectory() && existsSync(join(root, entry.name, 'memory.swap.max')),
-  );
-}
-
-function cpusets(cgroups: CgroupMounts): Pick<Host, 'cpusetCpus' | 'cpusetMems'> {
-  const directory = cgroups.controllers.get('cpuset') ?? cgroups.unified;
-  const list = (name: string, fallback: string): string =>
-    text(join(directory, `cpuset.${name}.effective`)) ||
-    text(join(directory, `cpuset.${name}`)) ||
-    text(fallback) ||
-    '0';
-  return {
-    cpusetCpus: list('cpus', '/sys/devices/system/cpu/online'),
-    cpusetMems: list('mems', '/sys/devices/system/node/online'),
   };
 }
 
@@ -236,7 +134,7 @@ function capabilitiesOf(mask: string): string[] {
 function limits(table: string): Map<string, Limit> {
   const value = (word: string): number => (word === 'unlimited' ? Infinity : Number(word));
   const found = new Map<string, Limit>();
-  for (const [name, label] of Object.entries(LIMIT_LINES)) {
+  for (const [name, label] of Object.entries(LIMIT_LABELS)) {
     const line = table.split('\n').find((candidate) => candidate.startsWith(label));
     const [soft = 'unlimited', hard = 'unlimited'] = line?.slice(label.length).trim().split(/\s+/) ?? [];
     found.set(name, { soft: value(soft), hard: value(hard) });
@@ -251,12 +149,4 @@ function thermalThrottle(): string[] {
     .filter((name) => /^cpu\d+$/.test(name))
     .map((name) => join(root, name, 'thermal_throttle'))
     .filter(existsSync);
-}
-
-function text(path: string): string {
-  try {
-    return readFileSync(path, 'latin1').trim();
-  } catch {
-    return '';
-  }
 }

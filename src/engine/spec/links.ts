@@ -1,4 +1,4 @@
-/** `--link` as it is written. */
+/** Legacy `--link`. */
 import { InvalidParameter } from '../../model/errors.ts';
 
 export interface Link {
@@ -6,7 +6,7 @@ export interface Link {
   alias: string;
 }
 
-/** `name`, `name:alias`, or `/name:/parent/alias` as inspect shows it. @throws InvalidParameter */
+/** Parses `name`, `name:alias`, or `/name:/parent/alias` (the form in inspect). @throws InvalidParameter */
 export function parseLink(text: string): Link {
   if (text === '') throw new InvalidParameter('empty string specified for links');
   const [name = '', alias, ...rest] = text.split(':');

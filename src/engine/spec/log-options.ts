@@ -1,4 +1,4 @@
-/** Where a container's output is written, and what each line carries besides. */
+/** The log driver of a container and its options. */
 import type { Config } from '../../config/config.ts';
 import type { LogSpec } from '../../protocol/spec.ts';
 import { InvalidParameter } from '../../model/errors.ts';
@@ -11,18 +11,18 @@ import { parseSize } from './sizes.ts';
 type LogConfig = HostConfig['LogConfig'];
 
 const DRIVERS = new Set(['json-file', 'none']);
-/** Of json-file. */
+/** Options of json-file. */
 const OPTIONS = new Set(['max-file', 'max-size', 'compress', 'labels', 'labels-regex', 'env', 'env-regex', 'tag']);
-/** Of every driver. */
+/** Options of every driver. */
 const COMMON_OPTIONS = new Set(['mode', 'max-buffer-size']);
 
-/** The daemon's driver where none is asked for, and its options where the driver is the same. */
+/** Fills in the daemon's default driver, and its default options if the driver is the same. */
 export function withDefaultLog(asked: LogConfig, config: Pick<Config, 'logDriver' | 'logOpts'>): LogConfig {
   const Type = asked.Type || config.logDriver;
   return { Type, Config: { ...(Type === config.logDriver ? config.logOpts : {}), ...asked.Config } };
 }
 
-/** Returns warnings. @throws InvalidParameter `unknown log opt 'x' for json-file log driver` */
+/** @returns warnings. @throws InvalidParameter `unknown log opt 'x' for json-file log driver` */
 export function checkLogOptions({ Type, Config: options }: LogConfig): string[] {
   if (Type === 'none') return [];
   const { mode, 'max-buffer-size': buffer } = options;
@@ -42,21 +42,25 @@ export function checkLogOptions({ Type, Config: options }: LogConfig): string[] 
   }
   maxSize(options);
   maxFile(options);
-  compressed(options);
-  expression(options['labels-regex']);
-  expression(options['env-regex']);
+  checkCompress(options);
+  parsePattern(options['labels-regex']);
+  parsePattern(options['env-regex']);
   checkTag(options.tag ?? '');
-  return [
-    ...(mode === 'non-blocking'
-      ? ["LogConfig: option 'mode=non-blocking' has no effect: log files are written without waiting for readers."]
-      : []),
-    ...(/^[1tT]/.test(options.compress ?? '')
-      ? ["LogConfig: option 'compress' is not supported: rotated log files stay uncompressed."]
-      : []),
-  ];
+  return optionWarnings(options);
 }
 
-/** What the shim has to do with the output. */
+function optionWarnings({ mode, compress = '' }: Options): string[] {
+  const warnings: string[] = [];
+  if (mode === 'non-blocking')
+    warnings.push(
+      "LogConfig: option 'mode=non-blocking' has no effect: log files are written without waiting for readers.",
+    );
+  if (/^[1tT]/.test(compress))
+    warnings.push("LogConfig: option 'compress' is not supported: rotated log files stay uncompressed.");
+  return warnings;
+}
+
+/** The log settings for the shim; `path` is that of a json-file log. */
 export function logSpec(container: Container, path: string): LogSpec {
   const { Type, Config: options } = container.hostConfig.LogConfig;
   if (Type === 'none') return { driver: 'none' };
@@ -71,7 +75,7 @@ export function logSpec(container: Container, path: string): LogSpec {
 
 type Options = LogConfig['Config'];
 
-/** 0 = without limit. */
+/** Bytes; 0 = unlimited. */
 function maxSize(options: Options): number {
   const text = options['max-size'];
   if (text === undefined || text === '' || text === '-1') return 0;
@@ -90,8 +94,8 @@ function maxFile(options: Options): number {
   return Number(text);
 }
 
-// Go's strconv.ParseBool, and moby daemon/logger/jsonfilelog.
-function compressed(options: Options): void {
+/** Go's strconv.ParseBool, and moby daemon/logger/jsonfilelog. */
+function checkCompress(options: Options): void {
   const text = options.compress;
   if (text === undefined || text === '') return;
   if (!/^(1|t|T|true|TRUE|True|0|f|F|false|FALSE|False)$/.test(text))
@@ -100,33 +104,33 @@ function compressed(options: Options): void {
     throw new InvalidParameter('compress cannot be true when max-file is less than 2 or max-size is not set');
 }
 
+/** What json-file stores as `attrs` in each line, sorted by name. */
 function attributes(options: Options, container: Container): Record<string, string> {
   const { config } = container;
+  const assignments = config.Env.filter((entry) => entry.includes('='));
   const variables = Object.fromEntries(
-    config.Env.filter((entry) => entry.includes('=')).map((entry) => [
-      nameOf(entry),
-      entry.slice(nameOf(entry).length + 1),
-    ]),
+    assignments.map((entry) => [nameOf(entry), entry.slice(nameOf(entry).length + 1)]),
   );
   const found: Record<string, string> = {
-    ...chosen(config.Labels, options.labels, options['labels-regex']),
-    ...chosen(variables, options.env, options['env-regex']),
+    ...selected(config.Labels, options.labels, options['labels-regex']),
+    ...selected(variables, options.env, options['env-regex']),
     ...(options.tag ? { tag: expandTag(options.tag, container) } : {}),
   };
   return Object.fromEntries(Object.entries(found).sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
-function chosen(
+/** The entries whose name is in the comma-separated list `names` or matches `pattern`. */
+function selected(
   from: Readonly<Record<string, string>>,
   names: string | undefined,
   pattern: string | undefined,
 ): Record<string, string> {
   const listed = new Set(names?.split(',') ?? []);
-  const matches = expression(pattern);
-  return Object.fromEntries(Object.entries(from).filter(([name]) => listed.has(name) || matches?.test(name)));
+  const regex = parsePattern(pattern);
+  return Object.fromEntries(Object.entries(from).filter(([name]) => listed.has(name) || regex?.test(name)));
 }
 
-function expression(pattern: string | undefined): Pattern | undefined {
+function parsePattern(pattern: string | undefined): Pattern | undefined {
   if (!pattern) return undefined;
   try {
     return new Pattern(pattern);
@@ -135,7 +139,7 @@ function expression(pattern: string | undefined): Pattern | undefined {
   }
 }
 
-/** Fields of Docker's tag template. */
+/** The fields that Docker's tag template may refer to. */
 const TAG_FIELDS: Readonly<Record<string, (container: Container) => string>> = {
   ID: (container) => container.id.slice(0, 12),
   FullID: (container) => container.id,

@@ -1,23 +1,23 @@
-/** The mounts of a container, as the runtime makes them. */
+/** A container's mounts in the form of the OCI runtime specification. */
 import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { SystemFault } from '../../model/errors.ts';
-import type { HostConfig } from '../../model/container-config.ts';
+import type { HostConfig, MountSpec } from '../../model/container-config.ts';
 import type { Container, MountPoint } from '../../model/container.ts';
 import type { Paths } from '../paths.ts';
 import type { Host } from './host.ts';
-import { bindOptions, cleaned } from './mount-points.ts';
-import { donorOf } from './namespaces.ts';
+import { cleanPath } from './mount-target.ts';
+import { joinedContainer } from './namespaces.ts';
 import type { OciMount } from './oci.ts';
-import { requireShared, requireSharedOrSlave, travels } from './propagation.ts';
+import { requireShared, requireSharedOrSlave, propagates } from './propagation.ts';
 import { securityOptions } from './security-options.ts';
 import { sharedShm } from './shm.ts';
 import { tmpfsOptions, tmpfsText } from './tmpfs.ts';
 
-/** Where `--init` finds its binary inside the container. */
+/** Path of the `--init` binary inside the container. */
 export const INIT_PATH = '/sbin/docker-init';
 
-/** Docker's mounts of every container (moby oci/defaults.go). */
+/** The mounts of every Docker container (moby oci/defaults.go). */
 const DEFAULT_MOUNTS: readonly OciMount[] = [
   { destination: '/proc', type: 'proc', source: 'proc', options: ['nosuid', 'noexec', 'nodev'] },
   {
@@ -41,7 +41,7 @@ const DEFAULT_MOUNTS: readonly OciMount[] = [
 /** Mounts that stay writable under a read-only rootfs. */
 const ALWAYS_WRITABLE = new Set(['/proc', '/dev', '/dev/pts', '/dev/shm', '/dev/mqueue']);
 
-/** mount_setattr(2) with AT_RECURSIVE, Linux 5.12. */
+/** Needs mount_setattr(2) with AT_RECURSIVE: Linux 5.12. */
 const RECURSIVE_READONLY_SINCE: readonly [number, number] = [5, 12];
 
 export interface MountInput {
@@ -52,31 +52,30 @@ export interface MountInput {
 
 export interface ContainerMounts {
   mounts: OciMount[];
-  /** What the rootfs itself must be, so that mounts can travel; undefined = the runtime's default. */
+  /** The propagation that the rootfs itself needs for that of its mounts; undefined = the runtime's default. */
   rootfsPropagation?: 'shared' | 'rslave';
 }
 
-/** @throws SystemFault when a bind's source cannot be mounted as asked */
+/** @throws SystemFault when the host does not support a bind's propagation or recursive read-only mode */
 export function containerMounts(input: MountInput): ContainerMounts {
   const { hostConfig } = input.container;
-  const own = [...pointMounts(input), ...networkFiles(input), ...tmpfsMounts(hostConfig), ...shmMount(input)].sort(
-    byDepth,
-  );
+  const own = [...pointMounts(input), ...networkFiles(input), ...tmpfsMounts(hostConfig), ...shmMount(input)];
+  own.sort(parentsFirst);
   const covered = new Set(own.map((mount) => mount.destination));
-  const defaults = DEFAULT_MOUNTS.filter((mount) => !covered.has(mount.destination))
-    .filter((mount) => !(covered.has('/dev') && mount.destination.startsWith('/dev/')))
-    .filter((mount) => !(mount.destination === '/dev/shm' && hostConfig.IpcMode === 'none'))
-    .map((mount) => adapted(mount, hostConfig));
-  const propagations = input.container.mounts.map((point) => point.propagation);
-  const rootfsPropagation = propagations.some(isShared)
-    ? 'shared'
-    : own.some((mount) => mount.options.some(isSlave))
-      ? 'rslave'
-      : undefined;
-  return { mounts: [...defaults, ...own], ...(rootfsPropagation ? { rootfsPropagation } : {}) };
+  const isNeeded = ({ destination }: OciMount): boolean => {
+    if (covered.has(destination)) return false;
+    if (covered.has('/dev') && destination.startsWith('/dev/')) return false;
+    return !(destination === '/dev/shm' && hostConfig.IpcMode === 'none');
+  };
+  const defaults = DEFAULT_MOUNTS.filter(isNeeded).map((mount) => adaptedDefault(mount, hostConfig));
+  const mounts = [...defaults, ...own];
+  if (input.container.mounts.some((point) => isShared(point.propagation)))
+    return { mounts, rootfsPropagation: 'shared' };
+  if (own.some((mount) => mount.options.some(isSlave))) return { mounts, rootfsPropagation: 'rslave' };
+  return { mounts };
 }
 
-/** The bind of an init binary; Docker's place for it. */
+/** The bind mount of the init binary. @throws SystemFault when the host has none */
 export function initMount(path: string): OciMount {
   if (!existsSync(path))
     throw new SystemFault(
@@ -85,22 +84,24 @@ export function initMount(path: string): OciMount {
   return { destination: INIT_PATH, type: 'bind', source: path, options: ['bind', 'ro'] };
 }
 
-/** Makes the directories that binds name and that do not exist, as Docker does at each start; a mount of type bind must
- * ask for it.
- *  @throws SystemFault `error while creating mount source path '/x': …` */
+/**
+ * Creates missing source directories of binds, as Docker does at each start; of entries in `Mounts` only if they have
+ * `CreateMountpoint`.
+ * @throws SystemFault `error while creating mount source path '/x': …`
+ */
 export function createBindSources(container: Pick<Container, 'hostConfig' | 'mounts'>): void {
   const { hostConfig } = container;
-  const specified = new Set(
+  const mustExist = new Set(
     (hostConfig.Mounts ?? [])
       .filter((mount) => mount.Type === 'bind' && !mount.BindOptions?.CreateMountpoint)
-      .map((mount) => cleaned(mount.Target)),
+      .map((mount) => cleanPath(mount.Target)),
   );
   for (const { type, source, destination } of container.mounts) {
-    if (type !== 'bind' || specified.has(destination) || existsSync(source)) continue;
+    if (type !== 'bind' || mustExist.has(destination) || existsSync(source)) continue;
     try {
       mkdirSync(source, { recursive: true, mode: 0o755 });
     } catch (error) {
-      // A part of the path is a file: the runtime tells what it cannot mount.
+      // A component of the path is a file: the runtime reports the mount that fails.
       if ((error as NodeJS.ErrnoException).code === 'ENOTDIR') continue;
       throw new SystemFault(
         `error while creating mount source path '${source}': ${goReason(error as NodeJS.ErrnoException)}`,
@@ -109,6 +110,7 @@ export function createBindSources(container: Pick<Container, 'hostConfig' | 'mou
   }
 }
 
+/** Go's error texts. */
 const GO_REASONS: Readonly<Record<string, string>> = {
   EROFS: 'read-only file system',
   EACCES: 'permission denied',
@@ -120,41 +122,37 @@ const GO_REASONS: Readonly<Record<string, string>> = {
 const goReason = ({ code = '', path = '', message }: NodeJS.ErrnoException): string =>
   GO_REASONS[code] ? `mkdir ${path}: ${GO_REASONS[code]}` : message;
 
-function adapted(mount: OciMount, hostConfig: HostConfig): OciMount {
+function adaptedDefault(mount: OciMount, hostConfig: HostConfig): OciMount {
   let options = [...mount.options];
   const cgroupWritable = hostConfig.Privileged || securityOptions(hostConfig.SecurityOpt).writableCgroups;
   if (mount.destination === '/dev/shm') options.push(`size=${hostConfig.ShmSize}`);
   if (mount.destination === '/sys' && hostConfig.Privileged) options = writable(options);
   if (mount.type === 'cgroup' && cgroupWritable) options = writable(options);
-  if (
-    hostConfig.ReadonlyRootfs &&
-    !ALWAYS_WRITABLE.has(mount.destination) &&
-    !options.includes('ro') &&
-    !hostConfig.Privileged
-  )
-    options.push('ro');
+  const readOnly = hostConfig.ReadonlyRootfs && !hostConfig.Privileged && !ALWAYS_WRITABLE.has(mount.destination);
+  if (readOnly && !options.includes('ro')) options.push('ro');
   return { ...mount, options };
 }
 
 const writable = (options: string[]): string[] => ['rw', ...options.filter((option) => option !== 'ro')];
 
 function pointMounts(input: MountInput): OciMount[] {
-  const { mounts, hostConfig } = input.container;
+  const { id, mounts, hostConfig } = input.container;
   return mounts.map((point, index) => {
-    if (point.type !== 'tmpfs')
-      return bindMount(
-        point.subpath === undefined ? point : { ...point, source: input.paths.subpath(input.container.id, index) },
-        input,
-      );
-    const spec = hostConfig.Mounts?.find(
-      (mount) => mount.Type === 'tmpfs' && cleaned(mount.Target) === point.destination,
-    );
-    return tmpfsMount(point.destination, spec ? tmpfsText(spec) : '');
+    if (point.type === 'tmpfs') {
+      const spec = specOf(hostConfig, 'tmpfs', point.destination);
+      return tmpfsMount(point.destination, spec ? tmpfsText(spec) : '');
+    }
+    const source = point.subpath === undefined ? point.source : input.paths.subpath(id, index);
+    return bindMount({ ...point, source }, input);
   });
 }
 
+/** The entry of `HostConfig.Mounts` that a mount point comes from. */
+const specOf = (hostConfig: HostConfig, type: MountSpec['Type'], destination: string): MountSpec | undefined =>
+  hostConfig.Mounts?.find((mount) => mount.Type === type && cleanPath(mount.Target) === destination);
+
 function tmpfsMounts(hostConfig: HostConfig): OciMount[] {
-  return Object.entries(hostConfig.Tmpfs ?? {}).map(([target, options]) => tmpfsMount(cleaned(target), options));
+  return Object.entries(hostConfig.Tmpfs ?? {}).map(([target, options]) => tmpfsMount(cleanPath(target), options));
 }
 
 const tmpfsMount = (destination: string, options: string): OciMount => ({
@@ -165,7 +163,7 @@ const tmpfsMount = (destination: string, options: string): OciMount => ({
 });
 
 function bindMount(point: MountPoint, input: MountInput): OciMount {
-  const options = bindOptions(input.container.hostConfig, point.destination);
+  const options = specOf(input.container.hostConfig, 'bind', point.destination)?.BindOptions ?? {};
   const readOnly = point.rw ? [] : readOnlyOptions(options, input.host);
   const propagation = propagationOf(point, input.paths, options.Propagation !== undefined);
   return {
@@ -176,7 +174,7 @@ function bindMount(point: MountPoint, input: MountInput): OciMount {
   };
 }
 
-function readOnlyOptions(options: ReturnType<typeof bindOptions>, host: Host): string[] {
+function readOnlyOptions(options: NonNullable<MountSpec['BindOptions']>, host: Host): string[] {
   if (options.ReadOnlyNonRecursive || options.NonRecursive) return ['ro'];
   if (!atLeast(host.kernel, RECURSIVE_READONLY_SINCE)) {
     if (options.ReadOnlyForceRecursive) throw new SystemFault('rro is not supported: kernel >= 5.12 is needed');
@@ -188,13 +186,10 @@ function readOnlyOptions(options: ReturnType<typeof bindOptions>, host: Host): s
 function propagationOf(point: MountPoint, paths: Paths, explicit: boolean): string {
   if (isShared(point.propagation)) requireShared(point.source);
   if (isSlave(point.propagation)) {
-    // Nobody asked for it: it was chosen because our own roots lie below. Where nothing travels there is nothing to
-    // receive.
-    const chosen =
-      !explicit &&
-      !travels(point.source, 'receives') &&
-      [paths.dataRoot, paths.execRoot].some((root) => root.startsWith(point.source));
-    if (chosen) return 'rprivate';
+    // Our own default for sources that contain the daemon's roots (mount-points.ts), not a request: on a private mount
+    // there is nothing to receive, so it must not fail.
+    const isDefault = !explicit && [paths.dataRoot, paths.execRoot].some((root) => root.startsWith(point.source));
+    if (isDefault && !propagates(point.source, 'receives')) return 'rprivate';
     requireSharedOrSlave(point.source);
   }
   return point.propagation || (point.type === 'volume' ? 'rprivate' : '');
@@ -203,11 +198,11 @@ function propagationOf(point: MountPoint, paths: Paths, explicit: boolean): stri
 const isShared = (propagation: string): boolean => propagation === 'shared' || propagation === 'rshared';
 const isSlave = (propagation: string): boolean => propagation === 'slave' || propagation === 'rslave';
 
-/** hosts, hostname and resolv.conf: from the container's directory, or from the one whose network it shares. */
+/** hosts, hostname and resolv.conf of this container, or of the one whose network it joins. */
 function networkFiles(input: MountInput): OciMount[] {
   const { container, paths } = input;
   const taken = new Set(container.mounts.map((point) => point.destination));
-  const directory = paths.container(donorOf(container.hostConfig.NetworkMode) || container.id);
+  const directory = paths.container(joinedContainer(container.hostConfig.NetworkMode) || container.id);
   const access = container.hostConfig.ReadonlyRootfs ? ['ro'] : [];
   return ['resolv.conf', 'hostname', 'hosts']
     .filter((name) => !taken.has(`/etc/${name}`) && existsSync(join(directory, name)))
@@ -221,17 +216,15 @@ function networkFiles(input: MountInput): OciMount[] {
 
 function shmMount({ container, paths }: MountInput): OciMount[] {
   const source = sharedShm(container.hostConfig, container.id, paths);
-  if (
-    source === undefined ||
+  const isTaken =
     container.mounts.some((point) => point.destination === '/dev/shm') ||
-    container.hostConfig.Tmpfs?.['/dev/shm'] !== undefined
-  )
-    return [];
+    container.hostConfig.Tmpfs?.['/dev/shm'] !== undefined;
+  if (source === undefined || isTaken) return [];
   return [{ destination: '/dev/shm', type: 'bind', source, options: ['rbind', 'rprivate'] }];
 }
 
-/** Parents before what is mounted inside them. */
-const byDepth = (a: OciMount, b: OciMount): number => depth(a) - depth(b);
+/** Parents before the mounts inside them. */
+const parentsFirst = (a: OciMount, b: OciMount): number => depth(a) - depth(b);
 const depth = (mount: OciMount): number => mount.destination.split('/').length;
 
 const atLeast = (kernel: readonly [number, number], needed: readonly [number, number]): boolean =>

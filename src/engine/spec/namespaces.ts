@@ -1,4 +1,4 @@
-/** Which namespaces a container has of its own, and which it shares. namespaces(7) */
+/** Which namespaces a container gets, and which it shares with the host or another container. namespaces(7) */
 import { InvalidParameter } from '../../model/errors.ts';
 import type { HostConfig } from '../../model/container-config.ts';
 import type { OciNamespace } from './oci.ts';
@@ -8,17 +8,18 @@ const PREFIX = 'container:';
 type Modes = Pick<HostConfig, 'NetworkMode' | 'PidMode' | 'IpcMode' | 'UTSMode' | 'UsernsMode' | 'CgroupnsMode'>;
 
 /** The container named by `container:x`; '' for every other mode. */
-export const donorOf = (mode: string): string => (mode.startsWith(PREFIX) ? mode.slice(PREFIX.length) : '');
+export const joinedContainer = (mode: string): string => (mode.startsWith(PREFIX) ? mode.slice(PREFIX.length) : '');
 
 export const sharesContainer = (mode: string): boolean => mode.startsWith(PREFIX);
 
-/** A network namespace of its own: neither the host's nor another container's. */
+/** Whether the network namespace is neither the host's nor another container's. */
 export const hasOwnNetwork = (networkMode: string): boolean => networkMode !== 'host' && !sharesContainer(networkMode);
 
-/** Process 1 is the container's own. */
+/** Whether the container's first process is PID 1. */
 export const hasOwnPids = (pidMode: string): boolean => pidMode !== 'host' && !sharesContainer(pidMode);
 
-const VALID: readonly [keyof Modes, words: readonly string[], what: string, donor: 'named' | 'any' | 'none'][] = [
+/** Valid modes by field, and whether `container:x` is valid: with a name, without one too, or never. */
+const VALID: readonly [keyof Modes, modes: readonly string[], error: string, joins: 'named' | 'any' | 'none'][] = [
   ['IpcMode', ['', 'none', 'private', 'host', 'shareable'], 'invalid IPC mode', 'any'],
   ['PidMode', ['', 'host'], 'invalid PID mode', 'named'],
   ['UTSMode', ['', 'host'], 'invalid UTS mode', 'none'],
@@ -28,14 +29,19 @@ const VALID: readonly [keyof Modes, words: readonly string[], what: string, dono
 
 /** @throws InvalidParameter `invalid PID mode: x` */
 export function checkModes(modes: Modes): void {
-  for (const [field, words, what, donor] of VALID) {
+  for (const [field, valid, error, joins] of VALID) {
     const mode = modes[field];
-    const shares = sharesContainer(mode) && (donor === 'any' || (donor === 'named' && donorOf(mode) !== ''));
-    if (!words.includes(mode) && !shares) throw new InvalidParameter(`${what}: ${mode}`);
+    const namesContainer = joinedContainer(mode) !== '';
+    const mayJoin = joins === 'any' || (joins === 'named' && namesContainer);
+    const isValid = valid.includes(mode) || (sharesContainer(mode) && mayJoin);
+    if (!isValid) throw new InvalidParameter(`${error}: ${mode}`);
   }
 }
 
-/** `netns`: path of the one to join, '' = the host's. */
+/**
+ * The container's entries of OCI's `linux.namespaces`. `netns` is the path of the network namespace to join, '' = the
+ * host's; `pidOf` returns the PID of a container to join.
+ */
 export function namespaces(modes: Modes, netns: string, pidOf: (containerId: string) => number): OciNamespace[] {
   const list: OciNamespace[] = [{ type: 'mount' }];
   if (netns !== '') list.push({ type: 'network', path: netns });
@@ -47,6 +53,6 @@ export function namespaces(modes: Modes, netns: string, pidOf: (containerId: str
 }
 
 function ownOrShared(type: 'pid' | 'ipc', mode: string, pidOf: (containerId: string) => number): OciNamespace {
-  const donor = donorOf(mode);
-  return donor ? { type, path: `/proc/${pidOf(donor)}/ns/${type}` } : { type };
+  const joined = joinedContainer(mode);
+  return joined ? { type, path: `/proc/${pidOf(joined)}/ns/${type}` } : { type };
 }

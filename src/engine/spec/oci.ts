@@ -1,4 +1,4 @@
-/** The part of the OCI runtime specification that we write. github.com/opencontainers/runtime-spec */
+/** The part of the OCI runtime specification that we use. github.com/opencontainers/runtime-spec */
 
 export interface OciMount {
   destination: string;
@@ -36,7 +36,7 @@ interface OciThrottle {
   rate: number;
 }
 
-/** Also what `runtime update --resources -` reads. */
+/** Also the input of `runtime update --resources -`. */
 export interface OciResources {
   devices?: OciDeviceRule[];
   memory?: { limit?: number; reservation?: number; swap?: number; swappiness?: number; disableOOMKiller?: boolean };

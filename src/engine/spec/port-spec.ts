@@ -1,7 +1,8 @@
-/** Ports a container exposes or publishes, as clients write them. */
+/** The ports of a create request: exposed (`ExposedPorts`) and published (`PortBindings`). */
 import { isIP } from 'node:net';
 import { InvalidParameter } from '../../model/errors.ts';
-import type { ContainerConfig, HostConfig } from '../../model/container-config.ts';
+import type { ContainerConfig, HostConfig, PortBinding } from '../../model/container-config.ts';
+import { asSent } from './as-sent.ts';
 
 const PROTOCOLS = new Set(['tcp', 'udp', 'sctp']);
 const MAX_PORT = 65535;
@@ -16,30 +17,34 @@ export function portKey(text: string): string {
   return `${Number(port)}/${known}`;
 }
 
+/** The ports with normalized keys; undefined if there are none. @throws InvalidParameter */
 export function exposedPorts(ports: ContainerConfig['ExposedPorts']): ContainerConfig['ExposedPorts'] {
   const keys = Object.keys(ports ?? {});
   return keys.length ? Object.fromEntries(keys.map((key) => [portKey(key), {}])) : undefined;
 }
 
-/** @throws InvalidParameter `invalid port specification: "x"` */
+/** Normalizes the keys and completes the entries. @throws InvalidParameter `invalid port specification: "x"` */
 export function portBindings(bindings: HostConfig['PortBindings'] | null | undefined): HostConfig['PortBindings'] {
   return Object.fromEntries(
     Object.entries(bindings ?? {}).map(([key, list]) => {
-      const checked = list?.map(({ HostIp, HostPort }) => {
-        if (HostIp && isIP(HostIp.replace(/^\[(.*)\]$/, '$1')) === 0)
-          throw new InvalidParameter(`invalid IP address: ${HostIp}`);
-        if (!isHostPort(HostPort ?? ''))
-          throw new InvalidParameter(`invalid port specification: ${JSON.stringify(HostPort)}`);
-        return { HostIp: HostIp ?? '', HostPort: HostPort ?? '' };
-      });
-      return [portKey(key), checked ?? null];
+      const checked = list?.map(checkedBinding) ?? null;
+      return [portKey(key), checked];
     }),
   );
 }
 
+function checkedBinding(binding: PortBinding): PortBinding {
+  const HostIp = asSent(binding).HostIp ?? '';
+  const HostPort = asSent(binding).HostPort ?? '';
+  if (HostIp && isIP(HostIp.replace(/^\[(.*)\]$/, '$1')) === 0)
+    throw new InvalidParameter(`invalid IP address: ${HostIp}`);
+  if (!isHostPort(HostPort)) throw new InvalidParameter(`invalid port specification: ${JSON.stringify(HostPort)}`);
+  return { HostIp, HostPort };
+}
+
 const isPort = (text: string): boolean => /^\d{1,5}$/.test(text) && Number(text) <= MAX_PORT;
 
-/** A number, a range of which one is taken, or '' and 0 for any. */
+/** A port, a range to pick one from, or '' and 0 for any. */
 function isHostPort(text: string): boolean {
   if (text === '') return true;
   const [first = '', last = first, ...more] = text.split('-');

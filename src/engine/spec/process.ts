@@ -1,4 +1,4 @@
-/** The processes that run in a container: its first one, and execs. */
+/** The OCI process objects of a container: its init process, and execs. */
 import { InvalidParameter, SystemFault } from '../../model/errors.ts';
 import { DEFAULT_PROFILE, ensureProfile, hostHasAppArmor, UNCONFINED } from './apparmor.ts';
 import { capabilitiesFor, capabilitySet } from './capabilities.ts';
@@ -8,19 +8,28 @@ import { INIT_PATH } from './mounts.ts';
 import { hasOwnPids } from './namespaces.ts';
 import type { OciProcess } from './oci.ts';
 import { securityOptions } from './security-options.ts';
-import type { ExecRequest, SpecInput } from './spec.ts';
+import type { SpecInput } from './spec-input.ts';
 import { rlimits } from './ulimits.ts';
 import { lookUpUser, UnknownUser, type User } from './user.ts';
 import { lowestOomScore } from './validate.ts';
 
-/** An init of ours makes sense only where process 1 is the container's own. */
+export interface ExecRequest {
+  Cmd: string[];
+  Env: string[];
+  User: string;
+  WorkingDir: string;
+  Tty: boolean;
+  Privileged: boolean;
+}
+
+/** `--init` has no effect in another PID namespace, where the container's first process is not PID 1. */
 export const wantsInit = ({ container }: SpecInput): boolean =>
   container.hostConfig.Init === true && hasOwnPids(container.hostConfig.PidMode);
 
-/** @throws SystemFault for an unknown user: the request to start was right, the container is not */
+/** @throws SystemFault for an unknown user: dockerd answers 500 then, as the request itself is valid */
 export function initProcess(input: SpecInput, host: Host): OciProcess {
   const { config, hostConfig, path, args } = input.container;
-  const user = find(input, config.User, SystemFault);
+  const user = findUser(input, config.User, SystemFault);
   const [height, width] = hostConfig.ConsoleSize;
   return {
     ...common(input, host, user),
@@ -30,7 +39,7 @@ export function initProcess(input: SpecInput, host: Host): OciProcess {
     env: environment(config, { tty: config.Tty, home: user.home, links: input.linkEnv }),
     cwd: config.WorkingDir || '/',
     capabilities: capabilitiesFor(user.uid, capabilitySet(hostConfig, host)),
-    ...profile(input.container.appArmorProfile),
+    ...appArmor(input.container.appArmorProfile),
   };
 }
 
@@ -41,8 +50,8 @@ export function processOfExec(input: SpecInput, request: ExecRequest, host: Host
     throw new InvalidParameter(
       `the working directory '${request.WorkingDir}' is invalid, it needs to be an absolute path`,
     );
-  const user = find(input, request.User || config.User, InvalidParameter);
-  const confined = input.container.appArmorProfile;
+  const user = findUser(input, request.User || config.User, InvalidParameter);
+  const { appArmorProfile } = input.container;
   return {
     ...common(input, host, user),
     terminal: request.Tty,
@@ -53,7 +62,7 @@ export function processOfExec(input: SpecInput, request: ExecRequest, host: Host
       user.uid,
       request.Privileged ? [...host.capabilities] : capabilitySet(hostConfig, host),
     ),
-    ...profile(request.Privileged && confined === DEFAULT_PROFILE ? UNCONFINED : confined),
+    ...appArmor(request.Privileged && appArmorProfile === DEFAULT_PROFILE ? UNCONFINED : appArmorProfile),
   };
 }
 
@@ -68,20 +77,24 @@ function common(
     user: { uid, gid, additionalGids },
     ...(limits.length ? { rlimits: limits } : {}),
     noNewPrivileges: securityOptions(hostConfig.SecurityOpt).noNewPrivileges ?? config.noNewPrivileges,
-    // Always said: else the shim's own would be inherited. Below that nobody gets without CAP_SYS_RESOURCE.
+    // Always set, as the process would inherit the shim's. Lowering it needs CAP_SYS_RESOURCE (proc(5)).
     oomScoreAdj: Math.max(hostConfig.OomScoreAdj, lowestOomScore(host)),
   };
 }
 
-function profile(name: string): Pick<OciProcess, 'apparmorProfile'> {
-  if (name === '' || !hostHasAppArmor()) return {};
-  ensureProfile(name);
-  return { apparmorProfile: name };
+function appArmor(profile: string): Pick<OciProcess, 'apparmorProfile'> {
+  if (profile === '' || !hostHasAppArmor()) return {};
+  ensureProfile(profile);
+  return { apparmorProfile: profile };
 }
 
-function find({ container, paths }: SpecInput, who: string, Fault: typeof SystemFault | typeof InvalidParameter): User {
+function findUser(
+  { container, paths }: SpecInput,
+  user: string,
+  Fault: typeof SystemFault | typeof InvalidParameter,
+): User {
   try {
-    return lookUpUser(paths.rootfs(container.id), who, container.hostConfig.GroupAdd ?? []);
+    return lookUpUser(paths.rootfs(container.id), user, container.hostConfig.GroupAdd ?? []);
   } catch (error) {
     throw error instanceof UnknownUser ? new Fault(error.message) : error;
   }

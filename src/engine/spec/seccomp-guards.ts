@@ -1,19 +1,15 @@
 /**
- * The guards of Docker's default seccomp profile, put on top of containers-common's data.
+ * Docker's guards on top of the seccomp profile of containers-common.
  *
- * That data is podman's: its containers often live in a user namespace, so it lets everybody unshare, mount and clone
- * namespaces, use the kernel's keyrings and so on. Docker's profile (github.com/moby/profiles,
- * seccomp/default_linux.go) has
- * these calls behind capabilities or not at all: with them a process without privileges reaches, through a user
- * namespace of
- * its own, kernel code that only root should reach. For every call named here Docker's rule replaces the data's.
+ * That profile is made for podman, whose containers often run in a user namespace, so it allows unshare, mount, clone
+ * with namespaces, keyrings and more to every process. Docker's profile (github.com/moby/profiles,
+ * seccomp/default_linux.go) allows these only with capabilities, or never: they give an unprivileged process, through a
+ * user namespace of its own, access to kernel code that only root should reach. For each system call named here,
+ * Docker's rule replaces those of the profile.
  *
- * What no rule lets through is EPERM, as in Docker's profile, and so no rule need say that: the runtime compiles the
- * filter
- * anew for every process that it starts, and each rule costs time that grows with all others. A call that is newer than
- * the
- * newest named here is ENOSYS all the same, on which C libraries fall back: runc sees to that
- * (libcontainer/seccomp/patchbpf).
+ * Calls without a rule get EPERM, as in Docker's profile, so rules that only say that are dropped: the runtime compiles
+ * the filter for every process it starts, in time that grows with the number of rules. Calls newer than the newest one
+ * named in the filter get ENOSYS all the same, for the fallbacks of C libraries (runc, libcontainer/seccomp/patchbpf).
  */
 import { constants } from 'node:os';
 import type { OciSeccomp, OciSyscall } from './oci.ts';
@@ -22,7 +18,7 @@ const ALLOW = 'SCMP_ACT_ALLOW';
 const ERRNO = 'SCMP_ACT_ERRNO';
 const { EPERM, ENOSYS } = constants.errno;
 
-/** Allowed with any of these capabilities; with none listed: never. */
+/** System calls that need one of the capabilities; without capabilities they are never allowed. */
 const GUARDS: readonly [caps: readonly string[], names: readonly string[]][] = [
   [
     ['CAP_SYS_ADMIN'],
@@ -56,11 +52,11 @@ const GUARDS: readonly [caps: readonly string[], names: readonly string[]][] = [
   [['CAP_SYS_BOOT'], ['reboot']],
   [['CAP_SYS_NICE'], ['get_mempolicy', 'mbind', 'set_mempolicy', 'set_mempolicy_home_node']],
   [['CAP_SYS_PTRACE'], ['kcmp', 'pidfd_getfd', 'process_madvise']],
-  // Keyrings know no namespaces; io_uring was taken out for its history of escapes (moby 25).
+  // Keyrings are not namespaced; moby 25 removed io_uring because of its history of container escapes.
   [[], ['add_key', 'io_uring_enter', 'io_uring_register', 'io_uring_setup', 'keyctl', 'pivot_root', 'request_key']],
 ];
 
-/** Docker lets everybody have these; the data is older than they are, or stricter. */
+/** Allowed by Docker to every process; missing in the older profile, or restricted there. */
 const ALLOWED: readonly string[] = [
   'cachestat',
   'fchmodat2',
@@ -85,46 +81,46 @@ const ALLOWED: readonly string[] = [
 /** clone(2): CLONE_NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET and NEWNS. */
 const NAMESPACE_FLAGS = 0x0200_0000 + 0x0400_0000 + 0x0800_0000 + 0x1000_0000 + 0x2000_0000 + 0x4000_0000 + 0x0002_0000;
 
-/** vsock(7) leads to the hypervisor, past every network namespace. */
+/** vsock(7) reaches the hypervisor from any network namespace. */
 const AF_VSOCK = 40;
 
 const REPLACED = new Set([...GUARDS.flatMap(([, names]) => names), ...ALLOWED, 'clone', 'clone3', 'socket']);
 
-/** The data's filter with Docker's guards in the place of its own rules. */
+/** The filter with Docker's guards in place of its own rules for the same system calls. */
 export function withDockersGuards(
   filter: OciSeccomp,
   capabilities: readonly string[],
   architecture: string,
 ): OciSeccomp {
-  const kept = filter.syscalls
+  const otherRules = filter.syscalls
     .map((rule) => ({ ...rule, names: rule.names.filter((name) => !REPLACED.has(name)) }))
     .filter((rule) => rule.names.length > 0);
   const has = (caps: readonly string[]): boolean => caps.some((name) => capabilities.includes(name));
-  const guards = GUARDS.map(([caps, names]) => (has(caps) ? [allow([...names])] : []));
+  const guards = GUARDS.filter(([caps]) => has(caps)).map(([, names]) => allow([...names]));
   const rules = [
-    ...kept,
-    ...guards.flat(),
+    ...otherRules,
+    ...guards,
     allow([...ALLOWED]),
     ...cloneRules(has(['CAP_SYS_ADMIN']), architecture),
     SOCKET_RULE,
   ];
   const isDefault = ({ action, errnoRet = EPERM }: OciSyscall): boolean => action === ERRNO && errnoRet === EPERM;
-  // A refusal beside a rule that says otherwise for some arguments is not idle.
-  const otherwise = new Set(rules.filter((rule) => !isDefault(rule)).flatMap(({ names }) => names));
+  // A default refusal still matters for a call that another rule allows for some arguments.
+  const conditional = new Set(rules.filter((rule) => !isDefault(rule)).flatMap(({ names }) => names));
   const { defaultErrnoRet: _, ...rest } = filter;
   return {
     ...rest,
     defaultAction: ERRNO,
-    syscalls: rules.filter((rule) => !isDefault(rule) || rule.names.some((name) => otherwise.has(name))),
+    syscalls: rules.filter((rule) => !isDefault(rule) || rule.names.some((name) => conditional.has(name))),
   };
 }
 
 /**
- * New namespaces only with CAP_SYS_ADMIN. clone3's flags lie in memory that no filter can read: without it C libraries
- * take clone.
+ * New namespaces need CAP_SYS_ADMIN. A filter cannot read clone3's flags, which are in memory, so it gets ENOSYS and C
+ * libraries fall back to clone.
  */
-function cloneRules(admin: boolean, architecture: string): OciSyscall[] {
-  if (admin) return [allow(['clone', 'clone3'])];
+function cloneRules(mayUnshare: boolean, architecture: string): OciSyscall[] {
+  if (mayUnshare) return [allow(['clone', 'clone3'])];
   const index = architecture === 's390x' ? 1 : 0;
   return [
     { ...allow(['clone']), args: [{ index, value: NAMESPACE_FLAGS, valueTwo: 0, op: 'SCMP_CMP_MASKED_EQ' }] },

@@ -1,4 +1,4 @@
-/** System call filters: profiles of Docker's and containers-common's form become what the runtime takes. seccomp(2) */
+/** System call filters: converts profiles of Docker and containers-common to the OCI form. seccomp(2) */
 import { readFileSync, statSync } from 'node:fs';
 import { constants } from 'node:os';
 import { DEFAULT_SECCOMP_PROFILE } from '../../config/config.ts';
@@ -24,7 +24,7 @@ interface ProfileSyscall {
   action: string;
   args?: OciSyscall['args'] | null;
   errnoRet?: number | null;
-  /** An errno's name (containers-common). */
+  /** Name of an errno (containers-common). */
   errno?: string;
   includes?: Condition | null;
   excludes?: Condition | null;
@@ -41,7 +41,7 @@ export interface SeccompProfile {
   syscalls?: ProfileSyscall[] | null;
 }
 
-/** Profiles name the x86 pair otherwise than Node and the kernel do. */
+/** Profiles' own names of architectures, by Go's. */
 const PROFILE_ARCHITECTURES: Readonly<Record<string, string>> = { '386': 'x86' };
 
 const SECCOMP_ARCHITECTURES: Readonly<Record<string, string>> = {
@@ -56,7 +56,7 @@ const SECCOMP_ARCHITECTURES: Readonly<Record<string, string>> = {
   loong64: 'SCMP_ARCH_LOONGARCH64',
 };
 
-/** A profile that comes with a request must be one. @throws InvalidParameter */
+/** Checks a profile that the request contains. @throws InvalidParameter */
 export function checkSeccomp(hostConfig: Pick<HostConfig, 'SecurityOpt'>, host: Host): void {
   const { seccomp } = securityOptions(hostConfig.SecurityOpt);
   if (seccomp === '' || seccomp === UNCONFINED || seccomp === BUILTIN) return;
@@ -65,8 +65,10 @@ export function checkSeccomp(hostConfig: Pick<HostConfig, 'SecurityOpt'>, host: 
   parseProfile(seccomp);
 }
 
-/** The filter of a container with these capabilities; undefined = none.
- *  @throws SystemFault when the default profile cannot be read: nobody runs unconfined by accident */
+/**
+ * The filter of a container with these capabilities; undefined = unconfined.
+ * @throws SystemFault when the default profile cannot be read, as the container would run unconfined
+ */
 export function seccompFilter(
   hostConfig: Pick<HostConfig, 'SecurityOpt' | 'Privileged'>,
   defaultProfile: string,
@@ -79,23 +81,14 @@ export function seccompFilter(
   if (hostConfig.Privileged || (seccomp === '' && defaultProfile === UNCONFINED)) return undefined;
   const path = seccomp === BUILTIN ? DEFAULT_SECCOMP_PROFILE : defaultProfile;
   const filter = convert(readProfile(path), capabilities, host);
-  // A profile that somebody chose for this daemon is what they say it is.
+  // A profile that the administrator has chosen is used unchanged.
   return path === DEFAULT_SECCOMP_PROFILE ? withDockersGuards(filter, capabilities, host.architecture) : filter;
 }
 
-/** What of a profile applies to these capabilities, this kernel and machine. */
+/** Selects the rules of a profile that apply to these capabilities, this kernel and architecture. */
 export function convert(profile: SeccompProfile, capabilities: readonly string[], host: Host): OciSeccomp {
-  const holds = (condition: Condition | null | undefined, join: 'every' | 'some'): boolean => {
-    const parts = [
-      condition?.arches?.length
-        ? condition.arches.includes(PROFILE_ARCHITECTURES[host.architecture] ?? host.architecture)
-        : undefined,
-      condition?.caps?.length ? condition.caps[join]((name) => capabilities.includes(name)) : undefined,
-      condition?.minKernel ? kernelAtLeast(host.kernel, condition.minKernel) : undefined,
-    ].filter((part) => part !== undefined);
-    return parts[join]((part) => part);
-  };
-  const applies = (rule: ProfileSyscall): boolean => holds(rule.includes, 'every') && !holds(rule.excludes, 'some');
+  const applies = ({ includes, excludes }: ProfileSyscall): boolean =>
+    holds(includes, 'every', capabilities, host) && !holds(excludes, 'some', capabilities, host);
   return {
     defaultAction: profile.defaultAction,
     ...(profile.defaultErrnoRet != null ? { defaultErrnoRet: profile.defaultErrnoRet } : {}),
@@ -103,11 +96,26 @@ export function convert(profile: SeccompProfile, capabilities: readonly string[]
     ...(profile.flags?.length ? { flags: profile.flags } : {}),
     ...(profile.listenerPath ? { listenerPath: profile.listenerPath } : {}),
     ...(profile.listenerMetadata ? { listenerMetadata: profile.listenerMetadata } : {}),
-    syscalls: (profile.syscalls ?? []).filter(applies).map(rule),
+    syscalls: (profile.syscalls ?? []).filter(applies).map(ociRule),
   };
 }
 
-function rule(entry: ProfileSyscall): OciSyscall {
+/** Whether every (for `includes`) or some (for `excludes`) part of the condition holds. */
+function holds(
+  condition: Condition | null | undefined,
+  quantifier: 'every' | 'some',
+  capabilities: readonly string[],
+  host: Host,
+): boolean {
+  const { arches, caps, minKernel } = condition ?? {};
+  const parts: boolean[] = [];
+  if (arches?.length) parts.push(arches.includes(PROFILE_ARCHITECTURES[host.architecture] ?? host.architecture));
+  if (caps?.length) parts.push(caps[quantifier]((name) => capabilities.includes(name)));
+  if (minKernel) parts.push(kernelAtLeast(host.kernel, minKernel));
+  return parts[quantifier]((part) => part);
+}
+
+function ociRule(entry: ProfileSyscall): OciSyscall {
   const errno = entry.errnoRet ?? (entry.errno ? (constants.errno as Record<string, number>)[entry.errno] : undefined);
   return {
     names: entry.names?.length ? entry.names : [entry.name!],
@@ -133,43 +141,47 @@ function readProfile(path: string): SeccompProfile {
     return cached.profile;
   } catch (error) {
     throw new SystemFault(
-      `the seccomp profile ${path} cannot be used: ${(error as Error).message} (Debian has one in golang-github-containers-common; seccomp-profile names another, or unconfined)`,
+      `cannot use the seccomp profile ${path}: ${(error as Error).message} (Debian's package golang-github-containers-common has one; or set seccomp-profile to another path, or to unconfined)`,
     );
   }
 }
 
+/** @throws InvalidParameter `Decoding seccomp profile failed: …` */
 function parseProfile(text: string): SeccompProfile {
-  const refused = (why: string): InvalidParameter => new InvalidParameter(`Decoding seccomp profile failed: ${why}`);
-  let profile: SeccompProfile;
+  let parsed: unknown;
   try {
-    profile = JSON.parse(text) as SeccompProfile;
+    parsed = JSON.parse(text);
   } catch (error) {
-    throw refused((error as Error).message);
+    throw malformed((error as Error).message);
   }
-  if (typeof profile !== 'object' || profile === null || typeof profile.defaultAction !== 'string')
-    throw refused('defaultAction is missing');
-  for (const list of ['architectures', 'archMap', 'flags', 'syscalls'] as const)
-    if (profile[list] && !Array.isArray(profile[list])) throw refused(`${list} is no list`);
+  if (!isRecord(parsed) || typeof parsed.defaultAction !== 'string') throw malformed('defaultAction is missing');
+  for (const field of ['architectures', 'archMap', 'flags', 'syscalls'])
+    if (parsed[field] && !Array.isArray(parsed[field])) throw malformed(`${field} is not a list`);
+  const profile = parsed as unknown as SeccompProfile;
   if (profile.architectures?.length && profile.archMap?.length) {
-    throw refused(
+    throw malformed(
       "both 'architectures' and 'archMap' are specified in the seccomp profile, use either 'architectures' or 'archMap'",
     );
   }
-  for (const entry of profile.syscalls ?? []) {
-    const lists = [
-      entry?.names,
-      entry?.args,
-      ...[entry?.includes, entry?.excludes].flatMap((condition) => [condition?.arches, condition?.caps]),
-    ];
-    if (typeof entry !== 'object' || entry === null || lists.some((list) => list && !Array.isArray(list)))
-      throw refused('a system call rule of another form');
-    if (entry.name && entry.names?.length)
-      throw refused("both 'name' and 'names' are specified in the seccomp profile, use either 'name' or 'names'");
-    if (!entry.name && !entry.names?.length) throw refused("a system call rule without 'names'");
-    if (typeof entry.action !== 'string') throw refused(`the rule for ${entry.name ?? entry.names![0]} has no action`);
-  }
+  profile.syscalls?.forEach(checkRule);
   return profile;
 }
+
+function checkRule(rule: unknown): void {
+  if (!isRecord(rule)) throw malformed('malformed system call rule');
+  const { name, names, args, includes, excludes, action } = rule as unknown as ProfileSyscall;
+  const lists = [names, args, includes?.arches, includes?.caps, excludes?.arches, excludes?.caps];
+  if (lists.some((list) => list && !Array.isArray(list))) throw malformed('malformed system call rule');
+  if (name && names?.length)
+    throw malformed("both 'name' and 'names' are specified in the seccomp profile, use either 'name' or 'names'");
+  if (!name && !names?.length) throw malformed("a system call rule without 'names'");
+  if (typeof action !== 'string') throw malformed(`the rule for ${name ?? names![0]} has no action`);
+}
+
+const malformed = (reason: string): InvalidParameter =>
+  new InvalidParameter(`Decoding seccomp profile failed: ${reason}`);
+
+const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null;
 
 function kernelAtLeast(kernel: readonly [number, number], needed: string): boolean {
   const [major = 0, minor = 0] = needed.split('.').map(Number);

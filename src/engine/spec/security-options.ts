@@ -1,4 +1,4 @@
-/** `--security-opt`: what of it a container asks for. */
+/** Parses `--security-opt`. */
 import { InvalidParameter } from '../../model/errors.ts';
 
 export interface SecurityOptions {
@@ -8,14 +8,14 @@ export interface SecurityOptions {
   seccomp: string;
   /** '' = the default profile. */
   apparmor: string;
-  /** SELinux labels as given. */
+  /** SELinux labels, not interpreted. */
   labels: string[];
-  /** Neither masked nor read-only paths. */
+  /** No masked and no read-only paths. */
   systemPathsUnconfined: boolean;
   writableCgroups: boolean;
 }
 
-/** @throws InvalidParameter `invalid --security-opt 1: "x"` (no such option), `… 2: "x=y"` (no such key or value) */
+/** @throws InvalidParameter `invalid --security-opt 1: "x"` (no separator), `… 2: "x=y"` (unknown key or value) */
 export function securityOptions(options: readonly string[] | null): SecurityOptions {
   const result: SecurityOptions = {
     seccomp: '',
@@ -27,18 +27,21 @@ export function securityOptions(options: readonly string[] | null): SecurityOpti
   for (const option of options ?? []) {
     if (option === 'no-new-privileges') result.noNewPrivileges = true;
     else if (option === 'disable') result.labels.push('disable');
-    else apply(result, option);
+    else applyOption(result, option);
   }
   return result;
 }
 
-function apply(result: SecurityOptions, option: string): void {
-  // `:` is the old separator; a seccomp profile's JSON has colons of its own, after its `=`.
+function applyOption(result: SecurityOptions, option: string): void {
+  // `:` is the legacy separator. The JSON of a seccomp profile contains colons too, after the `=`.
   const at = option.includes('=') ? option.indexOf('=') : option.indexOf(':');
   if (at < 0) throw new InvalidParameter(`invalid --security-opt 1: ${JSON.stringify(option)}`);
   const value = option.slice(at + 1);
   const unknown = new InvalidParameter(`invalid --security-opt 2: ${JSON.stringify(option)}`);
-  const boolean = (): boolean => TRUE.has(value) || (FALSE.has(value) ? false : refuse(unknown));
+  const boolean = (): boolean => {
+    if (!TRUE.has(value) && !FALSE.has(value)) throw unknown;
+    return TRUE.has(value);
+  };
   switch (option.slice(0, at)) {
     case 'label':
       result.labels.push(value);
@@ -64,10 +67,6 @@ function apply(result: SecurityOptions, option: string): void {
   }
 }
 
-/** What Go's strconv.ParseBool takes. */
+/** The values that Go's strconv.ParseBool accepts. */
 const TRUE = new Set(['1', 't', 'T', 'true', 'TRUE', 'True']);
 const FALSE = new Set(['0', 'f', 'F', 'false', 'FALSE', 'False']);
-
-const refuse = (error: Error): never => {
-  throw error;
-};

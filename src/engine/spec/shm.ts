@@ -1,35 +1,31 @@
-/** /dev/shm: a container's own, the host's, or one that several containers share. */
+/** /dev/shm: private, the host's, or shared between containers. */
 import { chmodSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { mount, MS, unmount } from '../../sys/mount.ts';
 import { mountsUnder } from '../../sys/mountinfo.ts';
 import type { HostConfig } from '../../model/container-config.ts';
 import type { Paths } from '../paths.ts';
-import { donorOf } from './namespaces.ts';
+import { joinedContainer } from './namespaces.ts';
 
-/**
- * Where a container's shareable /dev/shm is mounted on the host. It ends with the other mounts in the run directory.
- */
+/** The host mount point of a container's shareable /dev/shm. It is unmounted with the rest of the run directory. */
 const shareablePath = (paths: Paths, containerId: string): string => join(paths.run(containerId), 'shm');
 
-/** The host path that is bound to /dev/shm; undefined when the container gets a tmpfs of its own (or none). */
+/** The host path to bind to /dev/shm; undefined when the container gets a private tmpfs, or none. */
 export function sharedShm(
   hostConfig: Pick<HostConfig, 'IpcMode'>,
   containerId: string,
   paths: Paths,
 ): string | undefined {
   if (hostConfig.IpcMode === 'host') return '/dev/shm';
-  const donor = donorOf(hostConfig.IpcMode);
-  if (donor) return shareablePath(paths, donor);
+  const joined = joinedContainer(hostConfig.IpcMode);
+  if (joined) return shareablePath(paths, joined);
   return hostConfig.IpcMode === 'shareable' ? shareablePath(paths, containerId) : undefined;
 }
 
-/** Whether others may join this container's IPC namespace and its /dev/shm. */
+/** Whether other containers may join this one's IPC namespace and /dev/shm. */
 export const sharesShm = ({ IpcMode }: Pick<HostConfig, 'IpcMode'>): boolean => IpcMode === 'shareable';
 
-/**
- * Mounts the /dev/shm that others may share, before the container is created. Does nothing for other modes; repeatable.
- */
+/** Mounts the shareable /dev/shm before the container is created. Idempotent; does nothing for other IPC modes. */
 export function mountShareableShm(
   hostConfig: Pick<HostConfig, 'IpcMode' | 'ShmSize'>,
   containerId: string,
@@ -43,7 +39,7 @@ export function mountShareableShm(
   chmodSync(path, 0o1777);
 }
 
-/** After the container's end. Those who share it still have it, in their own mount namespaces. Repeatable. */
+/** For a container that has ended. Others keep it in their own mount namespaces. Idempotent. */
 export function unmountShareableShm(containerId: string, paths: Paths): void {
   while (unmount(shareablePath(paths, containerId)));
 }

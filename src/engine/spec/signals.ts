@@ -1,4 +1,4 @@
-/** Signals by Docker's names and numbers. */
+/** Signals by the names and numbers that Docker accepts. signal(7) */
 import { constants } from 'node:os';
 import { InvalidParameter } from '../../model/errors.ts';
 
@@ -12,7 +12,7 @@ const byName = new Map<string, number>([
   ['RTMAX', LAST_REALTIME],
 ]);
 
-/** `TERM`, `SIGTERM`, `sigterm`, `15`, `RTMIN+3`, `SIGRTMAX-1`. @throws InvalidParameter `invalid signal: X` */
+/** Parses `TERM`, `SIGTERM`, `sigterm`, `15`, `RTMIN+3`, `SIGRTMAX-1`. @throws InvalidParameter `invalid signal: X` */
 export function parseSignal(text: string): number {
   const name = text.trim().toUpperCase().replace(/^SIG/, '');
   const number = /^\d+$/.test(text.trim()) ? Number(text) : (byName.get(name) ?? realtime(name));

@@ -1,10 +1,10 @@
-/** Kernel parameters that belong to a container's own namespaces. sysctl(8) */
+/** Kernel parameters of a container's namespaces. sysctl(8) */
 import { existsSync } from 'node:fs';
 import { InvalidParameter } from '../../model/errors.ts';
 import type { ContainerConfig, HostConfig } from '../../model/container-config.ts';
 import { hasOwnNetwork } from './namespaces.ts';
 
-const OF_IPC = new Set([
+const IPC_SYSCTLS = new Set([
   'kernel.msgmax',
   'kernel.msgmnb',
   'kernel.msgmni',
@@ -15,20 +15,20 @@ const OF_IPC = new Set([
   'kernel.shm_rmid_forced',
 ]);
 
-/** Docker's: any port without a capability, ping without raw sockets. */
-const OWN_NETWORK: Readonly<Record<string, string>> = {
+/** Docker's defaults: every port may be bound without a capability, and ping needs no raw socket. */
+const NETWORK_DEFAULTS: Readonly<Record<string, string>> = {
   'net.ipv4.ip_unprivileged_port_start': '0',
   'net.ipv4.ping_group_range': '0 2147483647',
 };
 
 type Modes = Pick<HostConfig, 'Sysctls' | 'IpcMode' | 'NetworkMode' | 'UTSMode'>;
 
-/** Refuses in the runtime's words what the runtime would refuse at start. @throws InvalidParameter */
+/** Rejects, with the runtime's texts, what the runtime would reject at start. @throws InvalidParameter */
 export function checkSysctls(modes: Modes): void {
   for (const key of Object.keys(modes.Sysctls ?? {})) {
     const name = key.replaceAll('/', '.');
     const quoted = JSON.stringify(key);
-    if (OF_IPC.has(name) || name.startsWith('fs.mqueue.')) {
+    if (IPC_SYSCTLS.has(name) || name.startsWith('fs.mqueue.')) {
       if (modes.IpcMode === 'host')
         throw new InvalidParameter(`sysctl ${quoted} is not allowed in the hosts ipc namespace`);
     } else if (name.startsWith('net.')) {
@@ -42,11 +42,12 @@ export function checkSysctls(modes: Modes): void {
   }
 }
 
+/** Docker's defaults that this kernel has, and the requested ones. */
 export function sysctls(hostConfig: Modes, config: Pick<ContainerConfig, 'Domainname'>): Record<string, string> {
   const network = hasOwnNetwork(hostConfig.NetworkMode)
-    ? Object.entries(OWN_NETWORK).filter(([name]) => existsSync(`/proc/sys/${name.replaceAll('.', '/')}`))
+    ? Object.entries(NETWORK_DEFAULTS).filter(([name]) => existsSync(`/proc/sys/${name.replaceAll('.', '/')}`))
     : [];
-  // The specification has no field for it that the runtimes of Debian 12 know; this parameter is the same thing.
+  // The `domainname` field of OCI 1.1 is unknown to the runtimes of Debian 12; this parameter has the same effect.
   const domain: Record<string, string> =
     config.Domainname && hostConfig.UTSMode !== 'host' ? { 'kernel.domainname': config.Domainname } : {};
   return { ...domain, ...Object.fromEntries(network), ...hostConfig.Sysctls };

@@ -1,11 +1,11 @@
-/** tmpfs mounts: their options as text, merged with Docker's defaults. mount(8), tmpfs(5) */
+/** Options of tmpfs mounts. mount(8), tmpfs(5) */
 import { InvalidParameter } from '../../model/errors.ts';
 import type { MountSpec } from '../../model/container-config.ts';
 
 const DEFAULTS = ['noexec', 'nosuid', 'nodev', 'rprivate'];
 const DATA = new Set(['size', 'mode', 'uid', 'gid', 'nr_inodes', 'nr_blocks', 'mpol']);
 
-/** Options of one group exclude each other: the last one counts. */
+/** Of the options in one group the last one counts. */
 const FLAG_GROUPS: readonly string[][] = [
   ['ro', 'rw'],
   ['suid', 'nosuid'],
@@ -26,24 +26,24 @@ const groupOf = new Map(
   FLAG_GROUPS.flatMap((group, index) => group.map((flag): [string, string] => [flag, `flag ${index}`])),
 );
 
-/** `size=64m,exec` on top of Docker's defaults. @throws InvalidParameter `invalid tmpfs option ["x"]` */
+/** Applies options like `size=64m,exec` to Docker's defaults. @throws InvalidParameter `invalid tmpfs option ["x"]` */
 export function tmpfsOptions(text: string): string[] {
   const merged = new Map<string, string>();
   for (const option of [...DEFAULTS, ...text.split(',')]) {
     if (option === '' || option === 'defaults') continue;
-    const [name = '', value] = splitOption(option);
-    const key = groupOf.get(option) ?? (DATA.has(name) && value !== undefined ? name : undefined);
-    if (key === undefined)
-      throw new InvalidParameter(
-        `invalid tmpfs option [${[name, value]
-          .filter((part) => part !== undefined)
-          .map((part) => JSON.stringify(part))
-          .join(' ')}]`,
-      );
+    const [name, value] = splitOption(option);
+    const isData = DATA.has(name) && value !== undefined;
+    const key = groupOf.get(option) ?? (isData ? name : undefined);
+    if (key === undefined) throw unknownOption(name, value);
     merged.delete(key);
     merged.set(key, option);
   }
   return [...merged.values()];
+}
+
+function unknownOption(name: string, value: string | undefined): InvalidParameter {
+  const parts = value === undefined ? [name] : [name, value];
+  return new InvalidParameter(`invalid tmpfs option [${parts.map((part) => JSON.stringify(part)).join(' ')}]`);
 }
 
 const BINARY_SUFFIXES: readonly [string, number][] = [
@@ -52,7 +52,7 @@ const BINARY_SUFFIXES: readonly [string, number][] = [
   ['k', 1 << 10],
 ];
 
-/** The options of a mount of type tmpfs, as text. @throws Error with Docker's reason */
+/** The options of a `Mounts` entry of type tmpfs as text, for `tmpfsOptions`. @throws Error with Docker's reason */
 export function tmpfsText(mount: MountSpec): string {
   const { Mode, SizeBytes, Options } = mount.TmpfsOptions ?? {};
   const options: string[] = mount.ReadOnly ? ['ro'] : [];

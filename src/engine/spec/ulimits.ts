@@ -5,41 +5,38 @@ import type { Ulimit } from '../../model/container-config.ts';
 import type { Host } from './host.ts';
 import type { OciRlimit } from './oci.ts';
 
-const RESOURCE = 'CAP_SYS_RESOURCE';
+const CAP_RAISE = 'CAP_SYS_RESOURCE';
 
-/** What a client asks for must be possible: the runtime would fail later and tell less.
- *  @throws InvalidParameter */
+/** Rejects limits that the runtime could not set at start; its error would be less clear. @throws InvalidParameter */
 export function checkUlimits(ulimits: readonly Ulimit[], host: Host): void {
   for (const { Name, Soft, Hard } of ulimits) {
     if (!host.limits.has(Name)) throw new InvalidParameter(`invalid ulimit type: ${Name}`);
     const [soft, hard] = [value(Soft), value(Hard)];
     if (soft > hard)
       throw new InvalidParameter(`ulimit soft limit must be less than or equal to hard limit: ${Soft} > ${Hard}`);
-    const most = ceiling(Name, host);
-    if (hard > most) {
+    const highest = ceiling(Name, host);
+    if (hard > highest) {
+      const lacking = host.capabilities.includes(CAP_RAISE) ? '' : ', as it lacks CAP_SYS_RESOURCE';
       throw new InvalidParameter(
-        `ulimit ${Name}=${Soft}:${Hard} is above what this daemon may give: its own hard limit is ${most}${host.capabilities.includes(RESOURCE) ? '' : ' and it lacks CAP_SYS_RESOURCE'}`,
+        `ulimit ${Name}=${Soft}:${Hard} exceeds the highest hard limit that the daemon can set: ${highest}${lacking}`,
       );
     }
   }
 }
 
-/**
- * A container's own limits, and the daemon's defaults for the others; a default that is too high is lowered to what is
- * possible.
- */
+/** The container's limits, and the daemon's defaults for others. Defaults above what is possible are lowered. */
 export function rlimits(
   own: readonly Ulimit[] | null,
   defaults: Readonly<Record<string, Ulimit>>,
   host: Host,
 ): OciRlimit[] {
   const explicit = (own ?? []).map(({ Name, Soft, Hard }) => rlimit(Name, value(Soft), value(Hard)));
-  const names = new Set((own ?? []).map(({ Name }) => Name));
+  const explicitNames = new Set((own ?? []).map(({ Name }) => Name));
   const others = Object.entries(defaults)
-    .filter(([name]) => !names.has(name))
+    .filter(([name]) => !explicitNames.has(name))
     .map(([name, { Soft, Hard }]) => {
-      const most = ceiling(name, host);
-      return rlimit(name, Math.min(value(Soft), most), Math.min(value(Hard), most));
+      const highest = ceiling(name, host);
+      return rlimit(name, Math.min(value(Soft), highest), Math.min(value(Hard), highest));
     });
   return [...explicit, ...others];
 }
@@ -54,7 +51,8 @@ const rlimit = (name: string, soft: number, hard: number): OciRlimit => ({
 const value = (limit: number): number => (limit < 0 ? Infinity : limit);
 const number = (limit: number): number => (limit === Infinity ? UNLIMITED : limit);
 
+/** The highest hard limit that this process may set. */
 function ceiling(name: string, host: Host): number {
-  const own = host.capabilities.includes(RESOURCE) ? Infinity : (host.limits.get(name)?.hard ?? Infinity);
-  return name === 'nofile' ? Math.min(own, host.capabilities.includes(RESOURCE) ? host.maxOpenFiles : own) : own;
+  if (!host.capabilities.includes(CAP_RAISE)) return host.limits.get(name)?.hard ?? Infinity;
+  return name === 'nofile' ? host.maxOpenFiles : Infinity;
 }

@@ -1,21 +1,22 @@
-/** Changing the limits and the restart policy of a container that exists. */
-import type { Config } from '../../config/config.ts';
+/** `docker update`: changes of an existing container's limits and restart policy. */
 import { Conflict, InvalidParameter } from '../../model/errors.ts';
 import type { HostConfig } from '../../model/container-config.ts';
 import type { Container } from '../../model/container.ts';
+import { asSent } from './as-sent.ts';
 import { HOST_CONFIG_KEYS } from './defaults.ts';
 import { thisHost, type Host } from './host.ts';
-import { checkResources, ociResources } from './resources.ts';
+import { ociResources } from './oci-resources.ts';
+import { checkResources } from './resources.ts';
 import { checkRestartPolicy } from './validate.ts';
 
 export interface Update {
   hostConfig: HostConfig;
-  /** For `runtime update --resources -`: all limits, so that the runtime's own record stays whole. */
+  /** For `runtime update --resources -`: all limits, so that the runtime's own record stays complete. */
   resources: Record<string, unknown>;
   warnings: string[];
 }
 
-/** What `docker update` can change; 0 and '' mean "leave it". */
+/** 0 and '' mean "no change". */
 const CHANGEABLE = [
   'BlkioWeight',
   'CpuShares',
@@ -32,8 +33,8 @@ const CHANGEABLE = [
 /** What a policy leaves out. */
 const NO_POLICY: HostConfig['RestartPolicy'] = { Name: '', MaximumRetryCount: 0 };
 
-/** Changed, or already named by a warning of their own. */
-const SILENT = new Set<string>([
+/** Fields without the warning that they cannot be updated: they can, or have a warning of their own. */
+const WITHOUT_WARNING = new Set<string>([
   ...CHANGEABLE,
   'PidsLimit',
   'RestartPolicy',
@@ -44,13 +45,11 @@ const SILENT = new Set<string>([
   'OomKillDisable',
 ]);
 
-/** Validates a change of limits and restart policy, and applies it to a copy. Touches nothing.
- *  @throws InvalidParameter, Conflict */
-export function validateUpdate(
-  container: Pick<Container, 'id' | 'hostConfig'>,
-  changes: Partial<HostConfig>,
-  _config: Config,
-): Update {
+/**
+ * Validates a change of limits and restart policy, and applies it to a copy of the host config.
+ * @throws InvalidParameter, Conflict
+ */
+export function validateUpdate(container: Pick<Container, 'id' | 'hostConfig'>, changes: Partial<HostConfig>): Update {
   return updateOn(thisHost(), container, changes);
 }
 
@@ -60,7 +59,7 @@ export function updateOn(
   changes: Partial<HostConfig>,
 ): Update {
   const present = container.hostConfig;
-  const asked = { ...NOTHING, ...Object.fromEntries(Object.entries(changes).filter(([, value]) => value != null)) };
+  const asked = { ...NO_LIMITS, ...Object.fromEntries(Object.entries(changes).filter(([, value]) => value != null)) };
   if (asked.CpuShares < 0)
     throw new InvalidParameter(`invalid CPU shares (${asked.CpuShares}): value must be a positive integer`);
   const { resources: wanted, warnings } = checkResources(asked, host, 'update');
@@ -71,23 +70,21 @@ export function updateOn(
   checkConflicts(wanted, present, refused);
   const hostConfig = { ...present };
   for (const field of CHANGEABLE) if (wanted[field]) Object.assign(hostConfig, { [field]: wanted[field] });
-  // Zero and less lift the limit; Docker keeps a 0 then.
+  // 0 and less lift the limit; Docker then stores 0.
   if (wanted.PidsLimit !== null) hostConfig.PidsLimit = Math.max(0, wanted.PidsLimit);
-  if (changes.RestartPolicy?.Name) {
-    if (present.AutoRemove && changes.RestartPolicy.Name !== 'no')
+  const policy = changes.RestartPolicy && asSent(changes.RestartPolicy);
+  if (policy?.Name) {
+    if (present.AutoRemove && policy.Name !== 'no')
       refused('Restart policy cannot be updated because AutoRemove is enabled for the container');
-    hostConfig.RestartPolicy = {
-      Name: changes.RestartPolicy.Name,
-      MaximumRetryCount: changes.RestartPolicy.MaximumRetryCount ?? 0,
-    };
+    hostConfig.RestartPolicy = { Name: policy.Name, MaximumRetryCount: policy.MaximumRetryCount ?? 0 };
   }
   const resources = ociResources(hostConfig);
-  // Else the runtime leaves the limit that is there.
+  // `ociResources` leaves -1 out, with which the runtime would keep the present limit.
   if (changes.MemorySwap === -1 && host.controls.has('swap')) resources.memory = { ...resources.memory, swap: -1 };
-  return { hostConfig, resources: { ...resources }, warnings: [...warnings, ...unchanged(changes)] };
+  return { hostConfig, resources: { ...resources }, warnings: [...warnings, ...ignoredChanges(changes)] };
 }
 
-function checkConflicts(wanted: typeof NOTHING, present: HostConfig, refused: (why: string) => never): void {
+function checkConflicts(wanted: typeof NO_LIMITS, present: HostConfig, refused: (why: string) => never): void {
   const cpus: [boolean, string][] = [
     [wanted.NanoCpus > 0 && present.CpuPeriod > 0, 'Nano CPUs cannot be updated as CPU Period has already been set'],
     [wanted.NanoCpus > 0 && present.CpuQuota > 0, 'Nano CPUs cannot be updated as CPU Quota has already been set'],
@@ -102,10 +99,10 @@ function checkConflicts(wanted: typeof NOTHING, present: HostConfig, refused: (w
   }
 }
 
-/** Names what was asked and stays as it is. */
-function unchanged(changes: Partial<HostConfig>): string[] {
+/** A warning for each requested change that is not possible. */
+function ignoredChanges(changes: Partial<HostConfig>): string[] {
   const ignored = Object.entries(changes)
-    .filter(([key, value]) => HOST_CONFIG_KEYS.includes(key) && !SILENT.has(key) && !isEmpty(value))
+    .filter(([key, value]) => HOST_CONFIG_KEYS.includes(key) && !WITHOUT_WARNING.has(key) && !isEmpty(value))
     .map(([key]) => key);
   return ignored.map((key) => `${key} cannot be updated. ${key} discarded.`);
 }
@@ -116,7 +113,7 @@ function isEmpty(value: unknown): boolean {
   return typeof value === 'object' && Object.values(value).every(isEmpty);
 }
 
-const NOTHING = {
+const NO_LIMITS = {
   Memory: 0,
   MemorySwap: 0,
   MemoryReservation: 0,

@@ -1,13 +1,13 @@
-/** Who a process runs as: names are looked up in the container's own passwd and group. passwd(5), group(5) */
+/** Resolves a process's user and groups in the container's passwd and group files. passwd(5), group(5) */
 import { readInRoot } from '../../sys/inroot.ts';
 
-/** A mistake in the user's words: unknown name, id out of range. The caller says whose fault it is. */
+/** An unknown name or an id out of range. The caller decides which HTTP status that is. */
 export class UnknownUser extends Error {}
 
 export interface User {
   uid: number;
   gid: number;
-  /** Starts with `gid`, so that dropping groups can take nothing away (moby CVE-2022-36109). */
+  /** Starts with `gid`, so that a process cannot escape a negative group permission (CVE-2022-36109). */
   additionalGids: number[];
   home: string;
 }
@@ -25,26 +25,23 @@ interface Group {
 }
 
 const MAX_ID = 2 ** 31 - 1;
-/** More than any real passwd; a container may write what it likes there. */
+/** Larger than any real passwd file; the container controls its size. */
 const MAX_BYTES = 4 << 20;
 
-/** `''`, `user`, `uid`, `user:group`, `uid:gid` … and names or numbers of further groups.
- *  @throws UnknownUser `unable to find user x: no matching entries in passwd file` */
-export function lookUpUser(rootfs: string, who: string, groupAdd: readonly string[]): User {
-  const [userPart = '', groupPart = ''] = splitOnce(who);
+/**
+ * @param user `''`, `user`, `uid`, `user:group`, `uid:gid` …
+ * @param groupAdd names or ids of additional groups
+ * @throws UnknownUser `unable to find user x: no matching entries in passwd file`
+ */
+export function lookUpUser(rootfs: string, user: string, groupAdd: readonly string[]): User {
+  const [userPart, groupPart = ''] = splitOnce(user);
   const groups = readGroups(rootfs);
-  const account = readAccounts(rootfs).find((candidate) =>
-    userPart === ''
-      ? candidate.uid === 0
-      : isNumber(userPart)
-        ? candidate.uid === Number(userPart)
-        : candidate.name === userPart,
-  );
-  if (!account && userPart !== '' && !isNumber(userPart))
-    throw new UnknownUser(`unable to find user ${userPart}: no matching entries in passwd file`);
-  const uid = account?.uid ?? inRange(Number(userPart || 0));
+  const byId = userPart === '' || isNumber(userPart);
+  const account = readAccounts(rootfs).find(({ uid, name }) => (byId ? uid === Number(userPart) : name === userPart));
+  if (!account && !byId) throw new UnknownUser(`unable to find user ${userPart}: no matching entries in passwd file`);
+  const uid = account?.uid ?? inRange(Number(userPart));
   const gid = groupPart ? lookUpGroup(groups, groupPart) : (account?.gid ?? 0);
-  // Supplementary groups come with the user only where no group was asked for.
+  // A group in `user` replaces the user's supplementary groups.
   const supplementary =
     groupPart || !account
       ? []
@@ -82,7 +79,7 @@ function readGroups(rootfs: string): Group[] {
   }));
 }
 
-/** Lines with a name and a number in the third field; others are no entries. */
+/** The fields of the valid lines: those with an id in the third field. */
 function entries(rootfs: string, path: string): string[][] {
   const text = readInRoot(rootfs, path, MAX_BYTES)?.toString('utf8') ?? '';
   return text
@@ -93,10 +90,10 @@ function entries(rootfs: string, path: string): string[][] {
     .filter((fields) => isNumber(fields[2] ?? ''));
 }
 
-/** As Go's strconv.Atoi: a number below zero is one too, and out of range. */
+/** Go's strconv.Atoi, which accepts signs: negative ids are out of range, not names. */
 const isNumber = (word: string): boolean => /^[+-]?\d+$/.test(word);
 
-function splitOnce(who: string): [string, string?] {
-  const colon = who.indexOf(':');
-  return colon < 0 ? [who] : [who.slice(0, colon), who.slice(colon + 1)];
+function splitOnce(user: string): [string, string?] {
+  const colon = user.indexOf(':');
+  return colon < 0 ? [user] : [user.slice(0, colon), user.slice(colon + 1)];
 }

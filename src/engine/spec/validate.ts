@@ -1,4 +1,4 @@
-/** What a create request must not say. The order and the texts are dockerd's (runconfig, verifyContainerSettings). */
+/** Validates a create request. The order and the texts are dockerd's (runconfig, verifyContainerSettings). */
 import { isAbsolute } from 'node:path';
 import { isIP } from 'node:net';
 import type { Config } from '../../config/config.ts';
@@ -12,8 +12,10 @@ import { checkEnvironment } from './env.ts';
 import { checkHealthcheck } from './health.ts';
 import type { Host } from './host.ts';
 import { parseLink } from './links.ts';
-import { checkMounts, checkTmpfs, cleaned, parseVolumesFrom } from './mount-points.ts';
-import { checkModes, donorOf, sharesContainer } from './namespaces.ts';
+import { checkMounts, checkTmpfs } from './mount-spec.ts';
+import { cleanPath } from './mount-target.ts';
+import { parseVolumesFrom } from './volumes-from.ts';
+import { checkModes, joinedContainer, sharesContainer } from './namespaces.ts';
 import { checkResources } from './resources.ts';
 import { checkSeccomp } from './seccomp.ts';
 import { securityOptions } from './security-options.ts';
@@ -21,23 +23,23 @@ import { parseSignal } from './signals.ts';
 import { checkSysctls } from './sysctls.ts';
 import { checkUlimits } from './ulimits.ts';
 
-/** HOST_NAME_MAX of Linux; the kernel refuses more. */
+/** Linux's HOST_NAME_MAX. */
 const MAX_HOSTNAME = 64;
 
 export interface Checked {
   config: ContainerConfig;
-  /** Without what this host cannot do. */
+  /** Without the options that this host does not support. */
   hostConfig: HostConfig;
   warnings: string[];
 }
 
-/** A request without any key of `Config` has no configuration. @throws InvalidParameter */
+/** Rejects a request without any key of `Config`. @throws InvalidParameter */
 export function checkPresence(request: CreateRequest): void {
   if (!Object.keys(request).some((key) => CONFIG_KEYS.includes(key)))
     throw new InvalidParameter('config cannot be empty in order to create a container');
 }
 
-/** Everything that can be said of a request before its image is known. @throws InvalidParameter */
+/** All checks that do not depend on the image. @throws InvalidParameter */
 export function checkRequest(
   asked: { config: ContainerConfig; hostConfig: HostConfig },
   daemon: Config,
@@ -52,7 +54,7 @@ export function checkRequest(
   return {
     config,
     hostConfig: withPossibleOomScore(limited.resources, host, warnings),
-    warnings: [...warnings, ...limited.warnings, ...remarks(config, limited.resources, host)],
+    warnings: [...warnings, ...limited.warnings, ...hostWarnings(config, limited.resources, host)],
   };
 }
 
@@ -84,22 +86,7 @@ export function checkRestartPolicy({ Name, MaximumRetryCount }: HostConfig['Rest
 
 function checkCombinations(config: ContainerConfig, hostConfig: HostConfig, host: Host): void {
   const mode = hostConfig.NetworkMode;
-  const conflict = (why: string): never => {
-    throw new InvalidParameter(`conflicting options: ${why}`);
-  };
-  if (mode === 'container' || sharesContainer(mode)) {
-    if (!donorOf(mode))
-      throw new InvalidParameter('invalid network mode: invalid container format container:<name|id>');
-    if (config.Hostname) conflict('hostname and the network mode');
-    if (hostConfig.Links?.length)
-      conflict("container type network can't be used with links. This would result in undefined behavior");
-    if (hostConfig.Dns?.length) conflict('dns and the network mode');
-    if (hostConfig.ExtraHosts?.length) conflict('custom host-to-IP mapping and the network mode');
-    if (config.MacAddress) conflict('mac-address and the network mode');
-    if (Object.keys(hostConfig.PortBindings).length || hostConfig.PublishAllPorts)
-      conflict('port publishing and the container type network mode');
-    if (config.ExposedPorts) conflict('port exposing and the container type network mode');
-  }
+  if (mode === 'container' || sharesContainer(mode)) checkJoinedNetwork(config, hostConfig);
   if (hostConfig.UTSMode === 'host' && config.Hostname) conflict('hostname and the UTS mode');
   if (mode === 'host' && hostConfig.Links?.length)
     conflict("host type networking can't be used with links. This would result in undefined behavior");
@@ -119,6 +106,25 @@ function checkCombinations(config: ContainerConfig, hostConfig: HostConfig, host
     throw new InvalidParameter(`invalid CPU shares (${hostConfig.CpuShares}): value must be a positive integer`);
 }
 
+/** A container that joins another one's network has no network settings of its own. */
+function checkJoinedNetwork(config: ContainerConfig, hostConfig: HostConfig): void {
+  if (!joinedContainer(hostConfig.NetworkMode))
+    throw new InvalidParameter('invalid network mode: invalid container format container:<name|id>');
+  if (config.Hostname) conflict('hostname and the network mode');
+  if (hostConfig.Links?.length)
+    conflict("container type network can't be used with links. This would result in undefined behavior");
+  if (hostConfig.Dns?.length) conflict('dns and the network mode');
+  if (hostConfig.ExtraHosts?.length) conflict('custom host-to-IP mapping and the network mode');
+  if (config.MacAddress) conflict('mac-address and the network mode');
+  if (Object.keys(hostConfig.PortBindings).length || hostConfig.PublishAllPorts)
+    conflict('port publishing and the container type network mode');
+  if (config.ExposedPorts) conflict('port exposing and the container type network mode');
+}
+
+function conflict(reason: string): never {
+  throw new InvalidParameter(`conflicting options: ${reason}`);
+}
+
 function checkedConfig(config: ContainerConfig): ContainerConfig {
   const { WorkingDir: directory } = config;
   if (directory && !isAbsolute(directory))
@@ -131,7 +137,7 @@ function checkedConfig(config: ContainerConfig): ContainerConfig {
   }
   if (config.MacAddress && !/^([0-9a-f]{2}[:-]){5}[0-9a-f]{2}$/i.test(config.MacAddress))
     throw new InvalidParameter(`invalid MAC address: ${config.MacAddress}`);
-  return { ...config, WorkingDir: directory && cleaned(directory) };
+  return { ...config, WorkingDir: directory && cleanPath(directory) };
 }
 
 function checkHostConfig(hostConfig: HostConfig): void {
@@ -185,7 +191,7 @@ function checkExtraHost(entry: string): void {
     throw new InvalidParameter(`invalid IP address in add-host: ${JSON.stringify(address)}`);
 }
 
-/** Only CAP_SYS_RESOURCE may go below what this process has. */
+/** Raises a score that this process may not set, and warns. */
 function withPossibleOomScore(hostConfig: HostConfig, host: Host, warnings: string[]): HostConfig {
   const lowest = lowestOomScore(host);
   if (hostConfig.OomScoreAdj === 0 || hostConfig.OomScoreAdj >= lowest) return hostConfig;
@@ -195,10 +201,11 @@ function withPossibleOomScore(hostConfig: HostConfig, host: Host, warnings: stri
   return { ...hostConfig, OomScoreAdj: lowest };
 }
 
+/** Going below the process's own score needs CAP_SYS_RESOURCE. proc(5), oom_score_adj */
 export const lowestOomScore = (host: Host): number =>
   host.capabilities.includes('CAP_SYS_RESOURCE') ? -1000 : host.oomScoreAdj;
 
-function remarks(config: ContainerConfig, hostConfig: HostConfig, host: Host): string[] {
+function hostWarnings(config: ContainerConfig, hostConfig: HostConfig, host: Host): string[] {
   const security = securityOptions(hostConfig.SecurityOpt);
   const networked = hostConfig.NetworkMode !== 'host' && hostConfig.NetworkMode !== 'none' && !config.NetworkDisabled;
   const list: [boolean, string][] = [

@@ -1,6 +1,6 @@
 /** The filters of `docker volume ls`. */
 import { InvalidParameter } from '../../model/errors.ts';
-import { anyPattern, booleanOf } from '../containers/views/list-filter.ts';
+import { anyPattern, booleanOf } from '../filter-values.ts';
 import { hasLabel } from '../events/filter.ts';
 import type { StoredVolume } from '../../store/volumes.ts';
 

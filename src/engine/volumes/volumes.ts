@@ -12,7 +12,7 @@ import { syncDirectory } from '../../sys/file.ts';
 import { unmount } from '../../sys/mount.ts';
 import { isMountPoint, mountsUnder } from '../../sys/mountinfo.ts';
 import { wallNow } from '../clock.ts';
-import { booleanOf } from '../containers/views/list-filter.ts';
+import { booleanOf } from '../filter-values.ts';
 import type { EventLog } from '../events/event-log.ts';
 import { pruneMatcher } from '../prune-filter.ts';
 import { copyUp, finishCopyUp } from './copy-up.ts';

@@ -13,7 +13,7 @@ import { faultPoint } from '../../../sys/fault.ts';
 import { wallNow } from '../../clock.ts';
 import { containerEvent } from '../../events/container-event.ts';
 import type { Image } from '../../images/image.ts';
-import { prepare } from '../../spec/spec.ts';
+import { prepare } from '../../spec/prepare.ts';
 import type { ContainerIndex } from '../container-index.ts';
 import { checkName } from '../container-name.ts';
 import type { ContainerDeps } from '../deps.ts';

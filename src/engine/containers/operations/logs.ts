@@ -2,7 +2,8 @@
 import type { Container } from '../../../model/container.ts';
 import { isDeadOrRemoving, isRunning, isStarting } from '../../../model/container-status.ts';
 import { Conflict } from '../../../model/errors.ts';
-import { readLog, type LogEntry, type LogQuery } from '../../logs/logs.ts';
+import type { LogEntry } from '../../logs/log-entry.ts';
+import { readLog, type LogQuery } from '../../logs/logs.ts';
 import type { ContainerDeps } from '../deps.ts';
 import type { ContainerHandle } from '../handle/container-handle.ts';
 import { logPath } from '../shim-spec.ts';
@@ -20,5 +21,5 @@ export function logs(
   const runEnded = follows
     ? journal.until((state) => state.gen !== gen || !['starting', 'running', 'paused'].includes(state.status), signal)
     : Promise.resolve();
-  return { container: c, batches: readLog(c, logPath(c, paths), query, runEnded, signal) };
+  return { container: c, batches: readLog(logPath(c, paths), query, runEnded, signal) };
 }

@@ -112,7 +112,7 @@ async function killAndWait({ container: c, shim, journal }: ContainerHandle): Pr
 async function releaseAndDelete(handle: ContainerHandle, options: RemoveOptions, deps: RemoveDeps): Promise<void> {
   const { container: c } = handle;
   const { paths, rows, events, execs, files, snapshots } = deps;
-  await files.end(c.id);
+  await files.stopWorkers(c.id);
   await tearDown(handle, deps);
   snapshots.unmount(c.id);
   // What is still mounted below (a volume's subpath, say) must not be deleted with the directory.

@@ -16,11 +16,11 @@ type Deps = Pick<ContainerDeps, 'config' | 'paths' | 'rows' | 'events'>;
 /** Returns warnings. @throws InvalidParameter before anything changed */
 export function update(handle: ContainerHandle, changes: Partial<HostConfig>, deps: Deps): Promise<string[]> {
   const { container: c, turns, shim } = handle;
-  const { rows, events, config } = deps;
+  const { rows, events } = deps;
   // In one turn, so that concurrent updates merge into each other's result.
   return turns.run(async () => {
     assertNotRemoving(handle);
-    const { hostConfig, resources, warnings } = validateUpdate(c, changes, config);
+    const { hostConfig, resources, warnings } = validateUpdate(c, changes);
     const hasInit = isRunning(c) && c.state.pid > 0;
     if (hasInit && Object.keys(resources).length > 0) await updateCgroup(handle, deps, resources);
     const policy = hostConfig.RestartPolicy;

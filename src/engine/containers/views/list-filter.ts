@@ -1,7 +1,7 @@
 /** `docker ps --filter`: which containers a client asked for. */
 import { InvalidParameter } from '../../../model/errors.ts';
 import { hasLabel } from '../../events/filter.ts';
-import { Pattern } from '../../pattern.ts';
+import { anyPattern, booleanOf } from '../../filter-values.ts';
 import { pruneMatcher } from '../../prune-filter.ts';
 import type { Container } from '../../../model/container.ts';
 import { portTable } from './port-listing.ts';
@@ -183,14 +183,6 @@ function exitCode(value: string): number {
   return Number(value);
 }
 
-/** Docker's boolean filters: exactly one of true (`true`, `1`) and false (`false`, `0`). @throws InvalidParameter */
-export function booleanOf(key: string, values: readonly string[]): boolean {
-  const isTrue = values.includes('true') || values.includes('1');
-  const isFalse = values.includes('false') || values.includes('0');
-  if (isTrue === isFalse) throw new InvalidParameter(`invalid filter '${key}=[${values.join(' ')}]'`);
-  return isTrue;
-}
-
 /** `80`, `80/udp`, `8000-8010/tcp`. */
 function portRange(key: string, value: string): string[] {
   if (value.includes(':')) throw new InvalidParameter(`filter for '${key}' should not contain ':': ${value}`);
@@ -200,23 +192,6 @@ function portRange(key: string, value: string): string[] {
   if (!(start <= end && end <= 65535))
     throw new InvalidParameter(`error while looking up for ${key} ${value}: invalid port`);
   return Array.from({ length: end - start + 1 }, (_, i) => `${start + i}/${protocol}`);
-}
-
-/** Whether a text matches any of the patterns, anywhere in it. What is no regular expression matches nothing.
- *  The test @throws InvalidParameter when one takes too long */
-export function anyPattern(values: readonly string[]): (text: string) => boolean {
-  const patterns = values.flatMap((value) => pattern(value) ?? []);
-  return (text) => patterns.some((p) => p.test(text));
-}
-
-function pattern(value: string): Pattern | undefined {
-  // Clients write Go's syntax: its flag in front is the one thing that is met in practice and differs.
-  const ignoreCase = value.startsWith('(?i)');
-  try {
-    return new Pattern(ignoreCase ? value.slice(4) : value, ignoreCase ? 'i' : '');
-  } catch {
-    return undefined;
-  }
 }
 
 const compareDecimals = (a: string, b: string): number => a.length - b.length || (a < b ? -1 : a > b ? 1 : 0);

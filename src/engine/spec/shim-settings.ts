@@ -1,5 +1,4 @@
-/** What a shim has to know of a container's definition. */
-import type { Config } from '../../config/config.ts';
+/** The settings of a container that its shim needs. */
 import type { RestartPolicy } from '../../protocol/records.ts';
 import type { ShimSpec } from '../../protocol/spec.ts';
 import type { Container } from '../../model/container.ts';
@@ -10,9 +9,9 @@ import { parseSignal } from './signals.ts';
 
 const DEFAULT_STOP_SIGNAL = 'SIGTERM';
 const DEFAULT_STOP_TIMEOUT = 10;
-const NEVER = -1;
+const WITHOUT_LIMIT = -1;
 
-export type ShimSpecParts = Pick<
+export type ShimSettings = Pick<
   ShimSpec,
   | 'log'
   | 'health'
@@ -26,8 +25,8 @@ export type ShimSpecParts = Pick<
   | 'consoleSize'
 >;
 
-/** `logPath`: where the container's json-file log lies. */
-export function shimSpecParts(container: Container, _config: Config, logPath: string): ShimSpecParts {
+/** `logPath` is the path of the container's json-file log. */
+export function shimSettings(container: Container, logPath: string): ShimSettings {
   const { config, hostConfig } = container;
   return {
     log: logSpec(container, logPath),
@@ -43,9 +42,9 @@ export function shimSpecParts(container: Container, _config: Config, logPath: st
   };
 }
 
-/** Seconds a container gets to stop; -1 = for ever. */
+/** Seconds from the stop signal to SIGKILL; -1 = no limit. */
 export const stopTimeout = (seconds: number | undefined): number =>
-  seconds === undefined ? DEFAULT_STOP_TIMEOUT : Math.max(NEVER, seconds);
+  seconds === undefined ? DEFAULT_STOP_TIMEOUT : Math.max(WITHOUT_LIMIT, seconds);
 
 function restartPolicy({ Name, MaximumRetryCount }: HostConfig['RestartPolicy']): RestartPolicy {
   return {

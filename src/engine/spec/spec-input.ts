@@ -1,0 +1,16 @@
+import type { Config } from '../../config/config.ts';
+import type { Container } from '../../model/container.ts';
+import type { Paths } from '../paths.ts';
+
+/** What a container's OCI configuration depends on besides the host. */
+export interface SpecInput {
+  container: Container;
+  config: Config;
+  paths: Paths;
+  /** Path of the network namespace to join; '' = the host's. */
+  netns: string;
+  /** Environment variables about linked containers (legacy `--link`). */
+  linkEnv?: readonly string[];
+  /** PID of a running container whose PID or IPC namespace this one joins, by full id. */
+  pidOf: (containerId: string) => number;
+}
