@@ -2,6 +2,7 @@
  * Adapts a create request to its API version: a field that the version does not have, or gives another meaning, is set
  * to what that version means (moby postContainersCreate).
  */
+import { joinsContainer } from '../model/namespace-mode.ts';
 import type { CreateRequest, EndpointRequest } from '../model/container-config.ts';
 import { InvalidParameter } from '../model/errors.ts';
 import type { Supports } from './wire/schemas.ts';
@@ -85,7 +86,7 @@ function moveMacAddress(
 ): { endpoints: Endpoints; warnings: string[] } {
   const mode = HostConfig?.NetworkMode || 'default';
   // Without an endpoint of its own, a container cannot have the address; the engine rejects it.
-  const hasEndpoint = mode !== 'host' && mode !== 'none' && !mode.startsWith('container:');
+  const hasEndpoint = mode !== 'host' && mode !== 'none' && !joinsContainer(mode);
   if (!MacAddress || !hasEndpoint) return { endpoints, warnings: [] };
   const name = mainNetwork(mode, endpoints);
   const own = endpoints[name]?.MacAddress;

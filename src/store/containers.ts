@@ -78,7 +78,7 @@ export class ContainerRows {
       created: BigInt(c.created),
       image_id: c.imageId,
       definition: definitionOf(c),
-      network: networkOf(c),
+      network: networkFieldsOf(c),
       state: JSON.stringify(c.state),
       cursor: c.cursor,
     });
@@ -102,7 +102,7 @@ export class ContainerRows {
   setName = (id: string, name: string): void => void this.#name.run(name, id);
   setDefinition = (c: Container): void => void this.#definition.run(definitionOf(c), c.id);
   /** Relaxed: a reboot invalidates it together with the network itself. */
-  setNetwork = (c: Container): void => this.relaxed(() => void this.#network.run(networkOf(c), c.id));
+  setNetwork = (c: Container): void => this.relaxed(() => void this.#network.run(networkFieldsOf(c), c.id));
   /** `cursor` is the last journal record that `state` includes, so they are stored together. */
   setState = (id: string, state: RunState, cursor: number): void =>
     void this.#state.run(JSON.stringify(state), cursor, id);
@@ -114,7 +114,7 @@ function definitionOf(c: Container): string {
   return JSON.stringify({ config, hostConfig, path, args, mounts, appArmorProfile, platform } satisfies Definition);
 }
 
-function networkOf(c: Container): string {
+function networkFieldsOf(c: Container): string {
   const { endpoints, ports, netns } = c;
   return JSON.stringify({ endpoints, ports, netns } satisfies Network);
 }

@@ -14,7 +14,7 @@ import type { Paths } from '../paths.ts';
 import type { Driver, EndpointSetup, Setup } from './driver.ts';
 import { dnsNamesOn, endpointsOf, publishedPorts } from './endpoints.ts';
 import { endpointEvents } from './events.ts';
-import { networkOf } from './plan.ts';
+import { networkOfMode } from '../../model/namespace-mode.ts';
 import type { PublishedPort } from './port-allocation.ts';
 import { FAILED, SetupPlanner } from './setup-planner.ts';
 
@@ -93,7 +93,7 @@ export class Attachments {
   attach(container: Container): Promise<Attachment> {
     return this.#serially(container.id, async () => {
       this.#inherited.delete(container.id);
-      if (networkOf(container.hostConfig.NetworkMode) === undefined) return { endpoints: {}, ports: [], netns: '' };
+      if (networkOfMode(container.hostConfig.NetworkMode) === undefined) return { endpoints: {}, ports: [], netns: '' };
       const leftover = this.deps.store.attachment(container.id);
       if (leftover) await this.#tearDown(leftover);
       return this.#setUp(container);

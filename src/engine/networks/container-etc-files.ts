@@ -6,7 +6,7 @@ import type { Network } from '../../model/network.ts';
 import type { Paths } from '../paths.ts';
 import { hasDns, resolversOf } from './dns-policy.ts';
 import { addOwnAddresses, removeOwnAddresses, writeEtcFiles, writeResolvConf, type EtcFileInput } from './etc-files.ts';
-import { networkOf } from './plan.ts';
+import { networkOfMode } from '../../model/namespace-mode.ts';
 
 export interface ContainerEtcFilesDeps {
   paths: Paths;
@@ -46,7 +46,7 @@ export class ContainerEtcFiles {
     return {
       hostname: config.Hostname,
       domainname: config.Domainname,
-      hostNetwork: networkOf(hostConfig.NetworkMode) === 'host',
+      hostNetwork: networkOfMode(hostConfig.NetworkMode) === 'host',
       addresses: Object.values(endpoints).flatMap(addressesOf),
       extraHosts: hostConfig.ExtraHosts ?? [],
       hostGateway: daemon.bip.split('/')[0]!,

@@ -22,7 +22,8 @@ import { networkFilter } from './filter.ts';
 import { NetlinkDriver } from './netlink-driver.ts';
 import { NetworkIndex } from './network-index.ts';
 import { defaultNetworks, localPrefix, networkFrom } from './network-factory.ts';
-import { checkCombination, endpointFault, networkOf, planEndpoint, planEndpoints, type Planned } from './plan.ts';
+import { networkOfMode } from '../../model/namespace-mode.ts';
+import { checkCombination, endpointFault, planEndpoint, planEndpoints, type Planned } from './plan.ts';
 import { PortProxy } from './port-proxy.ts';
 
 export type { Attachment } from './attachments.ts';
@@ -268,7 +269,7 @@ export class Networks {
 
   /** Writes hosts, resolv.conf and hostname into the container's directory. */
   writeFiles(container: Container, attachment: Attachment): void {
-    if (networkOf(container.hostConfig.NetworkMode) === undefined) return;
+    if (networkOfMode(container.hostConfig.NetworkMode) === undefined) return;
     this.#etcFiles.write({ ...container, endpoints: attachment.endpoints });
   }
 

@@ -4,6 +4,7 @@ import type { EndpointRequest } from '../../model/container-config.ts';
 import type { Container, Endpoint } from '../../model/container.ts';
 import { InvalidParameter } from '../../model/errors.ts';
 import { listed } from './definition.ts';
+import { networkOfMode } from '../../model/namespace-mode.ts';
 import { isPredefined, type AddressSpace, type Network } from '../../model/network.ts';
 import { cidr, contains } from './subnets.ts';
 
@@ -15,12 +16,6 @@ export interface Planned {
 
 const MAC = /^[0-9a-f]{2}([:-][0-9a-f]{2}){5}$/i;
 const SHORT_ID = 12;
-
-/** The network that a mode names; undefined when the container joins another container's namespace. */
-export function networkOf(mode: string): string | undefined {
-  if (mode.startsWith('container:')) return undefined;
-  return mode === '' || mode === 'default' ? 'bridge' : mode;
-}
 
 /**
  * Endpoints without addresses. As in Docker, a network that does not exist fails the start, not the create.
@@ -37,7 +32,7 @@ export function planEndpoints(
     return fault === undefined ? [] : [`invalid config for network ${name}: ${fault}`];
   });
   if (faults.length > 0) throw new InvalidParameter(listed(faults));
-  const network = networkOf(mode);
+  const network = networkOfMode(mode);
   if (network === undefined) return {};
   const names = Object.keys(requests);
   const nameOf = (reference: string): string =>

@@ -7,7 +7,7 @@ import type { Container, MountPoint } from '../../model/container.ts';
 import type { Paths } from '../paths.ts';
 import type { Host } from './host.ts';
 import { cleanPath } from './mount-target.ts';
-import { joinedContainer } from './namespaces.ts';
+import { joinedContainer } from '../../model/namespace-mode.ts';
 import type { OciMount } from './oci.ts';
 import { requireShared, requireSharedOrSlave, propagates } from './propagation.ts';
 import { securityOptions } from './security-options.ts';

@@ -1,22 +1,10 @@
 /** Which namespaces a container gets, and which it shares with the host or another container. namespaces(7) */
 import { InvalidParameter } from '../../model/errors.ts';
 import type { HostConfig } from '../../model/container-config.ts';
+import { joinedContainer, joinsContainer } from '../../model/namespace-mode.ts';
 import type { OciNamespace } from './oci.ts';
 
-const PREFIX = 'container:';
-
 type Modes = Pick<HostConfig, 'NetworkMode' | 'PidMode' | 'IpcMode' | 'UTSMode' | 'UsernsMode' | 'CgroupnsMode'>;
-
-/** The container named by `container:x`; '' for every other mode. */
-export const joinedContainer = (mode: string): string => (mode.startsWith(PREFIX) ? mode.slice(PREFIX.length) : '');
-
-export const sharesContainer = (mode: string): boolean => mode.startsWith(PREFIX);
-
-/** Whether the network namespace is neither the host's nor another container's. */
-export const hasOwnNetwork = (networkMode: string): boolean => networkMode !== 'host' && !sharesContainer(networkMode);
-
-/** Whether the container's first process is PID 1. */
-export const hasOwnPids = (pidMode: string): boolean => pidMode !== 'host' && !sharesContainer(pidMode);
 
 /** Valid modes by field, and whether `container:x` is valid: with a name, without one too, or never. */
 const VALID: readonly [keyof Modes, modes: readonly string[], error: string, joins: 'named' | 'any' | 'none'][] = [
@@ -33,7 +21,7 @@ export function checkModes(modes: Modes): void {
     const mode = modes[field];
     const namesContainer = joinedContainer(mode) !== '';
     const mayJoin = joins === 'any' || (joins === 'named' && namesContainer);
-    const isValid = valid.includes(mode) || (sharesContainer(mode) && mayJoin);
+    const isValid = valid.includes(mode) || (joinsContainer(mode) && mayJoin);
     if (!isValid) throw new InvalidParameter(`${error}: ${mode}`);
   }
 }

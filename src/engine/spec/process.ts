@@ -5,7 +5,7 @@ import { capabilitiesFor, capabilitySet } from './capabilities.ts';
 import { environment } from './env.ts';
 import type { Host } from './host.ts';
 import { INIT_PATH } from './mounts.ts';
-import { hasOwnPids } from './namespaces.ts';
+import { hasOwnPids } from '../../model/namespace-mode.ts';
 import type { OciProcess } from './oci.ts';
 import { securityOptions } from './security-options.ts';
 import type { SpecInput } from './spec-input.ts';

@@ -5,7 +5,7 @@ import { mount, MS, unmount } from '../../sys/mount.ts';
 import { mountsUnder } from '../../sys/mountinfo.ts';
 import type { HostConfig } from '../../model/container-config.ts';
 import type { Paths } from '../paths.ts';
-import { joinedContainer } from './namespaces.ts';
+import { joinedContainer } from '../../model/namespace-mode.ts';
 
 /** The host mount point of a container's shareable /dev/shm. It is unmounted with the rest of the run directory. */
 const shareablePath = (paths: Paths, containerId: string): string => join(paths.run(containerId), 'shm');

@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { InvalidParameter } from '../../model/errors.ts';
 import type { ContainerConfig, HostConfig } from '../../model/container-config.ts';
-import { hasOwnNetwork } from './namespaces.ts';
+import { hasOwnNetwork } from '../../model/namespace-mode.ts';
 
 const IPC_SYSCTLS = new Set([
   'kernel.msgmax',

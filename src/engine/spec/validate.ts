@@ -15,7 +15,8 @@ import { parseLink } from './links.ts';
 import { checkMounts, checkTmpfs } from './mount-spec.ts';
 import { cleanPath } from './mount-target.ts';
 import { parseVolumesFrom } from './volumes-from.ts';
-import { checkModes, joinedContainer, sharesContainer } from './namespaces.ts';
+import { joinedContainer, joinsContainer } from '../../model/namespace-mode.ts';
+import { checkModes } from './namespaces.ts';
 import { checkResources } from './resources.ts';
 import { checkSeccomp } from './seccomp.ts';
 import { securityOptions } from './security-options.ts';
@@ -86,7 +87,7 @@ export function checkRestartPolicy({ Name, MaximumRetryCount }: HostConfig['Rest
 
 function checkCombinations(config: ContainerConfig, hostConfig: HostConfig, host: Host): void {
   const mode = hostConfig.NetworkMode;
-  if (mode === 'container' || sharesContainer(mode)) checkJoinedNetwork(config, hostConfig);
+  if (mode === 'container' || joinsContainer(mode)) checkJoinedNetwork(config, hostConfig);
   if (hostConfig.UTSMode === 'host' && config.Hostname) conflict('hostname and the UTS mode');
   if (mode === 'host' && hostConfig.Links?.length)
     conflict("host type networking can't be used with links. This would result in undefined behavior");
