@@ -26,7 +26,7 @@ const AT_ONCE = process.env.HOLDFAST_ALONE === '1' ? 1 : 2;
 const ALONE = [
   'test/parts/network-driver.test.ts',
   'test/e2e/network.test.ts',
-  'test/e2e/network-proof.test.ts',
+  'test/e2e/network-reachability.test.ts',
   'test/faults/daemon-killed.test.ts',
 ];
 

@@ -37,7 +37,7 @@ describe('an answer', () => {
     ['as text where JSON is due', 'it has no JSON, and should', ['VolumeInspect', 200, undefined, 'text/plain']],
     ['where none is due', 'the contract has no JSON there', ['VolumeDelete', 204, {}]],
     ['that is rightly missing', undefined, ['VolumeDelete', 204, undefined]],
-  ])('%s', (_name, words, [operation, status, answer, type]) => {
+  ])('%s [contract-strict]', (_name, words, [operation, status, answer, type]) => {
     const found = misfit(operation, status, answer, type);
     if (words === undefined) expect(found).toBe(undefined);
     else expect(found).toContain(words);
@@ -72,12 +72,12 @@ describe('a daemon under test', () => {
   beforeEach(() => void (said.length = 0));
   afterAll(() => api.close());
 
-  test('says which answer does not fit, where the test sees it', async () => {
+  test('says which answer does not fit, where the test sees it [contract-violation-shown]', async () => {
     await api.http.get('/volumes/odd').expect(500);
     expect(said.join('')).toContain(MISFIT);
   });
 
-  test('has nothing to say of what fits, refusals too', async () => {
+  test('has nothing to say of what fits, refusals too [contract-conforming-silent]', async () => {
     await api.http.get('/volumes/good').expect(200);
     await api.http.get('/volumes/missing').expect(404, { message: 'get missing: no such volume' });
     await api.http.get('/v1.23/volumes/good').expect(400);

@@ -1,4 +1,7 @@
-/** `docker cp`, and the three requests behind it. */
+/**
+ * `docker cp` and the GET, PUT and HEAD requests of `/containers/{id}/archive`. A real daemon is needed because the
+ * archiver worker enters the mounts of a running container.
+ */
 import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import {
@@ -35,28 +38,12 @@ beforeAll(async () => {
   engine = await startEngine();
   here = mkdtempSync('/tmp/hf-cp-');
   ids.running = await ok(
-    'run',
-    '-d',
-    '--name',
-    'running',
-    '--init',
-    '--tmpfs',
-    '/memory',
-    ...MOUNTS,
-    'busybox',
-    'sleep',
-    '10000',
+    ...['run', '-d', '--name', 'running', '--init', '--tmpfs', '/memory', ...MOUNTS],
+    ...['busybox', 'sleep', '10000'],
   );
   ids.stopped = await ok(
-    'create',
-    '--name',
-    'stopped',
-    '-v',
-    'others:/volume',
-    '-v',
-    'sealed:/sealed:ro',
-    'busybox',
-    'true',
+    ...['create', '--name', 'stopped', '-v', 'others:/volume', '-v', 'sealed:/sealed:ro'],
+    ...['busybox', 'true'],
   );
 });
 afterAll(async () => {
@@ -96,7 +83,7 @@ const tarOf = (...entries: Buffer[]): Buffer => Buffer.concat([...entries, TRAIL
 
 const CAPABILITY = Buffer.from('0100000200200000000000000000000000000000', 'hex');
 
-/** A tree with everything in it that a file system has. */
+/** A tree with every kind of file and metadata that a copy must preserve. */
 function makeTree(root: string): void {
   mkdirSync(join(root, 'deep/deeper'), { recursive: true });
   writeFileSync(join(root, 'plain'), 'text\n', { mode: 0o640 });
@@ -112,12 +99,12 @@ function makeTree(root: string): void {
   writeFileSync(join(root, 'n'.repeat(200)), 'long');
   execFileSync('mkfifo', [join(root, 'fifo')]);
   execFileSync('truncate', ['-s', '5M', join(root, 'sparse')]);
-  // cap_net_raw=ep: bytes that are no text.
+  // cap_net_raw=ep: bytes that are not valid text.
   setXattrAt(Buffer.from(join(root, 'plain')), 'security.capability', CAPABILITY);
   utimesSync(join(root, 'deep'), 1_500_000_000, 1_500_000_001);
 }
 
-/** What is in a tree, to be compared. */
+/** Lists names, types, modes, link counts, targets, times and MD5 sums, one line per fact. */
 function tree(root: string, { owners }: { owners: boolean }): string[] {
   const format = `%P %y %m ${owners ? '%U:%G ' : ''}%n %l %T@`;
   const listed = execFileSync('find', [root, '-mindepth', '1', '-printf', `${format}\\n`], { encoding: 'utf8' })
@@ -137,8 +124,8 @@ function tree(root: string, { owners }: { owners: boolean }): string[] {
   return [...listed, ...sums].sort();
 }
 
-describe.each(['running', 'stopped'] as const)('a container that is %s', (state) => {
-  test('gives back what it was given, to the bit', async () => {
+describe.each(['running', 'stopped'] as const)('a %s container', (state) => {
+  test('a tree that is copied in and out again is identical in contents, modes, times and xattrs [cp-round-trip]', async () => {
     makeTree(at(`tree-${state}`));
     for (const [place, name] of [
       ['/', 'root'],
@@ -146,12 +133,12 @@ describe.each(['running', 'stopped'] as const)('a container that is %s', (state)
     ]) {
       await ok('cp', at(`tree-${state}`), `${state}:${place}`);
       await ok('cp', `${state}:${join(place!, `tree-${state}`)}`, at(`back-${state}-${name}`));
-      // Of a copy out the client makes all files its own user's, unless -a.
+      // Without -a, the client gives all files of a copy out to its own user.
       expect(tree(at(`back-${state}-${name}`), { owners: false })).toEqual(
         tree(at(`tree-${state}`), { owners: false }),
       );
       expect(getXattrAt(Buffer.from(at(`back-${state}-${name}`, 'plain')), 'security.capability')).toEqual(CAPABILITY);
-      // The container has the owners of the host's files.
+      // Inside the container the files keep the owners they have on the host.
       const { body } = await engine.api('GET', archive(state, join(place!, `tree-${state}`, 'plain')));
       expect(execFileSync('tar', ['--numeric-owner', '-tvf', '-'], { input: body, encoding: 'utf8' })).toMatch(
         /^-rw-r----- 1234\/4321 /,
@@ -164,7 +151,7 @@ describe.each(['running', 'stopped'] as const)('a container that is %s', (state)
     ).toBe(true);
   });
 
-  test('a file: into a directory, under another name, over another', async () => {
+  test('a file is copied into a directory, to a new name and over an existing file [cp-file]', async () => {
     writeFileSync(at('one'), '1');
     writeFileSync(at('two'), '22');
     await ok('cp', at('one'), `${state}:/tmp-${state}`);
@@ -175,7 +162,7 @@ describe.each(['running', 'stopped'] as const)('a container that is %s', (state)
     expect(await stat(state, '/etc/one')).toMatchObject({ name: 'one', size: 1, linkTarget: '' });
   });
 
-  test('directories: contents, the directory itself, and what is no directory', async () => {
+  test('a directory or its contents are copied; a directory cannot be copied onto a file [cp-directory]', async () => {
     mkdirSync(at(`d-${state}/sub`), { recursive: true });
     writeFileSync(at(`d-${state}/sub/f`), state);
     await ok('cp', at(`d-${state}/.`), `${state}:/new-${state}`);
@@ -191,7 +178,7 @@ describe.each(['running', 'stopped'] as const)('a container that is %s', (state)
     expect((await docker('cp', at('one'), `${state}:/no/where/`)).exitCode).toBe(1);
   });
 
-  test('through a pipe, both ways', async () => {
+  test('`docker cp -` streams a tar archive in both directions [cp-pipe]', async () => {
     const tar = execFileSync('tar', ['-cf', '-', '-C', here, 'one']);
     const into = engine.docker('cp', '-', `${state}:/home`);
     into.stdin.end(tar);
@@ -199,7 +186,7 @@ describe.each(['running', 'stopped'] as const)('a container that is %s', (state)
     expect(namesOf(Buffer.from((await docker('cp', `${state}:/home`, '-')).stdout))).toEqual(['home/', 'home/one']);
   });
 
-  test('links: as they are, and with -L what they lead to', async () => {
+  test('symbolic links are copied as links, and as their targets with -L [cp-links]', async () => {
     const links = tarOf(
       encodeHeader(newEntry('symlink', 'in', { link: Buffer.from('/etc/one') })),
       encodeHeader(newEntry('symlink', 'out', { link: Buffer.from('../../../../../../etc') })),
@@ -214,11 +201,11 @@ describe.each(['running', 'stopped'] as const)('a container that is %s', (state)
     expect(await stat(state, '/home/lost')).toMatchObject({ linkTarget: '/not/here' });
     expect(await stat(state, '/home/out/')).toMatchObject({ name: 'out', mode: 2 ** 31 + 0o755, linkTarget: '' });
     expect(await stat(state, '/home/lost/')).toEqual({ status: 404 });
-    // The host's /etc has what the container's has not.
+    // The host's /etc has debian_version, the container's does not.
     expect(namesOf((await engine.api('GET', archive(state, '/home/out/.'))).body)).not.toContain('./debian_version');
   });
 
-  test('names in the archive are as dockerd’s', async () => {
+  test('names in the archive equal those of dockerd', async () => {
     const first = async (path: string): Promise<string[]> =>
       namesOf((await engine.api('GET', archive(state, path))).body)
         .filter((name) => name !== '/.dockerenv')
@@ -230,7 +217,7 @@ describe.each(['running', 'stopped'] as const)('a container that is %s', (state)
     expect(await first(`/new-${state}/sub/f`)).toEqual(['f']);
   });
 
-  test('what cannot be is refused in Docker’s words', async () => {
+  test('impossible copies are refused with Docker’s messages [cp-refusals]', async () => {
     const tar = tarOf(file('x', 'x'));
     expect(await put(state, '/etc/one', tar)).toMatchObject({
       status: 400,
@@ -259,7 +246,7 @@ describe.each(['running', 'stopped'] as const)('a container that is %s', (state)
     ).toBe(400);
   });
 
-  test('noOverwriteDirNonDir', async () => {
+  test('noOverwriteDirNonDir refuses to replace a directory by a file, and a file by a directory [cp-no-overwrite]', async () => {
     await put(state, '/home', tarOf(encodeHeader(newEntry('directory', 'taken/')), file('flat', '')));
     const query = '&noOverwriteDirNonDir=1';
     expect(await put(state, '/home', tarOf(file('taken', 'x')), query)).toMatchObject({
@@ -274,7 +261,7 @@ describe.each(['running', 'stopped'] as const)('a container that is %s', (state)
     expect(await stat(state, '/home/taken')).toMatchObject({ size: 1 });
   });
 
-  test('compressed both ways', async () => {
+  test('gzip is accepted in a PUT and sent in a GET that allows it', async () => {
     const packed = execFileSync('gzip', ['-c'], { input: tarOf(file('zipped', 'from gzip')) });
     expect((await put(state, '/home', packed)).status).toBe(200);
     const { headers, body } = await engine.api('GET', archive(state, '/home/zipped'), undefined, {
@@ -291,7 +278,7 @@ describe.each(['running', 'stopped'] as const)('a container that is %s', (state)
   });
 });
 
-test('a tmpfs of a running container, and nothing of /proc, /sys and /dev', async () => {
+test('a tmpfs of a running container is readable and writable; /proc, /sys and /dev contents are left out', async () => {
   writeFileSync(at('m'), 'in memory');
   await ok('cp', at('m'), 'running:/memory/');
   expect(await inside('cat /memory/m')).toBe('in memory');
@@ -302,7 +289,7 @@ test('a tmpfs of a running container, and nothing of /proc, /sys and /dev', asyn
   expect(names).toContain('/etc/hosts');
 });
 
-test('owners: the archive’s, or with copyUIDGID the container’s user’s', async () => {
+test('files keep the archive’s owners, or get the container user’s with copyUIDGID [cp-owners]', async () => {
   const id = await ok('create', '--user', '33:44', 'busybox', 'true');
   const tar = tarOf(file('owned', '', { uid: 1000, gid: 1001 }));
   const upper = join(engine.root, 'data/containers', id, 'upper/owned');
@@ -313,18 +300,10 @@ test('owners: the archive’s, or with copyUIDGID the container’s user’s', a
   await ok('rm', id);
 });
 
-test('a read-only root is closed, its volumes and tmpfs are not', async () => {
+test('a read-only root rejects a PUT, its volumes and tmpfs accept it [cp-read-only]', async () => {
   const id = await ok(
-    'run',
-    '-d',
-    '--read-only',
-    '--tmpfs',
-    '/memory',
-    '-v',
-    'files:/volume',
-    'busybox',
-    'sleep',
-    '1000',
+    ...['run', '-d', '--read-only', '--tmpfs', '/memory', '-v', 'files:/volume'],
+    ...['busybox', 'sleep', '1000'],
   );
   const tar = tarOf(file('x', 'x'));
   expect(await put(id, '/etc', tar)).toMatchObject({
@@ -335,7 +314,7 @@ test('a read-only root is closed, its volumes and tmpfs are not', async () => {
   await ok('rm', '-f', id);
 });
 
-test('events tell of both', async () => {
+test('archive-path and extract-to-dir events are emitted', async () => {
   const { text } = await engine.api(
     'GET',
     `/events?since=1&until=${(Date.now() / 1000 + 1).toFixed(3)}&filters=${encodeURIComponent('{"container":["stopped"]}')}`,
@@ -344,7 +323,7 @@ test('events tell of both', async () => {
   expect(text).toMatch(/"Action":"extract-to-dir"/);
 });
 
-test('a stopped container is not left mounted, and starts while somebody copies', async () => {
+test('a stopped container is unmounted after a copy, and a container can start during one', async () => {
   const rootfs = join(engine.execRoot, 'c', ids.stopped.slice(0, 16), 'rootfs');
   await until(() => !readFileSync('/proc/self/mountinfo', 'utf8').includes(` ${rootfs} `));
   const id = await ok('create', '--name', 'busy', 'busybox', 'sleep', '1000');
@@ -360,7 +339,7 @@ test('a stopped container is not left mounted, and starts while somebody copies'
   await ok('rm', '-f', id);
 });
 
-const workers = (): string[] =>
+const archivers = (): string[] =>
   readdirSync('/proc').filter((pid) => {
     try {
       return (
@@ -374,16 +353,16 @@ const workers = (): string[] =>
     }
   });
 
-test('a client that goes away takes its worker along, and so does a removal', async () => {
+test('the archiver exits when its client disconnects or its container is removed', async () => {
   await put('running', '/home', tarOf(file('large', 'x'.repeat(30_000_000))));
   const reading = await new Promise<http.IncomingMessage>((resolve, reject) =>
     http
       .get({ socketPath: engine.socket, path: archive('running', '/home/large'), agent: false }, resolve)
       .on('error', reject),
   );
-  expect(workers().length).toBe(1);
+  expect(archivers().length).toBe(1);
   reading.destroy();
-  await until(() => workers().length === 0);
+  await until(() => archivers().length === 0);
   const writing = http.request({
     socketPath: engine.socket,
     method: 'PUT',
@@ -392,27 +371,27 @@ test('a client that goes away takes its worker along, and so does a removal', as
   });
   writing.on('error', () => undefined);
   writing.write(tarOf(file('half', 'x'.repeat(100_000))).subarray(0, 50_000));
-  await until(() => workers().length === 1);
+  await until(() => archivers().length === 1);
   writing.destroy();
-  await until(() => workers().length === 0);
+  await until(() => archivers().length === 0);
   const id = await ok('create', 'busybox', 'true');
   const held = http.request({ socketPath: engine.socket, method: 'PUT', path: archive(id, '/'), agent: false });
   held.on('error', () => undefined);
   held.write(tarOf(file('half', 'x'.repeat(100_000))).subarray(0, 50_000));
-  await until(() => workers().length === 1);
+  await until(() => archivers().length === 1);
   await ok('rm', id);
-  expect(workers()).toEqual([]);
+  expect(archivers()).toEqual([]);
   expect(existsSync(join(engine.root, 'data/containers', id))).toBe(false);
   held.destroy();
 });
 
-describe('a container that swaps links during the copy', () => {
-  // The path is now a directory, now a link to the host's one by every way that there is.
+describe('a container that swaps directories for symlinks during the copy', () => {
+  // The path alternates between a directory and a symlink to the host, by each route that could reach it.
   const SWAPS = ['/..', '/../../../../../../../../..', '/proc/1/root', '/proc/self/root', '/proc/self/cwd'];
   test.each([
     ['its own processes', []],
     ['the host’s processes', ['--pid=host']],
-  ])('cannot reach the host; it sees %s', async (_, options) => {
+  ])('never gives access to the host’s files when it sees %s [cp-symlink-race]', async (_, options) => {
     const secret = at('host-secret');
     mkdirSync(secret, { recursive: true });
     writeFileSync(join(secret, 'marker'), 'the host’s');
@@ -420,13 +399,8 @@ describe('a container that swaps links during the copy', () => {
       (to) => `rm -rf d; ln -s ${to}${here} d; rm -f d; mkdir -p d/host-secret; echo ours > d/host-secret/marker; `,
     ).join('');
     const id = await ok(
-      'run',
-      '-d',
-      ...options,
-      'busybox',
-      'sh',
-      '-c',
-      `mkdir -p /swap; cd /swap; while true; do ${turns} sleep 0.01; done`,
+      ...['run', '-d', ...options],
+      ...['busybox', 'sh', '-c', `mkdir -p /swap; cd /swap; while true; do ${turns} sleep 0.01; done`],
     );
     const before = tree(secret, { owners: true });
     const tar = tarOf(
@@ -434,15 +408,15 @@ describe('a container that swaps links during the copy', () => {
       file('host-secret/marker', 'overwritten'),
       file('host-secret/new', 'planted'),
     );
-    // Most copies meet a link or nothing at all; it counts only once some have gone through too.
-    let through = 0;
-    for (let tries = 0; tries < 25 || through < 3; tries++) {
-      if (tries > 500) throw new Error('no copy came through');
+    // Most copies meet a link or a missing path; the test counts only once some have succeeded too.
+    let succeeded = 0;
+    for (let tries = 0; tries < 25 || succeeded < 3; tries++) {
+      if (tries > 500) throw new Error('no copy succeeded');
       const [written, read] = await Promise.all([
         put(id, '/swap/d', tar),
         engine.api('GET', archive(id, '/swap/d/host-secret/marker')),
       ]);
-      if (written.status === 200) through++;
+      if (written.status === 200) succeeded++;
       expect(read.body.includes('the host’s')).toBe(false);
     }
     expect(tree(secret, { owners: true })).toEqual(before);
@@ -450,7 +424,7 @@ describe('a container that swaps links during the copy', () => {
     await ok('rm', '-f', id);
   });
 
-  test('devices and FIFOs are packed as what they are, and never opened', async () => {
+  test('devices and FIFOs are archived as such and never opened [cp-special-files]', async () => {
     await inside('mkdir -p /odd; mknod /odd/zero c 1 5; mkfifo /odd/fifo; ln -s /odd/fifo /odd/link');
     const { body } = await engine.api('GET', archive('running', '/odd'));
     expect(namesOf(body).sort()).toEqual(['odd/', 'odd/fifo', 'odd/link', 'odd/zero']);

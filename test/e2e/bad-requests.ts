@@ -1,11 +1,11 @@
-/** Requests that must be refused, for the comparison with a dockerd in the same run (parity.test.ts). */
+/** Requests that must be refused; parity.test.ts compares the answers with those of a dockerd. */
 
 export interface BadRequest {
   name: string;
   method: string;
   path: string;
   body?: unknown;
-  /** Sent as it is, instead of JSON. */
+  /** A body that is sent verbatim instead of serialized `body`. */
   raw?: string;
   headers?: Record<string, string>;
 }
@@ -30,10 +30,7 @@ const post = (path: string, body?: unknown): BadRequest => ({
 const get = (path: string): BadRequest => ({ name: `GET ${path}`, method: 'GET', path });
 const del = (path: string): BadRequest => ({ name: `DELETE ${path}`, method: 'DELETE', path });
 
-/**
- * `running`, `stopped` and `paused` are containers of these names; `busybox` is an image. `{running}` stands for its
- * id.
- */
+/** `running`, `stopped` and `paused` are containers in these states; `busybox` and `bare` are images. */
 export const badRequests: BadRequest[] = [
   // Paths and versions
   get('/nope'),
@@ -45,7 +42,7 @@ export const badRequests: BadRequest[] = [
   get('/v1.99/nope'),
   get('/containers/json/'),
   { name: 'PATCH', method: 'PATCH', path: '/containers/running' },
-  // Containers that are not there
+  // Missing containers
   get('/containers/missing/json'),
   get('/containers/missing/logs?stdout=1'),
   get('/containers/missing/top'),
@@ -128,7 +125,7 @@ export const badRequests: BadRequest[] = [
   },
   { name: 'create: null', method: 'POST', path: '/containers/create', headers: json, raw: 'null' },
   {
-    name: 'create: text',
+    name: 'create: text instead of JSON',
     method: 'POST',
     path: '/containers/create',
     headers: { 'Content-Type': 'text/plain' },
@@ -157,14 +154,14 @@ export const badRequests: BadRequest[] = [
   },
   { name: 'exec: not JSON', method: 'POST', path: '/containers/running/exec', headers: json, raw: 'nonsense' },
   {
-    name: 'exec: text',
+    name: 'exec: text instead of JSON',
     method: 'POST',
     path: '/containers/running/exec',
     headers: { 'Content-Type': 'text/plain' },
     raw: '{}',
   },
   {
-    name: 'update: text',
+    name: 'update: text instead of JSON',
     method: 'POST',
     path: '/containers/running/update',
     headers: { 'Content-Type': 'text/plain' },

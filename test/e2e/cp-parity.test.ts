@@ -1,4 +1,7 @@
-/** `docker cp` in all its ways, on dockerd and on Holdfast: the same words, the same files. */
+/**
+ * Runs every `docker cp` of cp-cases.ts against Debian's dockerd and against Holdfast: output, exit code and resulting
+ * files must be equal. Only a real dockerd shows what Docker does in each case.
+ */
 import { execFile, execFileSync, spawn } from 'node:child_process';
 import { lstatSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -12,15 +15,15 @@ import { DOCKER } from '../support/docker-cli.ts';
 import { startEngine, type TestEngine } from '../support/engine.ts';
 import { request } from '../support/http.ts';
 
-const FEWEST = 120;
-const AT_ONCE = 3;
+const MIN_CASES = 120;
+const PARALLEL_COPIES = 3;
 const VOLUMES = ['-v', 'kept:/volume', '-v', 'ro:/ro:ro'];
-/** Times in the tree that are older than this were kept by the copy. */
+/** A file time older than this was preserved by the copy. */
 const LONG_AGO = new Date('2010-01-01');
 
 interface Outcome {
   exitCode: number;
-  words: string;
+  printed: string;
   inside: string[];
   volume: string[];
   outside: string[];
@@ -32,11 +35,12 @@ interface Inspected {
 }
 
 /**
- * One of the two engines. Every case has a directory of its own: in the container's /w and /volume, and for the client.
+ * One of the two engines. Each case has directories of its own: in the container's /w and /volume, and as the client's
+ * working directory.
  */
 class Side {
   readonly #root = mkdtempSync(join(tmpdir(), 'hf-cp-'));
-  readonly #copied = new Map<CopyCase, { exitCode: number; words: string }>();
+  readonly #copied = new Map<CopyCase, { exitCode: number; printed: string }>();
   readonly #places = new Map<CopyCase, { inside: string; volume: string; outside: string }>();
 
   constructor(private readonly socket: string) {}
@@ -48,29 +52,21 @@ class Side {
     if (made.status >= 400) throw new Error(made.text);
     for (const name of CONTAINERS)
       await this.#ok(
-        'run',
-        '-d',
-        '--name',
-        name,
-        '--hostname',
-        'host',
-        ...(name === 'sealed' ? ['--read-only'] : []),
+        ...['run', '-d', '--name', name, '--hostname', 'host', ...(name === 'read-only' ? ['--read-only'] : [])],
         ...VOLUMES,
-        'busybox',
-        'sleep',
-        '100000',
+        ...['busybox', 'sleep', '100000'],
       );
     await this.#makePlaces();
     await this.#ok('kill', 'stopped');
   }
 
   async run(): Promise<void> {
-    const left = [...this.#places].map(([copy, { outside }]) => ({ copy, outside }));
-    const next = async (): Promise<void> => {
-      for (let each; (each = left.shift()) !== undefined;)
-        this.#copied.set(each.copy, await this.#copy(each.copy, each.outside));
+    const queue = [...this.#places].map(([copy, { outside }]) => ({ copy, outside }));
+    const worker = async (): Promise<void> => {
+      for (let item = queue.shift(); item !== undefined; item = queue.shift())
+        this.#copied.set(item.copy, await this.#copy(item.copy, item.outside));
     };
-    await Promise.all(Array.from({ length: AT_ONCE }, next));
+    await Promise.all(Array.from({ length: PARALLEL_COPIES }, worker));
     await this.#ok('start', 'stopped');
   }
 
@@ -85,7 +81,7 @@ class Side {
     rmSync(this.#root, { recursive: true, force: true });
   }
 
-  // From outside and by one script: what is tested is the copy, and hundreds of execs take long.
+  // Prepared from the host by one script: hundreds of `docker exec` would take minutes.
   async #makePlaces(): Promise<void> {
     const template = join(this.#root, 'template');
     const roots = new Map<string, { inside: string; volume: string }>();
@@ -112,7 +108,7 @@ class Side {
     await promisify(execFile)('sh', ['-c', script.join('\n')]);
   }
 
-  async #copy(copy: CopyCase, cwd: string): Promise<{ exitCode: number; words: string }> {
+  async #copy(copy: CopyCase, cwd: string): Promise<{ exitCode: number; printed: string }> {
     const index = cwd.slice(-3);
     const args = copy.args.map((word) =>
       word.replace(/^C:/, `${containerOf(copy)}:`).replace(/(:\/*w|:.*\/w|\/volume)(?=\/|$)/, `$1/${index}`),
@@ -126,10 +122,10 @@ class Side {
             (time) => (new Date(time) < LONG_AGO ? 'old' : 'new'),
           )
         : output.toString();
-    // What the client could not write any more is told of or not as luck has it.
+    // Whether the client reports a broken pipe depends on timing; drop those lines.
     return {
       exitCode,
-      words: `${table}${stderr.replace(/^time=.*\n/gm, '')}`.replaceAll(cwd, '<here>').replaceAll(`/${index}`, ''),
+      printed: `${table}${stderr.replace(/^time=.*\n/gm, '')}`.replaceAll(cwd, '<here>').replaceAll(`/${index}`, ''),
     };
   }
 
@@ -161,7 +157,7 @@ class Side {
 
 const containerOf = (copy: CopyCase): string => copy.container ?? 'running';
 
-/** Each file below: mode, owner, whether its time is a kept one, content or target. */
+/** Each file below `root`: mode, owner, whether its time was preserved, content or link target. */
 function listing(root: string): string[] {
   return readdirSync(root, { recursive: true, encoding: 'utf8' })
     .sort()
@@ -191,9 +187,9 @@ afterAll(async () => {
   await holdfast?.[Symbol.asyncDispose]();
 });
 
-describe('docker cp, on dockerd and on Holdfast', () => {
-  test(`there are at least ${FEWEST} ways`, () => {
-    expect(copyCases.length).toBeGreaterThanOrEqual(FEWEST);
+describe('docker cp behaves the same on dockerd and on Holdfast [cp-parity]', () => {
+  test(`at least ${MIN_CASES} distinct cases are compared`, () => {
+    expect(copyCases.length).toBeGreaterThanOrEqual(MIN_CASES);
     expect(new Set(copyCases.map(({ name }) => name)).size).toBe(copyCases.length);
   });
 
@@ -203,7 +199,7 @@ describe('docker cp, on dockerd and on Holdfast', () => {
       const difference = copyDifferences[copy.name];
       if (!difference) return void expect(here).toEqual(there);
       const { reason, ...otherwise } = difference;
-      expect(here, 'the difference is gone: take it off the table').not.toEqual(there);
+      expect(here, 'the difference no longer exists: remove it from copyDifferences').not.toEqual(there);
       expect(here, reason).toEqual({ ...there, ...otherwise });
     });
   }

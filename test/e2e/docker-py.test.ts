@@ -1,4 +1,7 @@
-/** docker-py, which speaks to the API in ways of its own (Debian's python3-docker). */
+/**
+ * Runs newcomer.py with Debian's python3-docker against a real daemon: docker-py sends requests and reads streams in
+ * its own ways.
+ */
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -8,9 +11,9 @@ import { startEngine } from '../support/engine.ts';
 
 const script = fileURLToPath(new URL('newcomer.py', import.meta.url));
 
-test('a newcomer’s script does what it says', async () => {
+test('every check of a first docker-py script passes [docker-py-script]', async () => {
   await using engine = await startEngine();
-  // Debian's own Python has Debian's packages.
+  // /usr/bin/python3 is the one that sees Debian packages.
   const { stdout } = await promisify(execFile)('/usr/bin/python3', [script], {
     env: { ...process.env, DOCKER_HOST: `unix://${engine.socket}` },
     timeout: 100_000,

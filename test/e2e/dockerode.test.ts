@@ -1,4 +1,4 @@
-/** dockerode, as its users use it: hijacked and plain streams, waits before starts. */
+/** dockerode against a real daemon: hijacked and plain streams, waits that are sent before the start. */
 import Docker from 'dockerode';
 import { PassThrough } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -14,8 +14,8 @@ beforeAll(async () => {
 });
 afterAll(async () => engine?.[Symbol.asyncDispose]());
 
-describe('dockerode', () => {
-  test('attach with stdin and without hijack: dockerode writes stdin behind a request that it never ends', async () => {
+describe('dockerode [dockerode-streams]', () => {
+  test('attach without hijack accepts stdin as a request body that never ends', async () => {
     const container = await docker.createContainer({
       Image: 'busybox',
       Cmd: ['sh', '-c', 'read a; echo got $a; read b; echo got $b; exit 4'],
@@ -35,7 +35,7 @@ describe('dockerode', () => {
     await container.remove();
   });
 
-  test('attach with stdin, hijacked', async () => {
+  test('attach with hijack accepts stdin until it is closed', async () => {
     const hijack = true;
     const container = await docker.createContainer({
       Image: 'busybox',
@@ -56,7 +56,7 @@ describe('dockerode', () => {
     await container.remove();
   });
 
-  test('wait for the next exit, asked before the start', async () => {
+  test('a wait for next-exit that was sent before the start returns the exit code', async () => {
     const container = await docker.createContainer({ Image: 'busybox', Cmd: ['sh', '-c', 'exit 12'] });
     const waited = container.wait({ condition: 'next-exit' });
     await container.start();
@@ -64,7 +64,7 @@ describe('dockerode', () => {
     await container.remove();
   });
 
-  test('exec with and without hijack', async () => {
+  test('exec returns output and exit code with and without hijack', async () => {
     const container = await docker.createContainer({ Image: 'busybox', Cmd: ['sleep', '1000'] });
     await container.start();
     for (const hijack of [true, false]) {
@@ -83,7 +83,7 @@ describe('dockerode', () => {
     await container.remove({ force: true });
   });
 
-  test('a terminal session with resize', async () => {
+  test('a terminal session can be resized', async () => {
     const container = await docker.createContainer({ Image: 'busybox', Cmd: ['sh'], Tty: true, OpenStdin: true });
     const stream = await container.attach({ stream: true, hijack: true, stdin: true, stdout: true, stderr: true });
     const seen = collected(stream);
@@ -95,7 +95,7 @@ describe('dockerode', () => {
     await container.remove();
   });
 
-  test('detach keys let the container run on', async () => {
+  test('detach keys leave the container running', async () => {
     const container = await docker.createContainer({ Image: 'busybox', Cmd: ['sh'], Tty: true, OpenStdin: true });
     const stream = await container.attach({ stream: true, hijack: true, stdin: true, stdout: true, stderr: true });
     const seen = collected(stream);
@@ -106,7 +106,7 @@ describe('dockerode', () => {
     await container.remove({ force: true });
   });
 
-  test('logs, stats, events, info', async () => {
+  test('logs, stats, events and info return data', async () => {
     const container = await docker.createContainer({ Image: 'busybox', Cmd: ['sh', '-c', 'echo logged; sleep 1000'] });
     await container.start();
     await until(async () =>

@@ -1,6 +1,6 @@
 /**
- * Every Config and HostConfig field of openapi.yaml has a visible effect, is refused, or is named in a warning: none is
- * dropped silently.
+ * Every Config and HostConfig field of openapi.yaml has a visible effect, is refused, or is named in a warning; none
+ * is dropped silently. The effects are looked for inside real containers (cases in fields.ts).
  */
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -15,7 +15,7 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await engine?.[Symbol.asyncDispose]();
-  // What CgroupParent named is nobody's to remove but whoever named it.
+  // Docker leaves the CgroupParent of a container to its creator.
   removeCgroup('/holdfast-fields');
 });
 
@@ -53,11 +53,11 @@ async function check({ body, probe, sees, refused, warns, inspect, acts }: Field
   expect(created.status, created.text).toBe(201);
   const { Id, Warnings } = created.json as Created;
   try {
-    // A kernel that lacks it: then it must have been said.
-    const told = warns?.test(Warnings.join('\n')) ?? false;
+    // A kernel without the control discards the setting; then the warning must name it.
+    const warned = warns?.test(Warnings.join('\n')) ?? false;
     if (warns && !sees) expect(Warnings.join('\n')).toMatch(warns);
     if (acts) await acts(engine, Id);
-    if ((sees && !told) || inspect) {
+    if ((sees && !warned) || inspect) {
       const started = await engine.api('POST', `/containers/${Id}/start`);
       expect(started.status, started.text).toBe(204);
     }
@@ -69,7 +69,7 @@ async function check({ body, probe, sees, refused, warns, inspect, acts }: Field
           .reduce<unknown>((value, key) => (value as Record<string, unknown> | undefined)?.[key], shown),
       ).toEqual(inspect[1]);
     }
-    if (sees && !told) {
+    if (sees && !warned) {
       await engine.api('POST', `/containers/${Id}/wait`);
       expect((await engine.docker('logs', Id).result).stdout.replaceAll('\r', '')).toMatch(sees);
     }
@@ -78,33 +78,34 @@ async function check({ body, probe, sees, refused, warns, inspect, acts }: Field
   }
 }
 
-const NO_FIELDS_OF_THEIR_OWN = new Set(['HostConfig', 'NetworkingConfig']);
+const NESTED_SCHEMAS = new Set(['HostConfig', 'NetworkingConfig']);
 
 describe.each([
   ['ContainerConfig', configFields],
   ['HostConfig', hostFields],
 ] as const)('%s', (schema, cases) => {
-  test('the contract has these fields and no others', () => {
-    const named = propertiesOf(document.components.schemas[schema]!).filter(
-      (field) => !NO_FIELDS_OF_THEIR_OWN.has(field),
-    );
+  test('the contract has exactly the fields that have cases [contract-fields-covered]', () => {
+    const named = propertiesOf(document.components.schemas[schema]!).filter((field) => !NESTED_SCHEMAS.has(field));
     expect(named.length).toBeGreaterThan(20);
     expect(Object.keys(cases).sort()).toEqual(named.sort());
   });
 
-  test('every case shows something', () => {
+  test('every case checks something', () => {
     for (const [field, { sees, refused, warns, inspect, acts }] of Object.entries(cases))
       expect([field, sees ?? refused ?? warns ?? inspect ?? acts]).not.toContain(undefined);
   });
 
-  test.each(Object.keys(cases))('%s', (field) => check(cases[field]!));
+  test.each(Object.keys(cases))(
+    '%s takes effect, is refused or is named in a warning [contract-fields-effective]',
+    (field) => check(cases[field]!),
+  );
 
-  // What "sees" is no effect unless it is absent without the field.
+  // Output proves an effect only if it is absent without the field.
   test.each(
     Object.entries(cases)
       .filter(([, { probe, sees }]) => probe && sees)
       .map(([field]) => field),
-  )('%s: not so without it', async (field) => {
+  )('without %s its effect is absent', async (field) => {
     const { body, probe, sees } = cases[field]!;
     const { HostConfig = {}, ...config } = body as { HostConfig?: Record<string, unknown> };
     const without = (record: Record<string, unknown>) =>

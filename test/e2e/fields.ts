@@ -1,7 +1,6 @@
 /**
- * Every field of Config and HostConfig, with a value that is not its default, and how that shows: in what the container
- * itself
- * sees, in what the engine does with it, in a refusal, or in a warning that names it.
+ * Every field of Config and HostConfig with a value that is not its default, and how its effect shows: in what the
+ * container sees, in what the engine does, in a refusal, or in a warning that names it. Checked by fields.test.ts.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { availableParallelism, hostname } from 'node:os';
@@ -13,18 +12,21 @@ import { until } from '../support/until.ts';
 export interface FieldCase {
   /** The create body, merged over {Image: 'busybox', Cmd: ['sh', '-c', probe]}. */
   body: Record<string, unknown>;
-  /** Run in the container; its output must match `sees`. */
+  /** Shell script run in the container; its output must match `sees`. */
   probe?: string;
   sees?: RegExp;
   refused?: { status: number; message: RegExp };
-  /** A warning that names the field. With `sees` beside it: of hosts whose kernel lacks it. */
+  /**
+   * A warning that names the field. Together with `sees`: the warning is given on hosts whose kernel lacks the
+   * control.
+   */
   warns?: RegExp;
   /**
-   * Of inspect once it was started, as a dotted path, and what it must be: for fields that tell clients something, or
-   * the engine's own doing.
+   * A dotted path in the inspect output of the started container and its expected value: for fields that inform
+   * clients or that the engine acts on.
    */
   inspect?: [string, unknown];
-  /** What the engine does with the created container because of it. */
+  /** Checks what the engine does with the created container because of the field. */
   acts?: (engine: TestEngine, id: string) => Promise<void>;
 }
 
@@ -52,7 +54,7 @@ export const configFields: Record<string, FieldCase> = {
     sees: /^example\.test$[\s\S]*\ta\.example\.test a$/m,
   },
   User: { body: { User: '1234:5678' }, probe: 'id -u; id -g', sees: /^1234\n5678$/m },
-  // What a client is to attach to is for the client to say again in its attach; here they are only kept for it.
+  // The client names the streams again in its attach request; the engine only stores these.
   AttachStdin: { body: { AttachStdin: true }, inspect: ['Config.AttachStdin', true] },
   AttachStdout: { body: { AttachStdout: true }, inspect: ['Config.AttachStdout', true] },
   AttachStderr: { body: { AttachStderr: true }, inspect: ['Config.AttachStderr', true] },
@@ -67,7 +69,7 @@ export const configFields: Record<string, FieldCase> = {
   OpenStdin: { body: { OpenStdin: true }, probe: 'readlink /proc/self/fd/0', sees: /^(?!\/dev\/null$).+$/m },
   StdinOnce: {
     body: { OpenStdin: true, StdinOnce: true, AttachStdin: true, Cmd: ['cat'] },
-    // Without it the container would keep its stdin, and cat would wait for the next client.
+    // Without StdinOnce the container would keep its stdin open and cat would wait for the next client.
     acts: async (engine, id) => {
       const client = engine.docker('start', '-ai', id);
       client.stdin.end('said');
@@ -95,7 +97,7 @@ export const configFields: Record<string, FieldCase> = {
     probe: 'cat /sys/class/net/eth0/address',
     sees: /^02:42:aa:bb:cc:dd$/m,
   },
-  // Meant for the builds that start from an image made of it.
+  // Used only by builds that start from an image committed from this container.
   OnBuild: { body: { OnBuild: ['RUN x'] }, inspect: ['Config.OnBuild', ['RUN x']] },
   Labels: {
     body: { Labels: { colour: 'teal' } },
@@ -121,10 +123,10 @@ export const configFields: Record<string, FieldCase> = {
     acts: async (engine, id) => {
       await start(engine, id);
       await until(async () => (await output(engine, id)).includes('ready'));
-      const asked = Date.now();
+      const stopSentAt = Date.now();
       await engine.api('POST', `/containers/${id}/stop`);
       const DEFAULT_MS = 10_000;
-      expect(Date.now() - asked).toBeLessThan(DEFAULT_MS - 1000);
+      expect(Date.now() - stopSentAt).toBeLessThan(DEFAULT_MS - 1000);
       expect((await inspected(engine, id)).State.ExitCode).toBe(137);
     },
   },
@@ -147,10 +149,10 @@ const host = (
   rest: Omit<FieldCase, 'body'>,
   config: Record<string, unknown> = {},
 ): FieldCase => ({ body: { ...config, HostConfig }, ...rest });
-/** Where a cgroup v1 controller's or the unified cgroup's file is, inside the container. */
+/** Prints a cgroup control file as seen in the container, from the v1 controller or from the unified hierarchy. */
 const cgroup = (v1: string, v2: string): string => `cat /sys/fs/cgroup/${v1} 2>/dev/null || cat /sys/fs/cgroup/${v2}`;
 
-/** A disk of this machine, with its numbers; undefined where it has none that a container could be throttled on. */
+/** A disk of this host with its device numbers; undefined where no disk can be throttled. */
 const disk = readdirSync('/sys/block')
   .filter((name) => existsSync(join('/dev', name)) && !name.startsWith('loop'))
   .map((name) => ({
@@ -159,8 +161,8 @@ const disk = readdirSync('/sys/block')
   }))[0];
 
 /**
- * A limit of a disk: it is in the cgroup, or the kernel lacks it; where there is no disk, that one has to be there is
- * all that shows.
+ * An I/O limit of a disk: it is in the cgroup, or a warning says that the kernel lacks it. Without a disk, only the
+ * check that the device exists can be tested.
  */
 const throttle = (field: string, v1: string, v2: string, warns: RegExp): FieldCase =>
   disk
@@ -174,7 +176,7 @@ const throttle = (field: string, v1: string, v2: string, warns: RegExp): FieldCa
       )
     : host({ [field]: [{ Path: '/dev/nope', Rate: 1024 }] }, { refused: { status: 400, message: /\/dev\/nope/ } });
 
-/** Where systemd owns the cgroups, scopes lie in slices. */
+/** With systemd as the cgroup manager, containers are scopes in slices. */
 const bySystemd = existsSync('/run/systemd/system') && existsSync('/sys/fs/cgroup/cgroup.controllers');
 
 const boundPort = expect.arrayContaining([
@@ -183,7 +185,7 @@ const boundPort = expect.arrayContaining([
 
 export const hostFields: Record<string, FieldCase> = {
   Binds: host({ Binds: ['/etc/os-release:/seen:ro'] }, { probe: 'cat /seen', sees: /PRETTY_NAME/ }),
-  // Where the client wrote the id to, kept for whoever asks.
+  // The client writes the file; the engine only stores its path.
   ContainerIDFile: host({ ContainerIDFile: '/tmp/id' }, { inspect: ['HostConfig.ContainerIDFile', '/tmp/id'] }),
   LogConfig: host(
     { LogConfig: { Type: 'none', Config: {} } },
@@ -228,7 +230,7 @@ export const hostFields: Record<string, FieldCase> = {
   ),
   VolumesFrom: host({ VolumesFrom: ['missing'] }, { refused: { status: 400, message: /No such container: missing/ } }),
   ConsoleSize: host({ ConsoleSize: [33, 99] }, { probe: 'stty size', sees: /^33 99$/m }, { Tty: true }),
-  // They are the runtime's and its hooks' to read.
+  // Annotations are read by the OCI runtime and its hooks, so look for them in config.json.
   Annotations: host(
     { Annotations: { 'org.example': 'x' } },
     {
@@ -303,7 +305,7 @@ export const hostFields: Record<string, FieldCase> = {
     { Isolation: 'hyperv' },
     { refused: { status: 400, message: /invalid isolation \(hyperv\): linux only supports 'default'/ } },
   ),
-  // v2 has weights; how a runtime turns shares into one differs by version.
+  // cgroup v2 has weights, and how a runtime converts shares to a weight differs by version.
   CpuShares: host(
     { CpuShares: 512 },
     {
@@ -377,7 +379,7 @@ export const hostFields: Record<string, FieldCase> = {
           { CpusetCpus: '4095' },
           { refused: { status: 400, message: /Requested CPUs are not available - requested 4095/ } },
         ),
-  // Most machines have but one node.
+  // Most hosts have a single NUMA node, so only the refusal can be tested everywhere.
   CpusetMems: host(
     { CpusetMems: '4095' },
     { refused: { status: 400, message: /Requested memory nodes are not available - requested 4095/ } },
@@ -389,8 +391,8 @@ export const hostFields: Record<string, FieldCase> = {
       sees: /^c.* 1,\s+3 .*\nend$/m,
     },
   ),
-  // A device that this machine need not have: without the rule opening it is not permitted, with it the kernel looks
-  // for the driver.
+  // The host need not have this device: without the rule, opening it fails with EPERM; with the rule, the kernel looks
+  // for the driver and fails with ENXIO.
   DeviceCgroupRules: host(
     { DeviceCgroupRules: ['c 200:7 rwm'] },
     { probe: 'mknod /rare c 200 7; (: < /rare) 2>&1; echo end', sees: /No such (device|file)[^\n]*\nend/ },

@@ -1,6 +1,6 @@
 /**
- * What of a HostConfig shows only between containers, at a second start, or on the host: binds' sources, donors, shared
- * memory, limits.
+ * HostConfig settings whose effect shows only between containers, at a second start or on the host: bind sources,
+ * joined namespaces, shared memory, links, limits. These need real mounts, namespaces and cgroups.
  */
 import { execFileSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
@@ -30,19 +30,12 @@ const background = async (...options: string[]): Promise<string> => {
   return stdout.trim();
 };
 
-describe('the source of a bind that does not exist', () => {
-  test('is made by -v, at each start', async () => {
+describe('a bind source that does not exist', () => {
+  test('-v creates it at each start', async () => {
     const source = join(scratch, 'made/by/bind');
     await docker(
-      'create',
-      '--name',
-      'bound',
-      '-v',
-      `${source}:/data`,
-      'busybox',
-      'sh',
-      '-c',
-      'ls /data; touch /data/x',
+      ...['create', '--name', 'bound', '-v', `${source}:/data`],
+      ...['busybox', 'sh', '-c', 'ls /data; touch /data/x'],
     );
     expect(existsSync(source)).toBe(false);
     expect((await docker('start', '-a', 'bound')).exitCode).toBe(0);
@@ -52,14 +45,11 @@ describe('the source of a bind that does not exist', () => {
     expect(existsSync(join(source, 'x'))).toBe(true);
   });
 
-  test('refuses a --mount at create', async () => {
+  test('--mount is refused at create', async () => {
     const source = join(scratch, 'nowhere');
     const { exitCode, stderr } = await docker(
-      'create',
-      '--mount',
-      `type=bind,source=${source},target=/data`,
-      'busybox',
-      'true',
+      ...['create', '--mount', `type=bind,source=${source},target=/data`],
+      ...['busybox', 'true'],
     );
     expect(exitCode).toBe(1);
     expect(stderr).toBe(
@@ -68,7 +58,7 @@ describe('the source of a bind that does not exist', () => {
     expect(existsSync(source)).toBe(false);
   });
 
-  test('is not made where a --mount has lost it', async () => {
+  test('a start with --mount fails and does not recreate it', async () => {
     const source = mkdtempSync(join(scratch, 'lost-'));
     await docker('create', '--name', 'lost', '--mount', `type=bind,source=${source},target=/data`, 'busybox', 'true');
     rmSync(source, { recursive: true });
@@ -76,7 +66,7 @@ describe('the source of a bind that does not exist', () => {
     expect(existsSync(source)).toBe(false);
   });
 
-  test('is made by a mount that asks for it', async () => {
+  test('a mount with CreateMountpoint creates it', async () => {
     const source = join(scratch, 'made/by/mount');
     const created = await engine.api('POST', '/containers/create', {
       Image: 'busybox',
@@ -90,7 +80,7 @@ describe('the source of a bind that does not exist', () => {
     expect(existsSync(source)).toBe(true);
   });
 
-  test('and cannot be made: Docker’s words', async () => {
+  test('a source below a file is refused with Docker’s message', async () => {
     writeFileSync(join(scratch, 'file'), '');
     const { exitCode, stderr } = await sh('true', '-v', `${join(scratch, 'file')}/below:/data`);
     expect(exitCode).toBe(125);
@@ -99,36 +89,16 @@ describe('the source of a bind that does not exist', () => {
 });
 
 describe('--volumes-from', () => {
-  test('brings volumes and binds, and goes before an anonymous volume of the container’s own', async () => {
+  test('mounts the other container’s volumes and binds, in preference to an anonymous volume of its own', async () => {
     writeFileSync(join(scratch, 'note'), 'bound');
     await docker(
-      'run',
-      '--name',
-      'donor',
-      '-v',
-      '/data',
-      '-v',
-      'named:/named',
-      '-v',
-      `${join(scratch, 'note')}:/note:ro`,
-      'busybox',
-      'sh',
-      '-c',
-      'echo given > /data/x; echo given > /named/x',
+      ...['run', '--name', 'donor', '-v', '/data', '-v', 'named:/named', '-v', `${join(scratch, 'note')}:/note:ro`],
+      ...['busybox', 'sh', '-c', 'echo given > /data/x; echo given > /named/x'],
     );
     const volume = await inspect('donor', '{{range .Mounts}}{{if eq .Destination "/data"}}{{.Name}}{{end}}{{end}}');
     await docker(
-      'create',
-      '--name',
-      'heir',
-      '--volumes-from',
-      'donor',
-      '-v',
-      '/data',
-      'busybox',
-      'sh',
-      '-c',
-      'cat /data/x /named/x /note; echo more >> /data/x; echo no > /note',
+      ...['create', '--name', 'heir', '--volumes-from', 'donor', '-v', '/data'],
+      ...['busybox', 'sh', '-c', 'cat /data/x /named/x /note; echo more >> /data/x; echo no > /note'],
     );
     expect(await inspect('heir', '{{range .Mounts}}{{if eq .Destination "/data"}}{{.Name}}{{end}}{{end}}')).toBe(
       volume,
@@ -143,7 +113,7 @@ describe('--volumes-from', () => {
     expect((await sh('true', '--volumes-from', 'donor:loud')).stderr).toContain('invalid mode: loud');
   });
 
-  test('a volume stays as long as somebody has it', async () => {
+  test('an anonymous volume is kept until its last container is removed', async () => {
     await docker('run', '--name', 'first', '-v', '/data', 'busybox', 'true');
     await docker('create', '--name', 'second', '--volumes-from', 'first', 'busybox', 'true');
     const volume = await inspect('first', '{{(index .Mounts 0).Name}}');
@@ -164,7 +134,7 @@ describe('shared memory', () => {
   const isMounted = (id: string): boolean =>
     readFileSync('/proc/self/mountinfo', 'utf8').includes(join(engine.execRoot, 'c', id.slice(0, 16), 'shm'));
 
-  test('of a shareable container is there for another one, and goes with its owner', async () => {
+  test('a shareable container’s is available to another one and removed with its owner', async () => {
     const id = await background('--ipc', 'shareable', '--shm-size', '2m', '--name', 'memory');
     await docker('exec', 'memory', 'sh', '-c', 'echo kept > /dev/shm/x');
     const { stdout } = await sh(
@@ -183,7 +153,7 @@ describe('shared memory', () => {
     expect(isMounted(id)).toBe(false);
   });
 
-  test('of a private one is not', async () => {
+  test('a private container’s cannot be joined', async () => {
     const id = await background('--ipc', 'private');
     const { exitCode, stderr } = await sh('true', '--ipc', `container:${id}`);
     expect(exitCode).toBe(125);
@@ -192,7 +162,7 @@ describe('shared memory', () => {
     );
   });
 
-  test('of one that does not run is not, nor are its processes', async () => {
+  test('the namespaces of a stopped container cannot be joined', async () => {
     const id = (await docker('create', '--ipc', 'shareable', 'busybox', 'true')).stdout.trim();
     expect((await sh('true', '--ipc', `container:${id}`)).stderr).toContain(
       `failed to join IPC namespace: container ${id} is not running`,
@@ -202,20 +172,12 @@ describe('shared memory', () => {
     );
   });
 
-  test('a restart by policy does not join whoever has the dead one’s pid by now', async () => {
+  test('a policy restart does not join a process that reused the dead container’s PID', async () => {
     const donor = await background('--ipc', 'shareable');
     const id = (
       await docker(
-        'run',
-        '-d',
-        '--restart',
-        'always',
-        '--ipc',
-        `container:${donor}`,
-        'busybox',
-        'sh',
-        '-c',
-        'sleep 2; exit 1',
+        ...['run', '-d', '--restart', 'always', '--ipc', `container:${donor}`],
+        ...['busybox', 'sh', '-c', 'sleep 2; exit 1'],
       )
     ).stdout.trim();
     const pid = Number((await docker('inspect', '-f', '{{.State.Pid}}', donor)).stdout);
@@ -234,7 +196,7 @@ describe('shared memory', () => {
   });
 });
 
-test('--link on a network of one’s own is an alias that nobody else has', async () => {
+test('--link on a user-defined network adds an alias that only this container sees', async () => {
   await docker('network', 'create', 'linked-net');
   try {
     const id = await background('--name', 'net-db', '--network', 'linked-net');
@@ -258,7 +220,7 @@ test('--link on a network of one’s own is an alias that nobody else has', asyn
 });
 
 describe('--link on the default bridge', () => {
-  test('brings names and environment of the linked container', async () => {
+  test('adds names and environment of the linked container', async () => {
     const id = await background(
       '--name',
       'linked-db',
@@ -300,7 +262,7 @@ describe('--link on the default bridge', () => {
     );
   });
 
-  test('is shown by inspect, is in an exec, and refuses what does not run', async () => {
+  test('is shown by inspect, reaches an exec, and refuses a stopped container', async () => {
     await background('--name', 'linked-a');
     const id = await background('--name', 'linked-b', '--link', 'linked-a:one');
     expect(await inspect(id, '{{json .HostConfig.Links}}')).toBe('["/linked-a:/linked-b/one"]');
@@ -316,14 +278,14 @@ describe('--link on the default bridge', () => {
   });
 });
 
-describe('limits at the end of 64 bits', () => {
-  test('no limit on core files is none, in the container and in an exec', async () => {
+describe('limits at the maximum of 64 bits', () => {
+  test('core=-1 means unlimited in the container and in an exec', async () => {
     const id = await background('--ulimit', 'core=-1');
     expect((await docker('exec', id, 'sh', '-c', 'ulimit -c; ulimit -Hc')).stdout).toBe('unlimited\nunlimited\n');
     expect((await sh('ulimit -c', '--ulimit', 'core=-1')).stdout).toBe('unlimited\n');
   });
 
-  test('the most memory that can be asked for', async () => {
+  test('the largest memory limit is accepted', async () => {
     const created = await engine.api(
       'POST',
       '/containers/create',
@@ -334,7 +296,7 @@ describe('limits at the end of 64 bits', () => {
     expect(await docker('start', '-a', Id)).toEqual({ stdout: 'runs\n', stderr: '', exitCode: 0 });
   });
 
-  test('swap without limit again, by update', async () => {
+  test('update sets swap back to unlimited', async () => {
     const id = await background('--memory', '32m', '--memory-swap', '64m');
     const swap = (): string =>
       execFileSync(

@@ -1,8 +1,11 @@
-/** Images by the real docker CLI: made, told about, saved, loaded, removed. */
+/**
+ * Images by the real docker CLI against a real daemon: diff, export, commit, save, load, prune, disk usage, removal,
+ * and exchange with a dockerd.
+ */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { get } from 'node:http';
+import { get, type ClientRequest } from 'node:http';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -37,7 +40,7 @@ const fromTar = (tar: string, name: string): Buffer => execFileSync('tar', ['-xO
 const fresh = (): string => `n${++count}`;
 const sha256 = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex');
 
-/** An image with one more file; returns its id. */
+/** Commits an image with one more file and returns its id. */
 async function made(name: string, text: string, ...args: string[]): Promise<string> {
   const c = fresh();
   await docker('run', '--name', c, ...args, 'busybox', 'sh', '-c', `echo ${text} > /${text}`);
@@ -46,7 +49,7 @@ async function made(name: string, text: string, ...args: string[]): Promise<stri
   return id;
 }
 
-/** Image events since then, as action and name. */
+/** Image events since `since`, as "action name". */
 async function events(since: string): Promise<string[]> {
   const text = await docker(
     'events',
@@ -63,15 +66,11 @@ async function events(since: string): Promise<string[]> {
 }
 
 describe('what a container changed', () => {
-  test('is told by diff, and the places of our own mounts are not in it', async () => {
+  test('is listed by diff, without the mount points that the engine creates [diff-changes]', async () => {
     const c = fresh();
     await docker(
-      'run',
-      '--name',
-      c,
-      'busybox',
-      'sh',
-      '-c',
+      ...['run', '--name', c],
+      ...['busybox', 'sh', '-c'],
       'echo x > /etc/new; rm /etc/group; mkdir -p /a/b; chmod 700 /tmp; rm -rf /var/spool; mkdir /var/spool; touch /home/z; rm /home/z',
     );
     expect((await docker('diff', c)).split('\n')).toEqual([
@@ -88,24 +87,18 @@ describe('what a container changed', () => {
     await docker('rm', c);
   });
 
-  test('is nothing for one that never ran', async () => {
+  test('is empty for a container that never ran', async () => {
     const id = await docker('create', 'busybox', 'true');
     expect((await engine.api('GET', `/containers/${id}/changes`)).text).toBe('null\n');
     expect(await docker('diff', id)).toBe('');
     await docker('rm', id);
   });
 
-  test('is seen while it runs, and hostile links in it lead nowhere', async () => {
+  test('is listed while the container runs, and symlinks that it swaps are not followed', async () => {
     const c = fresh();
     await docker(
-      'run',
-      '-d',
-      '--name',
-      c,
-      'busybox',
-      'sh',
-      '-c',
-      'while :; do rm -rf /d; ln -s / /d; rm /d; mkdir -p /d/etc; done',
+      ...['run', '-d', '--name', c],
+      ...['busybox', 'sh', '-c', 'while :; do rm -rf /d; ln -s / /d; rm /d; mkdir -p /d/etc; done'],
     );
     try {
       for (let i = 0; i < 5; i++) {
@@ -125,19 +118,11 @@ describe('what a container changed', () => {
 });
 
 describe('export', () => {
-  test('has all files, of a container that runs and of one that does not, without its volumes', async () => {
+  test('contains all files of a running and of a stopped container, without volumes [export-files]', async () => {
     const c = fresh();
     await docker(
-      'run',
-      '-d',
-      '--name',
-      c,
-      '-v',
-      '/data',
-      'busybox',
-      'sh',
-      '-c',
-      'echo v > /data/in-volume; echo x > /here; sleep 1000',
+      ...['run', '-d', '--name', c, '-v', '/data'],
+      ...['busybox', 'sh', '-c', 'echo v > /data/in-volume; echo x > /here; sleep 1000'],
     );
     const list = async (): Promise<string[]> => {
       await docker('export', '-o', join(tmp, 'e.tar'), c);
@@ -158,71 +143,42 @@ describe('export', () => {
     await docker('rm', '-v', c);
   });
 
-  test('ends with its client', async () => {
+  test('stops when its client disconnects', async () => {
     const c = fresh();
     await docker('run', '--name', c, 'busybox', 'dd', 'if=/dev/zero', 'of=/big', 'bs=1M', 'count=100');
     const packers = (): string[] =>
       execFileSync('ps', ['-eo', 'stat,args'], { encoding: 'utf8' })
         .split('\n')
         .filter((line) => line.includes('packer.cjs') && line.includes(engine.root) && !line.startsWith('Z'));
-    await new Promise<void>((resolve, reject) => {
-      const sent = get({ socketPath: engine.socket, path: `/containers/${c}/export` }, (answer) =>
+    const sent = await new Promise<ClientRequest>((resolve) => {
+      const pending = get({ socketPath: engine.socket, path: `/containers/${c}/export` }, (answer) =>
         answer.once('data', () => {
           answer.pause();
-          setTimeout(() => {
-            try {
-              // It waits for the slow client.
-              expect(packers().length).toBe(1);
-              sent.destroy();
-              resolve();
-            } catch (error) {
-              reject(error);
-            }
-          }, 300);
+          resolve(pending);
         }),
       );
-      sent.on('error', () => undefined);
+      pending.on('error', () => undefined);
     });
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    // The packer is blocked by the slow client.
+    expect(packers().length).toBe(1);
+    sent.destroy();
     await until(() => packers().length === 0);
     await docker('rm', c);
   });
 });
 
 describe('commit', () => {
-  test('makes an image with its files, settings, author and comment', async () => {
+  test('creates an image with files, settings, author and comment [commit-image]', async () => {
     const c = fresh();
     const since = new Date().toISOString();
     await docker(
-      'run',
-      '--name',
-      c,
-      '-e',
-      'A=1',
-      '--label',
-      'a=b',
-      '-w',
-      '/tmp',
-      'busybox',
-      'sh',
-      '-c',
-      'echo new > /new; rm /etc/group',
+      ...['run', '--name', c, '-e', 'A=1', '--label', 'a=b', '-w', '/tmp'],
+      ...['busybox', 'sh', '-c', 'echo new > /new; rm /etc/group'],
     );
     const id = await docker(
-      'commit',
-      '-a',
-      'Me <me@x>',
-      '-m',
-      'a message',
-      '-c',
-      'ENV B=2',
-      '-c',
-      'CMD ["cat", "/new"]',
-      '-c',
-      'EXPOSE 80',
-      '-c',
-      'LABEL c=d',
-      c,
-      'mine:1',
+      ...['commit', '-a', 'Me <me@x>', '-m', 'a message', '-c', 'ENV B=2', '-c', 'CMD ["cat", "/new"]'],
+      ...['-c', 'EXPOSE 80', '-c', 'LABEL c=d', c, 'mine:1'],
     );
     expect(await docker('run', '--rm', 'mine:1')).toBe('new');
     expect(await refusal('run', '--rm', 'mine:1', 'cat', '/etc/group')).toMatch(/No such file/);
@@ -269,7 +225,7 @@ describe('commit', () => {
     await docker('rmi', 'mine:1');
   });
 
-  test('of nothing changed adds no layer; twice the same adds the same', async () => {
+  test('adds no layer without changes, and the same layer for the same changes', async () => {
     const c = await docker('create', 'busybox', 'true');
     await docker('commit', c, 'empty');
     expect((await inspect<{ RootFS: { Layers: string[] } }>('empty')).RootFS.Layers).toEqual(
@@ -288,10 +244,10 @@ describe('commit', () => {
     await docker('rmi', 'empty', 'one', 'two');
   });
 
-  test('pauses a running container meanwhile, unless told not to', async () => {
+  test('pauses a running container unless --pause=false', async () => {
     const c = fresh();
     await docker('run', '-d', '--name', c, 'busybox', 'sleep', '1000');
-    const told = async (...args: string[]): Promise<string> => {
+    const commitEvents = async (...args: string[]): Promise<string> => {
       const since = new Date().toISOString();
       await docker('commit', ...args, c, 'paused');
       return (
@@ -308,14 +264,14 @@ describe('commit', () => {
         )
       ).replaceAll('\n', ' ');
     };
-    expect(await told()).toBe('pause commit unpause');
-    expect(await told('--pause=false')).toBe('commit');
+    expect(await commitEvents()).toBe('pause commit unpause');
+    expect(await commitEvents('--pause=false')).toBe('commit');
     expect(await docker('inspect', '-f', '{{.State.Status}}', c)).toBe('running');
     await docker('rm', '-f', c);
     await docker('rmi', 'paused');
   });
 
-  test('refuses what Docker refuses, in its words', async () => {
+  test('refuses what Docker refuses, with its messages', async () => {
     const c = await docker('create', 'busybox', 'true');
     expect(await refusal('commit', 'nobody', 'x')).toBe('Error response from daemon: No such container: nobody');
     expect((await engine.api('POST', `/commit?container=${c}&repo=AA`)).status).toBe(400);
@@ -327,7 +283,7 @@ describe('commit', () => {
 });
 
 describe('save and load', () => {
-  test('several images in the layout of Docker 25 and later: an OCI layout with a manifest.json', async () => {
+  test('save writes several images as an OCI layout with manifest.json, and load restores them [save-load-oci]', async () => {
     const [a, b] = [await made('sa:1', 'first'), await made('sb:1', 'second')];
     await docker('tag', 'sa:1', 'sa:2');
     const file = join(tmp, 's.tar');
@@ -361,7 +317,7 @@ describe('save and load', () => {
     expect(await docker('run', '--rm', 'sb:1', 'cat', '/second')).toBe('second');
     expect((await events(since)).filter((line) => line.startsWith('load'))).toEqual([`load ${a}`, `load ${b}`]);
 
-    // The same as a plain OCI layout, without what is Docker's.
+    // Load the same images as a plain OCI layout, without Docker's own files.
     const layout = mkdtempSync(join(tmp, 'oci-'));
     execFileSync('tar', ['-C', layout, '-xf', file]);
     for (const name of ['manifest.json', 'repositories']) rmSync(join(layout, name));
@@ -372,7 +328,7 @@ describe('save and load', () => {
     await docker('rmi', 'sa:1', 'sa:2', 'sb:1');
   });
 
-  test('an old archive with compressed layers', async () => {
+  test('load accepts an old archive with gzip, zstd and xz layers [load-old-archive]', async () => {
     const rootfs = archive(['hello', 'world']);
     const diffId = `sha256:${sha256(rootfs)}`;
     const config = Buffer.from(
@@ -405,7 +361,7 @@ describe('save and load', () => {
     }
   });
 
-  test('an image of 120 layers runs, is compared, archived and committed', async () => {
+  test('an image of 120 layers can be run, compared, exported and committed', async () => {
     const layers = Array.from({ length: 120 }, (_, i) => archive([`f${i}`, String(i)]));
     const config = Buffer.from(
       JSON.stringify({
@@ -445,7 +401,7 @@ describe('save and load', () => {
     await docker('rmi', 'many:1', 'many:2');
   });
 
-  test('what does not exist', async () => {
+  test('save of a missing image is refused', async () => {
     expect(await refusal('save', '-o', join(tmp, 'no.tar'), 'nosuch')).toBe(
       'Error response from daemon: No such image: nosuch',
     );
@@ -455,7 +411,7 @@ describe('save and load', () => {
     expect((await engine.api('GET', '/images/nosuch:1/get')).status).toBe(404);
   });
 
-  test('a broken archive is refused and leaves nothing', async () => {
+  test('a broken archive is refused and leaves nothing [load-broken-archive]', async () => {
     const rows = async (): Promise<string> => docker('images', '-aq');
     const before = await rows();
     for (const bytes of [
@@ -491,7 +447,7 @@ describe('save and load', () => {
 });
 
 describe('prune', () => {
-  test('takes away what has no name; with all, what no container uses; by label and age', async () => {
+  test('removes dangling images; with -a also unused ones; by label and age [image-prune]', async () => {
     await docker('image', 'prune', '-f');
     const first = await made('p:1', 'one');
     await made('p:1', 'two', '--label', 'keep=1');
@@ -513,7 +469,7 @@ describe('prune', () => {
     );
     await docker('rm', c);
     await docker('rmi', 'p:2');
-    // The second prune took busybox.
+    // The second prune removed busybox.
     await engine.api('POST', '/images/create?fromSrc=-&repo=busybox&tag=latest', readFileSync(join(tmp, 'bb.tar')), {
       'Content-Type': 'application/x-tar',
     });
@@ -527,7 +483,7 @@ describe('prune', () => {
   );
 });
 
-test('df counts each layer once, and answers for the kinds that are asked for', async () => {
+test('df counts each layer once and answers only the requested types [df-sizes]', async () => {
   const ids = [await made('df:1', 'a'), await made('df:2', 'b')];
   const usage = async (query = ''): Promise<Record<string, unknown>> =>
     (await engine.api('GET', `/system/df${query}`)).json as Record<string, unknown>;
@@ -554,7 +510,7 @@ test('df counts each layer once, and answers for the kinds that are asked for', 
   expect((await usage()).LayersSize).toBe(whole.LayersSize - 4);
 });
 
-test('a container takes the layers of its removed image along', async () => {
+test('layers of a removed image are freed with its last container [layers-freed-last]', async () => {
   await made('gone:1', 'layer');
   const size = async (): Promise<number> =>
     ((await engine.api('GET', '/system/df?type=image')).json as { LayersSize: number }).LayersSize;
@@ -566,7 +522,7 @@ test('a container takes the layers of its removed image along', async () => {
   expect(await size()).toBe(before - 6);
 });
 
-test('a name per image: retagging leaves the old one dangling, removal by Docker’s rules', async () => {
+test('rmi refuses a multiply tagged or used image; with -f the container keeps its layers', async () => {
   const id = await made('r:1', 'here');
   await docker('tag', 'r:1', 'other:1');
   expect(await refusal('rmi', id)).toBe(
@@ -578,12 +534,12 @@ test('a name per image: retagging leaves the old one dangling, removal by Docker
     `Error response from daemon: conflict: unable to remove repository reference "r:1" (must force) - container ${c.slice(0, 12)} is using its referenced image ${id.slice(7, 19)}`,
   );
   expect(await docker('rmi', '-f', 'r:1')).toMatch(/^Untagged: r:1/);
-  // Its layers are there as long as it is.
+  // The container keeps the layers until it is removed.
   expect((await engine.docker('start', '-a', c).result).exitCode).toBe(0);
   await docker('rm', c);
 });
 
-test('a commit of a pulled image, pushed and pulled again, is identical', async () => {
+test('a commit of a pulled image is identical after push and pull [commit-round-trip]', async () => {
   await using registry = await startRegistry();
   const [base, mine] = [`${registry.host}/base:1`, `${registry.host}/mine:1`];
   await docker('tag', 'busybox', base);
@@ -592,13 +548,9 @@ test('a commit of a pulled image, pushed and pulled again, is identical', async 
   await docker('pull', base);
   const c = fresh();
   await docker(
-    'run',
-    '--name',
-    c,
-    base,
-    'sh',
-    '-c',
-    'echo x > /etc/made; rm -r /var/spool; mkdir /var/spool; rm /etc/group; ln /etc/made /etc/linked',
+    ...['run', '--name', c],
+    ...[base, 'sh'],
+    ...['-c', 'echo x > /etc/made; rm -r /var/spool; mkdir /var/spool; rm /etc/group; ln /etc/made /etc/linked'],
   );
   const id = await docker('commit', c, mine);
   await docker('push', mine);
@@ -619,7 +571,7 @@ test('a commit of a pulled image, pushed and pulled again, is identical', async 
   await docker('rmi', mine, base);
 });
 
-describe('beside a dockerd of Debian', () => {
+describe('compared with Debian’s dockerd', () => {
   let peer: Dockerd;
   beforeAll(async () => {
     peer = await startDockerd();
@@ -634,7 +586,7 @@ describe('beside a dockerd of Debian', () => {
       stdio: ['ignore', 'pipe', 'pipe'],
     }).trim();
 
-  test('what is saved here is loaded there as the same image, and the reverse', async () => {
+  test('an archive saved by either engine loads as the same image in the other [save-exchange]', async () => {
     const id = await made('pair:1', 'ours');
     await docker('save', '-o', join(tmp, 'ours.tar'), 'pair:1');
     expect(theirs('load', '-i', join(tmp, 'ours.tar'))).toBe('Loaded image: pair:1');
@@ -642,14 +594,8 @@ describe('beside a dockerd of Debian', () => {
     expect(theirs('run', '--rm', '--network=none', 'pair:1', 'cat', '/ours')).toBe('ours');
 
     theirs(
-      'run',
-      '--name',
-      'there',
-      '--network=none',
-      'pair:1',
-      'sh',
-      '-c',
-      'echo theirs > /theirs; rm -r /var/spool; mkdir /var/spool; rm /ours',
+      ...['run', '--name', 'there', '--network=none', 'pair:1', 'sh'],
+      ...['-c', 'echo theirs > /theirs; rm -r /var/spool; mkdir /var/spool; rm /ours'],
     );
     const back = theirs('commit', '-m', 'there', 'there', 'pair:2');
     theirs('save', '-o', join(tmp, 'theirs.tar'), 'pair:2');
@@ -658,7 +604,7 @@ describe('beside a dockerd of Debian', () => {
     expect(await docker('run', '--rm', 'pair:2', 'sh', '-c', 'cat /theirs; ls /var/spool; test ! -e /ours')).toBe(
       'theirs',
     );
-    // Theirs again by us: the same blobs.
+    // Save the peer's image here and load it there: the ids must be the same.
     await docker('save', '-o', join(tmp, 'again.tar'), 'pair:2');
     theirs('rm', 'there');
     theirs('rmi', 'pair:2', 'pair:1');
@@ -667,7 +613,7 @@ describe('beside a dockerd of Debian', () => {
     await docker('rmi', 'pair:1', 'pair:2');
   });
 
-  test('the same container has the same changes, files and sizes', async () => {
+  test('the same container has the same changes, files and sizes [container-parity]', async () => {
     await docker('save', '-o', join(tmp, 'bb-save.tar'), 'busybox');
     theirs('load', '-i', join(tmp, 'bb-save.tar'));
     const work =

@@ -1,4 +1,4 @@
-/** Published ports: ranges, addresses, protocols, and what is taken. */
+/** Published ports: ranges, addresses, protocols and conflicts. Needs real listeners and containers on the host. */
 import { execFileSync, spawn } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { readdirSync } from 'node:fs';
@@ -11,11 +11,11 @@ import { linkNames, linksOn } from '../support/links.ts';
 import { until } from '../support/until.ts';
 
 let engine: TestEngine;
-/** Ports of this test process's own. */
+/** First of the ports that are reserved for this test process. */
 const BASE = 23_000 + 40 * (process.pid % 200);
 const {
   docker,
-  ok: done,
+  ok: dockerOk,
   inspect: state,
 } = dockerOf<{
   State: { Status: string; Error: string; ExitCode: number };
@@ -25,16 +25,13 @@ const {
   };
 }>(() => engine);
 const web = (name: string, ...options: string[]): Promise<string> =>
-  done(
-    'run',
-    '-d',
-    '--name',
-    name,
-    ...options,
-    'busybox',
-    'sh',
-    '-c',
-    `mkdir -p /w; echo ${name} > /w/index.html; for p in 80 81 82; do httpd -h /w -p $p; done; exec sleep 1000`,
+  dockerOk(
+    ...['run', '-d', '--name', name, ...options],
+    ...['busybox', 'sh'],
+    ...[
+      '-c',
+      `mkdir -p /w; echo ${name} > /w/index.html; for p in 80 81 82; do httpd -h /w -p $p; done; exec sleep 1000`,
+    ],
   );
 const served = async (url: string, by: string): Promise<void> =>
   until(async () => (await engine.curl(url).catch(() => '')).trim() === by);
@@ -53,7 +50,7 @@ afterEach(async () => {
   await Promise.all(all.map(({ Id }) => engine.api('DELETE', `/containers/${Id}?force=1&v=1`)));
 });
 
-test('a range of host ports: the first that is free', async () => {
+test('a range of host ports: the first free one is used [port-range]', async () => {
   const range = `${BASE}-${BASE + 2}:80`;
   for (const i of [0, 1, 2]) {
     await web(`w${i}`, '-p', range);
@@ -69,15 +66,15 @@ test('a range of host ports: the first that is free', async () => {
   for (const i of [0, 1, 2]) await served(`http://127.0.0.1:${BASE + i}/`, `w${i}`);
 });
 
-test('a range to a range: one to one', async () => {
+test('a range to a range is mapped one to one [port-range-mapping]', async () => {
   await web('w0', '-p', `${BASE}-${BASE + 2}:80-82`);
   for (const i of [0, 1, 2]) await served(`http://127.0.0.1:${BASE + i}/`, 'w0');
-  expect((await done('port', 'w0')).split('\n').sort()).toEqual(
+  expect((await dockerOk('port', 'w0')).split('\n').sort()).toEqual(
     [0, 1, 2].flatMap((i) => [`${80 + i}/tcp -> 0.0.0.0:${BASE + i}`, `${80 + i}/tcp -> [::]:${BASE + i}`]).sort(),
   );
 });
 
-test('one host address: only there', async () => {
+test('a port bound to one host address answers only there [port-host-address]', async () => {
   await web('w0', '-p', `127.0.0.1:${BASE}:80`, '-p', `[::1]:${BASE + 1}:80`);
   const { Gateway } = (await state('w0')).NetworkSettings.Networks.bridge!;
   await served(`http://127.0.0.1:${BASE}/`, 'w0');
@@ -87,7 +84,7 @@ test('one host address: only there', async () => {
   expect(await refused(`http://127.0.0.1:${BASE + 1}/`)).toBe(true);
 });
 
-test('the same port on two addresses is two', async () => {
+test('the same port can be published on two addresses [port-two-addresses]', async () => {
   await web('w1', '-p', `127.0.0.1:${BASE}:80`);
   await web('w2', '-p', `127.0.0.2:${BASE}:80`);
   await served(`http://127.0.0.1:${BASE}/`, 'w1');
@@ -97,9 +94,9 @@ test('the same port on two addresses is two', async () => {
 test.each([
   ['udp4', '127.0.0.1'],
   ['udp6', '::1'],
-] as const)('udp, %s', async (family, address) => {
-  await done('run', '-d', '--name', 'echo', '-p', `${BASE}:7/udp`, 'busybox', 'sleep', '1000');
-  // The busybox at hand has nothing that listens for datagrams: one from here, in the container's network.
+] as const)('a published port forwards %s datagrams [port-udp]', async (family, address) => {
+  await dockerOk('run', '-d', '--name', 'echo', '-p', `${BASE}:7/udp`, 'busybox', 'sleep', '1000');
+  // busybox has no UDP server: run one from this host in the network namespace of the container.
   const {
     State: { Pid },
   } = (await engine.api('GET', '/containers/echo/json')).json as { State: { Pid: number } };
@@ -120,7 +117,7 @@ test.each([
   }
 });
 
-test('-P: all that is exposed, at ports of the host’s choice', async () => {
+test('-P publishes all exposed ports at free host ports [port-publish-all]', async () => {
   await web('w0', '-P', '--expose', '80', '--expose', '81-82', '--expose', '53/udp');
   const { Ports } = (await state('w0')).NetworkSettings;
   expect(Object.keys(Ports).sort()).toEqual(['53/udp', '80/tcp', '81/tcp', '82/tcp']);
@@ -128,58 +125,44 @@ test('-P: all that is exposed, at ports of the host’s choice', async () => {
   expect(new Set(['80/tcp', '81/tcp', '82/tcp'].map((key) => Ports[key]![0]!.HostPort)).size).toBe(3);
 });
 
-test('exposed only: shown, and not reached', async () => {
+test('an exposed port is shown but not published [port-exposed]', async () => {
   await web('w0', '--expose', '80');
   expect((await state('w0')).NetworkSettings.Ports).toEqual({ '80/tcp': null });
 });
 
-describe('a port that is taken', () => {
-  test('by a container: refused before anything is made, in Docker’s words', async () => {
+describe('a port that is in use', () => {
+  test('by a container is refused before anything is created, with Docker’s message [port-taken-container]', async () => {
     await web('w0', '-p', `${BASE}:80`);
     const { Options } = (await engine.api('GET', '/networks/bridge')).json as { Options: Record<string, string> };
     const links = (): string[] => linksOn(Options['com.docker.network.bridge.name']!);
     const before = links();
     expect(before).toHaveLength(1);
     const { exitCode, stderr } = await docker(
-      'run',
-      '-d',
-      '--name',
-      'late',
-      '-p',
-      `${BASE}:80`,
-      'busybox',
-      'sleep',
-      '100',
+      ...['run', '-d', '--name', 'late', '-p', `${BASE}:80`],
+      ...['busybox', 'sleep', '100'],
     );
-    const words = new RegExp(
+    const message = new RegExp(
       `failed to set up container networking: driver failed programming external connectivity on endpoint late \\(([0-9a-f]{64})\\): Bind for 0\\.0\\.0\\.0:${BASE} failed: port is already allocated`,
     );
-    expect([exitCode, stderr]).toEqual([125, expect.stringMatching(words) as string]);
+    expect([exitCode, stderr]).toEqual([125, expect.stringMatching(message) as string]);
     expect((await state('late')).State).toMatchObject({
       Status: 'created',
       ExitCode: 128,
-      Error: expect.stringMatching(words) as string,
+      Error: expect.stringMatching(message) as string,
     });
     expect(links()).toEqual(before);
-    expect(linkNames()).not.toContain(`vh${words.exec(stderr)![1]!.slice(0, 11)}`);
+    expect(linkNames()).not.toContain(`vh${message.exec(stderr)![1]!.slice(0, 11)}`);
     expect(readdirSync(join(engine.execRoot, 'netns'))).toHaveLength(1);
-    await done('rm', '-f', 'w0');
-    await done('start', 'late');
+    await dockerOk('rm', '-f', 'w0');
+    await dockerOk('start', 'late');
   });
 
-  test('by another process: refused, in Docker’s words', async () => {
+  test('by another process is refused with Docker’s message [port-taken-process]', async () => {
     const other = createServer().listen(BASE, '0.0.0.0');
     try {
       const { exitCode, stderr } = await docker(
-        'run',
-        '-d',
-        '--name',
-        'late',
-        '-p',
-        `${BASE}:80`,
-        'busybox',
-        'sleep',
-        '100',
+        ...['run', '-d', '--name', 'late', '-p', `${BASE}:80`],
+        ...['busybox', 'sleep', '100'],
       );
       expect([exitCode, stderr]).toEqual([
         125,
@@ -190,7 +173,7 @@ describe('a port that is taken', () => {
     } finally {
       await new Promise((resolve) => other.close(resolve));
     }
-    await done('start', 'late');
+    await dockerOk('start', 'late');
   });
 
   test.each([
@@ -198,48 +181,44 @@ describe('a port that is taken', () => {
     ['udp', '0.0.0.0', '0.0.0.0'],
     ['udp', '::', '[::]'],
     ['tcp', '127.0.0.1', '0.0.0.0'],
-  ] as const)('by another process, %s on %s: refused, and nothing of it stays', async (protocol, address, told) => {
-    const other: { close(): unknown } =
-      protocol === 'udp'
-        ? await new Promise<ReturnType<typeof createSocket>>((resolve) => {
-            const socket = createSocket({ type: address === '::' ? 'udp6' : 'udp4', ipv6Only: address === '::' });
-            socket.bind(BASE, address, () => resolve(socket));
-          })
-        : await new Promise<ReturnType<typeof createServer>>((resolve) => {
-            const server = createServer().listen({ port: BASE, host: address, ipv6Only: address === '::' }, () =>
-              resolve(server),
-            );
-          });
-    try {
-      const { Options } = (await engine.api('GET', '/networks/bridge')).json as { Options: Record<string, string> };
-      const { exitCode, stderr } = await docker(
-        'run',
-        '-d',
-        '--name',
-        'late',
-        '-p',
-        `${BASE}:80/${protocol}`,
-        'busybox',
-        'sleep',
-        '100',
-      );
-      expect([exitCode, stderr]).toEqual([
-        125,
-        expect.stringContaining(`failed to bind host port for ${told}:${BASE}:`) as string,
-      ]);
-      expect(stderr).toContain(`:80/${protocol}: address already in use`);
-      expect([
-        (await state('late')).State.Status,
-        (await state('late')).NetworkSettings.Networks.bridge!.IPAddress,
-        linksOn(Options['com.docker.network.bridge.name']!),
-      ]).toEqual(['created', '', []]);
-    } finally {
-      other.close();
-    }
-    await done('start', 'late');
-  });
+  ] as const)(
+    'by another process, %s on %s, is refused and leaves nothing [port-taken-each]',
+    async (protocol, address, shown) => {
+      const other: { close(): unknown } =
+        protocol === 'udp'
+          ? await new Promise<ReturnType<typeof createSocket>>((resolve) => {
+              const socket = createSocket({ type: address === '::' ? 'udp6' : 'udp4', ipv6Only: address === '::' });
+              socket.bind(BASE, address, () => resolve(socket));
+            })
+          : await new Promise<ReturnType<typeof createServer>>((resolve) => {
+              const server = createServer().listen({ port: BASE, host: address, ipv6Only: address === '::' }, () =>
+                resolve(server),
+              );
+            });
+      try {
+        const { Options } = (await engine.api('GET', '/networks/bridge')).json as { Options: Record<string, string> };
+        const { exitCode, stderr } = await docker(
+          ...['run', '-d', '--name', 'late', '-p', `${BASE}:80/${protocol}`],
+          ...['busybox', 'sleep', '100'],
+        );
+        expect([exitCode, stderr]).toEqual([
+          125,
+          expect.stringContaining(`failed to bind host port for ${shown}:${BASE}:`) as string,
+        ]);
+        expect(stderr).toContain(`:80/${protocol}: address already in use`);
+        expect([
+          (await state('late')).State.Status,
+          (await state('late')).NetworkSettings.Networks.bridge!.IPAddress,
+          linksOn(Options['com.docker.network.bridge.name']!),
+        ]).toEqual(['created', '', []]);
+      } finally {
+        other.close();
+      }
+      await dockerOk('start', 'late');
+    },
+  );
 
-  test('nobody else gets a published one, and it is free again once its container is gone', async () => {
+  test('is reserved on the host until its container is removed, also without a daemon [port-reserved]', async () => {
     await web('w0', '-p', `${BASE}:80`);
     const listens = (): boolean => {
       try {
@@ -260,11 +239,11 @@ describe('a port that is taken', () => {
     await engine.kill9();
     expect(listens()).toBe(false);
     await engine.startAgain();
-    await done('rm', '-f', 'w0');
+    await dockerOk('rm', '-f', 'w0');
     await until(listens);
   });
 
-  test('and so it is after the daemon’s death', async () => {
+  test('stays published and reserved after a daemon kill [port-survives-daemon]', async () => {
     await web('w0', '-p', `${BASE}:80`);
     await engine.kill9();
     await served(`http://127.0.0.1:${BASE}/`, 'w0');

@@ -1,4 +1,7 @@
-/** The default network: containers, host, and a second host reach each other; names and files are right. */
+/**
+ * The default bridge network: containers, the host and a second host reach each other; hosts and resolv.conf are
+ * correct. Runs alone because it changes the FORWARD policy of the host.
+ */
 import { execFileSync } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { dockerOf } from '../support/docker-cli.ts';
@@ -16,18 +19,8 @@ const fetched = async (url: string): Promise<string> => engine.curl(url).catch((
 beforeAll(async () => {
   engine = await startEngine();
   const { exitCode, stderr } = await docker(
-    'run',
-    '-d',
-    '--name',
-    'web',
-    '-h',
-    'webhost',
-    '-p',
-    `${PORT}:80`,
-    'busybox',
-    'sh',
-    '-c',
-    server,
+    ...['run', '-d', '--name', 'web', '-h', 'webhost', '-p', `${PORT}:80`],
+    ...['busybox', 'sh', '-c', server],
   );
   expect(exitCode, stderr).toBe(0);
 });
@@ -39,39 +32,27 @@ describe('the default network', () => {
     await until(async () => (await fetched(url)) === 'served');
   });
 
-  test('a container reaches another', async () => {
+  test('a container reaches another by its address', async () => {
     const { stdout } = await docker(
-      'run',
-      '--rm',
-      'busybox',
-      'timeout',
-      '5',
-      'wget',
-      '-qO-',
-      `http://${await address('web')}/`,
+      ...['run', '--rm'],
+      ...['busybox', 'timeout', '5', 'wget', '-qO-', `http://${await address('web')}/`],
     );
     expect(stdout).toBe('served');
   });
 
-  test.each(['127.0.0.1', '[::1]'])('a published port over %s', async (host) => {
+  test.each(['127.0.0.1', '[::1]'])('a published port answers on %s', async (host) => {
     await until(async () => (await fetched(`http://${host}:${PORT}/`)) === 'served');
   });
 
-  test('hairpin: the container reaches itself through its published port', async () => {
+  test('a container reaches itself through its published port (hairpin)', async () => {
     const gateway = (await docker('inspect', '-f', '{{.NetworkSettings.Gateway}}', 'web')).stdout.trim();
     const { stdout, stderr } = await docker(
-      'exec',
-      'web',
-      'timeout',
-      '5',
-      'wget',
-      '-qO-',
-      `http://${gateway}:${PORT}/`,
+      ...['exec', 'web', 'timeout', '5', 'wget', '-qO-', `http://${gateway}:${PORT}/`],
     );
     expect(stdout, stderr).toBe('served');
   });
 
-  test('from another host, with FORWARD DROP', async () => {
+  test('another host reaches a published port with FORWARD DROP', async () => {
     const ns = `hft${process.pid}`;
     const ip = (...args: string[]): void => void execFileSync('ip', args);
     const policy =
@@ -102,35 +83,25 @@ describe('the default network', () => {
     }
   });
 
-  test('a port that is taken is refused before anything is made', async () => {
+  test('an allocated port is refused', async () => {
     const { exitCode, stderr } = await docker(
-      'run',
-      '-d',
-      '--name',
-      'late',
-      '-p',
-      `${PORT}:80`,
-      'busybox',
-      'sleep',
-      '100',
+      ...['run', '-d', '--name', 'late', '-p', `${PORT}:80`],
+      ...['busybox', 'sleep', '100'],
     );
     expect(exitCode).toBe(125);
     expect(stderr).toMatch(/port is already allocated/);
     await docker('rm', '-f', 'late');
   });
 
-  test('hosts, hostname and resolv.conf', async () => {
+  test('hostname, /etc/hosts and /etc/resolv.conf are set', async () => {
     const { stdout } = await docker(
-      'exec',
-      'web',
-      'sh',
-      '-c',
-      'hostname; cat /etc/hostname; grep webhost /etc/hosts; grep -c nameserver /etc/resolv.conf',
+      ...['exec', 'web', 'sh'],
+      ...['-c', 'hostname; cat /etc/hostname; grep webhost /etc/hosts; grep -c nameserver /etc/resolv.conf'],
     );
     expect(stdout).toMatch(new RegExp(`^webhost\nwebhost\n${await address('web')}\\s+webhost\n[1-9]`));
   });
 
-  test('none, host and another container’s network', async () => {
+  test('--network none, host and container: are applied', async () => {
     expect((await docker('run', '--rm', '--network', 'none', 'busybox', 'ls', '/sys/class/net')).stdout).toBe('lo\n');
     expect(
       (await docker('run', '--rm', '--network', 'host', 'busybox', 'wget', '-qO-', `http://127.0.0.1:${PORT}/`)).stdout,
@@ -141,7 +112,7 @@ describe('the default network', () => {
     ).toBe('served');
   });
 
-  test('an address is given back, and a new container gets one', async () => {
+  test('released addresses serve new containers [address-reuse]', async () => {
     const addresses = new Set<string>();
     for (let i = 0; i < 5; i++)
       addresses.add(

@@ -1,6 +1,6 @@
 /**
- * Bad requests are refused as dockerd refuses them: same status, same words, but for a table of differences with
- * reasons.
+ * Sends bad requests to Debian's dockerd and to Holdfast: status and message must be equal, except for the reasoned
+ * differences of parity-differences.ts. Only a real dockerd shows what Docker answers.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { badRequests, type BadRequest } from './bad-requests.ts';
@@ -10,18 +10,18 @@ import { startEngine, type TestEngine } from '../support/engine.ts';
 import { request } from '../support/http.ts';
 import { differences } from './parity-differences.ts';
 
-const FEWEST = 120;
+const MIN_REQUESTS = 120;
 
-/** dockerd looks for a plugin of that name for 15 s: it is asked before all else. */
+/** dockerd looks for a plugin of that name for 15 s, so these requests are sent first. */
 const SLOW = ['create: log driver', 'POST /volumes/create {"Name":"x","Driver":"missing"}'];
 
-const begun = new Map<string, Promise<{ status: number; message: string }>>();
+const slowAnswers = new Map<string, Promise<{ status: number; message: string }>>();
 let holdfast: TestEngine;
 let dockerd: Dockerd;
 
-/** The same three containers and two images on either engine. */
+/** Creates the same three containers and two images on either engine. */
 async function prepare(socket: string): Promise<void> {
-  const must = async (
+  const send = async (
     method: string,
     path: string,
     body?: unknown,
@@ -31,17 +31,17 @@ async function prepare(socket: string): Promise<void> {
     if (answer.status >= 400) throw new Error(`${method} ${path}: ${answer.text}`);
   };
   const tar = { 'Content-Type': 'application/x-tar' };
-  await must('POST', '/images/create?fromSrc=-&repo=busybox&tag=latest', busyboxTar(), tar);
-  await must('POST', '/images/create?fromSrc=-&repo=bare&tag=latest', busyboxTar(), tar);
+  await send('POST', '/images/create?fromSrc=-&repo=busybox&tag=latest', busyboxTar(), tar);
+  await send('POST', '/images/create?fromSrc=-&repo=bare&tag=latest', busyboxTar(), tar);
   for (const name of ['running', 'stopped', 'paused']) {
-    await must('POST', `/containers/create?name=${name}`, {
+    await send('POST', `/containers/create?name=${name}`, {
       Image: 'busybox',
       Cmd: ['sleep', '1000'],
       HostConfig: { NetworkMode: 'none' },
     });
-    if (name !== 'stopped') await must('POST', `/containers/${name}/start`);
+    if (name !== 'stopped') await send('POST', `/containers/${name}/start`);
   }
-  await must('POST', '/containers/paused/pause');
+  await send('POST', '/containers/paused/pause');
 }
 
 async function refusal(socket: string, bad: BadRequest): Promise<{ status: number; message: string }> {
@@ -59,7 +59,7 @@ async function refusal(socket: string, bad: BadRequest): Promise<{ status: numbe
 beforeAll(async () => {
   [holdfast, dockerd] = await Promise.all([startEngine(), startDockerd()]);
   await Promise.all([prepare(holdfast.socket), prepare(dockerd.socket)]);
-  for (const bad of badRequests) if (SLOW.includes(bad.name)) begun.set(bad.name, refusal(dockerd.socket, bad));
+  for (const bad of badRequests) if (SLOW.includes(bad.name)) slowAnswers.set(bad.name, refusal(dockerd.socket, bad));
 });
 
 afterAll(async () => {
@@ -71,16 +71,16 @@ afterAll(async () => {
   await holdfast?.[Symbol.asyncDispose]();
 });
 
-describe('bad requests, on dockerd and on Holdfast', () => {
-  test(`there are at least ${FEWEST}`, () => {
-    expect(badRequests.length).toBeGreaterThanOrEqual(FEWEST);
+describe('a bad request is refused with the same status and message as by dockerd [bad-requests-parity]', () => {
+  test(`at least ${MIN_REQUESTS} distinct requests are compared`, () => {
+    expect(badRequests.length).toBeGreaterThanOrEqual(MIN_REQUESTS);
     expect(new Set(badRequests.map((b) => b.name)).size).toBe(badRequests.length);
   });
 
   for (const bad of badRequests) {
     test(bad.name, async () => {
       const ours = await refusal(holdfast.socket, bad);
-      const theirs = await (begun.get(bad.name) ?? refusal(dockerd.socket, bad));
+      const theirs = await (slowAnswers.get(bad.name) ?? refusal(dockerd.socket, bad));
       const difference = differences[bad.name];
       if (difference) {
         expect(ours, difference.reason).toEqual({
@@ -88,7 +88,7 @@ describe('bad requests, on dockerd and on Holdfast', () => {
           message:
             difference.message instanceof RegExp ? expect.stringMatching(difference.message) : difference.message,
         });
-        expect(ours, 'the difference is gone: take it off the table').not.toEqual(theirs);
+        expect(ours, 'the difference no longer exists: remove it from parity-differences.ts').not.toEqual(theirs);
       } else {
         expect(ours).toEqual(theirs);
       }

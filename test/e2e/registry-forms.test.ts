@@ -1,6 +1,6 @@
 /**
- * Whatever a real registry may hold (Debian's docker-registry) comes here, goes on to another registry, and comes to
- * another engine as the same image.
+ * Every form of image that a real registry (Debian's docker-registry) may hold is pulled, pushed to another registry,
+ * and pulled by another engine as the same image.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -29,8 +29,8 @@ const compressed: Record<Compression, (tar: Buffer) => Buffer> = {
 };
 
 const big = (letter: string): string => letter.repeat(300_000);
-/** Names that come more than once, and what replaces what. */
-const TWICE = archive(
+/** A layer with names that occur more than once, replacing entries of the same and of other types. */
+const REPEATED = archive(
   ['f', big('a')],
   ['g', 'x'],
   ['f', 'b'],
@@ -47,7 +47,7 @@ const TWICE = archive(
   ['real/y', 'two'],
   ['g', 'x'],
 );
-const ABOVE = archive(['.wh.g', ''], ['d/z', 'above']);
+const UPPER = archive(['.wh.g', ''], ['d/z', 'above']);
 
 let engine: TestEngine;
 let other: TestEngine;
@@ -69,7 +69,7 @@ afterAll(async () => {
   rmSync(tmp, { recursive: true, force: true });
 });
 
-/** Puts an image of these layers into the registry; returns its manifest's descriptor. */
+/** Stores an image of these layers in the registry and returns the descriptor of its manifest. */
 async function put(
   path: string,
   tag: string,
@@ -111,7 +111,7 @@ const manifestOf = async (
       headers: { accept: `${OCI}.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json` },
     })
   ).json() as never;
-/** The layers' archives, lowest first, as `docker save` has them. */
+/** The archives of the layers, lowest first, as `docker save` writes them. */
 async function saved(at: TestEngine, name: string): Promise<Buffer[]> {
   const file = join(tmp, 'saved.tar');
   await at.dockerOutput('save', '-o', file, name);
@@ -119,41 +119,41 @@ async function saved(at: TestEngine, name: string): Promise<Buffer[]> {
   return (JSON.parse(part('manifest.json').toString()) as { Layers: string[] }[])[0]!.Layers.map(part);
 }
 
-describe('pulled, pushed to another repository and to another registry, pulled by another engine', () => {
+describe('an image that is pulled, pushed to other repositories and pulled by another engine', () => {
   test.each<[string, [Buffer, Compression][]]>([
     [
       'gzip',
       [
         [busyboxTar(), 'gzip'],
-        [TWICE, 'gzip'],
-        [ABOVE, 'gzip'],
+        [REPEATED, 'gzip'],
+        [UPPER, 'gzip'],
       ],
     ],
     [
       'zstd',
       [
         [busyboxTar(), 'zstd'],
-        [TWICE, 'zstd'],
-        [ABOVE, 'zstd'],
+        [REPEATED, 'zstd'],
+        [UPPER, 'zstd'],
       ],
     ],
     [
-      'not compressed',
+      'uncompressed',
       [
         [busyboxTar(), 'none'],
-        [TWICE, 'none'],
-        [ABOVE, 'none'],
+        [REPEATED, 'none'],
+        [UPPER, 'none'],
       ],
     ],
     [
-      'one of each',
+      'mixed',
       [
         [busyboxTar(), 'gzip'],
-        [TWICE, 'zstd'],
-        [ABOVE, 'none'],
+        [REPEATED, 'zstd'],
+        [UPPER, 'none'],
       ],
     ],
-  ])('layers that are %s, with names that come twice', async (name, layers) => {
+  ])('is the same with %s layers and repeated names [layer-forms-round-trip]', async (name, layers) => {
     const path = `form/${name.replaceAll(' ', '-')}`;
     const put1 = await put(path, '1', layers);
     const [first, copy, far] = [
@@ -167,18 +167,12 @@ describe('pulled, pushed to another repository and to another registry, pulled b
     expect(await engine.dockerOutput('run', '--rm', '--network', 'none', first)).toBe(big('c'));
     expect(
       await engine.dockerOutput(
-        'run',
-        '--rm',
-        '--network',
-        'none',
-        first,
-        'sh',
-        '-c',
-        'cat /kept /old /through/y /d/x /d/z; ls /g 2>/dev/null || echo " no g"',
+        ...['run', '--rm', '--network', 'none'],
+        ...[first, 'sh', '-c', 'cat /kept /old /through/y /d/x /d/z; ls /g 2>/dev/null || echo " no g"'],
       ),
     ).toBe('oldnewtwothen a directoryabove no g\n');
 
-    // In the same registry nothing is sent: the same blobs, the same manifest.
+    // Within one registry nothing is uploaded: the blobs and the manifest are the same.
     await engine.dockerOutput('tag', first, copy);
     const pushed = await engine.dockerOutput('push', copy);
     expect(pushed.match(/Mounted from/g)).toHaveLength(3);
@@ -203,11 +197,11 @@ describe('pulled, pushed to another repository and to another registry, pulled b
     await engine.dockerOutput('rmi', first, copy, far);
   });
 
-  test('saved, and loaded by another engine and by this one: the same ids, the same layers', async () => {
+  test('save and load keep ids and layer bytes, in another engine and in this one [save-load-identical]', async () => {
     const source = `${registry.host}/twice:1`;
     await put('twice', '1', [
-      [TWICE, 'gzip'],
-      [ABOVE, 'none'],
+      [REPEATED, 'gzip'],
+      [UPPER, 'none'],
     ]);
     await engine.dockerOutput('pull', '-q', source);
     const image = await inspect(engine, source);
@@ -217,18 +211,18 @@ describe('pulled, pushed to another repository and to another registry, pulled b
     for (const at of [other, engine]) {
       expect(await at.dockerOutput('load', '-i', file)).toBe(`Loaded image: ${source}\n`);
       expect(await inspect(at, source)).toMatchObject({ Id: image.Id, RootFS: image.RootFS });
-      expect(await saved(at, source)).toEqual([TWICE, ABOVE]);
+      expect(await saved(at, source)).toEqual([REPEATED, UPPER]);
     }
     await other.dockerOutput('rmi', source);
     await engine.dockerOutput('rmi', source);
   });
 });
 
-test('of a list the image for the platform that is asked for, and Docker’s warning where it is another', async () => {
+test('a pull from a manifest list selects the platform, and warns about a mismatch [pull-platform]', async () => {
   const images = await Promise.all(
     [
-      ['amd64', TWICE],
-      ['arm64', ABOVE],
+      ['amd64', REPEATED],
+      ['arm64', UPPER],
     ].map(async ([architecture, tar]) => ({
       ...(await put('many', architecture as string, [[tar as Buffer, 'gzip']], architecture as string)),
       platform: { os: 'linux', architecture: architecture as string },
@@ -240,8 +234,8 @@ test('of a list the image for the platform that is asked for, and Docker’s war
     manifests: images,
   } as { mediaType: string });
   const name = `${registry.host}/many:all`;
-  const told = (await engine.api('GET', `/distribution/${name}/json`)).json as object;
-  expect(told).toEqual({
+  const distribution = (await engine.api('GET', `/distribution/${name}/json`)).json as object;
+  expect(distribution).toEqual({
     Descriptor: { mediaType: INDEX, digest: list.digest, size: list.size },
     Platforms: images.map(({ platform }) => platform),
   });

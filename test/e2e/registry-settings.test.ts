@@ -1,6 +1,6 @@
 /**
- * What the daemon is told of registries: mirrors, which are insecure, whose certificates are good. Against real ones
- * (Debian's docker-registry).
+ * Registry settings of the daemon: mirrors, insecure registries and certificates, against real registries (Debian's
+ * docker-registry).
  */
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
@@ -12,7 +12,7 @@ import { startRegistry, type TestRegistry } from '../support/registry.ts';
 import { dockerOf } from '../support/docker-cli.ts';
 import { startEngine, type TestEngine } from '../support/engine.ts';
 
-/** Not of loopback, whose registries need no verification. */
+/** Addresses outside 127.0.0.0/8, because loopback registries are always treated as insecure. */
 const [SECURE, PLAIN, OPEN] = ['10.213.252.1', '10.213.252.2', '10.213.252.3'] as const;
 
 let engine: TestEngine;
@@ -46,8 +46,8 @@ afterAll(async () => {
 
 const { output: docker } = dockerOf(() => engine);
 
-/** busybox goes there and comes back. */
-async function thereAndBack(name: string): Promise<void> {
+/** Pushes busybox, removes it and pulls it again. */
+async function pushAndPull(name: string): Promise<void> {
   await docker('tag', 'busybox', name);
   const digest = /digest: (\S+)/.exec(await docker('push', name))![1]!;
   await docker('rmi', name);
@@ -55,7 +55,7 @@ async function thereAndBack(name: string): Promise<void> {
   await docker('rmi', name);
 }
 
-test('what Docker Hub has comes from a mirror: the first that has it', async () => {
+test('a Docker Hub image is pulled from the first mirror that has it [registry-mirror]', async () => {
   const there = `${mirror.host}/library/mirrored:1`;
   await docker('tag', 'busybox', there);
   await docker('push', '-q', there);
@@ -66,7 +66,7 @@ test('what Docker Hub has comes from a mirror: the first that has it', async () 
   expect((await docker('image', 'inspect', '-f', '{{.RepoTags}} {{.RepoDigests}}', 'mirrored:1')).trim()).toMatch(
     /mirrored:1.* \[mirrored@sha256:[0-9a-f]{64}\]$/,
   );
-  // Of a registry that names itself no mirror is asked.
+  // The mirrors are not asked for images of other registries.
   empty.seen.length = 0;
   expect(await docker('pull', there)).toContain(`Downloaded newer image for ${there}`);
   expect(empty.seen).toEqual([]);
@@ -107,7 +107,7 @@ describe('TLS', () => {
     },
   };
 
-  test('a registry whose CA nobody knows is refused, until its certificate lies in its directory: no restart is needed', async () => {
+  test('a registry with an unknown CA is refused until its certificate is installed, without a restart [registry-private-ca]', async () => {
     await using registry = await startRegistry({ address: SECURE, tls });
     const name = `${registry.host}/app:1`;
     await docker('tag', 'busybox', name);
@@ -117,19 +117,19 @@ describe('TLS', () => {
       );
     mkdirSync(join(tmp, 'certs.d', registry.host), { recursive: true });
     copyFileSync(file('cert.pem'), join(tmp, 'certs.d', registry.host, 'ca.crt'));
-    await thereAndBack(name);
+    await pushAndPull(name);
     rmSync(join(tmp, 'certs.d', registry.host), { recursive: true });
     expect(await engine.dockerRefusal('pull', name)).toContain('x509: certificate signed by unknown authority');
   });
 
-  test('one that is said to be insecure needs no certificate that anybody knows, and no TLS', async () => {
+  test('an insecure registry needs neither a valid certificate nor TLS [registry-insecure]', async () => {
     await using secured = await startRegistry({ address: OPEN, tls });
-    await thereAndBack(`${secured.host}/app:1`);
+    await pushAndPull(`${secured.host}/app:1`);
     await using plain = await startRegistry({ address: OPEN });
-    await thereAndBack(`${plain.host}/app:1`);
+    await pushAndPull(`${plain.host}/app:1`);
   });
 
-  test('one without TLS that is not: refused', async () => {
+  test('a registry without TLS that is not listed as insecure is refused [registry-plain-refused]', async () => {
     await using plain = await startRegistry({ address: PLAIN });
     const name = `${plain.host}/app:1`;
     await docker('tag', 'busybox', name);
@@ -146,39 +146,35 @@ describe('docker search', () => {
     { name: 'some/box', description: 'a box', star_count: 7, is_official: false, is_automated: true },
   ];
 
-  test('asks the index that the term names, and tells what it tells', async () => {
+  test('queries the index named in the term and prints its results [search-index]', async () => {
     await using index = await FaultyRegistry.start();
-    index.fault = (request, response) =>
-      request.url!.startsWith('/v1/search')
-        ? (response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ results: found })),
-          true)
-        : false;
+    index.fault = (request, response) => {
+      if (!request.url!.startsWith('/v1/search')) return false;
+      response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ results: found }));
+      return true;
+    };
     const table = '{{.Name}}|{{.Description}}|{{.StarCount}}|{{.IsOfficial}}';
     expect(await docker('search', '--format', table, `${index.host}/box`)).toBe('box||100|[OK]\nsome/box|a box|7|\n');
     expect(index.seen.map(({ url }) => url)).toEqual(['/v1/search?q=box&n=25']);
     expect(await docker('search', '--format', '{{.Name}}', '--filter', 'stars=50', `${index.host}/box`)).toBe('box\n');
     expect(
       await docker(
-        'search',
-        '--format',
-        '{{.Name}}',
-        '--filter',
-        'is-official=false',
-        '--limit',
-        '3',
-        `${index.host}/box`,
+        ...['search', '--format', '{{.Name}}', '--filter', 'is-official=false', '--limit', '3', `${index.host}/box`],
       ),
     ).toBe('some/box\n');
     expect(index.seen.at(-1)!.url).toBe('/v1/search?q=box&n=3');
   });
 
-  test('says so where there is nothing to ask, or nonsense comes', async () => {
+  test('reports a missing index, an unreachable one and an invalid answer [search-errors]', async () => {
     expect(await engine.dockerRefusal('search', `${mirror.host}/box`)).toContain('Unexpected status code 404');
     expect(await engine.dockerRefusal('search', '127.0.0.1:1/box')).toContain(
       'dial tcp 127.0.0.1:1: connect: connection refused',
     );
     await using index = await FaultyRegistry.start();
-    index.fault = (_, response) => (response.writeHead(200).end('<html>'), true);
+    index.fault = (_, response) => {
+      response.writeHead(200).end('<html>');
+      return true;
+    };
     expect(await engine.dockerRefusal('search', `${index.host}/box`)).toContain(
       'error decoding registry search results',
     );

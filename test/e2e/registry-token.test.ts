@@ -1,4 +1,7 @@
-/** The docker CLI and the API against a real registry (Debian's docker-registry) that believes only a token server. */
+/**
+ * The docker CLI and the API (X-Registry-Auth) against a real registry (Debian's docker-registry) that accepts only
+ * the tokens of a token server.
+ */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -14,14 +17,17 @@ let registry: TestRegistry;
 let tokens: TokenServer;
 let config: string;
 let own: string;
-const formerly = process.env.DOCKER_CONFIG;
+const previousConfig = process.env.DOCKER_CONFIG;
 
 beforeAll(async () => {
   config = mkdtempSync(join(tmpdir(), 'holdfast-cli-'));
   process.env.DOCKER_CONFIG = config;
-  opened.push((tokens = await TokenServer.start()));
-  opened.push((registry = await startRegistry({ auth: tokens.auth })));
-  opened.push((engine = await startEngine()));
+  tokens = await TokenServer.start();
+  opened.push(tokens);
+  registry = await startRegistry({ auth: tokens.auth });
+  opened.push(registry);
+  engine = await startEngine();
+  opened.push(engine);
   own = `${registry.host}/${USER}/box:1`;
   const pushed = await engine.api(
     'POST',
@@ -33,8 +39,8 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   for (const each of opened.reverse()) await each[Symbol.asyncDispose]();
-  if (formerly === undefined) delete process.env.DOCKER_CONFIG;
-  else process.env.DOCKER_CONFIG = formerly;
+  if (previousConfig === undefined) delete process.env.DOCKER_CONFIG;
+  else process.env.DOCKER_CONFIG = previousConfig;
   rmSync(config, { recursive: true, force: true });
 });
 beforeEach(() => {
@@ -46,7 +52,7 @@ const { output: docker, refusal: refused } = dockerOf(() => engine);
 const header = (auth: object): Record<string, string> => ({
   'X-Registry-Auth': Buffer.from(JSON.stringify(auth)).toString('base64url'),
 });
-/** busybox by this name; the header of who may push it. */
+/** Tags busybox with the name and returns the X-Registry-Auth header of a user who may push it. */
 async function tagged(name: string): Promise<Record<string, string>> {
   await docker('tag', 'busybox', name);
   return header({ username: USER, password: PASSWORD });
@@ -54,11 +60,11 @@ async function tagged(name: string): Promise<Record<string, string>> {
 const pull = (auth?: object) =>
   engine.api('POST', `/images/create?fromImage=${registry.host}/${USER}/box&tag=1`, undefined, auth && header(auth));
 const login = (auth: object) => engine.api('POST', '/auth', { serveraddress: registry.host, ...auth });
-/** A refresh token, as `docker login` gets it. */
+/** Logs in and returns a refresh token, as `docker login` does. */
 const identity = async (): Promise<string> =>
   ((await login({ username: USER, password: PASSWORD })).json as { IdentityToken: string }).IdentityToken;
 
-test('the CLI: login, push, mount, pull; then logged out again', async () => {
+test('the CLI can push, mount and pull between login and logout [token-cli]', async () => {
   const copy = `${registry.host}/${USER}/copy:1`;
   await docker('tag', 'busybox', copy);
   const denied = await refused('login', '-u', USER, '-p', 'wrong', registry.host);
@@ -75,12 +81,14 @@ test('the CLI: login, push, mount, pull; then logged out again', async () => {
   expect(kept.identitytoken).toMatch(/^refresh-/);
   expect(Buffer.from(kept.auth, 'base64').toString()).not.toContain(PASSWORD);
   tokens.demands.length = 0;
-  // For the mount, the token must be good for both repositories.
+  // Mounting a blob needs a token with access to both repositories.
   expect(await docker('push', copy)).toContain(`Mounted from ${USER}/box`);
-  const asked = tokens.demands.map(
+  const requested = tokens.demands.map(
     ({ method, user, asked: form }) => `${method} ${user} ${form.get('grant_type')} ${form.get('scope')}`,
   );
-  expect(asked).toContain(`POST ${USER} refresh_token repository:${USER}/copy:pull,push repository:${USER}/box:pull`);
+  expect(requested).toContain(
+    `POST ${USER} refresh_token repository:${USER}/copy:pull,push repository:${USER}/box:pull`,
+  );
   expect(tokens.demands.every(({ method }) => method === 'POST')).toBe(true);
   await docker('rmi', copy);
   expect(await docker('pull', copy)).toContain(`Downloaded newer image for ${copy}`);
@@ -91,7 +99,7 @@ test('the CLI: login, push, mount, pull; then logged out again', async () => {
   );
 });
 
-test("somebody else's repository is closed, a public one is open to everybody", async () => {
+test("another user's repository is closed, a public one is readable by everyone [token-access]", async () => {
   await docker('login', '-u', USER, '-p', PASSWORD, registry.host);
   const [theirs, open] = [`${registry.host}/bob/box:1`, `${registry.host}/public/box:1`];
   expect(await refused('pull', theirs)).toContain(
@@ -115,7 +123,7 @@ test("somebody else's repository is closed, a public one is open to everybody", 
   expect(tokens.demands[0]!.asked.has('account')).toBe(false);
 });
 
-test('POST /auth: a refresh token in place of the password', async () => {
+test('POST /auth returns a refresh token in place of the password [auth-refresh-token]', async () => {
   const answer = await login({ username: USER, password: PASSWORD });
   expect([answer.status, answer.json]).toEqual([
     200,
@@ -138,7 +146,7 @@ test('POST /auth: a refresh token in place of the password', async () => {
     scope: '',
     service: 'test-registry',
   });
-  for (const wrong of [{ username: USER, password: 'wrong' }, { identitytoken: 'of nobody' }]) {
+  for (const wrong of [{ username: USER, password: 'wrong' }, { identitytoken: 'unknown token' }]) {
     const no = await login(wrong);
     expect([no.status, no.json]).toEqual([
       401,
@@ -147,7 +155,7 @@ test('POST /auth: a refresh token in place of the password', async () => {
   }
 });
 
-test('X-Registry-Auth with a password: by GET, and without a refresh token, which nobody wants', async () => {
+test('a password is sent by GET and requests no refresh token [token-password]', async () => {
   expect((await pull({ username: USER, password: PASSWORD })).text).toContain('Digest: sha256:');
   expect(tokens.demands).toHaveLength(1);
   expect(tokens.demands[0]).toMatchObject({ method: 'GET', user: USER });
@@ -168,7 +176,7 @@ test('X-Registry-Auth with a password: by GET, and without a refresh token, whic
   expect(wrong.text).not.toContain('Digest');
 });
 
-test('X-Registry-Auth with an identity token: pulls while the token server knows it', async () => {
+test('an identity token can pull until the token server revokes it [token-identity]', async () => {
   const identitytoken = await identity();
   tokens.demands.length = 0;
   expect((await pull({ identitytoken })).text).toContain('Digest: sha256:');
@@ -181,9 +189,9 @@ test('X-Registry-Auth with an identity token: pulls while the token server knows
   expect(late.text).not.toContain('Digest');
 });
 
-test('X-Registry-Auth with a registry token: sent as it is, and no other is asked for', async () => {
+test('a registry token is sent verbatim and no other is requested [token-registry]', async () => {
   const access = (name: string) => ({
-    registrytoken: tokens.token('somebody', [{ type: 'repository', name, actions: ['pull'] }]),
+    registrytoken: tokens.token('another user', [{ type: 'repository', name, actions: ['pull'] }]),
   });
   expect((await pull(access(`${USER}/box`))).text).toContain('Digest: sha256:');
   const other = await pull(access('bob/box'));

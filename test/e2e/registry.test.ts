@@ -1,4 +1,4 @@
-/** The docker CLI against a real registry: Debian's docker-registry, open and with passwords. */
+/** The docker CLI against a real registry (Debian's docker-registry), open and with passwords. */
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,7 +9,7 @@ import { startEngine, type TestEngine } from '../support/engine.ts';
 
 let engine: TestEngine;
 let config: string;
-const formerly = process.env.DOCKER_CONFIG;
+const previousConfig = process.env.DOCKER_CONFIG;
 
 beforeAll(async () => {
   config = mkdtempSync(join(tmpdir(), 'holdfast-cli-'));
@@ -18,8 +18,8 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await engine[Symbol.asyncDispose]();
-  if (formerly === undefined) delete process.env.DOCKER_CONFIG;
-  else process.env.DOCKER_CONFIG = formerly;
+  if (previousConfig === undefined) delete process.env.DOCKER_CONFIG;
+  else process.env.DOCKER_CONFIG = previousConfig;
   rmSync(config, { recursive: true, force: true });
 });
 
@@ -30,7 +30,7 @@ describe('an open registry', () => {
   beforeAll(async () => void (registry = await startRegistry()));
   afterAll(() => registry[Symbol.asyncDispose]());
 
-  test('push, remove, pull, run: the same image under the same digest', async () => {
+  test('an image that is pushed, removed and pulled has the same id and digest, and runs [registry-round-trip]', async () => {
     const name = `${registry.host}/some/box:1`;
     await docker('tag', 'busybox', name);
     const pushed = await docker('push', name);
@@ -44,7 +44,7 @@ describe('an open registry', () => {
     expect(await docker('pull', `${registry.host}/some/box@${digest}`)).toContain('Image is up to date');
   });
 
-  test('a blob that the registry has elsewhere is mounted, one that is there is not sent', async () => {
+  test('push mounts a blob of another repository and skips an existing one [push-mounts-blobs]', async () => {
     const copy = `${registry.host}/copy:1`;
     await docker('tag', 'busybox', `${registry.host}/first:1`);
     await docker('push', '-q', `${registry.host}/first:1`);
@@ -53,7 +53,7 @@ describe('an open registry', () => {
     expect(await docker('push', copy)).toContain('Layer already exists');
   });
 
-  test('a commit of a pulled image, pushed and pulled again, is identical', async () => {
+  test('a commit of a pulled image has the same id and digest after push and pull [registry-commit-round-trip]', async () => {
     const [base, mine] = [`${registry.host}/base:1`, `${registry.host}/mine:1`];
     await docker('tag', 'busybox', base);
     await docker('push', '-q', base);
@@ -69,19 +69,13 @@ describe('an open registry', () => {
     expect(/Digest: (\S+)/.exec(pulled)![1]).toBe(/digest: (\S+)/.exec(pushed)![1]);
     expect(
       await docker(
-        'run',
-        '--rm',
-        '--network',
-        'none',
-        mine,
-        'sh',
-        '-c',
-        'cat /new; ls /bin/wget 2>/dev/null || echo gone',
+        ...['run', '--rm', '--network', 'none'],
+        ...[mine, 'sh', '-c', 'cat /new; ls /bin/wget 2>/dev/null || echo gone'],
       ),
     ).toBe('hello\ngone\n');
   });
 
-  test('all tags, /distribution, and what is missing', async () => {
+  test('push -a, pull -a and /distribution work; missing tags and images are refused [registry-all-tags]', async () => {
     for (const tag of ['1', '2']) {
       await docker('tag', 'busybox', `${registry.host}/tags:${tag}`);
     }
@@ -89,8 +83,8 @@ describe('an open registry', () => {
     await docker('rmi', `${registry.host}/tags:1`, `${registry.host}/tags:2`);
     await docker('pull', '-q', '-a', `${registry.host}/tags`);
     expect(await inspect(`${registry.host}/tags:2`, '{{len .RepoTags}}')).not.toBe('0');
-    const told = await engine.api('GET', `/distribution/${registry.host}/tags:1/json`);
-    expect(told.json).toMatchObject({
+    const distribution = await engine.api('GET', `/distribution/${registry.host}/tags:1/json`);
+    expect(distribution.json).toMatchObject({
       Descriptor: {
         digest: expect.stringMatching(/^sha256:/),
         mediaType: 'application/vnd.docker.distribution.manifest.v2+json',
@@ -113,7 +107,7 @@ describe('a registry with passwords', () => {
   beforeAll(async () => void (registry = await startRegistry({ auth: 'htpasswd' })));
   afterAll(() => registry[Symbol.asyncDispose]());
 
-  test('login, push, pull, logout', async () => {
+  test('push and pull work between login and logout only [registry-login]', async () => {
     const name = `${registry.host}/box:1`;
     await docker('tag', 'busybox', name);
     expect(await refused('push', name)).toContain('no basic auth credentials');

@@ -1,4 +1,6 @@
-/** `docker run` and what belongs to it, with the stock CLI. */
+/**
+ * `docker run`, `exec`, `logs`, health checks and life-cycle commands with the stock docker CLI against a real daemon.
+ */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { dockerOf } from '../support/docker-cli.ts';
 import { startEngine, type TestEngine } from '../support/engine.ts';
@@ -15,11 +17,11 @@ const { docker, inspectFormat: inspect } = dockerOf(() => engine);
 const sh = (script: string, ...options: string[]) => docker('run', '--rm', ...options, 'busybox', 'sh', '-c', script);
 
 describe('docker run', () => {
-  test('shows both streams and ends with the process’s code', async () => {
+  test('shows both streams and exits with the code of the process', async () => {
     expect(await sh('echo out; echo err >&2; exit 3')).toEqual({ stdout: 'out\n', stderr: 'err\n', exitCode: 3 });
   });
 
-  test.each([0, 1, 42, 127, 200, 255])('exit code %i', async (code) => {
+  test.each([0, 1, 42, 127, 200, 255])('exit code %i is returned', async (code) => {
     expect((await sh(`exit ${code}`)).exitCode).toBe(code);
   });
 
@@ -27,31 +29,31 @@ describe('docker run', () => {
     [9, 137],
     [15, 143],
     [11, 139],
-  ])('killed by signal %i: %i', async (signal, code) => {
+  ])('a process killed by signal %i yields exit code %i', async (signal, code) => {
     expect((await sh(`kill -${signal} $$; sleep 5`, '--init=false', '--pid=host')).exitCode).toBe(code);
   });
 
-  test('its processes ignore and block no signal, those of execs neither', async () => {
+  test('processes of a container and of an exec start with no signal ignored or blocked', async () => {
     const none = /^SigBlk:\t0{16}\nSigIgn:\t0{16}\n$/;
-    const asked = ['grep', '-E', 'Sig(Blk|Ign)', '/proc/self/status'];
-    expect(await engine.dockerOutput('run', '--rm', 'busybox', ...asked)).toMatch(none);
+    const command = ['grep', '-E', 'Sig(Blk|Ign)', '/proc/self/status'];
+    expect(await engine.dockerOutput('run', '--rm', 'busybox', ...command)).toMatch(none);
     await engine.dockerOutput('run', '-d', '--name', 'signals', 'busybox', 'sleep', '1000');
-    expect(await engine.dockerOutput('exec', 'signals', ...asked)).toMatch(none);
+    expect(await engine.dockerOutput('exec', 'signals', ...command)).toMatch(none);
     expect(await engine.dockerOutput('exec', 'signals', 'grep', '-E', 'Sig(Blk|Ign)', '/proc/1/status')).toMatch(none);
     await engine.dockerOutput('rm', '-f', 'signals');
   });
 
-  test('a command that is not there: 127', async () => {
+  test('a missing command yields exit code 127', async () => {
     const { exitCode, stderr } = await docker('run', '--rm', 'busybox', 'not-there');
     expect(exitCode).toBe(127);
     expect(stderr).toMatch(/exec: "not-there": executable file not found in \$PATH/);
   });
 
-  test('a directory as command: 126', async () => {
+  test('a directory as command yields exit code 126', async () => {
     expect((await docker('run', '--rm', 'busybox', '/etc')).exitCode).toBe(126);
   });
 
-  test('the working directory is there before the first start, and only a directory can be', async () => {
+  test('the working directory is created before the first start and must be a directory', async () => {
     expect(
       (await docker('create', '--name', 'early', '-w', '/app/src', 'busybox', 'sh', '-c', 'pwd; ls')).exitCode,
     ).toBe(0);
@@ -66,15 +68,15 @@ describe('docker run', () => {
     expect((await docker('ps', '-aq')).stdout).toBe('');
   });
 
-  test('namespaces of a container that is not there: looked for when it starts, and no image is pulled for it', async () => {
-    for (const [option, words] of [
+  test('a missing container whose namespaces are joined is reported at start, without pulling an image', async () => {
+    for (const [option, message] of [
       ['--pid', 'failed to join PID namespace: No such container: nobody'],
       ['--ipc', 'failed to join IPC namespace: No such container: nobody'],
       ['--network', 'No such container: nobody'],
     ] as const) {
       const { stderr, exitCode } = await docker('run', '--rm', option, 'container:nobody', 'busybox', 'true');
       expect([stderr, exitCode]).toEqual([
-        expect.stringMatching(`^docker: Error response from daemon: ${words}\n`),
+        expect.stringMatching(`^docker: Error response from daemon: ${message}\n`),
         125,
       ]);
     }
@@ -87,25 +89,25 @@ describe('docker run', () => {
     await docker('rm', '-f', 'guest', 'host');
   });
 
-  test('an image that is not there', async () => {
+  test('a missing image is reported with exit code 125', async () => {
     const { exitCode, stderr } = await docker('run', '--rm', '--pull=never', 'not-an-image', 'true');
     expect(exitCode).toBe(125);
     expect(stderr).toMatch(/No such image: not-an-image:latest/);
   });
 
-  test('stdin reaches it, and so does its end', async () => {
+  test('stdin and its end reach the process', async () => {
     const run = engine.docker('run', '--rm', '-i', 'busybox', 'cat');
     run.stdin.end('one\ntwo\n');
     expect(await run.result).toMatchObject({ stdout: 'one\ntwo\n', exitCode: 0 });
   });
 
-  test('a megabyte of stdin comes back whole', async () => {
+  test('a megabyte of stdin arrives complete', async () => {
     const run = engine.docker('run', '--rm', '-i', 'busybox', 'md5sum');
     run.stdin.end(Buffer.alloc(1024 * 1024, 'x'));
     expect((await run.result).stdout).toMatch(/^[0-9a-f]{32} /);
   });
 
-  test('--rm leaves nothing when it has ended: not its name, its volumes, its hold on the image', async () => {
+  test('--rm has released name, volumes and image when the wait for removal returns', async () => {
     for (let round = 0; round < 5; round++) {
       const image = (
         await engine.api(
@@ -123,7 +125,7 @@ describe('docker run', () => {
       const wait = await opened(engine.socket, 'POST', `/containers/${Id}/wait?condition=removed`);
       await engine.api('POST', `/containers/${Id}/start`);
       expect((await wait.answer).json).toEqual({ StatusCode: 0 });
-      // At once, whoever asks.
+      // Without polling: everything is released when the wait returns.
       const [inspected, name, volume, once] = await Promise.all([
         engine.api('GET', `/containers/${Id}/json`),
         engine.api('POST', '/containers/create?name=gone', { Image: 'busybox', Cmd: ['true'] }),
@@ -135,7 +137,7 @@ describe('docker run', () => {
     }
   });
 
-  test('a terminal: size, echo, line ends', async () => {
+  test('a terminal has a tty, echo and CRLF line ends', async () => {
     const run = engine.terminal('run', '--rm', '-it', 'busybox', 'sh');
     run.stdin.write('echo $((40+2)); tty; exit 6\n');
     expect(await run.exitCode).toBe(6);
@@ -143,16 +145,10 @@ describe('docker run', () => {
     expect(run.stdout()).toMatch(/\/dev\/(console|pts)/);
   });
 
-  test('-d runs on, logs tell, stop ends it with 143', async () => {
+  test('-d keeps running, logs shows its output, stop ends it with 143', async () => {
     await docker(
-      'run',
-      '-d',
-      '--name',
-      'stays',
-      'busybox',
-      'sh',
-      '-c',
-      'trap "exit 143" TERM; echo here; while :; do usleep 20000; done',
+      ...['run', '-d', '--name', 'stays'],
+      ...['busybox', 'sh', '-c', 'trap "exit 143" TERM; echo here; while :; do usleep 20000; done'],
     );
     await until(async () => (await docker('logs', 'stays')).stdout === 'here\n');
     expect((await docker('stop', 'stays')).exitCode).toBe(0);
@@ -162,16 +158,16 @@ describe('docker run', () => {
     await docker('rm', '-f', 'stays');
   });
 
-  test('one that ignores SIGTERM is killed at its deadline', async () => {
+  test('a container that ignores SIGTERM is killed at the timeout', async () => {
     await docker('run', '-d', '--name', 'deaf', 'busybox', 'sleep', '1000');
-    const began = Date.now();
+    const stopSentAt = Date.now();
     expect((await docker('stop', '-t', '1', 'deaf')).exitCode).toBe(0);
-    expect(Date.now() - began).toBeGreaterThan(900);
+    expect(Date.now() - stopSentAt).toBeGreaterThan(900);
     expect(await inspect('deaf', '{{.State.ExitCode}}')).toBe('137');
     await docker('rm', 'deaf');
   });
 
-  test('pause and unpause', async () => {
+  test('pause and unpause change the state', async () => {
     await docker('run', '-d', '--name', 'still', 'busybox', 'sleep', '1000');
     expect((await docker('pause', 'still')).exitCode).toBe(0);
     expect(await inspect('still', '{{.State.Status}} {{.State.Paused}}')).toBe('paused true');
@@ -180,7 +176,7 @@ describe('docker run', () => {
     await docker('rm', '-f', 'still');
   });
 
-  test('restart keeps the container and makes a new process', async () => {
+  test('restart keeps the container and starts a new process', async () => {
     await docker('run', '-d', '--name', 'again', 'busybox', 'sleep', '1000');
     const pid = await inspect('again', '{{.State.Pid}}');
     expect((await docker('restart', '-t', '0', 'again')).exitCode).toBe(0);
@@ -189,44 +185,25 @@ describe('docker run', () => {
     await docker('rm', '-f', 'again');
   });
 
-  test('on-failure gives up after its retries', async () => {
+  test('on-failure stops after its retries', async () => {
     await docker('run', '-d', '--name', 'tries', '--restart', 'on-failure:2', 'busybox', 'false');
     await until(async () => (await inspect('tries', '{{.State.Status}} {{.RestartCount}}')) === 'exited 2');
     await docker('rm', 'tries');
   });
 
-  test('memory beyond the limit: killed, and said so', async () => {
+  test('a process beyond the memory limit is killed and OOMKilled is set', async () => {
     await docker(
-      'run',
-      '--name',
-      'hungry',
-      '-m',
-      '16m',
-      '--memory-swap',
-      '16m',
-      'busybox',
-      'sh',
-      '-c',
-      'tail /dev/zero',
+      ...['run', '--name', 'hungry', '-m', '16m', '--memory-swap', '16m'],
+      ...['busybox', 'sh', '-c', 'tail /dev/zero'],
     );
     expect(await inspect('hungry', '{{.State.OOMKilled}} {{.State.ExitCode}}')).toBe('true 137');
     await docker('rm', 'hungry');
   });
 
-  test('memory beyond the limit, and the init lives on: said so at once', async () => {
+  test('OOMKilled and an oom event appear at once when the init process survives', async () => {
     await docker(
-      'run',
-      '-d',
-      '--name',
-      'glutton',
-      '-m',
-      '16m',
-      '--memory-swap',
-      '16m',
-      'busybox',
-      'sh',
-      '-c',
-      'sh -c "tail /dev/zero"; sleep 10000',
+      ...['run', '-d', '--name', 'glutton', '-m', '16m', '--memory-swap', '16m'],
+      ...['busybox', 'sh', '-c', 'sh -c "tail /dev/zero"; sleep 10000'],
     );
     await until(async () => (await inspect('glutton', '{{.State.Status}} {{.State.OOMKilled}}')) === 'running true');
     const { text } = await engine.api(
@@ -243,7 +220,7 @@ describe('docker run', () => {
     await docker('rm', '-f', 'glutton');
   });
 
-  test('wait, rename, top, ps filters, update', async () => {
+  test('wait, rename, top, ps filters and update work', async () => {
     await docker('run', '-d', '--name', 'named', '--label', 'a=b', 'busybox', 'sleep', '1000');
     expect((await docker('rename', 'named', 'renamed')).exitCode).toBe(0);
     expect((await docker('top', 'renamed')).stdout).toMatch(/sleep 1000/);
@@ -256,7 +233,7 @@ describe('docker run', () => {
     await docker('rm', 'renamed');
   });
 
-  test('who waits for the removal hears of it when nothing is left of the container', async () => {
+  test('a wait for removal returns when the container and its volumes are gone', async () => {
     for (const mayRun of [true, false]) {
       const made = [
         '--rm',
@@ -282,18 +259,18 @@ describe('docker run', () => {
     }
   });
 
-  test('many clients at one container: each gets an answer, and it ends up removed', async () => {
+  test('concurrent requests for one container all get an answer, and it can be removed', async () => {
     const id = (await docker('run', '-d', 'busybox', 'sleep', '1000')).stdout.trim();
-    const asked = (path: string): Promise<number> =>
+    const post = (path: string): Promise<number> =>
       engine.api('POST', `/containers/${id}/${path}`).then(({ status }) => status);
     const paths = Array.from({ length: 8 }, () => ['restart?t=0', 'kill', 'stop?t=0', 'start', 'kill']).flat();
-    const statuses = await Promise.all(paths.map(asked));
+    const statuses = await Promise.all(paths.map(post));
     for (const [i, status] of statuses.entries())
       expect(
         { start: [204, 304], stop: [204, 304], kill: [204, 409], restart: [204] }[paths[i]!.replace(/\?.*/, '')],
       ).toContain(status);
-    await asked('start');
-    const restarts = Promise.all(Array.from({ length: 5 }, () => asked('restart?t=0')));
+    await post('start');
+    const restarts = Promise.all(Array.from({ length: 5 }, () => post('restart?t=0')));
     expect((await engine.api('DELETE', `/containers/${id}?force=1`)).status).toBe(204);
     for (const status of await restarts) expect([204, 404, 409, 500]).toContain(status);
     expect((await engine.api('GET', `/containers/${id}/json`)).status).toBe(404);
@@ -301,7 +278,7 @@ describe('docker run', () => {
 });
 
 describe('docker exec', () => {
-  test('runs beside the container’s process', async () => {
+  test('runs a process beside the container’s own', async () => {
     await docker('run', '-d', '--name', 'host', '-e', 'A=1', 'busybox', 'sleep', '1000');
     expect(
       await docker('exec', '-e', 'B=2', '-w', '/tmp', 'host', 'sh', '-c', 'echo $A $B $PWD; echo e >&2; exit 4'),
@@ -316,7 +293,7 @@ describe('docker exec', () => {
     await docker('rm', '-f', 'host');
   });
 
-  test('its exit code is never lost', async () => {
+  test('25 execs: every exit code is correct', async () => {
     await docker('run', '-d', '--name', 'many', 'busybox', 'sleep', '1000');
     for (let i = 0; i < 25; i++)
       expect((await docker('exec', 'many', 'sh', '-c', `exit ${i + 1}`)).exitCode).toBe(i + 1);
@@ -324,7 +301,7 @@ describe('docker exec', () => {
   });
 });
 
-test('an exec that nobody started goes with the run it was made in, also by a restart; one that was started is remembered', async () => {
+test('an exec that was never started is dropped at exit or restart, a started one is kept until removal', async () => {
   await docker('run', '-d', '--name', 'runs', 'busybox', 'sleep', '1000');
   const made = async (): Promise<string> =>
     ((await engine.api('POST', '/containers/runs/exec', { Cmd: ['true'] })).json as { Id: string }).Id;
@@ -346,35 +323,25 @@ test('an exec that nobody started goes with the run it was made in, also by a re
   expect(await known(started)).toBe(404);
 });
 
-test('a container without environment has none: null, as Go’s nil', async () => {
+test('a container without environment has Env null, like Go’s nil slice', async () => {
   await docker('create', '--name', 'bare', 'busybox', 'true');
-  await docker('create', '--name', 'told', '-e', 'A=1', 'busybox', 'true');
+  await docker('create', '--name', 'with-env', '-e', 'A=1', 'busybox', 'true');
   const env = async (name: string): Promise<unknown> =>
     ((await engine.api('GET', `/containers/${name}/json`)).json as { Config: { Env: unknown } }).Config.Env;
-  expect([await env('bare'), await env('told')]).toEqual([null, ['A=1']]);
-  await docker('rm', 'bare', 'told');
+  expect([await env('bare'), await env('with-env')]).toEqual([null, ['A=1']]);
+  await docker('rm', 'bare', 'with-env');
 });
 
 describe('health', () => {
-  test('its checks are told of as execs, as dockerd does', async () => {
+  test('checks emit exec events, like dockerd’s', async () => {
     const since = String(Date.now() / 1000 - 1);
     await docker(
-      'run',
-      '-d',
-      '--name',
-      'asked',
-      '--health-cmd',
-      'exit 3',
-      '--health-interval',
-      '200ms',
-      '--health-retries',
-      '1',
-      'busybox',
-      'sleep',
-      '1000',
+      ...['run', '-d', '--name', 'checked', '--health-cmd', 'exit 3', '--health-interval', '200ms'],
+      ...['--health-retries', '1'],
+      ...['busybox', 'sleep', '1000'],
     );
-    await until(async () => (await inspect('asked', '{{.State.Health.Status}}')) === 'unhealthy');
-    await docker('rm', '-f', 'asked');
+    await until(async () => (await inspect('checked', '{{.State.Health.Status}}')) === 'unhealthy');
+    await docker('rm', '-f', 'checked');
     const lines = (
       await docker(
         'events',
@@ -383,14 +350,14 @@ describe('health', () => {
         '--until',
         String(Date.now() / 1000),
         '--filter',
-        'container=asked',
+        'container=checked',
         '--format',
         '{{json .}}',
       )
     ).stdout
       .trim()
       .split('\n');
-    const told = lines.map(
+    const events = lines.map(
       (line) =>
         JSON.parse(line) as {
           Action: string;
@@ -398,11 +365,11 @@ describe('health', () => {
           Actor: { Attributes: { execID?: string; exitCode?: string } };
         },
     );
-    const at = told.findIndex(({ Action }) => Action.startsWith('exec_create'));
-    const id = told[at]!.Actor.Attributes.execID;
+    const at = events.findIndex(({ Action }) => Action.startsWith('exec_create'));
+    const id = events[at]!.Actor.Attributes.execID;
     expect(id).toMatch(/^[0-9a-f]{64}$/);
     expect(
-      told.slice(at, at + 4).map(
+      events.slice(at, at + 4).map(
         ({
           Action,
           Actor: {
@@ -416,24 +383,14 @@ describe('health', () => {
       ['exec_die', id, '3'],
       ['health_status: unhealthy', undefined, undefined],
     ]);
-    expect(told[at + 2]!.timeNano).toBeGreaterThan(told[at]!.timeNano);
+    expect(events[at + 2]!.timeNano).toBeGreaterThan(events[at]!.timeNano);
   });
 
-  test('starting, healthy, unhealthy', async () => {
+  test('a container becomes healthy and then unhealthy', async () => {
     await docker(
-      'run',
-      '-d',
-      '--name',
-      'ill',
-      '--health-cmd',
-      'test ! -e /sick',
-      '--health-interval',
-      '200ms',
-      '--health-retries',
-      '2',
-      'busybox',
-      'sleep',
-      '1000',
+      ...['run', '-d', '--name', 'ill', '--health-cmd', 'test ! -e /sick', '--health-interval', '200ms'],
+      ...['--health-retries', '2'],
+      ...['busybox', 'sleep', '1000'],
     );
     await until(async () => (await inspect('ill', '{{.State.Health.Status}}')) === 'healthy');
     await docker('exec', 'ill', 'touch', '/sick');
@@ -446,15 +403,10 @@ describe('health', () => {
 });
 
 describe('logs', () => {
-  test('tail, since, timestamps, follow to the end', async () => {
+  test('supports tail, since, until, timestamps and follow', async () => {
     await docker(
-      'run',
-      '--name',
-      'talks',
-      'busybox',
-      'sh',
-      '-c',
-      'for i in 1 2 3 4 5; do echo line $i; done; echo no newline | tr -d "\\n"',
+      ...['run', '--name', 'talks'],
+      ...['busybox', 'sh', '-c', 'for i in 1 2 3 4 5; do echo line $i; done; echo no newline | tr -d "\\n"'],
     );
     expect((await docker('logs', '--tail', '2', 'talks')).stdout).toBe('line 5\nno newline');
     expect((await docker('logs', '-t', '--tail', '2', 'talks')).stdout).toMatch(
@@ -466,19 +418,10 @@ describe('logs', () => {
     await docker('rm', 'talks');
   });
 
-  test('rotation keeps max-file files and loses nothing within them', async () => {
+  test('rotation keeps max-file files and loses no line within them', async () => {
     await docker(
-      'run',
-      '--name',
-      'long',
-      '--log-opt',
-      'max-size=10k',
-      '--log-opt',
-      'max-file=3',
-      'busybox',
-      'sh',
-      '-c',
-      'i=0; while [ $i -lt 1000 ]; do echo line $i; i=$((i+1)); done',
+      ...['run', '--name', 'long', '--log-opt', 'max-size=10k', '--log-opt', 'max-file=3'],
+      ...['busybox', 'sh', '-c', 'i=0; while [ $i -lt 1000 ]; do echo line $i; i=$((i+1)); done'],
     );
     const lines = (await docker('logs', 'long')).stdout
       .trim()

@@ -1,6 +1,6 @@
 /**
- * System calls that Docker's default profile refuses are refused in a real container, and let through where Docker
- * does.
+ * System calls that Docker's default seccomp profile refuses or allows are refused or allowed in a real container:
+ * only the kernel can tell.
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { constants } from 'node:os';
@@ -11,9 +11,8 @@ import { startEngine, type TestEngine } from '../support/engine.ts';
 const { EPERM, ENOSYS } = constants.errno;
 
 /**
- * Each call has arguments that the kernel refuses with another error than EPERM, or takes without any effect: EPERM can
- * only
- * come from the filter. Numbers: amd64, arm64.
+ * Each call has arguments that the kernel rejects with an error other than EPERM or accepts without effect, so EPERM
+ * can only come from the filter. Numbers: amd64, arm64.
  */
 const CALLS: Readonly<Record<string, readonly [x64: number, arm64: number, ...args: number[]]>> = {
   unshare: [272, 97, 0],
@@ -42,7 +41,10 @@ afterAll(async () => {
   await engine?.[Symbol.asyncDispose]();
 });
 
-/** The errno of each call in a container with these options; 0 where it was taken. The host's perl makes the calls. */
+/**
+ * The errno of each call in a container with these options; 0 where it succeeded. The calls are made by the perl of
+ * the host.
+ */
 async function errnos(...options: string[]): Promise<Record<string, number>> {
   const program = Object.entries(CALLS)
     .map(
@@ -51,17 +53,8 @@ async function errnos(...options: string[]): Promise<Record<string, number>> {
     )
     .join(' ');
   const { stdout, stderr, exitCode } = await engine.docker(
-    'run',
-    '--rm',
-    '-v',
-    '/:/host:ro',
-    ...options,
-    'busybox',
-    'chroot',
-    '/host',
-    'perl',
-    '-e',
-    program,
+    ...['run', '--rm', '-v', '/:/host:ro', ...options],
+    ...['busybox', 'chroot', '/host', 'perl', '-e', program],
   ).result;
   expect({ stderr, exitCode }).toEqual({ stderr: '', exitCode: 0 });
   return Object.fromEntries(
@@ -81,42 +74,37 @@ const refused = (seen: Record<string, number>): string[] =>
 const ALWAYS_REFUSED = ['add_key', 'keyctl', 'mbind', 'pidfd_getfd', 'vsock'];
 const NEEDS_SYS_ADMIN = ['clone', 'mount', 'setns', 'umount2', 'unshare'];
 
-test('by default: no namespaces, no mounts, no keyrings', async () => {
+test('the default profile refuses namespaces, mounts and keyrings', async () => {
   const seen = await errnos();
   expect(refused(seen)).toEqual([...ALWAYS_REFUSED, ...NEEDS_SYS_ADMIN].sort());
   expect(seen.clone3).toBe(ENOSYS);
-  // Newer than the newest that the profile knows: C libraries fall back on this, and not on EPERM.
+  // Calls newer than the profile yield ENOSYS, because C libraries fall back to older calls on ENOSYS but not on
+  // EPERM.
   expect(seen.unheardOf).toBe(ENOSYS);
 });
 
-test('a user namespace cannot be had by a user either', async () => {
+test('an unprivileged user cannot create a user namespace', async () => {
   const { stdout, stderr, exitCode } = await engine.docker(
-    'run',
-    '--rm',
-    '--user',
-    '1000',
-    'busybox',
-    'unshare',
-    '-U',
-    'id',
+    ...['run', '--rm', '--user', '1000'],
+    ...['busybox', 'unshare', '-U', 'id'],
   ).result;
   expect({ stdout, exitCode }).toEqual({ stdout: '', exitCode: 1 });
   expect(stderr).toContain('Operation not permitted');
 });
 
-test('an exec is filtered as well', async () => {
+test('an exec is filtered too', async () => {
   const { stdout: id } = await engine.docker('run', '-d', 'busybox', 'sleep', '1000').result;
   const { stderr } = await engine.docker('exec', id.trim(), 'unshare', '-U', 'true').result;
   expect(stderr).toContain('Operation not permitted');
 });
 
-test('--cap-add SYS_ADMIN brings namespaces and mounts, and nothing else', async () => {
+test('--cap-add SYS_ADMIN allows namespaces and mounts, and nothing else', async () => {
   const seen = await errnos('--cap-add', 'SYS_ADMIN');
   expect(refused(seen)).toEqual(ALWAYS_REFUSED);
   expect(seen.clone3).not.toBe(ENOSYS);
 });
 
-test('other capabilities bring their own calls', async () => {
+test('other capabilities allow their own calls', async () => {
   expect(refused(await errnos('--cap-add', 'SYS_NICE', '--cap-add', 'SYS_PTRACE'))).toEqual(
     [...ALWAYS_REFUSED, ...NEEDS_SYS_ADMIN].filter((name) => name !== 'mbind' && name !== 'pidfd_getfd').sort(),
   );
@@ -128,14 +116,13 @@ test.each([
   ['--privileged', '--security-opt', 'seccomp=unconfined'],
 ])('nothing is filtered with %s %s', async (...options) => {
   const seen = await errnos(...options.filter((option) => option !== undefined));
-  // Without a filter the kernel itself asks for rights that an unprivileged container has not: those calls have bad
-  // arguments first.
+  // Without a filter the kernel checks capabilities itself, but rejects the bad arguments of these calls first.
   expect(refused(seen)).toEqual([]);
   expect(seen.unshare).toBe(0);
   expect(seen.clone3).not.toBe(ENOSYS);
 });
 
-test("a profile of one's own is taken as it is", async () => {
+test('a custom profile is applied as given', async () => {
   const profile = join(scratch, 'profile.json');
   writeFileSync(
     profile,
@@ -146,12 +133,8 @@ test("a profile of one's own is taken as it is", async () => {
   );
   expect(refused(await errnos('--security-opt', `seccomp=${profile}`))).toEqual(['keyctl', 'unshare']);
   const none = await engine.docker(
-    'run',
-    '--rm',
-    '--security-opt',
-    `seccomp=${join(scratch, 'none.json')}`,
-    'busybox',
-    'true',
+    ...['run', '--rm', '--security-opt', `seccomp=${join(scratch, 'none.json')}`],
+    ...['busybox', 'true'],
   ).result;
   expect(none.exitCode).toBe(125);
 });

@@ -1,4 +1,7 @@
-/** What the daemon tells of itself and of its host. */
+/**
+ * What the daemon reports about itself and its host, which modes its files have, and its events. Needs a real daemon
+ * on a real host to compare with.
+ */
 import { execFileSync } from 'node:child_process';
 import { existsSync, lstatSync, readFileSync } from 'node:fs';
 import { cpus, hostname, totalmem } from 'node:os';
@@ -14,7 +17,7 @@ afterAll(async () => engine?.[Symbol.asyncDispose]());
 
 const get = async <T>(path: string): Promise<T> => (await engine.api('GET', path)).json as T;
 
-test('/info is true of this host, and the id outlives the daemon', async () => {
+test('/info describes this host, and its id survives a daemon kill', async () => {
   const info = await get<Record<string, unknown>>('/info');
   expect(info).toMatchObject({
     Name: hostname(),
@@ -34,7 +37,7 @@ test('/info is true of this host, and the id outlives the daemon', async () => {
   expect((await get<{ ID: string }>('/info')).ID).toBe(info.ID);
 });
 
-test("no other user reads a container's environment or speaks to a shim", async () => {
+test('no other user can read a container’s environment or connect to a shim', async () => {
   const secret = 'correct-horse-battery';
   await engine.dockerOutput('run', '-d', '--name', 'secretive', '-e', `PASSWORD=${secret}`, 'busybox', 'sleep', '1000');
   await engine.dockerOutput('exec', '-d', '-e', `TOKEN=${secret}`, 'secretive', 'sleep', '1000');
@@ -42,16 +45,16 @@ test("no other user reads a container's environment or speaks to a shim", async 
   const files = execFileSync('find', [engine.root, '-xdev', '-type', 'f', '-not', '-empty'], { encoding: 'utf8' })
     .trim()
     .split('\n');
-  const telling = files.filter((path) => existsSync(path) && readFileSync(path).includes(secret));
-  expect(telling.some((path) => path.includes('holdfast.db'))).toBe(true);
-  expect(telling.filter((path) => (modeOf(path) & 0o077) !== 0)).toEqual([]);
+  const withSecret = files.filter((path) => existsSync(path) && readFileSync(path).includes(secret));
+  expect(withSecret.some((path) => path.includes('holdfast.db'))).toBe(true);
+  expect(withSecret.filter((path) => (modeOf(path) & 0o077) !== 0)).toEqual([]);
   const sockets = execFileSync('find', [engine.root, '-xdev', '-type', 's'], { encoding: 'utf8' }).trim().split('\n');
   expect(sockets.filter((path) => modeOf(path) !== (path === engine.socket ? 0o660 : 0o600))).toEqual([]);
   expect(sockets.length).toBeGreaterThan(2);
   await engine.dockerOutput('rm', '-f', 'secretive');
 });
 
-test('the CLI is content with /info and /version', async () => {
+test('the CLI accepts /info and /version', async () => {
   const info = await engine.docker('info').result;
   expect([info.exitCode, info.stderr]).toEqual([0, expect.not.stringContaining('ERROR')]);
   expect(info.stdout).toMatch(/Storage Driver: overlay2\n/);
@@ -60,7 +63,7 @@ test('the CLI is content with /info and /version', async () => {
   expect(version.stdout).toMatch(/runc:\n\s+Version:\s+\d/);
 });
 
-test('sizes in lists, and disk usage by type', async () => {
+test('lists show sizes on request, and df answers by type', async () => {
   expect(
     (await engine.docker('run', '--name', 'sized', 'busybox', 'sh', '-c', 'head -c 5000 /dev/zero > /x').result)
       .exitCode,
@@ -84,7 +87,7 @@ test('sizes in lists, and disk usage by type', async () => {
   expect((await engine.docker('volume', 'prune', '-a', '-f').result).stdout).toContain('vol');
 });
 
-test('events of a restart, of those that look, and of a prune', async () => {
+test('restart, top, export and prune emit their events', async () => {
   await engine.docker('run', '-d', '--name', 'looked', '--label', 'looked', 'busybox', 'sleep', '1000').result;
   for (const args of [
     ['top', 'looked'],
@@ -117,7 +120,7 @@ test('events of a restart, of those that look, and of a prune', async () => {
   expect(events.at(-1)).not.toHaveProperty('id');
 });
 
-test('a container prune takes what does not run, and leaves what does', async () => {
+test('container prune removes stopped containers and keeps running and paused ones', async () => {
   const made = (name: string, ...command: string[]): Promise<string> =>
     engine.dockerOutput('run', '-d', '--network', 'none', '--label', 'pruned=1', '--name', name, 'busybox', ...command);
   const [running, paused, exited] = [
@@ -141,12 +144,12 @@ test('a container prune takes what does not run, and leaves what does', async ()
   await engine.dockerOutput('rm', '-f', 'stays', 'sleeps');
 });
 
-test('an exec tells its command in the events, and that it ended', async () => {
-  await engine.docker('run', '-d', '--name', 'told', 'busybox', 'sleep', '1000').result;
-  expect((await engine.docker('exec', 'told', 'sh', '-c', 'exit 3').result).exitCode).toBe(3);
+test('exec events name the command and the exit code', async () => {
+  await engine.docker('run', '-d', '--name', 'observed', 'busybox', 'sleep', '1000').result;
+  expect((await engine.docker('exec', 'observed', 'sh', '-c', 'exit 3').result).exitCode).toBe(3);
   const { text } = await engine.api(
     'GET',
-    `/events?since=1&until=${Math.ceil(Date.now() / 1000) + 1}&filters=${encodeURIComponent('{"container":["told"]}')}`,
+    `/events?since=1&until=${Math.ceil(Date.now() / 1000) + 1}&filters=${encodeURIComponent('{"container":["observed"]}')}`,
   );
   const events = text
     .trim()
@@ -162,6 +165,6 @@ test('an exec tells its command in the events, and that it ended', async () => {
     );
   const execs = events.filter((e) => e.Action.startsWith('exec_'));
   expect(execs.map((e) => e.Action)).toEqual(['exec_create: sh -c exit 3', 'exec_start: sh -c exit 3', 'exec_die']);
-  expect(execs.at(-1)!.Actor.Attributes).toMatchObject({ exitCode: '3', name: 'told', image: 'busybox' });
+  expect(execs.at(-1)!.Actor.Attributes).toMatchObject({ exitCode: '3', name: 'observed', image: 'busybox' });
   expect(events.every((e) => e.status === e.Action && e.from === 'busybox')).toBe(true);
 });

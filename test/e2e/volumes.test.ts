@@ -1,4 +1,7 @@
-/** Volumes and everything else that is mounted, by the real CLI. */
+/**
+ * Volumes and all other mounts through the real docker CLI. Needs real mounts: propagation, copy-up and read-only
+ * depth are kernel behaviour.
+ */
 import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -33,7 +36,7 @@ const events = async (name: string): Promise<{ Action: string; Actor: { Attribut
 };
 
 describe('docker volume', () => {
-  test('create, inspect, ls and rm', async () => {
+  test('create, inspect, ls with filters and rm work, with events [volume-create]', async () => {
     expect(await ok('volume', 'create', '--label', 'tier=a', '--label', 'x', 'first')).toBe('first');
     expect(JSON.parse(await ok('volume', 'inspect', 'first'))).toEqual([
       {
@@ -47,7 +50,7 @@ describe('docker volume', () => {
       },
     ]);
     await ok('volume', 'create', 'second');
-    // It is there: whatever else is said of it does not count.
+    // The volume exists, so the options are ignored.
     expect(await ok('volume', 'create', '-o', 'type=tmpfs', 'second')).toBe('second');
     expect((await docker('volume', 'create', '-o', 'type=tmpfs', 'third')).stderr).toMatch(
       /create third: missing required option: "device"/,
@@ -63,15 +66,18 @@ describe('docker volume', () => {
     expect((await events('first')).map((e) => e.Action)).toEqual(['create', 'destroy']);
   });
 
-  test.each(['../../etc', '..', 'a/b', '.hidden', 'a b', 'x'])('the name %j is refused', async (name) => {
-    const { status, json } = await engine.api('POST', '/volumes/create', { Name: name });
-    expect([status, (json as { message: string }).message]).toEqual([
-      400,
-      expect.stringMatching(/^create .*(includes invalid characters|too short)/),
-    ]);
-  });
+  test.each(['../../etc', '..', 'a/b', '.hidden', 'a b', 'x'])(
+    'the invalid name %j is refused [volume-invalid-name]',
+    async (name) => {
+      const { status, json } = await engine.api('POST', '/volumes/create', { Name: name });
+      expect([status, (json as { message: string }).message]).toEqual([
+        400,
+        expect.stringMatching(/^create .*(includes invalid characters|too short)/),
+      ]);
+    },
+  );
 
-  test('no name reaches what lies beside the volumes', async () => {
+  test('no name reaches files beside the volumes [volume-name-escape]', async () => {
     for (const name of ['..', '%2e%2e', '..%2fcontainers', '%2fetc']) {
       const { status } = await engine.api('DELETE', `/volumes/${name}?force=1`);
       expect([204, 301, 404]).toContain(status);
@@ -79,7 +85,7 @@ describe('docker volume', () => {
     expect(existsSync(join(engine.root, 'data/containers'))).toBe(true);
   });
 
-  test('one in use stays, and says by whom', async () => {
+  test('removal of a used volume is refused and names its containers [volume-in-use]', async () => {
     const id = await ok('create', '-v', 'used:/data', 'busybox', 'true');
     expect((await engine.api('DELETE', '/volumes/used')).json).toEqual({
       message: `remove used: volume is in use - [${id}]`,
@@ -90,8 +96,8 @@ describe('docker volume', () => {
     await ok('volume', 'rm', 'used');
   });
 
-  test('prune takes anonymous ones, all=1 named ones too, and an old client all', async () => {
-    const held = await ok('create', '-v', '/data', 'busybox', 'true');
+  test('prune removes anonymous volumes, named ones with all=1 or API below 1.42 [volume-prune]', async () => {
+    const user = await ok('create', '-v', '/data', 'busybox', 'true');
     const anonymous = await ok('volume', 'create');
     await ok('volume', 'create', 'named');
     await ok('volume', 'create', '-o', 'type=tmpfs', '-o', 'device=tmpfs', 'optioned');
@@ -113,11 +119,11 @@ describe('docker volume', () => {
     );
     expect(await names('name=optioned')).toEqual(['optioned']);
     await ok('volume', 'rm', 'optioned');
-    await ok('rm', '-v', held);
+    await ok('rm', '-v', user);
     expect(await names()).toEqual([]);
   });
 
-  test('a prune at the same time takes no volume from a container that is being made', async () => {
+  test('a concurrent prune takes no volume from a container being created [volume-prune-create]', async () => {
     const made = await Promise.all(
       Array.from({ length: 8 }, async (_, i) => {
         const { json } = await engine.api('POST', `/containers/create?name=p${i}`, {
@@ -139,14 +145,14 @@ describe('docker volume', () => {
     }
   });
 
-  test('PUT is for swarms', async () => {
+  test('PUT is refused without a swarm', async () => {
     expect(await engine.api('PUT', '/volumes/x?version=1', {})).toMatchObject({
       status: 503,
       json: { message: 'volume update only valid for cluster volumes, but swarm is unavailable' },
     });
   });
 
-  test('df tells size and users', async () => {
+  test('df shows size and reference count [volume-df]', async () => {
     const id = await ok('run', '-d', '-v', 'sized:/data', 'busybox', 'sh', '-c', 'echo 1234567 > /data/f; sleep 100');
     await until(() => existsSync(join(mountpoint('sized'), 'f')));
     const { Volumes } = (await engine.api('GET', '/system/df')).json as {
@@ -158,22 +164,24 @@ describe('docker volume', () => {
   });
 });
 
-describe('in a container', () => {
-  test('what one writes another reads, and it stays', async () => {
+describe('a mount in a container', () => {
+  test('a volume keeps data for the next container; :ro prevents writing [volume-shared]', async () => {
     await sh('echo kept > /data/file', '-v', 'shared:/data');
-    expect(await sh('cat /data/file; touch /data/x', '-v', 'shared:/data:ro').catch((e: Error) => e.message)).toMatch(
-      /Read-only file system/,
-    );
+    expect(
+      await sh('cat /data/file; touch /data/x', '-v', 'shared:/data:ro').catch(
+        (error: unknown) => (error as Error).message,
+      ),
+    ).toMatch(/Read-only file system/);
     expect(await sh('cat /data/file', '--mount', 'type=volume,src=shared,dst=/data')).toBe('kept');
     const actions = (await events('shared')).map((e) => e.Action);
     expect(actions.slice(0, 3)).toEqual(['create', 'mount', 'unmount']);
     await ok('volume', 'rm', 'shared');
   });
 
-  test('mount and unmount events say where', async () => {
-    const id = await ok('run', '-d', '-v', 'told:/data:ro', 'busybox', 'true');
-    await until(async () => (await events('told')).length === 3);
-    const [, mount, unmount] = await events('told');
+  test('mount and unmount events name container and destination [volume-mount-events]', async () => {
+    const id = await ok('run', '-d', '-v', 'noted:/data:ro', 'busybox', 'true');
+    await until(async () => (await events('noted')).length === 3);
+    const [, mount, unmount] = await events('noted');
     expect(mount).toMatchObject({
       Action: 'mount',
       Actor: {
@@ -182,10 +190,10 @@ describe('in a container', () => {
     });
     expect(unmount).toMatchObject({ Action: 'unmount', Actor: { Attributes: { driver: 'local', container: id } } });
     await ok('rm', id);
-    await ok('volume', 'rm', 'told');
+    await ok('volume', 'rm', 'noted');
   });
 
-  test('an empty volume begins with the image’s content, unless it is told not to', async () => {
+  test('an empty volume is filled with the image’s content, unless nocopy is given [volume-copy-up]', async () => {
     expect(await sh('ls /bin/busybox', '-v', 'filled:/bin')).toBe('/bin/busybox');
     expect(await sh('ls -a /srv | wc -l', '-v', 'filled:/srv:nocopy')).not.toBe('2');
     expect(await sh('ls -a /x | wc -l', '--mount', 'type=volume,src=empty,dst=/x,volume-nocopy')).toBe('2');
@@ -193,13 +201,10 @@ describe('in a container', () => {
     await ok('volume', 'rm', 'filled', 'empty');
   });
 
-  test('with its owners and modes, and those of the directory itself', async () => {
+  test('copy-up keeps owners and modes, also of the directory itself [volume-copy-owners]', async () => {
     const id = await ok(
-      'run',
-      '-d',
-      'busybox',
-      'sh',
-      '-c',
+      ...['run', '-d'],
+      ...['busybox', 'sh', '-c'],
       'mkdir -p /kept/deep; echo x > /kept/file; chown 33:44 /kept; chmod 2750 /kept; chown 1000:1001 /kept/file; chmod 4711 /kept/file; chown 5:6 /kept/deep; ln -s file /kept/link; chown -h 7:8 /kept/link; mkdir /bare; chown 9:10 /bare',
     );
     await ok('wait', id);
@@ -209,7 +214,7 @@ describe('in a container', () => {
     expect(await seen('/kept', '-v', 'filled:/kept')).toBe(
       '. 33:44 2750\ndeep 5:6 755\nfile 1000:1001 4711\nlink 7:8 777',
     );
-    // By --mount too, an anonymous one too, and one that the image is asked for.
+    // The same with --mount, with an anonymous volume, for an empty directory, and not with nocopy.
     expect(await seen('/kept', '--mount', 'type=volume,dst=/kept')).toBe(
       '. 33:44 2750\ndeep 5:6 755\nfile 1000:1001 4711\nlink 7:8 777',
     );
@@ -220,7 +225,7 @@ describe('in a container', () => {
     await ok('volume', 'rm', 'filled', 'bare', 'unfilled');
   });
 
-  test('rm -v takes the anonymous ones, whatever named ones are called', async () => {
+  test('rm -v removes anonymous volumes and keeps named ones [volume-rm-anonymous]', async () => {
     const name = 'f'.repeat(64);
     const id = await ok('create', '-v', '/anonymous', '-v', `${name}:/named`, 'busybox', 'true');
     await ok('rm', '-v', id);
@@ -228,23 +233,16 @@ describe('in a container', () => {
     await ok('volume', 'rm', name);
   });
 
-  test('--rm takes anonymous ones too', async () => {
+  test('--rm removes anonymous volumes [volume-auto-remove]', async () => {
     await sh('true', '-v', '/anonymous');
     await until(async () => (await names()).length === 0);
   });
 
-  test('--volumes-from, also of one that is gone later, and read-only', async () => {
+  test('--volumes-from outlives the source container and respects :ro [volumes-from-removed]', async () => {
     await ok('create', '--name', 'giver', '-v', 'given:/data', '-v', '/anonymous', 'busybox', 'true');
     await ok(
-      'create',
-      '--name',
-      'taker',
-      '--volumes-from',
-      'giver:ro',
-      'busybox',
-      'sh',
-      '-c',
-      'touch /data/x || grep -c anonymous /proc/mounts',
+      ...['create', '--name', 'taker', '--volumes-from', 'giver:ro'],
+      ...['busybox', 'sh', '-c', 'touch /data/x || grep -c anonymous /proc/mounts'],
     );
     await ok('rm', '-v', 'giver');
     expect((await docker('start', '-a', 'taker')).stdout.trim()).toBe('1');
@@ -253,21 +251,12 @@ describe('in a container', () => {
     await ok('volume', 'rm', 'given');
   });
 
-  test('--volumes-from: each with the access that it has there, less with :ro, and of several', async () => {
+  test('--volumes-from keeps each mount’s access, reduced by :ro, from several containers [volumes-from-access]', async () => {
     const source = join(engine.root, 'given');
     mkdirSync(source, { recursive: true });
     await ok(
-      'create',
-      '--name',
-      'first',
-      '-v',
-      'loose:/loose',
-      '-v',
-      'sealed:/sealed:ro',
-      '-v',
-      `${source}:/bound`,
-      'busybox',
-      'true',
+      ...['create', '--name', 'first', '-v', 'loose:/loose', '-v', 'sealed:/sealed:ro', '-v', `${source}:/bound`],
+      ...['busybox', 'true'],
     );
     await ok('create', '--name', 'second', '-v', 'more:/more', 'busybox', 'true');
     const access = async (...options: string[]): Promise<Record<string, boolean>> => {
@@ -276,7 +265,7 @@ describe('in a container', () => {
         Mounts: { Destination: string; RW: boolean }[];
       };
       await ok('rm', '-v', id);
-      return Object.fromEntries(Mounts.map(({ Destination, RW }) => [Destination, RW]).sort());
+      return Object.fromEntries(Mounts.map(({ Destination, RW }): [string, boolean] => [Destination, RW]).sort());
     };
     expect(await access('--volumes-from', 'first')).toEqual({ '/bound': true, '/loose': true, '/sealed': false });
     expect(await access('--volumes-from', 'first:ro', '--volumes-from', 'second')).toEqual({
@@ -285,7 +274,7 @@ describe('in a container', () => {
       '/more': true,
       '/sealed': false,
     });
-    // One's own goes before what is given.
+    // The container's own mount takes precedence.
     expect(await access('--volumes-from', 'first:ro', '-v', 'own:/loose')).toEqual({
       '/bound': false,
       '/loose': true,
@@ -301,7 +290,7 @@ describe('in a container', () => {
     await ok('volume', 'rm', ...(await names()));
   });
 
-  test('its users are counted, each once, until the last is gone', async () => {
+  test('users of a volume are counted once per container until the last is removed [volume-users]', async () => {
     const users = async (): Promise<number | undefined> =>
       (
         (await engine.api('GET', '/system/df?type=volume')).json as {
@@ -324,7 +313,7 @@ describe('in a container', () => {
     await ok('volume', 'rm', 'counted');
   });
 
-  test('--tmpfs and --mount type=tmpfs', async () => {
+  test('--tmpfs and --mount type=tmpfs apply their options [tmpfs-options]', async () => {
     expect(await sh('grep " /scratch " /proc/mounts', '--tmpfs', '/scratch:size=1m,mode=700')).toMatch(
       /tmpfs .*rw,nosuid,nodev,noexec.*size=1024k.*mode=700/,
     );
@@ -333,7 +322,7 @@ describe('in a container', () => {
     );
   });
 
-  test('a read-only bind is so all the way down', async () => {
+  test('a read-only bind is read-only recursively [bind-read-only-recursive]', async () => {
     const source = join(engine.root, 'bound');
     mkdirSync(join(source, 'deep'), { recursive: true });
     mount('none', join(source, 'deep'), 'tmpfs');
@@ -351,7 +340,7 @@ describe('in a container', () => {
     }
   });
 
-  test('how deep read-only goes is said by bind-recursive, as is whether what lies below comes along', async () => {
+  test('bind-recursive selects the depth of read-only and of submounts [bind-recursive]', async () => {
     const source = join(engine.root, 'layered');
     mkdirSync(join(source, 'deep'), { recursive: true });
     mount('none', join(source, 'deep'), 'tmpfs');
@@ -372,8 +361,8 @@ describe('in a container', () => {
     }
   });
 
-  describe('propagation: what is mounted later', () => {
-    // On mounts of the test's own: shared, so that there is something to send and to receive.
+  describe('propagation of later mounts', () => {
+    // Uses shared mounts of its own, so that propagation in both directions is possible.
     let source: string;
     beforeAll(() => {
       source = join(engine.root, 'travels');
@@ -386,21 +375,21 @@ describe('in a container', () => {
     afterAll(() => void unmount(source));
 
     test.each<[string, string[], { arrives: boolean; leaves: boolean }]>([
-      ['stays where it is, unless it is asked for', ['-v', 'SOURCE:/b'], { arrives: false, leaves: false }],
-      ['private', ['-v', 'SOURCE:/b:private'], { arrives: false, leaves: false }],
-      ['slave: comes in', ['-v', 'SOURCE:/b:slave'], { arrives: true, leaves: false }],
+      ['is off by default', ['-v', 'SOURCE:/b'], { arrives: false, leaves: false }],
+      ['is off with private', ['-v', 'SOURCE:/b:private'], { arrives: false, leaves: false }],
+      ['enters with slave', ['-v', 'SOURCE:/b:slave'], { arrives: true, leaves: false }],
       [
-        'rslave, by --mount',
+        'enters with rslave by --mount',
         ['--mount', 'type=bind,src=SOURCE,dst=/b,bind-propagation=rslave'],
         { arrives: true, leaves: false },
       ],
-      ['shared: comes in and goes out', ['-v', 'SOURCE:/b:shared'], { arrives: true, leaves: true }],
+      ['enters and leaves with shared', ['-v', 'SOURCE:/b:shared'], { arrives: true, leaves: true }],
       [
-        'rshared, by --mount',
+        'enters and leaves with rshared by --mount',
         ['--mount', 'type=bind,src=SOURCE,dst=/b,bind-propagation=rshared'],
         { arrives: true, leaves: true },
       ],
-    ])('%s', async (_, options, expected) => {
+    ])('%s [mount-propagation]', async (_, options, expected) => {
       const id = await ok(
         'run',
         '-d',
@@ -422,7 +411,7 @@ describe('in a container', () => {
       }
     });
 
-    test('is refused of what is mounted nowhere for others', async () => {
+    test('is refused for a source that is not shared [propagation-refused]', async () => {
       const lone = join(engine.root, 'lone');
       mkdirSync(lone, { recursive: true });
       mount('none', lone, 'tmpfs');
@@ -442,7 +431,7 @@ describe('in a container', () => {
 });
 
 describe('options of the local driver', () => {
-  test('are mounted at first use and unmounted after the last', async () => {
+  test('are mounted at first use and unmounted after the last [volume-options-mount]', async () => {
     await ok('volume', 'create', '-o', 'type=tmpfs', '-o', 'device=tmpfs', '-o', 'o=size=1m,uid=5', 'memory');
     expect(JSON.parse(await ok('volume', 'inspect', '-f', '{{json .Options}}', 'memory'))).toEqual({
       device: 'tmpfs',
@@ -462,7 +451,7 @@ describe('options of the local driver', () => {
     await ok('volume', 'rm', 'memory');
   });
 
-  test('a directory, and one that is not there', async () => {
+  test('bind a directory; a missing one fails the start [volume-options-bind]', async () => {
     const source = join(engine.root, 'device');
     mkdirSync(source, { recursive: true });
     writeFileSync(join(source, 'file'), 'on the host\n');
@@ -478,9 +467,8 @@ describe('options of the local driver', () => {
     await ok('volume', 'rm', 'absent');
   });
 
-  // No kernel of a test has an NFS server to reach: what mount(2) was called with is in the refusal, and the words are
-  // dockerd's.
-  test('nfs’s are taken, and mounted by the server’s address with the share’s own options', async () => {
+  // Test hosts have no NFS server: the refusal contains the arguments of mount(2), and its text is dockerd's.
+  test('nfs volumes are mounted with the resolved server address and the share’s options [volume-options-nfs]', async () => {
     const refused = async (o: string): Promise<string> => {
       await ok('volume', 'create', '-o', 'type=nfs', '-o', 'device=:/export', '-o', `o=${o}`, 'share');
       expect(mounted(mountpoint('share'))).toBe(false);
@@ -490,17 +478,17 @@ describe('options of the local driver', () => {
       return stderr.split('\n')[0]!.replaceAll(mountpoint('share'), 'HERE');
     };
     const begin = "docker: Error response from daemon: error while mounting volume 'HERE': ";
-    // localhost: nobody listens there; without the file system in the kernel it is as far as one gets.
-    const words =
+    // No NFS server listens on localhost; which error comes depends on the kernel's NFS support.
+    const errors =
       ': (no such device|connection refused|operation not supported|protocol not supported|invalid argument|permission denied|operation not permitted)$';
     expect(await refused('addr=127.0.0.1,rw,nfsvers=4')).toMatch(
       new RegExp(
-        `^${begin}failed to mount local volume: mount :/export:HERE, data: addr=127\\.0\\.0\\.1,nfsvers=4${words}`,
+        `^${begin}failed to mount local volume: mount :/export:HERE, data: addr=127\\.0\\.0\\.1,nfsvers=4${errors}`,
       ),
     );
     expect(await refused('addr=localhost,ro,nosuid,nfsvers=4,soft')).toMatch(
       new RegExp(
-        `^${begin}failed to mount local volume: mount :/export:HERE, flags: 0x3, data: addr=(127\\.0\\.0\\.1|::1),nfsvers=4,soft${words}`,
+        `^${begin}failed to mount local volume: mount :/export:HERE, flags: 0x3, data: addr=(127\\.0\\.0\\.1|::1),nfsvers=4,soft${errors}`,
       ),
     );
     expect(await refused('addr=no-such-host.invalid,rw')).toContain(
@@ -512,7 +500,7 @@ describe('options of the local driver', () => {
     expect((await docker('volume', 'create', '-o', 'nonsense=1', 'odd')).stderr).toMatch(/invalid option: "nonsense"/);
   });
 
-  test('outlive a daemon that is killed', async () => {
+  test('survive a daemon kill [volume-options-daemon]', async () => {
     await ok('volume', 'create', '-o', 'type=tmpfs', '-o', 'device=tmpfs', 'lasting');
     const stays = await ok('run', '-d', '-v', 'lasting:/m', 'busybox', 'sh', '-c', 'echo here > /m/file; sleep 100');
     await ok('exec', stays, 'sh', '-c', 'until [ -e /m/file ]; do sleep 0.1; done');
@@ -530,7 +518,7 @@ describe('options of the local driver', () => {
 });
 
 describe('subpath', () => {
-  test('shows a part of the volume', async () => {
+  test('mounts a directory or file of the volume [subpath-mount]', async () => {
     await sh('mkdir -p /v/a/b; echo deep > /v/a/b/file', '-v', 'parts:/v');
     expect(await sh('cat /s/file', '--mount', 'type=volume,src=parts,dst=/s,volume-subpath=a/b')).toBe('deep');
     expect(await sh('cat /s', '--mount', 'type=volume,src=parts,dst=/s,volume-subpath=a/b/file')).toBe('deep');
@@ -539,40 +527,27 @@ describe('subpath', () => {
     ).toMatch(/Read-only/);
   });
 
-  test('never leads out of it', async () => {
+  test('cannot lead out of the volume through links [subpath-escape]', async () => {
     symlinkSync('/etc', join(mountpoint('parts'), 'absolute'));
     symlinkSync('../../../../../../../../etc', join(mountpoint('parts'), 'relative'));
     for (const link of ['absolute', 'relative', 'absolute/ssl', 'relative/ssl', 'a/../absolute']) {
       const { exitCode, stderr } = await docker(
-        'run',
-        '--rm',
-        '--mount',
-        `type=volume,src=parts,dst=/s,volume-subpath=${link}`,
-        'busybox',
-        'ls',
-        '/s',
+        ...['run', '--rm', '--mount', `type=volume,src=parts,dst=/s,volume-subpath=${link}`],
+        ...['busybox', 'ls', '/s'],
       );
       expect([exitCode, stderr]).toEqual([125, expect.stringMatching(/path concatenation escapes the base directory/)]);
     }
     const { stderr } = await docker(
-      'run',
-      '--rm',
-      '--mount',
-      'type=volume,src=parts,dst=/s,volume-subpath=../x',
-      'busybox',
-      'true',
+      ...['run', '--rm', '--mount', 'type=volume,src=parts,dst=/s,volume-subpath=../x'],
+      ...['busybox', 'true'],
     );
     expect(stderr).toMatch(/subpath must be a relative path within the volume/);
   });
 
-  test('that is not there is an error; an anonymous volume has none', async () => {
+  test('a missing one is an error; an anonymous volume cannot have one [subpath-missing]', async () => {
     const missing = await docker(
-      'run',
-      '--rm',
-      '--mount',
-      'type=volume,src=parts,dst=/s,volume-subpath=missing',
-      'busybox',
-      'true',
+      ...['run', '--rm', '--mount', 'type=volume,src=parts,dst=/s,volume-subpath=missing'],
+      ...['busybox', 'true'],
     );
     expect([missing.exitCode, missing.stderr]).toEqual([
       127,

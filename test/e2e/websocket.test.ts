@@ -1,4 +1,4 @@
-/** GET /containers/{id}/attach/ws with the client that docker-py's and browsers' users have. */
+/** GET /containers/{id}/attach/ws with a real WebSocket client (ws), as docker-py and browsers use it. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import WebSocket from 'ws';
 import { startEngine, type TestEngine } from '../support/engine.ts';
@@ -13,7 +13,7 @@ afterAll(async () => engine?.[Symbol.asyncDispose]());
 interface Session {
   socket: WebSocket;
   text(): string;
-  /** Whether each message was of bytes. */
+  /** For each message, whether it was binary. */
   binary: boolean[];
   closed: Promise<void>;
 }
@@ -43,7 +43,7 @@ async function create(name: string, fields: Record<string, unknown>): Promise<vo
   expect(status, text).toBe(201);
 }
 
-test('input goes in, output comes out without frames, and the end of the container ends it', async () => {
+test('stdin is forwarded, output arrives unframed, and the socket closes with the container', async () => {
   await create('cat', {
     Cmd: ['sh', '-c', 'read line; echo "got $line"; echo err >&2'],
     OpenStdin: true,
@@ -58,7 +58,7 @@ test('input goes in, output comes out without frames, and the end of the contain
   expect(session.binary.every(Boolean)).toBe(true);
 });
 
-test('the streams are chosen from API 1.42 on', async () => {
+test('API 1.42 and later select the streams, older versions send both', async () => {
   await create('both', { Cmd: ['sh', '-c', 'echo out; echo err >&2'] });
   expect((await engine.api('POST', '/containers/both/start')).status).toBe(204);
   await engine.api('POST', '/containers/both/wait');
@@ -71,7 +71,7 @@ test('the streams are chosen from API 1.42 on', async () => {
   expect((await logged('v1.41')).split('\n').sort()).toEqual(['', 'err', 'out']);
 });
 
-test('a client that leaves leaves the container alone', async () => {
+test('a client that disconnects does not affect the container', async () => {
   await create('long', { Cmd: ['sh', '-c', 'while :; do echo tick; sleep 0.1; done'] });
   expect((await engine.api('POST', '/containers/long/start')).status).toBe(204);
   const session = await attach('/containers/long/attach/ws?stream=1&stdout=1');
@@ -83,7 +83,7 @@ test('a client that leaves leaves the container alone', async () => {
   again.socket.close();
 });
 
-test('refusals are ordinary answers, and raw attach by Upgrade still works beside it', async () => {
+test('refusals are plain HTTP answers, and raw attach by Upgrade still works', async () => {
   await expect(attach('/containers/missing/attach/ws?stream=1')).rejects.toThrow('404');
   await expect(attach('/containers/long/attach/ws?stream=1&detachKeys=nonsense')).rejects.toThrow('400');
   await expect(attach('/v1.99/containers/long/attach/ws?stream=1')).rejects.toThrow('400');

@@ -1,6 +1,7 @@
 /**
- * A row or a journal that cannot be read, two daemons on one root, no descriptor left: never a reason to kill or
- * delete.
+ * Damaged state never makes the daemon kill or delete anything: an unreadable database row or journal, a second daemon
+ * on the same root, no free file descriptor. Needs real containers, because the assertion is that their processes and
+ * mounts survive.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -17,7 +18,6 @@ import { isDead } from '../support/processes.ts';
 import { journalOf, shimOf } from '../support/shims.ts';
 
 const holdfastd = fileURLToPath(new URL('../../bin/holdfastd', import.meta.url));
-const NEWLINE = 10;
 
 let engine: TestEngine;
 beforeAll(async () => {
@@ -38,7 +38,7 @@ const run = async (
   return { id, init: (await inspect(name)).State.Pid };
 };
 
-describe('a row that cannot be read', () => {
+describe('an unreadable database row', () => {
   const inStore = (sql: string, ...values: unknown[]): unknown => {
     const db = new Database(join(engine.root, 'data', 'holdfast.db'));
     try {
@@ -48,7 +48,7 @@ describe('a row that cannot be read', () => {
     }
   };
 
-  test('nothing of its container is touched, its name stays taken; mended, all is as before', async () => {
+  test('leaves its container and name untouched, and a repaired row restores it', async () => {
     const { id, init } = await run('unreadable');
     const {
       NetworkSettings: { IPAddress },
@@ -60,7 +60,7 @@ describe('a row that cannot be read', () => {
     await engine.startAgain();
     expect((await engine.api('GET', `/containers/${id}/json`)).status).toBe(404);
     expect(await engine.dockerRefusal('run', '--name', 'unreadable', 'busybox', 'true')).toContain('is already in use');
-    // All that a daemon sweeps at its start it has swept by now.
+    // The sweep at the start of the daemon is finished by now.
     await until(() => readFileSync(join(engine.root, 'log'), 'utf8').split('all containers are restored').length > 2);
     await engine.docker('system', 'prune', '-f').result;
     await engine.stop();
@@ -79,7 +79,7 @@ describe('a row that cannot be read', () => {
     await engine.dockerOutput('rm', '-f', 'unreadable');
   });
 
-  test('a row that was lost altogether: its container runs on', async () => {
+  test('a container without a row keeps running', async () => {
     const { id, init } = await run('rowless');
     await engine.kill9();
     inStore('DELETE FROM containers WHERE id = ?', id);
@@ -88,7 +88,7 @@ describe('a row that cannot be read', () => {
     await engine.dockerOutput('run', '--rm', 'busybox', 'true');
     expect(isDead(init)).toBe(false);
     expect(existsSync(journalOf(engine, id))).toBe(true);
-    // Who lost the row may end it by hand: the shim does so on SIGTERM, as at a shutdown of the host.
+    // An administrator may still stop the container: the shim stops it on SIGTERM, as at a shutdown of the host.
     process.kill(shimOf(engine, id), 'SIGTERM');
     await until(() => isDead(init) && engine.shims().length === 0, 30_000);
     await engine.kill9();
@@ -111,28 +111,27 @@ describe('a damaged journal', () => {
   const damage = (id: string, type: RecordType): void => {
     const path = journalOf(engine, id);
     const bytes = readFileSync(path);
-    for (let at = 0, end = 0, last = -1; ; at = end + 1) {
-      end = bytes.indexOf(NEWLINE, at);
-      if (end < 0) {
-        expect(last, `no ${type} in the journal`).toBeGreaterThanOrEqual(0);
-        bytes[last + 30]! ^= 1;
-        break;
-      }
-      if (bytes.toString('latin1', at, end).includes(`"type":"${type}"`)) last = at;
+    let [offset, last] = [0, -1];
+    // Only complete lines are records: what follows the last newline is ignored.
+    for (const line of bytes.toString('latin1').split('\n').slice(0, -1)) {
+      if (line.includes(`"type":"${type}"`)) last = offset;
+      offset += line.length + 1;
     }
+    expect(last, `no ${type} in the journal`).toBeGreaterThanOrEqual(0);
+    bytes[last + 30]! ^= 1;
     writeFileSync(path, bytes);
     expect(parseJournal(bytes).damaged).toBe(1);
   };
 
   test.each<RecordType>(['creating', 'created', 'started'])(
-    'without `%s`, and with its shim dead: the container runs on, with a new one',
+    'without `%s` and with a dead shim: the container keeps running under a new shim',
     async (type) => {
       const { id, init } = await run(`no-${type}`);
       await engine.kill9();
       const shim = shimOf(engine, id);
       process.kill(shim, 'SIGKILL');
       await until(() => isDead(shim));
-      // So that what is to be damaged is not the last line: that would be a torn tail, and no news to anybody.
+      // Damage a record that is not the last line: a damaged last line is an ordinary torn tail.
       const bytes = readFileSync(journalOf(engine, id));
       damage(id, type === 'started' && parseJournal(bytes).records.at(-1)?.type === 'started' ? 'created' : type);
       await engine.startAgain();
@@ -149,7 +148,7 @@ describe('a damaged journal', () => {
 });
 
 describe('two daemons', () => {
-  test('on one data root, or one exec root: the second is refused, and the first notices nothing', async () => {
+  test('with one data root or exec root: the second is refused, the first is not affected', async () => {
     const { init } = await run('first');
     const second = (data: string, exec: string) =>
       spawnSync(
@@ -180,24 +179,24 @@ describe('two daemons', () => {
   });
 });
 
-describe('no descriptor is left to the daemon', () => {
+describe('a daemon without free file descriptors', () => {
   const limit = (files: number): void =>
     void execFileSync('prlimit', ['--pid', String(engine.pid), `--nofile=${files}:`]);
 
-  test('requests fail or wait, containers run on, a shim that is killed meanwhile is replaced later, and the daemon lives', async () => {
+  test('survives, keeps containers running, and later replaces a shim that was killed meanwhile', async () => {
     const before = Number(/Max open files\s+(\d+)/.exec(readFileSync(`/proc/${engine.pid}/limits`, 'latin1'))?.[1]);
     const { id, init } = await run('poor');
     const daemon = engine.pid;
     const shim = shimOf(engine, id);
     limit(Math.max(...readdirSync(`/proc/${daemon}/fd`).map(Number)) + 1);
     try {
-      const asked = Array.from({ length: 20 }, () =>
+      const requests = Array.from({ length: 20 }, () =>
         engine.api('GET', '/containers/json').catch((error: unknown) => error),
       );
       const runs = engine.docker('run', '--rm', 'busybox', 'true').result;
       process.kill(shim, 'SIGKILL');
       await until(() => isDead(shim));
-      await Promise.race([Promise.all([...asked, runs]), new Promise((resolve) => setTimeout(resolve, 3000))]);
+      await Promise.race([Promise.all([...requests, runs]), new Promise((resolve) => setTimeout(resolve, 3000))]);
       expect(engine.isDead()).toBe(false);
       expect(isDead(init)).toBe(false);
     } finally {

@@ -1,6 +1,6 @@
 /**
- * The data root's disk is full, and later it is not: containers never wait for it, nothing is forgotten, and the daemon
- * lives.
+ * The disk of the data root is full for a while: containers are not blocked, no exit is lost, and the daemon survives.
+ * The data root is a small tmpfs, because only a real file system returns ENOSPC at every write.
  */
 import { appendFileSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -34,34 +34,20 @@ const { inspect } = dockerOf<{
 }>(() => engine);
 
 describe('a full disk', () => {
-  test('the log loses lines and says so, its container is not held up; an end is on record; later all goes on', async () => {
+  test('drops and counts log lines without blocking the container, records an exit, and recovers', async () => {
     await engine.dockerOutput(
-      'run',
-      '-d',
-      '--name',
-      'writer',
-      'busybox',
-      'sh',
-      '-c',
-      'n=0; while :; do n=$((n+1)); echo $n; usleep 10000; done',
+      ...['run', '-d', '--name', 'writer'],
+      ...['busybox', 'sh', '-c', 'n=0; while :; do n=$((n+1)); echo $n; usleep 10000; done'],
     );
     await engine.dockerOutput(
-      'run',
-      '-d',
-      '--name',
-      'mortal',
-      '--restart',
-      'on-failure:3',
-      'busybox',
-      'sh',
-      '-c',
-      'trap "exit 0" USR1; trap "exit 9" TERM; while :; do usleep 10000; done',
+      ...['run', '-d', '--name', 'mortal', '--restart', 'on-failure:3'],
+      ...['busybox', 'sh', '-c', 'trap "exit 0" USR1; trap "exit 9" TERM; while :; do usleep 10000; done'],
     );
     const [writer, mortal] = [await inspect('writer'), await inspect('mortal')];
     fill();
     const tail = async (): Promise<string[]> =>
       (await engine.dockerOutput('logs', '--tail', '5', 'writer')).trim().split('\n');
-    // Full for the log too, whatever room its last block had.
+    // Fill again until the log cannot use the rest of its last block either.
     await until(async () => {
       fill();
       const before = (await tail()).at(-1);
@@ -80,7 +66,7 @@ describe('a full disk', () => {
 
     rmSync(ballast());
     await until(async () => Number((await tail()).at(-1)) > last + 20);
-    // As it was written: the notice is of the other stream.
+    // Read the file itself: `docker logs` would show the notice on the other stream.
     const file = readFileSync(join(engine.root, 'data', 'containers', writer.Id, `${writer.Id}-json.log`), 'utf8');
     const lines = file
       .trim()
@@ -89,7 +75,7 @@ describe('a full disk', () => {
     const at = lines.findIndex((line) => line.includes('lines ('));
     const dropped = Number(/\] (\d+) lines/.exec(lines[at] ?? '')?.[1]);
     expect(dropped).toBeGreaterThan(0);
-    // What was dropped is what is missing: it went on counting all the while.
+    // The number of dropped lines equals the gap: the container kept counting all the while.
     expect(Number(lines[at + 1]) - Number(lines[at - 1]) - 1).toBe(dropped);
     await until(async () => (await inspect('mortal')).State.Status === 'exited');
     expect((await inspect('mortal')).State).toMatchObject({ ExitCode: 0 });
@@ -98,7 +84,7 @@ describe('a full disk', () => {
     expect(await engine.dockerOutput('run', '--rm', 'busybox', 'echo', 'again')).toBe('again\n');
   });
 
-  test('the daemon is killed and starts on it: containers run on', async () => {
+  test('lets containers run on when the daemon is killed and restarted', async () => {
     const { State } = await inspect('writer');
     fill();
     await engine.kill9();
@@ -107,7 +93,7 @@ describe('a full disk', () => {
       () => false,
     );
     if (!(await started)) {
-      // It may refuse to, as long as it says why and touches nothing.
+      // The daemon may refuse to start, as long as it reports why and touches nothing.
       rmSync(ballast());
       await engine.startAgain();
     }

@@ -1,10 +1,8 @@
 /**
- * The daemon is killed at every fault point that an operation passes (src/sys/fault.ts), each time in another run of
- * it; the
- * next daemon finishes or undoes what it finds: rows, directories, mounts, namespaces and shims agree, and nothing is
- * left over.
- * Of a point that is passed often the first, the last and each n-th passing is taken: HOLDFAST_FAULT_EVERY=n, all with
- * 1.
+ * The daemon is killed at every fault point (src/sys/fault.ts) that an operation passes, each in another run of the
+ * operation. The next daemon completes or undoes it: rows, directories, mounts, namespaces and shims agree, and
+ * nothing is left over. Of a point that is passed often, the first, the last and each n-th passing is tested:
+ * HOLDFAST_FAULT_EVERY=n (1: all).
  */
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -16,9 +14,9 @@ import { until } from '../support/until.ts';
 import { journalOf } from '../support/shims.ts';
 
 const EVERY = Number(process.env.HOLDFAST_FAULT_EVERY ?? 12);
-/** After its answer, an operation may go on in the background for this long (a teardown, a shim that is made ready). */
+/** How long an operation may continue in the background after its answer, ms: a teardown, a shim that is prepared. */
 const AFTERMATH_MS = 1200;
-/** Long enough for what the daemon does by the clock. */
+/** Longer than the intervals of the periodic work of the daemon, ms. */
 const QUIET_MS = 2500;
 const NAME = 'victim';
 const SLEEPER = {
@@ -30,18 +28,18 @@ const SLEEPER = {
 type State = '' | 'created' | 'running' | 'exited';
 
 interface Operation {
-  /** What is there before it; '' = no such container. */
+  /** State of the container before it; '': no container. */
   from: State;
   run(): Promise<unknown>;
-  /** What its end, or its undoing, may leave. */
+  /** States that its completion or its undoing may leave. */
   leaves: State[];
 }
 
 let engine: TestEngine;
 let armed = '';
 let log = '';
-/** How often the daemon passes a point in QUIET_MS while nobody asks anything of it. */
-let quiet = new Map<string, number>();
+/** How often an idle daemon passes each point in QUIET_MS. */
+let idlePassings = new Map<string, number>();
 
 const path = (rest: string): string => `/containers/${NAME}${rest}`;
 const operations: Record<string, Operation> = {
@@ -68,7 +66,7 @@ const operations: Record<string, Operation> = {
 beforeAll(async () => {
   engine = await startEngine();
   [armed, log] = [join(engine.root, 'armed'), join(engine.root, 'points')];
-  quiet = counts(
+  idlePassings = counts(
     await recorded(async () => {
       await toState('running');
       return () => new Promise((resolve) => setTimeout(resolve, QUIET_MS));
@@ -86,13 +84,13 @@ const mounts = (): string[] =>
 const list = async (): Promise<{ Id: string; State: State; Names: string[] }[]> =>
   (await engine.api('GET', '/containers/json?all=1')).json as { Id: string; State: State; Names: string[] }[];
 
-/** What clients asked its shim for that is not done yet. */
+/** Number of client requests in the journal that the shim has not completed. */
 function unfinished(id: string): number {
   const { snapshot, records } = parseJournal(readFileSync(journalOf(engine, id)));
   return records.reduce(carry, (snapshot?.carried as Carried | undefined) ?? initialCarried()).intents.length;
 }
 
-/** What there is, in the words of the kernel and of the roots; one entry a kind. */
+/** Counts what the kernel and the roots contain, by kind. */
 async function found() {
   const rows = await list();
   const running = rows.filter((c) => c.State === 'running');
@@ -109,11 +107,12 @@ async function found() {
   };
 }
 
-/** Waits until all agree, in a state that may be; tells what does not. */
+/** Waits until all kinds agree on one of the states; fails with what does not. */
 async function agreement(states: State[], point = 'no fault'): Promise<State> {
   let last: Awaited<ReturnType<typeof found>> | undefined;
   await until(async () => {
-    const f = (last = await found());
+    const f = await found();
+    last = f;
     return (
       states.includes(f.state) &&
       f.unfinished === 0 &&
@@ -134,11 +133,13 @@ const succeeds = async (method: string, at: string, body?: unknown): Promise<unk
   return json;
 };
 
-/** Brings the container to where an operation begins. What is there already is used again, unless it was renamed. */
+/**
+ * Brings the container to the state in which an operation starts. An existing container is reused unless it was
+ * renamed.
+ */
 async function toState(wanted: State): Promise<void> {
   const [there] = await list();
-  const reusable =
-    there !== undefined && there.Names[0] === `/${NAME}` && (wanted === 'running' || there.State === wanted);
+  const reusable = there?.Names[0] === `/${NAME}` && (wanted === 'running' || there.State === wanted);
   if (there && !reusable) await succeeds('DELETE', `/containers/${there.Id}?force=1`);
   if (wanted === '') return void (await agreement(['']));
   if (!reusable) await succeeds('POST', `/containers/create?name=${NAME}`, SLEEPER);
@@ -146,19 +147,19 @@ async function toState(wanted: State): Promise<void> {
   await agreement([wanted]);
 }
 
-/** How many starts of a daemon are over. */
+/** How many daemons have completed their start, plus one. */
 const starts = (): number => readFileSync(join(engine.root, 'log'), 'utf8').split('all containers are restored').length;
 
 const withFault = (point: string | undefined): Promise<void> =>
   engine.startAgain(point === undefined ? {} : { HOLDFAST_FAULT: point, HOLDFAST_FAULT_ARMED: armed });
 
-/** The points that are passed, in order, during what `prepare` makes ready. */
+/** The points passed, in order, by the work that `prepare` returns. */
 async function recorded(prepare: () => Promise<() => Promise<unknown>>): Promise<string[]> {
   const before = starts();
   await engine.kill9();
   await engine.startAgain({ HOLDFAST_FAULT_LOG: log, HOLDFAST_FAULT_ARMED: armed });
   const work = await prepare();
-  // What a start sweeps is none of the operation's.
+  // The sweep of a starting daemon is not part of the operation.
   await until(() => starts() > before);
   writeFileSync(armed, '');
   await work();
@@ -174,24 +175,24 @@ function counts(points: string[]): Map<string, number> {
   return seen;
 }
 
-/** How often the operation passes each point by itself: what the clock alone explains is left out. */
+/** How often the operation itself passes each point; points that periodic work alone explains are left out. */
 async function passings({ from, run }: Operation): Promise<Map<string, number>> {
   let ms = 0;
   const seen = counts(
     await recorded(async () => {
       await toState(from);
-      // What that set off (a shim that is made ready in place of the one it took) is none of the operation's either.
+      // Wait for background work of the preparation too, such as the shim that is prepared to replace the used one.
       await new Promise((resolve) => setTimeout(resolve, AFTERMATH_MS));
       return async () => {
-        const begun = Date.now();
+        const startedAt = Date.now();
         await run();
         await new Promise((resolve) => setTimeout(resolve, AFTERMATH_MS));
-        ms = Date.now() - begun;
+        ms = Date.now() - startedAt;
       };
     }),
   );
   for (const [name, often] of seen)
-    if (often <= (quiet.get(name) ?? 0) * Math.ceil(1 + ms / QUIET_MS)) seen.delete(name);
+    if (often <= (idlePassings.get(name) ?? 0) * Math.ceil(1 + ms / QUIET_MS)) seen.delete(name);
   return seen;
 }
 
@@ -203,7 +204,7 @@ const chosen = (seen: Map<string, number>): string[] =>
   );
 
 test.each(Object.keys(operations))(
-  '%s: killed at each of its points',
+  '%s is completed or undone after a kill at each of its points',
   async (name) => {
     const operation = operations[name]!;
     const seen = await passings(operation);
@@ -214,25 +215,26 @@ test.each(Object.keys(operations))(
     for (const [i, point] of points.entries()) {
       await toState(operation.from);
       writeFileSync(armed, '');
-      // Who comes after the death waits in the queue of the held socket: for the next daemon, not for us.
+      // A request sent after the death waits in the backlog of the kept socket for the next daemon, so do not wait for
+      // its answer.
       await Promise.race([operation.run().catch(() => undefined), until(engine.isDead, 60_000).catch(() => undefined)]);
       await until(engine.isDead, AFTERMATH_MS).catch(() => undefined);
       rmSync(armed);
-      // Another order of things may have passed it less often: the first passings tell.
+      // Concurrent work may pass a point less often this time, so a late passing can be missed.
       if (engine.isDead()) hit.push(point);
       else await engine.kill9();
-      // The next daemon: it finds what is left, and is the one to be killed next.
+      // The next daemon recovers from this kill and is the one killed next.
       await withFault(points[i + 1]);
       await agreement(operation.leaves, point);
     }
     console.log(`${name}: killed at ${hit.length} of ${points.length} passings, ${seen.size} points`);
     const hitNames = new Set(hit.map((point) => point.split('#')[0]!));
     const missed = [...seen.keys()].filter((name) => !hitNames.has(name));
-    // What went on in the background at the first look was not the operation's: then the second shows none of it.
+    // A point missed because it was background work at the first recording does not occur in a second one.
     const again = missed.length > 0 ? await passings(operation) : seen;
     expect(
       missed.filter((name) => again.has(name)),
-      'points that were never hit',
+      'points of the operation at which no daemon was killed',
     ).toEqual([]);
   },
   300_000,

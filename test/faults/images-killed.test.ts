@@ -1,6 +1,6 @@
 /**
- * The daemon is killed at every point of what makes and unmakes images: afterwards files and rows are as before, or as
- * if it had been done.
+ * The daemon is killed at every fault point of import, load, removal and commit: afterwards files and rows are as
+ * before, or as after the complete operation.
  */
 import Database from 'better-sqlite3';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -27,8 +27,8 @@ interface State {
   layers: string[];
 }
 
-/** Rows as they are on disk, and what lies beside them. */
-function look(): State & { leftovers: string[]; events: number } {
+/** Rows of the database on disk, and files and rows that belong to nothing. */
+function readState(): State & { leftovers: string[]; events: number } {
   const db = new Database(join(engine.root, 'data/holdfast.db'), { readonly: true });
   try {
     const column = (sql: string): string[] => db.prepare(sql).pluck().all() as string[];
@@ -63,8 +63,8 @@ const restorations = (): number =>
   readFileSync(join(engine.root, 'log'), 'utf8').split('all containers are restored').length;
 
 /**
- * A daemon that counts, or dies, while the file `armed` is there. Its own sweep is done by then: what that passes is
- * not the work's.
+ * Starts a daemon that logs fault points or dies at one while the file `armed` exists, and waits until its start-up
+ * sweep has finished, so that its points are not counted.
  */
 async function start(variables: Record<string, string>): Promise<void> {
   const before = restorations();
@@ -72,7 +72,7 @@ async function start(variables: Record<string, string>): Promise<void> {
   await until(() => restorations() > before);
 }
 
-/** The points that `work` passes, each with how often it was passed by then. */
+/** The points that `work` passes, each with its ordinal number. */
 async function pointsOf(work: () => Promise<void>): Promise<string[]> {
   const log = join(tmp, 'points');
   writeFileSync(log, '');
@@ -87,14 +87,14 @@ async function pointsOf(work: () => Promise<void>): Promise<string[]> {
   return relevant.map((name, i) => `${name}#${relevant.slice(0, i + 1).filter((other) => other === name).length}`);
 }
 
-/** The daemon has swept up. */
-const settled = (): Promise<void> => until(() => look().leftovers.length === 0);
+/** Waits until the daemon has removed all leftovers. */
+const settled = (): Promise<void> => until(() => readState().leftovers.length === 0);
 
 interface Operation {
-  /** Before each kill. */
+  /** Runs before each kill. */
   prepare?: () => Promise<void>;
   work: () => Promise<void>;
-  /** Takes away what it made. */
+  /** Removes what `work` created. */
   undo: () => Promise<void>;
   check?: () => Promise<void>;
 }
@@ -106,9 +106,9 @@ async function killEverywhere({
   check = async () => undefined,
 }: Operation): Promise<number> {
   await prepare();
-  const before = stateOf(look());
+  const before = stateOf(readState());
   const points = await pointsOf(work);
-  const after = stateOf(look());
+  const after = stateOf(readState());
   expect(after).not.toEqual(before);
   await undo();
   let killed = 0;
@@ -116,18 +116,18 @@ async function killEverywhere({
   await start({ HOLDFAST_FAULT: points[0] ?? '' });
   for (const [i, point] of points.entries()) {
     await prepare();
-    const initial = stateOf(look());
+    const initial = stateOf(readState());
     writeFileSync(armed(), '');
     await work().catch(() => undefined);
-    // Some points come only after the answer.
+    // Some points are passed only after the answer.
     await until(() => engine.isDead(), 10_000).catch(() => undefined);
     if (engine.isDead()) killed++;
     else await engine.stop();
     rmSync(armed());
-    // One start serves both: the look at what this kill left, and the next kill.
+    // One daemon start serves both: recovery from this kill, and the next kill.
     await start({ HOLDFAST_FAULT: points[i + 1] ?? '' });
     await settled();
-    const now = stateOf(look());
+    const now = stateOf(readState());
     const done = now.images.length !== initial.images.length || now.names.join() !== initial.names.join();
     if (!done) expect(now, point).toEqual(initial);
     else
@@ -137,7 +137,7 @@ async function killEverywhere({
         after.layers.length,
       ]);
     await check();
-    // It can be done (again) as if nothing had been.
+    // The operation can be run again.
     if (!done) await work();
     await undo();
     await settled();
@@ -154,7 +154,7 @@ const post = async (path: string, body?: Buffer): Promise<void> => {
 };
 const remove = async (name: string): Promise<void> => void (await engine.api('DELETE', `/images/${name}?force=1`));
 
-test('import', async () => {
+test('an import is completed or undone after a kill at each point [import-killed]', async () => {
   const body = archive(['file', 'text'], ['other', 'x'.repeat(10_000)]);
   const killed = await killEverywhere({
     work: () => post('/images/create?fromSrc=-&repo=imported', body),
@@ -163,7 +163,7 @@ test('import', async () => {
   expect(killed).toBeGreaterThanOrEqual(6);
 }, 300_000);
 
-test('load', async () => {
+test('a load is completed or undone after a kill at each point [load-killed]', async () => {
   await post('/images/create?fromSrc=-&repo=loaded', archive(['file', 'text']));
   const { body } = await engine.api('GET', '/images/loaded/get');
   await remove('loaded');
@@ -171,7 +171,7 @@ test('load', async () => {
   expect(killed).toBeGreaterThanOrEqual(6);
 }, 300_000);
 
-test('removal', async () => {
+test('a removal is completed or undone after a kill at each point [removal-killed]', async () => {
   const body = archive(['file', 'gone soon']);
   const killed = await killEverywhere({
     prepare: () => post('/images/create?fromSrc=-&repo=doomed', body),
@@ -181,16 +181,10 @@ test('removal', async () => {
   expect(killed).toBeGreaterThanOrEqual(4);
 }, 300_000);
 
-test('commit of a running container, which is not left paused', async () => {
+test('a commit is completed or undone after a kill at each point, and its container is not left paused [commit-killed]', async () => {
   const run = await engine.docker(
-    'run',
-    '-d',
-    '--name',
-    'living',
-    'busybox',
-    'sh',
-    '-c',
-    'echo x > /made; exec sleep 100000',
+    ...['run', '-d', '--name', 'living'],
+    ...['busybox', 'sh', '-c', 'echo x > /made; exec sleep 100000'],
   ).result;
   expect(run.exitCode).toBe(0);
   await until(async () => (await engine.docker('diff', 'living').result).stdout.includes('/made'));

@@ -1,6 +1,6 @@
 /**
- * Random exit codes and signals, many at once, half of them at once after the start: every code right, no zombie under
- * any shim. HOLDFAST_RUNS sets how many.
+ * Runs with random exit codes and signals, in parallel, half of them exiting immediately after the start: every exit
+ * code is correct, and no shim has a zombie child. HOLDFAST_RUNS sets how many.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -9,7 +9,7 @@ import { opened } from '../support/http.ts';
 import { until } from '../support/until.ts';
 
 const RUNS = Number(process.env.HOLDFAST_RUNS ?? 160);
-const AT_ONCE = 8;
+const PARALLEL = 8;
 const SIGNALS = [6, 9, 11, 15];
 
 let engine: TestEngine;
@@ -18,7 +18,7 @@ beforeAll(async () => {
 });
 afterAll(async () => engine?.[Symbol.asyncDispose]());
 
-/** Children of living shims that are dead and unreaped. */
+/** Unreaped dead children of running shims, as lines of /proc/PID/stat. */
 function zombiesUnderShims(): string[] {
   const shims = new Set(engine.shims().map(String));
   return readdirSync('/proc')
@@ -34,7 +34,7 @@ function zombiesUnderShims(): string[] {
     });
 }
 
-test(`${RUNS} runs, ${AT_ONCE} in parallel: every code right`, async () => {
+test(`${RUNS} runs, ${PARALLEL} in parallel: every exit code is correct`, async () => {
   const wrong: string[] = [];
   let next = 0;
   const worker = async (): Promise<void> => {
@@ -52,17 +52,19 @@ test(`${RUNS} runs, ${AT_ONCE} in parallel: every code right`, async () => {
       const waited = await opened(engine.socket, 'POST', `/containers/${Id}/wait?condition=next-exit`);
       const started = await engine.api('POST', `/containers/${Id}/start`);
       if (started.status !== 204) wrong.push(`${i}: start ${started.text}`);
-      const told = ((await waited.answer).json as { StatusCode: number }).StatusCode;
+      const waitCode = ((await waited.answer).json as { StatusCode: number }).StatusCode;
       const expected = signal ? 128 + signal : code;
       const { State } = (await engine.api('GET', `/containers/${Id}/json`)).json as {
         State: { ExitCode: number; Status: string };
       };
-      if (told !== expected || State.ExitCode !== expected || State.Status !== 'exited')
-        wrong.push(`${i}: wanted ${expected}, wait told ${told}, inspect ${State.Status} ${State.ExitCode}`);
+      if (waitCode !== expected || State.ExitCode !== expected || State.Status !== 'exited')
+        wrong.push(
+          `${i}: expected ${expected}, wait returned ${waitCode}, inspect shows ${State.Status} ${State.ExitCode}`,
+        );
       await engine.api('DELETE', `/containers/${Id}`);
     }
   };
-  await Promise.all(Array.from({ length: AT_ONCE }, worker));
+  await Promise.all(Array.from({ length: PARALLEL }, worker));
   expect(wrong).toEqual([]);
   await until(() => zombiesUnderShims().length === 0);
 }, 1_200_000);

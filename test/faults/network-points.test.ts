@@ -1,6 +1,6 @@
 /**
- * The daemon is killed at every point that a network's and a container's life passes. The next one finishes or undoes
- * it: nothing is left, and everything can be had again.
+ * The daemon is killed at every fault point in the life of a network and its containers. The next daemon completes or
+ * undoes the step: nothing is left, and everything can be created again.
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
@@ -10,8 +10,8 @@ import { startEngine, type TestEngine } from '../support/engine.ts';
 import { linkNames, linksOn } from '../support/links.ts';
 import { until } from '../support/until.ts';
 
-/** What the network's own steps are called; a step that is passed often is tried early and at its last passing. */
-const OURS = /^(network|attachment|netlink|netns|names)\./;
+/** Fault points of networking. A point that is passed often is tested early and at its last passing. */
+const NETWORK_POINTS = /^(network|attachment|netlink|netns|names)\./;
 const SUBNET = `10.218.${process.pid % 250}`;
 const PORT = 21_000 + (process.pid % 800);
 
@@ -24,12 +24,15 @@ const tried = (command: string): string => {
     return '';
   }
 };
-/** Its bridge, and whatever hangs on that and on the default one; other daemons of this host have theirs. */
+/**
+ * The bridge of the test network and all links on it and on the default bridge; other daemons of this host have their
+ * own.
+ */
 const links = (): string[] => [
   ...linkNames().filter((name) => name === `hft${process.pid}`),
   ...linksOn(`hft${process.pid}`, bridge),
 ];
-/** Each step of a life. */
+/** The steps in the life of a network and a container. */
 const steps: readonly (readonly string[])[] = [
   ['network', 'create', '--subnet', `${SUBNET}.0/24`, '-o', `com.docker.network.bridge.name=hft${process.pid}`, 'life'],
   ['run', '-d', '--name', 'one', '--network', 'life', '-p', `${PORT}:80`, 'busybox', 'sleep', '1000'],
@@ -41,13 +44,13 @@ const steps: readonly (readonly string[])[] = [
   ['network', 'rm', 'life'],
 ];
 
-async function live(): Promise<void> {
+async function runSteps(): Promise<void> {
   for (const step of steps) if ((await engine.docker(...step).result).exitCode !== 0) return;
 }
 
-/** Takes away what is there, as a client would; then nothing of it may be left anywhere. */
-async function cleared(): Promise<void> {
-  // A removal that the daemon before had begun is finished by this one, which meanwhile refuses a second (409).
+/** Removes everything as a client would, and checks that nothing is left anywhere. */
+async function removeAll(): Promise<void> {
+  // This daemon completes a removal that the previous one had started, and refuses a second one meanwhile (409).
   const gone = async (path: string): Promise<boolean> => [204, 404].includes((await engine.api('DELETE', path)).status);
   for (const path of ['/containers/one?force=1', '/containers/other?force=1', '/networks/life'])
     await until(() => gone(path));
@@ -70,43 +73,48 @@ beforeAll(async () => {
 });
 afterAll(async () => engine?.[Symbol.asyncDispose]());
 
-test('at each point', { timeout: 600_000 }, async () => {
-  const log = join(engine.root, 'points');
-  await engine.stop();
-  await engine.startAgain({ HOLDFAST_FAULT_LOG: log });
-  rmSync(log, { force: true });
-  await live();
-  await cleared();
-  const passed = readFileSync(log, 'utf8')
-    .trim()
-    .split('\n')
-    .filter((name) => OURS.test(name));
-  const counts = new Map<string, number>();
-  for (const name of passed) counts.set(name, (counts.get(name) ?? 0) + 1);
-  const points = [...counts].flatMap(([name, count]) =>
-    count === 1 ? [name] : [Math.ceil(count / 3), count].map((n) => `${name}#${n}`),
-  );
-  expect(points.length).toBeGreaterThan(10);
-  for (const point of new Set(points)) {
+test(
+  'a step is completed or undone after a kill at each point [network-step-killed]',
+  { timeout: 600_000 },
+  async () => {
+    const log = join(engine.root, 'points');
     await engine.stop();
-    // At some points it dies before it serves; its socket would keep clients waiting for the next one.
-    const serves = await engine.startAgain({ HOLDFAST_FAULT: point }).then(
-      () => true,
-      () => false,
+    await engine.startAgain({ HOLDFAST_FAULT_LOG: log });
+    rmSync(log, { force: true });
+    await runSteps();
+    await removeAll();
+    const passed = readFileSync(log, 'utf8')
+      .trim()
+      .split('\n')
+      .filter((name) => NETWORK_POINTS.test(name));
+    const counts = new Map<string, number>();
+    for (const name of passed) counts.set(name, (counts.get(name) ?? 0) + 1);
+    const points = [...counts].flatMap(([name, count]) =>
+      count === 1 ? [name] : [Math.ceil(count / 3), count].map((n) => `${name}#${n}`),
     );
-    if (serves) await live();
-    await engine.kill9();
-    await engine.startAgain();
-    await cleared().catch((error: Error) => {
-      throw new Error(`killed at ${point}: ${error.message}`, { cause: error });
-    });
-  }
-  // And all of it can be had again, with the first address.
-  for (const step of steps.slice(0, 2)) {
-    const { exitCode, stderr } = await engine.docker(...step).result;
-    expect(exitCode, stderr).toBe(0);
-  }
-  const { stdout } = await engine.docker('inspect', '-f', '{{.NetworkSettings.Networks.life.IPAddress}}', 'one').result;
-  expect(stdout.trim()).toBe(`${SUBNET}.2`);
-  await cleared();
-});
+    expect(points.length).toBeGreaterThan(10);
+    for (const point of new Set(points)) {
+      await engine.stop();
+      // At some points it dies before it serves; its kept socket would make clients wait for the next daemon.
+      const serves = await engine.startAgain({ HOLDFAST_FAULT: point }).then(
+        () => true,
+        () => false,
+      );
+      if (serves) await runSteps();
+      await engine.kill9();
+      await engine.startAgain();
+      await removeAll().catch((error: unknown) => {
+        throw new Error(`killed at ${point}: ${(error as Error).message}`, { cause: error });
+      });
+    }
+    // Everything can be created again, with the first address.
+    for (const step of steps.slice(0, 2)) {
+      const { exitCode, stderr } = await engine.docker(...step).result;
+      expect(exitCode, stderr).toBe(0);
+    }
+    const { stdout } = await engine.docker('inspect', '-f', '{{.NetworkSettings.Networks.life.IPAddress}}', 'one')
+      .result;
+    expect(stdout.trim()).toBe(`${SUBNET}.2`);
+    await removeAll();
+  },
+);

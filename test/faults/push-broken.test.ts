@@ -1,6 +1,6 @@
 /**
- * A push that breaks: its connection cut in the middle of a layer, its daemon killed. The next one goes through, and
- * the image is whole.
+ * A push whose connection is cut inside a layer or whose daemon is killed: the next push succeeds, and the image in
+ * the registry (Debian's docker-registry) is complete.
  */
 import { connect, createServer, type AddressInfo, type Server } from 'node:net';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
@@ -8,11 +8,12 @@ import { startEngine, type TestEngine } from '../support/engine.ts';
 import { until } from '../support/until.ts';
 import { startRegistry, type TestRegistry } from '../support/registry.ts';
 
-/** More than any request has beside a layer's bytes. */
+/** Bytes: more than any request has except the upload of a layer. */
 const INSIDE_LAYER = 150_000;
 
 /**
- * Stands before a registry; `inside` is called each time a connection has come so far into a layer, and is then cut.
+ * A proxy in front of a registry. While `inside` is set, it is called as soon as a connection has sent this many
+ * bytes, and the connection is then cut.
  */
 class Cutter implements AsyncDisposable {
   inside: (() => void) | undefined;
@@ -21,7 +22,6 @@ class Cutter implements AsyncDisposable {
   private constructor(private readonly server: Server) {}
 
   static async before(registry: TestRegistry): Promise<Cutter> {
-    let cutter: Cutter | undefined;
     const server = createServer((client) => {
       const [host, port] = registry.host.split(':');
       const upstream = connect(Number(port), host);
@@ -33,15 +33,16 @@ class Cutter implements AsyncDisposable {
       let sent = 0;
       client.on('data', (chunk: Buffer) => {
         sent += chunk.length;
-        if (sent < INSIDE_LAYER || !cutter!.inside) return;
-        cutter!.cuts++;
-        cutter!.inside();
+        if (sent < INSIDE_LAYER || !cutter.inside) return;
+        cutter.cuts++;
+        cutter.inside();
         end();
       });
       client.pipe(upstream).pipe(client);
     });
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-    return (cutter = new Cutter(server));
+    const cutter = new Cutter(server);
+    return cutter;
   }
 
   get host(): string {
@@ -69,7 +70,7 @@ beforeEach(async () => {
 afterEach(async () => {
   if (engine.isDead()) await engine.startAgain();
   await engine.api('DELETE', `/images/${name}:1`);
-  // Its connections are kept alive by the daemon: they end with the registry.
+  // The daemon keeps its connections to the registry open until the registry ends.
   await registry[Symbol.asyncDispose]();
   await cutter[Symbol.asyncDispose]();
 });
@@ -79,8 +80,8 @@ const isThere = async (): Promise<boolean> =>
   (await fetch(`http://${registry.host}/v2/app/manifests/1`)).status === 200;
 const pushed = /"Digest":"(sha256:[0-9a-f]{64})"/;
 
-/** What is in the registry is the image, and it runs. */
-async function proveWhole(digest: string): Promise<void> {
+/** Removes the image here, pulls it from the registry, and checks that it is the same and runs. */
+async function expectComplete(digest: string): Promise<void> {
   const id = ((await engine.api('GET', `/images/${name}:1/json`)).json as { Id: string }).Id;
   for (const each of [`${name}:1`, 'busybox:latest'])
     expect((await engine.api('DELETE', `/images/${each}?force=1`)).status).toBe(200);
@@ -92,26 +93,28 @@ async function proveWhole(digest: string): Promise<void> {
   expect((await engine.api('POST', `/images/${name}:1/tag?repo=busybox&tag=latest`)).status).toBe(201);
 }
 
-test('cut once inside a layer: it is sent again', async () => {
-  cutter.inside = () => (cutter.inside = undefined);
-  const told = await push();
+test('a layer whose connection is cut once is sent again [push-cut-once]', async () => {
+  cutter.inside = () => {
+    cutter.inside = undefined;
+  };
+  const output = await push();
   expect(cutter.cuts).toBe(1);
-  expect(told).toContain('Retrying in 1 second');
-  await proveWhole(pushed.exec(told)![1]!);
+  expect(output).toContain('Retrying in 1 second');
+  await expectComplete(pushed.exec(output)![1]!);
 });
 
-test('cut each time: it fails and leaves no tag; the next push goes through', async () => {
+test('a push that is cut every time fails and leaves no tag; the next push succeeds [push-cut-always]', async () => {
   cutter.inside = () => undefined;
-  const told = await push();
-  expect(told).toMatch(/"error":"(Patch|Put) \\"http/);
-  expect(told).not.toMatch(pushed);
+  const output = await push();
+  expect(output).toMatch(/"error":"(Patch|Put) \\"http/);
+  expect(output).not.toMatch(pushed);
   expect(cutter.cuts).toBe(5);
   expect(await isThere()).toBe(false);
   cutter.inside = undefined;
-  await proveWhole(pushed.exec(await push())![1]!);
+  await expectComplete(pushed.exec(await push())![1]!);
 }, 60_000);
 
-test('the daemon is killed inside a layer', async () => {
+test('a push succeeds after the daemon was killed inside a layer [push-killed-layer]', async () => {
   let killed: Promise<void> | undefined;
   cutter.inside = () => void (killed ??= engine.kill9());
   await push().catch(() => undefined);
@@ -120,10 +123,10 @@ test('the daemon is killed inside a layer', async () => {
   cutter.inside = undefined;
   await engine.startAgain();
   expect(await isThere()).toBe(false);
-  await proveWhole(pushed.exec(await push())![1]!);
+  await expectComplete(pushed.exec(await push())![1]!);
 });
 
-test('the daemon is killed when all is there but the manifest: what is there is not sent again', async () => {
+test('a push after a kill before the manifest does not send the layers again [push-killed-manifest]', async () => {
   await engine.stop();
   await engine.startAgain({ HOLDFAST_FAULT: 'push.blobs' });
   await push().catch(() => undefined);
@@ -136,8 +139,8 @@ test('the daemon is killed when all is there but the manifest: what is there is 
   };
   expect(RepoTags).toContain(`${name}:1`);
   expect(RepoDigests.filter((each) => each.startsWith(`${name}@`))).toEqual([]);
-  const told = await push();
-  expect(told).toContain('Layer already exists');
-  expect(told).not.toContain('"Pushed"');
-  await proveWhole(pushed.exec(told)![1]!);
+  const output = await push();
+  expect(output).toContain('Layer already exists');
+  expect(output).not.toContain('"Pushed"');
+  await expectComplete(pushed.exec(output)![1]!);
 });

@@ -1,6 +1,6 @@
 /**
- * A shim that does not answer (kill -STOP) is no reason to kill anything, and holds up nobody but its own container's
- * clients.
+ * A shim that does not answer (stopped with SIGSTOP) is no reason to kill anything and blocks only the clients of its
+ * own container.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { dockerOf } from '../support/docker-cli.ts';
@@ -9,12 +9,12 @@ import { until } from '../support/until.ts';
 import { isDead, processState } from '../support/processes.ts';
 import { shimOf } from '../support/shims.ts';
 
-/** Every answer about a frozen one comes within this: the daemon's patience, and some. */
+/** Every answer about its container comes within this, ms: the timeout of the daemon and a margin. */
 const BOUND_MS = 40_000;
-/** One about others does not wait for it. */
+/** Answers about other containers do not wait for that timeout. */
 const PROMPT_MS = 8_000;
 /**
- * Once a daemon that starts has found it frozen, a list does not wait for it any more: less than the daemon's patience.
+ * A list does not wait for a shim that a starting daemon has found unresponsive: less than the timeout of the daemon.
  */
 const LIST_MS = 600;
 
@@ -44,16 +44,8 @@ const { inspect } = dockerOf<{
 async function run(name: string): Promise<Frozen> {
   const id = (
     await engine.dockerOutput(
-      'run',
-      '-d',
-      '--name',
-      name,
-      '--restart',
-      'always',
-      'busybox',
-      'sh',
-      '-c',
-      'while :; do echo tick; usleep 50000; done',
+      ...['run', '-d', '--name', name, '--restart', 'always'],
+      ...['busybox', 'sh', '-c', 'while :; do echo tick; usleep 50000; done'],
     )
   ).trim();
   return { name, id, shim: shimOf(engine, id), init: (await inspect(name)).State.Pid };
@@ -66,22 +58,25 @@ async function freeze({ shim }: Frozen): Promise<void> {
 }
 
 async function within<T>(ms: number, work: Promise<T>): Promise<T> {
-  const begun = Date.now();
+  const startedAt = Date.now();
   const result = await work;
-  expect(Date.now() - begun).toBeLessThan(ms);
+  expect(Date.now() - startedAt).toBeLessThan(ms);
   return result;
 }
 
-/** What is asked of it is refused in time, others do not notice, nothing is killed; thawed it is as before. */
-async function stands({ name, id, shim, init }: Frozen): Promise<void> {
-  const [exec, looked, listed] = await Promise.all([
+/**
+ * Requests to the container are refused in time, others are unaffected, nothing is killed; after SIGCONT all is as
+ * before.
+ */
+async function expectUnharmed({ name, id, shim, init }: Frozen): Promise<void> {
+  const [exec, inspected, listed] = await Promise.all([
     within(BOUND_MS, engine.dockerRefusal('exec', '-d', name, 'true')),
     within(BOUND_MS, inspect(name)),
     within(PROMPT_MS, engine.api('GET', '/containers/json')),
     within(PROMPT_MS, engine.dockerOutput('exec', 'other', 'true')),
   ]);
   expect(exec).toContain('does not answer');
-  expect(looked.State).toMatchObject({ Status: 'running', Pid: init });
+  expect(inspected.State).toMatchObject({ Status: 'running', Pid: init });
   expect((listed.json as { Id: string; State: string }[]).find((c) => c.Id === id)).toMatchObject({ State: 'running' });
   expect(isDead(init)).toBe(false);
   process.kill(shim, 'SIGCONT');
@@ -90,7 +85,7 @@ async function stands({ name, id, shim, init }: Frozen): Promise<void> {
   expect(shimOf(engine, id)).toBe(shim);
 }
 
-async function killed({ name, id, shim, init }: Frozen): Promise<void> {
+async function expectKilled({ name, id, shim, init }: Frozen): Promise<void> {
   await within(BOUND_MS, engine.dockerOutput('kill', name));
   expect([isDead(init), isDead(shim)]).toEqual([true, true]);
   expect((await inspect(name)).State).toMatchObject({ Status: 'exited', ExitCode: 137 });
@@ -106,29 +101,29 @@ async function killed({ name, id, shim, init }: Frozen): Promise<void> {
   ).toEqual(['create', 'start', 'kill', 'die']);
 }
 
-async function removed({ name, shim, init }: Frozen): Promise<void> {
+async function expectRemoved({ name, shim, init }: Frozen): Promise<void> {
   await within(BOUND_MS, engine.dockerOutput('rm', '-f', name));
   expect([isDead(init), isDead(shim)]).toEqual([true, true]);
   expect((await engine.api('GET', `/containers/${name}/json`)).status).toBe(404);
 }
 
-describe('frozen shims', () => {
-  test('with the daemon there: it stands; a kill and an rm -f are done all the same', async () => {
+describe('unresponsive shims', () => {
+  test('are left alone by a running daemon, and kill and rm -f still work', async () => {
     const [stays, dies, goes] = [await run('stays'), await run('dies'), await run('goes')];
     for (const frozen of [stays, dies, goes]) await freeze(frozen);
-    await Promise.all([stands(stays), killed(dies), removed(goes)]);
+    await Promise.all([expectUnharmed(stays), expectKilled(dies), expectRemoved(goes)]);
   });
 
-  test('found by a daemon that starts', async () => {
+  test('are left alone by a starting daemon, and kill and rm -f still work', async () => {
     const [stays, dies, goes] = [await run('stays2'), await run('dies2'), await run('goes2')];
     await engine.kill9();
     for (const frozen of [stays, dies, goes]) await freeze(frozen);
     await engine.startAgain();
     await until(async () => {
-      const begun = Date.now();
+      const sentAt = Date.now();
       await engine.api('GET', '/containers/json');
-      return Date.now() - begun < LIST_MS;
+      return Date.now() - sentAt < LIST_MS;
     }, BOUND_MS);
-    await Promise.all([stands(stays), killed(dies), removed(goes)]);
+    await Promise.all([expectUnharmed(stays), expectKilled(dies), expectRemoved(goes)]);
   });
 });

@@ -1,6 +1,6 @@
 /**
- * kill -9 of a container's shim, with the daemon there and with it dead: a new shim goes on, and the container knows
- * nothing of it.
+ * The shim of a container is killed, with and without a running daemon: a new shim takes over, and the container does
+ * not notice.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { dockerOf } from '../support/docker-cli.ts';
@@ -9,7 +9,7 @@ import { until } from '../support/until.ts';
 import { isDead } from '../support/processes.ts';
 import { shimOf } from '../support/shims.ts';
 
-/** Counts, and ends with 7 when it is told to. */
+/** Counts until /die exists, then exits with 7. */
 const COUNTER = 'n=0; while [ ! -e /die ]; do n=$((n+1)); echo $n; usleep 10000; done; echo last; exit 7';
 
 let engine: TestEngine;
@@ -27,7 +27,7 @@ interface State {
 const { inspect } = dockerOf<State>(() => engine);
 const lines = async (name: string): Promise<string[]> => (await engine.dockerOutput('logs', name)).trim().split('\n');
 
-/** Kills the shim and sees it die. */
+/** Kills the shim, waits for its death and returns its PID. */
 async function killShim(id: string): Promise<number> {
   const shim = shimOf(engine, id);
   process.kill(shim, 'SIGKILL');
@@ -35,26 +35,23 @@ async function killShim(id: string): Promise<number> {
   return shim;
 }
 
-/** There is another one, and the daemon speaks with it. */
-async function newShim(id: string, old: number): Promise<void> {
+/** Waits until another shim has taken over and answers the daemon. */
+async function waitForNewShim(id: string, old: number): Promise<void> {
   await until(() => shimOf(engine, id) !== old && !isDead(shimOf(engine, id)));
   await engine.dockerOutput('exec', '-d', id, 'true');
 }
 
-/**
- * The numbers are all there, each once and in order; but what a shim had read and not yet written when it was killed is
- * lost with it.
- */
-function judge(numbers: string[], kills: number): void {
+/** The numbers are unique and in order. Lines that a killed shim had read but not yet written may be missing. */
+function expectAlmostComplete(numbers: string[], kills: number): void {
   const gaps = numbers.filter((n, i) => Number(n) !== (i === 0 ? 1 : Number(numbers[i - 1]) + 1));
   expect(numbers.map(Number)).toEqual([...new Set(numbers.map(Number))].sort((a, b) => a - b));
   expect(gaps.length, `gaps before ${gaps.join(' ')}`).toBeLessThanOrEqual(kills);
-  // A pause of the shim, and no more, is what one chunk can hold.
+  // One unwritten chunk holds at most what is printed during a pause of the shim.
   expect(Number(numbers.at(-1)) - numbers.length).toBeLessThan(kills * 20);
 }
 
-/** Whoever kills it: `kill` returns, with how often, once a new shim is there. */
-async function outlives(name: string, kill: (id: string) => Promise<number>): Promise<void> {
+/** Checks that a container survives `kill`, which returns the number of killed shims once a new one has taken over. */
+async function expectSurvives(name: string, kill: (id: string) => Promise<number>): Promise<void> {
   await engine.dockerOutput('run', '-d', '--name', name, 'busybox', 'sh', '-c', COUNTER);
   await until(async () => (await lines(name)).length > 20);
   const before = await inspect(name);
@@ -74,42 +71,42 @@ async function outlives(name: string, kill: (id: string) => Promise<number>): Pr
   expect((await inspect(name)).State).toMatchObject({ Status: 'exited', ExitCode: 7, Error: '' });
   const all = await lines(name);
   expect(all.at(-1)).toBe('last');
-  judge(all.slice(0, -1), kills);
+  expectAlmostComplete(all.slice(0, -1), kills);
 }
 
-describe('a shim is killed', () => {
-  test('with the daemon there: its log goes on, an exec works, its exit code is its own', () =>
-    outlives('up', async (id) => {
-      await newShim(id, await killShim(id));
+describe('a container whose shim is killed', () => {
+  test('keeps its log, execs and exit code while a daemon runs', () =>
+    expectSurvives('up', async (id) => {
+      await waitForNewShim(id, await killShim(id));
       return 1;
     }));
 
-  test('with the daemon dead', () =>
-    outlives('down', async (id) => {
+  test('keeps them while no daemon runs', () =>
+    expectSurvives('down', async (id) => {
       await engine.kill9();
       const shim = await killShim(id);
       await engine.startAgain();
-      await newShim(id, shim);
+      await waitForNewShim(id, shim);
       return 1;
     }));
 
-  test('before the daemon', () =>
-    outlives('both', async (id) => {
+  test('keeps them when the daemon is killed right after', () =>
+    expectSurvives('both', async (id) => {
       const shim = shimOf(engine, id);
       process.kill(shim, 'SIGKILL');
       await engine.kill9();
       await engine.startAgain();
-      await newShim(id, shim);
+      await waitForNewShim(id, shim);
       return 1;
     }));
 
-  test('eight times in a row', () =>
-    outlives('often', async (id) => {
-      for (let i = 0; i < 8; i++) await newShim(id, await killShim(id));
+  test('keeps them after eight kills in a row', () =>
+    expectSurvives('often', async (id) => {
+      for (let i = 0; i < 8; i++) await waitForNewShim(id, await killShim(id));
       return 8;
     }));
 
-  test('and the container ends while nobody is there: its exit code is known', async () => {
+  test('has a known exit code when it exits without shim and daemon', async () => {
     await engine.dockerOutput('run', '-d', '--name', 'alone', 'busybox', 'sh', '-c', COUNTER);
     const { Id, State } = await inspect('alone');
     await engine.kill9();
@@ -121,31 +118,23 @@ describe('a shim is killed', () => {
     expect((await lines('alone')).at(-1)).toBe('last');
   });
 
-  test('a restart policy goes on', async () => {
+  test('is still restarted by its policy', async () => {
     await engine.dockerOutput(
-      'run',
-      '-d',
-      '--name',
-      'policy',
-      '--restart',
-      'always',
-      'busybox',
-      'sh',
-      '-c',
-      'while [ ! -e /die ]; do usleep 10000; done; rm /die; exit 7',
+      ...['run', '-d', '--name', 'policy', '--restart', 'always'],
+      ...['busybox', 'sh', '-c', 'while [ ! -e /die ]; do usleep 10000; done; rm /die; exit 7'],
     );
     const { Id } = await inspect('policy');
-    await newShim(Id, await killShim(Id));
+    await waitForNewShim(Id, await killShim(Id));
     engine.writeInto(Id, 'die', '');
     await until(
       async () => (await inspect('policy')).RestartCount === 1 && (await inspect('policy')).State.Status === 'running',
     );
   });
 
-  test('a terminal can be attached to anew, and it was never hung up', async () => {
+  test('keeps its terminal without a hangup, and can be attached again', async () => {
     await engine.dockerOutput('run', '-dit', '--name', 'tty', 'busybox', 'sh');
     const { Id, State } = await inspect('tty');
-    await newShim(Id, await killShim(Id));
+    await waitForNewShim(Id, await killShim(Id));
     const attached = engine.terminal('attach', 'tty');
     attached.stdin.write('echo here-$((40+2))\n');
     await until(() => attached.stdout().includes('here-42'));
@@ -154,16 +143,10 @@ describe('a shim is killed', () => {
     expect((await attached.result).exitCode).toBe(5);
   });
 
-  test('its clients are cut off, and may come again; the container goes on', async () => {
+  test('disconnects its clients, which can attach again', async () => {
     const run = engine.docker(
-      'run',
-      '-i',
-      '--name',
-      'client',
-      'busybox',
-      'sh',
-      '-c',
-      'while read line; do echo "got $line"; done; exit 6',
+      ...['run', '-i', '--name', 'client'],
+      ...['busybox', 'sh', '-c', 'while read line; do echo "got $line"; done; exit 6'],
     );
     await until(
       async () =>
@@ -172,7 +155,7 @@ describe('a shim is killed', () => {
     const { Id, State } = await inspect('client');
     run.stdin.write('one\n');
     await until(() => run.stdout().includes('got one'));
-    await newShim(Id, await killShim(Id));
+    await waitForNewShim(Id, await killShim(Id));
     await run.result;
     const again = engine.docker('attach', 'client');
     await until(async () => {
@@ -184,31 +167,17 @@ describe('a shim is killed', () => {
     expect((await again.result).exitCode).toBe(6);
   });
 
-  test('in the middle of a stop: the stop is finished', async () => {
+  test('completes a stop that was in progress', async () => {
     await engine.dockerOutput(
-      'run',
-      '-d',
-      '--name',
-      'stopping',
-      'busybox',
-      'sh',
-      '-c',
-      'trap "sleep 1; exit 4" TERM; while :; do usleep 10000; done',
+      ...['run', '-d', '--name', 'stopping'],
+      ...['busybox', 'sh', '-c', 'trap "sleep 1; exit 4" TERM; while :; do usleep 10000; done'],
     );
     const { Id } = await inspect('stopping');
     const stop = engine.docker('stop', '-t', '20', 'stopping');
     await until(
       async () =>
         (await engine.dockerOutput(
-          'events',
-          '--since',
-          '1m',
-          '--until',
-          '0s',
-          '--filter',
-          'container=stopping',
-          '--filter',
-          'event=kill',
+          ...['events', '--since', '1m', '--until', '0s', '--filter', 'container=stopping', '--filter', 'event=kill'],
         )) !== '',
     );
     await killShim(Id);

@@ -38,7 +38,7 @@ describe('an image whose configuration is odd is read as Docker reads it', () =>
       { Memory: 7, __proto__x: 1, Labels: JSON.parse('{"__proto__":"l"}') as object },
       { Labels: JSON.parse('{"__proto__":"l"}') as object },
     ],
-  ])('%s', async (_name, written, read) => {
+  ])('%s [config-odd-values]', async (_name, written, read) => {
     const made = image(config({ config: written }));
     await load(at, made);
     const { id, config: found } = at.images.resolve('loaded:1');
@@ -48,7 +48,7 @@ describe('an image whose configuration is odd is read as Docker reads it', () =>
     expect(at.images.configOf(id)!.toString()).toBe(JSON.stringify(config({ config: written })));
   });
 
-  test('null for a list, a name, a system', async () => {
+  test('null for a list, a name, a system [config-nulls]', async () => {
     await load(
       at,
       image(config({ architecture: null, os: null, history: [null, { created: null, created_by: 'x' }] })),
@@ -104,7 +104,7 @@ test('prune and removal while an image is being loaded leave it whole', async ()
 });
 
 describe('a layer', () => {
-  test('of directories without end that no entry names is refused', async () => {
+  test('of directories without end that no entry names is refused [layer-deep-directories]', async () => {
     const name = 'd'.repeat(240);
     const wide = Array.from({ length: 800 }, (_, i): Item => [`${i}/${`${name}/`.repeat(10)}f`, '']);
     await expect(at.unpack(archive(...wide))).rejects.toThrow('too many directories that no entry names');
@@ -149,7 +149,7 @@ describe('a host without room', () => {
       'a file that is replaced again and again',
       () => archive(...Array.from({ length: 20 }, (_, i): Item => ['f', String(i % 10).repeat(500_000)])),
     ],
-  ])('%s: says so, and nothing is left of the layer', async (_name, make) => {
+  ])('%s: says so, and nothing is left of the layer [unpack-no-space]', async (_name, make) => {
     using here = imageFixture(built, join(small, 'root'));
     const failure = await here.unpack(make()).catch((error: unknown) => error);
     expect(failure).toBeInstanceOf(SystemFault);

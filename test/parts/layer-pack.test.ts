@@ -103,7 +103,7 @@ const filesIn = (tree: string): unknown[] =>
   Object.entries(listing(tree)).filter(([, { mode }]) => !(mode || '4').startsWith('4'));
 
 describe('a tree becomes an archive', () => {
-  test('that GNU tar unpacks to the same tree', async () => {
+  test('that GNU tar unpacks to the same tree [pack-gnu-tar]', async () => {
     const tree = make('tree');
     make('tree/etc/deep/er');
     writeFileSync(join(tree, 'etc/passwd'), 'root\n');
@@ -134,7 +134,7 @@ describe('a tree becomes an archive', () => {
     expect(readdirSync(untar(await whole(at.archives.tree(tree))), 'buffer')).toEqual([Buffer.from([0xff, 0xfe])]);
   });
 
-  test('of 8 GiB', async () => {
+  test('of 8 GiB [pack-8-gib]', async () => {
     const tree = make('tree');
     writeFileSync(join(tree, 'huge'), '');
     truncateSync(join(tree, 'huge'), 8 * 1024 ** 3 + 5);
@@ -231,7 +231,7 @@ describe('a layer is written again as it came', () => {
     await expect(whole(at.layers.archive(layer))).rejects.toThrow(/is no file any more/);
   });
 
-  test('property: what tar packs, unpacked and written again, is the same bytes', async () => {
+  test('property: what tar packs, unpacked and written again, is the same bytes [repack-identical]', async () => {
     const name = fc.stringMatching(/^[a-zé]{1,4}$/);
     const file = fc.record({
       path: fc.array(name, { minLength: 1, maxLength: 3 }),
@@ -343,7 +343,7 @@ describe('a container', () => {
     expect(listing(untar(running))).toEqual(seen);
   });
 
-  test('becomes a layer that makes the same tree over the same image', async () => {
+  test('becomes a layer that makes the same tree over the same image [commit-layer-same]', async () => {
     const base = await at.unpack(execFileSync('tar', ['-C', lower, '-cf', '-', '.']));
     rmSync(join(merged, 'opt/tool'), { recursive: true });
     mkdirSync(join(merged, 'opt/tool/again'), { recursive: true });

@@ -95,7 +95,7 @@ newline"`,
   });
   afterAll(() => rmSync(tree, { recursive: true, force: true }));
 
-  test('owners, modes, times, xattrs, devices, links; digest and size; and its recipe gives the archive again', async () => {
+  test('owners, modes, times, xattrs, devices, links; digest and size; and its recipe gives the archive again [unpack-metadata]', async () => {
     const bytes = execFileSync('tar', ['-C', tree, '--format=pax', '--xattrs', '--xattrs-include=*', '-c', '.'], {
       maxBuffer: 1 << 26,
     });
@@ -143,7 +143,7 @@ describe('whiteouts', () => {
   const isWhiteout = (path: string): boolean => lstatSync(path).isCharacterDevice() && lstatSync(path).rdev === 0;
   const isOpaque = (path: string): boolean => getXattr(path, 'trusted.overlay.opaque')?.toString() === 'y';
 
-  test("a file, a directory made opaque, and aufs's own files, which are left out", async () => {
+  test("a file, a directory made opaque, and aufs's own files, which are left out [whiteouts-applied]", async () => {
     const layer = await at.unpack(
       archive(
         directory('d'),
@@ -164,7 +164,7 @@ describe('whiteouts', () => {
     expect(digestOf(await rebuilt(layer))).toBe(layer.diffId);
   });
 
-  test('beside an entry of the same name, in either order: the entry is there, what was below it is not', async () => {
+  test('beside an entry of the same name, in either order: the entry is there, what was below it is not [whiteout-beside-entry]', async () => {
     const before = filesOf(
       await at.unpack(
         archive(['.wh.d', ''], directory('d'), ['d/x', ''], ['.wh.f', ''], ['f', 'new'], ['.wh.p', ''], ['p/x', '']),
@@ -180,13 +180,13 @@ describe('whiteouts', () => {
     expect(isOpaque(join(before, 'p'))).toBe(true);
   });
 
-  test.each(['.wh.', '.wh..', '.wh...', 'd/.wh...'])('%s is one of nothing', async (name) => {
+  test.each(['.wh.', '.wh..', '.wh...', 'd/.wh...'])('%s is one of nothing [whiteout-empty-name]', async (name) => {
     await expect(at.unpack(archive(directory('d'), [name, '']))).rejects.toThrow(
       `invalid archive: ${JSON.stringify(name)}: a whiteout of nothing`,
     );
   });
 
-  test("an archive cannot set overlayfs's own marks", async () => {
+  test("an archive cannot set overlayfs's own marks [overlay-marks-refused]", async () => {
     const layer = await at.unpack(
       archive({
         entry: newEntry('directory', 'd', {
@@ -480,7 +480,7 @@ describe('whatever a registry may hold is written again byte for byte', () => {
       'thousands of small files',
       () => archive(...Array.from({ length: 2000 }, (_, i): Item => [`d${i % 7}/f${i % 1700}`, `${i}`])),
     ],
-  ])('%s', async (_name, make) => {
+  ])('%s [layer-rewritten]', async (_name, make) => {
     const made = make();
     const layer = await at.unpack(made);
     expect(layer.diffId).toBe(digestOf(made));
@@ -619,7 +619,7 @@ describe('hostile archives write nothing outside, and say why not', () => {
           entry: newEntry('file', 'f', { xattrs: new Map([['security.capability', Buffer.from('nonsense')]]) }),
         }),
     ],
-  ])('%s', async (_name, message, make) => {
+  ])('%s [unpack-jailed]', async (_name, message, make) => {
     const before = listing(secret);
     const error = await at.unpack(make()).catch((failure: unknown) => failure);
     expect((error as Error).message).toMatch(message);
@@ -635,7 +635,7 @@ describe('hostile archives write nothing outside, and say why not', () => {
     ).toBe(false);
   });
 
-  test('a file over a device is a new file: the device is not written to', async () => {
+  test('a file over a device is a new file: the device is not written to [unpack-over-device]', async () => {
     const layer = await at.unpack(
       archive(
         { entry: newEntry('character', 'zero', { major: 1, minor: 3 }) },
@@ -647,7 +647,7 @@ describe('hostile archives write nothing outside, and say why not', () => {
     for (const name of ['zero', 'disk']) expect(lstatSync(join(filesOf(layer), name)).isFile()).toBe(true);
   });
 
-  test('links that stay inside are followed inside', async () => {
+  test('links that stay inside are followed inside [unpack-inner-links]', async () => {
     const layer = await at.unpack(
       archive(
         directory('usr'),

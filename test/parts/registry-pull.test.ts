@@ -83,7 +83,7 @@ function expectNothing(): void {
 }
 
 describe('what comes', () => {
-  test('an image, line by line as Docker tells it', async () => {
+  test('an image, line by line as Docker tells it [pull-progress]', async () => {
     const made = registry.image('app', '1', [LOW, HIGH]);
     await pull(app());
     const image = here.images.resolve(app());
@@ -120,37 +120,40 @@ describe('what comes', () => {
     expect(partial()).toEqual([]);
   });
 
-  test.each([1, 3])('layers side by side, %i at a time, however many there are', async (concurrent) => {
-    puller = makePuller({ concurrent });
-    const { layers } = registry.image(
-      'app',
-      '1',
-      Array.from({ length: 6 }, (_, i) => archive([`f${i}`, String(i)])),
-    );
-    const waiting: (() => void)[] = [];
-    let most = 0;
-    registry.fault = (request, response, body) => {
-      if (!layers.some((digest) => isBlob(request.url, digest))) return false;
-      most = Math.max(
-        most,
-        waiting.push(() => response.writeHead(200, { 'content-length': body!.length }).end(body)),
+  test.each([1, 3])(
+    'layers side by side, %i at a time, however many there are [layers-parallel]',
+    async (concurrent) => {
+      puller = makePuller({ concurrent });
+      const { layers } = registry.image(
+        'app',
+        '1',
+        Array.from({ length: 6 }, (_, i) => archive([`f${i}`, String(i)])),
       );
-      return true;
-    };
-    const pulling = pull(app());
-    for (let left = layers.length; left > 0; left--) {
-      await until(() => waiting.length === Math.min(concurrent, left));
-      waiting.shift()!();
-    }
-    await pulling;
-    expect(most).toBe(concurrent);
-    expect(new Set(lines.filter(({ status }) => status === 'Waiting').map(({ id }) => id)).size).toBeGreaterThanOrEqual(
-      layers.length - concurrent,
-    );
-    expect(here.images.resolve(app()).chains).toHaveLength(6);
-  });
+      const waiting: (() => void)[] = [];
+      let most = 0;
+      registry.fault = (request, response, body) => {
+        if (!layers.some((digest) => isBlob(request.url, digest))) return false;
+        most = Math.max(
+          most,
+          waiting.push(() => response.writeHead(200, { 'content-length': body!.length }).end(body)),
+        );
+        return true;
+      };
+      const pulling = pull(app());
+      for (let left = layers.length; left > 0; left--) {
+        await until(() => waiting.length === Math.min(concurrent, left));
+        waiting.shift()!();
+      }
+      await pulling;
+      expect(most).toBe(concurrent);
+      expect(
+        new Set(lines.filter(({ status }) => status === 'Waiting').map(({ id }) => id)).size,
+      ).toBeGreaterThanOrEqual(layers.length - concurrent);
+      expect(here.images.resolve(app()).chains).toHaveLength(6);
+    },
+  );
 
-  test('what is there costs one HEAD', async () => {
+  test('what is there costs one HEAD [pull-one-head]', async () => {
     registry.image('app', '1', [HIGH]);
     await pull(app());
     registry.seen.length = 0;
@@ -160,7 +163,7 @@ describe('what comes', () => {
     expect(lines.at(-1)).toEqual({ status: `Status: Image is up to date for ${app()}` });
   });
 
-  test('layers that are there are not asked for', async () => {
+  test('layers that are there are not asked for [pull-known-layers]', async () => {
     const first = registry.image('app', '1', [LOW]);
     registry.image('app', '2', [LOW, HIGH]);
     await pull(app());
@@ -188,7 +191,7 @@ describe('what comes', () => {
     expect(here.images.resolve(app(`app@${old.digest}`)).id).not.toBe(here.images.resolve(app()).id);
   });
 
-  test('of a list the one for the platform', async () => {
+  test('of a list the one for the platform [manifest-list-platform]', async () => {
     const images = [
       ['amd64', LOW],
       ['arm64', HIGH],
@@ -221,7 +224,7 @@ describe('what comes', () => {
     );
   });
 
-  test('a mirror is asked first, and the next where it fails', async () => {
+  test('a mirror is asked first, and the next where it fails [mirror-order]', async () => {
     await using broken = await FaultyRegistry.start();
     broken.fault = (_, response) => (response.writeHead(500).end(), true);
     registry.image('library/app', '1', [HIGH]);
@@ -233,7 +236,7 @@ describe('what comes', () => {
 });
 
 describe('a connection that breaks', () => {
-  test('is taken up where it broke', async () => {
+  test('is taken up where it broke [pull-resumes]', async () => {
     const {
       layers: [low],
     } = registry.image('app', '1', [LOW]);
@@ -258,7 +261,7 @@ describe('a connection that breaks', () => {
     expect(starts[2]).toBeGreaterThan(starts[1]!);
   });
 
-  test('a registry without Range is asked for all of it again', async () => {
+  test('a registry without Range is asked for all of it again [pull-without-range]', async () => {
     const {
       layers: [low],
     } = registry.image('app', '1', [LOW]);
@@ -274,7 +277,7 @@ describe('a connection that breaks', () => {
     expect(here.images.resolve(app()).chains).toHaveLength(1);
   });
 
-  test('one that never works is given up, and what came waits for the next pull', async () => {
+  test('one that never works is given up, and what came waits for the next pull [pull-gives-up]', async () => {
     const {
       layers: [low],
     } = registry.image('app', '1', [LOW]);
@@ -314,7 +317,7 @@ describe('a connection that breaks', () => {
 });
 
 describe('two who pull at once', () => {
-  test('share the work', async () => {
+  test('share the work [pulls-share-work]', async () => {
     const { layers } = registry.image('app', '1', [LOW, HIGH]);
     registry.fault = (request, response, body) => {
       if (!isBlob(request.url, layers[0]!)) return false;
@@ -327,7 +330,7 @@ describe('two who pull at once', () => {
     expect(partial()).toEqual([]);
   });
 
-  test('one leaves, the other gets it; both leave, and it stops', async () => {
+  test('one leaves, the other gets it; both leave, and it stops [pulls-one-leaves]', async () => {
     const {
       layers: [low],
     } = registry.image('app', '1', [LOW]);
@@ -381,7 +384,7 @@ describe('a registry that lies', () => {
       /is longer than the \d+ bytes that were announced/,
     ],
     ['fewer bytes', (blob: Buffer): Buffer => blob.subarray(0, 100), /unexpected EOF/],
-  ])('about a layer: %s', async (_, lie, words) => {
+  ])('about a layer: %s [layer-digest-checked]', async (_, lie, words) => {
     const {
       layers: [low],
     } = registry.image('app', '1', [LOW]);
@@ -390,7 +393,7 @@ describe('a registry that lies', () => {
     expectNothing();
   });
 
-  test('about a manifest or a configuration', async () => {
+  test('about a manifest or a configuration [manifest-digest-checked]', async () => {
     const { digest, config } = registry.image('app', '1', [HIGH]);
     changed(digest, Buffer.from('{"schemaVersion":2}'));
     await expect(pull(app())).rejects.toThrow(`manifest verification failed for digest ${digest}`);
@@ -399,7 +402,7 @@ describe('a registry that lies', () => {
     expectNothing();
   });
 
-  test('about what a layer holds: the configuration has another diff ID', async () => {
+  test('about what a layer holds: the configuration has another diff ID [layer-diff-id-checked]', async () => {
     const made = registry.image('app', '1', [HIGH]);
     const config = registry.blob(
       Buffer.from(made.config.toString().replace(/sha256:[0-9a-f]{64}/, `sha256:${'0'.repeat(64)}`)),
@@ -598,7 +601,7 @@ describe('TLS', () => {
     rmSync(certificates, { recursive: true });
   });
 
-  test('a private CA is trusted where its certificate lies, and nowhere else', async () => {
+  test('a private CA is trusted where its certificate lies, and nowhere else [tls-private-ca]', async () => {
     await using secure = await FaultyRegistry.start({
       address: ADDRESS,
       tls: { cert: readFileSync(file('cert.pem'), 'utf8'), key: readFileSync(file('key.pem'), 'utf8') },
@@ -614,7 +617,7 @@ describe('TLS', () => {
     expect(here.images.resolve(`${secure.host}/app:1`).chains).toHaveLength(1);
   });
 
-  test('a registry without TLS is refused unless it is said to be insecure', async () => {
+  test('a registry without TLS is refused unless it is said to be insecure [tls-required]', async () => {
     await using plain = await FaultyRegistry.start({ address: ADDRESS });
     plain.image('app', '1', [HIGH]);
     await expect(pull(`${plain.host}/app:1`)).rejects.toThrow('http: server gave HTTP response to HTTPS client');

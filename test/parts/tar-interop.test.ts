@@ -48,7 +48,7 @@ describe('what tar(1) makes is read', () => {
     setXattr(join(tree, 'able'), 'security.capability', capability);
   });
 
-  test.each(['gnu', 'pax', 'posix', 'ustar', 'oldgnu'])('%s', (format) => {
+  test.each(['gnu', 'pax', 'posix', 'ustar', 'oldgnu'])('%s [tar-formats-read]', (format) => {
     // ustar has no room for long names, big ids and fractions.
     const small =
       format === 'ustar' ? ['--exclude=ddd*', '--exclude=longsoft', '--exclude=hello', '--exclude=linked'] : [];
@@ -82,7 +82,7 @@ describe('what tar(1) makes is read', () => {
     }
   });
 
-  test('a file of 8 GiB and more, in base-256 and in pax', () => {
+  test('a file of 8 GiB and more, in base-256 and in pax [tar-8-gib]', () => {
     writeFileSync(join(home, 'big'), '');
     execFileSync('truncate', ['-s', '9G', join(home, 'big')]);
     for (const format of ['gnu', 'pax']) {
@@ -103,7 +103,7 @@ describe('what tar(1) makes is read', () => {
   });
 
   test.each([['gnu'], ['pax'], ['pax', '--sparse-version=0.0'], ['pax', '--sparse-version=0.1']])(
-    'sparse files are refused by name (%s %s)',
+    'sparse files are refused by name (%s %s) [tar-sparse-refused]',
     (format, ...rest) => {
       writeFileSync(join(home, 'holes'), '');
       execFileSync('truncate', ['-s', '1M', join(home, 'holes')]);
@@ -115,7 +115,7 @@ describe('what tar(1) makes is read', () => {
   );
 });
 
-test('what is written tar(1) reads', () => {
+test('what is written tar(1) reads [tar-written-readable]', () => {
   const capability = Buffer.from('0100000200040000000000000000000000000000', 'hex');
   const long = `${'a'.repeat(120)}/${'b'.repeat(200)}`;
   const name = Buffer.concat([Buffer.from('caf'), Buffer.from([0xe9])]);

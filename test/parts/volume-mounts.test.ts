@@ -87,7 +87,7 @@ describe('copy-up', () => {
     return volume.mountpoint;
   };
 
-  test('copies content, owners, modes and links as they are', async () => {
+  test('copies content, owners, modes and links as they are [copy-up-metadata]', async () => {
     const data = await fill('/srv');
     expect(readdirSync(data).sort()).toEqual(['deep', 'file', 'link']);
     expect(readFileSync(join(data, 'file'), 'utf8')).toBe('content');
@@ -103,12 +103,12 @@ describe('copy-up', () => {
     expect(lstatSync(await fill('/empty'))).toMatchObject({ uid: 5, gid: 6, mode: 0o40700 });
   });
 
-  test('follows links inside the image, and none out of it', async () => {
+  test('follows links inside the image, and none out of it [copy-up-links]', async () => {
     expect(readdirSync(await fill('/absolute', 'inside')).length).toBe(3);
     expect(readdirSync(await fill('/escape', 'outside'))).toEqual([]);
   });
 
-  test('leaves a volume alone that has content, or for which the image has nothing', async () => {
+  test('leaves a volume alone that has content, or for which the image has nothing [copy-up-skipped]', async () => {
     const volume = await volumes.create(request('data'));
     writeFileSync(join(volume.mountpoint, 'mine'), '');
     await fill('/srv');

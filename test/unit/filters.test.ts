@@ -66,7 +66,7 @@ function listed(all: Container[], filters: [string, string[]][], limit = 0): str
 }
 
 describe('lists of containers', () => {
-  test('each filter leaves part of the list, in the same order', () => {
+  test('each filter leaves part of the list, in the same order [filter-subset]', () => {
     fc.assert(
       fc.property(containers, filter, (all, one) => {
         const found = listed(all, [one]);
@@ -75,7 +75,7 @@ describe('lists of containers', () => {
     );
   });
 
-  test('two keys leave the intersection of what each leaves', () => {
+  test('two keys leave the intersection of what each leaves [filter-keys-and]', () => {
     fc.assert(
       fc.property(containers, filter, filter, (all, one, other) => {
         fc.pre(one[0] !== other[0]);
@@ -84,7 +84,7 @@ describe('lists of containers', () => {
     );
   });
 
-  test('two values of a key leave the union of what each leaves; two labels, the intersection', () => {
+  test('two values of a key leave the union of what each leaves; two labels, the intersection [filter-values-or]', () => {
     fc.assert(
       fc.property(containers, filter, (all, [key, values]) => {
         fc.pre(values.length === 2);
@@ -132,7 +132,7 @@ describe('lists of containers', () => {
     );
   });
 
-  test('any key and values give a list or are rejected', () => {
+  test('any key and values give a list or are rejected [filter-any-input]', () => {
     fc.assert(
       fc.property(containers, fc.string(), fc.array(fc.string(), { maxLength: 2 }), (all, key, values) => {
         try {
@@ -192,7 +192,7 @@ describe('decoding filters', () => {
     );
   });
 
-  test('any text decodes to filters or is rejected', () => {
+  test('any text decodes to filters or is rejected [filter-parse-any]', () => {
     fc.assert(
       fc.property(fc.oneof(fc.string(), fc.json()), (text) => {
         try {

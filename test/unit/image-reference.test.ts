@@ -105,7 +105,7 @@ test('a new name must be valid and unambiguous', () => {
   expect(() => targetReference('x', 'a b')).toThrow('invalid tag format');
 });
 
-test('every valid reference survives parsing and printing unchanged', () => {
+test('every valid reference survives parsing and printing unchanged [reference-round-trip]', () => {
   const word = fc.stringMatching(/^[a-z0-9]{1,6}$/);
   const component = fc
     .tuple(word, fc.array(fc.tuple(fc.constantFrom('.', '_', '__', '-', '---'), word), { maxLength: 2 }))
@@ -132,7 +132,7 @@ test('every valid reference survives parsing and printing unchanged', () => {
   );
 });
 
-test('any text parses to a reference or throws InvalidParameter', () => {
+test('any text parses to a reference or throws InvalidParameter [reference-any-text]', () => {
   fc.assert(
     fc.property(fc.oneof(fc.string(), fc.stringMatching(/^[a-zA-Z0-9/:@._-]{0,40}$/)), (text) => {
       try {

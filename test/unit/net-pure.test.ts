@@ -97,7 +97,7 @@ describe('addresses', () => {
       expect(parseCidr(text)).toBeUndefined();
   });
 
-  test('one that is given lies in the subnet and the range, and is neither its network, its broadcast, reserved nor taken', () => {
+  test('one that is given lies in the subnet and the range, and is neither its network, its broadcast, reserved nor taken [address-in-range]', () => {
     fc.assert(
       fc.property(
         subnet(16),
@@ -124,7 +124,7 @@ describe('addresses', () => {
     );
   });
 
-  test('all of a subnet are given, each once, and then none', () => {
+  test('all of a subnet are given, each once, and then none [addresses-exhausted]', () => {
     fc.assert(
       fc.property(small, (found) => {
         const gateway = textOf(found.first + 1n, found.family);
@@ -143,7 +143,7 @@ describe('addresses', () => {
     );
   });
 
-  test('whatever is given and given back, no two have the same', () => {
+  test('whatever is given and given back, no two have the same [addresses-unique]', () => {
     fc.assert(
       fc.property(small, fc.array(fc.oneof(fc.constant(-1), fc.nat(70)), { maxLength: 200 }), (found, steps) => {
         const held: string[] = [];
@@ -171,7 +171,7 @@ describe('addresses', () => {
     expect([after('10.1.2.3'), after('10.1.2.254'), after(undefined)]).toEqual(['10.1.2.4', '10.1.2.2', '10.1.2.2']);
   });
 
-  test('a subnet from the pools overlaps with nothing, and none is left out', () => {
+  test('a subnet from the pools overlaps with nothing, and none is left out [subnet-no-overlap]', () => {
     const pools = [
       { base: '10.0.0.0/20', size: 24 },
       { base: '10.1.0.0/22', size: 26 },
@@ -362,7 +362,7 @@ describe('port table', () => {
     expect(ports.allocate('5', group(['0.0.0.0'], 8000, 8002), 'x')).toBe(8000);
   });
 
-  test('whatever is allocated and released, no two hold what collides', () => {
+  test('whatever is allocated and released, no two hold what collides [ports-no-collision]', () => {
     const address = fc.constantFrom('0.0.0.0', '127.0.0.1', '192.0.2.1', '::', '::1');
     const step = fc.record({
       holder: fc.constantFrom('a', 'b', 'c', 'd'),
@@ -782,7 +782,7 @@ describe('names', () => {
     expect(
       nameTables([network('2', 'mine')], [setup('c1', [['2', '10.1.0.2', ['web'], 'leaving']])], '127.1.2.3').size,
     ).toBe(0));
-  test('from an address on an internal network nobody but the refuser is asked, whatever else the container is on', () => {
+  test('from an address on an internal network nobody but the refuser is asked, whatever else the container is on [dns-internal-refused]', () => {
     const inner = { ...network('2', 'inner'), internal: true };
     const tables = nameTables(
       [inner, network('3', 'open')],

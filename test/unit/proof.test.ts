@@ -1,20 +1,54 @@
-/** docs/proof.md names tests that are there. */
-import { existsSync, readFileSync } from 'node:fs';
+/**
+ * docs/proof.md names tests by the id at the end of their title, `[like-this]`. Every id must exist exactly once, in
+ * the file that the document gives, and every id in a title must be used by a document.
+ */
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
 
+const ID = String.raw`\[([a-z][a-z0-9]*(?:-[a-z0-9]+)+)\]`;
+/** A title is a string that ends in a space and an id, and is an argument or a property: a comma follows. */
+const TITLE_END = new RegExp(` ${ID}['"\`],`, 'g');
+
+const idsIn = (text: string, pattern: RegExp): string[] => [...text.matchAll(pattern)].map(([, id]) => id!);
+const filesBelow = (directory: string, ending: string): string[] =>
+  readdirSync(directory, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith(ending))
+    .map((name) => join(directory, name));
+
+const titleIds = filesBelow('test', '.ts').flatMap((file) =>
+  idsIn(readFileSync(file, 'utf8'), TITLE_END).map((id) => ({ id, file })),
+);
+
+interface Proof {
+  file: string;
+  ids: string[];
+}
 const rows = readFileSync('docs/proof.md', 'utf8')
   .split('\n')
   .filter((line) => line.startsWith('| ') && !/^\| (clause|---) /.test(line));
-const proofs = rows.flatMap((line) => line.slice(0, -2).split(' | ').at(-1)!.split('<br>'));
+const proofs = rows
+  .flatMap((row) => row.slice(0, -2).split(' | ').at(-1)!.split('<br>'))
+  .map((entry): Proof => ({ file: entry.split(' ')[0]!, ids: idsIn(entry, new RegExp(ID, 'g')) }));
 
-function isThere(proof: string): boolean {
-  const [file, ...names] = proof.split(' › ');
-  if (!existsSync(file!)) return false;
-  const text = readFileSync(file!, 'utf8').replaceAll("\\'", "'");
-  return names.every((name) => text.includes(name));
-}
+test('no two tests share an id', () => {
+  const ids = titleIds.map(({ id }) => id);
+  expect(ids.filter((id, i) => ids.indexOf(id) !== i)).toEqual([]);
+});
 
-test('each test that is named is there', () => {
-  expect(proofs.length).toBeGreaterThan(rows.length);
-  expect(proofs.filter((proof) => !isThere(proof))).toEqual([]);
+test('every clause of docs/proof.md names existing tests', () => {
+  expect(proofs.length).toBeGreaterThanOrEqual(rows.length);
+  expect(proofs.filter(({ file }) => !existsSync(file))).toEqual([]);
+  const missing = proofs.flatMap(({ file, ids }) =>
+    ids
+      .filter((id) => !titleIds.some((title) => title.id === id && title.file === file))
+      .map((id) => `${file} [${id}]`),
+  );
+  expect(missing).toEqual([]);
+});
+
+test('every id in a title is used by a document', () => {
+  const documents = filesBelow('docs', '.md').map((file) => readFileSync(file, 'utf8'));
+  const used = new Set(documents.flatMap((text) => idsIn(text, new RegExp(ID, 'g'))));
+  expect(titleIds.filter(({ id }) => !used.has(id))).toEqual([]);
 });

@@ -16,7 +16,7 @@ describe('X-Registry-Auth', () => {
     ['no JSON', Buffer.from('hello').toString('base64')],
     ['null', Buffer.from('null').toString('base64')],
   ])('%s is nobody', (_, header) => expect(decodeCredentials(header)).toEqual(ANONYMOUS));
-  test.each(['base64', 'base64url'] as const)('user and password, in %s', (alphabet) => {
+  test.each(['base64', 'base64url'] as const)('user and password, in %s [auth-basic]', (alphabet) => {
     expect(decodeCredentials(encoded({ username: 'ü?>', password: 'p:w' }, alphabet))).toEqual({
       ...ANONYMOUS,
       username: 'ü?>',
@@ -94,7 +94,7 @@ describe('lines of progress', () => {
       '{"status":"Downloading","progressDetail":{"current":500,"total":1000},"progress":"[=========================>                         ]     500B/1kB","id":"ab"}',
     ],
     [{ aux: { Tag: 't' } }, '{"progressDetail":{},"aux":{"Tag":"t"}}'],
-  ])('%#', (progress, line) => expect(progressLine(progress)).toBe(`${line}\r\n`));
+  ])('%# [progress-lines]', (progress, line) => expect(progressLine(progress)).toBe(`${line}\r\n`));
   test('a bar is never longer than it is', () =>
     fc.assert(
       fc.property(

@@ -5,7 +5,7 @@ import { BLOCK, checksum, signedChecksum, TarError, type TarEntry, type TarType 
 import { bodyPadding, encodeHeader, newEntry, TRAILER } from '../../src/engine/images/tar-writer.ts';
 import { archive, read } from '../support/tar.ts';
 
-test('what is written is read again, whatever it is and however it is cut', () => {
+test('what is written is read again, whatever it is and however it is cut [tar-round-trip]', () => {
   const bytes = (max: number): fc.Arbitrary<Buffer> =>
     fc.uint8Array({ minLength: 1, maxLength: max }).map((array) => Buffer.from(array.map((byte) => byte || 1)));
   const type = fc.constantFrom<TarType>('file', 'hardlink', 'symlink', 'character', 'block', 'directory', 'fifo');
@@ -110,7 +110,7 @@ describe('headers', () => {
     ]);
   });
 
-  test('global values may have 64 KiB in all, a value that is replaced or taken back no more', () => {
+  test('global values may have 64 KiB in all, a value that is replaced or taken back no more [tar-global-limit]', () => {
     const most = pax(record('VENDOR.x', 'x'.repeat(65_536 - 'VENDOR.x'.length)), 'g');
     const archive = Buffer.concat([
       most,
@@ -191,7 +191,7 @@ describe('headers', () => {
     ['half a header', /unexpected EOF/, () => header(() => undefined).subarray(0, 200)],
     ['a pax header and no entry', /unexpected EOF/, () => pax('8 uid=7\n')],
     ['no tar at all', /invalid tar header/, () => Buffer.alloc(2048, 'this is text. ')],
-  ])('%s', (_name, message, make) => {
+  ])('%s [tar-header-bounds]', (_name, message, make) => {
     expect(() => read(make())).toThrow(message);
     expect(() => read(make())).toThrow(TarError);
   });
@@ -201,7 +201,7 @@ describe('headers', () => {
     expect(read(header(() => undefined))).toHaveLength(1);
   });
 
-  test('any bytes are an archive or a TarError', () => {
+  test('any bytes are an archive or a TarError [tar-any-bytes]', () => {
     const valid = archive(
       { entry: newEntry('file', 'a'.repeat(120), { size: 700 }), body: Buffer.alloc(700, 1) },
       { entry: newEntry('symlink', 'b', { link: Buffer.from('c') }) },

@@ -188,7 +188,7 @@ test('a name filter is a regular expression, and none holds the daemon up', asyn
     );
 });
 
-test('prune takes unused anonymous volumes, and named ones only when asked', async () => {
+test('prune takes unused anonymous volumes, and named ones only when asked [prune-unused-volumes]', async () => {
   const anonymous = await volumes.create(request(''));
   await volumes.create(request('named'));
   await volumes.create(request('kept', { labels: { keep: '' } }));
@@ -209,7 +209,7 @@ test('prune takes unused anonymous volumes, and named ones only when asked', asy
 });
 
 describe('the next start', () => {
-  test('undoes a creation that was not finished', async () => {
+  test('undoes a creation that was not finished [volume-create-undone]', async () => {
     store.insertCreating({ name: 'row', driver: 'local', created: '1', labels: {}, options: {}, anonymous: false });
     store.insertCreating({
       name: 'directory',
@@ -227,7 +227,7 @@ describe('the next start', () => {
     expect(await volumes.create(request('row'))).toMatchObject({ name: 'row' });
   });
 
-  test('keeps data that lies in one, whatever its row says', async () => {
+  test('keeps data that lies in one, whatever its row says [volume-data-kept]', async () => {
     store.insertCreating({ name: 'data', driver: 'local', created: '1', labels: {}, options: {}, anonymous: false });
     mkdirSync(join(root, 'data/_data'), { recursive: true });
     writeFileSync(join(root, 'data/_data/file'), '');
@@ -236,7 +236,7 @@ describe('the next start', () => {
     expect(names()).toEqual(['data']);
   });
 
-  test('finishes a removal, and tells of it', async () => {
+  test('finishes a removal, and tells of it [volume-removal-finished]', async () => {
     await volumes.create(request('data'));
     store.setPhase('data', 'removing');
     restart();
@@ -246,7 +246,7 @@ describe('the next start', () => {
     expect(await told()).toEqual(['create data local', 'destroy data local']);
   });
 
-  test('throws away half a copy-up, and finishes a whole one', async () => {
+  test('throws away half a copy-up, and finishes a whole one [copy-up-recovered]', async () => {
     const half = await volumes.create(request('half'));
     mkdirSync(join(half.mountpoint, '../_filling'));
     writeFileSync(join(half.mountpoint, '../_filling/a'), '');

@@ -1,4 +1,7 @@
-/** docker-compose, Debian's 1.29 on docker-py 5, with a page, an API and a database (stack/docker-compose.yml). */
+/**
+ * Runs Debian's docker-compose 1.29 (on docker-py 5) against a real daemon with a web page, an API and a database
+ * (stack/docker-compose.yml). The tests are one session: each continues with the services that the one before left.
+ */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -43,7 +46,7 @@ interface Run {
   result: Promise<{ stdout: string; stderr: string; exitCode: number }>;
 }
 
-/** It calls the docker CLI for exec and run. */
+/** docker-compose calls the docker CLI for exec and run. */
 const environment = (variables: Record<string, string> = {}): NodeJS.ProcessEnv => ({
   ...process.env,
   PATH: [...(process.env.HOLDFAST_DOCKER ? [dirname(process.env.HOLDFAST_DOCKER)] : []), process.env.PATH].join(':'),
@@ -69,7 +72,7 @@ function composeWith(variables: Record<string, string>, ...args: string[]): Run 
   return { child, stdout: () => stdout, stderr: () => stderr, result };
 }
 
-/** What must work. */
+/** Runs docker-compose and returns its stdout. Fails the test when the exit code is not 0. */
 const done = async (...args: string[]): Promise<string> => {
   const { stdout, stderr, exitCode } = await compose(...args).result;
   expect(exitCode, `docker-compose ${args.join(' ')}: ${stderr}`).toBe(0);
@@ -82,7 +85,7 @@ const names = async (): Promise<string[]> =>
   (await containers()).map(({ Names }) => Names[0]!.slice(1 + PROJECT.length + 1)).sort();
 const inspect = async (name: string): Promise<Inspected> =>
   (await engine.api('GET', `/containers/${PROJECT}_${name}/json`)).json as Inspected;
-/** The page, as somebody on the host sees it: who answered, and the count. */
+/** Requests the web page through its published port: the API container that answered, and its counter. */
 const visit = async (): Promise<{ host: string; count: number }> => {
   const port = (await containers())
     .find(({ Labels }) => Labels['com.docker.compose.service'] === 'web')!
@@ -91,11 +94,11 @@ const visit = async (): Promise<{ host: string; count: number }> => {
   return { host: host!, count: Number(count) };
 };
 const counts = async (): Promise<number> => (await visit().catch(() => undefined))?.count ?? NaN;
-/** The page answers (again), with a number. */
+/** Waits until the web page answers with a number. */
 const answers = (): Promise<void> => until(async () => !Number.isNaN(await counts()), 60_000);
 
-describe.sequential('docker-compose', () => {
-  test('up: networks, a volume, services in the order of their dependencies', async () => {
+describe('docker-compose', { concurrent: false }, () => {
+  test('up creates networks, a volume, and services in the order of their dependencies [compose-up]', async () => {
     const { stderr, exitCode } = await compose('up', '-d').result;
     expect(exitCode, stderr).toBe(0);
     for (const line of [
@@ -113,24 +116,20 @@ describe.sequential('docker-compose', () => {
     await answers();
   });
 
-  test('names lead from page to API to database, and only along the networks', async () => {
+  test('service names resolve from page to API to database, only on shared networks [compose-names]', async () => {
     const first = await visit();
     expect(first.host).toBe((await inspect('api_1')).Id.slice(0, 12));
     expect((await visit()).count).toBe(first.count + 1);
     expect(
       await done(
-        'exec',
-        '-T',
-        'api',
-        'python3',
-        '-c',
-        'import socket; print(socket.gethostbyname("db") == socket.gethostbyname("database"))',
+        ...['exec', '-T', 'api', 'python3'],
+        ...['-c', 'import socket; print(socket.gethostbyname("db") == socket.gethostbyname("database"))'],
       ),
     ).toBe('True');
     expect((await compose('exec', '-T', 'web', 'nslookup', 'db').result).exitCode).not.toBe(0);
   });
 
-  test('up again changes nothing', async () => {
+  test('a second up changes nothing [compose-up-again]', async () => {
     const before = (await containers()).map(({ Id }) => Id).sort();
     expect((await compose('up', '-d').result).stderr).toMatch(
       /_db_1 is up-to-date\n.*_api_1 is up-to-date\n.*_web_1 is up-to-date/s,
@@ -138,7 +137,7 @@ describe.sequential('docker-compose', () => {
     expect((await containers()).map(({ Id }) => Id).sort()).toEqual(before);
   });
 
-  test('ps, port, top, images, config', async () => {
+  test('ps, port, top, images and config describe the running services [compose-ps]', async () => {
     const listed = await done('ps');
     expect(listed).toMatch(new RegExp(`${PROJECT}_api_1 .* Up\\s*$`, 'm'));
     expect(listed).toMatch(new RegExp(`${PROJECT}_db_1 .* Up \\(healthy\\)\\s*$`, 'm'));
@@ -150,27 +149,18 @@ describe.sequential('docker-compose', () => {
     expect((await done('config', '--services')).split('\n').sort()).toEqual(['api', 'db', 'web']);
   });
 
-  test('exec: without a terminal, with one, with a code, with input', async () => {
+  test('exec works with and without a terminal, forwards stdin and returns the exit code [compose-exec]', async () => {
     const { count } = await visit();
     expect(await done('exec', '-T', 'db', 'redis-cli', 'get', 'calls')).toBe(String(count));
     expect(
       await compose(
-        'exec',
-        '-T',
-        '-u',
-        'nobody',
-        '-e',
-        'A=b c',
-        'api',
-        'sh',
-        '-c',
-        'id -un; echo $A; echo err >&2; exit 7',
+        ...['exec', '-T', '-u', 'nobody', '-e', 'A=b c', 'api', 'sh', '-c', 'id -un; echo $A; echo err >&2; exit 7'],
       ).result,
     ).toMatchObject({ stdout: 'nobody\nb c\n', stderr: 'err\n', exitCode: 7 });
     const fed = compose('exec', '-T', 'api', 'wc', '-c');
     fed.child.stdin!.end('12345');
     expect((await fed.result).stdout.trim()).toBe('5');
-    // Its size is the terminal's, as soon as the CLI has told.
+    // The CLI sends the terminal size after the exec has started, so wait for it.
     const inside = 'tty; until test "$(stty size)" = "33 111"; do usleep 20000; done; exit 5';
     const terminal = spawn(
       'script',
@@ -187,29 +177,22 @@ describe.sequential('docker-compose', () => {
     expect(seen).toMatch(/\/dev\/pts\/\d+\r\n/);
   });
 
-  test('run: a one-off container with its code, and nothing left of it', async () => {
+  test('run returns the exit code of a one-off container and removes it', async () => {
     const { stdout, stderr, exitCode } = await compose(
-      'run',
-      '--rm',
-      '-T',
-      '--no-deps',
-      'api',
-      'sh',
-      '-c',
-      'echo one-off; exit 9',
+      ...['run', '--rm', '-T', '--no-deps', 'api', 'sh', '-c', 'echo one-off; exit 9'],
     ).result;
     expect({ stdout, exitCode }, stderr).toEqual({ stdout: 'one-off\n', exitCode: 9 });
     expect(await names()).toEqual(['api_1', 'db_1', 'web_1']);
   });
 
-  test('logs, with a tail and from several services', async () => {
+  test('logs shows a tail and several services [compose-logs]', async () => {
     expect(await done('logs', '--no-color', '--tail', '1', 'db')).toMatch(
       /^Attaching to \S+_db_1\ndb_1 +\| .*Ready to accept connections/,
     );
     expect(await done('logs', '--no-color')).toMatch(/api_1 +\| listening\n/);
   });
 
-  test('scale: three of one service, all by one name', async () => {
+  test('scale starts three containers that share one service name [compose-scale]', async () => {
     await done('up', '-d', '--scale', 'api=3');
     expect(await names()).toEqual(['api_1', 'api_2', 'api_3', 'db_1', 'web_1']);
     const lookup = 'import socket; print(len({a[4][0] for a in socket.getaddrinfo("api", 8000)}))';
@@ -228,7 +211,7 @@ describe.sequential('docker-compose', () => {
     await answers();
   });
 
-  test('restart, stop and start: the data stay', async () => {
+  test('restart, stop and start keep the data [compose-restart]', async () => {
     const before = (await visit()).count;
     const pids = await Promise.all(['api_1', 'db_1'].map(async (name) => (await inspect(name)).State.Pid));
     await done('restart', '-t', '5', 'db', 'api');
@@ -242,7 +225,7 @@ describe.sequential('docker-compose', () => {
     expect((await visit()).count).toBeGreaterThan(before + 2);
   });
 
-  test('pause and unpause, kill', async () => {
+  test('pause, unpause and kill change the state of a service', async () => {
     await done('pause', 'web');
     expect((await inspect('web_1')).State.Status).toBe('paused');
     expect(await done('ps', 'web')).toContain('Paused');
@@ -253,10 +236,10 @@ describe.sequential('docker-compose', () => {
     await answers();
   });
 
-  test('a service that changed is made anew, with its volume', async () => {
+  test('a changed service is recreated with its volume', async () => {
     const [before, count] = [await inspect('db_1'), (await visit()).count];
-    // It reads ContainerConfig of images, which Docker's API has until 1.44: beside a Docker of today it wants the
-    // same.
+    // docker-compose 1.29 reads the ContainerConfig of images, which the API has only up to version 1.44; it needs the
+    // same setting with a current dockerd.
     const { stderr, exitCode } = await composeWith(
       { COMPOSE_API_VERSION: '1.44' },
       'up',
@@ -275,7 +258,7 @@ describe.sequential('docker-compose', () => {
     expect((await visit()).count).toBeGreaterThan(count);
   });
 
-  test('the daemon is killed: services go on, followers end with them, the next daemon is composed on', async () => {
+  test('services survive a daemon kill, and the next daemon continues the project [compose-daemon-killed]', async () => {
     const [before, count] = [await Promise.all(['web_1', 'api_1', 'db_1'].map(inspect)), (await visit()).count];
     const port = (await done('port', 'web', '80')).split(':')[1]!;
     const follower = compose('logs', '--no-color', '-f', '--tail', '0', 'api');
@@ -283,9 +266,9 @@ describe.sequential('docker-compose', () => {
     await engine.kill9();
     const meanwhile = (await engine.curl(`http://127.0.0.1:${port}/cgi-bin/count`)).trim().split(' ');
     expect(Number(meanwhile[1])).toBe(count + 1);
-    const asked = compose('ps');
+    const ps = compose('ps');
     await engine.startAgain();
-    expect((await asked.result).stdout, asked.stderr()).toMatch(/_db_1 .* Up /); // It waited for somebody to answer.
+    expect((await ps.result).stdout, ps.stderr()).toMatch(/_db_1 .* Up /); // The request was sent while no daemon ran.
     expect(
       (await Promise.all(['web_1', 'api_1', 'db_1'].map(inspect))).map(({ State: { Pid, StartedAt } }) => [
         Pid,
@@ -305,21 +288,21 @@ describe.sequential('docker-compose', () => {
     await done('up', '-d', '--scale', 'api=2');
   });
 
-  test('the daemon is killed in the middle of up: another up finishes it', async () => {
+  test('a second up completes one that a daemon kill interrupted [compose-up-interrupted]', async () => {
     await done('rm', '-sf', 'api', 'web');
     const up = compose('up', '-d', '--scale', 'api=3');
     await until(async () => (await names()).some((name) => name.startsWith('api')));
     await engine.kill9();
     await engine.startAgain();
-    await up.result; // Whatever it came to: only what it asked of the dead daemon is lost.
+    await up.result; // Any exit code will do: requests to the killed daemon may have failed.
     await done('up', '-d', '--scale', 'api=3');
-    // Numbers go on behind the highest there is.
+    // New containers are numbered above the highest existing one, so compare service names only.
     expect((await names()).map((name) => name.split('_')[0])).toEqual(['api', 'api', 'api', 'db', 'web']);
     expect((await containers()).every(({ State }) => State === 'running')).toBe(true);
     await answers();
   });
 
-  test('logs -f tells what comes, and ends with the services', async () => {
+  test('logs -f shows new lines and ends with the services [compose-logs-follow]', async () => {
     const follower = compose('logs', '--no-color', '-f', 'api', 'web');
     await until(() => follower.stdout().includes('listening'));
     const { count } = await visit();
@@ -331,7 +314,7 @@ describe.sequential('docker-compose', () => {
     expect(stdout).toMatch(/_web_\d+ exited with code \d+/);
   });
 
-  test('down -v takes everything away', async () => {
+  test('down -v removes containers, networks and volumes [compose-down]', async () => {
     const { stderr, exitCode } = await compose('down', '-v').result;
     expect(exitCode, stderr).toBe(0);
     for (const line of [
@@ -345,7 +328,7 @@ describe.sequential('docker-compose', () => {
     expect((await engine.api('GET', '/volumes')).json).toMatchObject({ Volumes: [] });
   });
 
-  test('up in the foreground shows both streams and ends by a signal', async () => {
+  test('up in the foreground shows both streams and stops the services on SIGINT', async () => {
     const up = compose('up', '--no-color', '-t', '2');
     await until(() => up.stdout().includes('listening'), 60_000);
     up.child.kill('SIGINT');

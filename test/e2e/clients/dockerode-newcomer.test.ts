@@ -1,6 +1,6 @@
 /**
- * What somebody new to dockerode writes, from its README: run with streams, logs followed, stats, events, volumes,
- * networks, images.
+ * A first dockerode script, as its README teaches: run with streams, followed logs, stats, events, volumes, networks,
+ * images. It needs a real daemon because hijacked streams and stream ends are what breaks clients.
  */
 import Docker from 'dockerode';
 import { PassThrough, type Readable } from 'node:stream';
@@ -24,7 +24,7 @@ const sink = (): PassThrough & { text(): string } => {
   const stream = new PassThrough();
   return Object.assign(stream, { text: collected(stream).text });
 };
-/** JSON lines, as they come. */
+/** Collects JSON lines as they arrive. */
 const objects = <T>(stream: NodeJS.ReadableStream): T[] => {
   const found: T[] = [];
   let rest = '';
@@ -36,8 +36,8 @@ const objects = <T>(stream: NodeJS.ReadableStream): T[] => {
   return found;
 };
 
-describe('docker.run', () => {
-  test('both streams apart, the code, the container', async () => {
+describe('docker.run [dockerode-run]', () => {
+  test('separates both streams and returns the exit code and the container', async () => {
     const [out, err] = [sink(), sink()];
     const [result, container] = (await docker.run(
       'busybox',
@@ -50,7 +50,7 @@ describe('docker.run', () => {
     await container.remove();
   });
 
-  test('one stream of a terminal, environment, binds and AutoRemove', async () => {
+  test('supports a terminal, environment, binds and AutoRemove', async () => {
     const out = sink();
     const [result, container] = (await docker.run('busybox', ['sh', '-c', 'tty; echo $A; pwd'], out, {
       Env: ['A=b c'],
@@ -63,12 +63,12 @@ describe('docker.run', () => {
     await until(() =>
       container.inspect().then(
         () => false,
-        (error: { statusCode: number }) => error.statusCode === 404,
+        (error: unknown) => (error as { statusCode: number }).statusCode === 404,
       ),
     );
   });
 
-  test('an image that is not there', async () => {
+  test('a missing image is reported with status 404', async () => {
     await expect(docker.createContainer({ Image: 'nobody/nothing:1', Cmd: ['true'] })).rejects.toMatchObject({
       statusCode: 404,
       json: { message: 'No such image: nobody/nothing:1' },
@@ -76,8 +76,8 @@ describe('docker.run', () => {
   });
 });
 
-describe('a container', () => {
-  test('by callbacks, as old scripts have it', async () => {
+describe('a container [dockerode-container]', () => {
+  test('supports the callback style of old scripts', async () => {
     const code = await new Promise((resolve, reject) => {
       docker.createContainer({ Image: 'busybox', Cmd: ['false'], name: 'called' }, (error, container) => {
         if (error || !container) return reject(error as Error);
@@ -91,7 +91,7 @@ describe('a container', () => {
     expect(code).toBe(1);
   });
 
-  test('logs: followed and taken apart, with timestamps, tail, since', async () => {
+  test('logs can be followed, demultiplexed, and limited by tail and since, with timestamps', async () => {
     const container = await docker.createContainer({
       Image: 'busybox',
       Cmd: ['sh', '-c', 'for i in 1 2 3; do echo out $i; echo err $i >&2; done; read x; echo end'],
@@ -101,7 +101,7 @@ describe('a container', () => {
     await container.start();
     const stream = await container.logs({ follow: true, stdout: true, stderr: true });
     const [out, err] = [sink(), sink()];
-    container.modem.demuxStream(stream, out, err);
+    docker.modem.demuxStream(stream, out, err);
     await until(() => out.text() === 'out 1\nout 2\nout 3\n' && err.text() === 'err 1\nerr 2\nerr 3\n');
     const ended = new Promise((resolve) => stream.on('end', resolve));
     input.write('\n');
@@ -119,7 +119,7 @@ describe('a container', () => {
     await container.remove();
   });
 
-  test('exec: hijacked with stdin, its code by inspect', async () => {
+  test('exec forwards stdin over a hijacked connection, and inspect reports its exit code', async () => {
     const container = await docker.createContainer({ Image: 'busybox', Cmd: ['sleep', '1000'] });
     await container.start();
     const exec = await container.exec({
@@ -141,7 +141,7 @@ describe('a container', () => {
     await container.remove({ force: true });
   });
 
-  test('files, by archives', async () => {
+  test('copies files in and out as archives', async () => {
     const container = await docker.createContainer({ Image: 'busybox', Cmd: ['cat', '/tmp/given'] });
     const archive = pack();
     archive.entry({ name: 'given', mode: 0o600 }, 'by putArchive\n');
@@ -151,14 +151,14 @@ describe('a container', () => {
     await container.wait();
     expect((await container.logs({ stdout: true })).toString()).toContain('by putArchive\n');
     const entries: [string, number | undefined, string][] = [];
-    for await (const entry of ((await container.getArchive({ path: '/tmp/given' })) as Readable).pipe(extract()))
+    for await (const entry of (await container.getArchive({ path: '/tmp/given' })).pipe(extract()))
       entries.push([entry.header.name, entry.header.mode, await text(entry)]);
     expect(entries).toEqual([['given', 0o600, 'by putArchive\n']]);
     await expect(container.getArchive({ path: '/tmp/not' })).rejects.toMatchObject({ statusCode: 404 });
     await container.remove();
   });
 
-  test('stats as a stream, top, update, rename, pause, restart, kill', async () => {
+  test('supports stats as a stream, top, update, rename, pause, restart and kill', async () => {
     const container = await docker.createContainer({ Image: 'busybox', Cmd: ['sleep', '1000'], name: 'first' });
     await container.start();
     const stats = (await container.stats({ stream: true })) as NodeJS.ReadableStream & { destroy(): void };
@@ -190,7 +190,7 @@ describe('a container', () => {
     await container.remove();
   });
 
-  test('events with filters, as they happen', async () => {
+  test('events arrive as they happen and match the filters', async () => {
     const stream = (await docker.getEvents({
       filters: { type: ['container'], label: ['watch=me'] },
     })) as NodeJS.ReadableStream & { destroy(): void };
@@ -214,8 +214,8 @@ describe('a container', () => {
   });
 });
 
-describe('what is around it', () => {
-  test('volumes', async () => {
+describe('volumes, networks, images and the system', () => {
+  test('a volume is created, mounted, listed and removed', async () => {
     await docker.createVolume({ Name: 'kept', Labels: { a: 'b' } });
     const write = (...cmd: string[]): Promise<unknown> =>
       docker.run('busybox', cmd, sink(), { HostConfig: { AutoRemove: true, Binds: ['kept:/data'] } });
@@ -238,7 +238,7 @@ describe('what is around it', () => {
     await expect(volume.inspect()).rejects.toMatchObject({ statusCode: 404 });
   });
 
-  test('networks: names, connect, disconnect', async () => {
+  test('a network resolves names, connects and disconnects', async () => {
     const network = await docker.createNetwork({ Name: 'mine', Labels: { a: 'b' } });
     const server = await docker.createContainer({
       Image: 'busybox',
@@ -267,8 +267,8 @@ describe('what is around it', () => {
     expect(await docker.listNetworks({ filters: { label: ['a=b'] } })).toEqual([]);
   });
 
-  test('images: import, tag, history, save, remove; prune', async () => {
-    // Its types know neither buffers nor what the promise has.
+  test('an image is imported, tagged, saved and removed, and has a history', async () => {
+    // dockerode's types declare neither a Buffer argument nor the stream in the result.
     const imported: unknown = await docker.importImage(busyboxTar() as unknown as string, {
       repo: 'imported',
       tag: 'v1',
@@ -290,8 +290,8 @@ describe('what is around it', () => {
     await expect(image.inspect()).rejects.toMatchObject({ statusCode: 404 });
   });
 
-  test('ping, version, info, df', async () => {
-    expect((await docker.ping()).toString()).toBe('OK');
+  test('ping, version, info and df describe the daemon', async () => {
+    expect(String(await docker.ping())).toBe('OK');
     expect(await docker.version()).toMatchObject({ ApiVersion: '1.51', Os: 'linux' });
     expect(await docker.info()).toMatchObject({ OSType: 'linux', Swarm: { LocalNodeState: 'inactive' } });
     expect(((await docker.df()) as { Images: unknown[] }).Images.length).toBeGreaterThan(0);

@@ -1,4 +1,7 @@
-/** testcontainers for Node, with an image of our own in place of Ryuk's (ryuk/ryuk.py). */
+/**
+ * testcontainers for Node against a real daemon. Ryuk, its clean-up container, is replaced by an image built from
+ * ryuk/ryuk.py, because the tests have no network access to pull the original.
+ */
 import { spawn } from 'node:child_process';
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -30,24 +33,18 @@ beforeAll(async () => {
     'run',
     '-i',
     '--name',
-    'making',
+    'ryuk-build',
     'debian:stack',
     'sh',
     '-c',
     'cat > /ryuk.py',
   );
   await done(
-    '',
-    'commit',
-    '-c',
-    'CMD ["python3", "-u", "/ryuk.py"]',
-    '-c',
-    'LABEL org.testcontainers.ryuk=true',
-    'making',
-    RYUK,
+    ...['', 'commit', '-c', 'CMD ["python3", "-u", "/ryuk.py"]', '-c', 'LABEL org.testcontainers.ryuk=true'],
+    ...['ryuk-build', RYUK],
   );
-  await done('', 'rm', 'making');
-  // It reads them when it is loaded.
+  await done('', 'rm', 'ryuk-build');
+  // testcontainers reads these variables when it is loaded.
   Object.assign(process.env, environment());
   tc = await import('testcontainers');
 }, MAKING_MS);
@@ -70,19 +67,19 @@ const serving = (body: string): string[] => [
 const get = async (container: import('testcontainers').StartedTestContainer): Promise<string> =>
   (await engine.curl(`http://${container.getHost()}:${container.getMappedPort(80)}/`)).trim();
 
-test('Ryuk takes away what a killed process left: containers, networks, volumes, and itself', async () => {
+test('Ryuk removes the containers, networks and volumes of a killed process, then itself [testcontainers-ryuk]', async () => {
   const child = spawn(process.execPath, [place('abandoned.mjs')], {
     env: { ...process.env, ...environment() },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   try {
-    let said = '';
-    child.stdout.on('data', (chunk: Buffer) => (said += chunk.toString()));
+    let output = '';
+    child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
     await until(() => {
-      if (child.exitCode !== null) throw new Error(`it ended: ${child.exitCode}`);
-      return said.endsWith('\n');
+      if (child.exitCode !== null) throw new Error(`abandoned.mjs exited with ${child.exitCode}`);
+      return output.endsWith('\n');
     }, 90_000);
-    const left = JSON.parse(said) as { container: string; network: string; volume: string; reaper: string };
+    const left = JSON.parse(output) as { container: string; network: string; volume: string; reaper: string };
     const paths = [
       `/containers/${left.container}/json`,
       `/networks/${left.network}`,
@@ -97,8 +94,8 @@ test('Ryuk takes away what a killed process left: containers, networks, volumes,
   }
 });
 
-describe('GenericContainer', () => {
-  test('an exposed port, its default wait, exec, logs, restart, stop', async () => {
+describe('GenericContainer [testcontainers-container]', () => {
+  test('supports an exposed port with the default wait, exec, logs, restart and stop', async () => {
     const container = await new tc.GenericContainer('busybox')
       .withCommand(serving('hello'))
       .withExposedPorts(80)
@@ -126,7 +123,7 @@ describe('GenericContainer', () => {
     expect(await status(`/containers/${container.getId()}/json`)).toBe(404);
   });
 
-  test('Wait.forLogMessage and a log consumer', async () => {
+  test('Wait.forLogMessage waits for a line, and a log consumer receives every line', async () => {
     const seen: string[] = [];
     const container = await new tc.GenericContainer('busybox')
       .withCommand(['sh', '-c', 'for i in 1 2 3; do echo line $i; usleep 100000; done; sleep 1000'])
@@ -137,7 +134,7 @@ describe('GenericContainer', () => {
     await container.stop();
   });
 
-  test('Wait.forHttp, Wait.forSuccessfulCommand, Wait.forListeningPorts, all together', async () => {
+  test('Wait.forAll combines forHttp, forSuccessfulCommand and forListeningPorts', async () => {
     const container = await new tc.GenericContainer('busybox')
       .withCommand(['sh', '-c', `sleep 1; ${serving('late')[2]!}`])
       .withExposedPorts(80)
@@ -153,7 +150,7 @@ describe('GenericContainer', () => {
     await container.stop();
   });
 
-  test('Wait.forHealthCheck, and one that stays unhealthy', async () => {
+  test('Wait.forHealthCheck resolves when healthy and rejects when unhealthy', async () => {
     const healthy = (command: string): import('testcontainers').GenericContainer =>
       new tc.GenericContainer('busybox')
         .withCommand(['sh', '-c', 'sleep 1; touch /ok; exec sleep 1000'])
@@ -165,7 +162,7 @@ describe('GenericContainer', () => {
     await expect(healthy('false').start()).rejects.toThrow(/[Hh]ealth check failed: unhealthy/);
   });
 
-  test('Wait.forOneShotStartup: the code decides', async () => {
+  test('Wait.forOneShotStartup resolves or rejects by the exit code', async () => {
     const once = (code: number): Promise<import('testcontainers').StartedTestContainer> =>
       new tc.GenericContainer('busybox')
         .withCommand(['sh', '-c', `sleep 1; exit ${code}`])
@@ -175,7 +172,7 @@ describe('GenericContainer', () => {
     await expect(once(3)).rejects.toThrow();
   });
 
-  test('a network with aliases, names for each other', async () => {
+  test('containers on one network resolve each other by alias', async () => {
     const network = await new tc.Network().start();
     const server = await new tc.GenericContainer('busybox')
       .withCommand(serving('by name'))
@@ -200,7 +197,7 @@ describe('GenericContainer', () => {
     expect(await status(`/networks/${network.getId()}`)).toBe(404);
   });
 
-  test('a bind mount, a working directory, an entrypoint, a user', async () => {
+  test('supports a bind mount, a working directory, an entrypoint and a user', async () => {
     const directory = mkdtempSync(join(tmpdir(), 'hf-tc-'));
     try {
       chmodSync(directory, 0o755);
@@ -222,7 +219,7 @@ describe('GenericContainer', () => {
     }
   });
 
-  test('files: before the start, into it and out of it again', async () => {
+  test('copies files before the start, into a running container and out of it', async () => {
     const container = await new tc.GenericContainer('busybox')
       .withCommand(['sh', '-c', 'cat /given/one /given/two; exec sleep 1000'])
       .withCopyContentToContainer([{ content: 'first\n', target: '/given/one', mode: 0o640 }])
@@ -240,7 +237,7 @@ describe('GenericContainer', () => {
     await container.stop();
   });
 
-  test('commit, and a container from what came of it', async () => {
+  test('commits a container and starts another from the image', async () => {
     const container = await new tc.GenericContainer('busybox')
       .withCommand(['sh', '-c', 'echo kept > /kept; sleep 1000'])
       .withWaitStrategy(tc.Wait.forSuccessfulCommand('test -e /kept'))
@@ -253,16 +250,16 @@ describe('GenericContainer', () => {
     await second.stop();
   });
 
-  test('reuse: the same container for the same wish', async () => {
-    const wish = (): Promise<import('testcontainers').StartedTestContainer> =>
+  test('reuse returns the same container for the same configuration', async () => {
+    const start = (): Promise<import('testcontainers').StartedTestContainer> =>
       new tc.GenericContainer('busybox').withCommand(serving('reused')).withExposedPorts(80).withReuse().start();
-    const first = await wish();
-    const second = await wish();
+    const first = await start();
+    const second = await start();
     expect(second.getId()).toBe(first.getId());
     await first.stop();
   });
 
-  test('the daemon is killed: containers, ports and Ryuk go on', async () => {
+  test('containers, ports and Ryuk survive a daemon kill', async () => {
     const container = await new tc.GenericContainer('busybox')
       .withCommand(serving('still here'))
       .withExposedPorts(80)

@@ -1,6 +1,6 @@
 /**
- * What networks keep apart: nothing gets from one to another, nothing out of an internal one; not by any protocol,
- * family or address, nor by a forged one.
+ * Isolation of networks: no traffic between two networks and none out of an internal one, for any protocol, family or
+ * (forged) address. Needs real bridges and firewall rules, and packets sent inside the containers' network namespaces.
  */
 import { execFile, execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { createSocket, type Socket } from 'node:dgram';
@@ -23,8 +23,8 @@ interface Inspected {
 
 const UNIT = process.pid % 250;
 const PORT = 18_500 + UNIT;
-/** An address of the host that is no bridge's; where it asks for names of elsewhere. */
-const [OUTSIDE, SERVER] = [`198.18.${UNIT}.1`, `127.78.${UNIT}.1`];
+/** An address of the host outside all bridges, and the address of an upstream DNS server. */
+const [OUTSIDE, UPSTREAM] = [`198.18.${UNIT}.1`, `127.78.${UNIT}.1`];
 const OUTSIDE6 = `2001:db8:${UNIT}::1`;
 const LINK = `hfa${process.pid}`.slice(0, 15);
 
@@ -32,12 +32,15 @@ let engine: TestEngine;
 const children: ChildProcess[] = [];
 const run = (...command: string[]): string =>
   execFileSync(command[0]!, command.slice(1), { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
-const { ok: done, inspect } = dockerOf<Inspected>(() => engine);
+const { ok: dockerOk, inspect } = dockerOf<Inspected>(() => engine);
 const place = async (name: string, network: string): Promise<Place> =>
   (await inspect(name)).NetworkSettings.Networks[network]!;
 const sleeper = (name: string, ...options: string[]): Promise<string> =>
-  done('run', '-d', '--name', name, ...options, 'busybox', 'sleep', '1000');
-/** A command in a container's network, as its root could run it: the busybox at hand has no tools for datagrams. */
+  dockerOk('run', '-d', '--name', name, ...options, 'busybox', 'sleep', '1000');
+/**
+ * Prefix that runs a command in a container's network namespace, where its root could run it: busybox has no UDP
+ * tools.
+ */
 const within = async (name: string): Promise<string[]> => [
   'nsenter',
   '-t',
@@ -45,7 +48,7 @@ const within = async (name: string): Promise<string[]> => [
   '-n',
 ];
 
-/** Answers each connection and each datagram at port 80, by both families. */
+/** Answers every TCP connection and datagram at port 80, over IPv4 and IPv6. */
 const SERVING = `
   require('net').createServer((s) => s.end('tcp')).listen(80, '::');
   const d = require('dgram');
@@ -58,28 +61,27 @@ const serve = async (name: string): Promise<void> =>
     }),
   );
 
-/** Waits until it says something; it is ended after the test. */
+/** Waits for the first output of `child`, which is killed after the test. */
 async function ready(child: ChildProcess): Promise<void> {
   children.push(child);
-  let said = '';
-  child.stdout!.on('data', (chunk: Buffer) => (said += chunk.toString()));
-  await until(() => said !== '');
+  let output = '';
+  child.stdout!.on('data', (chunk: Buffer) => (output += chunk.toString()));
+  await until(() => output !== '');
 }
 
-/**
- * Which of these targets answer to somebody in the container's network: protocol, address, port. All are asked at once.
- */
+/** Protocol, address and port. */
 type Target = [protocol: 'tcp' | 'udp', address: string, port: number];
-const ASKING = `
+const PROBE = `
   const targets = JSON.parse(process.argv[1]), answered = [];
   targets.forEach(([protocol, address, port], i) => {
     if (protocol === 'tcp') require('net').connect(port, address).on('data', () => answered.push(i)).on('error', () => {});
     else { const s = require('dgram').createSocket(address.includes(':') ? 'udp6' : 'udp4'); s.on('message', () => answered.push(i)).on('error', () => {}); s.send('x', port, address); }
   });
   setTimeout(() => { console.log(JSON.stringify(answered)); process.exit(); }, 1500);`;
-async function answering(name: string, targets: Target[]): Promise<Target[]> {
+/** Returns the targets that answer to a process in the container's network; all are tried at the same time. */
+async function reachable(name: string, targets: Target[]): Promise<Target[]> {
   const answered = JSON.parse(
-    run(...(await within(name)), process.execPath, '-e', ASKING, JSON.stringify(targets)),
+    run(...(await within(name)), process.execPath, '-e', PROBE, JSON.stringify(targets)),
   ) as number[];
   return targets.filter((_, i) => answered.includes(i));
 }
@@ -105,9 +107,9 @@ afterEach(async () => {
   }
 });
 
-test('a connection from another network fails: tcp and udp, IPv4 and IPv6, also to a published port by the container’s address', async () => {
-  await done('network', 'create', '--ipv6', 'n1');
-  await done('network', 'create', '--ipv6', 'n2');
+test('tcp and udp over IPv4 and IPv6 from another network fail, also to a published port by container address [network-isolation]', async () => {
+  await dockerOk('network', 'create', '--ipv6', 'n1');
+  await dockerOk('network', 'create', '--ipv6', 'n2');
   await sleeper('aa', '--network', 'n1', '-p', `${PORT}:80`, '-p', `${PORT}:80/udp`);
   await sleeper('neighbour', '--network', 'n1');
   await sleeper('stranger', '--network', 'n2');
@@ -118,14 +120,14 @@ test('a connection from another network fails: tcp and udp, IPv4 and IPv6, also 
     ['tcp', address, 80],
     ['udp', address, 80],
   ]);
-  expect(await answering('neighbour', targets)).toEqual(targets);
-  expect(await answering('stranger', targets)).toEqual([]);
-  // The default network has no IPv6: nor has it a way round by the gateway.
-  expect(await answering('default', targets)).toEqual([]);
-  // What is published is published: by the host's own address it is reached.
+  expect(await reachable('neighbour', targets)).toEqual(targets);
+  expect(await reachable('stranger', targets)).toEqual([]);
+  // The default network has no IPv6, and its gateway must not offer a detour.
+  expect(await reachable('default', targets)).toEqual([]);
+  // A published port is reachable through the address of the host.
   const { Gateway } = await place('stranger', 'n2');
   expect(
-    await answering('stranger', [
+    await reachable('stranger', [
       ['tcp', Gateway, PORT],
       ['udp', Gateway, PORT],
     ]),
@@ -133,9 +135,9 @@ test('a connection from another network fails: tcp and udp, IPv4 and IPv6, also 
 });
 
 describe('an internal network', () => {
-  test('has no way out and no way in: not by a route of the container’s own, tcp and udp, IPv4 and IPv6', async () => {
-    await done('network', 'create', '--internal', '--ipv6', 'inner');
-    await done('network', 'create', '--ipv6', 'open');
+  test('has no way in or out by tcp, udp, IPv4 or IPv6, even with a default route added inside [internal-no-route]', async () => {
+    await dockerOk('network', 'create', '--internal', '--ipv6', 'inner');
+    await dockerOk('network', 'create', '--ipv6', 'open');
     await sleeper('aa', '--network', 'inner');
     await sleeper('neighbour', '--network', 'inner');
     await sleeper('bb', '--network', 'open', '-p', `${PORT}:80`, '-p', `${PORT}:80/udp`);
@@ -145,7 +147,7 @@ describe('an internal network', () => {
       (await engine.api('GET', '/networks/inner')).json as { IPAM: { Config: { Gateway: string }[] } }
     ).IPAM.Config.map(({ Gateway }) => Gateway);
     expect([inner.Gateway, inner.IPv6Gateway]).toEqual(['', '']);
-    // As a container with CAP_NET_ADMIN could.
+    // A container with CAP_NET_ADMIN could add such routes.
     for (const gateway of gateways) run(...(await within('aa')), 'ip', 'route', 'add', 'default', 'via', gateway);
     await ready(
       spawn(
@@ -168,7 +170,7 @@ describe('an internal network', () => {
       ...[OUTSIDE, OUTSIDE6].map((address): Target => ['tcp', address, PORT + 300]),
     ];
     expect(
-      await answering('bb', [
+      await reachable('bb', [
         ['tcp', OUTSIDE, PORT],
         ['udp', OUTSIDE, PORT],
         ['tcp', OUTSIDE6, PORT],
@@ -176,31 +178,31 @@ describe('an internal network', () => {
         ['tcp', OUTSIDE6, PORT + 300],
       ]),
     ).toHaveLength(5);
-    expect(await answering('aa', [...neighbours, ...elsewhere])).toEqual(neighbours);
-    expect(await answering('bb', neighbours)).toEqual([]);
+    expect(await reachable('aa', [...neighbours, ...elsewhere])).toEqual(neighbours);
+    expect(await reachable('bb', neighbours)).toEqual([]);
   });
 });
 
-describe('names', () => {
+describe('DNS', () => {
   let server: Socket;
-  const asked: string[] = [];
+  const queried: string[] = [];
   beforeEach(async () => {
-    asked.length = 0;
-    // Knows nothing of anybody (RFC 1035: NXDOMAIN).
+    queried.length = 0;
+    // Answers NXDOMAIN to every query (RFC 1035).
     server = createSocket('udp4').on('message', (query, from) => {
-      asked.push(query.toString('latin1', 13, query.indexOf(0, 12)).replace(/[^a-z0-9]/g, '.'));
+      queried.push(query.toString('latin1', 13, query.indexOf(0, 12)).replace(/[^a-z0-9]/g, '.'));
       query.writeUInt16BE(0x8183, 2);
       server.send(query, from.port, from.address);
     });
-    await new Promise<void>((resolve) => server.bind(53, SERVER, resolve));
+    await new Promise<void>((resolve) => server.bind(53, UPSTREAM, resolve));
   });
   afterEach(() => server.close());
 
   /**
-   * Sends a question for a name, as it is: from whatever address. IP_HDRINCL, for which CAP_NET_RAW is enough;
-   * containers have it by default.
+   * Sends a DNS query with any source address, over a raw socket with IP_HDRINCL (raw(7)). CAP_NET_RAW is enough for
+   * that, and containers have it by default.
    */
-  const FORGING = `
+  const FORGED_QUERY = `
 import socket, struct, sys
 source, target, name = sys.argv[1:]
 question = struct.pack('>6H', 7, 0x100, 1, 0, 0, 0) + b''.join(bytes([len(part)]) + part.encode() for part in name.split('.')) + struct.pack('>BHH', 0, 1, 1)
@@ -209,28 +211,28 @@ head = struct.pack('>BBHHHBBH4s4s', 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, soc
 s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
 s.sendto(head + udp, (target, 0))`;
   const forge = async (from: string, source: string, target: string, name: string): Promise<void> => {
-    run(...(await within(from)), 'python3', '-c', FORGING, source, target, name);
+    run(...(await within(from)), 'python3', '-c', FORGED_QUERY, source, target, name);
   };
-  /** A question in the ordinary way; what the answer's code is, undefined when none comes. */
-  const ASKING_NAME = `
+  /** Sends an ordinary DNS query and prints the response code; prints nothing when no answer arrives. */
+  const QUERY = `
   const [server, name] = process.argv.slice(1), s = require('dgram').createSocket(server.includes(':') ? 'udp6' : 'udp4');
   s.on('message', (m) => { console.log(m[3] & 15); process.exit(); });
   s.send(Buffer.concat([Buffer.from([0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0]), ...name.split('.').map((part) => Buffer.concat([Buffer.from([part.length]), Buffer.from(part)])), Buffer.from([0, 0, 1, 0, 1])]), 53, server);
   setTimeout(() => process.exit(), 3000);`;
   const ask = async (from: string, at: string, name: string): Promise<number | undefined> => {
-    // The server that is asked in the end is in this process: it must not be held up.
-    const [program, ...args] = [...(await within(from)), process.execPath, '-e', ASKING_NAME, at, name];
+    // Asynchronous, because the upstream DNS server runs in this process.
+    const [program, ...args] = [...(await within(from)), process.execPath, '-e', QUERY, at, name];
     const { stdout } = await promisify(execFile)(program, args);
     return stdout === '' ? undefined : Number(stdout);
   };
-  const [FOUND, FAILED, UNKNOWN] = [0, 2, 3];
+  const [NOERROR, SERVFAIL, NXDOMAIN] = [0, 2, 3];
 
-  test('out of an internal network none is asked for elsewhere, whatever address a question claims to come from', async () => {
-    await done('network', 'create', '--internal', '--ipv6', 'inner');
-    await done('network', 'create', 'open');
-    await sleeper('aa', '--network', 'inner', '--dns', SERVER);
-    await sleeper('bb', '--network', 'open', '--dns', SERVER);
-    await sleeper('both', '--network', 'open', '--network', 'inner', '--dns', SERVER);
+  test('queries from an internal network are never forwarded, whatever source address they claim [internal-no-dns]', async () => {
+    await dockerOk('network', 'create', '--internal', '--ipv6', 'inner');
+    await dockerOk('network', 'create', 'open');
+    await sleeper('aa', '--network', 'inner', '--dns', UPSTREAM);
+    await sleeper('bb', '--network', 'open', '--dns', UPSTREAM);
+    await sleeper('both', '--network', 'open', '--network', 'inner', '--dns', UPSTREAM);
     const [gateway, gateway6] = (
       (await engine.api('GET', '/networks/inner')).json as { IPAM: { Config: { Gateway: string }[] } }
     ).IPAM.Config.map(({ Gateway }) => Gateway) as [string, string];
@@ -239,14 +241,14 @@ s.sendto(head + udp, (target, 0))`;
       await place('bb', 'open'),
       await inspect('both').then((c) => c.NetworkSettings.Networks),
     ];
-    expect(await ask('aa', gateway, 'both')).toBe(FOUND);
-    expect(await ask('aa', gateway, 'ordinary.example')).toBe(FAILED);
-    expect([await ask('aa', gateway6, 'both'), await ask('aa', gateway6, 'six.example')]).toEqual([FOUND, FAILED]);
+    expect(await ask('aa', gateway, 'both')).toBe(NOERROR);
+    expect(await ask('aa', gateway, 'ordinary.example')).toBe(SERVFAIL);
+    expect([await ask('aa', gateway6, 'both'), await ask('aa', gateway6, 'six.example')]).toEqual([NOERROR, SERVFAIL]);
     const sources: Record<string, string> = {
       stranger: bb.IPAddress,
       neighbour: both.inner!.IPAddress,
       double: both.open!.IPAddress,
-      nobody: aa.IPAddress.replace(/\d+$/, '250'),
+      unused: aa.IPAddress.replace(/\d+$/, '250'),
       foreign: '203.0.113.9',
     };
     for (const [name, source] of Object.entries(sources)) {
@@ -254,28 +256,28 @@ s.sendto(head + udp, (target, 0))`;
       run(...(await within('aa')), 'ip', 'route', 'replace', 'default', 'via', gateway);
       await forge('aa', source, bb.Gateway, `${name}2.example`);
     }
-    // An address that nobody has is not even listened to, whichever servers the host has.
-    run(...(await within('aa')), 'ip', 'addr', 'add', `${sources.nobody}/32`, 'dev', 'eth0');
-    run(...(await within('aa')), 'ip', 'route', 'replace', gateway, 'dev', 'eth0', 'src', sources.nobody!);
+    // Queries from an address that no container has get no answer at all.
+    run(...(await within('aa')), 'ip', 'addr', 'add', `${sources.unused}/32`, 'dev', 'eth0');
+    run(...(await within('aa')), 'ip', 'route', 'replace', gateway, 'dev', 'eth0', 'src', sources.unused!);
     expect(await ask('aa', gateway, 'unlisted.example')).toBe(undefined);
-    const nobody6 = aa.GlobalIPv6Address.replace(/[^:]*$/, 'ff99');
-    run(...(await within('aa')), 'ip', 'addr', 'add', `${nobody6}/128`, 'dev', 'eth0', 'nodad');
-    run(...(await within('aa')), 'ip', '-6', 'route', 'replace', gateway6, 'dev', 'eth0', 'src', nobody6);
+    const unused6 = aa.GlobalIPv6Address.replace(/[^:]*$/, 'ff99');
+    run(...(await within('aa')), 'ip', 'addr', 'add', `${unused6}/128`, 'dev', 'eth0', 'nodad');
+    run(...(await within('aa')), 'ip', '-6', 'route', 'replace', gateway6, 'dev', 'eth0', 'src', unused6);
     expect(await ask('aa', gateway6, 'unlisted6.example')).toBe(undefined);
-    // The server works, and those come after the others.
-    expect(await ask('bb', bb.Gateway, 'afterwards.example')).toBe(UNKNOWN);
-    expect(await ask('both', bb.Gateway, 'aa')).toBe(FOUND);
-    expect(asked).toEqual(['afterwards.example']);
+    // The upstream server works, and these queries arrive after all others.
+    expect(await ask('bb', bb.Gateway, 'afterwards.example')).toBe(NXDOMAIN);
+    expect(await ask('both', bb.Gateway, 'aa')).toBe(NOERROR);
+    expect(queried).toEqual(['afterwards.example']);
   });
 
-  test('a network’s server answers its own containers alone', async () => {
-    await done('network', 'create', 'n1');
-    await done('network', 'create', 'n2');
-    await sleeper('aa', '--network', 'n1', '--dns', SERVER);
-    await sleeper('bb', '--network', 'n2', '--dns', SERVER);
-    await sleeper('default', '--dns', SERVER);
+  test('a network’s DNS server answers only its own containers [dns-own-network]', async () => {
+    await dockerOk('network', 'create', 'n1');
+    await dockerOk('network', 'create', 'n2');
+    await sleeper('aa', '--network', 'n1', '--dns', UPSTREAM);
+    await sleeper('bb', '--network', 'n2', '--dns', UPSTREAM);
+    await sleeper('default', '--dns', UPSTREAM);
     const { Gateway } = await place('aa', 'n1');
-    expect(await ask('aa', Gateway, 'aa')).toBe(FOUND);
+    expect(await ask('aa', Gateway, 'aa')).toBe(NOERROR);
     for (const name of ['bb', 'default']) expect(await ask(name, Gateway, 'aa')).toBe(undefined);
   });
 });

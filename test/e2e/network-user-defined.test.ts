@@ -1,4 +1,7 @@
-/** Networks of users' making: made, connected, named, kept apart, given back. */
+/**
+ * User-defined networks: create, options, connect, DNS, isolation, release of addresses, and recovery after a killed
+ * daemon. Needs real bridges, firewall rules and DNS server.
+ */
 import { execFileSync } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
@@ -29,9 +32,9 @@ interface Place {
 
 let engine: TestEngine;
 let subnet: string;
-/** The daemon's table. */
+/** Name of the nftables table of this daemon. */
 let own: string;
-const { docker, ok: done } = dockerOf(() => engine);
+const { docker, ok: dockerOk } = dockerOf(() => engine);
 const inspect = async (name: string): Promise<Net> => (await engine.api('GET', `/networks/${name}`)).json as Net;
 const places = async (name: string): Promise<Record<string, Place>> =>
   (
@@ -45,27 +48,20 @@ const message = async (method: string, path: string, body?: unknown): Promise<[n
   return [status, (json as { message?: string } | undefined)?.message ?? ''];
 };
 const sleeper = (name: string, ...options: string[]): Promise<string> =>
-  done('run', '-d', '--name', name, ...options, 'busybox', 'sleep', '1000');
+  dockerOk('run', '-d', '--name', name, ...options, 'busybox', 'sleep', '1000');
 const web = (name: string, ...options: string[]): Promise<string> =>
-  done(
-    'run',
-    '-d',
-    '--name',
-    name,
-    ...options,
-    'busybox',
-    'sh',
-    '-c',
-    `mkdir -p /w; echo ${name} > /w/index.html; exec httpd -f -h /w -p 80`,
+  dockerOk(
+    ...['run', '-d', '--name', name, ...options],
+    ...['busybox', 'sh', '-c', `mkdir -p /w; echo ${name} > /w/index.html; exec httpd -f -h /w -p 80`],
   );
 const get = async (from: string, host: string): Promise<string> =>
   (await docker('exec', from, 'timeout', '5', 'wget', '-qO-', `http://${host}/`)).stdout.trim();
-/** Addresses that a name has for a container; none when it is unknown. */
+/** Addresses that a name resolves to inside a container; empty when it is unknown. */
 const resolved = async (from: string, name: string): Promise<string[]> =>
   [...(await docker('exec', from, 'nslookup', name)).stdout.matchAll(/^Name:\s+\S+\nAddress(?: \d+)?: (\S+)/gm)]
     .map(([, address]) => address!)
     .sort();
-const inNetns = (c: string, ...args: string[]): Promise<string> => done('exec', c, ...args);
+const inNetns = (c: string, ...args: string[]): Promise<string> => dockerOk('exec', c, ...args);
 const names = (): string => join(engine.execRoot, 'names');
 const servers = (): string[] =>
   readdirSync('/proc').filter(
@@ -88,7 +84,7 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await engine?.[Symbol.asyncDispose]();
-  // A server without names ends; nothing of the networks stays.
+  // The DNS server exits when no network is left.
   await until(() => servers().length === 0);
 });
 afterEach(async () => {
@@ -100,8 +96,8 @@ afterEach(async () => {
   for (const { Id } of mine) expect((await engine.api('DELETE', `/networks/${Id}`)).status).toBe(204);
 });
 
-describe('making and taking away', () => {
-  test('create, inspect, list, rm', async () => {
+describe('create and remove', () => {
+  test('create, inspect, list and rm show all settings [network-create]', async () => {
     const made = await engine.api('POST', '/networks/create', {
       Name: 'n1',
       Labels: { a: 'b' },
@@ -168,14 +164,14 @@ describe('making and taking away', () => {
       403,
       `error while removing network: network n1 id ${(made.json as Net).Id} has active endpoints`,
     ]);
-    await done('rm', '-f', 'c1');
-    expect(await done('network', 'rm', 'n1')).toBe('n1');
+    await dockerOk('rm', '-f', 'c1');
+    expect(await dockerOk('network', 'rm', 'n1')).toBe('n1');
     expect(await message('GET', '/networks/n1')).toEqual([404, 'network n1 not found']);
     expect(tried('ip -br link')).not.toContain(`br-${(made.json as Net).Id.slice(0, 12)}`);
   });
 
-  test('ip-range: gateway and containers have addresses of it alone, as many as there are', async () => {
-    await done('network', 'create', '--subnet', `${subnet}.0/24`, '--ip-range', `${subnet}.64/30`, 'n1');
+  test('gateway and containers get addresses of the ip-range only, until it is exhausted [network-ip-range]', async () => {
+    await dockerOk('network', 'create', '--subnet', `${subnet}.0/24`, '--ip-range', `${subnet}.64/30`, 'n1');
     const given: string[] = [];
     for (const name of ['c1', 'c2', 'c3']) {
       await sleeper(name, '--network', 'n1');
@@ -187,14 +183,14 @@ describe('making and taking away', () => {
     expect((await docker('run', '--rm', '--network', 'n1', 'busybox', 'true')).stderr).toContain(
       "no available IPv4 addresses on this network's address pools: n1",
     );
-    // One of one's choice need not be in it.
+    // A static address may be outside the range.
     await sleeper('c4', '--network', 'n1', '--ip', `${subnet}.200`);
     expect(await inNetns('c4', 'ip', '-4', 'addr', 'show', 'eth0')).toContain(`${subnet}.200/24`);
     await inNetns('c4', 'ping', '-c1', '-W2', given[0]!);
   });
 
-  test('refusals in Docker’s words', async () => {
-    await done('network', 'create', '--subnet', `${subnet}.0/24`, 'n1');
+  test('impossible networks are refused with Docker’s messages [network-create-refusals]', async () => {
+    await dockerOk('network', 'create', '--subnet', `${subnet}.0/24`, 'n1');
     const create = (body: unknown): Promise<[number, string]> => message('POST', '/networks/create', body);
     expect(await create({ Name: 'n1' })).toEqual([409, 'network with name n1 already exists']);
     expect(await create({ Name: 'bridge' })).toEqual([403, 'operation is not permitted on predefined bridge network ']);
@@ -217,12 +213,12 @@ describe('making and taking away', () => {
     expect(await message('GET', '/networks?filters={"foo":["x"]}')).toEqual([400, "invalid filter 'foo'"]);
   });
 
-  test('filters and prune', async () => {
-    await done('network', 'create', '--label', 'who=me', 'idle');
-    const id = await done('network', 'create', 'busy');
+  test('list and prune apply filters [network-filters]', async () => {
+    await dockerOk('network', 'create', '--label', 'who=me', 'idle');
+    const id = await dockerOk('network', 'create', 'busy');
     await sleeper('c1', '--network', 'busy');
     const listed = async (...filters: string[]): Promise<string[]> =>
-      (await done('network', 'ls', '--format', '{{.Name}}', ...filters.flatMap((f) => ['-f', f])))
+      (await dockerOk('network', 'ls', '--format', '{{.Name}}', ...filters.flatMap((f) => ['-f', f])))
         .split('\n')
         .filter(Boolean)
         .sort();
@@ -248,25 +244,25 @@ describe('making and taking away', () => {
     expect((await engine.api('POST', '/networks/prune')).json).toEqual({ NetworksDeleted: null });
   });
 
-  test('subnets come from the pools, none twice, none that the host has a route to', async () => {
+  test('subnets come from the pools, are unique and collide with no route of the host [network-subnet-choice]', async () => {
     const all = await Promise.all(
-      Array.from({ length: 4 }, (_, i) => done('network', 'create', `p${i}`).then(() => inspect(`p${i}`))),
+      Array.from({ length: 4 }, (_, i) => dockerOk('network', 'create', `p${i}`).then(() => inspect(`p${i}`))),
     );
     const subnets = all.map(({ IPAM }) => IPAM.Config[0]!.Subnet);
     expect(new Set(subnets).size).toBe(4);
     for (const each of subnets) expect(tried(`ip -o route show ${each}`).trim().split('\n')).toHaveLength(1);
   });
 
-  test('events', async () => {
+  test('create, connect, disconnect and destroy events are emitted [network-events]', async () => {
     const since = String(Date.now() / 1000 - 1);
-    await done('network', 'create', 'n1');
+    await dockerOk('network', 'create', 'n1');
     await sleeper('c1');
     const id = (await engine.api('GET', '/containers/c1/json')).json as { Id: string };
-    await done('network', 'connect', 'n1', 'c1');
-    await done('network', 'disconnect', 'n1', 'c1');
-    await done('network', 'rm', 'n1');
+    await dockerOk('network', 'connect', 'n1', 'c1');
+    await dockerOk('network', 'disconnect', 'n1', 'c1');
+    await dockerOk('network', 'rm', 'n1');
     const lines = (
-      await done(
+      await dockerOk(
         'events',
         '--since',
         since,
@@ -292,17 +288,17 @@ describe('making and taking away', () => {
 });
 
 describe('options', () => {
-  test('internal: members reach each other, and nothing else', async () => {
-    await done('network', 'create', '--internal', 'inner');
+  test('internal: members reach each other, have no default route and publish nothing [network-internal]', async () => {
+    await dockerOk('network', 'create', '--internal', 'inner');
     await web('aa', '--network', 'inner', '-p', '80');
     await sleeper('bb', '--network', 'inner');
     expect(await get('bb', 'aa')).toBe('aa');
     expect(await inNetns('bb', 'ip', 'route')).not.toContain('default');
-    expect(await done('port', 'aa')).toBe('');
+    expect(await dockerOk('port', 'aa')).toBe('');
   });
 
-  test('no icc: they reach the host, and not each other', async () => {
-    await done('network', 'create', '-o', 'com.docker.network.bridge.enable_icc=false', 'apart');
+  test('enable_icc=false: containers reach the host but not each other [network-icc]', async () => {
+    await dockerOk('network', 'create', '-o', 'com.docker.network.bridge.enable_icc=false', 'apart');
     await web('aa', '--network', 'apart');
     await sleeper('bb', '--network', 'apart');
     const { IPAddress, Gateway } = await place('aa', 'apart');
@@ -311,31 +307,25 @@ describe('options', () => {
     await until(async () => (await engine.curl(`http://${IPAddress}/`).catch(() => '')).trim() === 'aa');
   });
 
-  test('the bridge’s name, the host address of ports, no masquerade', async () => {
+  test('bridge name, host_binding_ipv4 and enable_ip_masquerade are applied [network-bridge-options]', async () => {
     const link = `hfn${process.pid}`;
-    await done(
-      'network',
-      'create',
-      '-o',
-      `com.docker.network.bridge.name=${link}`,
-      '-o',
-      'com.docker.network.bridge.host_binding_ipv4=127.0.0.1',
-      '-o',
-      'com.docker.network.bridge.enable_ip_masquerade=false',
-      'named',
+    await dockerOk(
+      ...['network', 'create', '-o', `com.docker.network.bridge.name=${link}`],
+      ...['-o', 'com.docker.network.bridge.host_binding_ipv4=127.0.0.1'],
+      ...['-o', 'com.docker.network.bridge.enable_ip_masquerade=false', 'named'],
     );
     expect(tried(`ip -br link show ${link}`)).toContain(link);
     await web('aa', '--network', 'named', '-p', '80');
-    expect(await done('port', 'aa')).toMatch(/^80\/tcp -> 127\.0\.0\.1:\d+$/);
+    expect(await dockerOk('port', 'aa')).toMatch(/^80\/tcp -> 127\.0\.0\.1:\d+$/);
     expect(tried('nft list ruleset')).not.toContain(`oifname != "${link}" masquerade`);
     expect(
       await message('POST', '/networks/create', { Name: 'other', Options: { 'com.docker.network.bridge.name': link } }),
     ).toEqual([403, expect.stringContaining('networks have same bridge name') as string]);
   });
 
-  test('IPv6: addresses, routes, names, ports; IPv6 alone', async () => {
-    await done('network', 'create', '--ipv6', 'both');
-    await done('network', 'create', '--ipv6', '--ipv4=false', 'six');
+  test('IPv6: addresses, routes, names, ports and static addresses work, also without IPv4 [network-ipv6]', async () => {
+    await dockerOk('network', 'create', '--ipv6', 'both');
+    await dockerOk('network', 'create', '--ipv6', '--ipv4=false', 'six');
     await web('aa', '--network', 'both', '-p', '80');
     await web('ss', '--network', 'six', '-p', '80');
     await sleeper('bb', '--network', 'both', '--network', 'six');
@@ -346,19 +336,13 @@ describe('options', () => {
     expect(await get('bb', `[${GlobalIPv6Address}]`)).toBe('aa');
     expect(await get('bb', `[${(await place('ss', 'six')).GlobalIPv6Address}]`)).toBe('ss');
     expect(await place('ss', 'six')).toMatchObject({ IPAddress: '', Gateway: '' });
-    // Addresses of one's choice, at create and while it runs.
-    await done(
-      'network',
-      'create',
-      '--ipv6',
-      '--subnet',
-      'fd12:3456:789a:1::/64',
-      '--gateway',
-      'fd12:3456:789a:1::9',
+    // Static addresses at create and at connect.
+    await dockerOk(
+      ...['network', 'create', '--ipv6', '--subnet', 'fd12:3456:789a:1::/64', '--gateway', 'fd12:3456:789a:1::9'],
       'chosen',
     );
     await web('cc', '--network', 'chosen', '--ip6', 'fd12:3456:789a:1::77');
-    await done('network', 'connect', '--ip6', 'fd12:3456:789a:1::78', 'chosen', 'bb');
+    await dockerOk('network', 'connect', '--ip6', 'fd12:3456:789a:1::78', 'chosen', 'bb');
     expect([(await place('cc', 'chosen')).GlobalIPv6Address, (await place('bb', 'chosen')).GlobalIPv6Address]).toEqual([
       'fd12:3456:789a:1::77',
       'fd12:3456:789a:1::78',
@@ -366,15 +350,15 @@ describe('options', () => {
     expect(await get('bb', '[fd12:3456:789a:1::77]')).toBe('cc');
     expect(await inNetns('cc', 'ip', '-6', 'route')).toContain('default via fd12:3456:789a:1::9');
     for (const name of ['aa', 'ss']) {
-      const port = /:(\d+)$/m.exec(await done('port', name))![1]!;
+      const port = /:(\d+)$/m.exec(await dockerOk('port', name))![1]!;
       for (const host of ['127.0.0.1', '[::1]'])
         await until(async () => (await engine.curl(`http://${host}:${port}/`).catch(() => '')).trim() === name);
     }
   });
 
-  test('several at create, with aliases and addresses of one’s choice; priority of the way out', async () => {
-    await done('network', 'create', '--subnet', `${subnet}.0/25`, 'n1');
-    await done('network', 'create', '--subnet', `${subnet}.128/25`, 'n2');
+  test('several networks at create: aliases, static addresses and gateway priority are applied [network-several]', async () => {
+    await dockerOk('network', 'create', '--subnet', `${subnet}.0/25`, 'n1');
+    await dockerOk('network', 'create', '--subnet', `${subnet}.128/25`, 'n2');
     const body = {
       Image: 'busybox',
       Cmd: ['sleep', '1000'],
@@ -391,7 +375,7 @@ describe('options', () => {
       'Container cannot be created with multiple network endpoints: n1, n2',
     ]);
     expect((await engine.api('POST', '/containers/create?name=c1', body)).status).toBe(201);
-    await done('start', 'c1');
+    await dockerOk('start', 'c1');
     const both = await places('c1');
     expect(Object.keys(both).sort()).toEqual(['n1', 'n2']);
     expect(both.n1).toMatchObject({ IPAddress: `${subnet}.77`, Aliases: ['one'] });
@@ -403,49 +387,49 @@ describe('options', () => {
 });
 
 describe('connect and disconnect', () => {
-  test('a running container: links, routes, names, ports go along', async () => {
-    await done('network', 'create', 'n1');
-    await done('network', 'create', 'n2');
+  test('a running container gains and loses links, routes, names and ports [network-connect-running]', async () => {
+    await dockerOk('network', 'create', 'n1');
+    await dockerOk('network', 'create', 'n2');
     await web('aa', '--network', 'n1', '-p', '80');
     await sleeper('bb', '--network', 'n2');
-    const port = /:(\d+)$/m.exec(await done('port', 'aa'))![1]!;
+    const port = /:(\d+)$/m.exec(await dockerOk('port', 'aa'))![1]!;
     expect(await resolved('bb', 'aa')).toEqual([]);
-    await done('network', 'connect', '--alias', 'other', 'n2', 'aa');
+    await dockerOk('network', 'connect', '--alias', 'other', 'n2', 'aa');
     const second = await place('aa', 'n2');
     expect(await inNetns('aa', 'ip', '-4', 'addr', 'show', 'eth1')).toContain(second.IPAddress);
     expect(await resolved('bb', 'other')).toEqual([second.IPAddress]);
     expect(await get('bb', 'aa')).toBe('aa');
     expect(await inNetns('aa', 'cat', '/etc/hosts')).toContain(second.IPAddress);
-    await done('network', 'disconnect', 'n1', 'aa');
+    await dockerOk('network', 'disconnect', 'n1', 'aa');
     expect(Object.keys(await places('aa'))).toEqual(['n2']);
     expect(await inNetns('aa', 'ls', '/sys/class/net')).toBe('eth1\nlo');
     expect(await inNetns('aa', 'ip', 'route')).toContain(`default via ${second.Gateway} dev eth1`);
     expect(await get('bb', 'aa')).toBe('aa');
     await until(async () => (await engine.curl(`http://127.0.0.1:${port}/`).catch(() => '')).trim() === 'aa');
-    await done('network', 'disconnect', 'n2', 'aa');
+    await dockerOk('network', 'disconnect', 'n2', 'aa');
     expect(await inNetns('aa', 'ls', '/sys/class/net')).toBe('lo');
     expect(await resolved('bb', 'aa')).toEqual([]);
-    await done('network', 'connect', 'n1', 'aa');
+    await dockerOk('network', 'connect', 'n1', 'aa');
     expect(await inNetns('aa', 'ip', 'route')).toContain('default via');
     await until(
       async () =>
         (
-          await engine.curl(`http://127.0.0.1:${/:(\d+)$/m.exec(await done('port', 'aa'))![1]!}/`).catch(() => '')
+          await engine.curl(`http://127.0.0.1:${/:(\d+)$/m.exec(await dockerOk('port', 'aa'))![1]!}/`).catch(() => '')
         ).trim() === 'aa',
     );
   });
 
-  test('a stopped container: from its next start on', async () => {
-    await done('network', 'create', 'n1');
-    await done('create', '--name', 'c1', 'busybox', 'sleep', '1000');
-    await done('network', 'connect', '--alias', 'x', 'n1', 'c1');
+  test('a stopped container is connected from its next start [network-connect-stopped]', async () => {
+    await dockerOk('network', 'create', 'n1');
+    await dockerOk('create', '--name', 'c1', 'busybox', 'sleep', '1000');
+    await dockerOk('network', 'connect', '--alias', 'x', 'n1', 'c1');
     expect(Object.keys(await places('c1')).sort()).toEqual(['bridge', 'n1']);
-    await done('network', 'connect', 'n1', 'c1');
-    await done('start', 'c1');
+    await dockerOk('network', 'connect', 'n1', 'c1');
+    await dockerOk('start', 'c1');
     expect((await place('c1', 'n1')).IPAddress).not.toBe('');
     expect(await resolved('c1', 'x')).toEqual([(await place('c1', 'n1')).IPAddress]);
-    await done('stop', '-t', '0', 'c1');
-    await done('network', 'disconnect', 'n1', 'c1');
+    await dockerOk('stop', '-t', '0', 'c1');
+    await dockerOk('network', 'disconnect', 'n1', 'c1');
     expect(Object.keys(await places('c1'))).toEqual(['bridge']);
     expect(await message('POST', '/networks/n1/disconnect', { Container: 'c1' })).toEqual([
       500,
@@ -453,9 +437,9 @@ describe('connect and disconnect', () => {
     ]);
   });
 
-  test('addresses of one’s choice: taken, outside, not on the default network', async () => {
-    await done('network', 'create', '--subnet', `${subnet}.0/24`, 'n1');
-    await done('network', 'create', 'auto');
+  test('static addresses are kept over restarts; taken and foreign ones are refused [network-static-address]', async () => {
+    await dockerOk('network', 'create', '--subnet', `${subnet}.0/24`, 'n1');
+    await dockerOk('network', 'create', 'auto');
     await sleeper('c1', '--network', 'n1', '--ip', `${subnet}.50`);
     await sleeper('c2');
     const connect = (network: string, IPv4Address: string): Promise<[number, string]> =>
@@ -473,24 +457,24 @@ describe('connect and disconnect', () => {
     expect([late.exitCode, late.stderr]).toEqual([125, expect.stringContaining('Address already in use') as string]);
     expect(await connect('n1', `${subnet}.51`)).toEqual([200, '']);
     expect((await place('c2', 'n1')).IPAddress).toBe(`${subnet}.51`);
-    // With aliases, while it runs, and kept over its next start.
+    // With an alias, connected while it runs, and kept over its next start.
     await sleeper('c3');
-    await done('network', 'connect', '--ip', `${subnet}.60`, '--alias', 'chosen', 'n1', 'c3');
+    await dockerOk('network', 'connect', '--ip', `${subnet}.60`, '--alias', 'chosen', 'n1', 'c3');
     expect([
       await inNetns('c3', 'ip', '-4', 'addr', 'show', 'eth1').then((text) => text.includes(`${subnet}.60/24`)),
       await resolved('c1', 'chosen'),
     ]).toEqual([true, [`${subnet}.60`]]);
-    await done('restart', '-t', '0', 'c3');
-    await done('stop', '-t', '0', 'c3');
-    await done('start', 'c3');
+    await dockerOk('restart', '-t', '0', 'c3');
+    await dockerOk('stop', '-t', '0', 'c3');
+    await dockerOk('start', 'c3');
     expect([(await place('c3', 'n1')).IPAddress, await resolved('c1', 'chosen')]).toEqual([
       `${subnet}.60`,
       [`${subnet}.60`],
     ]);
   });
 
-  test('refusals in Docker’s words', async () => {
-    await done('network', 'create', 'n1');
+  test('impossible connections are refused with Docker’s messages [network-connect-refusals]', async () => {
+    await dockerOk('network', 'create', 'n1');
     await sleeper('c1', '--network', 'n1');
     await sleeper('hh', '--network', 'host');
     await sleeper('nn', '--network', 'none');
@@ -522,10 +506,10 @@ describe('connect and disconnect', () => {
     ]);
   });
 
-  test('a network that is gone: the start fails and says so', async () => {
-    await done('network', 'create', 'n1');
-    await done('run', '--name', 'c1', '--network', 'n1', 'busybox', 'true');
-    await done('network', 'rm', 'n1');
+  test('a start fails with a message when its network is gone [network-gone]', async () => {
+    await dockerOk('network', 'create', 'n1');
+    await dockerOk('run', '--name', 'c1', '--network', 'n1', 'busybox', 'true');
+    await dockerOk('network', 'rm', 'n1');
     const { exitCode, stderr } = await docker('start', 'c1');
     expect([exitCode, stderr]).toEqual([
       1,
@@ -534,10 +518,10 @@ describe('connect and disconnect', () => {
   });
 });
 
-describe('names', () => {
-  test('by container name, alias, short id and service name; each network its own', async () => {
-    await done('network', 'create', 'n1');
-    await done('network', 'create', 'n2');
+describe('DNS', () => {
+  test('resolves container name, alias, short id and service name, per network [dns-names]', async () => {
+    await dockerOk('network', 'create', 'n1');
+    await dockerOk('network', 'create', 'n2');
     const id = await web('aa', '--network', 'n1', '--network-alias', 'service');
     await sleeper('a2', '--network', 'n1', '--network-alias', 'service');
     await sleeper('bb', '--network', 'n1');
@@ -549,18 +533,18 @@ describe('names', () => {
     expect(await inNetns('bb', 'cat', '/etc/resolv.conf')).toContain(
       `nameserver ${(await place('bb', 'n1')).Gateway}\noptions ndots:0`,
     );
-    await done('rename', 'aa', 'anew');
-    expect([await resolved('bb', 'anew'), await resolved('bb', 'aa')]).toEqual([[a], []]);
-    await done('rm', '-f', 'anew');
+    await dockerOk('rename', 'aa', 'renamed');
+    expect([await resolved('bb', 'renamed'), await resolved('bb', 'aa')]).toEqual([[a], []]);
+    await dockerOk('rm', '-f', 'renamed');
     expect(await resolved('bb', 'service')).toEqual([a2]);
   });
 
-  test('what no container is called is asked of the servers that it was given; on an internal network of none', async () => {
+  test('forwards unknown names to the --dns servers, from an internal network to none [dns-given-upstream]', async () => {
     const server = `127.77.${process.pid % 250}.1`;
-    const asked: string[] = [];
+    const queried: string[] = [];
     const stub = createSocket('udp4').on('message', (query, from) => {
-      asked.push(query.toString('latin1', 12));
-      // The question again, and one A record of 192.0.2.7 for it (RFC 1035).
+      queried.push(query.toString('latin1', 12));
+      // Echoes the question with one A record of 192.0.2.7 (RFC 1035).
       const answer = query.readUInt16BE(query.length - 4) === 1 || !query.includes(Buffer.from([0, 28, 0, 1]));
       const head = Buffer.from(query.subarray(0, 12));
       head.writeUInt16BE(0x8180, 2);
@@ -579,34 +563,34 @@ describe('names', () => {
     });
     await new Promise<void>((resolve) => stub.bind(53, server, resolve));
     try {
-      await done('network', 'create', 'n1');
-      await done('network', 'create', '--internal', 'inner');
+      await dockerOk('network', 'create', 'n1');
+      await dockerOk('network', 'create', '--internal', 'inner');
       await sleeper('aa', '--network', 'n1', '--dns', server);
       await sleeper('bb', '--network', 'inner', '--dns', server);
       expect(await resolved('aa', 'outside.example')).toEqual(['192.0.2.7']);
       expect(await resolved('aa', 'aa')).toEqual([(await place('aa', 'n1')).IPAddress]);
-      asked.length = 0;
+      queried.length = 0;
       expect(await resolved('bb', 'outside.example')).toEqual([]);
-      // At once, not after the resolver's patience; also while there is no daemon, and until it is on another network
-      // too.
+      // SERVFAIL arrives at once instead of a timeout, also after a daemon restart, and until the container is on
+      // another network too.
       const refused = async (): Promise<boolean> =>
         (await docker('exec', 'bb', 'nslookup', 'outside.example')).stdout.includes('SERVFAIL');
       expect(await refused()).toBe(true);
       await engine.kill9();
       await engine.startAgain();
       expect(await refused()).toBe(true);
-      expect(asked).toEqual([]);
-      await done('network', 'connect', 'n1', 'bb');
+      expect(queried).toEqual([]);
+      await dockerOk('network', 'connect', 'n1', 'bb');
       expect(await resolved('bb', 'outside.example')).toEqual(['192.0.2.7']);
-      await done('network', 'disconnect', 'n1', 'bb');
+      await dockerOk('network', 'disconnect', 'n1', 'bb');
       expect(await refused()).toBe(true);
     } finally {
       stub.close();
     }
   });
 
-  test('they go on without the daemon, and through a restart of a container', async () => {
-    await done('network', 'create', 'n1');
+  test('works without the daemon and after a container restart [dns-without-daemon]', async () => {
+    await dockerOk('network', 'create', 'n1');
     await web('aa', '--network', 'n1', '--restart', 'always');
     const b = await sleeper('bb', '--network', 'n1');
     const { IPAddress } = await place('aa', 'n1');
@@ -617,13 +601,13 @@ describe('names', () => {
     expect(tried(`nsenter -t ${inside} -n -m -r -w timeout 5 wget -qO- http://aa/`).trim()).toBe('aa');
     await engine.startAgain();
     expect(await resolved('bb', 'aa')).toEqual([IPAddress]);
-    await done('restart', '-t', '0', 'aa');
+    await dockerOk('restart', '-t', '0', 'aa');
     expect((await place('aa', 'n1')).IPAddress).toBe(IPAddress);
     expect(await resolved('bb', 'aa')).toEqual([IPAddress]);
   });
 
-  test('a server that dies comes back, with the daemon and at its start', async () => {
-    await done('network', 'create', 'n1');
+  test('restarts a killed DNS server, with the daemon running and at its start [dns-server-restart]', async () => {
+    await dockerOk('network', 'create', 'n1');
     await sleeper('aa', '--network', 'n1');
     const { IPAddress } = await place('aa', 'n1');
     const old = dnsPid();
@@ -637,13 +621,13 @@ describe('names', () => {
   });
 });
 
-test('many at once: each its own address, all by name, nothing left', async () => {
-  await Promise.all([0, 1, 2, 3].map((n) => done('network', 'create', `m${n}`)));
+test('12 containers on 4 networks in parallel: unique addresses, all names resolve, nothing is left [network-parallel]', async () => {
+  await Promise.all([0, 1, 2, 3].map((n) => dockerOk('network', 'create', `m${n}`)));
   const containers = Array.from({ length: 12 }, (_, i) => ({ name: `c${i}`, network: `m${i % 4}` }));
   await Promise.all(
     containers.map(({ name, network }) => sleeper(name, '--network', network, '--network-alias', 'all')),
   );
-  await Promise.all(containers.map(({ name }, i) => done('network', 'connect', `m${(i + 1) % 4}`, name)));
+  await Promise.all(containers.map(({ name }, i) => dockerOk('network', 'connect', `m${(i + 1) % 4}`, name)));
   const members = await Promise.all([0, 1, 2, 3].map((n) => inspect(`m${n}`)));
   for (const { Containers } of members)
     expect(new Set(Object.values(Containers).map(({ IPv4Address }) => IPv4Address)).size).toBe(6);
@@ -657,16 +641,16 @@ test('many at once: each its own address, all by name, nothing left', async () =
   expect(await resolved('c0', 'all')).toHaveLength(6);
   const links = linksOn(...members.map(({ Id }) => `br-${Id.slice(0, 12)}`));
   expect(links).toHaveLength(24);
-  await Promise.all(containers.map(({ name }) => done('rm', '-f', name)));
+  await Promise.all(containers.map(({ name }) => dockerOk('rm', '-f', name)));
   await until(() => !linkNames().some((link) => links.includes(link)));
   for (const n of [0, 1, 2, 3]) expect((await inspect(`m${n}`)).Containers).toEqual({});
   expect(readdirSync(join(engine.execRoot, 'netns'))).toEqual([]);
 });
 
-describe('apart', () => {
-  test('a container of another network is not reached: not by address, not through its gateway', async () => {
-    await done('network', 'create', 'n1');
-    await done('network', 'create', 'n2');
+describe('isolation', () => {
+  test('a container is unreachable from another network by its address [network-unreachable]', async () => {
+    await dockerOk('network', 'create', 'n1');
+    await dockerOk('network', 'create', 'n2');
     await web('aa', '--network', 'n1');
     await sleeper('bb', '--network', 'n2');
     await sleeper('dd');
@@ -678,9 +662,9 @@ describe('apart', () => {
   });
 });
 
-describe('the daemon dies', () => {
-  test('addresses are given back, also of what ended meanwhile', async () => {
-    await done('network', 'create', '--subnet', `${subnet}.0/30`, 'tiny');
+describe('a killed daemon', () => {
+  test('releases the address of a container that ended while it was away [address-release-daemon]', async () => {
+    await dockerOk('network', 'create', '--subnet', `${subnet}.0/30`, 'tiny');
     await sleeper('aa', '--network', 'tiny');
     expect((await place('aa', 'tiny')).IPAddress).toBe(`${subnet}.2`);
     const full = await docker('run', '--rm', '--network', 'tiny', 'busybox', 'true');
@@ -694,8 +678,8 @@ describe('the daemon dies', () => {
     await until(async () => (await docker('run', '--rm', '--network', 'tiny', 'busybox', 'true')).exitCode === 0);
   });
 
-  test('addresses are given back when a container’s process, or its shim with it, is killed under the daemon’s eyes', async () => {
-    await done('network', 'create', '--subnet', `${subnet}.0/30`, 'tiny');
+  test('releases an address when the container’s process is killed, with or without its shim [address-release-killed]', async () => {
+    await dockerOk('network', 'create', '--subnet', `${subnet}.0/30`, 'tiny');
     const pid = async (): Promise<number> =>
       ((await engine.api('GET', '/containers/aa/json')).json as { State: { Pid: number } }).State.Pid;
     const status = async (): Promise<string> =>
@@ -705,8 +689,8 @@ describe('the daemon dies', () => {
     await sleeper('aa', '--network', 'tiny');
     process.kill(await pid(), 'SIGKILL');
     await until(another);
-    await done('start', 'aa');
-    // A shim's death alone takes no address from a container that lives.
+    await dockerOk('start', 'aa');
+    // Killing the shim alone releases no address of a container that still runs.
     for (const shim of engine.shims()) process.kill(shim, 'SIGKILL');
     expect(await another()).toBe(false);
     expect([await status(), (await place('aa', 'tiny')).IPAddress]).toEqual(['running', `${subnet}.2`]);
@@ -717,19 +701,19 @@ describe('the daemon dies', () => {
     expect((await place('aa', 'tiny')).IPAddress).toBe('');
   });
 
-  test('rules that a reload wiped come back, with the daemon and at its start', async () => {
-    await done('network', 'create', 'n1');
-    await done('network', 'create', 'n2');
+  test('restores deleted rules while it runs and at its start [rules-restored-own-table]', async () => {
+    await dockerOk('network', 'create', 'n1');
+    await dockerOk('network', 'create', 'n2');
     await web('aa', '--network', 'n1', '-p', '80');
     await sleeper('bb', '--network', 'n2');
     const { IPAddress } = await place('aa', 'n1');
-    const url = `http://127.0.0.1:${/:(\d+)$/m.exec(await done('port', 'aa'))![1]!}/`;
+    const url = `http://127.0.0.1:${/:(\d+)$/m.exec(await dockerOk('port', 'aa'))![1]!}/`;
     expect(tried(`nft list table ip ${own}`)).toContain(`"br-${(await inspect('n1')).Id.slice(0, 12)}"`);
     const works = async (): Promise<boolean> =>
       (await engine.curl(url).catch(() => '')).trim() === 'aa' &&
       (await docker('exec', 'bb', 'timeout', '2', 'nc', '-w', '1', IPAddress, '80')).exitCode !== 0;
     expect(await works()).toBe(true);
-    // Only what is this daemon's own: `nft flush ruleset` would take everybody's.
+    // Delete only this daemon's table: `nft flush ruleset` would remove the rules of other programs.
     execFileSync('nft', ['delete', 'table', 'ip', own]);
     await until(works);
     await engine.kill9();
@@ -739,10 +723,10 @@ describe('the daemon dies', () => {
   });
 
   test.each([
-    ['before a network is on record', 'network.before'],
-    ['once it is on record', 'network.recorded'],
-    ['when its bridge is made', 'network.made'],
-  ])('at a create, %s: nothing is left', async (_, point) => {
+    ['before the network is recorded', 'network.before'],
+    ['after the network is recorded', 'network.recorded'],
+    ['after its bridge is created', 'network.made'],
+  ])('a create that dies %s leaves nothing [network-create-killed]', async (_, point) => {
     await engine.stop();
     const before = linkNames();
     const rules = (): string[] =>
@@ -753,8 +737,8 @@ describe('the daemon dies', () => {
     await engine.startAgain();
     expect(await message('GET', '/networks/half')).toEqual([404, 'network half not found']);
     const known = ((await engine.api('GET', '/networks')).json as Net[]).map(({ Id }) => `br-${Id.slice(0, 12)}`);
-    // The daemon serves before it has swept. Bridges of daemons beside this one come and go: only what stays counts,
-    // and is in no table of theirs.
+    // The daemon serves before its sweep has finished, and bridges of other daemons come and go: count only what stays
+    // and is in no table of another daemon.
     const left = (): string[] => {
       const theirs = foreignBridges();
       return [
@@ -764,33 +748,36 @@ describe('the daemon dies', () => {
     };
     const seen = left();
     await until(() => !left().some((link) => seen.includes(link)), 60_000);
-    await done('network', 'create', 'half');
+    await dockerOk('network', 'create', 'half');
   });
 
   test.each([
-    ['a connect, on record', 'network.joining', 'connect'],
-    ['a connect, made', 'network.joined', 'connect'],
-    ['a disconnect, on record', 'network.leaving', 'disconnect'],
-    ['a disconnect, done', 'network.left', 'disconnect'],
-  ])('at %s: the container runs on, and is on it wholly or not at all', async (_, point, action) => {
-    await done('network', 'create', 'n1');
-    await web('aa', '-p', '80');
-    if (action === 'disconnect') await done('network', 'connect', 'n1', 'aa');
-    const url = `http://127.0.0.1:${/:(\d+)$/m.exec(await done('port', 'aa'))![1]!}/`;
-    await engine.stop();
-    await engine.startAgain({ HOLDFAST_FAULT: point });
-    expect((await docker('network', action, 'n1', 'aa')).exitCode).not.toBe(0);
-    await engine.startAgain();
-    expect(Object.keys(await places('aa'))).toEqual(['bridge']);
-    expect((await inspect('n1')).Containers).toEqual({});
-    await until(async () => (await inNetns('aa', 'ls', '/sys/class/net')) === 'eth0\nlo');
-    await until(async () => (await engine.curl(url).catch(() => '')).trim() === 'aa');
-    await done('network', 'connect', 'n1', 'aa');
-    expect((await place('aa', 'n1')).IPAddress).not.toBe('');
-  });
+    ['a connect after it is recorded', 'network.joining', 'connect'],
+    ['a connect after it is applied', 'network.joined', 'connect'],
+    ['a disconnect after it is recorded', 'network.leaving', 'disconnect'],
+    ['a disconnect after it is applied', 'network.left', 'disconnect'],
+  ])(
+    '%s: the container runs on and is on the network completely or not at all [network-connect-killed]',
+    async (_, point, action) => {
+      await dockerOk('network', 'create', 'n1');
+      await web('aa', '-p', '80');
+      if (action === 'disconnect') await dockerOk('network', 'connect', 'n1', 'aa');
+      const url = `http://127.0.0.1:${/:(\d+)$/m.exec(await dockerOk('port', 'aa'))![1]!}/`;
+      await engine.stop();
+      await engine.startAgain({ HOLDFAST_FAULT: point });
+      expect((await docker('network', action, 'n1', 'aa')).exitCode).not.toBe(0);
+      await engine.startAgain();
+      expect(Object.keys(await places('aa'))).toEqual(['bridge']);
+      expect((await inspect('n1')).Containers).toEqual({});
+      await until(async () => (await inNetns('aa', 'ls', '/sys/class/net')) === 'eth0\nlo');
+      await until(async () => (await engine.curl(url).catch(() => '')).trim() === 'aa');
+      await dockerOk('network', 'connect', 'n1', 'aa');
+      expect((await place('aa', 'n1')).IPAddress).not.toBe('');
+    },
+  );
 });
 
-/** Bridges that another daemon's table names. */
+/** Bridges named in the nftables tables of other daemons. */
 function foreignBridges(): string[] {
   const tables = tried('nft list ruleset')
     .split(/^table /m)

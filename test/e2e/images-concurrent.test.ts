@@ -1,6 +1,6 @@
 /**
- * What happens to an image while it comes, goes or is used: removal and prune beside a pull and a create, clients that
- * leave in the middle.
+ * Concurrent operations on images: removal and prune during a pull and a create, and clients that disconnect in the
+ * middle. A real daemon and real unpacker processes are needed to stop the work at a chosen moment.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { request as httpRequest } from 'node:http';
@@ -14,33 +14,33 @@ import { until } from '../support/until.ts';
 
 const LOW = archive(['low', 'l']);
 const HIGH = archive(['high', 'h']);
-/** Takes long enough to be caught at it. */
+/** Large enough that its unpacking can be stopped in the middle. */
 const LONG = archive(['zeros', '\0'.repeat(96 << 20)]);
 const LONG_PACKED = gzipSync(LONG, { level: 1 });
 const compress = (tar: Buffer): Buffer => (tar === LONG ? LONG_PACKED : gzipSync(tar));
 
 let engine: TestEngine;
 let registry: FaultyRegistry;
-let before: Held;
+let before: Contents;
 
 beforeAll(async () => {
   engine = await startEngine();
-  // Its image is in use, so prune leaves it.
+  // A container uses the busybox image, so prune keeps it.
   await engine.dockerOutput('run', '-d', '--network', 'none', 'busybox', 'sleep', '100000');
 });
 afterAll(() => engine[Symbol.asyncDispose]());
 beforeEach(async () => {
   registry = await FaultyRegistry.start();
-  before = await held();
+  before = await contents();
 });
 afterEach(async () => {
   for (const pid of unpackers()) process.kill(pid, 'SIGCONT');
   await registry[Symbol.asyncDispose]();
   await engine.dockerOutput('image', 'prune', '-af');
-  expect(await held()).toEqual(before);
+  expect(await contents()).toEqual(before);
 });
 
-interface Held {
+interface Contents {
   images: string[];
   layers: string[];
   spooled: string[];
@@ -48,34 +48,34 @@ interface Held {
 
 const inImages = (name: string): string[] =>
   existsSync(join(engine.root, 'data/images', name)) ? readdirSync(join(engine.root, 'data/images', name)).sort() : [];
-const held = async (): Promise<Held> => ({
+const contents = async (): Promise<Contents> => ({
   images: ((await engine.api('GET', '/images/json?all=1')).json as { Id: string }[]).map(({ Id }) => Id).sort(),
   layers: inImages('layers'),
   spooled: inImages('tmp'),
 });
-const nothingNew = (): Promise<void> => until(async () => JSON.stringify(await held()) === JSON.stringify(before));
+const restored = (): Promise<void> => until(async () => JSON.stringify(await contents()) === JSON.stringify(before));
 
-/** Processes that unpack a layer of this engine. */
+/** PIDs of the processes that unpack a layer for this engine. */
 function unpackers(): number[] {
   return readdirSync('/proc')
     .filter((pid) => /^\d+$/.test(pid))
     .map(Number)
     .filter((pid) => {
       try {
-        const words = readFileSync(`/proc/${pid}/cmdline`, 'latin1');
+        const commandLine = readFileSync(`/proc/${pid}/cmdline`, 'latin1');
         return (
-          words.includes('unpacker.cjs') &&
-          words.includes(`${engine.root}/`) &&
+          commandLine.includes('unpacker.cjs') &&
+          commandLine.includes(`${engine.root}/`) &&
           !readFileSync(`/proc/${pid}/stat`, 'latin1').includes(') Z ')
         );
       } catch {
-        return false; // ended meanwhile
+        return false; // the process has exited
       }
     });
 }
 
-/** Stops the unpacker that comes next, and says which it is. */
-async function freeze(): Promise<number> {
+/** Stops the next unpacker with SIGSTOP and returns its PID. */
+async function freezeUnpacker(): Promise<number> {
   await until(() => {
     for (const pid of unpackers()) process.kill(pid, 'SIGSTOP');
     return unpackers().length > 0;
@@ -84,14 +84,14 @@ async function freeze(): Promise<number> {
 }
 
 interface Client {
-  told(): string;
-  leave(): void;
-  /** All that it was told. */
+  received(): string;
+  disconnect(): void;
+  /** Resolves with the whole response body. */
   end: Promise<string>;
 }
 
 function client(path: string, body?: Buffer): Client {
-  let told = '';
+  let received = '';
   const sent = httpRequest({
     socketPath: engine.socket,
     method: 'POST',
@@ -102,14 +102,14 @@ function client(path: string, body?: Buffer): Client {
   const end = new Promise<string>((resolve, reject) => {
     sent.on('error', reject).on('response', (answer) => {
       answer
-        .on('data', (bytes: Buffer) => (told += bytes.toString()))
+        .on('data', (bytes: Buffer) => (received += bytes.toString()))
         .on('error', reject)
-        .on('end', () => resolve(told));
+        .on('end', () => resolve(received));
     });
   });
   end.catch(() => undefined);
   sent.end(body);
-  return { told: () => told, leave: () => sent.destroy(), end };
+  return { received: () => received, disconnect: () => sent.destroy(), end };
 }
 
 const pull = (name: string): Client => client(`/images/create?fromImage=${registry.host}/${name}&tag=1`);
@@ -121,16 +121,16 @@ const remove = async (
   return { status, lines: json as [], message: (json as { message?: string }).message ?? '' };
 };
 
-/** Each of these files is in a container that is made from the image. */
-async function proveWhole(image: string, files: string[]): Promise<void> {
+/** Checks that a container made from the image contains each of these files. */
+async function expectComplete(image: string, files: string[]): Promise<void> {
   const { Id } = (await engine.api('POST', '/containers/create', { Image: image, Cmd: ['x'] })).json as { Id: string };
   for (const file of files)
     expect((await engine.api('HEAD', `/containers/${Id}/archive?path=/${file}`)).status, file).toBe(200);
   await engine.api('DELETE', `/containers/${Id}`);
 }
 
-/** Holds the answer to whoever asks for that blob. */
-function hold(digest: string): { isAsked: () => boolean; go: () => void } {
+/** Delays the registry's answers to requests for that blob until `release`. */
+function delayBlob(digest: string): { isRequested: () => boolean; release: () => void } {
   const waiting: (() => void)[] = [];
   let isOpen = false;
   registry.fault = (request, response, body) => {
@@ -139,10 +139,10 @@ function hold(digest: string): { isAsked: () => boolean; go: () => void } {
     return true;
   };
   return {
-    isAsked: () => waiting.length > 0,
-    go: () => {
+    isRequested: () => waiting.length > 0,
+    release: () => {
       isOpen = true;
-      for (const each of waiting.splice(0)) each();
+      for (const answer of waiting.splice(0)) answer();
     },
   };
 }
@@ -154,7 +154,7 @@ describe('removal and prune', () => {
   ];
 
   test.each(prunes)(
-    'while blobs of an image come: what it shares with one that is removed stays (%s)',
+    'during a download: %s and removal keep layers that the image being pulled shares [prune-during-download]',
     async (_, prune) => {
       registry.image('base', '1', [LOW]);
       const {
@@ -162,9 +162,9 @@ describe('removal and prune', () => {
       } = registry.image('app', '1', [LOW, HIGH]);
       await pull('base').end;
       const base = ((await engine.api('GET', `/images/${registry.host}/base:1/json`)).json as { Id: string }).Id;
-      const coming = hold(high!);
+      const delayed = delayBlob(high!);
       const pulling = pull('app');
-      await until(coming.isAsked);
+      await until(delayed.isRequested);
       const gone = await remove(`${registry.host}/base:1`);
       expect(gone.status).toBe(200);
       expect(gone.lines.flatMap(({ Deleted }) => Deleted ?? [])).toEqual([base]);
@@ -173,45 +173,45 @@ describe('removal and prune', () => {
         message: `No such image: ${registry.host}/app:1`,
       });
       expect(await prune()).toContain('Total reclaimed space: 0B');
-      coming.go();
+      delayed.release();
       expect(await pulling.end).toContain('Status: Downloaded newer image');
-      await proveWhole(`${registry.host}/app:1`, ['low', 'high']);
+      await expectComplete(`${registry.host}/app:1`, ['low', 'high']);
       expect(registry.count('GET', low!)).toBe(1);
     },
   );
 
   test.each(prunes)(
-    'while an image is unpacked: the layers that are ready stay, though no image has them yet (%s)',
+    'during unpacking: %s keeps finished layers that no image owns yet [prune-during-unpack]',
     async (_, prune) => {
       registry.image('app', '1', [LOW, LONG], { compress });
       const pulling = pull('app');
-      let unpacker = await freeze();
+      let unpacker = await freezeUnpacker();
       if (inImages('layers').length === before.layers.length + 1) {
-        // That of the small layer: the next is meant.
+        // This is the unpacker of the small layer; wait for the next one.
         process.kill(unpacker, 'SIGCONT');
         await until(() => !unpackers().includes(unpacker));
-        unpacker = await freeze();
+        unpacker = await freezeUnpacker();
       }
       const layers = inImages('layers');
       expect(await prune()).toContain('Total reclaimed space: 0B');
       expect(inImages('layers')).toEqual(layers);
       process.kill(unpacker, 'SIGCONT');
       expect(await pulling.end).toContain('Status: Downloaded newer image');
-      await proveWhole(`${registry.host}/app:1`, ['low', 'zeros']);
+      await expectComplete(`${registry.host}/app:1`, ['low', 'zeros']);
     },
   );
 
-  test('while containers are made from it: a container has all of its image, or there is no such image', async () => {
+  test('during container creation: a container gets its whole image, or the image is reported missing [remove-during-create]', async () => {
     const bytes = loadable('raced:1', [LOW, HIGH]);
     const codes = new Set<string>();
     for (let round = 0; round < 8; round++) {
       await load(bytes).end;
-      const asked = [0, 1, 2].map(() =>
+      const creating = [0, 1, 2].map(() =>
         engine.api('POST', '/containers/create', { Image: 'raced:1', Cmd: ['x'], HostConfig: { NetworkMode: 'none' } }),
       );
-      const going =
+      const removing =
         round % 2 === 0 ? remove('raced:1') : engine.dockerOutput('image', 'prune', '-af').then(() => undefined);
-      const [made, gone] = [await Promise.all(asked), await going];
+      const [made, gone] = [await Promise.all(creating), await removing];
       if (gone) expect([200, 409], gone.message).toContain(gone.status);
       if (gone?.status === 409)
         expect(gone.message).toMatch(
@@ -227,14 +227,14 @@ describe('removal and prune', () => {
         expect((await engine.api('DELETE', `/containers/${Id}`)).status).toBe(204);
       }
       await engine.api('DELETE', '/images/raced:1?force=1');
-      // With the last container the layers go, too.
-      await nothingNew();
+      // Removing the last container also removes the layers.
+      await restored();
     }
     expect(codes).toContain('201');
   });
 });
 
-/** An archive of one image that `docker load` takes. */
+/** Builds an archive of one image for `docker load`. */
 function loadable(name: string, tars: Buffer[]): Buffer {
   return archive(...images([name, tars]));
 }
@@ -260,15 +260,15 @@ function images(...all: [name: string, tars: Buffer[]][]): ReturnType<typeof fil
   return [...configs, ...layers, file('manifest.json', JSON.stringify(manifest))];
 }
 
-describe('a client that leaves', () => {
-  test('a pull while a layer is unpacked: it ends, and nothing of it is left; the next has its blobs', async () => {
+describe('a client that disconnects', () => {
+  test('during unpacking: its pull ends and leaves nothing; the next pull reuses the downloaded blobs [pull-client-disconnects]', async () => {
     const { layers } = registry.image('app', '1', [LOW, LONG, HIGH], { compress });
     const pulling = pull('app');
-    const unpacker = await freeze();
+    const unpacker = await freezeUnpacker();
     await until(() => registry.count('GET', '/blobs/') === 4);
-    pulling.leave();
+    pulling.disconnect();
     await until(() => !unpackers().includes(unpacker));
-    await nothingNew();
+    await restored();
     registry.seen.length = 0;
     expect(await pull('app').end).toContain('Status: Downloaded newer image');
     for (const digest of layers)
@@ -277,28 +277,28 @@ describe('a client that leaves', () => {
           ({ method, url, range }) => method === 'GET' && url.endsWith(digest) && range === undefined,
         ),
       ).toEqual([]);
-    await proveWhole(`${registry.host}/app:1`, ['low', 'zeros', 'high']);
+    await expectComplete(`${registry.host}/app:1`, ['low', 'zeros', 'high']);
   });
 
-  test('one of two pulls: the other has the image, by the same work', async () => {
+  test('one of two pull clients: the other gets the image from the same download and unpacking [pull-shared-work]', async () => {
     const { layers } = registry.image('app', '1', [LONG], { compress });
     const [first, second] = [pull('app'), pull('app')];
-    const unpacker = await freeze();
-    await until(() => [first, second].every(({ told }) => told().includes('Extracting')));
-    first.leave();
+    const unpacker = await freezeUnpacker();
+    await until(() => [first, second].every(({ received }) => received().includes('Extracting')));
+    first.disconnect();
     await expect(first.end).rejects.toThrow();
     process.kill(unpacker, 'SIGCONT');
-    // No other was begun: with this one's end the image is there.
+    // No second unpacker may start: the image is complete when the first one ends.
     await until(() => {
       expect(unpackers().filter((pid) => pid !== unpacker)).toEqual([]);
-      return second.told().includes('Pull complete');
+      return second.received().includes('Pull complete');
     });
     expect(await second.end).toContain('Status: Downloaded newer image');
     expect(registry.count('GET', layers[0]!)).toBe(1);
-    await proveWhole(`${registry.host}/app:1`, ['zeros']);
+    await expectComplete(`${registry.host}/app:1`, ['zeros']);
   });
 
-  test('a load while it is sent, and while a layer is unpacked: nothing of it is left, the next works', async () => {
+  test('during upload and during unpacking: its load leaves nothing, and the next load works [load-client-disconnects]', async () => {
     const bytes = loadable('loaded:1', [LOW, LONG]);
     const sending = httpRequest({
       socketPath: engine.socket,
@@ -311,37 +311,37 @@ describe('a client that leaves', () => {
     sending.write(bytes.subarray(0, bytes.length / 2));
     await until(() => inImages('tmp').length === 1);
     sending.destroy();
-    await nothingNew();
+    await restored();
     const loading = load(bytes);
-    const unpacker = await freeze();
-    loading.leave();
+    const unpacker = await freezeUnpacker();
+    loading.disconnect();
     await until(() => !unpackers().includes(unpacker));
-    await nothingNew();
+    await restored();
     expect(await load(bytes).end).toContain('Loaded image: loaded:1');
-    await proveWhole('loaded:1', ['low', 'zeros']);
+    await expectComplete('loaded:1', ['low', 'zeros']);
   });
 
-  test('one of two loads: the other has the image', async () => {
+  test('one of two load clients: the other gets the image [load-shared]', async () => {
     const bytes = loadable('loaded:1', [LONG]);
     const first = load(bytes);
-    const unpacker = await freeze();
+    const unpacker = await freezeUnpacker();
     const second = load(bytes);
     await until(() => inImages('tmp').length === 2);
-    first.leave();
+    first.disconnect();
     process.kill(unpacker, 'SIGCONT');
     expect(await second.end).toContain('Loaded image: loaded:1');
-    await proveWhole('loaded:1', ['zeros']);
+    await expectComplete('loaded:1', ['zeros']);
   });
 
-  test('a load of several images: those that were told of stay', async () => {
+  test('a load of several images: images already reported as loaded are kept [load-keeps-reported]', async () => {
     const loading = load(archive(...images(['first:1', [LOW]], ['second:1', [LOW, LONG]])));
-    await until(() => loading.told().includes('Loaded image: first:1'));
-    const unpacker = await freeze();
-    loading.leave();
+    await until(() => loading.received().includes('Loaded image: first:1'));
+    const unpacker = await freezeUnpacker();
+    loading.disconnect();
     await until(() => !unpackers().includes(unpacker));
-    await until(async () => (await held()).spooled.length === 0);
-    await proveWhole('first:1', ['low']);
+    await until(async () => (await contents()).spooled.length === 0);
+    await expectComplete('first:1', ['low']);
     expect((await engine.api('GET', '/images/second:1/json')).status).toBe(404);
-    expect((await held()).layers).toHaveLength(before.layers.length + 1);
+    expect((await contents()).layers).toHaveLength(before.layers.length + 1);
   });
 });

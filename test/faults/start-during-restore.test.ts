@@ -1,6 +1,6 @@
 /**
- * A daemon serves before all containers are restored, and then sweeps what the one before left: a start that came
- * meanwhile is none of it.
+ * A daemon serves while it still restores containers, and then sweeps leftovers of the previous daemon: it must not
+ * sweep a container that was started meanwhile.
  */
 import { expect, test } from 'vitest';
 import { startEngine } from '../support/engine.ts';

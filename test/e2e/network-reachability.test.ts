@@ -1,6 +1,6 @@
 /**
- * Published ports over every way that leads to them, under conditions that break others: a firewall that forwards
- * nothing, filtered bridges, a dockerd beside us.
+ * Published ports over every path that leads to them, under conditions that commonly break them: a firewall with
+ * policy DROP, filtered bridges, a dockerd on the same host. Needs the real firewall of the host.
  */
 import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
@@ -29,7 +29,7 @@ const tried = (command: string): string => {
   }
 };
 const fetched = (url: string, where = ''): string => tried(`${where} curl -g -s -m 3 ${url}`);
-const done = async (...args: string[]): Promise<string> => {
+const dockerOk = async (...args: string[]): Promise<string> => {
   const { stdout, stderr, exitCode } = await engine.docker(...args).result;
   expect(exitCode, `docker ${args.join(' ')}: ${stderr}`).toBe(0);
   return stdout.trim();
@@ -41,7 +41,10 @@ const serving = (text: string): string[] => [
   `mkdir -p /w; echo ${text} > /w/index.html; exec httpd -f -h /w -p 80`,
 ];
 
-/** On the default network and on one of our own: which answers come by each way. */
+/**
+ * Requests a container of the default network and one of a user-defined network by each path; returns the answers per
+ * path.
+ */
 async function answers(): Promise<Record<string, string[]>> {
   const from = (name: string, url: string): Promise<string> =>
     engine.docker('exec', name, 'timeout', '5', 'wget', '-qO-', url).result.then(({ stdout }) => stdout.trim());
@@ -51,31 +54,32 @@ async function answers(): Promise<Record<string, string[]>> {
     '[::1]': both((port) => fetched(`http://[::1]:${port}/`)),
     'another host': both((port) => fetched(`http://${HERE}:${port}/`, `ip netns exec ${FAR}`)),
     hairpin: await Promise.all(both((port, name) => from(name, `http://${HERE}:${port}/`))),
-    'the other network, by the host': await Promise.all(
+    'the other network, through the host': await Promise.all(
       both((port, name) => from(name === 'first' ? 'second' : 'first', `http://${HERE}:${port}/`)),
     ),
   };
 }
 const ALL = Object.fromEntries(
-  ['127.0.0.1', '[::1]', 'another host', 'hairpin', 'the other network, by the host'].map((way) => [
+  ['127.0.0.1', '[::1]', 'another host', 'hairpin', 'the other network, through the host'].map((way) => [
     way,
     ['first', 'second'],
   ]),
 );
-const allAnswer = async (): Promise<void> => {
+const expectAllAnswers = async (): Promise<void> => {
   let last: unknown;
-  await until(async () => JSON.stringify((last = await answers())) === JSON.stringify(ALL), 30_000).catch(() =>
-    expect(last).toEqual(ALL),
-  );
+  await until(async () => {
+    last = await answers();
+    return JSON.stringify(last) === JSON.stringify(ALL);
+  }, 30_000).catch(() => expect(last).toEqual(ALL));
 };
 
 beforeAll(async () => {
   engine = await startEngine();
   sh(`ip netns add ${FAR} && ip link add ${FAR}h type veth peer name eth0 netns ${FAR} && ip addr add ${HERE}/24 dev ${FAR}h && ip link set ${FAR}h up &&
     ip -n ${FAR} addr add ${THERE}/24 dev eth0 && ip -n ${FAR} link set eth0 up && ip -n ${FAR} link set lo up && ip -n ${FAR} route add default via ${HERE}`);
-  await done('network', 'create', 'own');
-  await done('run', '-d', '--name', 'first', '-p', `${DEFAULT}:80`, ...serving('first'));
-  await done('run', '-d', '--name', 'second', '--network', 'own', '-p', `${OWN}:80`, ...serving('second'));
+  await dockerOk('network', 'create', 'own');
+  await dockerOk('run', '-d', '--name', 'first', '-p', `${DEFAULT}:80`, ...serving('first'));
+  await dockerOk('run', '-d', '--name', 'second', '--network', 'own', '-p', `${OWN}:80`, ...serving('second'));
 });
 afterAll(async () => {
   tried(`ip link del ${FAR}h; ip netns del ${FAR}`);
@@ -86,14 +90,17 @@ afterAll(async () => {
   await engine?.[Symbol.asyncDispose]();
 });
 
-test('by 127.0.0.1, [::1], another host, hairpin, and from the other network', allAnswer);
+test(
+  'ports are reachable by 127.0.0.1, [::1], another host, hairpin and the other network [ports-every-path]',
+  expectAllAnswers,
+);
 
-test('out to another host, by IPv4 and IPv6, under the host’s address; from there nobody comes in', async () => {
+test('containers reach another host over IPv4 and IPv6 by the host’s address; that host reaches none [masquerade-one-way]', async () => {
   const [here, there] = [`2001:db8:${unit}::1`, `2001:db8:${unit}::2`];
   sh(
     `ip addr add ${here}/64 dev ${FAR}h nodad && ip -n ${FAR} addr add ${there}/64 dev eth0 nodad && ip -n ${FAR} route add default via ${here}`,
   );
-  // Tells each client under which address it came.
+  // Answers each client with the source address it saw.
   const server = spawn(
     'nsenter',
     [
@@ -106,15 +113,15 @@ test('out to another host, by IPv4 and IPv6, under the host’s address; from th
   );
   try {
     await new Promise((resolve) => server.stdout.once('data', resolve));
-    await done('network', 'create', '--ipv6', 'six');
-    await done('run', '-d', '--name', 'third', '--network', 'six', ...serving('third'));
-    const came = (name: string, address: string): Promise<string> =>
+    await dockerOk('network', 'create', '--ipv6', 'six');
+    await dockerOk('run', '-d', '--name', 'third', '--network', 'six', ...serving('third'));
+    const sourceSeen = (name: string, address: string): Promise<string> =>
       engine
         .docker('exec', name, 'sh', '-c', `timeout 5 nc -w 3 ${address} 80 </dev/null`)
         .result.then(({ stdout }) => stdout.trim());
-    await until(async () => (await came('third', THERE)) === `::ffff:${HERE}`);
-    await until(async () => (await came('third', there)) === here);
-    expect(await came('first', THERE)).toBe(`::ffff:${HERE}`);
+    await until(async () => (await sourceSeen('third', THERE)) === `::ffff:${HERE}`);
+    await until(async () => (await sourceSeen('third', there)) === here);
+    expect(await sourceSeen('first', THERE)).toBe(`::ffff:${HERE}`);
     const { six } = (
       (await engine.api('GET', '/containers/third/json')).json as {
         NetworkSettings: { Networks: { six: { IPAddress: string; GlobalIPv6Address: string } } };
@@ -131,15 +138,15 @@ test('out to another host, by IPv4 and IPv6, under the host’s address; from th
   }
 });
 
-test('with FORWARD DROP and bridges filtered', async () => {
+test('all paths work with FORWARD DROP and filtered bridges, also without the daemon [ports-forward-drop]', async () => {
   tried('modprobe br_netfilter');
   const policy = /-P FORWARD (\w+)/.exec(sh('iptables -S FORWARD'))?.[1] ?? 'ACCEPT';
   const filtered = existsSync(FILTERED) ? readFileSync(FILTERED, 'latin1') : undefined;
   try {
     sh('iptables -w 5 -P FORWARD DROP');
     if (filtered !== undefined) writeFileSync(FILTERED, '1');
-    await allAnswer();
-    // The daemon is not in the way of a packet.
+    await expectAllAnswers();
+    // Packets do not pass through the daemon.
     await engine.kill9();
     for (const [port, text] of [
       [DEFAULT, 'first'],
@@ -152,7 +159,7 @@ test('with FORWARD DROP and bridges filtered', async () => {
       ] as const)
         expect(fetched(url, where)).toBe(text);
     await engine.startAgain();
-    // What is not published is not reached from outside, nor from another network.
+    // An unpublished port is reachable neither from outside nor from another network.
     const { NetworkSettings } = (await engine.api('GET', '/containers/second/json')).json as {
       NetworkSettings: { Networks: { own: { IPAddress: string } } };
     };
@@ -168,7 +175,7 @@ test('with FORWARD DROP and bridges filtered', async () => {
   }
 });
 
-describe('beside a dockerd', () => {
+describe('with a dockerd on the same host', () => {
   let dockerd: Dockerd | undefined;
   beforeAll(async () => {
     dockerd = await startDockerd({ hostNetwork: true });
@@ -183,7 +190,7 @@ describe('beside a dockerd', () => {
   });
   afterAll(async () => dockerd?.[Symbol.asyncDispose]());
 
-  test('both publish, and each reaches its own and the other’s by the host', async () => {
+  test('both engines publish, and each reaches its own and the other’s ports through the host [ports-with-dockerd]', async () => {
     expect(sh('iptables -S FORWARD')).toContain('-j DOCKER-USER');
     const docker = async (method: string, path: string, body?: unknown): Promise<unknown> => {
       const answer = await request(dockerd!.socket, method, path, body);
@@ -198,11 +205,11 @@ describe('beside a dockerd', () => {
     };
     const { Id } = (await docker('POST', '/containers/create', body)) as { Id: string };
     await docker('POST', `/containers/${Id}/start`);
-    // dockerd does so where it is the one that turns forwarding on.
+    // dockerd sets this policy itself where it is the one that enables forwarding.
     const policy = /-P FORWARD (\w+)/.exec(sh('iptables -S FORWARD'))![1]!;
     sh('iptables -w 5 -P FORWARD DROP');
     try {
-      await allAnswer();
+      await expectAllAnswers();
     } finally {
       sh(`iptables -w 5 -P FORWARD ${policy}`);
     }
@@ -212,24 +219,16 @@ describe('beside a dockerd', () => {
       NetworkSettings: { Networks: { bridge: { IPAddress: string } } };
     };
     expect(fetched(`http://${NetworkSettings.Networks.bridge.IPAddress}/`)).toBe('theirs');
-    // A network made beside it works as well, and takes none of its subnets.
-    await done('network', 'create', 'late');
+    // A network created now works too and does not overlap with its subnets.
+    await dockerOk('network', 'create', 'late');
     try {
-      await done('run', '-d', '--name', 'third', '--network', 'late', ...serving('third'));
+      await dockerOk('run', '-d', '--name', 'third', '--network', 'late', ...serving('third'));
       await until(
         async () =>
           (
             await engine.docker(
-              'run',
-              '--rm',
-              '--network',
-              'late',
-              'busybox',
-              'timeout',
-              '5',
-              'wget',
-              '-qO-',
-              'http://third/',
+              ...['run', '--rm', '--network', 'late'],
+              ...['busybox', 'timeout', '5', 'wget', '-qO-', 'http://third/'],
             ).result
           ).stdout.trim() === 'third',
       );

@@ -1,6 +1,7 @@
-/** A host's firewall is loaded anew, names' server dies, the host's own servers of names are asked: in a network
- * namespace of the daemon's own, where a test may
- *  flush every rule there is, and be whom the host asks. */
+/**
+ * The daemon restores its firewall rules and its DNS server after another program removed them. The daemon runs in a
+ * network namespace of its own, where a test may flush the whole ruleset and play the DNS server of the host.
+ */
 import { execFileSync, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -11,7 +12,7 @@ import { until } from '../support/until.ts';
 
 const NETNS = `hfr${process.pid}`;
 const PORT = 24_000 + (process.pid % 400);
-/** As /etc/nftables.conf of a host begins. */
+/** Starts like the /etc/nftables.conf of a host. */
 const CONFIGURATION = `flush ruleset
 table inet mine {
   chain input { type filter hook input priority 0; policy accept; tcp dport 9 drop; }
@@ -20,7 +21,7 @@ table inet mine {
 
 let engine: TestEngine;
 let [address, gateway] = ['', ''];
-const there = (command: string, input = ''): string =>
+const inNetns = (command: string, input = ''): string =>
   execFileSync('nsenter', [`--net=/run/netns/${NETNS}`, 'sh', '-c', command], {
     encoding: 'utf8',
     input,
@@ -30,10 +31,10 @@ const { docker } = dockerOf(() => engine);
 const dnsPid = (): number => Number(readFileSync(join(engine.execRoot, 'names/aardvark.pid'), 'utf8'));
 
 /**
- * What of it works: the port on the host, and from another network by the host; that nothing else gets from there;
- * names; no way out of an internal network.
+ * Checks each property: the published port on the host and from another network through the host; isolation of that
+ * network; names; no way out of an internal network.
  */
-async function works(): Promise<Record<string, boolean>> {
+async function probe(): Promise<Record<string, boolean>> {
   const from = async (name: string, url: string): Promise<string> =>
     (await docker('exec', name, 'timeout', '3', 'wget', '-qO-', url)).stdout.trim();
   const reached = async (name: string): Promise<boolean> =>
@@ -41,17 +42,18 @@ async function works(): Promise<Record<string, boolean>> {
   return {
     port: (await engine.curl(`http://127.0.0.1:${PORT}/`).catch(() => '')).trim() === 'web',
     'port from another network': (await from('stranger', `http://${gateway}:${PORT}/`)) === 'web',
-    apart: !(await reached('stranger')),
+    isolated: !(await reached('stranger')),
     name: (await from('neighbour', 'http://web/')) === 'web',
     internal: !(await reached('locked')),
   };
 }
-const ALL = { port: true, 'port from another network': true, apart: true, name: true, internal: true };
-async function allWorks(): Promise<void> {
+const ALL = { port: true, 'port from another network': true, isolated: true, name: true, internal: true };
+async function expectAll(): Promise<void> {
   let last: unknown;
-  await until(async () => JSON.stringify((last = await works())) === JSON.stringify(ALL)).catch(() =>
-    expect(last).toEqual(ALL),
-  );
+  await until(async () => {
+    last = await probe();
+    return JSON.stringify(last) === JSON.stringify(ALL);
+  }).catch(() => expect(last).toEqual(ALL));
 }
 
 beforeAll(async () => {
@@ -61,18 +63,8 @@ beforeAll(async () => {
   for (const network of [['n1'], ['n2'], ['--internal', 'inner']])
     await engine.dockerOutput('network', 'create', ...network);
   await engine.dockerOutput(
-    'run',
-    '-d',
-    '--name',
-    'web',
-    '--network',
-    'n1',
-    '-p',
-    `${PORT}:80`,
-    'busybox',
-    'sh',
-    '-c',
-    'mkdir -p /w; echo web > /w/index.html; exec httpd -f -h /w -p 80',
+    ...['run', '-d', '--name', 'web', '--network', 'n1', '-p', `${PORT}:80`],
+    ...['busybox', 'sh', '-c', 'mkdir -p /w; echo web > /w/index.html; exec httpd -f -h /w -p 80'],
   );
   for (const [name, network] of [
     ['neighbour', 'n1'],
@@ -87,57 +79,57 @@ afterAll(async () => {
   await engine?.[Symbol.asyncDispose]();
   execFileSync('ip', ['netns', 'del', NETNS]);
 });
-beforeEach(allWorks);
+beforeEach(expectAll);
 
-test('nft flush ruleset: all rules come back by themselves', async () => {
-  there('nft flush ruleset');
-  await allWorks();
+test('all rules are restored after nft flush ruleset [rules-restored-flush]', async () => {
+  inNetns('nft flush ruleset');
+  await expectAll();
 });
 
-test('nft -f of the host’s own rules: ours come back, and theirs stay', async () => {
-  there('nft -f -', CONFIGURATION);
-  await allWorks();
-  expect(there('nft list ruleset')).toContain('tcp dport 9 drop');
+test('rules are restored after nft -f of the host’s own rules, which stay [rules-restored-reload]', async () => {
+  inNetns('nft -f -', CONFIGURATION);
+  await expectAll();
+  expect(inNetns('nft list ruleset')).toContain('tcp dport 9 drop');
 });
 
-test('iptables anew, with DROP for all that nobody has a rule for', async () => {
-  there(
+test('rules are restored after an iptables reload with policy DROP [rules-restored-iptables]', async () => {
+  inNetns(
     'iptables -P FORWARD DROP; iptables -F FORWARD; iptables -P INPUT DROP; iptables -F INPUT; iptables -A INPUT -i lo -j ACCEPT; iptables -A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT',
   );
   try {
-    await until(async () => JSON.stringify(await works()) === JSON.stringify(ALL));
+    await until(async () => JSON.stringify(await probe()) === JSON.stringify(ALL));
   } finally {
-    there('iptables -P FORWARD ACCEPT; iptables -P INPUT ACCEPT');
+    inNetns('iptables -P FORWARD ACCEPT; iptables -P INPUT ACCEPT');
   }
 });
 
-test('one rule of ours taken out, or a chain emptied', async () => {
-  const table = /table ip (holdfast_\w+)/.exec(there('nft list tables'))![1]!;
-  there(`nft flush chain ip ${table} forward`);
-  await allWorks();
-  there(`nft flush map ip ${table} ports`);
-  await allWorks();
+test('a single flushed chain or map is restored [rules-restored-single]', async () => {
+  const table = /table ip (holdfast_\w+)/.exec(inNetns('nft list tables'))![1]!;
+  inNetns(`nft flush chain ip ${table} forward`);
+  await expectAll();
+  inNetns(`nft flush map ip ${table} ports`);
+  await expectAll();
 });
 
-test('the server of names killed, and every rule with it', async () => {
+test('a killed DNS server and all rules are restored [dns-server-restored]', async () => {
   process.kill(dnsPid(), 'SIGKILL');
-  there('nft flush ruleset');
-  await allWorks();
+  inNetns('nft flush ruleset');
+  await expectAll();
 });
 
-test('all of it while there is no daemon: the next one puts it back', async () => {
+test('the next daemon restores rules and DNS server lost while none ran [rules-restored-start]', async () => {
   await engine.kill9();
   process.kill(dnsPid(), 'SIGKILL');
-  there('nft -f -', CONFIGURATION);
+  inNetns('nft -f -', CONFIGURATION);
   await engine.startAgain();
-  await allWorks();
+  await expectAll();
 });
 
-test('what no container is called is asked of the servers that the host has', async () => {
+test('unknown names are forwarded to the host’s DNS servers, not from an internal network [dns-host-upstream]', async () => {
   const server = /^nameserver\s+([\d.]+)/m.exec(readFileSync('/etc/resolv.conf', 'utf8'))?.[1];
-  if (server === undefined) throw new Error('this host has no IPv4 server of names');
-  if (!server.startsWith('127.')) there(`ip addr add ${server}/32 dev lo`);
-  // One A record, 192.0.2.9, for whatever is asked (RFC 1035).
+  if (server === undefined) throw new Error('this host has no IPv4 DNS server in /etc/resolv.conf');
+  if (!server.startsWith('127.')) inNetns(`ip addr add ${server}/32 dev lo`);
+  // Answers every A query with 192.0.2.9 (RFC 1035).
   const answering = `
     const s = require('dgram').createSocket('udp4');
     s.on('message', (query, from) => {
@@ -158,6 +150,6 @@ test('what no container is called is asked of the servers that the host has', as
     expect((await docker('exec', 'locked', 'nslookup', 'elsewhere.example')).stdout).not.toContain('192.0.2.9');
   } finally {
     stub.kill('SIGKILL');
-    if (!server.startsWith('127.')) there(`ip addr del ${server}/32 dev lo`);
+    if (!server.startsWith('127.')) inNetns(`ip addr del ${server}/32 dev lo`);
   }
 });
