@@ -187,8 +187,8 @@ test('history of a loaded and of a pulled image equals dockerd’s [image-histor
     `${HISTORY} REGISTRY/history:1`,
     'history nosuch:1',
   ]);
-  expect(printed[1]).toBe(`a comment`);
-  expect(printed[7]).toBe(`a comment`);
+  expect(printed[1]).toBe(`${child} COPY child 1B a comment\n${base} ADD base 1B \n`);
+  expect(printed[7]).toBe(`${child} COPY child 1B a comment\n<missing> ADD base 1B \n`);
 });
 
 test('an image can be pulled, inspected, run, tagged and removed by digest [image-by-digest]', async () => {
