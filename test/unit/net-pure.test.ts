@@ -1,4 +1,4 @@
-/** The network's deciding parts: addresses, ports, plans, files, rules as text. */
+/** What the network code decides without touching the host: addresses, ports, plans, files, firewall rules as text. */
 import fc from 'fast-check';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -57,7 +57,7 @@ describe('addresses', () => {
   const inside = (of: Cidr, offset: number): string =>
     textOf(of.first + (BigInt(offset) % (of.last - of.first + 1n)), of.family);
 
-  test('text and number are the same address', () => {
+  test('text and number convert back and forth', () => {
     fc.assert(
       fc.property(
         family.chain((of) => fc.tuple(fc.constant(of), value(of))),
@@ -76,7 +76,7 @@ describe('addresses', () => {
     ]);
   });
 
-  test('what is written in CIDR notation lies in what it names', () => {
+  test('CIDR notation contains its own address', () => {
     fc.assert(
       fc.property(subnet(8), (found) => {
         expect(contains(found, textOf(found.address, found.family))).toBe(true);
@@ -97,7 +97,7 @@ describe('addresses', () => {
       expect(parseCidr(text)).toBeUndefined();
   });
 
-  test('one that is given lies in the subnet and the range, and is neither its network, its broadcast, reserved nor taken [address-in-range]', () => {
+  test('an allocated address lies in the subnet and its range, and is not the network, the broadcast, reserved or taken', () => {
     fc.assert(
       fc.property(
         subnet(16),
@@ -124,7 +124,7 @@ describe('addresses', () => {
     );
   });
 
-  test('all of a subnet are given, each once, and then none [addresses-exhausted]', () => {
+  test('a subnet allocates each of its addresses once, then none', () => {
     fc.assert(
       fc.property(small, (found) => {
         const gateway = textOf(found.first + 1n, found.family);
@@ -143,7 +143,7 @@ describe('addresses', () => {
     );
   });
 
-  test('whatever is given and given back, no two have the same [addresses-unique]', () => {
+  test('no two allocations are equal, whatever is released in between', () => {
     fc.assert(
       fc.property(small, fc.array(fc.oneof(fc.constant(-1), fc.nat(70)), { maxLength: 200 }), (found, steps) => {
         const held: string[] = [];
@@ -163,7 +163,7 @@ describe('addresses', () => {
     );
   });
 
-  test('the next is behind the last, though a lower one was given back', () => {
+  test('allocation continues after the last address, even when a lower one was released', () => {
     const found = cidr('10.1.2.0/24');
     const taken = new Set(['10.1.2.3']);
     const after = (last: string | undefined): string | undefined =>
@@ -171,7 +171,7 @@ describe('addresses', () => {
     expect([after('10.1.2.3'), after('10.1.2.254'), after(undefined)]).toEqual(['10.1.2.4', '10.1.2.2', '10.1.2.2']);
   });
 
-  test('a subnet from the pools overlaps with nothing, and none is left out [subnet-no-overlap]', () => {
+  test('the first free subnet of the pools is found; it overlaps with nothing', () => {
     const pools = [
       { base: '10.0.0.0/20', size: 24 },
       { base: '10.1.0.0/22', size: 26 },
@@ -199,17 +199,17 @@ describe('addresses', () => {
     );
   });
 
-  test('hardware address', () =>
+  test('a hardware address is derived from the IPv4 address', () =>
     expect([macOf('10.77.0.255', ''), macOf('', 'a1b2c3d4e5')]).toEqual(['02:42:0a:4d:00:ff', '02:42:a1:b2:c3:d4']));
 });
 
 describe('port requests', () => {
   const exposed = (...keys: string[]) => Object.fromEntries(keys.map((key) => [key, {}]));
   test.each([
-    ['nothing', {}, {}, false, []],
-    ['exposed only', exposed('80/tcp'), {}, false, []],
-    ['all exposed', exposed('80/tcp', '53/udp'), {}, true, ['80/tcp :0-0', '53/udp :0-0']],
-    ['one', {}, { '80/tcp': [{ HostIp: '', HostPort: '8080' }] }, false, ['80/tcp :8080-8080']],
+    ['nothing requested', {}, {}, false, []],
+    ['exposed, not published', exposed('80/tcp'), {}, false, []],
+    ['publish all exposed ports', exposed('80/tcp', '53/udp'), {}, true, ['80/tcp :0-0', '53/udp :0-0']],
+    ['one host port', {}, { '80/tcp': [{ HostIp: '', HostPort: '8080' }] }, false, ['80/tcp :8080-8080']],
     ['no protocol', {}, { '80': [{ HostIp: '', HostPort: '8080' }] }, false, ['80/tcp :8080-8080']],
     [
       'a range to choose from',
@@ -218,9 +218,9 @@ describe('port requests', () => {
       false,
       ['80/tcp 127.0.0.1:8000-8010'],
     ],
-    ['any', {}, { '80/udp': [{ HostIp: '', HostPort: '' }] }, false, ['80/udp :0-0']],
+    ['any host port', {}, { '80/udp': [{ HostIp: '', HostPort: '' }] }, false, ['80/udp :0-0']],
     [
-      'two addresses',
+      'two host addresses',
       {},
       {
         '80/tcp': [
@@ -232,7 +232,7 @@ describe('port requests', () => {
       ['80/tcp 127.0.0.1:80-80', '80/tcp ::1:80-80'],
     ],
     [
-      'asked for, and the rest by -P',
+      'one requested, the rest by -P',
       exposed('80/tcp', '443/tcp'),
       { '80/tcp': [{ HostIp: '', HostPort: '8080' }] },
       true,
@@ -245,7 +245,7 @@ describe('port requests', () => {
     expect(requests.map((r) => `${r.containerPort}/${r.protocol} ${r.hostIp}:${r.start}-${r.end}`)).toEqual(expected);
   });
 
-  test('no host address means both families, where there are both; exact ports come first', () => {
+  test('no host address means all families of the endpoint; exact ports come first', () => {
     const requests = portRequests(
       {},
       {
@@ -270,7 +270,7 @@ describe('port requests', () => {
     expect(groupRequests(requests, { hostIp: '192.0.2.9', ipv6: true })[0]!.hostIps).toEqual(['192.0.2.9']);
   });
 
-  test('bindings that differ in the address only get one port; the same one twice does not', () => {
+  test('bindings that differ only in the address share one port; identical bindings do not', () => {
     const bindings = (...list: [string, string][]) =>
       portRequests(
         {},
@@ -305,7 +305,7 @@ describe('port table', () => {
     end,
   });
 
-  test('a port of ours is refused, in Docker’s words', () => {
+  test('rejects a port of another container with Docker’s message', () => {
     const ports = table();
     expect(ports.allocate('a', group(['0.0.0.0', '::'], 8080), '10.0.0.2')).toBe(8080);
     expect(() => ports.allocate('b', group(['0.0.0.0', '::'], 8080), '10.0.0.3')).toThrow(
@@ -326,7 +326,7 @@ describe('port table', () => {
     expect(ports.allocate('d', { ...group(['0.0.0.0'], 8080), protocol: 'udp' }, '10.0.0.5')).toBe(8080);
   });
 
-  test('another process’s is refused, in Docker’s words', () => {
+  test('rejects a port of another process with Docker’s message', () => {
     busy.add('tcp 0.0.0.0 80').add('tcp :: 81').add('tcp 0.0.0.0 90');
     expect(() => table().allocate('a', group(['0.0.0.0', '::'], 80), '172.17.0.2')).toThrow(
       new PortTaken('failed to bind host port for 0.0.0.0:80:172.17.0.2:80/tcp: address already in use'),
@@ -338,7 +338,7 @@ describe('port table', () => {
     busy.clear();
   });
 
-  test('of a range the first free one, going on behind the last', () => {
+  test('takes the first free port of a range, continuing after the last', () => {
     const ports = table();
     expect([1, 2].map((n) => ports.allocate(`${n}`, group(['0.0.0.0'], 8000, 8002), 'x'))).toEqual([8000, 8001]);
     ports.release('1');
@@ -346,7 +346,7 @@ describe('port table', () => {
     expect(() => ports.allocate('5', group(['0.0.0.0'], 8000, 8002), 'x')).toThrow('all ports are allocated');
   });
 
-  test('an ephemeral one, not one that another process has', () => {
+  test('takes an ephemeral port that no other process has', () => {
     busy.add('tcp 0.0.0.0 40000').add('tcp :: 40001');
     const ports = table();
     expect([1, 2].map((n) => ports.allocate(`${n}`, group(['0.0.0.0', '::']), 'x'))).toEqual([40_002, 40_003]);
@@ -354,7 +354,7 @@ describe('port table', () => {
     busy.clear();
   });
 
-  test('a daemon of another place in the ephemeral ones goes round from there', () => {
+  test('starts at an offset in the ephemeral ports that differs per daemon, and wraps around', () => {
     const ports = new PortTable({ ephemeral: [40_000, 40_003], offset: 2, probe: () => undefined });
     expect([1, 2, 3, 4].map((n) => ports.allocate(`${n}`, group(['0.0.0.0']), 'x'))).toEqual([
       40_002, 40_003, 40_000, 40_001,
@@ -362,7 +362,7 @@ describe('port table', () => {
     expect(ports.allocate('5', group(['0.0.0.0'], 8000, 8002), 'x')).toBe(8000);
   });
 
-  test('whatever is allocated and released, no two hold what collides [ports-no-collision]', () => {
+  test('no two holders collide, whatever is allocated and released', () => {
     const address = fc.constantFrom('0.0.0.0', '127.0.0.1', '192.0.2.1', '::', '::1');
     const step = fc.record({
       holder: fc.constantFrom('a', 'b', 'c', 'd'),
@@ -392,7 +392,7 @@ describe('port table', () => {
     );
   });
 
-  test('the keeper holds what no proxy listens on', () => {
+  test('the keeper reserves the ports that no proxy listens on', () => {
     const base = { containerPort: 80, hostPort: 80 };
     expect(
       heldPorts([
@@ -404,7 +404,7 @@ describe('port table', () => {
   });
 });
 
-describe('plan', () => {
+describe('planning endpoints', () => {
   const who = { id: '0123456789abcdef', name: 'web', hostname: 'box' };
   test.each([
     ['', 'bridge'],
@@ -413,20 +413,20 @@ describe('plan', () => {
     ['host', 'host'],
     ['none', 'none'],
     ['mine', 'mine'],
-  ])('mode %j is on %s', (mode, network) => {
+  ])('mode %j attaches to %s', (mode, network) => {
     const endpoints = planEndpoints(mode, {}, who);
     expect(Object.keys(endpoints)).toEqual([network]);
     expect(endpoints[network]).toMatchObject({ network, networkId: '', endpointId: '', ipAddress: '', macAddress: '' });
   });
-  test('a shared namespace has no endpoints', () => expect(planEndpoints('container:x', {}, who)).toEqual({}));
-  test('names on a network of one’s own', () =>
+  test('a shared namespace gets no endpoints', () => expect(planEndpoints('container:x', {}, who)).toEqual({}));
+  test('a user-defined network gets the container’s names', () =>
     expect(planEndpoints('mine', { mine: { Aliases: ['a', 'web'] } }, who).mine!.dnsNames).toEqual([
       'web',
       'a',
       '0123456789ab',
       'box',
     ]));
-  test('what is asked for `default` is for the bridge', () =>
+  test('a request for `default` applies to the bridge', () =>
     expect(
       planEndpoints('default', { default: { MacAddress: '02:42:ac:11:00:09' } }, who).bridge!.request.MacAddress,
     ).toBe('02:42:ac:11:00:09'));
@@ -445,7 +445,7 @@ describe('plan', () => {
       { mine: { IPAMConfig: { IPv4Address: '1.2.3' } } },
       'invalid config for network mine: invalid endpoint settings:\ninvalid IPv4 address: 1.2.3',
     ],
-  ])('refused: %j', (requests, message) => expect(() => planEndpoints('bridge', requests, who)).toThrow(message));
+  ])('rejects %j', (requests, message) => expect(() => planEndpoints('bridge', requests, who)).toThrow(message));
 });
 
 describe('files', () => {
@@ -478,7 +478,7 @@ describe('files', () => {
   const directives = (text: string): string[] =>
     text.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
 
-  test('hosts is Docker’s, to the byte', () => {
+  test('hosts equals Docker’s to the byte', () => {
     expect(hosts(input(), host)).toBe(`${LOCAL}10.77.0.2\tbox\n`);
     expect(hosts(input({ domainname: 'example.org' }), host)).toBe(`${LOCAL}10.77.0.2\tbox.example.org box\n`);
     expect(
@@ -490,7 +490,7 @@ describe('files', () => {
     expect(hosts(input({ addresses: [] }), host)).toBe(LOCAL);
   });
 
-  test('with the host’s network it is the host’s, unless there are names to add', () => {
+  test('hosts on the host network is the host’s, unless names are added', () => {
     expect(hosts(input({ hostNetwork: true, addresses: [] }), host)).toBe('127.0.0.1 localhost\n127.0.1.1 thehost\n');
     expect(hosts(input({ hostNetwork: true, addresses: [], extraHosts: ['db:10.0.0.9'] }), host)).toBe(
       `${LOCAL}10.0.0.9\tdb\n`,
@@ -499,33 +499,43 @@ describe('files', () => {
 
   test.each<[string, string, Partial<FileInput>, string[]]>([
     [
-      'the host’s',
+      'copies the host’s',
       'nameserver 192.0.2.53\nsearch a.example b.example\noptions ndots:2\n',
       {},
       ['nameserver 192.0.2.53', 'search a.example b.example', 'options ndots:2'],
     ],
     [
-      'without loopback and IPv6 servers',
+      'drops loopback servers, and IPv6 servers without IPv6',
       'nameserver 127.0.0.1\nnameserver ::1\nnameserver fd00::53\nnameserver 192.0.2.53\n',
       {},
       ['nameserver 192.0.2.53'],
     ],
-    ['public servers where none is left', 'nameserver 127.0.0.1\n', {}, ['nameserver 8.8.8.8', 'nameserver 8.8.4.4']],
     [
-      'those behind systemd-resolved',
+      'falls back to public servers when none is left',
+      'nameserver 127.0.0.1\n',
+      {},
+      ['nameserver 8.8.8.8', 'nameserver 8.8.4.4'],
+    ],
+    [
+      'uses the servers behind systemd-resolved',
       'nameserver 127.0.0.53\noptions edns0 trust-ad\nsearch .\n',
       {},
       ['nameserver 198.51.100.53', 'search resolved.example'],
     ],
     [
-      'asked for',
+      'uses what was requested',
       'nameserver 192.0.2.53\nsearch a.example\n',
       { dns: { servers: ['127.0.0.11', '1.1.1.1'], search: ['.'], options: ['timeout:1'] } },
       ['nameserver 127.0.0.11', 'nameserver 1.1.1.1', 'options timeout:1'],
     ],
-    ['all of the host’s on its network', 'nameserver 127.0.0.53\n', { hostNetwork: true }, ['nameserver 127.0.0.53']],
     [
-      'what nobody knows is kept',
+      'copies everything on the host network',
+      'nameserver 127.0.0.53\n',
+      { hostNetwork: true },
+      ['nameserver 127.0.0.53'],
+    ],
+    [
+      'keeps unknown lines',
       'sortlist 10.0.0.0\nnameserver 192.0.2.53 # here\n',
       {},
       ['nameserver 192.0.2.53', 'sortlist 10.0.0.0'],
@@ -536,7 +546,7 @@ describe('files', () => {
     expect(directives(resolvConf(input(changes), host))).toEqual(expected);
   });
 
-  test('any text is read without a fault', () => {
+  test('resolv.conf accepts any text', () => {
     fc.assert(
       fc.property(
         fc.array(
@@ -549,7 +559,7 @@ describe('files', () => {
     );
   });
 
-  test('the files are written in place, and an edited resolv.conf stays', () => {
+  test('files are written in place, and an edited resolv.conf stays', () => {
     writeFileSync(host.resolvConf, 'nameserver 192.0.2.53\n');
     const at = join(directory, 'c');
     writeNetworkFiles(at, input(), host);
@@ -566,7 +576,7 @@ describe('files', () => {
     expect(readFileSync(join(at, 'resolv.conf'), 'utf8')).toBe('nameserver 9.9.9.9\n');
   });
 
-  test('addresses come and go in a hosts file that was edited, byte for byte', () => {
+  test('addresses are added to and removed from an edited hosts file without other changes', () => {
     const at = join(directory, 'edited');
     mkdirSync(at);
     writeFileSync(join(at, 'hosts'), Buffer.from('10.0.0.9\tm\xfcller', 'latin1'));
@@ -577,7 +587,7 @@ describe('files', () => {
     expect(readFileSync(join(at, 'hosts'), 'latin1')).toBe('10.0.0.9\tm\xfcller\n10.77.0.4\tbox\n');
   });
 
-  test('files that a container has blown up are not read in whole', () => {
+  test('files that a container has inflated are not read whole', () => {
     const at = join(directory, 'huge');
     writeNetworkFiles(at, input(), host);
     for (const name of ['hosts', 'resolv.conf']) truncateSync(join(at, name), 1e12);
@@ -592,7 +602,7 @@ describe('files', () => {
   });
 });
 
-describe('rules', () => {
+describe('firewall rules', () => {
   const bridge = (link: string, ...addresses: string[]): Bridge => ({
     link,
     addresses,
@@ -608,7 +618,7 @@ describe('rules', () => {
       .filter((line) => line.startsWith('add rule') && line.includes(` t ${chain} `))
       .map((line) => line.replace(/^.* t \w+ /, ''));
 
-  test('each bridge is named in every chain that knows bridges', () => {
+  test('name each bridge in every chain that concerns bridges', () => {
     const text = script('t', [bridge('br1', '10.1.0.1/24'), bridge('br2', '10.2.0.1/24')]);
     for (const [chain, link] of ['guard', 'postrouting', 'forward'].flatMap((name) =>
       ['br1', 'br2'].map((each) => [name, each] as const),
@@ -616,7 +626,7 @@ describe('rules', () => {
       expect(rules(text, chain).join('\n')).toContain(`"${link}"`);
   });
 
-  test('a bridge is in the table of its own family', () => {
+  test('put a bridge in the table of its own families', () => {
     const bridges = [
       bridge('br1', '10.1.0.1/24'),
       bridge('br2', 'fd00::1/64'),
@@ -632,7 +642,7 @@ describe('rules', () => {
     expect(six).not.toContain('dnat ip to');
   });
 
-  test('a bridge’s server of names is asked by its own containers; on an internal one by those that are known', () => {
+  test('let only its own containers query a bridge’s DNS server, and on an internal network only known ones', () => {
     const guard = (internal: boolean, ...addresses: string[]): string[] =>
       rules(
         script('t', [{ ...bridge('br1', ...addresses), internal }], addresses[0]!.includes(':') ? 'ip6' : 'ip'),
@@ -649,7 +659,7 @@ describe('rules', () => {
     ]);
   });
 
-  test('internal: nothing in or out; no icc: no one to another; no masquerade', () => {
+  test('internal drops traffic in and out, no icc drops traffic between containers, and masquerading can be off', () => {
     const inside = script('t', [{ ...bridge('br1', '10.1.0.1/24'), internal: true }]);
     expect(rules(inside, 'forward').slice(0, 2)).toEqual([
       'iifname "br1" oifname != "br1" drop',
@@ -665,9 +675,9 @@ describe('rules', () => {
   });
 });
 
-describe('what is asked for a network', () => {
+describe('defining a network', () => {
   const defaults = { mtu: 1500, hostIp: '' };
-  test('nothing but a name', () =>
+  test('fills in defaults for a name alone', () =>
     expect(define({ Name: 'n' }, defaults)).toMatchObject({
       name: 'n',
       enableIPv4: true,
@@ -676,7 +686,7 @@ describe('what is asked for a network', () => {
       subnets: {},
       settings: { icc: true, masquerade: true, mtu: 1500, hostIp: '', linkPrefix: 'eth' },
     }));
-  test('options', () =>
+  test('applies driver options', () =>
     expect(
       define(
         {
@@ -693,30 +703,30 @@ describe('what is asked for a network', () => {
       ),
     ).toMatchObject({ bridge: 'mybr', settings: { icc: false, masquerade: false, mtu: 1400, hostIp: '127.0.0.1' } }));
   test.each<[string, NetworkRequest, string]>([
-    ['predefined', { Name: 'bridge' }, 'operation is not permitted on predefined bridge network '],
-    ['no name', { Name: ' ' }, 'invalid name: name is empty'],
+    ['a predefined name', { Name: 'bridge' }, 'operation is not permitted on predefined bridge network '],
+    ['an empty name', { Name: ' ' }, 'invalid name: name is empty'],
     [
-      'host bits',
+      'host bits in the subnet',
       { Name: 'n', IPAM: { Config: [{ Subnet: '10.1.2.3/24' }] } },
       'invalid network config:\ninvalid subnet 10.1.2.3/24: it should be 10.1.2.0/24',
     ],
     [
-      'no CIDR',
+      'a subnet without prefix',
       { Name: 'n', IPAM: { Config: [{ Subnet: 'x' }] } },
       'invalid network config:\ninvalid subnet x: invalid CIDR block notation',
     ],
     [
-      'gateway elsewhere',
+      'a gateway outside the subnet',
       { Name: 'n', IPAM: { Config: [{ Subnet: '10.1.2.0/24', Gateway: '10.1.3.1' }] } },
       "invalid network config:\ninvalid gateway 10.1.3.1: parent subnet 10.1.2.0/24 doesn't contain this address",
     ],
     [
-      'range of the other family',
+      'an IP range of the other family',
       { Name: 'n', IPAM: { Config: [{ Subnet: '10.1.2.0/24', IPRange: 'fd00::/64' }] } },
       'invalid network config:\ninvalid ip-range fd00::/64: parent subnet is an IPv4 block',
     ],
     [
-      'several faults',
+      'several errors',
       {
         Name: 'n',
         IPAM: { Config: [{ Subnet: '10.1.2.0/24', IPRange: '10.1.2.1/25', AuxiliaryAddresses: { a: 'y' } }] },
@@ -724,22 +734,22 @@ describe('what is asked for a network', () => {
       'invalid network config:\n* invalid ip-range 10.1.2.1/25: it should be 10.1.2.0/25\n* invalid auxiliary address a: invalid address',
     ],
     [
-      'two subnets',
+      'two subnets of a family',
       { Name: 'n', IPAM: { Config: [{ Subnet: '10.1.2.0/24' }, { Subnet: '10.1.3.0/24' }] } },
       "bridge driver doesn't support multiple subnets",
     ],
-    ['no family', { Name: 'n', EnableIPv4: false }, 'IPv4 or IPv6 must be enabled'],
-    ['a driver of others', { Name: 'n', Driver: 'weave' }, 'plugin "weave" not found'],
-    ['a second host', { Name: 'n', Driver: 'host' }, 'only one instance of "host" network is allowed'],
+    ['neither family', { Name: 'n', EnableIPv4: false }, 'IPv4 or IPv6 must be enabled'],
+    ['an unknown driver', { Name: 'n', Driver: 'weave' }, 'plugin "weave" not found'],
+    ['a second host network', { Name: 'n', Driver: 'host' }, 'only one instance of "host" network is allowed'],
     [
-      'icc',
+      'an invalid icc value',
       { Name: 'n', Options: { 'com.docker.network.bridge.enable_icc': 'x' } },
       'failed to parse com.docker.network.bridge.enable_icc value: x (strconv.ParseBool: parsing "x": invalid syntax)',
     ],
-  ])('refused: %s', (_, request, message) => expect(() => define(request, defaults)).toThrow(message));
+  ])('rejects %s', (_, request, message) => expect(() => define(request, defaults)).toThrow(message));
 });
 
-describe('names', () => {
+describe('DNS tables', () => {
   const network = (id: string, name: string): Network =>
     ({
       id,
@@ -764,7 +774,7 @@ describe('names', () => {
       })),
     }) as unknown as Setup;
 
-  test('one table a network, one line a container, none for the default ones', () => {
+  test('have one table per network and one line per container, none for the default network', () => {
     const tables = nameTables(
       [network('1', 'bridge'), network('2', 'mine'), network('3', 'idle')],
       [
@@ -778,11 +788,11 @@ describe('names', () => {
     );
     expect([...tables]).toEqual([['2', '10.1.0.2\nc1 10.1.0.2  web,w\nc2 10.1.0.3  db 9.9.9.9\n']]);
   });
-  test('who is on the way out is not told of', () =>
+  test('leave out an endpoint that is being removed', () =>
     expect(
       nameTables([network('2', 'mine')], [setup('c1', [['2', '10.1.0.2', ['web'], 'leaving']])], '127.1.2.3').size,
     ).toBe(0));
-  test('from an address on an internal network nobody but the refuser is asked, whatever else the container is on [dns-internal-refused]', () => {
+  test('send queries from an internal network’s address to the refusing server only, whatever else the container is attached to', () => {
     const inner = { ...network('2', 'inner'), internal: true };
     const tables = nameTables(
       [inner, network('3', 'open')],
@@ -803,22 +813,22 @@ describe('names', () => {
       '10.1.0.3\nc1 10.3.0.2  web 9.9.9.9\n',
     ]);
   });
-  test('what would break a line is no name', () => {
+  test('rejects names containing separators', () => {
     const of = (Aliases: string[]): string[] =>
       namesOf({ id: 'f'.repeat(64), name: 'Web', config: { Hostname: 'h' } as never }, { Aliases });
     expect(of(['a b', 'x,y', 'A\nb', '', 'db'])).toEqual(['web', 'db', 'ffffffffffff', 'h']);
   });
 });
 
-describe('the way out', () => {
+describe('the gateway endpoint', () => {
   const end = (network: string, changes: Partial<EndpointSetup> = {}): EndpointSetup =>
     ({ network, gateway: `gw-${network}`, gateway6: '', internal: false, priority: 0, ...changes }) as EndpointSetup;
   test.each<[string, EndpointSetup[], string | undefined]>([
-    ['the only one', [end('a')], 'a'],
-    ['the first by name', [end('b'), end('a')], 'a'],
-    ['the highest priority', [end('a'), end('b', { priority: 1 })], 'b'],
-    ['not an internal one', [end('a', { internal: true, gateway: '', priority: 5 }), end('b')], 'b'],
-    ['not one that is leaving', [end('a', { changing: 'leaving' }), end('b')], 'b'],
-    ['none', [end('a', { gateway: '' })], undefined],
+    ['is the only one', [end('a')], 'a'],
+    ['is the first by network name', [end('b'), end('a')], 'a'],
+    ['has the highest priority', [end('a'), end('b', { priority: 1 })], 'b'],
+    ['is not on an internal network', [end('a', { internal: true, gateway: '', priority: 5 }), end('b')], 'b'],
+    ['is not one that is being removed', [end('a', { changing: 'leaving' }), end('b')], 'b'],
+    ['is undefined without a gateway', [end('a', { gateway: '' })], undefined],
   ])('%s', (_, endpoints, expected) => expect(wayOut({ endpoints }, 4)?.network).toBe(expected));
 });
