@@ -16,16 +16,13 @@ describe('X-Registry-Auth', () => {
     ['text that is not JSON', Buffer.from('hello').toString('base64')],
     ['null', Buffer.from('null').toString('base64')],
   ])('%s means anonymous', (_, header) => expect(decodeCredentials(header)).toEqual(ANONYMOUS));
-  test.each(['decodes user and password in %s', 'base64url'] as const)(
-    'user and password, in %s [auth-basic]',
-    (alphabet) => {
-      expect(decodeCredentials(encoded({ username: 'ü?>', password: 'p:w' }, alphabet))).toEqual({
-        ...ANONYMOUS,
-        username: 'ü?>',
-        password: 'p:w',
-      });
-    },
-  );
+  test.each(['base64', 'base64url'] as const)('decodes user and password in %s [auth-basic]', (alphabet) => {
+    expect(decodeCredentials(encoded({ username: 'ü?>', password: 'p:w' }, alphabet))).toEqual({
+      ...ANONYMOUS,
+      username: 'ü?>',
+      password: 'p:w',
+    });
+  });
   test('decodes auth in place of user and password', () =>
     expect(decodeCredentials(encoded({ auth: Buffer.from('u:p:q').toString('base64') }))).toEqual({
       ...ANONYMOUS,
@@ -99,7 +96,7 @@ describe('progress lines', () => {
       '{"status":"Downloading","progressDetail":{"current":500,"total":1000},"progress":"[=========================>                         ]     500B/1kB","id":"ab"}',
     ],
     [{ aux: { Tag: 't' } }, '{"progressDetail":{},"aux":{"Tag":"t"}}'],
-  ])('equal Docker’s: %#', (progress, line) => expect(progressLine(progress)).toBe(`${line}\r\n`));
+  ])('equal Docker’s: %# [progress-lines]', (progress, line) => expect(progressLine(progress)).toBe(`${line}\r\n`));
   test('never draw a bar beyond its width', () =>
     fc.assert(
       fc.property(

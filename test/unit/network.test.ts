@@ -97,7 +97,7 @@ describe('addresses', () => {
       expect(parseCidr(text)).toBeUndefined();
   });
 
-  test('an allocated address lies in the subnet and its range, and is not the network, the broadcast, reserved or taken', () => {
+  test('an allocated address lies in the subnet and its range, and is not the network, the broadcast, reserved or taken [address-in-range]', () => {
     fc.assert(
       fc.property(
         subnet(16),
@@ -124,7 +124,7 @@ describe('addresses', () => {
     );
   });
 
-  test('a subnet allocates each of its addresses once, then none', () => {
+  test('a subnet allocates each of its addresses once, then none [addresses-exhausted]', () => {
     fc.assert(
       fc.property(small, (found) => {
         const gateway = textOf(found.first + 1n, found.family);
@@ -143,7 +143,7 @@ describe('addresses', () => {
     );
   });
 
-  test('no two allocations are equal, whatever is released in between', () => {
+  test('no two allocations are equal, whatever is released in between [addresses-unique]', () => {
     fc.assert(
       fc.property(small, fc.array(fc.oneof(fc.constant(-1), fc.nat(70)), { maxLength: 200 }), (found, steps) => {
         const held: string[] = [];
@@ -171,7 +171,7 @@ describe('addresses', () => {
     expect([after('10.1.2.3'), after('10.1.2.254'), after(undefined)]).toEqual(['10.1.2.4', '10.1.2.2', '10.1.2.2']);
   });
 
-  test('the first free subnet of the pools is found; it overlaps with nothing', () => {
+  test('the first free subnet of the pools is found; it overlaps with nothing [subnet-no-overlap]', () => {
     const pools = [
       { base: '10.0.0.0/20', size: 24 },
       { base: '10.1.0.0/22', size: 26 },
@@ -362,7 +362,7 @@ describe('port table', () => {
     expect(ports.allocate('5', group(['0.0.0.0'], 8000, 8002), 'x')).toBe(8000);
   });
 
-  test('no two holders collide, whatever is allocated and released', () => {
+  test('no two holders collide, whatever is allocated and released [ports-no-collision]', () => {
     const address = fc.constantFrom('0.0.0.0', '127.0.0.1', '192.0.2.1', '::', '::1');
     const step = fc.record({
       holder: fc.constantFrom('a', 'b', 'c', 'd'),
@@ -792,7 +792,7 @@ describe('DNS tables', () => {
     expect(
       nameTables([network('2', 'mine')], [setup('c1', [['2', '10.1.0.2', ['web'], 'leaving']])], '127.1.2.3').size,
     ).toBe(0));
-  test('send queries from an internal network’s address to the refusing server only, whatever else the container is attached to', () => {
+  test('send queries from an internal network’s address to the refusing server only, whatever else the container is attached to [dns-internal-refused]', () => {
     const inner = { ...network('2', 'inner'), internal: true };
     const tables = nameTables(
       [inner, network('3', 'open')],
