@@ -1,4 +1,4 @@
-/** runc's exec.fifo, opened by the shim. */
+/** The shim starts a container by opening runc's exec.fifo. */
 import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -16,7 +16,7 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(home, { recursive: true }));
 
-test('only runc keeps its state so', () => {
+test('a start goes through the fifo only where runc keeps its state file beside it', () => {
   expect(waitsAtFifo(home)).toBe(false);
   writeFileSync(join(home, 'state.json'), '{}');
   expect(waitsAtFifo(home)).toBe(true);
@@ -24,7 +24,7 @@ test('only runc keeps its state so', () => {
   expect(waitsAtFifo(home)).toBe(false);
 });
 
-test.each([0, 50])('an init that comes to it within %i ms goes on, and the fifo is gone', async (ms) => {
+test.each([0, 50])('an init that opens the fifo after %i ms is started, and the fifo is removed', async (ms) => {
   const init = spawn('sh', ['-c', `sleep ${ms / 1000}; printf 0 >"$1"; exit 5`, 'sh', fifo]);
   const ended = new Promise((resolve) => init.on('exit', resolve));
   expect(await letGo(home, never)).toBe(true);
@@ -32,7 +32,7 @@ test.each([0, 50])('an init that comes to it within %i ms goes on, and the fifo 
   expect(await ended).toBe(5);
 });
 
-test('an init that died before is not waited for', async () => {
+test('an init that has died is not waited for', async () => {
   expect(await letGo(home, Promise.resolve())).toBe(false);
   const dies = new Promise((resolve) => setTimeout(resolve, 50));
   expect(await letGo(home, dies)).toBe(false);
