@@ -30,7 +30,7 @@ export interface ImageFixture {
   snapshots: Snapshots;
   images: Images;
   events: NewEvent[];
-  /** By image id. */
+  /** Containers that use an image, by image id. */
   users: Map<string, User[]>;
   /** Unpacks one archive. */
   unpack(archive: Buffer | Readable, below?: string[]): Promise<Layer>;
