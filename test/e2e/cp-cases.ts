@@ -43,7 +43,7 @@ const into = (name: string, from: string, to: string, ...options: string[]): Cop
 });
 
 export const copyCases: CopyCase[] = [
-  // Out of the container.
+  // Copies out of the container.
   out('a file under a new name', '/w/file', 'new'),
   out('a file over a file', '/w/file', 'exe'),
   out('a file into a directory', '/w/file', 'empty'),
@@ -115,7 +115,7 @@ export const copyCases: CopyCase[] = [
   { name: 'out: hard links to stdout', args: ['C:/w', '-'], inside: 'rm -rf dir empty', archive: true },
   { name: 'out: a missing file to stdout', args: ['C:/w/missing', '-'] },
 
-  // Into the container.
+  // Copies into the container.
   into('a file under a new name', 'file', '/w/new'),
   into('a file over a file', 'file', '/w/exe'),
   into('a file into a directory', 'file', '/w/empty'),

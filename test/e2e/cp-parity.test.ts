@@ -41,7 +41,7 @@ interface Inspected {
 class Side {
   readonly #root = mkdtempSync(join(tmpdir(), 'hf-cp-'));
   readonly #copied = new Map<CopyCase, { exitCode: number; printed: string }>();
-  readonly #places = new Map<CopyCase, { inside: string; volume: string; outside: string }>();
+  readonly #directories = new Map<CopyCase, { inside: string; volume: string; outside: string }>();
 
   constructor(private readonly socket: string) {}
 
@@ -56,12 +56,12 @@ class Side {
         ...VOLUMES,
         ...['busybox', 'sleep', '100000'],
       );
-    await this.#makePlaces();
+    await this.#makeDirectories();
     await this.#ok('kill', 'stopped');
   }
 
   async run(): Promise<void> {
-    const queue = [...this.#places].map(([copy, { outside }]) => ({ copy, outside }));
+    const queue = [...this.#directories].map(([copy, { outside }]) => ({ copy, outside }));
     const worker = async (): Promise<void> => {
       for (let item = queue.shift(); item !== undefined; item = queue.shift())
         this.#copied.set(item.copy, await this.#copy(item.copy, item.outside));
@@ -71,7 +71,7 @@ class Side {
   }
 
   outcome(copy: CopyCase): Outcome {
-    const { inside, volume, outside } = this.#places.get(copy)!;
+    const { inside, volume, outside } = this.#directories.get(copy)!;
     return { ...this.#copied.get(copy)!, inside: listing(inside), volume: listing(volume), outside: listing(outside) };
   }
 
@@ -82,7 +82,7 @@ class Side {
   }
 
   // Prepared from the host by one script: hundreds of `docker exec` would take minutes.
-  async #makePlaces(): Promise<void> {
+  async #makeDirectories(): Promise<void> {
     const template = join(this.#root, 'template');
     const roots = new Map<string, { inside: string; volume: string }>();
     for (const name of CONTAINERS) {
@@ -96,13 +96,17 @@ class Side {
     for (const [number, copy] of copyCases.entries()) {
       const index = String(number).padStart(3, '0');
       const { inside, volume } = roots.get(containerOf(copy))!;
-      const place = { inside: join(inside, index), volume: join(volume, index), outside: join(this.#root, index) };
-      this.#places.set(copy, place);
+      const directories = {
+        inside: join(inside, index),
+        volume: join(volume, index),
+        outside: join(this.#root, index),
+      };
+      this.#directories.set(copy, directories);
       script.push(
-        `mkdir -p ${inside} ${place.volume}; echo kept >${place.volume}/kept; cp -a ${template} ${place.inside}; cp -a ${template} ${place.outside}`,
+        `mkdir -p ${inside} ${directories.volume}; echo kept >${directories.volume}/kept; cp -a ${template} ${directories.inside}; cp -a ${template} ${directories.outside}`,
       );
       script.push(
-        `mkdir -p ${place.outside}/holder/file; cd ${place.inside}; ${copy.inside ?? ''}\ncd ${place.outside}; ${copy.outside ?? ''}`,
+        `mkdir -p ${directories.outside}/holder/file; cd ${directories.inside}; ${copy.inside ?? ''}\ncd ${directories.outside}; ${copy.outside ?? ''}`,
       );
     }
     await promisify(execFile)('sh', ['-c', script.join('\n')]);

@@ -134,7 +134,7 @@ describe('shared memory', () => {
   const isMounted = (id: string): boolean =>
     readFileSync('/proc/self/mountinfo', 'utf8').includes(join(engine.execRoot, 'c', id.slice(0, 16), 'shm'));
 
-  test('a shareable container’s is available to another one and removed with its owner', async () => {
+  test('of a shareable container is available to another one and removed with its owner', async () => {
     const id = await background('--ipc', 'shareable', '--shm-size', '2m', '--name', 'memory');
     await docker('exec', 'memory', 'sh', '-c', 'echo kept > /dev/shm/x');
     const { stdout } = await sh(
@@ -153,7 +153,7 @@ describe('shared memory', () => {
     expect(isMounted(id)).toBe(false);
   });
 
-  test('a private container’s cannot be joined', async () => {
+  test('of a private container cannot be joined', async () => {
     const id = await background('--ipc', 'private');
     const { exitCode, stderr } = await sh('true', '--ipc', `container:${id}`);
     expect(exitCode).toBe(125);
@@ -162,7 +162,7 @@ describe('shared memory', () => {
     );
   });
 
-  test('the namespaces of a stopped container cannot be joined', async () => {
+  test('of a stopped container cannot be joined, nor can its PID namespace', async () => {
     const id = (await docker('create', '--ipc', 'shareable', 'busybox', 'true')).stdout.trim();
     expect((await sh('true', '--ipc', `container:${id}`)).stderr).toContain(
       `failed to join IPC namespace: container ${id} is not running`,

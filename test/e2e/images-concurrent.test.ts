@@ -261,7 +261,7 @@ function images(...all: [name: string, tars: Buffer[]][]): ReturnType<typeof fil
 }
 
 describe('a client that disconnects', () => {
-  test('during unpacking: its pull ends and leaves nothing; the next pull reuses the downloaded blobs [pull-client-disconnects]', async () => {
+  test('during the unpacking of a pull: the pull ends and leaves nothing; the next one reuses the downloaded blobs [pull-client-disconnects]', async () => {
     const { layers } = registry.image('app', '1', [LOW, LONG, HIGH], { compress });
     const pulling = pull('app');
     const unpacker = await freezeUnpacker();
@@ -280,7 +280,7 @@ describe('a client that disconnects', () => {
     await expectComplete(`${registry.host}/app:1`, ['low', 'zeros', 'high']);
   });
 
-  test('one of two pull clients: the other gets the image from the same download and unpacking [pull-shared-work]', async () => {
+  test('during a shared pull: the other client gets the image from the same download and unpacking [pull-shared-work]', async () => {
     const { layers } = registry.image('app', '1', [LONG], { compress });
     const [first, second] = [pull('app'), pull('app')];
     const unpacker = await freezeUnpacker();
@@ -298,7 +298,7 @@ describe('a client that disconnects', () => {
     await expectComplete(`${registry.host}/app:1`, ['zeros']);
   });
 
-  test('during upload and during unpacking: its load leaves nothing, and the next load works [load-client-disconnects]', async () => {
+  test('during the upload or unpacking of a load: the load leaves nothing, and the next one works [load-client-disconnects]', async () => {
     const bytes = loadable('loaded:1', [LOW, LONG]);
     const sending = httpRequest({
       socketPath: engine.socket,
@@ -321,7 +321,7 @@ describe('a client that disconnects', () => {
     await expectComplete('loaded:1', ['low', 'zeros']);
   });
 
-  test('one of two load clients: the other gets the image [load-shared]', async () => {
+  test('during concurrent loads: the other client gets the image [load-shared]', async () => {
     const bytes = loadable('loaded:1', [LONG]);
     const first = load(bytes);
     const unpacker = await freezeUnpacker();
@@ -333,7 +333,7 @@ describe('a client that disconnects', () => {
     await expectComplete('loaded:1', ['zeros']);
   });
 
-  test('a load of several images: images already reported as loaded are kept [load-keeps-reported]', async () => {
+  test('during a load of several images: those already reported as loaded are kept [load-keeps-reported]', async () => {
     const loading = load(archive(...images(['first:1', [LOW]], ['second:1', [LOW, LONG]])));
     await until(() => loading.received().includes('Loaded image: first:1'));
     const unpacker = await freezeUnpacker();

@@ -127,7 +127,7 @@ const EVENTS =
   "events --since SINCE --until NOW --filter type=image --format '{{.Action}} {{.Actor.ID}} {{.Actor.Attributes.name}}'";
 const HISTORY = "history --no-trunc --format '{{.ID}} {{.CreatedBy}} {{.Size}} {{.Comment}}'";
 
-test('rmi untags, deletes and refuses according to tags and children like dockerd [rmi-tags-children]', async () => {
+test('rmi untags, deletes and refuses by tags and children as dockerd does [rmi-tags-children]', async () => {
   const printed = await compare([
     LOAD(),
     IMAGES,
@@ -151,7 +151,7 @@ test('rmi untags, deletes and refuses according to tags and children like docker
   expect(printed[12]).toBe('');
 });
 
-test('rmi of an image in use is refused or allowed like by dockerd [rmi-image-in-use]', async () => {
+test('rmi of an image in use is refused or allowed as by dockerd [rmi-image-in-use]', async () => {
   const printed = await compare([
     LOAD(),
     'create child:1 x',
@@ -228,7 +228,7 @@ test('an image can be pulled, inspected, run, tagged and removed by digest [imag
   expect(printed[11]).toMatch(new RegExp(`^${child} \\[\\] \\[${registry.host}/ours00/digests@DIGEST\\]`));
 });
 
-test('dangling images are listed and pruned like by dockerd [dangling-prune]', async () => {
+test('dangling images are listed and pruned as by dockerd [dangling-prune]', async () => {
   await compare([
     LOAD(),
     'tag child:1 moved:1',

@@ -49,21 +49,14 @@ async function made(name: string, text: string, ...args: string[]): Promise<stri
   return id;
 }
 
-/** Image events since `since`, as "action name". */
-async function events(since: string): Promise<string[]> {
-  const text = await docker(
-    'events',
-    '--since',
-    since,
-    '--until',
-    new Date().toISOString(),
-    '--filter',
-    'type=image',
-    '--format',
-    '{{.Action}} {{with .Actor.Attributes.name}}{{.}}{{end}}',
-  );
+/** The events since `since` that match the filter, one line each in the format. */
+async function events(since: string, filter: string, format: string): Promise<string[]> {
+  const range = ['--since', since, '--until', new Date().toISOString()];
+  const text = await docker('events', ...range, '--filter', filter, '--format', format);
   return text.split('\n').filter((line) => line !== '');
 }
+const imageEvents = (since: string): Promise<string[]> =>
+  events(since, 'type=image', '{{.Action}} {{with .Actor.Attributes.name}}{{.}}{{end}}');
 
 describe('what a container changed', () => {
   test('is listed by diff, without the mount points that the engine creates [diff-changes]', async () => {
@@ -208,19 +201,8 @@ describe('commit', () => {
         '\n',
       )[0],
     ).toBe('sh -c echo new > /new; rm /etc/group|a message|4B');
-    expect(
-      await docker(
-        'events',
-        '--since',
-        since,
-        '--until',
-        new Date().toISOString(),
-        '--filter',
-        'event=commit',
-        '--format',
-        '{{.Actor.Attributes.imageRef}} {{.Actor.Attributes.imageID}} {{.Actor.Attributes.comment}}',
-      ),
-    ).toBe(`mine:1 ${id} a message`);
+    const format = '{{.Actor.Attributes.imageRef}} {{.Actor.Attributes.imageID}} {{.Actor.Attributes.comment}}';
+    expect(await events(since, 'event=commit', format)).toEqual([`mine:1 ${id} a message`]);
     await docker('rm', c);
     await docker('rmi', 'mine:1');
   });
@@ -250,19 +232,7 @@ describe('commit', () => {
     const commitEvents = async (...args: string[]): Promise<string> => {
       const since = new Date().toISOString();
       await docker('commit', ...args, c, 'paused');
-      return (
-        await docker(
-          'events',
-          '--since',
-          since,
-          '--until',
-          new Date().toISOString(),
-          '--filter',
-          `container=${c}`,
-          '--format',
-          '{{.Action}}',
-        )
-      ).replaceAll('\n', ' ');
+      return (await events(since, `container=${c}`, '{{.Action}}')).join(' ');
     };
     expect(await commitEvents()).toBe('pause commit unpause');
     expect(await commitEvents('--pause=false')).toBe('commit');
@@ -315,7 +285,7 @@ describe('save and load', () => {
     expect(await docker('load', '-i', file)).toBe('Loaded image: sa:1\nLoaded image: sa:2\nLoaded image: sb:1');
     expect([await idOf('sa:2'), await idOf('sb:1')]).toEqual([a, b]);
     expect(await docker('run', '--rm', 'sb:1', 'cat', '/second')).toBe('second');
-    expect((await events(since)).filter((line) => line.startsWith('load'))).toEqual([`load ${a}`, `load ${b}`]);
+    expect((await imageEvents(since)).filter((line) => line.startsWith('load'))).toEqual([`load ${a}`, `load ${b}`]);
 
     // Load the same images as a plain OCI layout, without Docker's own files.
     const layout = mkdtempSync(join(tmp, 'oci-'));
@@ -458,7 +428,7 @@ describe('prune', () => {
     expect(await docker('image', 'prune', '-f')).toMatch(
       new RegExp(`^Deleted Images:\ndeleted: ${first}\ndeleted: sha256:[0-9a-f]{64}\n\nTotal reclaimed space: 4B$`),
     );
-    expect(await events(since)).toEqual([`delete ${first}`, 'prune']);
+    expect(await imageEvents(since)).toEqual([`delete ${first}`, 'prune']);
     expect(await docker('image', 'prune', '-f')).toBe('Total reclaimed space: 0B');
     expect(await docker('image', 'prune', '-af', '--filter', 'label!=keep')).not.toContain('p:1');
     expect(await docker('image', 'prune', '-af', '--filter', 'until=24h')).toBe('Total reclaimed space: 0B');
@@ -618,20 +588,8 @@ describe('compared with Debian’s dockerd', () => {
     theirs('load', '-i', join(tmp, 'bb-save.tar'));
     const work =
       'echo x > /etc/new; rm /etc/group; mkdir -p /a/b; touch /a/b/c; chmod 700 /tmp; rm -rf /var/spool; mkdir /var/spool; echo y > /var/spool/y; ln /etc/passwd /etc/pw; ln -s x /l; chown 5:6 /home; rm -r /usr; echo > /usr';
-    const run = [
-      'run',
-      '--name',
-      'same',
-      '--network=none',
-      '-v',
-      '/data',
-      '--tmpfs',
-      '/t',
-      'busybox',
-      'sh',
-      '-c',
-      work,
-    ];
+    const options = ['--name', 'same', '--network=none', '-v', '/data', '--tmpfs', '/t'];
+    const run = ['run', ...options, 'busybox', 'sh', '-c', work];
     await docker(...run);
     theirs(...run);
     const sorted = (text: string): string[] => text.split('\n').sort();

@@ -10,7 +10,7 @@ import { dockerOf } from '../support/docker-cli.ts';
 import { startEngine, type TestEngine } from '../support/engine.ts';
 import { until } from '../support/until.ts';
 
-interface Place {
+interface Endpoint {
   IPAddress: string;
   Gateway: string;
   GlobalIPv6Address: string;
@@ -18,7 +18,7 @@ interface Place {
 }
 interface Inspected {
   State: { Pid: number };
-  NetworkSettings: { Networks: Record<string, Place> };
+  NetworkSettings: { Networks: Record<string, Endpoint> };
 }
 
 const UNIT = process.pid % 250;
@@ -33,7 +33,7 @@ const children: ChildProcess[] = [];
 const run = (...command: string[]): string =>
   execFileSync(command[0]!, command.slice(1), { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
 const { ok: dockerOk, inspect } = dockerOf<Inspected>(() => engine);
-const place = async (name: string, network: string): Promise<Place> =>
+const endpointOf = async (name: string, network: string): Promise<Endpoint> =>
   (await inspect(name)).NetworkSettings.Networks[network]!;
 const sleeper = (name: string, ...options: string[]): Promise<string> =>
   dockerOk('run', '-d', '--name', name, ...options, 'busybox', 'sleep', '1000');
@@ -115,7 +115,7 @@ test('tcp and udp over IPv4 and IPv6 from another network fail, also to a publis
   await sleeper('stranger', '--network', 'n2');
   await sleeper('default');
   await serve('aa');
-  const { IPAddress, GlobalIPv6Address } = await place('aa', 'n1');
+  const { IPAddress, GlobalIPv6Address } = await endpointOf('aa', 'n1');
   const targets: Target[] = [IPAddress, GlobalIPv6Address].flatMap((address): Target[] => [
     ['tcp', address, 80],
     ['udp', address, 80],
@@ -125,7 +125,7 @@ test('tcp and udp over IPv4 and IPv6 from another network fail, also to a publis
   // The default network has no IPv6, and its gateway must not offer a detour.
   expect(await reachable('default', targets)).toEqual([]);
   // A published port is reachable through the address of the host.
-  const { Gateway } = await place('stranger', 'n2');
+  const { Gateway } = await endpointOf('stranger', 'n2');
   expect(
     await reachable('stranger', [
       ['tcp', Gateway, PORT],
@@ -142,7 +142,7 @@ describe('an internal network', () => {
     await sleeper('neighbour', '--network', 'inner');
     await sleeper('bb', '--network', 'open', '-p', `${PORT}:80`, '-p', `${PORT}:80/udp`);
     for (const name of ['aa', 'neighbour', 'bb']) await serve(name);
-    const [inner, open] = [await place('neighbour', 'inner'), await place('bb', 'open')];
+    const [inner, open] = [await endpointOf('neighbour', 'inner'), await endpointOf('bb', 'open')];
     const gateways = (
       (await engine.api('GET', '/networks/inner')).json as { IPAM: { Config: { Gateway: string }[] } }
     ).IPAM.Config.map(({ Gateway }) => Gateway);
@@ -237,8 +237,8 @@ s.sendto(head + udp, (target, 0))`;
       (await engine.api('GET', '/networks/inner')).json as { IPAM: { Config: { Gateway: string }[] } }
     ).IPAM.Config.map(({ Gateway }) => Gateway) as [string, string];
     const [aa, bb, both] = [
-      await place('aa', 'inner'),
-      await place('bb', 'open'),
+      await endpointOf('aa', 'inner'),
+      await endpointOf('bb', 'open'),
       await inspect('both').then((c) => c.NetworkSettings.Networks),
     ];
     expect(await ask('aa', gateway, 'both')).toBe(NOERROR);
@@ -276,7 +276,7 @@ s.sendto(head + udp, (target, 0))`;
     await sleeper('aa', '--network', 'n1', '--dns', UPSTREAM);
     await sleeper('bb', '--network', 'n2', '--dns', UPSTREAM);
     await sleeper('default', '--dns', UPSTREAM);
-    const { Gateway } = await place('aa', 'n1');
+    const { Gateway } = await endpointOf('aa', 'n1');
     expect(await ask('aa', Gateway, 'aa')).toBe(NOERROR);
     for (const name of ['bb', 'default']) expect(await ask(name, Gateway, 'aa')).toBe(undefined);
   });

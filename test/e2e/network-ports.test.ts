@@ -24,15 +24,12 @@ const {
     Networks: Record<string, { IPAddress: string; Gateway: string }>;
   };
 }>(() => engine);
-const web = (name: string, ...options: string[]): Promise<string> =>
-  dockerOk(
-    ...['run', '-d', '--name', name, ...options],
-    ...['busybox', 'sh'],
-    ...[
-      '-c',
-      `mkdir -p /w; echo ${name} > /w/index.html; for p in 80 81 82; do httpd -h /w -p $p; done; exec sleep 1000`,
-    ],
-  );
+/** Starts a container that serves its name at ports 80, 81 and 82. */
+const web = (name: string, ...options: string[]): Promise<string> => {
+  const serve = 'for p in 80 81 82; do httpd -h /w -p $p; done';
+  const script = `mkdir -p /w; echo ${name} > /w/index.html; ${serve}; exec sleep 1000`;
+  return dockerOk('run', '-d', '--name', name, ...options, 'busybox', 'sh', '-c', script);
+};
 const served = async (url: string, by: string): Promise<void> =>
   until(async () => (await engine.curl(url).catch(() => '')).trim() === by);
 const refused = async (url: string): Promise<boolean> =>

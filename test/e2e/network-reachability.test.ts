@@ -21,14 +21,15 @@ const FILTERED = '/proc/sys/net/bridge/bridge-nf-call-iptables';
 let engine: TestEngine;
 const sh = (command: string): string =>
   execFileSync('sh', ['-c', command], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
-const tried = (command: string): string => {
+/** Output of a shell command; empty when it fails. */
+const tryShell = (command: string): string => {
   try {
     return sh(command).trim();
   } catch {
     return '';
   }
 };
-const fetched = (url: string, where = ''): string => tried(`${where} curl -g -s -m 3 ${url}`);
+const fetched = (url: string, where = ''): string => tryShell(`${where} curl -g -s -m 3 ${url}`);
 const dockerOk = async (...args: string[]): Promise<string> => {
   const { stdout, stderr, exitCode } = await engine.docker(...args).result;
   expect(exitCode, `docker ${args.join(' ')}: ${stderr}`).toBe(0);
@@ -82,7 +83,7 @@ beforeAll(async () => {
   await dockerOk('run', '-d', '--name', 'second', '--network', 'own', '-p', `${OWN}:80`, ...serving('second'));
 });
 afterAll(async () => {
-  tried(`ip link del ${FAR}h; ip netns del ${FAR}`);
+  tryShell(`ip link del ${FAR}h; ip netns del ${FAR}`);
   if (engine) {
     for (const name of ['first', 'second']) await engine.api('DELETE', `/containers/${name}?force=1`);
     await engine.api('DELETE', '/networks/own');
@@ -139,7 +140,7 @@ test('containers reach another host over IPv4 and IPv6 by the host’s address; 
 });
 
 test('all paths work with FORWARD DROP and filtered bridges, also without the daemon [ports-forward-drop]', async () => {
-  tried('modprobe br_netfilter');
+  tryShell('modprobe br_netfilter');
   const policy = /-P FORWARD (\w+)/.exec(sh('iptables -S FORWARD'))?.[1] ?? 'ACCEPT';
   const filtered = existsSync(FILTERED) ? readFileSync(FILTERED, 'latin1') : undefined;
   try {

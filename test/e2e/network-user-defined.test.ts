@@ -19,7 +19,7 @@ interface Net {
   IPAM: { Config: { Subnet: string; Gateway: string }[] };
   Containers: Record<string, { Name: string; IPv4Address: string; IPv6Address: string; EndpointID: string }>;
 }
-interface Place {
+interface Endpoint {
   IPAddress: string;
   Gateway: string;
   EndpointID: string;
@@ -33,16 +33,16 @@ interface Place {
 let engine: TestEngine;
 let subnet: string;
 /** Name of the nftables table of this daemon. */
-let own: string;
+let table: string;
 const { docker, ok: dockerOk } = dockerOf(() => engine);
 const inspect = async (name: string): Promise<Net> => (await engine.api('GET', `/networks/${name}`)).json as Net;
-const places = async (name: string): Promise<Record<string, Place>> =>
+const endpointsOf = async (name: string): Promise<Record<string, Endpoint>> =>
   (
     (await engine.api('GET', `/containers/${name}/json`)).json as {
-      NetworkSettings: { Networks: Record<string, Place> };
+      NetworkSettings: { Networks: Record<string, Endpoint> };
     }
   ).NetworkSettings.Networks;
-const place = async (name: string, network: string): Promise<Place> => (await places(name))[network]!;
+const endpointOf = async (name: string, network: string): Promise<Endpoint> => (await endpointsOf(name))[network]!;
 const message = async (method: string, path: string, body?: unknown): Promise<[number, string]> => {
   const { status, json } = await engine.api(method, path, body);
   return [status, (json as { message?: string } | undefined)?.message ?? ''];
@@ -65,10 +65,11 @@ const inNetns = (c: string, ...args: string[]): Promise<string> => dockerOk('exe
 const names = (): string => join(engine.execRoot, 'names');
 const servers = (): string[] =>
   readdirSync('/proc').filter(
-    (pid) => /^\d+$/.test(pid) && tried(`cat /proc/${pid}/cmdline`).includes(`--config\0${names()}\0`),
+    (pid) => /^\d+$/.test(pid) && tryShell(`cat /proc/${pid}/cmdline`).includes(`--config\0${names()}\0`),
   );
 const dnsPid = (): number => Number(readFileSync(join(names(), 'aardvark.pid'), 'utf8'));
-const tried = (command: string): string => {
+/** Output of a shell command; empty when it fails. */
+const tryShell = (command: string): string => {
   try {
     return execFileSync('sh', ['-c', command], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
   } catch {
@@ -80,7 +81,7 @@ beforeAll(async () => {
   engine = await startEngine();
   subnet = `10.217.${process.pid % 250}`;
   const { Options } = (await engine.api('GET', '/networks/bridge')).json as { Options: Record<string, string> };
-  own = tableName(Options['com.docker.network.bridge.name']!);
+  table = tableName(Options['com.docker.network.bridge.name']!);
 });
 afterAll(async () => {
   await engine?.[Symbol.asyncDispose]();
@@ -148,14 +149,14 @@ describe('create and remove', () => {
       Labels: { a: 'b' },
     });
     await sleeper('c1', '--network', 'n1');
-    expect(await place('c1', 'n1')).toMatchObject({ IPAddress: `${subnet}.129`, Gateway: `${subnet}.9` });
+    expect(await endpointOf('c1', 'n1')).toMatchObject({ IPAddress: `${subnet}.129`, Gateway: `${subnet}.9` });
     expect(await inNetns('c1', 'cat', '/sys/class/net/eth0/mtu')).toBe('1400');
     const { Containers } = await inspect('n1');
     expect(Object.values(Containers)).toEqual([
       {
         Name: 'c1',
-        EndpointID: (await place('c1', 'n1')).EndpointID,
-        MacAddress: (await place('c1', 'n1')).MacAddress,
+        EndpointID: (await endpointOf('c1', 'n1')).EndpointID,
+        MacAddress: (await endpointOf('c1', 'n1')).MacAddress,
         IPv4Address: `${subnet}.129/24`,
         IPv6Address: '',
       },
@@ -167,7 +168,7 @@ describe('create and remove', () => {
     await dockerOk('rm', '-f', 'c1');
     expect(await dockerOk('network', 'rm', 'n1')).toBe('n1');
     expect(await message('GET', '/networks/n1')).toEqual([404, 'network n1 not found']);
-    expect(tried('ip -br link')).not.toContain(`br-${(made.json as Net).Id.slice(0, 12)}`);
+    expect(tryShell('ip -br link')).not.toContain(`br-${(made.json as Net).Id.slice(0, 12)}`);
   });
 
   test('gateway and containers get addresses of the ip-range only, until it is exhausted [network-ip-range]', async () => {
@@ -175,7 +176,7 @@ describe('create and remove', () => {
     const given: string[] = [];
     for (const name of ['c1', 'c2', 'c3']) {
       await sleeper(name, '--network', 'n1');
-      const { IPAddress, Gateway } = await place(name, 'n1');
+      const { IPAddress, Gateway } = await endpointOf(name, 'n1');
       given.push(IPAddress);
       expect(Gateway).toBe(`${subnet}.64`);
     }
@@ -250,7 +251,7 @@ describe('create and remove', () => {
     );
     const subnets = all.map(({ IPAM }) => IPAM.Config[0]!.Subnet);
     expect(new Set(subnets).size).toBe(4);
-    for (const each of subnets) expect(tried(`ip -o route show ${each}`).trim().split('\n')).toHaveLength(1);
+    for (const each of subnets) expect(tryShell(`ip -o route show ${each}`).trim().split('\n')).toHaveLength(1);
   });
 
   test('create, connect, disconnect and destroy events are emitted [network-events]', async () => {
@@ -261,21 +262,9 @@ describe('create and remove', () => {
     await dockerOk('network', 'connect', 'n1', 'c1');
     await dockerOk('network', 'disconnect', 'n1', 'c1');
     await dockerOk('network', 'rm', 'n1');
-    const lines = (
-      await dockerOk(
-        'events',
-        '--since',
-        since,
-        '--until',
-        String(Date.now() / 1000),
-        '--filter',
-        'type=network',
-        '--filter',
-        'network=n1',
-        '--format',
-        '{{json .}}',
-      )
-    )
+    const range = ['--since', since, '--until', String(Date.now() / 1000)];
+    const filters = ['--filter', 'type=network', '--filter', 'network=n1'];
+    const lines = (await dockerOk('events', ...range, ...filters, '--format', '{{json .}}'))
       .split('\n')
       .map((line) => JSON.parse(line) as { Action: string; Actor: { Attributes: Record<string, string> } });
     expect(lines.map(({ Action, Actor: { Attributes } }) => [Action, Attributes])).toEqual([
@@ -301,7 +290,7 @@ describe('options', () => {
     await dockerOk('network', 'create', '-o', 'com.docker.network.bridge.enable_icc=false', 'apart');
     await web('aa', '--network', 'apart');
     await sleeper('bb', '--network', 'apart');
-    const { IPAddress, Gateway } = await place('aa', 'apart');
+    const { IPAddress, Gateway } = await endpointOf('aa', 'apart');
     await inNetns('bb', 'ping', '-c1', '-W2', Gateway);
     expect((await docker('exec', 'bb', 'ping', '-c1', '-W1', IPAddress)).exitCode).toBe(1);
     await until(async () => (await engine.curl(`http://${IPAddress}/`).catch(() => '')).trim() === 'aa');
@@ -314,10 +303,10 @@ describe('options', () => {
       ...['-o', 'com.docker.network.bridge.host_binding_ipv4=127.0.0.1'],
       ...['-o', 'com.docker.network.bridge.enable_ip_masquerade=false', 'named'],
     );
-    expect(tried(`ip -br link show ${link}`)).toContain(link);
+    expect(tryShell(`ip -br link show ${link}`)).toContain(link);
     await web('aa', '--network', 'named', '-p', '80');
     expect(await dockerOk('port', 'aa')).toMatch(/^80\/tcp -> 127\.0\.0\.1:\d+$/);
-    expect(tried('nft list ruleset')).not.toContain(`oifname != "${link}" masquerade`);
+    expect(tryShell('nft list ruleset')).not.toContain(`oifname != "${link}" masquerade`);
     expect(
       await message('POST', '/networks/create', { Name: 'other', Options: { 'com.docker.network.bridge.name': link } }),
     ).toEqual([403, expect.stringContaining('networks have same bridge name') as string]);
@@ -329,13 +318,13 @@ describe('options', () => {
     await web('aa', '--network', 'both', '-p', '80');
     await web('ss', '--network', 'six', '-p', '80');
     await sleeper('bb', '--network', 'both', '--network', 'six');
-    const { GlobalIPv6Address } = await place('aa', 'both');
+    const { GlobalIPv6Address } = await endpointOf('aa', 'both');
     expect(GlobalIPv6Address).toMatch(/^fd/);
     expect((await inspect('both')).IPAM.Config).toHaveLength(2);
-    expect(await resolved('bb', 'aa')).toEqual([(await place('aa', 'both')).IPAddress, GlobalIPv6Address].sort());
+    expect(await resolved('bb', 'aa')).toEqual([(await endpointOf('aa', 'both')).IPAddress, GlobalIPv6Address].sort());
     expect(await get('bb', `[${GlobalIPv6Address}]`)).toBe('aa');
-    expect(await get('bb', `[${(await place('ss', 'six')).GlobalIPv6Address}]`)).toBe('ss');
-    expect(await place('ss', 'six')).toMatchObject({ IPAddress: '', Gateway: '' });
+    expect(await get('bb', `[${(await endpointOf('ss', 'six')).GlobalIPv6Address}]`)).toBe('ss');
+    expect(await endpointOf('ss', 'six')).toMatchObject({ IPAddress: '', Gateway: '' });
     // Static addresses at create and at connect.
     await dockerOk(
       ...['network', 'create', '--ipv6', '--subnet', 'fd12:3456:789a:1::/64', '--gateway', 'fd12:3456:789a:1::9'],
@@ -343,10 +332,10 @@ describe('options', () => {
     );
     await web('cc', '--network', 'chosen', '--ip6', 'fd12:3456:789a:1::77');
     await dockerOk('network', 'connect', '--ip6', 'fd12:3456:789a:1::78', 'chosen', 'bb');
-    expect([(await place('cc', 'chosen')).GlobalIPv6Address, (await place('bb', 'chosen')).GlobalIPv6Address]).toEqual([
-      'fd12:3456:789a:1::77',
-      'fd12:3456:789a:1::78',
-    ]);
+    expect([
+      (await endpointOf('cc', 'chosen')).GlobalIPv6Address,
+      (await endpointOf('bb', 'chosen')).GlobalIPv6Address,
+    ]).toEqual(['fd12:3456:789a:1::77', 'fd12:3456:789a:1::78']);
     expect(await get('bb', '[fd12:3456:789a:1::77]')).toBe('cc');
     expect(await inNetns('cc', 'ip', '-6', 'route')).toContain('default via fd12:3456:789a:1::9');
     for (const name of ['aa', 'ss']) {
@@ -376,7 +365,7 @@ describe('options', () => {
     ]);
     expect((await engine.api('POST', '/containers/create?name=c1', body)).status).toBe(201);
     await dockerOk('start', 'c1');
-    const both = await places('c1');
+    const both = await endpointsOf('c1');
     expect(Object.keys(both).sort()).toEqual(['n1', 'n2']);
     expect(both.n1).toMatchObject({ IPAddress: `${subnet}.77`, Aliases: ['one'] });
     const id = ((await engine.api('GET', '/containers/c1/json')).json as { Id: string }).Id.slice(0, 12);
@@ -395,13 +384,13 @@ describe('connect and disconnect', () => {
     const port = /:(\d+)$/m.exec(await dockerOk('port', 'aa'))![1]!;
     expect(await resolved('bb', 'aa')).toEqual([]);
     await dockerOk('network', 'connect', '--alias', 'other', 'n2', 'aa');
-    const second = await place('aa', 'n2');
+    const second = await endpointOf('aa', 'n2');
     expect(await inNetns('aa', 'ip', '-4', 'addr', 'show', 'eth1')).toContain(second.IPAddress);
     expect(await resolved('bb', 'other')).toEqual([second.IPAddress]);
     expect(await get('bb', 'aa')).toBe('aa');
     expect(await inNetns('aa', 'cat', '/etc/hosts')).toContain(second.IPAddress);
     await dockerOk('network', 'disconnect', 'n1', 'aa');
-    expect(Object.keys(await places('aa'))).toEqual(['n2']);
+    expect(Object.keys(await endpointsOf('aa'))).toEqual(['n2']);
     expect(await inNetns('aa', 'ls', '/sys/class/net')).toBe('eth1\nlo');
     expect(await inNetns('aa', 'ip', 'route')).toContain(`default via ${second.Gateway} dev eth1`);
     expect(await get('bb', 'aa')).toBe('aa');
@@ -423,14 +412,14 @@ describe('connect and disconnect', () => {
     await dockerOk('network', 'create', 'n1');
     await dockerOk('create', '--name', 'c1', 'busybox', 'sleep', '1000');
     await dockerOk('network', 'connect', '--alias', 'x', 'n1', 'c1');
-    expect(Object.keys(await places('c1')).sort()).toEqual(['bridge', 'n1']);
+    expect(Object.keys(await endpointsOf('c1')).sort()).toEqual(['bridge', 'n1']);
     await dockerOk('network', 'connect', 'n1', 'c1');
     await dockerOk('start', 'c1');
-    expect((await place('c1', 'n1')).IPAddress).not.toBe('');
-    expect(await resolved('c1', 'x')).toEqual([(await place('c1', 'n1')).IPAddress]);
+    expect((await endpointOf('c1', 'n1')).IPAddress).not.toBe('');
+    expect(await resolved('c1', 'x')).toEqual([(await endpointOf('c1', 'n1')).IPAddress]);
     await dockerOk('stop', '-t', '0', 'c1');
     await dockerOk('network', 'disconnect', 'n1', 'c1');
-    expect(Object.keys(await places('c1'))).toEqual(['bridge']);
+    expect(Object.keys(await endpointsOf('c1'))).toEqual(['bridge']);
     expect(await message('POST', '/networks/n1/disconnect', { Container: 'c1' })).toEqual([
       500,
       expect.stringMatching(/^container \w{64} is not connected to the network n1$/) as string,
@@ -456,7 +445,7 @@ describe('connect and disconnect', () => {
     const late = await docker('run', '--rm', '--network', 'n1', '--ip', `${subnet}.50`, 'busybox', 'true');
     expect([late.exitCode, late.stderr]).toEqual([125, expect.stringContaining('Address already in use') as string]);
     expect(await connect('n1', `${subnet}.51`)).toEqual([200, '']);
-    expect((await place('c2', 'n1')).IPAddress).toBe(`${subnet}.51`);
+    expect((await endpointOf('c2', 'n1')).IPAddress).toBe(`${subnet}.51`);
     // With an alias, connected while it runs, and kept over its next start.
     await sleeper('c3');
     await dockerOk('network', 'connect', '--ip', `${subnet}.60`, '--alias', 'chosen', 'n1', 'c3');
@@ -467,7 +456,7 @@ describe('connect and disconnect', () => {
     await dockerOk('restart', '-t', '0', 'c3');
     await dockerOk('stop', '-t', '0', 'c3');
     await dockerOk('start', 'c3');
-    expect([(await place('c3', 'n1')).IPAddress, await resolved('c1', 'chosen')]).toEqual([
+    expect([(await endpointOf('c3', 'n1')).IPAddress, await resolved('c1', 'chosen')]).toEqual([
       `${subnet}.60`,
       [`${subnet}.60`],
     ]);
@@ -526,12 +515,12 @@ describe('DNS', () => {
     await sleeper('a2', '--network', 'n1', '--network-alias', 'service');
     await sleeper('bb', '--network', 'n1');
     await sleeper('cc', '--network', 'n2');
-    const [a, a2] = [(await place('aa', 'n1')).IPAddress, (await place('a2', 'n1')).IPAddress];
+    const [a, a2] = [(await endpointOf('aa', 'n1')).IPAddress, (await endpointOf('a2', 'n1')).IPAddress];
     for (const name of ['aa', 'AA', id.slice(0, 12)]) expect(await resolved('bb', name)).toEqual([a]);
     expect(await resolved('bb', 'service')).toEqual([a, a2].sort());
     expect(await resolved('cc', 'aa')).toEqual([]);
     expect(await inNetns('bb', 'cat', '/etc/resolv.conf')).toContain(
-      `nameserver ${(await place('bb', 'n1')).Gateway}\noptions ndots:0`,
+      `nameserver ${(await endpointOf('bb', 'n1')).Gateway}\noptions ndots:0`,
     );
     await dockerOk('rename', 'aa', 'renamed');
     expect([await resolved('bb', 'renamed'), await resolved('bb', 'aa')]).toEqual([[a], []]);
@@ -568,7 +557,7 @@ describe('DNS', () => {
       await sleeper('aa', '--network', 'n1', '--dns', server);
       await sleeper('bb', '--network', 'inner', '--dns', server);
       expect(await resolved('aa', 'outside.example')).toEqual(['192.0.2.7']);
-      expect(await resolved('aa', 'aa')).toEqual([(await place('aa', 'n1')).IPAddress]);
+      expect(await resolved('aa', 'aa')).toEqual([(await endpointOf('aa', 'n1')).IPAddress]);
       queried.length = 0;
       expect(await resolved('bb', 'outside.example')).toEqual([]);
       // SERVFAIL arrives at once instead of a timeout, also after a daemon restart, and until the container is on
@@ -593,23 +582,23 @@ describe('DNS', () => {
     await dockerOk('network', 'create', 'n1');
     await web('aa', '--network', 'n1', '--restart', 'always');
     const b = await sleeper('bb', '--network', 'n1');
-    const { IPAddress } = await place('aa', 'n1');
+    const { IPAddress } = await endpointOf('aa', 'n1');
     const inside = ((await engine.api('GET', `/containers/${b}/json`)).json as { State: { Pid: number } }).State.Pid;
-    const looked = (): string => tried(`nsenter -t ${inside} -n -m -r -w nslookup aa`);
+    const looked = (): string => tryShell(`nsenter -t ${inside} -n -m -r -w nslookup aa`);
     await engine.kill9();
     expect(looked()).toContain(IPAddress);
-    expect(tried(`nsenter -t ${inside} -n -m -r -w timeout 5 wget -qO- http://aa/`).trim()).toBe('aa');
+    expect(tryShell(`nsenter -t ${inside} -n -m -r -w timeout 5 wget -qO- http://aa/`).trim()).toBe('aa');
     await engine.startAgain();
     expect(await resolved('bb', 'aa')).toEqual([IPAddress]);
     await dockerOk('restart', '-t', '0', 'aa');
-    expect((await place('aa', 'n1')).IPAddress).toBe(IPAddress);
+    expect((await endpointOf('aa', 'n1')).IPAddress).toBe(IPAddress);
     expect(await resolved('bb', 'aa')).toEqual([IPAddress]);
   });
 
   test('restarts a killed DNS server, with the daemon running and at its start [dns-server-restart]', async () => {
     await dockerOk('network', 'create', 'n1');
     await sleeper('aa', '--network', 'n1');
-    const { IPAddress } = await place('aa', 'n1');
+    const { IPAddress } = await endpointOf('aa', 'n1');
     const old = dnsPid();
     process.kill(old, 'SIGKILL');
     await until(() => existsSync(join(names(), 'aardvark.pid')) && dnsPid() !== old);
@@ -654,7 +643,7 @@ describe('isolation', () => {
     await web('aa', '--network', 'n1');
     await sleeper('bb', '--network', 'n2');
     await sleeper('dd');
-    const { IPAddress } = await place('aa', 'n1');
+    const { IPAddress } = await endpointOf('aa', 'n1');
     for (const from of ['bb', 'dd'])
       expect((await docker('exec', from, 'timeout', '2', 'nc', '-w', '1', IPAddress, '80')).exitCode).not.toBe(0);
     await sleeper('ee', '--network', 'n1');
@@ -666,7 +655,7 @@ describe('a killed daemon', () => {
   test('releases the address of a container that ended while it was away [address-release-daemon]', async () => {
     await dockerOk('network', 'create', '--subnet', `${subnet}.0/30`, 'tiny');
     await sleeper('aa', '--network', 'tiny');
-    expect((await place('aa', 'tiny')).IPAddress).toBe(`${subnet}.2`);
+    expect((await endpointOf('aa', 'tiny')).IPAddress).toBe(`${subnet}.2`);
     const full = await docker('run', '--rm', '--network', 'tiny', 'busybox', 'true');
     expect(full.stderr).toContain("no available IPv4 addresses on this network's address pools: tiny");
     const {
@@ -693,12 +682,12 @@ describe('a killed daemon', () => {
     // Killing the shim alone releases no address of a container that still runs.
     for (const shim of engine.shims()) process.kill(shim, 'SIGKILL');
     expect(await another()).toBe(false);
-    expect([await status(), (await place('aa', 'tiny')).IPAddress]).toEqual(['running', `${subnet}.2`]);
+    expect([await status(), (await endpointOf('aa', 'tiny')).IPAddress]).toEqual(['running', `${subnet}.2`]);
     const running = await pid();
     for (const shim of engine.shims()) process.kill(shim, 'SIGKILL');
     process.kill(running, 'SIGKILL');
     await until(another);
-    expect((await place('aa', 'tiny')).IPAddress).toBe('');
+    expect((await endpointOf('aa', 'tiny')).IPAddress).toBe('');
   });
 
   test('restores deleted rules while it runs and at its start [rules-restored-own-table]', async () => {
@@ -706,18 +695,18 @@ describe('a killed daemon', () => {
     await dockerOk('network', 'create', 'n2');
     await web('aa', '--network', 'n1', '-p', '80');
     await sleeper('bb', '--network', 'n2');
-    const { IPAddress } = await place('aa', 'n1');
+    const { IPAddress } = await endpointOf('aa', 'n1');
     const url = `http://127.0.0.1:${/:(\d+)$/m.exec(await dockerOk('port', 'aa'))![1]!}/`;
-    expect(tried(`nft list table ip ${own}`)).toContain(`"br-${(await inspect('n1')).Id.slice(0, 12)}"`);
+    expect(tryShell(`nft list table ip ${table}`)).toContain(`"br-${(await inspect('n1')).Id.slice(0, 12)}"`);
     const works = async (): Promise<boolean> =>
       (await engine.curl(url).catch(() => '')).trim() === 'aa' &&
       (await docker('exec', 'bb', 'timeout', '2', 'nc', '-w', '1', IPAddress, '80')).exitCode !== 0;
     expect(await works()).toBe(true);
     // Delete only this daemon's table: `nft flush ruleset` would remove the rules of other programs.
-    execFileSync('nft', ['delete', 'table', 'ip', own]);
+    execFileSync('nft', ['delete', 'table', 'ip', table]);
     await until(works);
     await engine.kill9();
-    execFileSync('nft', ['delete', 'table', 'ip', own]);
+    execFileSync('nft', ['delete', 'table', 'ip', table]);
     await engine.startAgain();
     await until(works);
   });
@@ -730,7 +719,7 @@ describe('a killed daemon', () => {
     await engine.stop();
     const before = linkNames();
     const rules = (): string[] =>
-      [...tried('iptables -S; ip6tables -S').matchAll(/br-[0-9a-f]{12}/g)].map(([link]) => link);
+      [...tryShell('iptables -S; ip6tables -S').matchAll(/br-[0-9a-f]{12}/g)].map(([link]) => link);
     const ruled = rules();
     await engine.startAgain({ HOLDFAST_FAULT: point });
     expect((await docker('network', 'create', 'half')).exitCode).not.toBe(0);
@@ -752,12 +741,12 @@ describe('a killed daemon', () => {
   });
 
   test.each([
-    ['a connect after it is recorded', 'network.joining', 'connect'],
-    ['a connect after it is applied', 'network.joined', 'connect'],
-    ['a disconnect after it is recorded', 'network.leaving', 'disconnect'],
-    ['a disconnect after it is applied', 'network.left', 'disconnect'],
+    ['a recorded connect', 'network.joining', 'connect'],
+    ['an applied connect', 'network.joined', 'connect'],
+    ['a recorded disconnect', 'network.leaving', 'disconnect'],
+    ['an applied disconnect', 'network.left', 'disconnect'],
   ])(
-    '%s: the container runs on and is on the network completely or not at all [network-connect-killed]',
+    'after a kill during %s, the container runs on and is on the network completely or not at all [network-connect-killed]',
     async (_, point, action) => {
       await dockerOk('network', 'create', 'n1');
       await web('aa', '-p', '80');
@@ -767,20 +756,20 @@ describe('a killed daemon', () => {
       await engine.startAgain({ HOLDFAST_FAULT: point });
       expect((await docker('network', action, 'n1', 'aa')).exitCode).not.toBe(0);
       await engine.startAgain();
-      expect(Object.keys(await places('aa'))).toEqual(['bridge']);
+      expect(Object.keys(await endpointsOf('aa'))).toEqual(['bridge']);
       expect((await inspect('n1')).Containers).toEqual({});
       await until(async () => (await inNetns('aa', 'ls', '/sys/class/net')) === 'eth0\nlo');
       await until(async () => (await engine.curl(url).catch(() => '')).trim() === 'aa');
       await dockerOk('network', 'connect', 'n1', 'aa');
-      expect((await place('aa', 'n1')).IPAddress).not.toBe('');
+      expect((await endpointOf('aa', 'n1')).IPAddress).not.toBe('');
     },
   );
 });
 
 /** Bridges named in the nftables tables of other daemons. */
 function foreignBridges(): string[] {
-  const tables = tried('nft list ruleset')
+  const tables = tryShell('nft list ruleset')
     .split(/^table /m)
-    .filter((table) => table.startsWith('ip holdfast_') && !table.startsWith(`ip ${own} `));
-  return tables.flatMap((table) => [...table.matchAll(/"(br-[0-9a-f]{12})"/g)].map(([, link]) => link!));
+    .filter((text) => text.startsWith('ip holdfast_') && !text.startsWith(`ip ${table} `));
+  return tables.flatMap((text) => [...text.matchAll(/"(br-[0-9a-f]{12})"/g)].map(([, link]) => link!));
 }

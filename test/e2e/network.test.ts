@@ -101,7 +101,7 @@ describe('the default network', () => {
     expect(stdout).toMatch(new RegExp(`^webhost\nwebhost\n${await address('web')}\\s+webhost\n[1-9]`));
   });
 
-  test('--network none, host and container: are applied', async () => {
+  test('--network none, host and container:NAME are applied', async () => {
     expect((await docker('run', '--rm', '--network', 'none', 'busybox', 'ls', '/sys/class/net')).stdout).toBe('lo\n');
     expect(
       (await docker('run', '--rm', '--network', 'host', 'busybox', 'wget', '-qO-', `http://127.0.0.1:${PORT}/`)).stdout,

@@ -1,4 +1,4 @@
-"""What somebody who comes from Docker writes first, with docker-py. Prints one line for each thing that went as it should."""
+"""A first script with docker-py, as a Docker user would write it. Prints one line per check that passed."""
 import io
 import sys
 import tarfile

@@ -76,27 +76,10 @@ test('a Docker Hub image is pulled from the first mirror that has it [registry-m
 describe('TLS', () => {
   const file = (name: string): string => join(tmp, name);
   beforeAll(() => {
-    execFileSync(
-      'openssl',
-      [
-        'req',
-        '-x509',
-        '-newkey',
-        'rsa:2048',
-        '-nodes',
-        '-days',
-        '2',
-        '-keyout',
-        file('key.pem'),
-        '-out',
-        file('cert.pem'),
-        '-subj',
-        '/CN=registry',
-        '-addext',
-        `subjectAltName=IP:${SECURE}`,
-      ],
-      { stdio: 'ignore' },
-    );
+    const output = ['-keyout', file('key.pem'), '-out', file('cert.pem')];
+    const subject = ['-subj', '/CN=registry', '-addext', `subjectAltName=IP:${SECURE}`];
+    const args = ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', ...output, ...subject];
+    execFileSync('openssl', args, { stdio: 'ignore' });
   });
   const tls = {
     get certificate() {

@@ -342,21 +342,9 @@ describe('health', () => {
     );
     await until(async () => (await inspect('checked', '{{.State.Health.Status}}')) === 'unhealthy');
     await docker('rm', '-f', 'checked');
-    const lines = (
-      await docker(
-        'events',
-        '--since',
-        since,
-        '--until',
-        String(Date.now() / 1000),
-        '--filter',
-        'container=checked',
-        '--format',
-        '{{json .}}',
-      )
-    ).stdout
-      .trim()
-      .split('\n');
+    const range = ['--since', since, '--until', String(Date.now() / 1000)];
+    const { stdout } = await docker('events', ...range, '--filter', 'container=checked', '--format', '{{json .}}');
+    const lines = stdout.trim().split('\n');
     const events = lines.map(
       (line) =>
         JSON.parse(line) as {

@@ -164,7 +164,7 @@ describe('docker volume', () => {
   });
 });
 
-describe('a mount in a container', () => {
+describe('mounts in a container', () => {
   test('a volume keeps data for the next container; :ro prevents writing [volume-shared]', async () => {
     await sh('echo kept > /data/file', '-v', 'shared:/data');
     expect(
@@ -280,9 +280,9 @@ describe('a mount in a container', () => {
       '/loose': true,
       '/sealed': false,
     });
-    const tried = 'for d in loose sealed bound; do touch /$d/x 2>/dev/null && echo $d; done; true';
-    expect(await sh(tried, '--volumes-from', 'first')).toBe('loose\nbound');
-    expect(await sh(tried, '--volumes-from', 'first:ro')).toBe('');
+    const probe = 'for d in loose sealed bound; do touch /$d/x 2>/dev/null && echo $d; done; true';
+    expect(await sh(probe, '--volumes-from', 'first')).toBe('loose\nbound');
+    expect(await sh(probe, '--volumes-from', 'first:ro')).toBe('');
     expect((await docker('create', '--volumes-from', 'first:odd', 'busybox', 'true')).stderr).toMatch(
       /invalid mode: odd/,
     );
@@ -390,15 +390,8 @@ describe('a mount in a container', () => {
         { arrives: true, leaves: true },
       ],
     ])('%s [mount-propagation]', async (_, options, expected) => {
-      const id = await ok(
-        'run',
-        '-d',
-        '--privileged',
-        ...options.map((option) => option.replace('SOURCE', source)),
-        'busybox',
-        'sleep',
-        '1000',
-      );
+      const bind = options.map((option) => option.replace('SOURCE', source));
+      const id = await ok('run', '-d', '--privileged', ...bind, 'busybox', 'sleep', '1000');
       mount('none', join(source, 'host'), 'tmpfs');
       try {
         await ok('exec', id, 'mount', '-t', 'tmpfs', 'none', '/b/inside');
@@ -451,7 +444,7 @@ describe('options of the local driver', () => {
     await ok('volume', 'rm', 'memory');
   });
 
-  test('bind a directory; a missing one fails the start [volume-options-bind]', async () => {
+  test('can bind a directory; a missing one fails the start [volume-options-bind]', async () => {
     const source = join(engine.root, 'device');
     mkdirSync(source, { recursive: true });
     writeFileSync(join(source, 'file'), 'on the host\n');
@@ -544,7 +537,7 @@ describe('subpath', () => {
     expect(stderr).toMatch(/subpath must be a relative path within the volume/);
   });
 
-  test('a missing one is an error; an anonymous volume cannot have one [subpath-missing]', async () => {
+  test('a missing subpath is an error; an anonymous volume cannot have one [subpath-missing]', async () => {
     const missing = await docker(
       ...['run', '--rm', '--mount', 'type=volume,src=parts,dst=/s,volume-subpath=missing'],
       ...['busybox', 'true'],

@@ -150,26 +150,16 @@ describe('a damaged journal', () => {
 describe('two daemons', () => {
   test('with one data root or exec root: the second is refused, the first is not affected', async () => {
     const { init } = await run('first');
-    const second = (data: string, exec: string) =>
-      spawnSync(
-        holdfastd,
-        [
-          '--host',
-          `unix://${join(engine.root, 'h2.sock')}`,
-          '--data-root',
-          data,
-          '--exec-root',
-          exec,
-          '--bip',
-          '10.214.9.1/24',
-        ],
-        { encoding: 'utf8', timeout: 20_000 },
-      );
+    const startSecond = (data: string, exec: string) => {
+      const host = ['--host', `unix://${join(engine.root, 'h2.sock')}`];
+      const args = [...host, '--data-root', data, '--exec-root', exec, '--bip', '10.214.9.1/24'];
+      return spawnSync(holdfastd, args, { encoding: 'utf8', timeout: 20_000 });
+    };
     for (const [data, exec, shared] of [
       ['data', 'run2', 'data'],
       ['data2', 'run', 'run'],
     ] as const) {
-      const { status, stderr } = second(join(engine.root, data), join(engine.root, exec));
+      const { status, stderr } = startSecond(join(engine.root, data), join(engine.root, exec));
       expect(status).toBe(1);
       expect(stderr).toContain(`another holdfastd is running on ${join(engine.root, shared)}`);
     }

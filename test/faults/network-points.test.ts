@@ -17,7 +17,8 @@ const PORT = 21_000 + (process.pid % 800);
 
 let engine: TestEngine;
 let bridge: string;
-const tried = (command: string): string => {
+/** Output of a shell command; empty when it fails. */
+const tryShell = (command: string): string => {
   try {
     return execFileSync('sh', ['-c', command], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
   } catch {
@@ -60,7 +61,8 @@ async function removeAll(): Promise<void> {
   const names = join(engine.execRoot, 'names');
   await until(() => !existsSync(names) || readdirSync(names).length === 0);
   await until(
-    () => !tried('iptables -S').includes(`hft${process.pid}`) && tried(`nft list ruleset | grep -w ${PORT}`) === '',
+    () =>
+      !tryShell('iptables -S').includes(`hft${process.pid}`) && tryShell(`nft list ruleset | grep -w ${PORT}`) === '',
   );
   expect((await engine.api('GET', '/networks')).json).toHaveLength(3);
 }

@@ -10,16 +10,8 @@ const ROUNDS = 6;
 test('a container that is started while the daemon restores keeps its network', async () => {
   await using engine = await startEngine();
   for (let round = 0; round < ROUNDS; round++) {
-    await engine.dockerOutput(
-      'create',
-      '--name',
-      `c${round}`,
-      '--network',
-      round % 2 === 0 ? 'none' : 'bridge',
-      'busybox',
-      'sleep',
-      '1000',
-    );
+    const network = round % 2 === 0 ? 'none' : 'bridge';
+    await engine.dockerOutput('create', '--name', `c${round}`, '--network', network, 'busybox', 'sleep', '1000');
     await engine.kill9();
     await engine.startAgain();
     expect(await engine.api('POST', `/containers/c${round}/start`)).toMatchObject({ status: 204 });

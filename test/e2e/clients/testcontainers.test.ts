@@ -14,7 +14,7 @@ import { startEngine, type TestEngine } from '../../support/engine.ts';
 import { until } from '../../support/until.ts';
 
 const MAKING_MS = 900_000;
-const place = (name: string): string => fileURLToPath(new URL(`ryuk/${name}`, import.meta.url));
+const ryukFile = (name: string): string => fileURLToPath(new URL(`ryuk/${name}`, import.meta.url));
 const RYUK = 'holdfast/ryuk:test';
 
 let engine: TestEngine;
@@ -22,28 +22,17 @@ let tc: typeof import('testcontainers');
 beforeAll(async () => {
   const archive = debianTar('python3', 'redis-server');
   engine = await startEngine();
-  const done = async (stdin: string, ...args: string[]): Promise<void> => {
+  const docker = async (args: string[], stdin = ''): Promise<void> => {
     const command = engine.docker(...args);
     command.stdin.end(stdin);
     expect(await command.result).toMatchObject({ exitCode: 0 });
   };
-  await done('', 'import', archive, 'debian:stack');
-  await done(
-    readFileSync(place('ryuk.py'), 'utf8'),
-    'run',
-    '-i',
-    '--name',
-    'ryuk-build',
-    'debian:stack',
-    'sh',
-    '-c',
-    'cat > /ryuk.py',
-  );
-  await done(
-    ...['', 'commit', '-c', 'CMD ["python3", "-u", "/ryuk.py"]', '-c', 'LABEL org.testcontainers.ryuk=true'],
-    ...['ryuk-build', RYUK],
-  );
-  await done('', 'rm', 'ryuk-build');
+  const program = readFileSync(ryukFile('ryuk.py'), 'utf8');
+  const changes = ['-c', 'CMD ["python3", "-u", "/ryuk.py"]', '-c', 'LABEL org.testcontainers.ryuk=true'];
+  await docker(['import', archive, 'debian:stack']);
+  await docker(['run', '-i', '--name', 'ryuk-build', 'debian:stack', 'sh', '-c', 'cat > /ryuk.py'], program);
+  await docker(['commit', ...changes, 'ryuk-build', RYUK]);
+  await docker(['rm', 'ryuk-build']);
   // testcontainers reads these variables when it is loaded.
   Object.assign(process.env, environment());
   tc = await import('testcontainers');
@@ -68,7 +57,7 @@ const get = async (container: import('testcontainers').StartedTestContainer): Pr
   (await engine.curl(`http://${container.getHost()}:${container.getMappedPort(80)}/`)).trim();
 
 test('Ryuk removes the containers, networks and volumes of a killed process, then itself [testcontainers-ryuk]', async () => {
-  const child = spawn(process.execPath, [place('abandoned.mjs')], {
+  const child = spawn(process.execPath, [ryukFile('abandoned.mjs')], {
     env: { ...process.env, ...environment() },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
@@ -223,14 +212,14 @@ describe('GenericContainer [testcontainers-container]', () => {
     const container = await new tc.GenericContainer('busybox')
       .withCommand(['sh', '-c', 'cat /given/one /given/two; exec sleep 1000'])
       .withCopyContentToContainer([{ content: 'first\n', target: '/given/one', mode: 0o640 }])
-      .withCopyFilesToContainer([{ source: place('ryuk.py'), target: '/given/ryuk.py' }])
-      .withCopyDirectoriesToContainer([{ source: place('.'), target: '/whole' }])
+      .withCopyFilesToContainer([{ source: ryukFile('ryuk.py'), target: '/given/ryuk.py' }])
+      .withCopyDirectoriesToContainer([{ source: ryukFile('.'), target: '/whole' }])
       .withCopyContentToContainer([{ content: 'second\n', target: '/given/two' }])
       .withWaitStrategy(tc.Wait.forLogMessage('second'))
       .start();
     expect((await container.exec('stat -c %a /given/one')).output).toBe('640\n');
     expect((await container.exec('ls /whole')).output).toBe('abandoned.mjs\nryuk.py\n');
-    expect((await container.exec('cat /given/ryuk.py')).output).toBe(readFileSync(place('ryuk.py'), 'utf8'));
+    expect((await container.exec('cat /given/ryuk.py')).output).toBe(readFileSync(ryukFile('ryuk.py'), 'utf8'));
     await container.copyContentToContainer([{ content: 'third\n', target: '/later/three' }]);
     expect((await container.exec('cat /later/three')).output).toBe('third\n');
     expect(await text(await container.copyArchiveFromContainer('/later/three'))).toMatch(/^three\0.*third\n/s);

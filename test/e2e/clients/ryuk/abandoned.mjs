@@ -1,4 +1,4 @@
-// A user of testcontainers that never tidies up: says what it made, and waits for its end.
+// Uses testcontainers and never cleans up: prints what it created and waits to be killed.
 import Docker from 'dockerode';
 import { GenericContainer, Network, getContainerRuntimeClient, getReaper } from 'testcontainers';
 

@@ -1,5 +1,6 @@
-"""Stands in for testcontainers/ryuk: takes filters (`label=KEY=VALUE`, one a line, each answered with ACK) on port 8080, and removes what
-they fit, by way of the mounted socket, once every connection has ended and nobody has come back for RYUK_RECONNECTION_TIMEOUT."""
+"""Replaces testcontainers/ryuk. Accepts filters on port 8080 (`label=KEY=VALUE`, one per line, each answered with ACK).
+Once every connection has ended and no new one has come for RYUK_RECONNECTION_TIMEOUT, it removes what the filters match,
+through the mounted Docker socket."""
 import http.client, json, os, re, socket, socketserver, threading, time, urllib.parse
 
 WAIT = int(re.sub(r"\D", "", os.environ.get("RYUK_RECONNECTION_TIMEOUT", "10s")))

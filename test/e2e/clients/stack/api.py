@@ -1,4 +1,4 @@
-"""Counts its calls in the database and says who it is: `HOSTNAME COUNT`."""
+"""Counts its requests in the database and answers `HOSTNAME COUNT`."""
 import http.server, os, socket
 
 
