@@ -49,10 +49,10 @@ describe('an answer', () => {
     ],
     ['with JSON where none is allowed is rejected', 'the contract has no JSON there', ['VolumeDelete', 204, {}]],
     ['that has no body to send is accepted', undefined, ['VolumeDelete', 204, undefined]],
-  ])('%s [contract-strict]', (_name, words, [operation, status, answer, type]) => {
+  ])('%s [contract-strict]', (_name, message, [operation, status, answer, type]) => {
     const found = misfit(operation, status, answer, type);
-    if (words === undefined) expect(found).toBe(undefined);
-    else expect(found).toContain(words);
+    if (message === undefined) expect(found).toBe(undefined);
+    else expect(found).toContain(message);
   });
 
   test('is matched to its operation by the request', () => {
@@ -66,7 +66,7 @@ describe('an answer', () => {
 
 describe('a daemon under test', () => {
   let api: Api;
-  const said: string[] = [];
+  const logLines: string[] = [];
   beforeAll(async () => {
     api = await serve(
       {
@@ -78,15 +78,15 @@ describe('a daemon under test', () => {
           remove: () => Promise.resolve(),
         },
       },
-      said,
+      logLines,
     );
   });
-  beforeEach(() => void (said.length = 0));
+  beforeEach(() => void (logLines.length = 0));
   afterAll(() => api.close());
 
   test('reports an answer that violates the contract to the test [contract-violation-shown]', async () => {
     await api.http.get('/volumes/odd').expect(500);
-    expect(said.join('')).toContain(MISFIT);
+    expect(logLines.join('')).toContain(MISFIT);
   });
 
   test('accepts answers that match the contract, errors included [contract-conforming-silent]', async () => {
@@ -94,6 +94,6 @@ describe('a daemon under test', () => {
     await api.http.get('/volumes/missing').expect(404, { message: 'get missing: no such volume' });
     await api.http.get('/v1.23/volumes/good').expect(400);
     await api.http.delete('/volumes/good').expect(204);
-    expect(said).toEqual([]);
+    expect(logLines).toEqual([]);
   });
 });

@@ -15,7 +15,7 @@ let listed: { limit: number; all: boolean; filters: Map<string, string[]> } | un
 let execStarted: Record<string, unknown> | undefined;
 let stopped: Record<string, unknown> | undefined;
 let gone = 0;
-let taken: Client | undefined;
+let hijacked: Client | undefined;
 let images: string[] = [];
 
 /** Plays the shim: sends back what it received as input. */
@@ -61,7 +61,7 @@ beforeAll(async () => {
       },
       wait: (_id: string, condition: string, client: Client) => {
         if (condition === 'removed') {
-          taken = client;
+          hijacked = client;
           client.onGone(() => gone++);
           client.sendHead();
         } else client.answer('{"StatusCode":0}\n');
@@ -360,9 +360,9 @@ test('early input is kept up to a limit', async () => {
   const waiting = await flood(
     'POST /containers/c/wait?condition=removed HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n',
   );
-  await expect.poll(() => taken?.early.length).toBeGreaterThan(64 << 10);
+  await expect.poll(() => hijacked?.early.length).toBeGreaterThan(64 << 10);
   await new Promise((resolve) => setTimeout(resolve, 200));
-  expect(taken!.early.length).toBeLessThan(256 << 10);
+  expect(hijacked!.early.length).toBeLessThan(256 << 10);
   waiting.destroy();
   const stray = await flood('POST /containers/slow/wait HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n');
   await expect.poll(() => stray.destroyed).toBe(true);
@@ -412,7 +412,7 @@ test('wait: the head is sent at once, and a disconnect is noticed', async () => 
   const socket = await api.open();
   socket.write('POST /containers/c/wait?condition=removed HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n');
   expect(String(await new Promise((resolve) => socket.once('data', resolve)))).toMatch(/^HTTP\/1\.1 200 OK/);
-  expect(taken!.head.length).toBe(0);
+  expect(hijacked!.head.length).toBe(0);
   socket.end();
   await expect.poll(() => gone).toBe(before + 1);
 });

@@ -352,12 +352,12 @@ describe('published ports', () => {
       );
     };
     const client = createSocket('udp4');
-    let heard = '';
-    client.on('message', (message) => (heard = message.toString()));
+    let received = '';
+    client.on('message', (message) => (received = message.toString()));
     const hears = async (expected: string): Promise<void> =>
       until(() => {
         client.send('x', PORT, HERE);
-        return heard === expected;
+        return received === expected;
       });
     const ports = { '53/udp': [{ HostIp: '', HostPort: String(PORT) }] };
     client.send('early', PORT, HERE);

@@ -97,8 +97,8 @@ describe('a pull', () => {
       [high, 'Pulling fs layer'],
     ]);
     for (const id of [low, high]) {
-      const told = [...new Set(lines.filter((line) => line.id === id).map(({ status }) => status))];
-      expect(told).toEqual([
+      const statuses = [...new Set(lines.filter((line) => line.id === id).map(({ status }) => status))];
+      expect(statuses).toEqual([
         'Pulling fs layer',
         'Downloading',
         'Verifying Checksum',
@@ -384,12 +384,12 @@ describe('a registry that sends wrong data', () => {
       /is longer than the \d+ bytes that were announced/,
     ],
     ['fewer bytes', (blob: Buffer): Buffer => blob.subarray(0, 100), /unexpected EOF/],
-  ])('is rejected for a layer with %s [layer-digest-checked]', async (_, lie, words) => {
+  ])('is rejected for a layer with %s [layer-digest-checked]', async (_, lie, message) => {
     const {
       layers: [low],
     } = registry.image('app', '1', [LOW]);
     changed(low!, lie(registry.blobs.get(low!)!));
-    await expect(pull(app())).rejects.toThrow(words);
+    await expect(pull(app())).rejects.toThrow(message);
     expectNothing();
   });
 
@@ -464,9 +464,9 @@ describe('a registry that sends wrong data', () => {
       ),
       /too long to be an image's configuration/,
     ],
-  ])('is rejected for %s', async (_, manifest, words) => {
+  ])('is rejected for %s', async (_, manifest, message) => {
     registry.manifest('app', '1', manifest, DOCKER_MANIFEST);
-    await expect(pull(app())).rejects.toThrow(words);
+    await expect(pull(app())).rejects.toThrow(message);
     expectNothing();
   });
 
@@ -483,13 +483,13 @@ describe('a registry that sends wrong data', () => {
   test.each([
     ['file:///etc/passwd', /unsupported protocol scheme "file"/],
     ['gopher://x/', /unsupported protocol scheme "gopher"/],
-  ])('is not followed by redirection to %s', async (location, words) => {
+  ])('is not followed by redirection to %s', async (location, message) => {
     const {
       layers: [low],
     } = registry.image('app', '1', [HIGH]);
     registry.fault = (request, response) =>
       isBlob(request.url, low!) ? (response.writeHead(307, { location }).end(), true) : false;
-    await expect(pull(app())).rejects.toThrow(words);
+    await expect(pull(app())).rejects.toThrow(message);
     expectNothing();
   });
 
@@ -542,7 +542,7 @@ describe('error messages equal Docker’s', () => {
       { status: 401, headers: { 'www-authenticate': 'Basic realm="r"' } },
       /^Head "http:\/\/\S+\/v2\/app\/manifests\/1": no basic auth credentials$/,
     ],
-  ])('for %s', async (_, answer: { status?: number; headers?: Record<string, string> }, words) => {
+  ])('for %s', async (_, answer: { status?: number; headers?: Record<string, string> }, message) => {
     registry.fault = (request, response) => {
       if (request.url!.startsWith('/token')) return (response.writeHead(200).end('{"token":"t"}'), true);
       if (answer.status === undefined) return false;
@@ -556,7 +556,7 @@ describe('error messages equal Docker’s', () => {
         .end();
       return true;
     };
-    await expect(pull(app())).rejects.toThrow(words);
+    await expect(pull(app())).rejects.toThrow(message);
   });
 
   test('for an unreachable registry', async () => {

@@ -299,20 +299,20 @@ describe('when the OOM killer kills a process but not the init', { timeout: 60_0
   test('each kill is recorded at once, also by the next shim for kills in between', async () => {
     await using c = container(GLUTTON, { memory: 24 * 1024 * 1024 });
     await c.start(await c.adopt());
-    const told = (): number => c.find('oom').at(-1)?.kills ?? 0;
+    const recordedKills = (): number => c.find('oom').at(-1)?.kills ?? 0;
     for (const meal of [1, 2]) {
-      const before = told();
+      const before = recordedKills();
       eat(c);
-      await until(() => told() > before && told() === oomKillsOf(c), 30_000);
+      await until(() => recordedKills() > before && recordedKills() === oomKillsOf(c), 30_000);
       await until(() => c.log.split('survived').length === meal + 1, 30_000);
     }
     expect(c.types).not.toContain('exited');
     await c.killShim();
-    const before = told();
+    const before = recordedKills();
     eat(c);
     await until(() => oomKillsOf(c) > before, 30_000);
     const ctl = await c.adopt();
-    await until(() => told() === oomKillsOf(c), 30_000);
+    await until(() => recordedKills() === oomKillsOf(c), 30_000);
     const all = c.find('oom').length;
     await ctl.ask<'signal'>({ op: 'signal', operation: 'k', signal: 9, asUser: true });
     expect(await c.until('exited')).toMatchObject({ oomKilled: true });

@@ -22,13 +22,13 @@ export interface Api {
 
 const SILENCE_MS = 150;
 
-/** @param said receives the lines of the server's log */
-export async function serve(engine: unknown, said: string[] = []): Promise<Api> {
+/** @param logLines receives the lines of the server's log */
+export async function serve(engine: unknown, logLines: string[] = []): Promise<Api> {
   const directory = mkdtempSync(join(tmpdir(), 'holdfast-api-'));
   const path = join(directory, 'api.sock');
   const api = await createServer(
     { config: { slowClientMs: 60_000 }, ...(engine as object) } as unknown as Engine,
-    pino({ level: 'error' }, { write: (line) => void said.push(line) }),
+    pino({ level: 'error' }, { write: (line) => void logLines.push(line) }),
     { checkAnswers: true },
   );
   await api.listen([listenUnix(path, 128)]);

@@ -108,8 +108,8 @@ interface Descriptor {
 /** Uploads a blob to a registry without authentication. */
 export async function putBlob(host: string, path: string, bytes: Buffer, mediaType: string): Promise<Descriptor> {
   const digest = digestOf(bytes);
-  const begun = await fetch(`http://${host}/v2/${path}/blobs/uploads/`, { method: 'POST' });
-  const at = new URL(begun.headers.get('location')!, `http://${host}/`);
+  const started = await fetch(`http://${host}/v2/${path}/blobs/uploads/`, { method: 'POST' });
+  const at = new URL(started.headers.get('location')!, `http://${host}/`);
   at.searchParams.set('digest', digest);
   const { status } = await fetch(at, {
     method: 'PUT',

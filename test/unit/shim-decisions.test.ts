@@ -190,8 +190,8 @@ describe('what a shim does after its predecessor died', () => {
     ['failed', [...run.slice(0, 1), { type: 'failed', error: 'x', code: 127, operation: 'a' }], 'finish', 'finish'],
     ['final', [...run, exited, { type: 'final', user: false }], 'rest', 'rest'],
   ] as [string, RecordBody[], string, string][])('%s', (_, records, sameBoot, laterBoot) => {
-    const said = (boot: string): string => Object.values(plan(found(records, boot))).join(' ');
-    expect([said('this'), said('later')]).toEqual([sameBoot, laterBoot]);
+    const planned = (boot: string): string => Object.values(plan(found(records, boot))).join(' ');
+    expect([planned('this'), planned('later')]).toEqual([sameBoot, laterBoot]);
   });
 
   test('a stop keeps its deadline; it ends with its own record, a kill with the container', () => {

@@ -50,7 +50,7 @@ describe('the journal format', () => {
 });
 
 describe('the journal file', () => {
-  test('continues where it ended, after cutting off a torn tail', () => {
+  test('continues where it endRecords, after cutting off a torn tail', () => {
     const first = new Journal(path, 'boot');
     first.append({ type: 'creating', operation: 'a' });
     first.append({ type: 'failed', error: 'x', code: 127, operation: 'a' });
@@ -159,36 +159,40 @@ describe('a damaged journal', () => {
     bodies: RecordBody[];
     end: Partial<RunState>;
   }
-  const begun = (pid: number): RecordBody[] => [
+  const startRecords = (pid: number): RecordBody[] => [
     { type: 'creating', operation: 'a' },
     { type: 'created', pid, startTime: '9' },
     { type: 'started', pid, startTime: '9', operation: 'a' },
   ];
-  const ended: RecordBody[] = [
+  const endRecords: RecordBody[] = [
     { type: 'exited', code: 3, signal: 0, oomKilled: false },
     { type: 'final', user: false },
   ];
   const lives: Life[] = [
-    { name: 'runs', bodies: begun(7), end: { status: 'running', pid: 7, gen: 1, final: false, boot: 'boot' } },
-    { name: 'has ended', bodies: [...begun(7), ...ended], end: { status: 'exited', pid: 0, gen: 1, final: true } },
+    { name: 'runs', bodies: startRecords(7), end: { status: 'running', pid: 7, gen: 1, final: false, boot: 'boot' } },
+    {
+      name: 'has ended',
+      bodies: [...startRecords(7), ...endRecords],
+      end: { status: 'exited', pid: 0, gen: 1, final: true },
+    },
     {
       name: 'runs again',
-      bodies: [...begun(7), ...ended, ...begun(8)],
+      bodies: [...startRecords(7), ...endRecords, ...startRecords(8)],
       end: { status: 'running', pid: 8, gen: 2, final: false, boot: 'boot' },
     },
     {
       name: 'has been restarted',
       bodies: [
-        ...begun(7),
-        ended[0]!,
+        ...startRecords(7),
+        endRecords[0]!,
         { type: 'restarting', count: 1, at: '5' },
-        ...begun(8).map((r) => ({ ...r, operation: '' }) as RecordBody),
+        ...startRecords(8).map((r) => ({ ...r, operation: '' }) as RecordBody),
       ],
       end: { status: 'running', pid: 8, gen: 2, final: false },
     },
     {
       name: 'could not start',
-      bodies: [begun(7)[0]!, { type: 'failed', error: 'no', code: 127, operation: 'a' }, ended[1]!],
+      bodies: [startRecords(7)[0]!, { type: 'failed', error: 'no', code: 127, operation: 'a' }, endRecords[1]!],
       end: { pid: 0, gen: 1, final: true },
     },
   ];

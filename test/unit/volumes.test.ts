@@ -48,7 +48,7 @@ const request = (name: string, more: Partial<VolumeRequest> = {}): VolumeRequest
 const names = (filters: Record<string, string[]> = {}): string[] =>
   volumes.list(new Map(Object.entries(filters))).map((v) => v.name);
 
-async function told(): Promise<string[]> {
+async function emittedEvents(): Promise<string[]> {
   const found: Event[] = [];
   for await (const event of events.subscribe(
     { since: 0n, until: wallClock() - 1n, matches: () => true },
@@ -71,7 +71,7 @@ describe('create', () => {
     });
     expect(lstatSync(volume.mountpoint).mode & 0o777).toBe(0o755);
     expect(volumes.resolve('data')).toEqual(volume);
-    expect(await told()).toEqual(['create data local']);
+    expect(await emittedEvents()).toEqual(['create data local']);
   });
 
   test('without a name makes an anonymous volume', async () => {
@@ -85,7 +85,7 @@ describe('create', () => {
     expect(await volumes.create(request('data', { labels: { new: '1' } }))).toEqual(first);
     const many = await Promise.all([1, 2, 3].map(() => volumes.create(request('more'))));
     expect(new Set(many.map((v) => v.created)).size).toBe(1);
-    expect(await told()).toEqual(['create data local', 'create more local']);
+    expect(await emittedEvents()).toEqual(['create data local', 'create more local']);
   });
 
   test.each<[string, VolumeRequest, string, typeof InvalidParameter | typeof NotFound]>([
@@ -135,7 +135,7 @@ describe('remove', () => {
     await volumes.remove('data', { force: false });
     expect(existsSync(join(root, 'data'))).toBe(false);
     expect(() => volumes.resolve('data')).toThrow('get data: no such volume');
-    expect(await told()).toEqual(['create data local', 'destroy data local']);
+    expect(await emittedEvents()).toEqual(['create data local', 'destroy data local']);
   });
 
   test('rejects a volume in use, even when forced', async () => {
@@ -243,7 +243,7 @@ describe('starting after a crash', () => {
     expect(names()).toEqual([]);
     await volumes.start();
     expect(existsSync(join(root, 'data'))).toBe(false);
-    expect(await told()).toEqual(['create data local', 'destroy data local']);
+    expect(await emittedEvents()).toEqual(['create data local', 'destroy data local']);
   });
 
   test('discards an incomplete copy-up and finishes a complete one [copy-up-recovered]', async () => {
