@@ -16,7 +16,7 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(home, { recursive: true }));
 
-test('a start goes through the fifo only where runc keeps its state file beside it', () => {
+test('a container waits at the fifo only if both the fifo and the state.json of runc exist', () => {
   expect(waitsAtFifo(home)).toBe(false);
   writeFileSync(join(home, 'state.json'), '{}');
   expect(waitsAtFifo(home)).toBe(true);

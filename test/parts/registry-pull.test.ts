@@ -422,7 +422,7 @@ describe('a registry that sends wrong data', () => {
     ['text that is not JSON', Buffer.from('<html>'), /is no JSON/],
     ['a manifest of schema 1', Buffer.from('{"schemaVersion":1,"fsLayers":[]}'), /schema 1 are not supported/],
     [
-      'a path for a digest',
+      'a path in place of a digest',
       Buffer.from(
         JSON.stringify({
           schemaVersion: 2,
@@ -434,7 +434,7 @@ describe('a registry that sends wrong data', () => {
       /is no digest/,
     ],
     [
-      'a size that is none',
+      'an invalid size',
       Buffer.from(
         JSON.stringify({
           schemaVersion: 2,
@@ -483,7 +483,7 @@ describe('a registry that sends wrong data', () => {
   test.each([
     ['file:///etc/passwd', /unsupported protocol scheme "file"/],
     ['gopher://x/', /unsupported protocol scheme "gopher"/],
-  ])('is not followed by redirection to %s', async (location, message) => {
+  ])('is not followed to %s', async (location, message) => {
     const {
       layers: [low],
     } = registry.image('app', '1', [HIGH]);
@@ -493,7 +493,7 @@ describe('a registry that sends wrong data', () => {
     expectNothing();
   });
 
-  test('is followed by redirection to another host, without sending it the credentials', async () => {
+  test('is followed to another host, which does not get the credentials', async () => {
     await using elsewhere = await FaultyRegistry.start();
     const {
       layers: [low],
@@ -533,12 +533,12 @@ describe('error messages equal Docker’s', () => {
   test.each([
     ['a missing tag', {}, /^manifest for \S+\/app:1 not found: manifest unknown: manifest unknown$/],
     [
-      "a repository that is nobody's business",
+      'a repository that denies access',
       { status: 401, headers: { 'www-authenticate': 'Bearer realm="http://HOST/token",error="insufficient_scope"' } },
       /^pull access denied for \S+\/app, repository does not exist or may require 'docker login': denied: requested access to the resource is denied$/,
     ],
     [
-      'who has no credentials',
+      'missing credentials',
       { status: 401, headers: { 'www-authenticate': 'Basic realm="r"' } },
       /^Head "http:\/\/\S+\/v2\/app\/manifests\/1": no basic auth credentials$/,
     ],

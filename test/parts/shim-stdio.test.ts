@@ -156,7 +156,7 @@ describe('pipes', () => {
 
   test.each([
     ['silent', 'echo last; sleep 1000 &'],
-    ['talking', 'echo last; while :; do echo noise; done &'],
+    ['writing', 'echo last; while :; do echo noise; done &'],
   ])('held open by a %s descendant delay finish only up to the cap', async (_what, script) => {
     const { stdio, seen, child } = start(script);
     stdio.start();

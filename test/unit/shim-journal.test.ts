@@ -50,7 +50,7 @@ describe('the journal format', () => {
 });
 
 describe('the journal file', () => {
-  test('continues where it endRecords, after cutting off a torn tail', () => {
+  test('continues where it ended, after cutting off a torn tail', () => {
     const first = new Journal(path, 'boot');
     first.append({ type: 'creating', operation: 'a' });
     first.append({ type: 'failed', error: 'x', code: 127, operation: 'a' });
