@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Validator } from '@seriousme/openapi-schema-validator';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import YAML from 'yaml';
@@ -361,7 +362,7 @@ test('early input is kept up to a limit', async () => {
     'POST /containers/c/wait?condition=removed HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n',
   );
   await expect.poll(() => hijacked?.early.length).toBeGreaterThan(64 << 10);
-  await new Promise((resolve) => setTimeout(resolve, 200));
+  await sleep(200);
   expect(hijacked!.early.length).toBeLessThan(256 << 10);
   waiting.destroy();
   const stray = await flood('POST /containers/slow/wait HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n');

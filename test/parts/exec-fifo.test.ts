@@ -3,6 +3,7 @@ import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { letGo, waitsAtFifo } from '../../src/shim/exec-fifo.ts';
 
@@ -34,6 +35,6 @@ test.each([0, 50])('an init that opens the fifo after %i ms is started, and the 
 
 test('an init that has died is not waited for', async () => {
   expect(await letGo(home, Promise.resolve())).toBe(false);
-  const dies = new Promise((resolve) => setTimeout(resolve, 50));
+  const dies = sleep(50);
   expect(await letGo(home, dies)).toBe(false);
 });

@@ -12,6 +12,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { parseLogLine } from '../../src/protocol/log-format.ts';
 import { LogWriter } from '../../src/shim/log/writer.ts';
@@ -133,7 +134,7 @@ describe('pipes', () => {
     const { stdio, seen, child } = start('i=0; while [ $i -lt 40 ]; do head -c 65536 /dev/zero; i=$((i+1)); done');
     stdio.start();
     stdio.hold(stdio);
-    await new Promise((resolve) => setTimeout(resolve, 200));
+    await sleep(200);
     expect(child.exitCode).toBe(null);
     expect(seen[1].length).toBeLessThan(200_000);
     stdio.release(stdio);
@@ -148,7 +149,7 @@ describe('pipes', () => {
     stdio.hold(stdio);
     await exited(child);
     const finished = stdio.finish(20);
-    await new Promise((resolve) => setTimeout(resolve, 200));
+    await sleep(200);
     stdio.release(stdio);
     await finished;
     expect(seen[1].length).toBe(500_000);
@@ -207,7 +208,7 @@ describe('stdin', () => {
   test('closed by the process takes nothing and breaks nothing', async () => {
     const { stdio, child } = start('exec <&-; sleep 0.3; echo done', { stdin: true });
     stdio.start();
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await sleep(100);
     for (let i = 0; i < 3; i++) await new Promise<void>((resolve) => stdio.writeStdin(Buffer.alloc(100_000), resolve));
     stdio.endStdin();
     expect(await exited(child)).toBe(0);
@@ -216,7 +217,7 @@ describe('stdin', () => {
   test('stays open without a client', async () => {
     const { stdio, child } = start('read line; echo got', { stdin: true });
     stdio.start();
-    await new Promise((resolve) => setTimeout(resolve, 150));
+    await sleep(150);
     expect(child.exitCode).toBe(null);
   });
 });
@@ -231,7 +232,7 @@ describe('after the shim’s death', () => {
     stdio.start();
     await until(() => seen[1].includes('line 100\n'));
     stdio.close(); // closes the descriptors, as SIGKILL would
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await sleep(100);
     const next = Stdio.takeOver(o, keeper);
     open.push(next);
     const more = watch(next);
@@ -341,7 +342,7 @@ describe('a terminal', () => {
       const { stdio, seen, child } = startOnTerminal(`seq 1 ${lines}`, { key: `t${round}` });
       stdio.start();
       if (held) stdio.hold(stdio);
-      await Promise.race([exited(child), new Promise((resolve) => setTimeout(resolve, 100))]);
+      await Promise.race([exited(child), sleep(100)]);
       stdio.release(stdio);
       await exited(child);
       await stdio.finish(1000);
@@ -353,7 +354,7 @@ describe('a terminal', () => {
   test('does not block the event loop when its process does not read', async () => {
     const { stdio } = startOnTerminal('stty raw; sleep 2');
     stdio.start();
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await sleep(100);
     const began = Date.now();
     stdio.writeStdin(Buffer.alloc(200_000, 'x'), () => {});
     await new Promise((resolve) => setImmediate(resolve));

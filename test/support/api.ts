@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
 import supertest from 'supertest';
 import { createServer } from '../../src/api/server.ts';
@@ -54,7 +55,7 @@ export async function serve(engine: unknown, logLines: string[] = []): Promise<A
       });
       for (const part of [request].flat()) {
         socket.write(part);
-        await new Promise((resolve) => setTimeout(resolve, 20));
+        await sleep(20);
       }
       if (halfClose) socket.end();
       await over;

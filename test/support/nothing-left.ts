@@ -1,6 +1,7 @@
 /**
  * Fails a test file whose engines leave something on the host. With HOLDFAST_ALONE=1, leftovers of any engine count.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll } from 'vitest';
 import { owners, remains, snapshot } from './host-snapshot.ts';
 
@@ -18,7 +19,7 @@ beforeAll(() => {
 
 // Registered first, so it runs last, after the file's own hooks have disposed of its engines.
 afterAll(async () => {
-  for (const deadline = Date.now() + PATIENCE_MS; ; await new Promise((resolve) => setTimeout(resolve, POLL_MS))) {
+  for (const deadline = Date.now() + PATIENCE_MS; ; await sleep(POLL_MS)) {
     const left = remains(before, now());
     if (left.length === 0) return;
     if (Date.now() > deadline) throw new Error(`${left.length} things were left by this file:\n${left.join('\n')}`);

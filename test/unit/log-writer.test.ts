@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { OutputStream } from '../../src/protocol/frames.ts';
@@ -353,7 +354,7 @@ describe('the log file', () => {
 });
 
 describe('a partial line of a killed writer', () => {
-  const settle = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 80));
+  const settle = (): Promise<void> => sleep(80);
 
   test('is completed by the next writer', async () => {
     const first = new LogWriter(spec());

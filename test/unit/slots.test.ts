@@ -1,4 +1,5 @@
 /** Slots limit how many containers are restored at once. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { Slots } from '../../src/async/slots.ts';
 
@@ -9,7 +10,7 @@ test('runs no more jobs at once than its size, and all in the end', async () => 
     Array.from({ length: 20 }, (_, i) =>
       slots.run(async () => {
         most = Math.max(most, ++now);
-        await new Promise((resolve) => setTimeout(resolve, 1));
+        await sleep(1);
         now--;
         return i;
       }),
