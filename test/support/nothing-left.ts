@@ -19,9 +19,11 @@ beforeAll(() => {
 
 // Registered first, so it runs last, after the file's own hooks have disposed of its engines.
 afterAll(async () => {
-  for (const deadline = Date.now() + PATIENCE_MS; ; await sleep(POLL_MS)) {
-    const left = remains(before, now());
-    if (left.length === 0) return;
-    if (Date.now() > deadline) throw new Error(`${left.length} things were left by this file:\n${left.join('\n')}`);
+  const deadline = Date.now() + PATIENCE_MS;
+  let left = remains(before, now());
+  while (left.length > 0 && Date.now() < deadline) {
+    await sleep(POLL_MS);
+    left = remains(before, now());
   }
+  if (left.length > 0) throw new Error(`${left.length} things were left by this file:\n${left.join('\n')}`);
 });
