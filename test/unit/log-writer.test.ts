@@ -1,5 +1,13 @@
-import { execFileSync } from 'node:child_process';
-import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -405,7 +413,7 @@ describe('a log that cannot be written', () => {
     const log = new LogWriter(spec({ path }));
     log.write(1, Buffer.from('lost\n'));
     expect(log.dropped).toEqual({ lines: 1, bytes: 5 });
-    execFileSync('mkdir', [join(dir, 'missing')]);
+    mkdirSync(join(dir, 'missing'));
     log.write(1, Buffer.from('kept\n'));
     expect(linesOf('missing/c-json.log').map((l) => l.log)).toEqual([
       expect.stringContaining('1 lines (5 bytes)'),
