@@ -1,4 +1,4 @@
-/** The check of answers against the contract, by which the tests of everything else see to it that each fits. */
+/** The contract check, which all tests use to validate the answers of the API. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { CONTRACT_VIOLATION, contractViolation, operationOf } from '../../src/api/contract-check.ts';
 import { NotFound } from '../../src/model/errors.ts';
@@ -26,24 +26,36 @@ describe('an answer', () => {
   };
   const { Scope: _, ...without } = volume;
   test.each<[string, string | undefined, [operation: string, status: number, answer: unknown, type?: string]]>([
-    ['that fits', undefined, ['VolumeInspect', 200, volume]],
-    ['with a field too many', 'must NOT have additional properties', ['VolumeInspect', 200, { ...volume, More: 1 }]],
-    ['with a field too few', "must have required property 'Scope'", ['VolumeInspect', 200, without]],
-    ['with a field of another type', 'must be string', ['VolumeInspect', 200, { ...volume, Name: 1 }]],
-    ['that is missing', 'the JSON body is missing', ['VolumeInspect', 200, undefined]],
-    ['that is an error', undefined, ['VolumeInspect', 404, { message: 'x' }]],
-    ['that is an error of another shape', 'must have required property', ['VolumeInspect', 404, { error: 'x' }]],
-    ['that is an error as text', undefined, ['VolumeInspect', 400, undefined, 'text/plain']],
-    ['as text where JSON is due', 'the JSON body is missing', ['VolumeInspect', 200, undefined, 'text/plain']],
-    ['where none is due', 'the contract has no JSON body here', ['VolumeDelete', 204, {}]],
-    ['that is rightly missing', undefined, ['VolumeDelete', 204, undefined]],
-  ])('%s [contract-strict]', (_name, words, [operation, status, answer, type]) => {
+    ['that conforms is accepted', undefined, ['VolumeInspect', 200, volume]],
+    [
+      'with an additional field is rejected',
+      'must NOT have additional properties',
+      ['VolumeInspect', 200, { ...volume, More: 1 }],
+    ],
+    ['with a missing field is rejected', "must have required property 'Scope'", ['VolumeInspect', 200, without]],
+    ['with a field of another type is rejected', 'must be string', ['VolumeInspect', 200, { ...volume, Name: 1 }]],
+    ['without its body is rejected', 'the JSON body is missing', ['VolumeInspect', 200, undefined]],
+    ['that is an error is accepted', undefined, ['VolumeInspect', 404, { message: 'x' }]],
+    [
+      'that is an error of another shape is rejected',
+      'must have required property',
+      ['VolumeInspect', 404, { error: 'x' }],
+    ],
+    ['that is an error as text is accepted', undefined, ['VolumeInspect', 400, undefined, 'text/plain']],
+    [
+      'as text where JSON is required is rejected',
+      'the JSON body is missing',
+      ['VolumeInspect', 200, undefined, 'text/plain'],
+    ],
+    ['with JSON where none is allowed is rejected', 'the contract has no JSON body here', ['VolumeDelete', 204, {}]],
+    ['that has no body to send is accepted', undefined, ['VolumeDelete', 204, undefined]],
+  ])('%s [contract-strict]', (_name, message, [operation, status, answer, type]) => {
     const found = contractViolation(operation, status, answer, type);
-    if (words === undefined) expect(found).toBe(undefined);
-    else expect(found).toContain(words);
+    if (message === undefined) expect(found).toBe(undefined);
+    else expect(found).toContain(message);
   });
 
-  test('is known by its request', () => {
+  test('is matched to its operation by the request', () => {
     expect([
       operationOf('GET', '/v1.44/volumes/a%2Fb?x=1'),
       operationOf('GET', '/volumes'),
@@ -54,7 +66,7 @@ describe('an answer', () => {
 
 describe('a daemon under test', () => {
   let api: Api;
-  const said: string[] = [];
+  const logLines: string[] = [];
   beforeAll(async () => {
     api = await serve(
       {
@@ -66,22 +78,22 @@ describe('a daemon under test', () => {
           remove: () => Promise.resolve(),
         },
       },
-      said,
+      logLines,
     );
   });
-  beforeEach(() => void (said.length = 0));
+  beforeEach(() => void (logLines.length = 0));
   afterAll(() => api.close());
 
-  test('says which answer does not fit, where the test sees it [contract-violation-shown]', async () => {
+  test('reports an answer that violates the contract to the test [contract-violation-shown]', async () => {
     await api.http.get('/volumes/odd').expect(500);
-    expect(said.join('')).toContain(CONTRACT_VIOLATION);
+    expect(logLines.join('')).toContain(CONTRACT_VIOLATION);
   });
 
-  test('has nothing to say of what fits, refusals too [contract-conforming-silent]', async () => {
+  test('accepts answers that match the contract, errors included [contract-conforming-silent]', async () => {
     await api.http.get('/volumes/good').expect(200);
     await api.http.get('/volumes/missing').expect(404, { message: 'get missing: no such volume' });
     await api.http.get('/v1.23/volumes/good').expect(400);
     await api.http.delete('/volumes/good').expect(204);
-    expect(said).toEqual([]);
+    expect(logLines).toEqual([]);
   });
 });

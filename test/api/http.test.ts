@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Validator } from '@seriousme/openapi-schema-validator';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import YAML from 'yaml';
@@ -15,10 +16,10 @@ let listed: { limit: number; all: boolean; filters: Map<string, string[]> } | un
 let execStarted: Record<string, unknown> | undefined;
 let stopped: Record<string, unknown> | undefined;
 let gone = 0;
-let taken: Client | undefined;
+let hijacked: Client | undefined;
 let images: string[] = [];
 
-/** A shim in its stead: says what it got as input. */
+/** Plays the shim: sends back what it received as input. */
 const echo = (client: Client): void => client.answer(`early=${client.early.toString()}`);
 
 beforeAll(async () => {
@@ -61,7 +62,7 @@ beforeAll(async () => {
       },
       wait: (_id: string, condition: string, client: Client) => {
         if (condition === 'removed') {
-          taken = client;
+          hijacked = client;
           client.onGone(() => gone++);
           client.sendHead();
         } else client.answer('{"StatusCode":0}\n');
@@ -108,7 +109,7 @@ const status = (answer: string): number => Number(answer.split(' ')[1]);
 const bodyOf = (answer: string): string => answer.slice(answer.indexOf('\r\n\r\n') + 4);
 const messageOf = (answer: string): string => (JSON.parse(bodyOf(answer)) as { message: string }).message;
 
-test('the document is valid, and each operation is served as it says [document-routes]', async () => {
+test('the OpenAPI document is valid, and the server serves each of its operations [document-routes]', async () => {
   const document = YAML.parse(readFileSync('openapi.yaml', 'utf8')) as Record<string, unknown>;
   expect(await new Validator().validate(structuredClone(document))).toMatchObject({ valid: true });
   const described = Object.entries(document.paths as Record<string, Record<string, { operationId: string }>>).flatMap(
@@ -119,7 +120,7 @@ test('the document is valid, and each operation is served as it says [document-r
   expect(new Set(operations.map((o) => o.id)).size).toBe(operations.length);
 });
 
-test('JSON has exactly its type, ends with a newline, escapes nothing for HTML; every answer has the headers', async () => {
+test('JSON has the exact type, ends with a newline and does not escape HTML; every answer has the version headers', async () => {
   const { text } = await api.http
     .get('/version')
     .expect(200)
@@ -132,17 +133,12 @@ test('JSON has exactly its type, ends with a newline, escapes nothing for HTML; 
   await api.http.get('/containers/nope/json').expect(404).expect('api-version', '1.51');
 });
 
-test("a path may come with its server, as proxies' clients write it", async () => {
+test('a request target may be an absolute URL, as clients of proxies send it', async () => {
   expect(bodyOf(await get('http://docker/v1.43/_ping'))).toBe('OK');
   expect(status(await get('http://docker/nonsense'))).toBe(404);
 });
 
-test("a path may come with its server, as proxies' clients write it", async () => {
-  expect(bodyOf(await get('http://docker/v1.43/_ping'))).toBe('OK');
-  expect(status(await get('http://docker/nonsense'))).toBe(404);
-});
-
-test('ping: text without newline, and by HEAD without body', async () => {
+test('ping is text without a newline; by HEAD it has no body', async () => {
   await api.http.get('/_ping').expect(200, 'OK').expect('content-type', 'text/plain; charset=utf-8');
   const head = await get('/_ping', 'HEAD');
   expect(status(head)).toBe(200);
@@ -150,7 +146,7 @@ test('ping: text without newline, and by HEAD without body', async () => {
   expect(bodyOf(head)).toBe('');
 });
 
-test('versions: in range, too new, too old (as text), and too old for one operation', async () => {
+test('versions in range are accepted; a version too new, too old or too old for the operation is rejected', async () => {
   await api.http.get('/v1.24/version').expect(200);
   await api.http
     .get('/v1.99/version')
@@ -168,7 +164,7 @@ test('versions: in range, too new, too old (as text), and too old for one operat
     .expect(400, { message: 'POST /containers/prune requires minimum API version 1.25' });
 });
 
-test('an unknown path and a wrong method are 404, OPTIONS 200, an empty name leads elsewhere', async () => {
+test('an unknown path or method is 404, OPTIONS is 200, an empty name redirects', async () => {
   await api.http.get('/nope').expect(404, '{"message":"page not found"}\n');
   for (const path of ['/v1.99/nope', '/containers/json/']) await api.http.get(path).expect(404);
   await api.http.delete('/info').expect(404);
@@ -179,7 +175,7 @@ test('an unknown path and a wrong method are 404, OPTIONS 200, an empty name lea
   expect(status(await get('/containers/%zz/json'))).toBe(400);
 });
 
-test('errors: by kind, 500 for what has none, 304 without a body', async () => {
+test('errors map to a status by kind, unknown ones to 500, 304 without a body', async () => {
   await api.http.get('/containers/x/json').expect(404, '{"message":"No such container: x"}\n');
   await api.http.post('/containers/c/pause').expect(500, { message: 'boom' });
   const unmodified = await post('/containers/c/start');
@@ -188,7 +184,7 @@ test('errors: by kind, 500 for what has none, 304 without a body', async () => {
   await api.http.post('/containers/x/kill').expect(404, { message: 'cannot kill container: x: No such container: x' });
 });
 
-test("booleans, integers and filters are Docker's", async () => {
+test('booleans, integers and filters parse as Docker parses them', async () => {
   await api.http.get('/containers/json').query({ all: 'True', limit: -1, filters: '{"label":{"a=b":true}}' });
   expect(listed).toMatchObject({ all: true, limit: -1 });
   expect(listed!.filters.get('label')).toEqual(['a=b']);
@@ -211,7 +207,7 @@ test("booleans, integers and filters are Docker's", async () => {
   expect(stopped).toMatchObject({ timeout: 0, signal: '' });
 });
 
-test('numbers and depths that no machine holds are refused', async () => {
+test('excessive numbers and nesting depths are rejected', async () => {
   const since = async (value: string): Promise<string> =>
     messageOf(await get(`/containers/c/logs?stdout=1&since=${value}`));
   const range = 'invalid value for "since": strconv.ParseInt: parsing "9223372036854775808": value out of range';
@@ -224,11 +220,11 @@ test('numbers and depths that no machine holds are refused', async () => {
   expect([status(deep), messageOf(deep)]).toEqual([400, 'invalid JSON: exceeded max depth']);
 });
 
-test('a query of 17 kB passes', async () => {
+test('a query of 17 kB is accepted', async () => {
   await api.http.get(`/containers/json?x=${'y'.repeat(17_000)}`).expect(200);
 });
 
-test('bodies are read as Go reads them', async () => {
+test('bodies parse as in Go', async () => {
   expect(
     status(
       await create(
@@ -285,7 +281,7 @@ test('bodies are read as Go reads them', async () => {
     'POST /containers/create HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
   );
   expect(messageOf(chunked)).toBe('invalid JSON: got EOF while reading request body');
-  // What reads no JSON minds no type.
+  // An operation that reads no JSON accepts any type.
   expect(status(await post('/containers/c/resize?h=1&w=1', 'x', 'Content-Type: text/plain\r\n'))).toBe(200);
 });
 
@@ -296,7 +292,7 @@ test('image names keep their slashes, raw and escaped', async () => {
   expect(images).toEqual(['a/b/c', 'a/b/c', 'localhost:5000/x:1', `x@sha256:${'0'.repeat(64)}`]);
 });
 
-test('logs: refused before the head, with the right status', async () => {
+test('logs: errors come before the head, with their status', async () => {
   await api.http
     .get('/containers/c/logs')
     .expect(400, { message: 'Bad parameters: you must choose at least one stream' });
@@ -304,7 +300,7 @@ test('logs: refused before the head, with the right status', async () => {
   await api.http.get('/containers/x/logs?stdout=1').expect(404);
 });
 
-test('events: the head comes before the first event, chunked', async () => {
+test('events: the head is sent before the first event, chunked', async () => {
   const answer = await api.raw('GET /events HTTP/1.1\r\nHost: x\r\n\r\n');
   expect(answer).toMatch(/transfer-encoding: chunked/i);
   expect(answer).toMatch(/content-type: application\/json\r/i);
@@ -313,7 +309,7 @@ test('events: the head comes before the first event, chunked', async () => {
 const MUX = 'application/vnd.docker.multiplexed-stream';
 const RAW = 'application/vnd.docker.raw-stream';
 
-test('attach: 101 with Upgrade, with and without Connection; 200 raw without', async () => {
+test('attach: 101 with Upgrade, with or without Connection; 200 raw without Upgrade', async () => {
   const path = '/containers/c/attach?stream=1&stdout=1';
   for (const connection of ['Connection: Upgrade\r\n', '']) {
     const answer = await api.raw(
@@ -331,7 +327,7 @@ test('attach: 101 with Upgrade, with and without Connection; 200 raw without', a
   );
 });
 
-test('attach: a body is not input, what follows it is; in one packet, in two, chunked, without Upgrade', async () => {
+test('attach: the request body is not stdin, the bytes after it are; in one packet, in two, chunked, without Upgrade', async () => {
   const start = 'POST /containers/c/attach?stream=1&stdin=1 HTTP/1.1\r\nHost: x\r\n';
   const upgrade = `${start}Connection: Upgrade\r\nUpgrade: tcp\r\n`;
   const cases: (string | string[])[] = [
@@ -344,7 +340,7 @@ test('attach: a body is not input, what follows it is; in one packet, in two, ch
   for (const request of cases) expect(bodyOf(await api.raw(request))).toBe('early=hello');
 });
 
-test('a chunk size that is no number ends the request, not the daemon', async () => {
+test('an invalid chunk size ends the request, not the daemon', async () => {
   const upgrade =
     'POST /containers/c/attach?stream=1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nTransfer-Encoding: chunked\r\n\r\n';
   for (const size of ['-6', '-1', '+1', '0x1', '', 'g', '1g', '1 1', '123456789'])
@@ -352,7 +348,7 @@ test('a chunk size that is no number ends the request, not the daemon', async ()
   expect(bodyOf(await api.raw(`${upgrade}2 ;a=b\r\n{}\r\n0\r\n\r\nhello`))).toBe('early=hello');
 });
 
-test('what a client sends ahead is kept up to a limit', async () => {
+test('early input is kept up to a limit', async () => {
   const flood = async (request: string): Promise<Socket> => {
     const socket = await api.open();
     socket.on('error', () => undefined);
@@ -365,16 +361,16 @@ test('what a client sends ahead is kept up to a limit', async () => {
   const waiting = await flood(
     'POST /containers/c/wait?condition=removed HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n',
   );
-  await expect.poll(() => taken?.early.length).toBeGreaterThan(64 << 10);
-  await new Promise((resolve) => setTimeout(resolve, 200));
-  expect(taken!.early.length).toBeLessThan(256 << 10);
+  await expect.poll(() => hijacked?.early.length).toBeGreaterThan(64 << 10);
+  await sleep(200);
+  expect(hijacked!.early.length).toBeLessThan(256 << 10);
   waiting.destroy();
   const stray = await flood('POST /containers/slow/wait HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n');
   await expect.poll(() => stray.destroyed).toBe(true);
   expect(stray.bytesWritten).toBeLessThan(32 << 20);
 });
 
-test('attach: errors are text on the taken connection', async () => {
+test('attach: errors are text on the hijacked connection', async () => {
   const answer = await api.raw(
     'POST /containers/x/attach?stream=1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n',
   );
@@ -389,7 +385,7 @@ test('attach: errors are text on the taken connection', async () => {
   ).toBe('Invalid detach keys (nonsense) provided\r\n');
 });
 
-test('exec start: its body decides; detached it is an ordinary answer, and so is its 404', async () => {
+test('exec start: the body decides; detached it is an ordinary answer, as is its 404', async () => {
   const start = (id: string, body: string): Promise<string> =>
     api.raw(
       `POST /exec/${id}/start HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n${JSON_TYPE}Content-Length: ${body.length}\r\n\r\n${body}in`,
@@ -405,7 +401,7 @@ test('exec start: its body decides; detached it is an ordinary answer, and so is
   expect([status(missing), messageOf(missing)]).toEqual([404, 'No such exec instance: x']);
 });
 
-test('wait: the head at once, a client that leaves is noticed, and the connection is answered while it is there', async () => {
+test('wait: the head is sent at once, and a disconnect is noticed', async () => {
   const answer = await post('/containers/c/wait');
   expect(answer).toMatch(/^HTTP\/1\.1 200 OK\r\n/);
   expect(answer).toMatch(/Connection: close\r\n/);
@@ -417,7 +413,7 @@ test('wait: the head at once, a client that leaves is noticed, and the connectio
   const socket = await api.open();
   socket.write('POST /containers/c/wait?condition=removed HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n');
   expect(String(await new Promise((resolve) => socket.once('data', resolve)))).toMatch(/^HTTP\/1\.1 200 OK/);
-  expect(taken!.head.length).toBe(0);
+  expect(hijacked!.head.length).toBe(0);
   socket.end();
   await expect.poll(() => gone).toBe(before + 1);
 });

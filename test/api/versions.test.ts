@@ -1,4 +1,4 @@
-/** What a request means by the API version it speaks. */
+/** The API version of a request decides what the request means. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { NotFound } from '../../src/model/errors.ts';
 import { serve, type Api } from '../support/api.ts';
@@ -51,7 +51,7 @@ async function hostConfig(version: string, HostConfig: Record<string, unknown>):
   return created!.HostConfig as Record<string, unknown>;
 }
 
-test('create: fields count from the version that brought them to the one that took them', async () => {
+test('create: a field applies from the version that introduced it to the one that removed it', async () => {
   expect((await hostConfig('1.24', { AutoRemove: true })).AutoRemove).toBe(false);
   expect((await hostConfig('1.25', { AutoRemove: true })).AutoRemove).toBe(true);
   expect((await hostConfig('1.41', { ConsoleSize: [5, 6] })).ConsoleSize).toEqual([0, 0]);
@@ -70,14 +70,14 @@ test('create: fields count from the version that brought them to the one that to
   expect(created).toMatchObject({ Healthcheck: { StartInterval: 0 } });
 });
 
-test('create: platform since 1.41', async () => {
+test('create: platform applies since 1.41', async () => {
   await api.http.post('/v1.40/containers/create?platform=linux/arm64').send({ Image: 'x' });
   expect(created!.platform).toBeUndefined();
   await api.http.post('/v1.41/containers/create?platform=linux/arm64').send({ Image: 'x' });
   expect(created!.platform).toBe('linux/arm64');
 });
 
-test("create: one endpoint before 1.44, and the MAC address is an endpoint's since", async () => {
+test('create: one endpoint before 1.44; since then the MAC address belongs to an endpoint', async () => {
   const two = { Image: 'x', NetworkingConfig: { EndpointsConfig: { b: {}, a: {} } } };
   await api.http
     .post('/v1.43/containers/create')
@@ -107,7 +107,7 @@ test("create: one endpoint before 1.44, and the MAC address is an endpoint's sin
   });
 });
 
-test('exec: ConsoleSize since 1.42', async () => {
+test('exec: ConsoleSize applies since 1.42', async () => {
   for (const [version, size] of [
     ['1.41', [0, 0]],
     ['1.42', [5, 6]],
@@ -120,14 +120,14 @@ test('exec: ConsoleSize since 1.42', async () => {
   }
 });
 
-test('volumes: a prune of before 1.42 takes named ones too', async () => {
+test('volumes: a prune before 1.42 includes named ones', async () => {
   await api.http.post('/v1.41/volumes/prune').expect(200, { VolumesDeleted: [], SpaceReclaimed: 0 });
   expect(pruned!.get('all')).toEqual(['true']);
   await api.http.post('/v1.42/volumes/prune');
   expect(pruned!.has('all')).toBe(false);
 });
 
-test('df: only what is asked for, since 1.42', async () => {
+test('df: returns only the requested types since 1.42', async () => {
   await api.http
     .get('/system/df?type=volume')
     .expect(200, { LayersSize: 0, Images: null, Containers: null, Volumes: [], BuildCache: null });
@@ -137,13 +137,13 @@ test('df: only what is asked for, since 1.42', async () => {
   await api.http.get('/system/df?type=x').expect(400, { message: 'unknown object type: x' });
 });
 
-test('networks: verbose is strict, and there are local ones only', async () => {
+test('networks: verbose is parsed strictly; a scope filter other than local matches nothing', async () => {
   await api.http.get('/networks/net?verbose=maybe').expect(400);
   await api.http.get('/networks/net?scope=local').expect(200);
   await api.http.get('/networks/net?scope=swarm').expect(404, { message: 'network net not found' });
 });
 
-test('only names of images have slashes, and forms are no JSON', async () => {
+test('only image names have slashes, and form bodies are not JSON', async () => {
   await api.http.get('/containers/a%2Fb/json').expect(404, { message: 'page not found' });
   await api.http.post('/containers/c/exec').type('form').send('Cmd=x').expect(400, {
     message: "unsupported Content-Type header (application/x-www-form-urlencoded): must be 'application/json'",

@@ -1,8 +1,9 @@
-/** runc's exec.fifo, opened by the shim. */
+/** The shim starts a container by opening runc's exec.fifo. */
 import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { startInit, waitsAtFifo } from '../../src/shim/exec-fifo.ts';
 
@@ -16,7 +17,7 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(home, { recursive: true }));
 
-test('only runc keeps its state so', () => {
+test('a container waits at the fifo only if both the fifo and the state.json of runc exist', () => {
   expect(waitsAtFifo(home)).toBe(false);
   writeFileSync(join(home, 'state.json'), '{}');
   expect(waitsAtFifo(home)).toBe(true);
@@ -24,7 +25,7 @@ test('only runc keeps its state so', () => {
   expect(waitsAtFifo(home)).toBe(false);
 });
 
-test.each([0, 50])('an init that comes to it within %i ms goes on, and the fifo is gone', async (ms) => {
+test.each([0, 50])('an init that opens the fifo after %i ms is started, and the fifo is removed', async (ms) => {
   const init = spawn('sh', ['-c', `sleep ${ms / 1000}; printf 0 >"$1"; exit 5`, 'sh', fifo]);
   const ended = new Promise((resolve) => init.on('exit', resolve));
   expect(await startInit(home, never)).toBe(true);
@@ -32,8 +33,8 @@ test.each([0, 50])('an init that comes to it within %i ms goes on, and the fifo 
   expect(await ended).toBe(5);
 });
 
-test('an init that died before is not waited for', async () => {
+test('an init that has died is not waited for', async () => {
   expect(await startInit(home, Promise.resolve())).toBe(false);
-  const dies = new Promise((resolve) => setTimeout(resolve, 50));
+  const dies = sleep(50);
   expect(await startInit(home, dies)).toBe(false);
 });

@@ -1,4 +1,4 @@
-/** The check that nothing remains sees what remains: of its own engines, and of nobody else's. */
+/** The leftover check finds what an engine left on the host, and nothing of other engines. */
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -15,7 +15,7 @@ const sleeper = (argv0: string, args: string[] = []): ChildProcess => {
   undo.push(() => process.kill(-child.pid!, 'SIGKILL'));
   return child;
 };
-/** What this engine has besides its root. */
+/** What this engine has apart from its root. */
 const found = (whose = owner): string[] => snapshot([whose]).filter((line) => !line.startsWith('root '));
 
 beforeEach(() => {
@@ -27,13 +27,13 @@ afterEach(() => {
   for (const step of undo.splice(0).reverse()) step();
 });
 
-test('a root', () => {
+test('finds a root', () => {
   expect(snapshot([owner])).toEqual([`root ${owner.root}`]);
   rmSync(owner.root, { recursive: true });
   expect(snapshot([owner])).toEqual([]);
 });
 
-test('a cgroup of a shim', () => {
+test('finds the cgroup of a shim', () => {
   const hierarchy = readdirSync('/sys/fs/cgroup').includes('pids') ? 'pids' : '';
   const parent = `/sys/fs/cgroup/${hierarchy}/holdfast-${owner.instance}`;
   mkdirSync(join(parent, 'shims/aaaa'), { recursive: true });
@@ -44,10 +44,10 @@ test('a cgroup of a shim', () => {
   expect(found(other)).toEqual([]);
 });
 
-test('a process, by its arguments and by what it has open; its ports', async () => {
+test('finds a process by its arguments and by its open files', async () => {
   const named = sleeper('aardvark-dns', ['--config', join(owner.root, 'run/names')]);
   expect(pidsOf(owner)).toEqual([named.pid]);
-  // A listener says nowhere whose it is: its socket does.
+  // A listener's command line does not name its engine; its socket does.
   const server = createServer();
   const path = join(owner.root, 'h.sock');
   await new Promise<void>((resolve) => void server.listen(path, resolve));
@@ -64,7 +64,7 @@ test('a process, by its arguments and by what it has open; its ports', async () 
   expect(found(other)).toEqual([]);
 });
 
-test('a port that one of its processes listens on', async () => {
+test('finds a port that a process of the engine listens on', async () => {
   const program = join(owner.root, 'listens.cjs');
   writeFileSync(
     program,
@@ -78,8 +78,8 @@ test('a port that one of its processes listens on', async () => {
   expect(found()).toContain(`port tcp 127.0.0.1:${port}`);
 });
 
-test('a zombie does not count', async () => {
-  // The shell never waits for its child, which ends when its input does.
+test('ignores a zombie', async () => {
+  // The shell never waits for its child, which ends when its stdin does.
   const program = join(owner.root, 'ends.sh');
   writeFileSync(program, 'read line\n');
   const parent = spawn('sh', ['-c', `sh ${program} <&3 & exec sleep 1000`], {
@@ -94,7 +94,7 @@ test('a zombie does not count', async () => {
   expect(pidsOf(owner)).toEqual([]);
 });
 
-test('links, a table, rules and a mount', () => {
+test('finds links, a table, rules and a mount', () => {
   const bridge = `hf${owner.instance}`;
   owner.links.add(`br-${owner.instance}`.slice(0, 15));
   sh(`ip link add ${bridge} type bridge`);
@@ -116,7 +116,7 @@ test('links, a table, rules and a mount', () => {
   for (const line of found()) expect(machine).toContain(line);
 });
 
-test('what was there before did not remain', () => {
+test('ignores leftovers that existed before', () => {
   expect(remains(['a', 'b'], ['a', 'b', 'c'])).toEqual(['c']);
   expect(remains(['a'], [])).toEqual([]);
 });

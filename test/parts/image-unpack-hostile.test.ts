@@ -1,4 +1,4 @@
-/** Hostile and odd images that are unpacked, hosts without room, and several loads at once. */
+/** Unpacking hostile and odd images, on hosts without room, and while other loads run. */
 import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,10 +16,10 @@ let built: Bundles;
 let at: ImageFixture;
 useImageFixture((...own) => ([at, built] = own));
 
-describe('an image whose configuration is odd is read as Docker reads it', () => {
+describe('an odd image configuration is read as Docker reads it', () => {
   test.each<[string, object, object]>([
     [
-      'a string for a list of words',
+      'a string in place of a list',
       { Cmd: 'sh -c x', Entrypoint: '/run', Shell: 'ash' },
       { Cmd: ['sh -c x'], Entrypoint: ['/run'], Shell: ['ash'] },
     ],
@@ -29,26 +29,26 @@ describe('an image whose configuration is odd is read as Docker reads it', () =>
       { Env: ['A=1', ''], Cmd: ['sh', ''], Labels: { a: '' }, Volumes: { '/v': {} } },
     ],
     [
-      'names in another case, the last of two',
+      'keys in another case: the last one wins',
       { env: ['A=1'], WORKINGDIR: '/w', cmd: ['one'], Cmd: ['two'] },
       { Env: ['A=1'], WorkingDir: '/w', Cmd: ['two'] },
     ],
     [
-      'what nobody knows, and what JavaScript does',
+      'unknown keys, and a key that is special in JavaScript',
       { Memory: 7, __proto__x: 1, Labels: JSON.parse('{"__proto__":"l"}') as object },
       { Labels: JSON.parse('{"__proto__":"l"}') as object },
     ],
-  ])('%s', async (_name, written, read) => {
+  ])('%s [config-odd-values]', async (_name, written, read) => {
     const made = image(config({ config: written }));
     await load(at, made);
     const { id, config: found } = at.images.resolve('loaded:1');
     expect(found.config).toEqual(read);
-    // Its id is that of the bytes as they came.
+    // The id is the digest of the configuration's original bytes.
     expect(id).toBe(digestOf(Buffer.from(JSON.stringify(config({ config: written })))));
     expect(at.images.configOf(id)!.toString()).toBe(JSON.stringify(config({ config: written })));
   });
 
-  test('null for a list, a name, a system', async () => {
+  test('null in place of a list, a name or a system [config-nulls]', async () => {
     await load(
       at,
       image(config({ architecture: null, os: null, history: [null, { created: null, created_by: 'x' }] })),
@@ -58,7 +58,7 @@ describe('an image whose configuration is odd is read as Docker reads it', () =>
   });
 });
 
-test('null is as good as nothing', async () => {
+test('null in place of an optional value counts as absent', async () => {
   expect(
     await load(
       at,
@@ -76,7 +76,7 @@ test('null is as good as nothing', async () => {
   expect(at.images.history('loaded:1')).toEqual([]);
 });
 
-test('two loads of one image at a time are one image', async () => {
+test('concurrent loads of one image give one image', async () => {
   const loads = await Promise.all([load(at, image()), load(at, image()), load(at, image())]);
   expect(loads).toEqual(Array.from({ length: 3 }, () => ['Loaded image: loaded:1']));
   expect(list(at)).toHaveLength(1);
@@ -85,7 +85,7 @@ test('two loads of one image at a time are one image', async () => {
   expect(readdirSync(join(at.paths.images(), 'tmp'))).toEqual([]);
 });
 
-test('prune and removal while an image is being loaded leave it whole', async () => {
+test('prune and removal during a load leave the image whole', async () => {
   let stop = false;
   const pruning = (async () => {
     while (!stop) {
@@ -104,22 +104,22 @@ test('prune and removal while an image is being loaded leave it whole', async ()
 });
 
 describe('a layer', () => {
-  test('of directories without end that no entry names is refused', async () => {
+  test('is rejected when it has endless directories that no entry names [layer-deep-directories]', async () => {
     const name = 'd'.repeat(240);
     const wide = Array.from({ length: 800 }, (_, i): Item => [`${i}/${`${name}/`.repeat(10)}f`, '']);
     await expect(at.unpack(archive(...wide))).rejects.toThrow('too many directories without an entry');
     expectNothing(at);
   });
 
-  test('deeper than a path can tell is taken away again', async () => {
-    // In its jail it has room for that; below the layers' directory it is longer than a path may be.
+  test('with a path too long for the host can be removed', async () => {
+    // In the jail there is room for the path; with the layers' directory in front it exceeds PATH_MAX.
     const deep = `${`${'d'.repeat(250)}/`.repeat(16)}${'e'.repeat(60)}/`;
     await at.unpack(archive([`${deep}f`, 'x']));
     await at.layers.deleteRetired(at.layers.retire(() => false));
     expectNothing(at);
   });
 
-  test('that names no directory takes the attributes of those below, as far as they are there', async () => {
+  test('gives parent directories the attributes of the layers below, where they exist', async () => {
     const below = await at.unpack(
       archive(directory('a', { mode: 0o700 }), directory('a/b', { mode: 0o710 }), directory('a-b', { mode: 0o711 })),
     );
@@ -131,7 +131,7 @@ describe('a layer', () => {
   });
 });
 
-describe('a host without room', () => {
+describe('a full disk', () => {
   let small: string;
   beforeEach(() => {
     small = mkdtempSync(join(tmpdir(), 'holdfast-small-'));
@@ -143,13 +143,13 @@ describe('a host without room', () => {
   });
 
   test.each<[string, () => Buffer]>([
-    ['one file', () => archive(['big', 'x'.repeat(8_000_000)])],
+    ['a single large file', () => archive(['big', 'x'.repeat(8_000_000)])],
     ['many files', () => archive(...Array.from({ length: 4000 }, (_, i): Item => [`f${i}`, 'x'.repeat(2000)]))],
     [
-      'a file that is replaced again and again',
+      'a file that is replaced repeatedly',
       () => archive(...Array.from({ length: 20 }, (_, i): Item => ['f', String(i % 10).repeat(500_000)])),
     ],
-  ])('%s: says so, and nothing is left of the layer', async (_name, make) => {
+  ])('%s: unpacking fails with ENOSPC and leaves nothing of the layer [unpack-no-space]', async (_name, make) => {
     using here = imageFixture(built, join(small, 'root'));
     const failure = await here.unpack(make()).catch((error: unknown) => error);
     expect(failure).toBeInstanceOf(SystemFault);
@@ -158,7 +158,7 @@ describe('a host without room', () => {
     expect(readdirSync(join(here.paths.images(), 'layers'))).toEqual([]);
   });
 
-  test('for a blob: it is not asked for again, and what came is taken away', async () => {
+  test('a blob is not requested again, and its partial download is removed', async () => {
     const downloads = new Downloads(join(small, 'downloads'), { concurrent: 1, attempts: 5 });
     const bytes = Buffer.alloc(8_000_000, 'x');
     let asked = 0;

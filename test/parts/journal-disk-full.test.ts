@@ -1,4 +1,4 @@
-/** The journal on a file system that runs full. */
+/** The journal on a full file system. */
 import { execFileSync } from 'node:child_process';
 import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -29,7 +29,7 @@ describe('a full disk', () => {
   beforeEach(() => execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=512k', 'tmpfs', directory]));
   afterEach(() => execFileSync('umount', ['-l', directory]));
 
-  test("finds the next records' room reserved; later ones are kept, answered, and written when there is room", async () => {
+  test('the next records use reserved room; later ones are kept in memory and written once there is room', async () => {
     const journal = new Journal(path, 'boot');
     fill();
     for (let n = 0; n < 20; n++) journal.append({ type: 'exited', code: n, signal: 0, oomKilled: false });
@@ -44,12 +44,12 @@ describe('a full disk', () => {
     journal.close();
   });
 
-  test('a compaction that finds no room is given up, and takes nothing with it', async () => {
+  test('a compaction without room is abandoned and loses nothing', async () => {
     const journal = new Journal(path, 'boot');
     const probe = { start: '1', end: '2', exitCode: 0, output: 'x'.repeat(4000) };
     for (let n = 0; n < 60; n++) journal.append({ type: 'health', status: 'healthy', streak: 0, probe });
     fill();
-    // Little of it is committed: the successor would be nearly as large.
+    // Little of it is committed, so the compacted journal would be nearly as large.
     journal.committed(1);
     for (let n = 0; n < 10; n++) journal.append({ type: 'exec-exited', exec: `e${n}`, code: n });
     await until(() => journal.writable && !existsSync(`${path}.new`));

@@ -56,7 +56,7 @@ async function whole(chunks: AsyncIterable<Buffer>): Promise<Buffer> {
   return Buffer.concat(all);
 }
 
-/** What GNU tar makes of an archive. */
+/** What GNU tar extracts from an archive. */
 function untar(bytes: Buffer): string {
   const to = mkdtempSync(join(root, 'untar-'));
   execFileSync('tar', ['-C', to, '--numeric-owner', '--xattrs', '--xattrs-include=*', '-xpf', '-'], {
@@ -66,7 +66,7 @@ function untar(bytes: Buffer): string {
   return to;
 }
 
-/** Everything that counts, by path. */
+/** Everything that must be equal, by path. */
 function listing(tree: string): Record<string, { mode: string; [key: string]: unknown }> {
   const found: Record<string, { mode: string; [key: string]: unknown }> = {};
   const walk = (path: string): void => {
@@ -98,12 +98,12 @@ function listing(tree: string): Record<string, { mode: string; [key: string]: un
   return found;
 }
 
-/** Directories that no entry names are made now. */
+/** Everything except directories: those that no entry names were created just now. */
 const filesIn = (tree: string): unknown[] =>
   Object.entries(listing(tree)).filter(([, { mode }]) => !(mode || '4').startsWith('4'));
 
-describe('a tree becomes an archive', () => {
-  test('that GNU tar unpacks to the same tree [pack-gnu-tar]', async () => {
+describe('packing a directory tree', () => {
+  test('makes an archive that GNU tar unpacks to the same tree [pack-gnu-tar]', async () => {
     const tree = make('tree');
     make('tree/etc/deep/er');
     writeFileSync(join(tree, 'etc/passwd'), 'root\n');
@@ -128,13 +128,13 @@ describe('a tree becomes an archive', () => {
     expect(listing(untar(await whole(at.archives.tree(tree))))).toEqual(listing(tree));
   });
 
-  test('with names that are no text', async () => {
+  test('keeps names that are not text', async () => {
     const tree = make('tree');
     writeFileSync(Buffer.concat([Buffer.from(`${tree}/`), Buffer.from([0xff, 0xfe])]), 'no utf-8');
     expect(readdirSync(untar(await whole(at.archives.tree(tree))), 'buffer')).toEqual([Buffer.from([0xff, 0xfe])]);
   });
 
-  test('of 8 GiB [pack-8-gib]', async () => {
+  test('packs a file of 8 GiB [pack-8-gib]', async () => {
     const tree = make('tree');
     writeFileSync(join(tree, 'huge'), '');
     truncateSync(join(tree, 'huge'), 8 * 1024 ** 3 + 5);
@@ -154,7 +154,7 @@ describe('a tree becomes an archive', () => {
     ).toBe(String(8 * 1024 ** 3 + 5));
   }, 30_000);
 
-  test('without sockets', async () => {
+  test('leaves out sockets', async () => {
     const tree = make('tree');
     const server = createServer().listen(join(tree, 'socket'));
     try {
@@ -166,20 +166,20 @@ describe('a tree becomes an archive', () => {
     }
   });
 
-  test('always the same', async () => {
+  test('is deterministic', async () => {
     const tree = make('tree');
     for (let i = 0; i < 50; i++) writeFileSync(join(tree, `f${(i * 7919) % 50}`), String(i));
     expect((await whole(at.archives.tree(tree))).equals(await whole(at.archives.tree(tree)))).toBe(true);
   });
 
-  test('of which links lead nowhere outside', async () => {
+  test('does not follow links out of the tree', async () => {
     const tree = make('tree');
     symlinkSync('/etc', join(tree, 'etc'));
     expect(readlinkSync(join(untar(await whole(at.archives.tree(tree))), 'etc'))).toBe('/etc');
     await expect(whole(at.archives.tree(join(tree, 'missing')))).rejects.toThrow(SystemFault);
   });
 
-  test('and a reader that leaves ends the packer', async () => {
+  test('ends when the reader leaves', async () => {
     const tree = make('tree');
     writeFileSync(join(tree, 'f'), Buffer.alloc(50_000_000));
     for await (const chunk of at.archives.tree(tree)) if (chunk.length > 0) break;
@@ -192,8 +192,8 @@ describe('a tree becomes an archive', () => {
   });
 });
 
-describe('a layer is written again as it came', () => {
-  test('whatever made its archive', async () => {
+describe('repacking a layer', () => {
+  test('reproduces archives of any program', async () => {
     const tree = make('tree/sub').slice(0, -4);
     for (const [name, text] of [
       ['a', 'x'],
@@ -217,13 +217,13 @@ describe('a layer is written again as it came', () => {
     }
   });
 
-  test('through links of its own, and never through the host', async () => {
+  test('follows the layer’s own links, never into the host', async () => {
     const made = archive(directory('usr/lib'), symlink('lib', '/usr/lib'), ['lib/x', 'text']);
     const layer = await at.unpack(made);
     expect((await whole(at.layers.archive(layer))).equals(made)).toBe(true);
   });
 
-  test('and refused when its files were tampered with', async () => {
+  test('fails when the layer’s files were modified', async () => {
     const layer = await at.unpack(archive(['x', 'text'], ['y', 'more']));
     writeFileSync(join(at.layers.directory(layer), 'x'), 'TEXT');
     await expect(whole(at.layers.archive(layer))).rejects.toThrow(/have changed on disk/);
@@ -231,7 +231,7 @@ describe('a layer is written again as it came', () => {
     await expect(whole(at.layers.archive(layer))).rejects.toThrow(/is no longer a regular file/);
   });
 
-  test('property: what tar packs, unpacked and written again, is the same bytes [repack-identical]', async () => {
+  test('reproduces anything that GNU tar packs, byte for byte [repack-identical]', async () => {
     const name = fc.stringMatching(/^[a-zé]{1,4}$/);
     const file = fc.record({
       path: fc.array(name, { minLength: 1, maxLength: 3 }),
@@ -272,7 +272,7 @@ describe('a layer is written again as it came', () => {
   });
 });
 
-describe('a container', () => {
+describe('the changes of a container', () => {
   let merged: string;
   let lower: string;
   let upper: string;
@@ -290,7 +290,7 @@ describe('a container', () => {
   const changes = async (): Promise<string[]> =>
     (await at.archives.changes(upper, [lower, make('none')])).map(({ kind, path }) => `${'CAD'[kind]} ${path}`);
 
-  test("that did nothing has no changes; what it did is told in Docker's kinds, parents as changed", async () => {
+  test('are none at first, then of Docker’s kinds, with parents as changed', async () => {
     expect(await changes()).toEqual([]);
     writeFileSync(join(merged, 'etc/a'), 'changed');
     unlinkSync(join(merged, 'etc/b'));
@@ -320,13 +320,13 @@ describe('a container', () => {
     ]);
   });
 
-  test('that touched a directory only, or made and removed a file, has none there', async () => {
+  test('leave out touched directories and files that were made and removed again', async () => {
     writeFileSync(join(merged, 'etc/sub/passing'), '');
     unlinkSync(join(merged, 'etc/sub/passing'));
     expect(await changes()).toEqual([]);
   });
 
-  test('that replaced a directory by a file, and a file by a directory', async () => {
+  test('show a directory replaced by a file, and a file by a directory', async () => {
     rmSync(join(merged, 'etc/sub'), { recursive: true });
     writeFileSync(join(merged, 'etc/sub'), '');
     unlinkSync(join(merged, 'plain'));
@@ -334,7 +334,7 @@ describe('a container', () => {
     expect(await changes()).toEqual(['C /etc', 'C /etc/sub', 'C /plain', 'A /plain/now']);
   });
 
-  test('has its files archived while it runs, and as a stack of layers when it does not', async () => {
+  test('can be exported while the container runs, and from its layers when it does not', async () => {
     writeFileSync(join(merged, 'etc/new'), 'new');
     unlinkSync(join(merged, 'etc/b'));
     const running = await whole(at.archives.tree(merged));
@@ -343,7 +343,7 @@ describe('a container', () => {
     expect(listing(untar(running))).toEqual(seen);
   });
 
-  test('becomes a layer that makes the same tree over the same image [commit-layer-same]', async () => {
+  test('become a layer that makes the same tree over the same image [commit-layer-same]', async () => {
     const base = await at.unpack(execFileSync('tar', ['-C', lower, '-cf', '-', '.']));
     rmSync(join(merged, 'opt/tool'), { recursive: true });
     mkdirSync(join(merged, 'opt/tool/again'), { recursive: true });
@@ -373,7 +373,7 @@ describe('a container', () => {
   });
 });
 
-test("every container has Docker's places for mounts, beside the image's own, and they are no change", async () => {
+test('every container has Docker’s mount points in addition to the image’s, and they are not changes', async () => {
   const layer = await at.unpack(
     archive(directory('etc', { mode: 0o700, uid: 5, mtime: 9_000_000_000n }), ['etc/hosts', 'own']),
   );

@@ -58,14 +58,14 @@ function listing(root: string): Record<string, unknown> {
   return found;
 }
 
-/** The archive that a layer's recipe describes. */
+/** The archive that a layer's recipe rebuilds. */
 async function rebuilt(layer: Layer): Promise<Buffer> {
   const parts: Buffer[] = [];
   for await (const part of at.layers.archive(layer)) parts.push(Buffer.from(part));
   return Buffer.concat(parts);
 }
 
-describe('what tar(1) packs comes out as it was', () => {
+describe('an archive of GNU tar unpacks to the same tree', () => {
   let tree: string;
   beforeAll(() => {
     tree = mkdtempSync(join(tmpdir(), 'holdfast-tree-'));
@@ -95,7 +95,7 @@ newline"`,
   });
   afterAll(() => rmSync(tree, { recursive: true, force: true }));
 
-  test('owners, modes, times, xattrs, devices, links; digest and size; and its recipe gives the archive again [unpack-metadata]', async () => {
+  test('with owners, modes, times, xattrs, devices and links; digest and size match, and the recipe rebuilds the archive [unpack-metadata]', async () => {
     const bytes = execFileSync('tar', ['-C', tree, '--format=pax', '--xattrs', '--xattrs-include=*', '-c', '.'], {
       maxBuffer: 1 << 26,
     });
@@ -107,19 +107,19 @@ newline"`,
     expect((await rebuilt(layer)).equals(bytes)).toBe(true);
   });
 
-  test.each(['gzip', 'bzip2', 'xz', 'zstd'])('compressed with %s, received in pieces', async (program) => {
+  test.each(['gzip', 'bzip2', 'xz', 'zstd'])('when compressed with %s and received in pieces', async (program) => {
     const bytes = execFileSync('tar', ['-C', tree, '--exclude=big', '-c', '.']);
     const packed = execFileSync(program, ['-c'], { input: bytes });
     const pieces = Array.from({ length: Math.ceil(packed.length / 3) }, (_, i) => packed.subarray(3 * i, 3 * i + 3));
     const layer = await at.unpack(Readable.from(pieces));
     expect(layer.diffId).toBe(digestOf(bytes));
     expect(readFileSync(join(filesOf(layer), 'etc/passwd'), 'utf8')).toContain('root');
-    // Cut off is not complete.
+    // A truncated archive is an error.
     await expect(at.unpack(packed.subarray(0, -10))).rejects.toThrow(/data is broken|unexpected end/);
     expect(at.layerRows.all()).toHaveLength(1);
   });
 
-  test('names that are not UTF-8', async () => {
+  test('with names that are not UTF-8', async () => {
     const odd = Buffer.from([0x64, 0xff, 0xfe]);
     const entries: Item[] = [
       { entry: newEntry('directory', odd) },
@@ -143,7 +143,7 @@ describe('whiteouts', () => {
   const isWhiteout = (path: string): boolean => lstatSync(path).isCharacterDevice() && lstatSync(path).rdev === 0;
   const isOpaque = (path: string): boolean => getXattr(path, 'trusted.overlay.opaque')?.toString() === 'y';
 
-  test("a file, a directory made opaque, and aufs's own files, which are left out [whiteouts-applied]", async () => {
+  test('hide files, make directories opaque, and leave out files of aufs [whiteouts-applied]', async () => {
     const layer = await at.unpack(
       archive(
         directory('d'),
@@ -164,7 +164,7 @@ describe('whiteouts', () => {
     expect(digestOf(await rebuilt(layer))).toBe(layer.diffId);
   });
 
-  test('beside an entry of the same name, in either order: the entry is there, what was below it is not [whiteout-beside-entry]', async () => {
+  test('keep an entry of the same name, in either order, and hide what was below it [whiteout-beside-entry]', async () => {
     const before = filesOf(
       await at.unpack(
         archive(['.wh.d', ''], directory('d'), ['d/x', ''], ['.wh.f', ''], ['f', 'new'], ['.wh.p', ''], ['p/x', '']),
@@ -180,13 +180,16 @@ describe('whiteouts', () => {
     expect(isOpaque(join(before, 'p'))).toBe(true);
   });
 
-  test.each(['.wh.', '.wh..', '.wh...', 'd/.wh...'])('%s is one of nothing [whiteout-empty-name]', async (name) => {
-    await expect(at.unpack(archive(directory('d'), [name, '']))).rejects.toThrow(
-      `invalid archive: ${JSON.stringify(name)}: a whiteout of nothing`,
-    );
-  });
+  test.each(['.wh.', '.wh..', '.wh...', 'd/.wh...'])(
+    'named %s are rejected: they hide nothing [whiteout-empty-name]',
+    async (name) => {
+      await expect(at.unpack(archive(directory('d'), [name, '']))).rejects.toThrow(
+        `invalid archive: ${JSON.stringify(name)}: a whiteout of nothing`,
+      );
+    },
+  );
 
-  test("an archive cannot set overlayfs's own marks [overlay-marks-refused]", async () => {
+  test('cannot be set through overlayfs attributes of an archive [overlay-marks-refused]', async () => {
     const layer = await at.unpack(
       archive({
         entry: newEntry('directory', 'd', {
@@ -201,8 +204,8 @@ describe('whiteouts', () => {
   });
 });
 
-describe('entries that meet', () => {
-  test('the later one counts; directories are merged', async () => {
+describe('colliding entries', () => {
+  test('the later one wins; directories are merged', async () => {
     const made = archive(
       ['f', 'old'],
       ['f', 'new!'],
@@ -226,14 +229,14 @@ describe('entries that meet', () => {
     expect(readdirSync(join(root, 'd'))).toEqual(['x']);
     expect(readFileSync(join(root, 't/y'), 'utf8')).toBe('y');
     expect(lstatSync(join(root, 'gone')).isFile()).toBe(true);
-    // Not through the link.
+    // Not written through the link.
     expect(readFileSync(join(root, 's'), 'utf8')).toBe('own');
     expect(layer.size).toBe(4 + 1 + 1 + 1 + 3);
-    // What was replaced is kept aside: the archive can be written again.
+    // The replaced file is kept aside, so that the archive can be rebuilt.
     expect((await rebuilt(layer)).equals(made)).toBe(true);
   });
 
-  test('a directory that no entry names has the attributes that it has below', async () => {
+  test('a directory that no entry names takes its attributes from the layers below', async () => {
     const base = await at.unpack(
       archive(
         directory('tmp', { mode: 0o1777, uid: 5 }),
@@ -263,7 +266,7 @@ describe('entries that meet', () => {
   });
 });
 
-describe('whatever a registry may hold is written again byte for byte', () => {
+describe('an archive of any form is rebuilt byte for byte', () => {
   const big = (letter: string): string => letter.repeat(300_000);
   const raw = (
     entry: Parameters<typeof encodeHeader>[0],
@@ -295,18 +298,21 @@ describe('whatever a registry may hold is written again byte for byte', () => {
     );
 
   test.each<[string, () => Buffer]>([
-    ['a file three times, small and large', () => archive(['f', big('a')], ['g', 'x'], ['f', 'b'], ['f', big('c')])],
-    ['the same file twice', () => archive(['f', 'same'], ['f', 'same'])],
     [
-      'a file that becomes a directory, and the reverse',
+      'with a file three times, small and large',
+      () => archive(['f', big('a')], ['g', 'x'], ['f', 'b'], ['f', big('c')]),
+    ],
+    ['with the same file twice', () => archive(['f', 'same'], ['f', 'same'])],
+    [
+      'with a file that becomes a directory, and the reverse',
       () => archive(['a', big('a')], directory('a'), ['a/x', 'x'], ['b/c/d', big('d')], ['b/c/e', 'e'], ['b', 'file']),
     ],
     [
-      'a file that becomes a link',
+      'with a file that becomes a link',
       () => archive(['a', 'a'], symlink('a', 'b'), ['b', 'b'], ['c', 'c'], hardlink('c', 'b')),
     ],
     [
-      'the same file by two names, through a link',
+      'with the same file by two names, through a link',
       () =>
         archive(
           directory('usr/lib'),
@@ -317,7 +323,7 @@ describe('whatever a registry may hold is written again byte for byte', () => {
         ),
     ],
     [
-      'a link that becomes a directory, files having come through it',
+      'with a link that becomes a directory after files went through it',
       () =>
         archive(
           directory('usr'),
@@ -329,7 +335,7 @@ describe('whatever a registry may hold is written again byte for byte', () => {
         ),
     ],
     [
-      'a link that leads elsewhere later',
+      'with a link whose target changes',
       () =>
         archive(
           directory('a'),
@@ -341,13 +347,16 @@ describe('whatever a registry may hold is written again byte for byte', () => {
           ['a/x', 'again'],
         ),
     ],
-    ['a hard link to a file that is replaced then', () => archive(['a', 'old'], hardlink('b', 'a'), ['a', 'new'])],
     [
-      'a hard link that is replaced by a file',
+      'with a hard link to a file that is replaced afterwards',
+      () => archive(['a', 'old'], hardlink('b', 'a'), ['a', 'new']),
+    ],
+    [
+      'with a hard link that is replaced by a file',
       () => archive(['a', 'old'], hardlink('b', 'a'), ['b', 'new'], ['b', 'newer']),
     ],
     [
-      'whiteouts of what is not there, with a body, and beside what is',
+      'with whiteouts of missing files, with contents, and beside existing files',
       () =>
         archive(
           ['d/.wh.x', 'a body'],
@@ -358,7 +367,7 @@ describe('whatever a registry may hold is written again byte for byte', () => {
         ),
     ],
     [
-      'old v7 headers',
+      'with v7 headers',
       () =>
         Buffer.concat([
           raw(newEntry('directory', 'd/'), (h) => {
@@ -377,7 +386,7 @@ describe('whatever a registry may hold is written again byte for byte', () => {
         ]),
     ],
     [
-      'GNU base-256 owners and times',
+      'with GNU base-256 owners and times',
       () =>
         Buffer.concat([
           raw(
@@ -393,7 +402,7 @@ describe('whatever a registry may hold is written again byte for byte', () => {
         ]),
     ],
     [
-      'numbers in spaces',
+      'with numbers padded by spaces',
       () =>
         Buffer.concat([
           raw(
@@ -408,7 +417,7 @@ describe('whatever a registry may hold is written again byte for byte', () => {
         ]),
     ],
     [
-      'pax records in any order, twice, unknown and in vain',
+      'with pax records in any order, duplicate, unknown and useless',
       () =>
         Buffer.concat([
           pax(
@@ -424,7 +433,7 @@ describe('whatever a registry may hold is written again byte for byte', () => {
         ]),
     ],
     [
-      'global headers',
+      'with global headers',
       () =>
         Buffer.concat([
           pax('g', record('comment', 'abc')),
@@ -434,22 +443,22 @@ describe('whatever a registry may hold is written again byte for byte', () => {
           TRAILER,
         ]),
     ],
-    ['an empty pax header', () => Buffer.concat([pax('x', ''), open(['f', 'x']), TRAILER])],
+    ['with an empty pax header', () => Buffer.concat([pax('x', ''), open(['f', 'x']), TRAILER])],
     [
-      'garbage in the padding',
+      'with garbage in the padding',
       () => {
         const made = archive(['f', 'x'], ['g', 'y'.repeat(513)]);
         made.fill('#', 513, 1024);
         return made;
       },
     ],
-    ['garbage behind the end', () => Buffer.concat([archive(['f', 'x']), Buffer.from('garbage'.repeat(1000))])],
-    ['many zeros behind the end', () => Buffer.concat([archive(['f', 'x']), Buffer.alloc(1_000_001)])],
-    ['no end at all', () => open(['f', 'x'])],
-    ['one block of zeros for an end', () => Buffer.concat([open(['f', 'x']), Buffer.alloc(512)])],
-    ['nothing', () => Buffer.alloc(0)],
+    ['with garbage after the end', () => Buffer.concat([archive(['f', 'x']), Buffer.from('garbage'.repeat(1000))])],
+    ['with many zeros after the end', () => Buffer.concat([archive(['f', 'x']), Buffer.alloc(1_000_001)])],
+    ['without an end', () => open(['f', 'x'])],
+    ['with a single zero block as its end', () => Buffer.concat([open(['f', 'x']), Buffer.alloc(512)])],
+    ['of zero bytes', () => Buffer.alloc(0)],
     [
-      'devices, and files in their place',
+      'with devices, and files in their place',
       () =>
         archive(
           { entry: newEntry('character', 'zero', { major: 1, minor: 5 }) },
@@ -460,7 +469,7 @@ describe('whatever a registry may hold is written again byte for byte', () => {
         ),
     ],
     [
-      'capabilities, set-id bits and times of a billionth',
+      'with capabilities, set-id bits and nanosecond times',
       () =>
         archive(
           {
@@ -477,7 +486,7 @@ describe('whatever a registry may hold is written again byte for byte', () => {
         ),
     ],
     [
-      'thousands of small files',
+      'with thousands of small files',
       () => archive(...Array.from({ length: 2000 }, (_, i): Item => [`d${i % 7}/f${i % 1700}`, `${i}`])),
     ],
   ])('%s [layer-rewritten]', async (_name, make) => {
@@ -487,7 +496,7 @@ describe('whatever a registry may hold is written again byte for byte', () => {
     expect((await rebuilt(layer)).equals(made)).toBe(true);
   });
 
-  test('an archive that is worth a second thread', async () => {
+  test('when large enough for a second thread', async () => {
     const made = archive(
       ...Array.from({ length: 2500 }, (_, i): Item => ({
         entry: newEntry('file', `d/f${i % 2000}`, { size: 2100, uid: i, mtime: BigInt(i) * 1_000_000_000n }),
@@ -506,7 +515,7 @@ describe('whatever a registry may hold is written again byte for byte', () => {
   });
 });
 
-describe('hostile archives write nothing outside, and say why not', () => {
+describe('a hostile archive is rejected with the reason and writes nothing outside', () => {
   const secret = mkdtempSync(join(tmpdir(), 'holdfast-outside-'));
   const depth = '../'.repeat(12);
   const device = (path: string, major: number, minor: number): Item => ({
@@ -529,17 +538,17 @@ describe('hostile archives write nothing outside, and say why not', () => {
   test.each<[string, RegExp, () => Buffer]>([
     ['a name with ..', /"\.\.\/evil" is outside of the image/, () => archive(['../evil', 'x'])],
     ['a name with many ..', /is outside of the image/, () => archive([`${depth}${secret}/evil`, 'x'])],
-    ['.. in the middle', /"a\/\.\.\/\.\.\/evil" is outside/, () => archive(['a/../../evil', 'x'])],
-    ['.. behind a slash', /is outside/, () => archive(['/../evil', 'x'])],
-    ['a directory ..', /is outside/, () => archive(directory('..', { mode: 0o777 }))],
+    ['.. in the middle of a name', /"a\/\.\.\/\.\.\/evil" is outside/, () => archive(['a/../../evil', 'x'])],
+    ['.. after a slash', /is outside/, () => archive(['/../evil', 'x'])],
+    ['a directory named ..', /is outside/, () => archive(directory('..', { mode: 0o777 }))],
     ['a whiteout through ..', /is outside/, () => archive(['../.wh.secret', ''])],
     [
-      'an absolute link, then through it',
+      'an absolute link and a file through it',
       /its directory "link" is a symbolic link to "\/.*", which is no directory in this archive/,
       () => archive(symlink('link', secret), ['link/evil', 'x']),
     ],
     [
-      'a relative link, then through it',
+      'a relative link and a file through it',
       /"link\/evil": its directory "link" is a symbolic link/,
       () => archive(symlink('link', `${depth}${secret}`), ['link/evil', 'x']),
     ],
@@ -563,12 +572,12 @@ describe('hostile archives write nothing outside, and say why not', () => {
       () => archive(symlink('a', 'b'), symlink('b', 'a'), ['a/evil', 'x']),
     ],
     [
-      'a hard link to the outside',
+      'a hard link to a file outside',
       /"leak": .*is outside of the image/,
       () => archive(hardlink('leak', `${depth}${secret}/secret`)),
     ],
     [
-      'a hard link to an absolute name',
+      'a hard link to an absolute path',
       /"leak": a hard link to ".*\/secret", which is not in this archive/,
       () => archive(hardlink('leak', `${secret}/secret`)),
     ],
@@ -578,32 +587,36 @@ describe('hostile archives write nothing outside, and say why not', () => {
       () => archive(symlink('link', secret), hardlink('leak', 'link/secret')),
     ],
     ['a hard link to a directory', /"leak"/, () => archive(directory('d'), hardlink('leak', 'd'))],
-    ['a file in a file', /its directory "f" is not one/, () => archive(['f', ''], ['f/x', ''])],
+    ['a file below a file', /its directory "f" is not one/, () => archive(['f', ''], ['f/x', ''])],
     ['the root as a file', /the root can only be a directory/, () => archive(['.', 'x'])],
     ['the root as a link', /the root can only be a directory/, () => archive(symlink('.', secret))],
-    ['device numbers that are none', /"d": device number 5000:1 is out of range/, () => archive(device('d', 5000, 1))],
+    ['device numbers out of range', /"d": device number 5000:1 is out of range/, () => archive(device('d', 5000, 1))],
     [
-      'a device bomb',
+      'a device number bomb',
       /more than 16384 device nodes/,
       () => archive(...Array.from({ length: 16_400 }, (_, i) => device(`d${i}`, 8, i))),
     ],
     [
-      '10 GB that are not there',
+      '10 GB that do not follow',
       /unexpected EOF within "huge": \d+ of its 10000000000 bytes are missing/,
       () => claim(10_000_000_000),
     ],
-    ['more than the disk has', /"huge" is 8796093022208 bytes, and there is room for \d+/, () => claim(largest)],
+    [
+      'a file larger than the free space',
+      /"huge" is 8796093022208 bytes, and there is room for \d+/,
+      () => claim(largest),
+    ],
     ['a name that is too long', /ENAMETOOLONG/, () => archive(['x'.repeat(300), ''])],
     ['a path that is too long', /ENAMETOOLONG/, () => archive([`${'d/'.repeat(2100)}x`, ''])],
-    ['a link to nothing', /a symbolic link to nothing/, () => archive(symlink('l', ''))],
-    ['no archive', /invalid tar header/, () => Buffer.from('#!/bin/sh\n'.repeat(100))],
+    ['a symbolic link with an empty target', /a symbolic link to nothing/, () => archive(symlink('l', ''))],
+    ['text in place of an archive', /invalid tar header/, () => Buffer.from('#!/bin/sh\n'.repeat(100))],
     [
-      'half a gzip',
+      'a truncated gzip stream',
       /gzip data is broken|unexpected end/,
       () => gzipSync(archive(['f', 'x'.repeat(10_000)])).subarray(0, -20),
     ],
     [
-      'a broken gzip',
+      'a corrupt gzip stream',
       /gzip data is broken/,
       () => {
         const packed = gzipSync(archive(['f', 'x'.repeat(10_000)]));
@@ -612,7 +625,7 @@ describe('hostile archives write nothing outside, and say why not', () => {
       },
     ],
     [
-      'a capability that is none',
+      'an invalid capability',
       /"f": lsetxattr: EINVAL/,
       () =>
         archive({
@@ -625,7 +638,7 @@ describe('hostile archives write nothing outside, and say why not', () => {
     expect((error as Error).message).toMatch(message);
     expect(error instanceof InvalidParameter || error instanceof SystemFault).toBe(true);
     expect(listing(secret)).toEqual(before);
-    // Nothing is left of it either.
+    // No part of the layer is left either.
     expect(at.layerRows.all()).toEqual([]);
     expect(readdirSync(join(at.paths.images(), 'layers'))).toEqual([]);
     expect(
@@ -635,7 +648,7 @@ describe('hostile archives write nothing outside, and say why not', () => {
     ).toBe(false);
   });
 
-  test('a file over a device is a new file: the device is not written to [unpack-over-device]', async () => {
+  test('a file over a device becomes a new file; the device is not written to [unpack-over-device]', async () => {
     const layer = await at.unpack(
       archive(
         { entry: newEntry('character', 'zero', { major: 1, minor: 3 }) },
@@ -647,7 +660,7 @@ describe('hostile archives write nothing outside, and say why not', () => {
     for (const name of ['zero', 'disk']) expect(lstatSync(join(filesOf(layer), name)).isFile()).toBe(true);
   });
 
-  test('links that stay inside are followed inside [unpack-inner-links]', async () => {
+  test('links that stay inside the image are followed [unpack-inner-links]', async () => {
     const layer = await at.unpack(
       archive(
         directory('usr'),
@@ -665,7 +678,7 @@ describe('hostile archives write nothing outside, and say why not', () => {
   });
 });
 
-test('a sender that breaks off leaves nothing, even at the end of an entry', async () => {
+test('a sender that aborts leaves nothing, even at the end of an entry', async () => {
   const whole = archive(['a', 'x'.repeat(100)], ['b', 'y']);
   const source = Readable.from(
     (async function* () {
@@ -677,7 +690,7 @@ test('a sender that breaks off leaves nothing, even at the end of an entry', asy
   expect(at.layerRows.all()).toEqual([]);
 });
 
-test('a sender of a bad archive can finish sending', async () => {
+test('the sender of a bad archive can finish sending', async () => {
   let sent = 0;
   const source = Readable.from(
     (async function* () {
@@ -692,14 +705,14 @@ test('a sender of a bad archive can finish sending', async () => {
   await expect.poll(() => sent).toBe(100);
 });
 
-test('the same archive twice is one layer', async () => {
+test('unpacking the same archive twice gives one layer', async () => {
   const [one, two] = await Promise.all([at.unpack(archive(['f', 'x'])), at.unpack(archive(['f', 'x']))]);
   expect(one).toEqual(two);
   expect(at.layerRows.all()).toHaveLength(1);
   expect(readdirSync(join(at.paths.images(), 'layers'))).toEqual([one.directory]);
 });
 
-test('a compression whose program this host lacks is named', async () => {
+test('a missing decompression program is named', async () => {
   const path = process.env.PATH;
   process.env.PATH = '/nonexistent';
   try {
@@ -711,7 +724,7 @@ test('a compression whose program this host lacks is named', async () => {
   }
 });
 
-test("an unpacker that cannot start is the host's fault", async () => {
+test('an unpacker that cannot start is a SystemFault', async () => {
   using elsewhere = imageFixture({ unpacker: '/nonexistent/unpacker.cjs', packer: '/nonexistent/packer.cjs' });
   await expect(elsewhere.unpack(archive(['f', 'x']))).rejects.toThrow(SystemFault);
   expect(elsewhere.layerRows.all()).toEqual([]);

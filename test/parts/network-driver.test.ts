@@ -1,6 +1,6 @@
 /**
- * The default network on this host's kernel: real namespaces, a second host, a firewall that drops, rules that get
- * wiped.
+ * The default network on the real kernel: namespaces, a second host, a firewall that drops forwarded packets, rules
+ * that are deleted.
  */
 import { build } from 'esbuild';
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
@@ -87,7 +87,7 @@ function container(
   } as unknown as Container;
 }
 
-/** An HTTP server in the container's namespace, which answers with `text`. */
+/** Starts an HTTP server in the container's namespace that answers with `text`. */
 async function serve(attachment: Attachment, text: string): Promise<void> {
   const directory = join(root, text);
   mkdirSync(directory, { recursive: true });
@@ -99,7 +99,7 @@ async function serve(attachment: Attachment, text: string): Promise<void> {
   await until(() => fetched('http://127.0.0.1/', inside(attachment)) === text);
 }
 
-/** One that knows nothing of those before but what they left: they are as good as killed. */
+/** Makes new network objects over what earlier ones left on the host, as after a crash of the daemon. */
 const daemon = (): Networks => {
   networks?.stopWatching();
   parts = { ...parts, events: { record: (...list) => void events.push(...list) } };
@@ -158,7 +158,7 @@ afterAll(async () => {
 });
 
 describe('a container on the bridge', () => {
-  test('reaches host and others, and they reach it', async () => {
+  test('reaches the host and other containers, and is reached by them', async () => {
     const [a, b] = [await networks.attach(container(IDS[0]!)), await networks.attach(container(IDS[1]!))];
     await serve(a, 'served-a');
     const address = a.endpoints.bridge!.ipAddress;
@@ -177,7 +177,7 @@ describe('a container on the bridge', () => {
     expect(sh(`${inside(a)} ip route`)).toContain(`default via ${GATEWAY} dev eth0`);
   });
 
-  test('reaches the world by the host’s address, and the world does not reach it but by its ports', async () => {
+  test('reaches the outside through the host’s address, and is reached from there only through its ports', async () => {
     const a = await networks.attach(container(IDS[0]!));
     await serve(a, 'served-a');
     const listener = spawn(
@@ -197,7 +197,7 @@ describe('a container on the bridge', () => {
     expect(fetched(`http://${a.endpoints.bridge!.ipAddress}/`, far)).toBe('');
   });
 
-  test('is listed as a member, and its coming and going is told', async () => {
+  test('is listed as a member, with connect and disconnect events', async () => {
     events.length = 0;
     const a = await networks.attach(container(IDS[0]!));
     const { id } = networks.resolve('bridge');
@@ -219,8 +219,8 @@ describe('a container on the bridge', () => {
   });
 });
 
-describe('other modes', () => {
-  test('none: a namespace with lo only', async () => {
+describe('network modes', () => {
+  test('none: a namespace with only lo', async () => {
     const a = await networks.attach(
       container(IDS[0]!, { mode: 'none', ports: { '80/tcp': [{ HostIp: '', HostPort: String(PORT) }] } }),
     );
@@ -235,7 +235,7 @@ describe('other modes', () => {
     expect(a.endpoints.none!.endpointId).toMatch(/^[0-9a-f]{64}$/);
   });
 
-  test('host: none of its own', async () => {
+  test('host: no namespace of its own', async () => {
     const a = await networks.attach(container(IDS[0]!, { mode: 'host' }));
     expect(a).toMatchObject({
       netns: '',
@@ -244,7 +244,7 @@ describe('other modes', () => {
     });
   });
 
-  test('container:x: nothing at all; an unknown network: refused', async () => {
+  test('container:x: no setup at all; an unknown network is rejected', async () => {
     expect(await networks.attach(container(IDS[0]!, { mode: 'container:x' }))).toEqual({
       endpoints: {},
       ports: [],
@@ -260,7 +260,7 @@ describe('other modes', () => {
 describe('published ports', () => {
   const all = { '80/tcp': [{ HostIp: '', HostPort: String(PORT) }] };
 
-  test('from the host by every name, by hairpin, from a second host with FORWARD DROP and bridges filtered', async () => {
+  test('are reached from the host by every address, by hairpin, and from a second host with FORWARD DROP and filtered bridges', async () => {
     const [a, b] = [
       await networks.attach(container(IDS[0]!, { ports: all })),
       await networks.attach(container(IDS[1]!)),
@@ -297,7 +297,7 @@ describe('published ports', () => {
     }
   });
 
-  test('on one address only that one', async () => {
+  test('on one address are reached by that address only', async () => {
     const a = await networks.attach(
       container(IDS[0]!, { ports: { '80/tcp': [{ HostIp: '127.0.0.1', HostPort: String(PORT) }] } }),
     );
@@ -318,13 +318,13 @@ describe('published ports', () => {
     expect(fetched(`http://${HERE}:${PORT}/`, far)).toBe('outside');
     expect(fetched(`http://[::1]:${PORT}/`)).toBe('six');
     expect(fetched(`http://${GATEWAY}:${PORT}/`)).toBe('');
-    // Somebody on the wire who routes 127.0.0.1 to us does not get what is published there.
+    // A host on the same link that routes 127.0.0.1 to this host does not reach what is published there.
     sh(`${far} ip link set lo down; ${far} ip route add 127.0.0.1/32 via ${HERE} || true`);
     expect(fetched(`http://127.0.0.1:${PORT}/`, far)).toBe('');
     sh(`${far} ip link set lo up`);
   });
 
-  test('a container does not reach the host’s 127.0.0.1 by the bridge', async () => {
+  test('of the host’s 127.0.0.1 are not reachable from a container through the bridge', async () => {
     const a = await networks.attach(container(IDS[0]!));
     const server: Server = createServer((socket) => socket.end('secret'));
     await new Promise<void>((resolve) => server.listen(PORT + 1, '127.0.0.1', resolve));
@@ -336,7 +336,7 @@ describe('published ports', () => {
     server.close();
   });
 
-  test('udp, over IPv4 and IPv6; a client that began earlier finds the new container', async () => {
+  test('work for UDP over IPv4 and IPv6; an earlier client finds the new container', async () => {
     const echo = (attachment: Attachment, text: string): void => {
       servers.add(
         spawn(
@@ -352,12 +352,12 @@ describe('published ports', () => {
       );
     };
     const client = createSocket('udp4');
-    let heard = '';
-    client.on('message', (message) => (heard = message.toString()));
+    let received = '';
+    client.on('message', (message) => (received = message.toString()));
     const hears = async (expected: string): Promise<void> =>
       until(() => {
         client.send('x', PORT, HERE);
-        return heard === expected;
+        return received === expected;
       });
     const ports = { '53/udp': [{ HostIp: '', HostPort: String(PORT) }] };
     client.send('early', PORT, HERE);
@@ -381,7 +381,7 @@ describe('published ports', () => {
     six.close();
   });
 
-  test('a taken one is refused before anything is made, and nothing stays of the attempt', async () => {
+  test('that are taken fail before anything is made, and leave nothing', async () => {
     await networks.attach(container(IDS[0]!, { ports: all }));
     const before = [sh('ip -br link'), sh(`nft list table ip ${TABLE}`), readdirSync(join(root, 'run', 'netns'))];
     const refused = expect.stringMatching(
@@ -414,7 +414,7 @@ describe('published ports', () => {
     ).toHaveLength(2);
   });
 
-  test('what is bound can be held by a keeper, beside the proxy', async () => {
+  test('can be reserved by a keeper beside the proxy', async () => {
     const a = await networks.attach(container(IDS[0]!, { ports: all }));
     const held = heldPorts(a.ports);
     expect(held).toEqual([{ protocol: 'tcp', address: '0.0.0.0', port: PORT }]);
@@ -422,8 +422,8 @@ describe('published ports', () => {
   });
 });
 
-describe('another daemon', () => {
-  test('finds ports, addresses and members of the one before, and disturbs nobody', async () => {
+describe('the next daemon', () => {
+  test('finds ports, addresses and members of the previous one and disturbs no connection', async () => {
     const a = await networks.attach(
       container(IDS[0]!, { ports: { '80/tcp': [{ HostIp: '', HostPort: String(PORT) }] } }),
     );
@@ -458,7 +458,7 @@ describe('another daemon', () => {
     expect(b.endpoints.bridge!.ipAddress).not.toBe(a.endpoints.bridge!.ipAddress);
   });
 
-  test.each(['setting-up', 'tearing-down'] as const)('undoes what was left %s', async (phase) => {
+  test.each(['setting-up', 'tearing-down'] as const)('undoes what was left while %s', async (phase) => {
     const a = await networks.attach(
       container(IDS[0]!, { ports: { '80/tcp': [{ HostIp: '', HostPort: String(PORT) }] } }),
     );
@@ -476,7 +476,7 @@ describe('another daemon', () => {
     ).toHaveLength(2);
   });
 
-  test('forgets what was of another boot, and sweeps what nobody holds', async () => {
+  test('forgets what belongs to an earlier boot and removes what no container uses', async () => {
     await networks.attach(container(IDS[0]!));
     const { setup } = parts.store.attachment(IDS[0]!)!;
     await networks.detach({ id: IDS[0]! });
@@ -494,13 +494,13 @@ describe('another daemon', () => {
     await networks.attach(container(IDS[2]!));
     networks = daemon();
     await networks.start();
-    // A start that comes before the sweep is not of the daemon before.
+    // A start before the sweep does not belong to the previous daemon.
     await networks.attach(container(IDS[0]!));
     await networks.sweep((id) => id === IDS[2]);
     expect(new Set(parts.store.attachments().map(({ containerId }) => containerId))).toEqual(new Set([IDS[0], IDS[2]]));
   });
 
-  test('an attach is repeatable', async () => {
+  test('can repeat an attach', async () => {
     const first = await networks.attach(
       container(IDS[0]!, { ports: { '80/tcp': [{ HostIp: '', HostPort: String(PORT) }] } }),
     );
@@ -515,16 +515,16 @@ describe('another daemon', () => {
   });
 });
 
-describe('what is wiped comes back', () => {
+describe('what is deleted is restored', () => {
   const published = () =>
     networks.attach(container(IDS[0]!, { ports: { '80/tcp': [{ HostIp: '', HostPort: String(PORT) }] } }));
 
   test.each([
-    ['table deleted', `nft delete table ip ${TABLE}`],
-    ['chains flushed', `nft flush table ip ${TABLE}`],
-    ['map flushed', `nft flush map ip ${TABLE} ports`],
-    ['accepts taken out of FORWARD', `iptables -D FORWARD -o ${BRIDGE} -j ACCEPT`],
-  ])('%s: by itself', async (_, command) => {
+    ['a deleted table', `nft delete table ip ${TABLE}`],
+    ['flushed chains', `nft flush table ip ${TABLE}`],
+    ['a flushed map', `nft flush map ip ${TABLE} ports`],
+    ['accept rules deleted from FORWARD', `iptables -D FORWARD -o ${BRIDGE} -j ACCEPT`],
+  ])('%s: without further action', async (_, command) => {
     const a = await published();
     await serve(a, 'back');
     sh(command);
@@ -534,7 +534,7 @@ describe('what is wiped comes back', () => {
     );
   });
 
-  test('at the next start', async () => {
+  test('at the next start of the daemon', async () => {
     const a = await published();
     await serve(a, 'back');
     networks = daemon();
@@ -543,13 +543,13 @@ describe('what is wiped comes back', () => {
     expect(fetched(`http://${HERE}:${PORT}/`, far)).toBe('back');
   });
 
-  test('before the next container’s ports', async () => {
+  test('before the next container’s ports are published', async () => {
     sh(`nft delete table ip ${TABLE}`);
     await serve(await published(), 'back');
     expect(fetched(`http://127.0.0.1:${PORT}/`)).toBe('back');
   });
 
-  test('the bridge, with the containers on it', async () => {
+  test('the bridge with the containers on it', async () => {
     const a = await published();
     await serve(a, 'back');
     sh(`ip link del ${BRIDGE}`);
@@ -560,7 +560,7 @@ describe('what is wiped comes back', () => {
     );
   });
 
-  test('the port proxy, killed', async () => {
+  test('a killed port proxy', async () => {
     const a = await published();
     await serve(a, 'back');
     const of = (): string => tried(`pgrep -f '^holdfast-ports ${join(root, 'run')}'`).trim();
@@ -572,7 +572,7 @@ describe('what is wiped comes back', () => {
   });
 });
 
-test('20 at once, and all gone at once: addresses apart, nothing left', async () => {
+test('20 containers at once get distinct addresses and leave nothing', async () => {
   const ids = Array.from({ length: 20 }, (_, i) => `${i.toString(16).padStart(4, '0')}${'f'.repeat(60)}`);
   const links = () =>
     sh('ip -br link')
@@ -599,7 +599,7 @@ test('20 at once, and all gone at once: addresses apart, nothing left', async ()
   expect(readdirSync(join(root, 'run', 'netns'))).toEqual([]);
 });
 
-test('at a clean end nothing is left on the host', async () => {
+test('a clean shutdown leaves nothing on the host', async () => {
   await networks.close();
   expect(sh('nft list tables')).not.toContain(TABLE);
   expect(sh('ip -br link')).not.toContain(BRIDGE);

@@ -1,6 +1,6 @@
 /**
- * Pulls from a registry that cuts, delays and lies: what is wrong never becomes an image, what came is never asked for
- * twice.
+ * Pulls from a registry that cuts connections, delays and sends wrong data: wrong data never becomes an image, and
+ * received data is never requested twice.
  */
 import { execFileSync } from 'node:child_process';
 import {
@@ -75,15 +75,15 @@ const partial = (): string[] =>
   existsSync(join(here.paths.images(), 'downloads')) ? readdirSync(join(here.paths.images(), 'downloads')) : [];
 const isBlob = (url: string | undefined, digest: string): boolean => url?.endsWith(`/blobs/${digest}`) === true;
 
-/** Nothing of a failed pull is left but what the next may use. */
+/** Asserts that a failed pull left no image and no layer; partial blobs may stay for the next pull. */
 function expectNothing(): void {
   expect(here.rows.all()).toEqual([]);
   expect(here.layerRows.all()).toEqual([]);
   expect(readdirSync(join(here.paths.images(), 'layers'))).toEqual([]);
 }
 
-describe('what comes', () => {
-  test('an image, line by line as Docker tells it [pull-progress]', async () => {
+describe('a pull', () => {
+  test('prints progress line by line as Docker does [pull-progress]', async () => {
     const made = registry.image('app', '1', [LOW, HIGH]);
     await pull(app());
     const image = here.images.resolve(app());
@@ -97,8 +97,8 @@ describe('what comes', () => {
       [high, 'Pulling fs layer'],
     ]);
     for (const id of [low, high]) {
-      const told = [...new Set(lines.filter((line) => line.id === id).map(({ status }) => status))];
-      expect(told).toEqual([
+      const statuses = [...new Set(lines.filter((line) => line.id === id).map(({ status }) => status))];
+      expect(statuses).toEqual([
         'Pulling fs layer',
         'Downloading',
         'Verifying Checksum',
@@ -120,40 +120,37 @@ describe('what comes', () => {
     expect(partial()).toEqual([]);
   });
 
-  test.each([1, 3])(
-    'layers side by side, %i at a time, however many there are [layers-parallel]',
-    async (concurrent) => {
-      puller = makePuller({ concurrent });
-      const { layers } = registry.image(
-        'app',
-        '1',
-        Array.from({ length: 6 }, (_, i) => archive([`f${i}`, String(i)])),
+  test.each([1, 3])('downloads layers %i at a time, however many there are [layers-parallel]', async (concurrent) => {
+    puller = makePuller({ concurrent });
+    const { layers } = registry.image(
+      'app',
+      '1',
+      Array.from({ length: 6 }, (_, i) => archive([`f${i}`, String(i)])),
+    );
+    const waiting: (() => void)[] = [];
+    let most = 0;
+    registry.fault = (request, response, body) => {
+      if (!layers.some((digest) => isBlob(request.url, digest))) return false;
+      most = Math.max(
+        most,
+        waiting.push(() => response.writeHead(200, { 'content-length': body!.length }).end(body)),
       );
-      const waiting: (() => void)[] = [];
-      let most = 0;
-      registry.fault = (request, response, body) => {
-        if (!layers.some((digest) => isBlob(request.url, digest))) return false;
-        most = Math.max(
-          most,
-          waiting.push(() => response.writeHead(200, { 'content-length': body!.length }).end(body)),
-        );
-        return true;
-      };
-      const pulling = pull(app());
-      for (let left = layers.length; left > 0; left--) {
-        await until(() => waiting.length === Math.min(concurrent, left));
-        waiting.shift()!();
-      }
-      await pulling;
-      expect(most).toBe(concurrent);
-      expect(
-        new Set(lines.filter(({ status }) => status === 'Waiting').map(({ id }) => id)).size,
-      ).toBeGreaterThanOrEqual(layers.length - concurrent);
-      expect(here.images.resolve(app()).chains).toHaveLength(6);
-    },
-  );
+      return true;
+    };
+    const pulling = pull(app());
+    for (let left = layers.length; left > 0; left--) {
+      await until(() => waiting.length === Math.min(concurrent, left));
+      waiting.shift()!();
+    }
+    await pulling;
+    expect(most).toBe(concurrent);
+    expect(new Set(lines.filter(({ status }) => status === 'Waiting').map(({ id }) => id)).size).toBeGreaterThanOrEqual(
+      layers.length - concurrent,
+    );
+    expect(here.images.resolve(app()).chains).toHaveLength(6);
+  });
 
-  test('what is there costs one HEAD [pull-one-head]', async () => {
+  test('of an up-to-date image costs one HEAD [pull-one-head]', async () => {
     registry.image('app', '1', [HIGH]);
     await pull(app());
     registry.seen.length = 0;
@@ -163,7 +160,7 @@ describe('what comes', () => {
     expect(lines.at(-1)).toEqual({ status: `Status: Image is up to date for ${app()}` });
   });
 
-  test('layers that are there are not asked for [pull-known-layers]', async () => {
+  test('does not request layers that exist [pull-known-layers]', async () => {
     const first = registry.image('app', '1', [LOW]);
     registry.image('app', '2', [LOW, HIGH]);
     await pull(app());
@@ -173,15 +170,18 @@ describe('what comes', () => {
   });
 
   test.each([
-    ['zstd', (tar: Buffer): Buffer => execFileSync('zstd', ['-q', '-c'], { input: tar, maxBuffer: 64 << 20 })],
+    [
+      'compressed with zstd',
+      (tar: Buffer): Buffer => execFileSync('zstd', ['-q', '-c'], { input: tar, maxBuffer: 64 << 20 }),
+    ],
     ['not compressed', (tar: Buffer): Buffer => tar],
-  ])('layers that are %s', async (_, compress) => {
+  ])('accepts layers that are %s', async (_, compress) => {
     registry.image('app', '1', [LOW, HIGH], { compress });
     await pull(app());
     expect(here.images.resolve(app()).chains).toHaveLength(2);
   });
 
-  test('by digest, and by a tag that moved', async () => {
+  test('works by digest, and by a tag that moved', async () => {
     const old = registry.image('app', '1', [HIGH]);
     await pull(app());
     registry.image('app', '1', [LOW]);
@@ -191,7 +191,7 @@ describe('what comes', () => {
     expect(here.images.resolve(app(`app@${old.digest}`)).id).not.toBe(here.images.resolve(app()).id);
   });
 
-  test('of a list the one for the platform [manifest-list-platform]', async () => {
+  test('selects the requested platform from a manifest list [manifest-list-platform]', async () => {
     const images = [
       ['amd64', LOW],
       ['arm64', HIGH],
@@ -224,7 +224,7 @@ describe('what comes', () => {
     );
   });
 
-  test('a mirror is asked first, and the next where it fails [mirror-order]', async () => {
+  test('asks a mirror first, and the next when it fails [mirror-order]', async () => {
     await using broken = await FaultyRegistry.start();
     broken.fault = (_, response) => (response.writeHead(500).end(), true);
     registry.image('library/app', '1', [HIGH]);
@@ -235,8 +235,8 @@ describe('what comes', () => {
   });
 });
 
-describe('a connection that breaks', () => {
-  test('is taken up where it broke [pull-resumes]', async () => {
+describe('a broken connection', () => {
+  test('resumes at the offset where it broke [pull-resumes]', async () => {
     const {
       layers: [low],
     } = registry.image('app', '1', [LOW]);
@@ -261,7 +261,7 @@ describe('a connection that breaks', () => {
     expect(starts[2]).toBeGreaterThan(starts[1]!);
   });
 
-  test('a registry without Range is asked for all of it again [pull-without-range]', async () => {
+  test('restarts the download when the registry ignores Range [pull-without-range]', async () => {
     const {
       layers: [low],
     } = registry.image('app', '1', [LOW]);
@@ -277,7 +277,7 @@ describe('a connection that breaks', () => {
     expect(here.images.resolve(app()).chains).toHaveLength(1);
   });
 
-  test('one that never works is given up, and what came waits for the next pull [pull-gives-up]', async () => {
+  test('fails after the last attempt; the next pull uses what was received [pull-gives-up]', async () => {
     const {
       layers: [low],
     } = registry.image('app', '1', [LOW]);
@@ -301,7 +301,7 @@ describe('a connection that breaks', () => {
     expect(partial()).toEqual([]);
   });
 
-  test('what nobody came back for is swept', async () => {
+  test('leaves a partial download that is swept when it gets old', async () => {
     mkdirSync(join(here.paths.images(), 'downloads'), { recursive: true });
     for (const [name, age] of [
       ['old', 2 * 86_400_000],
@@ -316,7 +316,7 @@ describe('a connection that breaks', () => {
   });
 });
 
-describe('two who pull at once', () => {
+describe('two pulls at once', () => {
   test('share the work [pulls-share-work]', async () => {
     const { layers } = registry.image('app', '1', [LOW, HIGH]);
     registry.fault = (request, response, body) => {
@@ -330,7 +330,7 @@ describe('two who pull at once', () => {
     expect(partial()).toEqual([]);
   });
 
-  test('one leaves, the other gets it; both leave, and it stops [pulls-one-leaves]', async () => {
+  test('continue while one client remains, and stop with the last [pulls-one-leaves]', async () => {
     const {
       layers: [low],
     } = registry.image('app', '1', [LOW]);
@@ -363,7 +363,7 @@ describe('two who pull at once', () => {
   });
 });
 
-describe('a registry that lies', () => {
+describe('a registry that sends wrong data', () => {
   const changed = (url: string, body: Buffer, headers: Record<string, string | number> = {}): void => {
     registry.fault = (request, response) => {
       if (!request.url!.endsWith(url) || request.method !== 'GET') return false;
@@ -384,16 +384,16 @@ describe('a registry that lies', () => {
       /is longer than the \d+ bytes that were announced/,
     ],
     ['fewer bytes', (blob: Buffer): Buffer => blob.subarray(0, 100), /unexpected EOF/],
-  ])('about a layer: %s [layer-digest-checked]', async (_, lie, words) => {
+  ])('is rejected for a layer with %s [layer-digest-checked]', async (_, lie, message) => {
     const {
       layers: [low],
     } = registry.image('app', '1', [LOW]);
     changed(low!, lie(registry.blobs.get(low!)!));
-    await expect(pull(app())).rejects.toThrow(words);
+    await expect(pull(app())).rejects.toThrow(message);
     expectNothing();
   });
 
-  test('about a manifest or a configuration [manifest-digest-checked]', async () => {
+  test('is rejected for a manifest or configuration with another digest [manifest-digest-checked]', async () => {
     const { digest, config } = registry.image('app', '1', [HIGH]);
     changed(digest, Buffer.from('{"schemaVersion":2}'));
     await expect(pull(app())).rejects.toThrow(`manifest verification failed for digest ${digest}`);
@@ -402,7 +402,7 @@ describe('a registry that lies', () => {
     expectNothing();
   });
 
-  test('about what a layer holds: the configuration has another diff ID [layer-diff-id-checked]', async () => {
+  test('is rejected for a layer with another diff ID than the configuration’s [layer-diff-id-checked]', async () => {
     const made = registry.image('app', '1', [HIGH]);
     const config = registry.blob(
       Buffer.from(made.config.toString().replace(/sha256:[0-9a-f]{64}/, `sha256:${'0'.repeat(64)}`)),
@@ -418,11 +418,11 @@ describe('a registry that lies', () => {
   });
 
   test.each([
-    ['a manifest without end', Buffer.alloc(5 << 20, ' '), /is longer than 4194304 bytes/],
-    ['no JSON', Buffer.from('<html>'), /is no JSON/],
-    ['schema 1', Buffer.from('{"schemaVersion":1,"fsLayers":[]}'), /schema 1 are not supported/],
+    ['an endless manifest', Buffer.alloc(5 << 20, ' '), /is longer than 4194304 bytes/],
+    ['text that is not JSON', Buffer.from('<html>'), /is no JSON/],
+    ['a manifest of schema 1', Buffer.from('{"schemaVersion":1,"fsLayers":[]}'), /schema 1 are not supported/],
     [
-      'a path for a digest',
+      'a path in place of a digest',
       Buffer.from(
         JSON.stringify({
           schemaVersion: 2,
@@ -434,7 +434,7 @@ describe('a registry that lies', () => {
       /is no digest/,
     ],
     [
-      'a size that is none',
+      'an invalid size',
       Buffer.from(
         JSON.stringify({
           schemaVersion: 2,
@@ -464,13 +464,13 @@ describe('a registry that lies', () => {
       ),
       /too long to be an image's configuration/,
     ],
-  ])('%s', async (_, manifest, words) => {
+  ])('is rejected for %s', async (_, manifest, message) => {
     registry.manifest('app', '1', manifest, DOCKER_MANIFEST);
-    await expect(pull(app())).rejects.toThrow(words);
+    await expect(pull(app())).rejects.toThrow(message);
     expectNothing();
   });
 
-  test('what is no image is refused by its name', async () => {
+  test('is rejected with the media type of what is not an image', async () => {
     registry.image('app', '1', [HIGH], { configType: 'application/vnd.cncf.helm.config.v1+json' });
     await expect(pull(app())).rejects.toThrow(
       'Encountered remote "application/vnd.cncf.helm.config.v1+json"(unknown) when fetching',
@@ -483,17 +483,17 @@ describe('a registry that lies', () => {
   test.each([
     ['file:///etc/passwd', /unsupported protocol scheme "file"/],
     ['gopher://x/', /unsupported protocol scheme "gopher"/],
-  ])('a redirection to %s is not followed', async (location, words) => {
+  ])('is not followed to %s', async (location, message) => {
     const {
       layers: [low],
     } = registry.image('app', '1', [HIGH]);
     registry.fault = (request, response) =>
       isBlob(request.url, low!) ? (response.writeHead(307, { location }).end(), true) : false;
-    await expect(pull(app())).rejects.toThrow(words);
+    await expect(pull(app())).rejects.toThrow(message);
     expectNothing();
   });
 
-  test('a redirection elsewhere is followed, and whoever is there does not learn who asks', async () => {
+  test('is followed to another host, which does not get the credentials', async () => {
     await using elsewhere = await FaultyRegistry.start();
     const {
       layers: [low],
@@ -519,7 +519,7 @@ describe('a registry that lies', () => {
     ).toBeGreaterThan(0);
   });
 
-  test('redirections in a circle end', async () => {
+  test('is rejected for a cycle of redirections', async () => {
     const {
       layers: [low],
     } = registry.image('app', '1', [HIGH]);
@@ -529,20 +529,20 @@ describe('a registry that lies', () => {
   });
 });
 
-describe("Docker's words", () => {
+describe('error messages equal Docker’s', () => {
   test.each([
     ['a missing tag', {}, /^manifest for \S+\/app:1 not found: manifest unknown: manifest unknown$/],
     [
-      "a repository that is nobody's business",
+      'a repository that denies access',
       { status: 401, headers: { 'www-authenticate': 'Bearer realm="http://HOST/token",error="insufficient_scope"' } },
       /^pull access denied for \S+\/app, repository does not exist or may require 'docker login': denied: requested access to the resource is denied$/,
     ],
     [
-      'who has no credentials',
+      'missing credentials',
       { status: 401, headers: { 'www-authenticate': 'Basic realm="r"' } },
       /^Head "http:\/\/\S+\/v2\/app\/manifests\/1": no basic auth credentials$/,
     ],
-  ])('for %s', async (_, answer: { status?: number; headers?: Record<string, string> }, words) => {
+  ])('for %s', async (_, answer: { status?: number; headers?: Record<string, string> }, message) => {
     registry.fault = (request, response) => {
       if (request.url!.startsWith('/token')) return (response.writeHead(200).end('{"token":"t"}'), true);
       if (answer.status === undefined) return false;
@@ -556,10 +556,10 @@ describe("Docker's words", () => {
         .end();
       return true;
     };
-    await expect(pull(app())).rejects.toThrow(words);
+    await expect(pull(app())).rejects.toThrow(message);
   });
 
-  test('for a registry that is not there', async () => {
+  test('for an unreachable registry', async () => {
     await expect(pull('127.0.0.1:1/app:1')).rejects.toThrow(
       'Get "http://127.0.0.1:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused',
     );
@@ -601,7 +601,7 @@ describe('TLS', () => {
     rmSync(certificates, { recursive: true });
   });
 
-  test('a private CA is trusted where its certificate lies, and nowhere else [tls-private-ca]', async () => {
+  test('trusts a private CA only for the registry in whose directory its certificate lies [tls-private-ca]', async () => {
     await using secure = await FaultyRegistry.start({
       address: ADDRESS,
       tls: { cert: readFileSync(file('cert.pem'), 'utf8'), key: readFileSync(file('key.pem'), 'utf8') },
@@ -617,7 +617,7 @@ describe('TLS', () => {
     expect(here.images.resolve(`${secure.host}/app:1`).chains).toHaveLength(1);
   });
 
-  test('a registry without TLS is refused unless it is said to be insecure [tls-required]', async () => {
+  test('is required unless the registry is configured as insecure [tls-required]', async () => {
     await using plain = await FaultyRegistry.start({ address: ADDRESS });
     plain.image('app', '1', [HIGH]);
     await expect(pull(`${plain.host}/app:1`)).rejects.toThrow('http: server gave HTTP response to HTTPS client');

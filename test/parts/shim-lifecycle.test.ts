@@ -23,8 +23,8 @@ const STUBBORN = 'trap "" TERM; echo up; while :; do usleep 20000; done';
 const CAT = 'cat; exit 5';
 const up = (c: TestContainer): Promise<unknown> => until(() => c.log.includes('up'));
 
-describe('one run', { timeout: 30_000 }, () => {
-  test('is journalled from its creation to its end, and the shim goes', async () => {
+describe('a run', { timeout: 30_000 }, () => {
+  test('is recorded from creation to end, and then the shim exits', async () => {
     await using c = container('echo hello; exit 7');
     const ctl = await c.adopt();
     const { gen } = await ctl.ask<'create'>({ op: 'create', operation: 'a' });
@@ -38,19 +38,19 @@ describe('one run', { timeout: 30_000 }, () => {
     await c.shimEnds();
   });
 
-  test.each([0, 1, 2, 125, 126, 127, 128, 137, 200, 255])('exit code %i is told as it is', async (code) => {
+  test.each([0, 1, 2, 125, 126, 127, 128, 137, 200, 255])('reports exit code %i', async (code) => {
     await using c = container(`exit ${code}`);
     await c.start(await c.adopt());
     expect(await c.until('exited')).toMatchObject({ code, signal: 0 });
   });
 
-  // Not in a pid namespace of its own: there the kernel shields an init from signals that it does not handle.
+  // In the host's PID namespace: in its own, the kernel shields an init from signals that it does not handle.
   test.each([
     [9, 137],
     [6, 134],
     [11, 139],
     [15, 143],
-  ])('death by signal %i is exit code %i', async (signal, code) => {
+  ])('reports death by signal %i as exit code %i', async (signal, code) => {
     await using c = container('echo up; exec sleep 100', { hostPid: true });
     const ctl = await c.adopt();
     await c.start(ctl);
@@ -60,7 +60,7 @@ describe('one run', { timeout: 30_000 }, () => {
     expect(await c.until('exited')).toMatchObject({ code, signal });
   });
 
-  test('a command that is not there is 127 in the words of runc and dockerd, and nothing of it remains', async () => {
+  test('of a missing command fails with 127 in the words of runc and dockerd, and leaves nothing', async () => {
     await using c = new TestContainer(bundle, { command: ['nope'] });
     const ctl = await c.adopt();
     const error = await c.start(ctl).catch((e: unknown) => e);
@@ -75,13 +75,13 @@ describe('one run', { timeout: 30_000 }, () => {
     await c.shimEnds();
   });
 
-  test('a directory as command is 126', async () => {
+  test('of a directory fails with 126', async () => {
     await using c = new TestContainer(bundle, { command: ['/etc/notexec'] });
     const error = await c.start(await c.adopt()).catch((e: unknown) => e);
     expect((error as RefusedByShim).refusal.code).toBe(126);
   });
 
-  test('abandoned between create and start: failed, and the init is gone', async () => {
+  test('abandoned between create and start has failed, and the init is gone', async () => {
     await using c = container('echo never');
     const ctl = await c.adopt();
     const { pid } = await ctl.ask<'create'>({ op: 'create', operation: 'a' });
@@ -94,7 +94,7 @@ describe('one run', { timeout: 30_000 }, () => {
     expect(c.find('exited')[0]!.gen).toBe(2);
   });
 
-  test('namespaces are joined of the process that they were asked of, and not of another with its pid', async () => {
+  test('joins namespaces of the requested process, never of another with its PID', async () => {
     const own = procStat(process.pid)!.startTime;
     await using c = container('echo up', { spec: { donors: [{ pid: process.pid, startTime: own }] } });
     const ctl = await c.adopt();
@@ -108,7 +108,7 @@ describe('one run', { timeout: 30_000 }, () => {
     expect(c.find('failed')).toHaveLength(1);
   });
 
-  test('an init that dies before its start is a failed start', async () => {
+  test('fails to start when its init dies before the start', async () => {
     await using c = container('echo never');
     const ctl = await c.adopt();
     const { pid } = await ctl.ask<'create'>({ op: 'create', operation: 'a' });
@@ -118,14 +118,14 @@ describe('one run', { timeout: 30_000 }, () => {
     expect(c.types).toContain('final');
   });
 
-  test('with a terminal', async () => {
+  test('works with a terminal', async () => {
     await using c = container('stty size; test -t 1 && echo tty', { terminal: true, spec: { consoleSize: [33, 77] } });
     await c.start(await c.adopt());
     await c.until('final');
     expect(c.log).toBe('33 77\r\ntty\r\n');
   });
 
-  test('killed for want of memory: it is said before the end', async () => {
+  test('killed by the OOM killer is recorded so before its end', async () => {
     await using c = container('x=; while :; do x=$x$x$(seq 1 10000); done', { memory: 16 << 20 });
     await c.start(await c.adopt());
     await c.until('final', 20_000);
@@ -133,7 +133,7 @@ describe('one run', { timeout: 30_000 }, () => {
     expect(c.types.slice(-3)).toEqual(['oom', 'exited', 'final']);
   });
 
-  test('its ports are taken while it runs, and refuse', async () => {
+  test('listens on its ports meanwhile, and refuses connections', async () => {
     const free = createServer().listen(0, '127.0.0.1');
     await new Promise((resolve) => free.once('listening', resolve));
     const { port } = free.address() as { port: number };
@@ -157,7 +157,7 @@ describe('one run', { timeout: 30_000 }, () => {
 });
 
 describe('stopping', { timeout: 30_000 }, () => {
-  test('the stop signal, and the code is its own', async () => {
+  test('sends the stop signal and reports the container’s own code', async () => {
     await using c = container(OBEDIENT);
     const ctl = await c.adopt();
     await c.start(ctl);
@@ -168,7 +168,7 @@ describe('stopping', { timeout: 30_000 }, () => {
     expect(c.find('final')[0]).toMatchObject({ user: true });
   });
 
-  test('SIGKILL when the time is up, also when the daemon is dead by then', async () => {
+  test('sends SIGKILL after the timeout, even without a daemon', async () => {
     await using c = container(STUBBORN);
     const ctl = await c.adopt();
     await c.start(ctl);
@@ -184,7 +184,7 @@ describe('stopping', { timeout: 30_000 }, () => {
     expect(c.find('exited')[0]).toMatchObject({ code: 137, signal: 9 });
   });
 
-  test('a second stop with no time ends a long first one', async () => {
+  test('a second time without a timeout ends a long first stop', async () => {
     await using c = container(STUBBORN);
     const ctl = await c.adopt();
     await c.start(ctl);
@@ -200,7 +200,7 @@ describe('stopping', { timeout: 30_000 }, () => {
     ).toEqual(['s1', 's2']);
   });
 
-  test('what does not run cannot be stopped', async () => {
+  test('fails for a container that does not run', async () => {
     await using c = container('true');
     const ctl = await c.adopt();
     await expect(ctl.ask<'stop'>({ op: 'stop', operation: 's', signal: 15, timeout: 1 })).rejects.toThrow(
@@ -211,7 +211,7 @@ describe('stopping', { timeout: 30_000 }, () => {
     );
   });
 
-  test('a paused one is stopped too', async () => {
+  test('works on a paused container', async () => {
     await using c = container(OBEDIENT);
     const ctl = await c.adopt();
     await c.start(ctl);
@@ -223,7 +223,7 @@ describe('stopping', { timeout: 30_000 }, () => {
     expect(c.types).toEqual(expect.arrayContaining(['paused', 'resumed', 'stopped']));
   });
 
-  test('a restart is one operation, in the same generation count', async () => {
+  test('as part of a restart is one operation in the same generation count', async () => {
     await using c = container(OBEDIENT);
     const ctl = await c.adopt();
     const first = await c.start(ctl);
@@ -239,7 +239,7 @@ describe('stopping', { timeout: 30_000 }, () => {
     await c.until('final');
   });
 
-  test('the host goes down: stopped within its time, no restart, not by a user', async () => {
+  test('at host shutdown happens in time, without restart, and does not count as stopped by a user', async () => {
     await using c = container(OBEDIENT, { spec: { restart: { name: 'always', maximumRetryCount: 0 } } });
     const ctl = await c.adopt();
     await c.start(ctl);
@@ -252,7 +252,7 @@ describe('stopping', { timeout: 30_000 }, () => {
 });
 
 describe('the restart policy', { timeout: 30_000 }, () => {
-  test('on-failure:2 starts twice more, with its back-off, and no daemon', async () => {
+  test('on-failure:2 starts twice more with its back-off, without a daemon', async () => {
     await using c = container('exit 4', { spec: { restart: { name: 'on-failure', maximumRetryCount: 2 } } });
     const ctl = await c.adopt();
     await c.start(ctl);
@@ -268,7 +268,7 @@ describe('the restart policy', { timeout: 30_000 }, () => {
     await c.shimEnds();
   });
 
-  test('a stop during the back-off ends it', async () => {
+  test('ends when the container is stopped during the back-off', async () => {
     await using c = container('exit 1', { spec: { restart: { name: 'always', maximumRetryCount: 0 } } });
     const ctl = await c.adopt();
     await c.start(ctl);
@@ -279,7 +279,7 @@ describe('the restart policy', { timeout: 30_000 }, () => {
     expect(c.types.at(-1)).toBe('stopped');
   });
 
-  test('a kill turns it off, another signal does not', async () => {
+  test('is turned off by a kill, not by another signal', async () => {
     await using c = container(OBEDIENT, { spec: { restart: { name: 'always', maximumRetryCount: 0 } } });
     const ctl = await c.adopt();
     await c.start(ctl);
@@ -292,7 +292,7 @@ describe('the restart policy', { timeout: 30_000 }, () => {
     expect(c.find('final')[0]).toMatchObject({ user: true });
   });
 
-  test('a restart that cannot be created ends in a failed start', async () => {
+  test('ends with a failed start when the container cannot be created again', async () => {
     await using c = container('exit 1', { spec: { restart: { name: 'always', maximumRetryCount: 0 } } });
     const ctl = await c.adopt();
     await c.start(ctl);
@@ -304,7 +304,7 @@ describe('the restart policy', { timeout: 30_000 }, () => {
 });
 
 describe('clients', { timeout: 30_000 }, () => {
-  test('an attached one gets the head first and the output in frames, and ends after the exit is on record', async () => {
+  test('attached get the head first, then framed output, and EOF after the exit is recorded', async () => {
     await using c = container('echo out; echo err >&2');
     const ctl = await c.adopt();
     const client = await c.attach(ctl);
@@ -316,7 +316,7 @@ describe('clients', { timeout: 30_000 }, () => {
     expect(client.unframed).toContain('err\n');
   });
 
-  test('stdin goes in, its end too', async () => {
+  test('write to stdin and close it', async () => {
     await using c = container(CAT, { spec: { openStdin: true, stdinOnce: true } });
     const ctl = await c.adopt();
     const client = await c.attach(ctl, { stdin: true });
@@ -327,7 +327,7 @@ describe('clients', { timeout: 30_000 }, () => {
     expect(c.find('exited')[0]).toMatchObject({ code: 5 });
   });
 
-  test('waiters hear the code, each in its condition, with the daemon dead', async () => {
+  test('waiting get the exit code, each in its condition, without a daemon', async () => {
     await using c = container('usleep 300000; exit 6', { spec: { autoRemove: true } });
     const ctl = await c.adopt();
     const next = await c.wait(ctl, 'next-exit');
@@ -339,7 +339,7 @@ describe('clients', { timeout: 30_000 }, () => {
     for (const client of [next, notRunning, removed]) expect(client.text).toBe(`${HEAD}{"StatusCode":6}\n`);
   });
 
-  test('a daemon that is there answers for the removal', async () => {
+  test('waiting for the removal are answered by a connected daemon', async () => {
     await using c = container('exit 2', { spec: { autoRemove: true } });
     const ctl = await c.adopt();
     const removed = await c.wait(ctl, 'removed');
@@ -353,7 +353,7 @@ describe('clients', { timeout: 30_000 }, () => {
     await c.shimEnds();
   });
 
-  test('a daemon that removed it and died before it could say so is not waited for', async () => {
+  test('waiting for the removal are answered when the daemon died after it', async () => {
     await using c = container('exit 2');
     const ctl = await c.adopt();
     const removed = await c.wait(ctl, 'removed');
@@ -366,7 +366,7 @@ describe('clients', { timeout: 30_000 }, () => {
     await c.shimEnds();
   });
 
-  test('a failed start tells its waiters the code', async () => {
+  test('waiting get the code of a failed start', async () => {
     await using c = new TestContainer(bundle, { command: ['nope'] });
     const ctl = await c.adopt();
     const [next, attached] = [await c.wait(ctl, 'next-exit'), await c.attach(ctl)];
@@ -375,7 +375,7 @@ describe('clients', { timeout: 30_000 }, () => {
     expect(JSON.parse(next.text.slice(HEAD.length))).toEqual({ StatusCode: 127 });
   });
 
-  test('a wait whose client leaves is forgotten; an unclaimed one is closed', async () => {
+  test('that disconnect are forgotten; unclaimed connections are closed', async () => {
     await using c = container('usleep 300000');
     const ctl = await c.adopt();
     await c.start(ctl);
@@ -388,7 +388,7 @@ describe('clients', { timeout: 30_000 }, () => {
 });
 
 describe('execs', { timeout: 30_000 }, () => {
-  test('output, code, and the end after the record', async () => {
+  test('report output, then the exit code, and end after the record', async () => {
     await using c = container(OBEDIENT);
     const ctl = await c.adopt();
     await c.start(ctl);
@@ -408,7 +408,7 @@ describe('execs', { timeout: 30_000 }, () => {
     expect(client.unframed).toContain('in\n');
   });
 
-  test('200 at once-after-another and eight at a time: every code is right', async () => {
+  test('200 runs, 8 in parallel: every exit code is correct', async () => {
     await using c = container(OBEDIENT);
     const ctl = await c.adopt();
     await c.start(ctl);
@@ -423,7 +423,7 @@ describe('execs', { timeout: 30_000 }, () => {
     for (const r of c.find('exec-exited')) expect(r.code).toBe(codes.get(r.exec));
   });
 
-  test('one that cannot start: an attached client reads why, a detached one is refused', async () => {
+  test('that cannot start tell an attached client why, and a detached one is refused', async () => {
     await using c = container(OBEDIENT);
     const ctl = await c.adopt();
     await c.start(ctl);
@@ -445,7 +445,7 @@ describe('execs', { timeout: 30_000 }, () => {
     expect(c.find('exec-failed').map((r) => r.code)).toEqual([127, 127]);
   });
 
-  test('a terminal, its size set after the start', async () => {
+  test('can have a terminal that is resized after the start', async () => {
     await using c = container(OBEDIENT);
     const ctl = await c.adopt();
     await c.start(ctl);
@@ -463,7 +463,7 @@ describe('execs', { timeout: 30_000 }, () => {
     expect(client.text).toContain('11 44');
   });
 
-  test('they die with the container, and are told before it', async () => {
+  test('die with the container and are recorded before it', async () => {
     await using c = container(OBEDIENT);
     const ctl = await c.adopt();
     await c.start(ctl);
@@ -477,7 +477,7 @@ describe('execs', { timeout: 30_000 }, () => {
   });
 });
 
-describe('health', { timeout: 30_000 }, () => {
+describe('health checks', { timeout: 30_000 }, () => {
   const health = {
     argv: ['sh', '-c', 'echo probing; test -e /tmp/ok'],
     interval: 200,
@@ -487,7 +487,7 @@ describe('health', { timeout: 30_000 }, () => {
     retries: 2,
   };
 
-  test('unhealthy after its retries, healthy again, with no daemon', async () => {
+  test('change to unhealthy after the retries and back to healthy, without a daemon', async () => {
     await using c = container(OBEDIENT, { spec: { health } });
     const ctl = await c.adopt();
     await c.start(ctl);
@@ -508,7 +508,7 @@ describe('health', { timeout: 30_000 }, () => {
     await until(() => c.find('health').at(-1)!.status === 'healthy');
   });
 
-  test('a probe that hangs is killed and told', async () => {
+  test('kill and record a probe that hangs', async () => {
     await using c = container(OBEDIENT, {
       spec: { health: { ...health, argv: ['sh', '-c', 'echo waiting; sleep 50'], timeout: 300 } },
     });

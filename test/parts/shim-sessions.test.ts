@@ -26,7 +26,7 @@ afterEach(() => {
 
 const HEAD = 'HTTP/1.1 101 UPGRADED\r\n\r\n';
 
-/** The other end of an attached connection. */
+/** The client's end of an attached connection. */
 class Client {
   readonly packets: Buffer[] = [];
   ended = false;
@@ -51,7 +51,7 @@ class Client {
   get text(): string {
     return this.bytes.toString();
   }
-  /** Without the head, taken apart. */
+  /** Output after the head, unframed. */
   get frames(): { 1: string; 2: string; rest: number } {
     return unframe(this.bytes.subarray(HEAD.length));
   }
@@ -122,7 +122,7 @@ function start(
   return {
     stdio,
     child,
-    /** As the shim does at the process's death. */
+    /** Does what the shim does when the process dies. */
     async end() {
       await exited(child);
       await stdio.finish(1000);
@@ -145,7 +145,7 @@ const logWriter = (more: { maxSize?: number; maxFile?: number } = {}): LogWriter
 };
 
 describe('a client', () => {
-  test('that waits before the start gets the head at once, every byte, and an end only when all is closed', async () => {
+  test('that attaches before the start gets the head at once, then every byte, and EOF only when all is closed', async () => {
     const { sessions, attach, events } = rig();
     const client = attach();
     await until(() => client.text === HEAD);
@@ -162,7 +162,7 @@ describe('a client', () => {
     expect(events).toEqual(['empty']);
   });
 
-  test('gets the head in a packet of its own, though output is waiting', async () => {
+  test('gets the head in a packet of its own, even when output is waiting', async () => {
     const { sessions, attach } = rig({ log: true });
     const log = logWriter();
     log.write(1, Buffer.from('old\n'));
@@ -176,7 +176,7 @@ describe('a client', () => {
     process.child.kill('SIGKILL');
   });
 
-  test('over TCP is served as well', async () => {
+  test('over TCP is served', async () => {
     const { sessions } = rig();
     const server = createServer({ pauseOnConnect: true, allowHalfOpen: true });
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -199,7 +199,7 @@ describe('a client', () => {
     expect(client.frames[1]).toBe('over tcp\n');
   });
 
-  test('that wants one stream gets one', async () => {
+  test('that wants one stream gets only that', async () => {
     const { sessions, attach } = rig();
     const [out, err] = [attach({ stderr: false }), attach({ stdout: false })];
     await start(sessions, 'echo out; echo err >&2').end();
@@ -210,7 +210,7 @@ describe('a client', () => {
     ]);
   });
 
-  test('raw gets no frames', async () => {
+  test('without framing gets raw output', async () => {
     const { sessions, attach } = rig();
     const client = attach({ framed: false });
     await start(sessions, 'echo out').end();
@@ -224,7 +224,7 @@ describe('a client', () => {
     expect(client.text).toBe(HEAD);
   });
 
-  test('can be one of several', async () => {
+  test('shares the output with others', async () => {
     const { sessions, attach } = rig();
     const clients = [attach(), attach(), attach({ framed: false })];
     await start(sessions, 'seq 1 20000').end();
@@ -235,7 +235,7 @@ describe('a client', () => {
     expect(clients[2]!.text).toBe(HEAD + expected);
   });
 
-  test('that dies is forgotten, and nobody else notices', async () => {
+  test('that dies is forgotten without affecting others', async () => {
     const { sessions, attach } = rig();
     const [dying, living] = [attach(), attach({ stdin: false })];
     const process = start(sessions, 'i=0; while [ $i -lt 50 ]; do echo $i; sleep 0.01; i=$((i+1)); done');
@@ -267,7 +267,7 @@ describe('a client', () => {
 });
 
 describe('stdin', () => {
-  test('early bytes come first; a half-close is EOF, and output goes on', async () => {
+  test('starts with early bytes; a half-close is EOF, and output continues', async () => {
     const { sessions, attach } = rig();
     const client = attach({}, { early: 'early ' });
     const process = start(sessions, 'cat; sleep 0.1; echo bye');
@@ -277,7 +277,7 @@ describe('stdin', () => {
     expect(client.frames[1]).toBe('early late\nbye\n');
   });
 
-  test('typed before the start waits for it, with its end', async () => {
+  test('sent before the start is kept, with its EOF', async () => {
     const { sessions, attach } = rig();
     const client = attach();
     client.socket.end('x'.repeat(300_000));
@@ -287,7 +287,7 @@ describe('stdin', () => {
     expect(client.frames[1].trim()).toBe('300000');
   });
 
-  test('10 MB go through a process that is slow to read, without a byte lost', async () => {
+  test('of 10 MB reaches a slow reader without losing a byte', async () => {
     const { sessions, attach } = rig();
     const client = attach();
     const process = start(sessions, 'sleep 0.2; sha1sum');
@@ -300,7 +300,7 @@ describe('stdin', () => {
     );
   });
 
-  test('without StdinOnce a half-close ends the client, not stdin', async () => {
+  test('without StdinOnce: a half-close ends the client, not stdin', async () => {
     const { sessions, attach } = rig();
     const process = start(sessions, 'while read x; do echo got $x; done; echo eof', { stdinOnce: false });
     const first = attach();
@@ -312,7 +312,7 @@ describe('stdin', () => {
     expect(process.child.exitCode).toBe(null);
   });
 
-  test('is ignored when the process has none, and a half-close then means nothing', async () => {
+  test('is ignored when the process has none, as is a half-close then', async () => {
     const { sessions, attach } = rig();
     const client = attach();
     client.socket.end('ignored\n');
@@ -321,7 +321,7 @@ describe('stdin', () => {
     expect(client.frames[1]).toBe('done\n');
   });
 
-  test('a client without stdin may half-close and listen on', async () => {
+  test('of a client attached without it is ignored; the client may half-close and keep listening', async () => {
     const { sessions, attach } = rig();
     const client = attach({ stdin: false });
     client.socket.end('ignored\n');
@@ -333,7 +333,7 @@ describe('stdin', () => {
     expect(client.frames[1]).toBe('got right\n');
   });
 
-  test('the death of the client that feeds it (StdinOnce) is its end', async () => {
+  test('with StdinOnce ends when its client dies', async () => {
     const { sessions, attach } = rig();
     const process = start(sessions, 'cat >/dev/null');
     const client = attach();
@@ -343,11 +343,11 @@ describe('stdin', () => {
   });
 });
 
-describe('logs', () => {
+describe('logs of earlier output', () => {
   const lines = (from: number, to: number): string =>
     Array.from({ length: to - from }, (_, i) => `line ${from + i}\n`).join('');
 
-  test('logs=1 alone replays and closes, honouring the streams', async () => {
+  test('alone are replayed for the requested streams, then the client is closed', async () => {
     const log = logWriter();
     log.write(1, Buffer.from('out 1\nout 2\n'));
     log.write(2, Buffer.from('err\n'));
@@ -360,19 +360,19 @@ describe('logs', () => {
     expect(one.frames).toEqual({ 1: '', 2: 'err\n', rest: 0 });
   });
 
-  test('before there is any log it is just closed', async () => {
+  test('that do not exist yet close the client at once', async () => {
     const client = rig({ log: true }).attach({ stream: false, logs: true });
     await until(() => client.ended);
     expect(client.text).toBe(HEAD);
   });
 
-  test('without a readable log the stream says so', async () => {
+  test('that cannot be read give a message', async () => {
     const client = rig().attach({ logs: true });
     await until(() => client.ended);
     expect(client.frames[1]).toBe('Error attaching: configured logging driver does not support reading\n');
   });
 
-  test('logs=1 while it runs: no gap, no duplicate, at whatever moment, partial lines included', async () => {
+  test('of a running process connect to live output without gap or duplicate, partial lines included', async () => {
     const { sessions, attach } = rig({ log: true });
     const log = logWriter({ maxSize: 20_000, maxFile: 100 });
     const process = start(sessions, 'i=0; while [ $i -lt 3000 ]; do printf "%s" "line "; echo $i; i=$((i+1)); done', {
@@ -388,7 +388,7 @@ describe('logs', () => {
     for (const client of clients) expect(client.frames[1]).toBe(lines(0, 3000));
   });
 
-  test('of the last generation, then live from the next', async () => {
+  test('of the last generation come first, then live output of the next', async () => {
     const { sessions, attach } = rig({ log: true });
     const log = logWriter();
     await start(sessions, 'echo one; printf half', { log }).end();
@@ -405,7 +405,7 @@ describe('a slow client', () => {
     'i=0; while [ $i -lt 300 ]; do head -c 30000 /dev/zero | tr "\\0" "a"; echo; echo $i; i=$((i+1)); done; echo over >&2';
   const expected = Array.from({ length: 300 }, (_, i) => `${'a'.repeat(30000)}\n${i}\n`).join('');
 
-  test('of an attach is fed from the log: nobody waits for it, and it misses nothing', async () => {
+  test('of an attach is fed from the log: it delays no one and misses nothing', async () => {
     const { sessions, attach } = rig({ log: true });
     const [slow, quick] = [attach({ stdin: false }, { reading: false }), attach({ stdin: false })];
     const process = start(sessions, many, { log: logWriter({ maxSize: 1_000_000, maxFile: 50 }) });
@@ -419,7 +419,7 @@ describe('a slow client', () => {
     expect(slow.frames[2]).toBe('over\n');
   });
 
-  test('may fall behind and catch up again and again', async () => {
+  test('may fall behind and catch up repeatedly', async () => {
     const { sessions, attach } = rig({ log: true });
     const client = attach({ stdin: false }, { reading: false });
     const process = start(sessions, many, { log: logWriter() });
@@ -437,7 +437,7 @@ describe('a slow client', () => {
     expect(client.frames[1] === expected).toBe(true);
   });
 
-  test('gets binary output exactly, too: there the log is no substitute, and the output waits', async () => {
+  test('gets binary output exactly: the log cannot replace it, so the process waits', async () => {
     const { sessions, attach } = rig({ log: true });
     const client = attach({ stdin: false }, { reading: false });
     const process = start(
@@ -455,7 +455,7 @@ describe('a slow client', () => {
     expect(out.length).toBe(20_000_000 + expected.length - 300 * 27000);
   });
 
-  test('of an exec holds that exec back, and loses nothing', async () => {
+  test('of an exec delays that exec and loses nothing', async () => {
     const { sessions, attach } = rig();
     const client = attach({ stdin: false }, { reading: false });
     const process = start(sessions, many);
@@ -467,7 +467,7 @@ describe('a slow client', () => {
     expect(client.frames[1] === expected).toBe(true);
   });
 
-  test('that takes nothing at all is dropped, and the exec goes on', async () => {
+  test('that reads nothing at all is dropped, and the exec continues', async () => {
     const { sessions, attach } = rig({ slowClientMs: 200 });
     attach({ stdin: false }, { reading: false });
     const process = start(sessions, `${many}; touch ${run}/done`);
@@ -476,7 +476,7 @@ describe('a slow client', () => {
     expect(existsSync(join(run, 'done'))).toBe(true);
   });
 
-  test('that takes a little now and then is not', async () => {
+  test('that reads a little now and then is not dropped', async () => {
     const { sessions, attach } = rig({ slowClientMs: 1000 });
     const client = attach({ stdin: false }, { reading: false });
     const process = start(sessions, many);
@@ -495,12 +495,12 @@ describe('a slow client', () => {
     expect(client.frames[1] === expected).toBe(true);
   });
 
-  test('that is gone after the end does not keep the rest for ever', async () => {
+  test('is dropped after the end of the process', async () => {
     const { sessions, attach, options } = rig({ log: true });
     attach({ stdin: false }, { reading: false });
     await start(sessions, many, { log: logWriter() }).end();
     expect(sessions.count).toBe(1);
-    // Patience ends only now, however long the process took to end.
+    // The timeout is shortened only now, however long the process took to end.
     options.slowClientMs = 100;
     await until(() => sessions.count === 0, 30_000);
   });

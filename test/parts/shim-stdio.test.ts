@@ -12,6 +12,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { parseLogLine } from '../../src/protocol/log-format.ts';
 import { LogWriter } from '../../src/shim/log/writer.ts';
@@ -63,7 +64,7 @@ const options = (more: Partial<StdioOptions> = {}): StdioOptions => ({
   ...more,
 });
 
-/** A process on its stdio, as the runtime would start it. */
+/** A process on this stdio, as the runtime would start it. */
 function start(
   script: string,
   more: Partial<StdioOptions> = {},
@@ -78,7 +79,7 @@ function start(
   return { stdio, seen: watch(stdio), child, o };
 }
 
-/** A process that only holds descriptors. */
+/** A process that only keeps the descriptors open. */
 function keep(stdio: Stdio): { keeper: KeptStdio; child: ChildProcess } {
   const kept = stdio.kept();
   const child = spawn('sleep', ['1000'], { stdio: ['ignore', 'ignore', 'ignore', ...kept] });
@@ -87,7 +88,7 @@ function keep(stdio: Stdio): { keeper: KeptStdio; child: ChildProcess } {
 }
 
 describe('pipes', () => {
-  test('bring both streams to the log and the listener, and end', async () => {
+  test('bring both streams to the log and the listener, then EOF', async () => {
     const { stdio, seen, child } = start('echo out; echo err >&2; printf rest', { log: logWriter() });
     stdio.start();
     await exited(child);
@@ -97,7 +98,7 @@ describe('pipes', () => {
     expect([logged('stdout'), logged('stderr')]).toEqual(['out\nrest', 'err\n']);
   });
 
-  test('a container can open /dev/stdout, sees a pipe, and /dev/null as stdin', async () => {
+  test('let a container open /dev/stdout; stdin is /dev/null', async () => {
     const { stdio, seen, child } = start('echo x >/dev/stdout; stat -Lc %F /proc/self/fd/1; readlink /proc/self/fd/0');
     stdio.start();
     await exited(child);
@@ -105,7 +106,7 @@ describe('pipes', () => {
     expect(seen[1].toString()).toBe('x\nfifo\n/dev/null\n');
   });
 
-  test('FIFOs are 0600, 1 MiB where the kernel allows it, and gone after close; prepare repeats', () => {
+  test('are FIFOs of mode 0600, 1 MiB where the kernel allows it, removed by close; prepare is repeatable', () => {
     const stdio = new Stdio(options({ stdin: true }));
     stdio.prepare();
     stdio.prepare();
@@ -116,7 +117,7 @@ describe('pipes', () => {
     for (const name of ['1.in', '1.out', '1.err']) expect(existsSync(join(run, name))).toBe(false);
   });
 
-  test('64 MiB come through whole, and no descriptor is left', async () => {
+  test('pass 64 MiB completely and leak no descriptor', async () => {
     const before = descriptors();
     const { stdio, child } = start('head -c 67108864 /dev/zero');
     let n = 0;
@@ -129,11 +130,11 @@ describe('pipes', () => {
     await until(() => descriptors() === before);
   });
 
-  test('held output makes the process wait, and all of it comes', async () => {
+  test('make the process wait while output is paused, and lose nothing', async () => {
     const { stdio, seen, child } = start('i=0; while [ $i -lt 40 ]; do head -c 65536 /dev/zero; i=$((i+1)); done');
     stdio.start();
     stdio.pauseOutput(stdio);
-    await new Promise((resolve) => setTimeout(resolve, 200));
+    await sleep(200);
     expect(child.exitCode).toBe(null);
     expect(seen[1].length).toBeLessThan(200_000);
     stdio.resumeOutput(stdio);
@@ -142,13 +143,13 @@ describe('pipes', () => {
     expect(seen[1].length).toBe(40 * 65536);
   });
 
-  test('finish waits out back-pressure, however long', async () => {
+  test('are drained by finish despite backpressure, however long it lasts', async () => {
     const { stdio, seen, child } = start('head -c 500000 /dev/zero');
     stdio.start();
     stdio.pauseOutput(stdio);
     await exited(child);
     const finished = stdio.finish(20);
-    await new Promise((resolve) => setTimeout(resolve, 200));
+    await sleep(200);
     stdio.resumeOutput(stdio);
     await finished;
     expect(seen[1].length).toBe(500_000);
@@ -156,8 +157,8 @@ describe('pipes', () => {
 
   test.each([
     ['silent', 'echo last; sleep 1000 &'],
-    ['talking', 'echo last; while :; do echo noise; done &'],
-  ])('a %s descendant that holds the pipe delays finish by the cap only', async (_what, script) => {
+    ['writing', 'echo last; while :; do echo noise; done &'],
+  ])('held open by a %s descendant delay finish only up to the cap', async (_what, script) => {
     const { stdio, seen, child } = start(script);
     stdio.start();
     await exited(child);
@@ -173,7 +174,7 @@ describe('pipes', () => {
 const descriptors = (): number => readdirSync('/proc/self/fd').length;
 
 describe('stdin', () => {
-  test('goes to the process; its end is one only when the keeper has let go too', async () => {
+  test('reaches the process; it ends only when the keeper has closed it too', async () => {
     const { stdio, seen, child } = start('cat; echo eof', { stdin: true });
     const first = keep(stdio);
     expect(stdio.kept()).toHaveLength(3);
@@ -191,7 +192,7 @@ describe('stdin', () => {
     expect(seen[1].toString()).toBe('hello\neof\n');
   });
 
-  test('the end comes behind everything that was written', async () => {
+  test('EOF follows all buffered input', async () => {
     const { stdio, child } = start('sleep 0.2; wc -c', { stdin: true });
     const seen = watch(stdio);
     stdio.start();
@@ -204,25 +205,25 @@ describe('stdin', () => {
     expect(accepted).toBe(64);
   });
 
-  test('a process that closes it takes nothing, and nothing breaks', async () => {
+  test('closed by the process takes nothing and breaks nothing', async () => {
     const { stdio, child } = start('exec <&-; sleep 0.3; echo done', { stdin: true });
     stdio.start();
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await sleep(100);
     for (let i = 0; i < 3; i++) await new Promise<void>((resolve) => stdio.writeStdin(Buffer.alloc(100_000), resolve));
     stdio.endStdin();
     expect(await exited(child)).toBe(0);
   });
 
-  test('stays open with nobody there', async () => {
+  test('stays open without a client', async () => {
     const { stdio, child } = start('read line; echo got', { stdin: true });
     stdio.start();
-    await new Promise((resolve) => setTimeout(resolve, 150));
+    await sleep(150);
     expect(child.exitCode).toBe(null);
   });
 });
 
-describe('a shim that is gone', () => {
-  test('leaves pipes that another reads on, while the process writes', async () => {
+describe('after the shim’s death', () => {
+  test('its pipes are read by the next shim while the process writes', async () => {
     const { stdio, seen, child, o } = start(
       'i=0; while [ $i -lt 400 ]; do echo line $i; echo err $i >&2; i=$((i+1)); sleep 0.001; done; cat; echo eof',
       { stdin: true },
@@ -230,8 +231,8 @@ describe('a shim that is gone', () => {
     const { keeper, child: holder } = keep(stdio);
     stdio.start();
     await until(() => seen[1].includes('line 100\n'));
-    stdio.close(); // closes what a SIGKILL would close
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    stdio.close(); // closes the descriptors, as SIGKILL would
+    await sleep(100);
     const next = Stdio.takeOver(o, keeper);
     open.push(next);
     const more = watch(next);
@@ -248,10 +249,10 @@ describe('a shim that is gone', () => {
     expect(more[1].toString()).toContain('input\neof\n');
   });
 
-  test('and the last words of a process that died meanwhile', async () => {
+  test('the last output of a process that died meanwhile is read', async () => {
     const { stdio, child, o } = start('echo last words; exit 3');
     const { keeper } = keep(stdio);
-    await exited(child); // it was never read
+    await exited(child); // none of its output has been read
     stdio.close();
     const next = Stdio.takeOver(o, keeper);
     open.push(next);
@@ -261,7 +262,7 @@ describe('a shim that is gone', () => {
     expect(seen[1].toString()).toBe('last words\n');
   });
 
-  test('the same with a dead keeper, by the path, as long as somebody holds the pipe', async () => {
+  test('the pipes are reopened by path when the keeper is dead, as long as a process has them open', async () => {
     const { child, o } = start('echo last words; exit 3');
     await exited(child);
     const next = Stdio.takeOver(o, { pidfd: -1, fds: [] });
@@ -272,7 +273,7 @@ describe('a shim that is gone', () => {
     expect(seen[1].toString()).toBe('last words\n');
   });
 
-  test('a keeper that is dead too costs stdin, nothing else', async () => {
+  test('a dead keeper costs stdin, nothing else', async () => {
     const { stdio, child, o } = start('sleep 0.2; echo still', { stdin: true });
     const { keeper, child: holder } = keep(stdio);
     holder.kill('SIGKILL');
@@ -290,7 +291,7 @@ describe('a shim that is gone', () => {
 
 describe('a terminal', () => {
   const ioctl = declare('int ioctl(int fd, unsigned long request, void *argument)');
-  /** Does what a runtime does: a new terminal, its master sent over the console socket, a process on the slave. */
+  /** Plays the runtime: makes a terminal, sends its master over the console socket, starts a process on the slave. */
   function startOnTerminal(
     script: string,
     more: Partial<StdioOptions> = {},
@@ -314,7 +315,7 @@ describe('a terminal', () => {
     return { stdio, seen: watch(stdio), child, o };
   }
 
-  test('echoes, has its size, and is told of a new one', async () => {
+  test('echoes, has its size, and can be resized', async () => {
     const { stdio, seen, child } = startOnTerminal(
       'trap "stty size; exit" WINCH; stty size; while :; do read x; done',
       {},
@@ -334,14 +335,14 @@ describe('a terminal', () => {
 
   test.each([
     ['flowing', false],
-    ['held back until after the end', true],
-  ])('loses nothing at its end: %s', async (_what, held) => {
+    ['paused until after the end', true],
+  ])('loses nothing at its end: output %s', async (_what, held) => {
     for (let round = 0; round < 8; round++) {
       const lines = 200 * (round + 1);
       const { stdio, seen, child } = startOnTerminal(`seq 1 ${lines}`, { key: `t${round}` });
       stdio.start();
       if (held) stdio.pauseOutput(stdio);
-      await Promise.race([exited(child), new Promise((resolve) => setTimeout(resolve, 100))]);
+      await Promise.race([exited(child), sleep(100)]);
       stdio.resumeOutput(stdio);
       await exited(child);
       await stdio.finish(1000);
@@ -350,17 +351,17 @@ describe('a terminal', () => {
     }
   });
 
-  test('does not stop the event loop when its process does not read', async () => {
+  test('does not block the event loop when its process does not read', async () => {
     const { stdio } = startOnTerminal('stty raw; sleep 2');
     stdio.start();
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await sleep(100);
     const began = Date.now();
     stdio.writeStdin(Buffer.alloc(200_000, 'x'), () => {});
     await new Promise((resolve) => setImmediate(resolve));
     expect(Date.now() - began).toBeLessThan(500);
   });
 
-  test('goes over to another shim without a hang-up', async () => {
+  test('moves to another shim without a hang-up', async () => {
     const { stdio, seen, o } = startOnTerminal(
       'trap "echo HUP" HUP; i=0; while :; do echo tick $i; i=$((i+1)); sleep 0.01; done',
     );
@@ -379,7 +380,7 @@ describe('a terminal', () => {
     expect(ticks).toEqual(ticks.map((_, i) => i));
   });
 
-  test('a runtime that sends none is told apart', () => {
+  test('that the runtime does not send is reported as missing', () => {
     const stdio = new Stdio(options({ tty: true }));
     open.push(stdio);
     stdio.prepare();

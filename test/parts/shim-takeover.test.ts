@@ -1,4 +1,4 @@
-/** A shim killed with -9, and what the next one makes of it. */
+/** A shim is killed with SIGKILL, and the next shim takes the container over. */
 import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -25,8 +25,8 @@ const catchesTerm = (pid: number): boolean =>
   (parseInt(/^SigCgt:\s+(\w+)/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))![1]!.slice(-8), 16) & 0x4000) !== 0;
 const up = (c: TestContainer): Promise<unknown> => until(() => c.log.includes('up'));
 
-describe('a shim killed with -9', { timeout: 30_000 }, () => {
-  test('leaves a container that runs on, whose output, code and stop the next one sees to', async () => {
+describe('after SIGKILL of the shim', { timeout: 30_000 }, () => {
+  test('the container runs on; the next shim has its output, code and stop', async () => {
     await using c = container(COUNTING);
     const pid = await c.start(await c.adopt());
     await until(() => c.log.length > 0);
@@ -42,7 +42,7 @@ describe('a shim killed with -9', { timeout: 30_000 }, () => {
     await until(() => c.log.length > before + 200);
     await ctl.ask<'stop'>({ op: 'stop', operation: 's', signal: 15, timeout: 5 });
     expect(c.find('exited')[0]).toMatchObject({ code: 3, signal: 0 });
-    // At most the one chunk in flight is lost: nothing is doubled, nothing out of order.
+    // At most the one chunk in flight is lost; nothing is duplicated or out of order.
     const numbers = c.log.trim().split('\n').map(Number);
     const steps = numbers.map((n, i) => n - (i === 0 ? -1 : numbers[i - 1]!)).filter((step) => step !== 1);
     expect(steps.length, `steps of ${steps.join(' ')}`).toBeLessThanOrEqual(1);
@@ -51,7 +51,7 @@ describe('a shim killed with -9', { timeout: 30_000 }, () => {
     await until(() => processesHolding(c.base).length === 0);
   });
 
-  test('an exit while no shim was there has its true code and its last words', async () => {
+  test('an exit in between has its true code and its last output', async () => {
     await using c = container('usleep 300000; echo last words; exit 42');
     await c.start(await c.adopt());
     await c.killShim();
@@ -62,7 +62,7 @@ describe('a shim killed with -9', { timeout: 30_000 }, () => {
     expect(c.log).toBe('last words\n');
   });
 
-  test('the restart policy and health checks go on', async () => {
+  test('the restart policy and health checks continue', async () => {
     await using c = container('usleep 400000; exit 4', {
       spec: { restart: { name: 'on-failure', maximumRetryCount: 1 } },
     });
@@ -77,7 +77,7 @@ describe('a shim killed with -9', { timeout: 30_000 }, () => {
     ]);
   });
 
-  test('in the back-off: the next shim restarts when it is time', async () => {
+  test('during the back-off, the next shim restarts on time', async () => {
     await using c = container('exit 4', { spec: { restart: { name: 'on-failure', maximumRetryCount: 4 } } });
     await c.start(await c.adopt());
     await until(() => c.find('restarting').length === 3);
@@ -87,7 +87,7 @@ describe('a shim killed with -9', { timeout: 30_000 }, () => {
     expect(c.find('restarting').map((r) => r.count)).toEqual([1, 2, 3, 4]);
   });
 
-  test('in the middle of a stop: SIGKILL still comes on time', async () => {
+  test('during a stop, SIGKILL still comes on time', async () => {
     await using c = container('trap "" TERM; echo up; while :; do usleep 20000; done');
     const ctl = await c.adopt();
     await c.start(ctl);
@@ -103,7 +103,7 @@ describe('a shim killed with -9', { timeout: 30_000 }, () => {
     expect(c.find('final')[0]).toMatchObject({ user: true });
   });
 
-  test('in the middle of a restart: the next shim finishes it', async () => {
+  test('during a restart, the next shim finishes it', async () => {
     await using c = container('trap "usleep 500000; exit 0" TERM; echo up; while :; do usleep 20000; done');
     const ctl = await c.adopt();
     await c.start(ctl);
@@ -117,7 +117,7 @@ describe('a shim killed with -9', { timeout: 30_000 }, () => {
     expect(c.types).not.toContain('final');
   });
 
-  test('between create and start: the init is killed, the start has failed', async () => {
+  test('between create and start, the init is killed and the start has failed', async () => {
     await using c = container('echo never');
     const { pid } = await (await c.adopt()).ask<'create'>({ op: 'create', operation: 'a' });
     await c.killShim();
@@ -129,7 +129,7 @@ describe('a shim killed with -9', { timeout: 30_000 }, () => {
     await c.until('exited');
   });
 
-  test('before `started` was written down: the container is found running', async () => {
+  test('before `started` was recorded, the container is found running', async () => {
     await using c = container(OBEDIENT);
     await c.start(await c.adopt());
     await up(c);
@@ -142,8 +142,8 @@ describe('a shim killed with -9', { timeout: 30_000 }, () => {
     expect(c.find('exited')[0]).toMatchObject({ code: 3 });
   });
 
-  test('once its init was let go and before that was noted: the container is found running', async () => {
-    // It writes nothing: there is no keeper yet.
+  test('after the init was started but before that was recorded, the container is found running', async () => {
+    // The container writes nothing, because there is no keeper yet.
     await using c = container('trap "exit 3" TERM; while :; do usleep 20000; done');
     const { pid } = await (await c.adopt()).ask<'create'>({ op: 'create', operation: 'a' });
     await c.killShim();
@@ -157,7 +157,7 @@ describe('a shim killed with -9', { timeout: 30_000 }, () => {
     expect(c.find('exited')[0]).toMatchObject({ code: 3 });
   });
 
-  test('a terminal lives on: no hang-up, and both ways', async () => {
+  test('a terminal survives in both directions without a hang-up', async () => {
     await using c = container('trap "echo HUP" HUP; echo up; while read x; do echo got $x; done', {
       terminal: true,
       spec: { openStdin: true },
@@ -175,7 +175,7 @@ describe('a shim killed with -9', { timeout: 30_000 }, () => {
     await c.until('final');
   });
 
-  test('an open stdin lives on, and its end still comes', async () => {
+  test('an open stdin survives, and its EOF still arrives', async () => {
     await using c = container('cat; exit 5', { spec: { openStdin: true, stdinOnce: true } });
     await c.start(await c.adopt());
     await sleep(100);
@@ -189,7 +189,7 @@ describe('a shim killed with -9', { timeout: 30_000 }, () => {
     expect(c.find('exited')[0]).toMatchObject({ code: 5 });
   });
 
-  test('an exec lives on, and its code is known', async () => {
+  test('an exec survives, and its code is known', async () => {
     await using c = container(OBEDIENT);
     const ctl = await c.adopt();
     await c.start(ctl);
@@ -201,7 +201,7 @@ describe('a shim killed with -9', { timeout: 30_000 }, () => {
     expect(await c.until('exec-exited')).toMatchObject({ exec: exec.id, code: 8 });
   });
 
-  test('its keeper killed too: the container runs on, and is stopped', async () => {
+  test('and of its keeper, the container runs on and can be stopped', async () => {
     await using c = container(OBEDIENT);
     await c.start(await c.adopt());
     await up(c);
@@ -214,8 +214,8 @@ describe('a shim killed with -9', { timeout: 30_000 }, () => {
   });
 });
 
-describe('a keeper killed with -9', { timeout: 30_000 }, () => {
-  test('is replaced', async () => {
+describe('after SIGKILL of a keeper', { timeout: 30_000 }, () => {
+  test('the shim starts another one', async () => {
     await using c = container(OBEDIENT);
     await c.start(await c.adopt());
     const keeper = (): number => (JSON.parse(readFileSync(join(c.run, '1.keeper'), 'utf8')) as { pid: number }).pid;
@@ -225,14 +225,14 @@ describe('a keeper killed with -9', { timeout: 30_000 }, () => {
   });
 });
 
-describe('after a boot', { timeout: 30_000 }, () => {
+describe('after a reboot', { timeout: 30_000 }, () => {
   const rewriteBoot = (c: TestContainer): void =>
     writeFileSync(
       join(c.dir, 'journal'),
       Buffer.concat(c.journal.map((r) => encodeRecord({ ...r, boot: 'an earlier one' }))),
     );
 
-  test('what ran is exited with 255, and final; numbers are not used again', async () => {
+  test('a container that ran has exited with 255 and is final; sequence numbers are not reused', async () => {
     await using c = container(OBEDIENT, { spec: { restart: { name: 'always', maximumRetryCount: 0 } } });
     const pid = await c.start(await c.adopt());
     await c.killShim();
@@ -250,8 +250,8 @@ describe('after a boot', { timeout: 30_000 }, () => {
   });
 });
 
-describe('the lock', { timeout: 30_000 }, () => {
-  test('one container, one shim', async () => {
+describe('taking over', { timeout: 30_000 }, () => {
+  test('a container has only one shim', async () => {
     await using c = container(OBEDIENT);
     await c.start(await c.adopt());
     const first = c.shim!;
@@ -260,7 +260,7 @@ describe('the lock', { timeout: 30_000 }, () => {
     expect(c.find('adopted')).toHaveLength(1);
   });
 
-  test('a shim waits longer for its first connection than it lingers after the last', async () => {
+  test('a shim waits longer for its first connection than after its last', async () => {
     await using c = container('exit 1');
     await c.start(await c.adopt());
     await c.until('final');
@@ -288,31 +288,31 @@ describe('the lock', { timeout: 30_000 }, () => {
   });
 });
 
-describe('a process is killed for want of memory, and the init lives on', { timeout: 60_000 }, () => {
-  // The kernel may look for a second victim while the first is dying: the init should not be the one.
+describe('when the OOM killer kills a process but not the init', { timeout: 60_000 }, () => {
+  // The kernel may look for a second victim while the first is dying; it should not choose the init.
   const glutton = 'echo 1000 >/proc/self/oom_score_adj; exec tail /dev/zero';
   const GLUTTON = `while :; do if [ -e /eat ]; then rm /eat; sh -c '${glutton}'; echo survived; fi; usleep 20000; done`;
   const oomKillsOf = (c: TestContainer): number =>
     oomKills(cgroupsOf(c.journal.findLast((r) => r.type === 'started')!.pid));
   const eat = (c: TestContainer): void => writeFileSync(join(c.run, 'rootfs', 'eat'), '');
 
-  test('it is told at once, each time, and by the next shim where none was there', async () => {
+  test('each kill is recorded at once, also by the next shim for kills in between', async () => {
     await using c = container(GLUTTON, { memory: 24 * 1024 * 1024 });
     await c.start(await c.adopt());
-    const told = (): number => c.find('oom').at(-1)?.kills ?? 0;
+    const recordedKills = (): number => c.find('oom').at(-1)?.kills ?? 0;
     for (const meal of [1, 2]) {
-      const before = told();
+      const before = recordedKills();
       eat(c);
-      await until(() => told() > before && told() === oomKillsOf(c), 30_000);
+      await until(() => recordedKills() > before && recordedKills() === oomKillsOf(c), 30_000);
       await until(() => c.log.split('survived').length === meal + 1, 30_000);
     }
     expect(c.types).not.toContain('exited');
     await c.killShim();
-    const before = told();
+    const before = recordedKills();
     eat(c);
     await until(() => oomKillsOf(c) > before, 30_000);
     const ctl = await c.adopt();
-    await until(() => told() === oomKillsOf(c), 30_000);
+    await until(() => recordedKills() === oomKillsOf(c), 30_000);
     const all = c.find('oom').length;
     await ctl.ask<'signal'>({ op: 'signal', operation: 'k', signal: 9, asUser: true });
     expect(await c.until('exited')).toMatchObject({ oomKilled: true });

@@ -1,4 +1,4 @@
-/** What a generated config.json makes of a container: real ones, under runc, from a busybox rootfs. */
+/** Containers that runc makes of generated specs, from a busybox rootfs. */
 import { spawn, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import {
@@ -110,7 +110,7 @@ interface Made {
 function make(request: CreateRequest, id = randomBytes(32).toString('hex')): Made {
   lay(id);
   const made = containerOf({ HostConfig: {}, ...request }, { id, daemon: config, host: thisHost() });
-  // The definition is made with the fixtures' id: its name in the container is this one's.
+  // The definition has the fixtures' id; this container needs its own.
   if (!request.Hostname && made.hostConfig.NetworkMode !== 'host') made.config.Hostname = id.slice(0, 12);
   createBindSources(made);
   mountShareableShm(made.hostConfig, id, paths);
@@ -129,7 +129,7 @@ const pids = new Map<string, number>();
 const runc = (...args: string[]) =>
   spawnSync('runc', ['--root', join(base, 'oci'), ...args], { encoding: 'utf8', timeout: DEADLINE_MS });
 
-/** Runs `script` to its end; what it wrote, to both. */
+/** Runs `script` to its end. @returns its output on both streams */
 function run(script: string, request: CreateRequest = {}): string {
   const { container, bundle } = make({ Cmd: ['sh', '-c', script], ...request });
   try {
@@ -144,7 +144,7 @@ function run(script: string, request: CreateRequest = {}): string {
 const host = (script: string, HostConfig: Partial<HostConfig>, request: CreateRequest = {}): string =>
   run(script, { ...request, HostConfig });
 
-/** A container that stays, while `work` looks at it. */
+/** Runs a container in the background while `work` examines it. */
 async function living(
   request: CreateRequest,
   work: (made: Made & { pid: number; exec(request: Partial<ExecRequest>): string }) => void,
@@ -152,7 +152,7 @@ async function living(
   const made = make({ Cmd: ['sleep', '1000'], ...request });
   const { id } = made.container;
   const pidFile = join(made.bundle, 'pid');
-  // Detached with its output elsewhere: a pipe of ours in the container would keep us waiting for it.
+  // Detached with its output in a file: a pipe held by the container would block the parent.
   const started = spawn(
     'runc',
     ['--root', join(base, 'oci'), 'run', '--detach', '--pid-file', pidFile, '--bundle', made.bundle, id],
@@ -197,7 +197,7 @@ const mask = (names: readonly string[]): string =>
     .padStart(16, '0');
 
 describe('a container', () => {
-  test('by default: filtered, confined, named, with its files', () => {
+  test('is filtered, confined, named and has its files by default', () => {
     const seen = run(
       'cat /proc/self/status; hostname; env; cat /etc/hosts /etc/hostname /etc/resolv.conf; cat /proc/mounts; ls /sys/class/net; cat /proc/sys/net/ipv4/ip_unprivileged_port_start',
     );
@@ -218,8 +218,8 @@ describe('a container', () => {
     expect(seen).toMatch(/^0$/m);
   });
 
-  test("seccomp refuses what Docker's profile refuses", () => {
-    // CLONE_NEWUSER: mapped to EPERM without CAP_SYS_ADMIN.
+  test('rejects the system calls that Docker’s seccomp profile rejects', () => {
+    // CLONE_NEWUSER: the profile maps it to EPERM without CAP_SYS_ADMIN.
     expect(run('unshare -U true 2>&1; echo $?')).toMatch(/Operation not permitted\n1\n$/);
     expect(host('grep Seccomp: /proc/self/status', { SecurityOpt: ['seccomp=unconfined'] })).toMatch(/:\s+0$/m);
     const profile = JSON.stringify({
@@ -229,7 +229,7 @@ describe('a container', () => {
     expect(host('busybox mkdir /x', { SecurityOpt: [`seccomp=${profile}`] })).toContain('Operation not permitted');
   });
 
-  test('privileged', () => {
+  test('can be privileged', () => {
     const seen = host(
       'cat /proc/self/status; ls /dev; touch /sys/x 2>&1; grep " /sys " /proc/mounts; grep -c "tmpfs /proc/" /proc/mounts',
       { Privileged: true },
@@ -241,7 +241,7 @@ describe('a container', () => {
     expect(seen).toMatch(/^0$/m);
   });
 
-  test('capabilities added and dropped', () => {
+  test('gets capabilities added and dropped', () => {
     expect(effective(host('cat /proc/self/status', { CapDrop: ['ALL'], CapAdd: ['net_admin', 'CAP_CHOWN'] }))).toBe(
       mask(['CAP_CHOWN', 'CAP_NET_ADMIN']),
     );
@@ -249,8 +249,8 @@ describe('a container', () => {
     expect(effective(run('cat /proc/self/status', { User: 'web' }))).toBe('0000000000000000');
   });
 
-  test('users by name, with their groups and home', () => {
-    // The kernel keeps supplementary groups sorted.
+  test('runs as a named user with its groups and home', () => {
+    // The kernel sorts supplementary groups.
     expect(run('id; env', { User: 'web' })).toMatch(
       /uid=1000\(web\) gid=1000\(web\) groups=29\(audio\),1000\(web\)[\s\S]*HOME=\/srv/,
     );
@@ -260,7 +260,7 @@ describe('a container', () => {
     );
   });
 
-  test('a read-only rootfs, with what stays writable', () => {
+  test('has writable mounts on a read-only rootfs', () => {
     const seen = host('touch /x; touch /etc/hosts; touch /dev/shm/y && touch /tmp/z && echo both', {
       ReadonlyRootfs: true,
       Tmpfs: { '/tmp': '' },
@@ -270,7 +270,7 @@ describe('a container', () => {
     expect(seen).toMatch(/^both$/m);
   });
 
-  test('tmpfs', () => {
+  test('has tmpfs mounts', () => {
     const seen = host('cat /proc/mounts', {
       Tmpfs: { '/a': 'size=1m,exec' },
       Mounts: [{ Type: 'tmpfs', Target: '/b', TmpfsOptions: { SizeBytes: 2 * MIB, Mode: 0o700 } }],
@@ -279,7 +279,7 @@ describe('a container', () => {
     expect(seen).toMatch(/tmpfs \/b tmpfs rw,nosuid,nodev,noexec,relatime,size=2048k,mode=700/);
   });
 
-  test('binds: made when missing, read-only all the way down', () => {
+  test('has bind mounts: the source is made when missing, read-only is recursive', () => {
     const missing = join(base, 'made/by/bind');
     const outer = join(base, 'outer');
     mkdirSync(join(outer, 'below'), { recursive: true });
@@ -310,17 +310,17 @@ describe('a container', () => {
     }
   });
 
-  test("a bind of the host's root starts, whatever the propagation there", () =>
+  test('starts with a bind of the host’s root, whatever its propagation', () =>
     expect(host('ls /host/etc/os-release', { Binds: ['/:/host:ro'] })).toContain('/host/etc/os-release'));
 
-  test('an init of ours', () => {
+  test('can have our init', () => {
     expect(host('cat /proc/1/cmdline | tr "\\0" " "; ps', { Init: true })).toMatch(/^\/sbin\/docker-init -- sh -c/);
     expect(host('ps | grep -c docker-init; true', { Init: true, PidMode: 'host' })).not.toContain(
       '/sbin/docker-init -- sh',
     );
   });
 
-  test('ulimits, oom score, sysctls, domain, working directory', () => {
+  test('gets ulimits, OOM score, sysctls, domain name and working directory', () => {
     const seen = host(
       'ulimit -n; ulimit -Hn; ulimit -c; ulimit -Hc; cat /proc/self/oom_score_adj /proc/sys/net/ipv4/ip_default_ttl /proc/sys/kernel/domainname; pwd',
       {
@@ -336,7 +336,7 @@ describe('a container', () => {
     expect(seen).toBe('99\n100\nunlimited\nunlimited\n500\n99\nexample.test\n/some/where\n');
   });
 
-  test('devices and masks', () => {
+  test('gets devices and masked paths', () => {
     const seen = host('ls -l /dev/nothing; cat /proc/uptime; echo end', {
       Devices: [{ PathOnHost: '/dev/null', PathInContainer: '/dev/nothing', CgroupPermissions: 'rwm' }],
       MaskedPaths: ['/proc/uptime'],
@@ -344,7 +344,7 @@ describe('a container', () => {
     expect(seen).toMatch(/^crw-rw-rw-.* 1,\s+3 .*\/dev\/nothing\nend$/m);
   });
 
-  test('namespaces shared with the host', () => {
+  test('shares namespaces with the host', () => {
     const links = (type: string): string =>
       spawnSync('readlink', [`/proc/self/ns/${type}`], { encoding: 'utf8' }).stdout.trim();
     const seen = host('for n in pid ipc uts net; do readlink /proc/self/ns/$n; done', {
@@ -358,7 +358,7 @@ describe('a container', () => {
     expect(host('grep " /dev/shm " /proc/mounts; echo none', { IpcMode: 'none' })).toBe('none\n');
   });
 
-  test('/dev/shm and processes shared with another container', async () => {
+  test('shares /dev/shm and processes with another container', async () => {
     await living({ HostConfig: { IpcMode: 'shareable', ShmSize: 2 * MIB } }, ({ container, exec }) => {
       exec({ Cmd: ['sh', '-c', 'echo shared > /dev/shm/note'] });
       const other = `container:${container.id}`;
@@ -369,7 +369,7 @@ describe('a container', () => {
     });
   });
 
-  test('annotations and console size are in the spec', () => {
+  test('has annotations and console size in its spec', () => {
     const { input } = make({ Tty: true, HostConfig: { Annotations: { 'org.example': 'x' }, ConsoleSize: [33, 99] } });
     expect(ociSpec(input)).toMatchObject({
       annotations: { 'org.example': 'x' },
@@ -377,15 +377,15 @@ describe('a container', () => {
     });
   });
 
-  test('what the host lacks is told', () => {
+  test('fails with a clear error for what the host lacks', () => {
     expect(() =>
       host('true', { Devices: [{ PathOnHost: '/dev/nope', PathInContainer: '/dev/nope', CgroupPermissions: 'rwm' }] }),
     ).toThrow('error gathering device information while adding custom device "/dev/nope"');
   });
 });
 
-describe('limits', () => {
-  /** A control's value in the container's cgroup: its file in v1's hierarchy, or in the unified one. */
+describe('resource limits', () => {
+  /** A control's value in the container's cgroup: in v1's hierarchy or in the unified one. */
   const control = (path: string, v1: string, v2: string): string => {
     const [hierarchy = '', file = ''] = v1.split('/');
     const candidates = [join('/sys/fs/cgroup', hierarchy, path, file), join('/sys/fs/cgroup', path, v2)];
@@ -396,7 +396,7 @@ describe('limits', () => {
   };
   const v2 = thisHost().cgroup === 'v2';
 
-  test('are in the cgroup, and change by update', async () => {
+  test('are in the cgroup and can be updated', async () => {
     const HostConfig: Partial<HostConfig> = {
       Memory: 32 * MIB,
       MemorySwap: 64 * MIB,
@@ -436,7 +436,7 @@ describe('limits', () => {
 });
 
 describe('an exec', () => {
-  test("has the container's environment and its own, and is as confined", async () => {
+  test('has the container’s environment and its own, and is confined alike', async () => {
     await living(
       { Env: ['A=1', 'B=1'], WorkingDir: '/srv', HostConfig: { Ulimits: [{ Name: 'nofile', Soft: 99, Hard: 100 }] } },
       ({ exec }) => {
@@ -453,7 +453,7 @@ describe('an exec', () => {
     );
   });
 
-  test('as somebody else, privileged, elsewhere', async () => {
+  test('runs as another user, privileged, in another directory', async () => {
     await living({ User: 'web' }, ({ exec, input }) => {
       expect(exec({ Cmd: ['id'] })).toContain('uid=1000(web) gid=1000(web) groups=29(audio),1000(web)');
       expect(effective(exec({ Cmd: ['cat', '/proc/self/status'] }))).toBe('0000000000000000');

@@ -23,7 +23,7 @@ import { getXattr, setXattr } from '../support/xattr.ts';
 const home = mkdtempSync(join(tmpdir(), 'holdfast-tar-'));
 afterAll(() => rmSync(home, { recursive: true, force: true }));
 
-describe('what tar(1) makes is read', () => {
+describe('archives of GNU tar are read', () => {
   const tree = join(home, 'tree');
   const long = `${'d'.repeat(90)}/${'e'.repeat(90)}/${'f'.repeat(120)}`;
   const capability = Buffer.from('0100000200040000000000000000000000000000', 'hex');
@@ -48,8 +48,8 @@ describe('what tar(1) makes is read', () => {
     setXattr(join(tree, 'able'), 'security.capability', capability);
   });
 
-  test.each(['gnu', 'pax', 'posix', 'ustar', 'oldgnu'])('%s', (format) => {
-    // ustar has no room for long names, big ids and fractions.
+  test.each(['gnu', 'pax', 'posix', 'ustar', 'oldgnu'])('%s [tar-formats-read]', (format) => {
+    // ustar has no room for long names, large ids and fractions.
     const small =
       format === 'ustar' ? ['--exclude=ddd*', '--exclude=longsoft', '--exclude=hello', '--exclude=linked'] : [];
     const archive = execFileSync(
@@ -82,7 +82,7 @@ describe('what tar(1) makes is read', () => {
     }
   });
 
-  test('a file of 8 GiB and more, in base-256 and in pax', () => {
+  test('with a file of over 8 GiB, in base-256 and in pax [tar-8-gib]', () => {
     writeFileSync(join(home, 'big'), '');
     execFileSync('truncate', ['-s', '9G', join(home, 'big')]);
     for (const format of ['gnu', 'pax']) {
@@ -103,7 +103,7 @@ describe('what tar(1) makes is read', () => {
   });
 
   test.each([['gnu'], ['pax'], ['pax', '--sparse-version=0.0'], ['pax', '--sparse-version=0.1']])(
-    'sparse files are refused by name (%s %s)',
+    'sparse files are rejected by name (%s %s) [tar-sparse-refused]',
     (format, ...rest) => {
       writeFileSync(join(home, 'holes'), '');
       execFileSync('truncate', ['-s', '1M', join(home, 'holes')]);
@@ -115,7 +115,7 @@ describe('what tar(1) makes is read', () => {
   );
 });
 
-test('what is written tar(1) reads', () => {
+test('archives that we write are read by GNU tar [tar-written-readable]', () => {
   const capability = Buffer.from('0100000200040000000000000000000000000000', 'hex');
   const long = `${'a'.repeat(120)}/${'b'.repeat(200)}`;
   const name = Buffer.concat([Buffer.from('caf'), Buffer.from([0xe9])]);

@@ -1,4 +1,4 @@
-/** Volumes with mounts and with owners: needs root. */
+/** Volumes with mounts and owners, which need root. */
 import {
   chownSync,
   existsSync,
@@ -57,7 +57,7 @@ const request = (name: string, more: Partial<VolumeRequest> = {}): VolumeRequest
   ...more,
 });
 describe('remove', () => {
-  test('never deletes what is mounted inside', async () => {
+  test('never deletes what is mounted inside the volume', async () => {
     const volume = await volumes.create(request('data'));
     const precious = join(directory, 'precious');
     mkdirSync(precious);
@@ -87,7 +87,7 @@ describe('copy-up', () => {
     return volume.mountpoint;
   };
 
-  test('copies content, owners, modes and links as they are', async () => {
+  test('copies content, owners, modes and links [copy-up-metadata]', async () => {
     const data = await fill('/srv');
     expect(readdirSync(data).sort()).toEqual(['deep', 'file', 'link']);
     expect(readFileSync(join(data, 'file'), 'utf8')).toBe('content');
@@ -97,18 +97,18 @@ describe('copy-up', () => {
     expect(readdirSync(join(data, '..'))).toEqual(['_data']);
   });
 
-  test('takes over owner and mode of an empty directory too', async () => {
+  test('takes over owner and mode of an empty directory', async () => {
     mkdirSync(join(rootfs, 'empty'), { mode: 0o700 });
     chownSync(join(rootfs, 'empty'), 5, 6);
     expect(lstatSync(await fill('/empty'))).toMatchObject({ uid: 5, gid: 6, mode: 0o40700 });
   });
 
-  test('follows links inside the image, and none out of it', async () => {
+  test('follows links inside the image, not out of it [copy-up-links]', async () => {
     expect(readdirSync(await fill('/absolute', 'inside')).length).toBe(3);
     expect(readdirSync(await fill('/escape', 'outside'))).toEqual([]);
   });
 
-  test('leaves a volume alone that has content, or for which the image has nothing', async () => {
+  test('skips volumes with content, and paths where the image has none [copy-up-skipped]', async () => {
     const volume = await volumes.create(request('data'));
     writeFileSync(join(volume.mountpoint, 'mine'), '');
     await fill('/srv');
@@ -125,7 +125,7 @@ describe('copy-up', () => {
   });
 });
 
-test('a volume with a device is mounted once, and unmounted with its removal', async () => {
+test('a device is mounted once and unmounted when the volume is removed', async () => {
   const source = join(directory, 'source');
   mkdirSync(source);
   writeFileSync(join(source, 'file'), '');
@@ -138,7 +138,7 @@ test('a volume with a device is mounted once, and unmounted with its removal', a
   expect(unmount(volume.mountpoint)).toBe(false);
 });
 
-test('a device that cannot be mounted is an error with its reason', async () => {
+test('a device that cannot be mounted fails with the reason', async () => {
   const volume = await volumes.create(request('data', { options: { type: 'none', o: 'bind', device: '/no/such' } }));
   await expect(volumes.mount(volume, 'c1')).rejects.toThrow('_data, flags: 0x1000: no such file or directory');
 });

@@ -1,8 +1,9 @@
-/** The HTTP layer on a socket of its own, over an engine made of the few methods that a test needs. */
+/** The real HTTP layer on its own socket, in front of a stub engine with the few methods that a test needs. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
 import supertest from 'supertest';
 import { createServer } from '../../src/api/server.ts';
@@ -10,11 +11,10 @@ import type { Engine } from '../../src/engine/engine.ts';
 import { listenUnix } from '../../src/sys/socket.ts';
 
 export interface Api {
-  /** For plain requests and answers. */
+  /** For ordinary requests. */
   http: ReturnType<typeof supertest>;
   /**
-   * For what is about bytes. Sends them and returns what came until the server closed, or until it has been silent for
-   * a moment.
+   * For tests of exact bytes: sends them and returns what arrives until the server closes or is silent for a moment.
    */
   raw(request: string | string[], options?: { halfClose?: boolean }): Promise<string>;
   open(): Promise<Socket>;
@@ -23,13 +23,13 @@ export interface Api {
 
 const SILENCE_MS = 150;
 
-/** @param said where the lines of its log go */
-export async function serve(engine: unknown, said: string[] = []): Promise<Api> {
+/** @param logLines receives the lines of the server's log */
+export async function serve(engine: unknown, logLines: string[] = []): Promise<Api> {
   const directory = mkdtempSync(join(tmpdir(), 'holdfast-api-'));
   const path = join(directory, 'api.sock');
   const api = await createServer(
     { config: { slowClientMs: 60_000 }, ...(engine as object) } as unknown as Engine,
-    pino({ level: 'error' }, { write: (line) => void said.push(line) }),
+    pino({ level: 'error' }, { write: (line) => void logLines.push(line) }),
     { checkResponses: true },
   );
   await api.listen([listenUnix(path, 128)]);
@@ -55,7 +55,7 @@ export async function serve(engine: unknown, said: string[] = []): Promise<Api> 
       });
       for (const part of [request].flat()) {
         socket.write(part);
-        await new Promise((resolve) => setTimeout(resolve, 20));
+        await sleep(20);
       }
       if (halfClose) socket.end();
       await over;

@@ -1,6 +1,6 @@
 /**
- * Bundles the unpacker (and whatever else runs as a process of its own) for tests, as scripts/bundle.mjs does for the
- * daemon.
+ * Bundles the programs that run as processes of their own (unpacker, packer, shim), as scripts/bundle.mjs does for a
+ * release.
  */
 import { build } from 'esbuild';
 import { copyFileSync, mkdtempSync, rmSync } from 'node:fs';
@@ -54,7 +54,7 @@ export async function bundles(): Promise<Bundles> {
   };
 }
 
-/** The shim's bundle, made as scripts/bundle.mjs does. */
+/** Bundles the shim into `directory`. @returns the script's path */
 export async function bundleShim(directory: string): Promise<string> {
   const outfile = join(directory, 'shim.cjs');
   await build({

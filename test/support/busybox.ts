@@ -1,4 +1,4 @@
-/** The root file system that tests run in: scripts/busybox-image, made once a process. */
+/** The root file system of most tests: a tar archive by scripts/busybox-image, made once per process. */
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 

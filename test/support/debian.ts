@@ -1,8 +1,8 @@
-/** A real distribution's root file system: scripts/debian-image, made once a machine. */
+/** The root file system of a real distribution: scripts/debian-image, made once per machine. */
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
-/** Path of its tar archive. The first time takes debootstrap a minute or more. @param packages to have in it */
+/** Path of its tar archive; the first call runs debootstrap for a minute or more. @param packages to install */
 export const debianTar = (...packages: string[]): string =>
   execFileSync(fileURLToPath(new URL('../../scripts/debian-image', import.meta.url)), packages, {
     encoding: 'utf8',

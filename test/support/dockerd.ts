@@ -1,4 +1,4 @@
-/** A real dockerd beside us, on its own socket, roots and network namespace, for comparison (bench/peer-dockerd). */
+/** A real dockerd for comparison, on its own socket, roots and network namespace (bench/peer-dockerd). */
 import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -13,9 +13,11 @@ export interface Dockerd extends AsyncDisposable {
   socket: string;
 }
 
-/** @param hostNetwork without a network namespace of its own: right beside us
- *  @param flags more of its command line
- *  @throws when it cannot be had or does not come up */
+/**
+ * @param hostNetwork runs it in the host's network namespace instead of its own
+ * @param flags further command-line flags
+ * @throws when it cannot be installed or does not start
+ */
 export async function startDockerd({
   hostNetwork = false,
   flags = [],

@@ -1,4 +1,4 @@
-/** A small registry in this process that does what it is told to: cut, delay, lie, send elsewhere. */
+/** A small in-process registry that misbehaves on request: it cuts, delays, redirects or sends wrong data. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
@@ -17,14 +17,14 @@ export interface Seen {
   authorization: string | undefined;
 }
 
-/** Answers by itself and says so, or leaves it to the registry. */
+/** Returns true when it has answered the request, false to let the registry answer. */
 export type Fault = (request: IncomingMessage, response: ServerResponse, body: Buffer | undefined) => boolean;
 
 export interface MadeImage {
   digest: string;
   manifest: Buffer;
   config: Buffer;
-  /** Of the blobs, lowest first. */
+  /** Digests of the layers' blobs, lowest first. */
   layers: string[];
 }
 
@@ -32,7 +32,7 @@ export class FaultyRegistry implements AsyncDisposable {
   readonly seen: Seen[] = [];
   fault: Fault = () => false;
   readonly blobs = new Map<string, Buffer>();
-  /** By `PATH REFERENCE`. */
+  /** Keyed by `PATH REFERENCE`. */
   readonly #manifests = new Map<string, { bytes: Buffer; type: string }>();
 
   private constructor(
@@ -57,7 +57,7 @@ export class FaultyRegistry implements AsyncDisposable {
     await new Promise((resolve) => this.server.close(resolve));
   }
 
-  /** How often something was asked for. */
+  /** How many requests had this method and this text in their URL. */
   count = (method: string, part: string): number =>
     this.seen.filter((each) => each.method === method && each.url.includes(part)).length;
 
@@ -72,7 +72,7 @@ export class FaultyRegistry implements AsyncDisposable {
     return digestOf(bytes);
   }
 
-  /** Puts an image of these tar archives there. */
+  /** Adds an image made of these tar archives. */
   image(
     path: string,
     tag: string,

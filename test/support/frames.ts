@@ -1,6 +1,6 @@
 import { FRAME_HEADER_BYTES } from '../../src/protocol/frames.ts';
 
-/** Takes a framed stream apart, as a docker client does. `rest` = bytes of an unfinished frame. */
+/** Splits a framed stream as a docker client does. `rest`: number of bytes of an unfinished frame at the end. */
 export function unframeBytes(bytes: Buffer): { 1: Buffer; 2: Buffer; rest: number } {
   const out: Record<number, Buffer[]> = { 1: [], 2: [] };
   let at = 0;

@@ -1,22 +1,22 @@
 /**
- * What Holdfast's engines have on this host: mounts, namespaces, links, cgroups, firewall rules, processes, listening
- * ports and roots, one line each.
+ * Lists what Holdfast's engines have on this host: mounts, namespaces, links, cgroups, firewall rules, processes,
+ * listening ports and roots, one line each.
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { namesFor } from '../../src/config/names.ts';
 
-/** A test's engine, by what everything of it is named after. */
+/** A test's engine, identified by the names that everything of it carries. */
 export interface Owner {
   root: string;
-  /** In the names of its cgroup, bridge and tables. */
+  /** Part of the names of its cgroup, bridge and tables. */
   instance: string;
-  /** Of networks that its users made. */
+  /** Bridges of its user-defined networks. */
   links: Set<string>;
 }
 
-/** `machine`: everybody's, for one who is alone here. */
+/** `machine`: all engines on this host, for a test run that has the host to itself. */
 export type Scope = readonly Owner[] | 'machine';
 
 /** The engines of this test file's process. */
@@ -26,14 +26,14 @@ const CGROUPS = '/sys/fs/cgroup';
 const PINS = '/run/netns';
 const ROOTS = '/tmp';
 const OURS = /holdfast-shim|holdfast-keeper|holdfast-listener|holdfast-ports|holdfastd|port-proxy|aardvark-dns/;
-/** Of a dockerd beside us, or of bench/peer-dockerd; and what stands in the way of nobody. */
+/** Belongs to a dockerd on this host or to bench/peer-dockerd. */
 const PEERS = /docker|containerd|peer|\bhfp\d+/;
 
 export function ownerOf(root: string): Owner {
   return { root, instance: namesFor(join(root, 'data'), join(root, 'run')).instance, links: new Set() };
 }
 
-/** Lines of the kind `cgroup memory/holdfast-1a2b3c4d`; those of the scope only. */
+/** Lines such as `cgroup memory/holdfast-1a2b3c4d`, of the engines in `scope` only. */
 export function snapshot(scope: Scope): string[] {
   const isOurs = (text: string): boolean =>
     scope === 'machine' ? !PEERS.test(text) : scope.some((owner) => belongs(text, owner));
@@ -72,11 +72,11 @@ export function snapshot(scope: Scope): string[] {
   ].sort();
 }
 
-/** What the later one has and the earlier has not. */
+/** Lines of `after` that are not in `before`. */
 export const remains = (before: readonly string[], after: readonly string[]): string[] =>
   after.filter((line) => !before.includes(line));
 
-/** Pids of what an engine has running; a zombie does not run. */
+/** Pids of an engine's processes, without zombies. */
 export const pidsOf = (owner: Owner): number[] => processesOf([owner]).map(({ pid }) => pid);
 
 function belongs(text: string, { root, instance, links }: Owner): boolean {
@@ -86,14 +86,14 @@ function belongs(text: string, { root, instance, links }: Owner): boolean {
   );
 }
 
-// Mount points; of a namespace's pin the point too.
+// Mount points, including those that pin namespaces.
 const mounts = (): string[] =>
   readFileSync('/proc/self/mountinfo', 'latin1')
     .split('\n')
     .map((line) => line.split(' ')[4] ?? '')
     .filter(Boolean);
 
-/** Of all hierarchies, two levels below ours. A container's cgroup has the container in it. */
+/** Our cgroups in all hierarchies and two levels below. Deeper ones belong to the containers. */
 function cgroups(): string[] {
   return ['', ...list(CGROUPS)].flatMap((hierarchy) =>
     list(join(CGROUPS, hierarchy))
@@ -141,7 +141,7 @@ function processesOf(scope: Scope): Running[] {
           ? [{ pid, title }]
           : [];
       } catch {
-        return []; // It has ended meanwhile.
+        return []; // ended meanwhile
       }
     });
 }
@@ -169,7 +169,7 @@ function link(path: string): string {
   }
 }
 
-// A host without the program has nothing of its kind.
+// Without the program, the host has nothing of its kind.
 function output(program: string, ...args: string[]): string {
   try {
     return execFileSync(program, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });

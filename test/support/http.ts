@@ -6,11 +6,11 @@ export interface Answer {
   headers: http.IncomingHttpHeaders;
   body: Buffer;
   text: string;
-  /** Parsed when it is JSON. */
+  /** The parsed body, undefined when it is not JSON. */
   json: unknown;
 }
 
-/** One request, one connection. A body that is neither string nor Buffer is sent as JSON. */
+/** Sends one request on its own connection. A body that is neither string nor Buffer is sent as JSON. */
 export const request = (
   socketPath: string,
   method: string,
@@ -20,8 +20,8 @@ export const request = (
 ): Promise<Answer> => exchange(socketPath, method, path, body, headers, () => undefined);
 
 /**
- * The same, for an answer that comes late: resolves when its head is there (a `/wait` is registered then), with the
- * promise of the rest.
+ * Sends a request with a delayed answer: resolves when the head has arrived (a `/wait` is registered by then), with a
+ * promise of the whole answer.
  */
 export function opened(socketPath: string, method: string, path: string): Promise<{ answer: Promise<Answer> }> {
   return new Promise((resolve, reject) => {

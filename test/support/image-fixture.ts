@@ -31,7 +31,7 @@ export interface ImageFixture {
   snapshots: Snapshots;
   images: Images;
   events: NewEvent[];
-  /** By image id. */
+  /** Containers that use an image, by image id. */
   users: Map<string, ImageUser[]>;
   /** Unpacks one archive. */
   unpack(archive: Buffer | Readable, below?: string[]): Promise<Layer>;

@@ -1,4 +1,4 @@
-/** The host's links, as ip(8) lists them: /sys may be of another network namespace than the one that this runs in. */
+/** The host's links by ip(8): /sys can belong to another network namespace than the test's. */
 import { execFileSync } from 'node:child_process';
 
 interface Link {
@@ -10,7 +10,7 @@ const all = (): Link[] => JSON.parse(execFileSync('ip', ['-j', 'link'], { encodi
 
 export const linkNames = (): string[] => all().map(({ ifname }) => ifname);
 
-/** Those that hang on one of these bridges. */
+/** Links attached to one of these bridges. */
 export const linksOn = (...bridges: string[]): string[] =>
   all()
     .filter(({ master }) => master !== undefined && bridges.includes(master))

@@ -1,8 +1,11 @@
-/** After a test file its engines have left nothing on the host; with HOLDFAST_ALONE=1, nobody has. Issue 3 §4. */
+/**
+ * Fails a test file whose engines leave something on the host. With HOLDFAST_ALONE=1, leftovers of any engine count.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll } from 'vitest';
 import { owners, remains, snapshot } from './host-snapshot.ts';
 
-/** What ends by itself (a proxy with nothing to forward, a shim whose container is gone) has ended by then. */
+/** Time for what ends by itself: a proxy with nothing to forward, a shim whose container is gone. */
 const PATIENCE_MS = 8_000;
 const POLL_MS = 100;
 
@@ -14,11 +17,13 @@ beforeAll(() => {
   before = now();
 });
 
-// The first of the setup's hooks, so the last to run: the file's own have disposed of everything.
+// Registered first, so it runs last, after the file's own hooks have disposed of its engines.
 afterAll(async () => {
-  for (const deadline = Date.now() + PATIENCE_MS; ; await new Promise((resolve) => setTimeout(resolve, POLL_MS))) {
-    const left = remains(before, now());
-    if (left.length === 0) return;
-    if (Date.now() > deadline) throw new Error(`${left.length} things remained of this file:\n${left.join('\n')}`);
+  const deadline = Date.now() + PATIENCE_MS;
+  let left = remains(before, now());
+  while (left.length > 0 && Date.now() < deadline) {
+    await sleep(POLL_MS);
+    left = remains(before, now());
   }
+  if (left.length > 0) throw new Error(`${left.length} things were left by this file:\n${left.join('\n')}`);
 });

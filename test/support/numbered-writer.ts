@@ -1,16 +1,16 @@
 /**
- * A container program that writes numbered lines, each with its own time, and the check that none is missing, doubled,
+ * A container program that writes numbered lines with their times, and the check that no line is missing, duplicated,
  * torn or late.
  */
 import { readFileSync, existsSync } from 'node:fs';
 
-/** Lines a second on each of both streams. */
+/** Lines per second on each of the two streams. */
 const LINES_PER_SECOND = 2000;
 const BATCHES_PER_SECOND = 20;
 
 /**
- * Shell code: writes `stream number uptime-centiseconds` to both streams until /stop exists, then says how many.
- * The time is /proc/uptime's, the only clock of finer grain than a second that awk reads without a process per line.
+ * Shell code: writes `STREAM NUMBER UPTIME` to both streams until /stop exists, then the number of lines. The time is
+ * that of /proc/uptime, the only sub-second clock that awk reads without starting a process per line.
  */
 export const writerProgram = `exec awk 'BEGIN {
   per = ${LINES_PER_SECOND / BATCHES_PER_SECOND}; n = 0;
@@ -26,17 +26,17 @@ export const writerProgram = `exec awk 'BEGIN {
 
 export interface Verdict {
   lines: number;
-  /** What is wrong, in words; empty when nothing is. */
+  /** Descriptions of what is wrong. */
   faults: string[];
-  /** Largest distance between a line's stamp and its own time, ms. */
+  /** Largest difference between a line's log time and the time that it contains, ms. */
   worstMs: number;
-  /** How many lines are further off than the limit. */
+  /** Number of lines that differ by more than the limit. */
   late: number;
 }
 
-/** Reads a json-file log with its rotated files and holds it against what the writer promised. */
+/** Checks a json-file log, rotated files included, against what the writer wrote. @param limitMs for late lines */
 export function judgeLog(path: string, limitMs: number): Verdict {
-  // Wall time at boot, from the same clocks at one moment; /proc/uptime has 10 ms grain.
+  // Wall time of the boot: both clocks read at one moment. /proc/uptime has a resolution of 10 ms.
   const booted = Date.now() - Number(readFileSync('/proc/uptime', 'latin1').split(' ')[0]) * 1000;
   const next: Record<string, number> = { out: 1, err: 1 };
   const verdict: Verdict = { lines: 0, faults: [], worstMs: 0, late: 0 };

@@ -1,4 +1,4 @@
-/** Debian's docker-registry on loopback, for a test: its own directory, its own port. */
+/** Debian's docker-registry for one test, with its own directory and port. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { until } from './until.ts';
 import { digestOf } from './tar.ts';
 
-/** Installed, or unpacked by scripts/test. */
+/** Where it may be: installed, or unpacked by scripts/test. */
 const PROGRAMS = [
   process.env.HOLDFAST_REGISTRY ?? '',
   '/usr/bin/docker-registry',
@@ -22,12 +22,12 @@ const HTPASSWD = `${USER}:$2b$04$.EOk8GzPO.5LP/G6MPOo4u5UXcGu/slOehOTqBy7UPwkhK4
 export interface TestRegistry extends AsyncDisposable {
   /** `ADDRESS:PORT`. */
   host: string;
-  /** Lines of its log: each request is one. */
+  /** Its log, with a line for each request. */
   log(): string;
 }
 
 interface Options {
-  /** Where it listens: loopback unless given. */
+  /** The address to listen on; default 127.0.0.1. */
   address?: string;
   auth?: 'htpasswd' | { realm: string; service: string; issuer: string; certificate: string };
   tls?: { certificate: string; key: string };
@@ -43,7 +43,7 @@ async function freePort(): Promise<number> {
 
 export async function startRegistry({ address = '127.0.0.1', auth, tls }: Options = {}): Promise<TestRegistry> {
   const program = PROGRAMS.find((path) => path !== '' && existsSync(path));
-  if (!program) throw new Error('there is no docker-registry here: scripts/test fetches it');
+  if (!program) throw new Error('docker-registry is missing: scripts/test fetches it');
   const root = mkdtempSync(join(tmpdir(), 'holdfast-registry-'));
   const port = await freePort();
   writeFileSync(join(root, 'htpasswd'), HTPASSWD);
@@ -55,7 +55,7 @@ export async function startRegistry({ address = '127.0.0.1', auth, tls }: Option
         : {
             token: { realm: auth.realm, service: auth.service, issuer: auth.issuer, rootcertbundle: auth.certificate },
           };
-  // JSON is YAML too.
+  // The registry reads YAML, of which JSON is a subset.
   writeFileSync(
     join(root, 'config.yml'),
     JSON.stringify({
@@ -105,11 +105,11 @@ interface Descriptor {
   size: number;
 }
 
-/** Puts a blob into an open registry's repository, as any client may. */
+/** Uploads a blob to a registry without authentication. */
 export async function putBlob(host: string, path: string, bytes: Buffer, mediaType: string): Promise<Descriptor> {
   const digest = digestOf(bytes);
-  const begun = await fetch(`http://${host}/v2/${path}/blobs/uploads/`, { method: 'POST' });
-  const at = new URL(begun.headers.get('location')!, `http://${host}/`);
+  const started = await fetch(`http://${host}/v2/${path}/blobs/uploads/`, { method: 'POST' });
+  const at = new URL(started.headers.get('location')!, `http://${host}/`);
   at.searchParams.set('digest', digest);
   const { status } = await fetch(at, {
     method: 'PUT',
@@ -120,7 +120,7 @@ export async function putBlob(host: string, path: string, bytes: Buffer, mediaTy
   return { mediaType, digest, size: bytes.length };
 }
 
-/** Puts a manifest, or a list of them, there. */
+/** Uploads a manifest or a manifest list. */
 export async function putManifest(
   host: string,
   path: string,

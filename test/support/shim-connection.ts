@@ -10,7 +10,7 @@ export class RefusedByShim extends Error {
 
 type RequestOf<O extends Op> = Extract<Request, { op: O }>;
 
-/** One connection to `ctl`. */
+/** A connection to `ctl`, as the daemon has one. */
 export class ShimConnection {
   rings: number[] = [];
   readonly closed: Promise<void>;
@@ -46,7 +46,7 @@ export class ShimConnection {
   }
 }
 
-/** The client's end of a connection that the shim was given. */
+/** The client's end of a connection that was handed over to the shim. */
 export class TestClient {
   received = Buffer.alloc(0);
   ended = false;
@@ -58,7 +58,7 @@ export class TestClient {
   get text(): string {
     return this.received.toString();
   }
-  /** Without the frames' headers. */
+  /** The output without the HTTP head and the frame headers. */
   get unframed(): string {
     let text = '';
     for (let at = this.received.indexOf('\r\n\r\n') + 4; at + 8 <= this.received.length;) {

@@ -35,9 +35,12 @@ export interface ContainerOptions {
   terminal?: boolean;
 }
 
+/** The commands of busybox that the tests' containers use. */
+const APPLETS = 'sh sleep cat true false echo kill yes dd head stty seq usleep touch test ls readlink'.split(' ');
+
 let count = 0;
 
-/** One container's directories, and the shims that come to it. */
+/** The directories of one container, and the shims that serve it one after another. */
 export class TestContainer {
   readonly id = `hf${process.pid.toString(16)}${(count++).toString(16).padStart(4, '0')}`.padEnd(64, '0');
   readonly base = mkdtempSync(join(tmpdir(), 'hs-'));
@@ -57,26 +60,7 @@ export class TestContainer {
     mkdirSync(bin, { recursive: true });
     for (const d of ['proc', 'dev', 'tmp', 'sys']) mkdirSync(join(this.run, 'rootfs', d));
     copyFileSync('/usr/bin/busybox', join(bin, 'busybox'));
-    for (const name of [
-      'sh',
-      'sleep',
-      'cat',
-      'true',
-      'false',
-      'echo',
-      'kill',
-      'yes',
-      'dd',
-      'head',
-      'stty',
-      'seq',
-      'usleep',
-      'touch',
-      'test',
-      'ls',
-      'readlink',
-    ])
-      symlinkSync('busybox', join(bin, name));
+    for (const name of APPLETS) symlinkSync('busybox', join(bin, name));
     mkdirSync(join(this.run, 'rootfs/etc/notexec'), { recursive: true });
     this.writeSpec();
     writeFileSync(join(this.run, 'config.json'), JSON.stringify(this.config()));
@@ -111,7 +95,7 @@ export class TestContainer {
     writeFileSync(join(this.dir, 'spec.json'), JSON.stringify(this.spec));
   }
 
-  /** An OCI process for an exec. */
+  /** An OCI process object for an exec. */
   process(args: string[]): Record<string, unknown> {
     return { ...this.config().process, args, terminal: false };
   }
@@ -154,13 +138,13 @@ export class TestContainer {
     };
   }
 
-  /** Starts a shim and gives the container to it. */
+  /** Starts a shim that adopts the container, and connects to it. */
   async adopt(): Promise<ShimConnection> {
     await this.spawn();
     return this.connect();
   }
 
-  /** The same, and nobody connects to it yet. */
+  /** Starts a shim that adopts the container, without connecting to it. */
   async spawn(): Promise<void> {
     const child = spawn(process.execPath, ['--expose-gc', this.bundle], {
       detached: true,
@@ -187,13 +171,13 @@ export class TestContainer {
     return new ShimConnection(socket);
   }
 
-  /** create and start. */
+  /** Creates and starts the container. @returns the pid of its init */
   async start(ctl: ShimConnection, operation = 'op-start'): Promise<number> {
     await ctl.ask<'create'>({ op: 'create', operation });
     return (await ctl.ask<'start'>({ op: 'start', operation })).pid;
   }
 
-  /** A client whose connection lies on the shim's `fd`, and its token. */
+  /** Hands a new connection over through the shim's `fd` socket. @returns the client's end and the token */
   async handOver(): Promise<{ client: TestClient; handed: { token: string; head: string; early: string } }> {
     const path = join(this.base, `c${this.#handed++}`);
     const server = createServer({ pauseOnConnect: true });
@@ -242,7 +226,7 @@ export class TestContainer {
     };
   }
 
-  /** From the file, as the daemon reads it when no shim lives. */
+  /** The records in the journal file. */
   get journal(): JournalRecord[] {
     return existsSync(join(this.dir, 'journal')) ? parseJournal(readFileSync(join(this.dir, 'journal'))).records : [];
   }

@@ -1,4 +1,4 @@
-/** A daemon's configuration, a host and an image for the tests of engine/spec. */
+/** A daemon's configuration, a host and an image for tests of container specs. */
 import type { Config } from '../../src/config/config.ts';
 import type { Container, MountPoint } from '../../src/model/container.ts';
 import type { CreateRequest } from '../../src/model/container-config.ts';
@@ -71,7 +71,7 @@ const CONTROLS: readonly Control[] = [
   'blkioWriteIOps',
 ];
 
-/** Two CPUs, a cgroup v1 that can do everything, root without CAP_SYS_RESOURCE. */
+/** A host with two CPUs, all controls of cgroup v1, and root without CAP_SYS_RESOURCE. */
 export const host = (changes: Partial<Host> = {}): Host => ({
   architecture: 'amd64',
   kernel: [6, 1],
@@ -133,7 +133,7 @@ export function prepared(request: CreateRequest, options: Options = {}): Prepare
   );
 }
 
-/** A container as the engine makes it of a request. */
+/** The container that the engine makes from a request. */
 export function container(request: CreateRequest, options: Options & { id?: string } = {}): Container {
   return {
     ...prepared(request, options),

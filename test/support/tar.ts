@@ -41,7 +41,7 @@ export interface Read {
   body: Buffer;
 }
 
-/** Reads an archive in pieces of `step` bytes; checks that what comes out is what came in. */
+/** Reads an archive in chunks of `step` bytes, and asserts that the reader passes every byte on. */
 export function read(archive: Buffer, step = 1 << 16): Read[] {
   const out: Read[] = [];
   const bytes: Buffer[] = [];
@@ -56,7 +56,7 @@ export function read(archive: Buffer, step = 1 << 16): Read[] {
     meta: (meta) => bytes.push(Buffer.from(meta)),
   });
   for (let at = 0; at < archive.length; at += step) {
-    // A copy that is overwritten afterwards: nothing may keep views of it.
+    // The chunk is overwritten afterwards, because the reader may not keep views of it.
     const chunk = Buffer.from(archive.subarray(at, at + step));
     reader.push(chunk);
     chunk.fill(0xee);

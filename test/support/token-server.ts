@@ -1,6 +1,6 @@
 /**
- * A token server for a test's registry: who has which rights, told in tokens that the registry believes. distribution's
- * docs/spec/auth/{token,oauth,jwt}.md.
+ * A token server for a test's registry: it authenticates users and signs tokens that the registry trusts. See
+ * docs/spec/auth/{token,oauth,jwt}.md of the distribution project.
  */
 import { execFileSync } from 'node:child_process';
 import { createPrivateKey, randomUUID, sign, X509Certificate, type KeyObject } from 'node:crypto';
@@ -21,21 +21,21 @@ interface Access {
   actions: string[];
 }
 
-/** What was asked of it. */
+/** A request for a token. */
 export interface Demand {
   method: string;
-  /** Of the query, or of the form. */
+  /** Parameters of the query or the form. */
   asked: URLSearchParams;
-  /** Who proved to be somebody, '' for nobody. */
+  /** The authenticated user; '' for an anonymous request. */
   user: string;
 }
 
 const encoded = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString('base64url');
 
-/** USER may do everything with `USER/…`; everybody may pull `public/…`. */
+/** Grants USER everything on `USER/…`, and everyone pulls of `public/…`. */
 export class TokenServer implements AsyncDisposable {
   readonly demands: Demand[] = [];
-  /** Refresh tokens that are good, and whose they are. */
+  /** The user of each valid refresh token. */
   readonly #refresh = new Map<string, string>();
 
   private constructor(
@@ -51,21 +51,8 @@ export class TokenServer implements AsyncDisposable {
     execFileSync(
       'openssl',
       [
-        'req',
-        '-x509',
-        '-newkey',
-        'ec',
-        '-pkeyopt',
-        'ec_paramgen_curve:prime256v1',
-        '-nodes',
-        '-days',
-        '2',
-        '-keyout',
-        file('key.pem'),
-        '-out',
-        file('cert.pem'),
-        '-subj',
-        '/CN=tokens',
+        ...'req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=tokens'.split(' '),
+        ...['-keyout', file('key.pem'), '-out', file('cert.pem')],
       ],
       { stdio: 'ignore' },
     );
@@ -81,7 +68,7 @@ export class TokenServer implements AsyncDisposable {
     return tokens;
   }
 
-  /** For startRegistry. */
+  /** The `auth` option for startRegistry. */
   get auth(): { realm: string; service: string; issuer: string; certificate: string } {
     return {
       realm: `http://127.0.0.1:${(this.server.address() as AddressInfo).port}/token`,
@@ -97,7 +84,7 @@ export class TokenServer implements AsyncDisposable {
     rmSync(this.root, { recursive: true, force: true });
   }
 
-  /** A bearer token that gives `access` whatever the rights are. */
+  /** A bearer token that grants `access`, whatever the user's rights are. */
   token(subject: string, access: Access[]): string {
     const now = Math.floor(Date.now() / 1000);
     const head = { typ: 'JWT', alg: 'ES256', x5c: [this.certificate.raw.toString('base64')] };
@@ -115,7 +102,7 @@ export class TokenServer implements AsyncDisposable {
     return `${body}.${sign('sha256', Buffer.from(body), { key: this.key, dsaEncoding: 'ieee-p1363' }).toString('base64url')}`;
   }
 
-  /** The refresh tokens are good no more. */
+  /** Invalidates all refresh tokens. */
   revoke(): void {
     this.#refresh.clear();
   }
@@ -140,8 +127,8 @@ export class TokenServer implements AsyncDisposable {
       scopes.map((scope) => allowed(scope, user)).filter(({ actions }) => actions.length > 0),
     );
     const wantsRefresh = !isForm && user !== '' && asked.get('offline_token') === 'true';
-    // OAuth2 has the one name for it, the older way the other. A refresh token stays good: no other is given for it
-    // (RFC 6749 §6).
+    // OAuth2 calls the token access_token, the older GET protocol calls it token. A refresh token stays valid when it
+    // is used, so no new one is issued (RFC 6749 §6).
     response.end(
       JSON.stringify({
         ...(isForm ? { access_token: token } : { token }),
@@ -164,7 +151,7 @@ export class TokenServer implements AsyncDisposable {
   }
 }
 
-/** '' for nobody, undefined for who is not whom he claims to be. */
+/** The user; '' without credentials, undefined with wrong ones. */
 function byBasic(header: string | undefined): string | undefined {
   if (header === undefined) return '';
   return header === `Basic ${Buffer.from(`${USER}:${PASSWORD}`).toString('base64')}` ? USER : undefined;

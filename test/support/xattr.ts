@@ -1,4 +1,4 @@
-/** Extended attributes as bytes, never through a string. lsetxattr(2), lgetxattr(2), llistxattr(2). */
+/** Extended attributes as raw bytes: lsetxattr(2), lgetxattr(2), llistxattr(2). */
 import { check, declare, Errno, errno } from '../../src/sys/libc.ts';
 
 const setCall = declare('int lsetxattr(const char *path, const char *name, void *value, size_t size, int flags)');

@@ -20,7 +20,7 @@ test('a copy that fails before its worker starts leaves no descriptor open and r
     script: '/nonexistent',
     paths: { rootfs: () => '/', container: () => '/nonexistent' },
     snapshots: {
-      hold: () => {
+      pinMount: () => {
         held++;
         return () => held--;
       },

@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { EventLog, type EventQuery } from '../../src/engine/events/event-log.ts';
 import type { Event, NewEvent } from '../../src/model/event.ts';
@@ -83,7 +84,7 @@ describe('storing an event', () => {
         throw new Error('crash');
       })(),
     ).toThrow('crash');
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await sleep(20);
     log.record(at(2, 'kept'));
     expect(await first).toEqual(['kept']);
     expect((await past()).map((e) => e.action)).toEqual(['kept']);
@@ -154,7 +155,7 @@ describe('a live subscriber', () => {
         if (seen.length === 2) break;
       }
     })();
-    await new Promise((resolve) => setTimeout(resolve, 5));
+    await sleep(5);
     db.exec('BEGIN');
     log.record(at(1, 'one'), at(2, 'two'));
     // A transaction that can still roll back must not be announced.
@@ -170,15 +171,15 @@ describe('a live subscriber', () => {
       for await (const event of listen()) {
         actions.push(event.action);
         if (actions.length === 600) break;
-        if (actions.length % 100 === 1) await new Promise((resolve) => setTimeout(resolve, 10));
+        if (actions.length % 100 === 1) await sleep(10);
       }
       return actions;
     })();
     const quick = take(listen(), 600);
-    await new Promise((resolve) => setTimeout(resolve, 5));
+    await sleep(5);
     for (let i = 0; i < 600; i++) {
       log.record(at(i, `e${i}`));
-      if (i % 50 === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+      if (i % 50 === 0) await sleep(1);
     }
     const expected = Array.from({ length: 600 }, (_, i) => `e${i}`);
     expect(await quick).toEqual(expected);
@@ -188,7 +189,7 @@ describe('a live subscriber', () => {
   test('ends when its signal aborts, and is counted until then', async () => {
     const leaving = new AbortController();
     const reading = all(listen({}, leaving.signal));
-    await new Promise((resolve) => setTimeout(resolve, 5));
+    await sleep(5);
     expect(log.subscribers).toBe(1);
     leaving.abort();
     expect(await reading).toEqual([]);

@@ -83,7 +83,7 @@ describe('packages', () => {
     ['ID=ubuntu\nID_LIKE=debian\n', 'runc', 'apt-get install runc'],
     ['ID="rocky"\nID_LIKE="rhel centos fedora"\n', 'seccomp.json', 'dnf install containers-common'],
     ['ID=slackware\n', 'runc', 'install the package that provides runc'],
-  ])('of %j: names the command that installs %s', (osRelease, program, command) => {
+  ])('on %j: names the command that installs %s', (osRelease, program, command) => {
     expect(installCommand(program, osRelease)).toBe(command);
   });
 });

@@ -9,17 +9,17 @@ describe('changes', () => {
   test.each<[string, string[], object]>([
     ['CMD in exec form', ['CMD ["a b", "c"]'], { Cmd: ['a b', 'c'] }],
     ['CMD in shell form', ['CMD echo "$HOME"  x'], { Cmd: ['/bin/sh', '-c', 'echo "$HOME"  x'] }],
-    ['CMD with broken JSON is shell form', ["CMD ['a']"], { Cmd: ['/bin/sh', '-c', "['a']"] }],
+    ['CMD with broken JSON, as shell form', ["CMD ['a']"], { Cmd: ['/bin/sh', '-c', "['a']"] }],
     ['CMD []', ['CMD []'], { Cmd: [] }],
     ['an instruction in lower case', ['cmd ["a"]'], { Cmd: ['a'] }],
-    ['ENTRYPOINT resets the command', ['ENTRYPOINT ["e"]'], { Entrypoint: ['e'], Cmd: null }],
+    ['ENTRYPOINT, which resets the command', ['ENTRYPOINT ["e"]'], { Entrypoint: ['e'], Cmd: null }],
     [
-      'ENTRYPOINT keeps a command given among the changes',
+      'ENTRYPOINT and CMD, which keeps the command',
       ['CMD ["c"]', 'ENTRYPOINT e x'],
       { Entrypoint: ['/bin/sh', '-c', 'e x'], Cmd: ['c'] },
     ],
     [
-      'SHELL applies to what follows',
+      'SHELL, to what follows it',
       ['SHELL ["/bin/bash", "-lc"]', 'CMD x'],
       { Shell: ['/bin/bash', '-lc'], Cmd: ['/bin/bash', '-lc', 'x'] },
     ],
@@ -28,7 +28,7 @@ describe('changes', () => {
       ['ENV A=1 B="two words" C=th\\ ree', 'ENV D old  form', 'ENV A=$B-${C}-${X:-none}'],
       { Env: ['A=two words-th ree-none', 'B=two words', 'C=th ree', 'D=old  form'] },
     ],
-    ['ENV expands to the values before its own line', ['ENV A=1', 'ENV A=2 B=$A'], { Env: ['A=2', 'B=1'] }],
+    ['ENV with variables, as they were before its line', ['ENV A=1', 'ENV A=2 B=$A'], { Env: ['A=2', 'B=1'] }],
     [
       'LABEL',
       ['LABEL a=1 "b c"="d e"', 'LABEL a=2', "LABEL __proto__='x y'"],

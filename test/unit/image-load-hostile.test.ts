@@ -39,7 +39,7 @@ describe('loading an image whose configuration has a value of the wrong type', (
     ['history', { history: [7] }],
     ['history.created', { history: [{ created: 1 }] }],
     ['container_config.Tty', { container_config: { Tty: 'yes' } }],
-  ])('rejects %s', async (where, changes) => {
+  ])('rejects %s [config-wrong-types]', async (where, changes) => {
     await expect(load(at, image(config(changes)))).rejects.toThrow(
       new RegExp(`^invalid image JSON: cannot unmarshal \\w+ into ${where} of type `),
     );
@@ -124,7 +124,7 @@ describe('loading an archive whose documents are malformed', () => {
   });
 });
 
-test('a layer above the maximum depth is rejected', async () => {
+test('a layer above the maximum depth is rejected [layer-too-many]', async () => {
   await expect(
     at.unpack(
       LAYER,

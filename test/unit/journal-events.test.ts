@@ -103,21 +103,21 @@ test('a health check emits the events of dockerd’s exec, with its own times, a
     status: 'unhealthy' as const,
     streak: 1,
   };
-  const told = (probe: Partial<HealthProbe>, before = withHealth('healthy')) =>
+  const eventsOfProbe = (probe: Partial<HealthProbe>, before = withHealth('healthy')) =>
     eventsOf({ ...record, probe: { start: '100', end: '200', exitCode: 0, output: '', ...probe } }, container, {
       before,
       commandOf: () => undefined,
       probe: ['/bin/sh', '-c', 'true'],
     }).map(({ action, time, attributes: { execID, exitCode } }) => [action, time, execID, exitCode]);
-  const [[, , id] = []] = told({});
+  const [[, , id] = []] = eventsOfProbe({});
   expect(id).toMatch(/^[0-9a-f]{64}$/);
-  const begun = [
+  const started = [
     ['exec_create: /bin/sh -c true', '100', id, undefined],
     ['exec_start: /bin/sh -c true', '100', id, undefined],
   ];
   const changed = ['health_status: unhealthy', String(WALL), undefined, undefined];
-  expect(told({ exitCode: 3 })).toEqual([...begun, ['exec_die', '200', id, '3'], changed]);
-  expect(told({ exitCode: 3 }, withHealth('unhealthy'))).toEqual([...begun, ['exec_die', '200', id, '3']]);
-  expect(told({ exitCode: -1, killed: 137 })).toEqual([...begun, ['exec_die', '200', id, '137'], changed]);
-  expect(told({ exitCode: -1 })).toEqual([...begun, changed]);
+  expect(eventsOfProbe({ exitCode: 3 })).toEqual([...started, ['exec_die', '200', id, '3'], changed]);
+  expect(eventsOfProbe({ exitCode: 3 }, withHealth('unhealthy'))).toEqual([...started, ['exec_die', '200', id, '3']]);
+  expect(eventsOfProbe({ exitCode: -1, killed: 137 })).toEqual([...started, ['exec_die', '200', id, '137'], changed]);
+  expect(eventsOfProbe({ exitCode: -1 })).toEqual([...started, changed]);
 });

@@ -1,7 +1,16 @@
-import { execFileSync } from 'node:child_process';
-import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { OutputStream } from '../../src/protocol/frames.ts';
@@ -353,7 +362,7 @@ describe('the log file', () => {
 });
 
 describe('a partial line of a killed writer', () => {
-  const settle = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 80));
+  const settle = (): Promise<void> => sleep(80);
 
   test('is completed by the next writer', async () => {
     const first = new LogWriter(spec());
@@ -404,7 +413,7 @@ describe('a log that cannot be written', () => {
     const log = new LogWriter(spec({ path }));
     log.write(1, Buffer.from('lost\n'));
     expect(log.dropped).toEqual({ lines: 1, bytes: 5 });
-    execFileSync('mkdir', [join(dir, 'missing')]);
+    mkdirSync(join(dir, 'missing'));
     log.write(1, Buffer.from('kept\n'));
     expect(linesOf('missing/c-json.log').map((l) => l.log)).toEqual([
       expect.stringContaining('1 lines (5 bytes)'),

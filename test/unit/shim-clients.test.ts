@@ -1,4 +1,4 @@
-/** Connections that are handed over to a shim, in whatever order they and the commands that name them come. */
+/** Connections handed over to a shim are matched with the commands that name them, in whatever order both arrive. */
 import { closeSync, fstatSync, mkdtempSync, openSync, rmSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -33,12 +33,12 @@ const connected = (): Promise<Socket> =>
   });
 const fdOf = (socket: Socket): number => (socket as unknown as { _handle: { fd: number } })._handle.fd;
 
-test('each by its token, in any order, and once', () => {
+test('each connection is claimed by its token, in any order, once', () => {
   for (const token of ['a', 'b', 'c']) deliverFd(path, Buffer.from(token), passenger);
   expect([claim('b'), claim('a'), claim('x'), claim('b'), claim('c')]).toEqual([true, true, false, false, true]);
 });
 
-test('one that has connected and not yet sent is not hung up on by the claim of another', async () => {
+test('a connection that has not sent its token yet survives the claim of another', async () => {
   const late = await connected();
   deliverFd(path, Buffer.from('other'), passenger);
   expect(claim('other')).toBe(true);
@@ -47,7 +47,7 @@ test('one that has connected and not yet sent is not hung up on by the claim of 
   expect(claim('late')).toBe(true);
 });
 
-test('one whose sender died before it sent is let go, and what nobody named is closed', async () => {
+test('a connection whose sender died is dropped, and unclaimed ones are closed', async () => {
   const dying = await connected();
   expect(claim('nobody')).toBe(false);
   dying.destroy();

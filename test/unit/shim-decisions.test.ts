@@ -1,4 +1,4 @@
-/** What a shim decides, without a container. */
+/** Decisions of the shim that need no container. */
 import { describe, expect, test } from 'vitest';
 import type { RecordBody, RestartPolicy } from '../../src/protocol/records.ts';
 import { applyRecord, initialRunState } from '../../src/protocol/runstate.ts';
@@ -23,20 +23,25 @@ describe('the restart policy', () => {
   const policy = (name: RestartPolicy['name'], maximumRetryCount = 0): RestartPolicy => ({ name, maximumRetryCount });
 
   test.each([
-    ['no, failed', policy('no'), death(), false],
-    ['always, failed', policy('always'), death(), true],
-    ['always, well', policy('always'), death({ code: 0 }), true],
-    ['always, stopped by a user', policy('always'), death({ stoppedByUser: true }), false],
-    ['always, the host goes down', policy('always'), death({ shutdown: true }), false],
-    ['unless-stopped, well', policy('unless-stopped'), death({ code: 0 }), true],
-    ['unless-stopped, stopped by a user', policy('unless-stopped'), death({ stoppedByUser: true }), false],
-    ['on-failure, well', policy('on-failure'), death({ code: 0 }), false],
-    ['on-failure, failed for the hundredth time', policy('on-failure'), death({ restartCount: 100 }), true],
-    ['on-failure:2, failed once', policy('on-failure', 2), death({ restartCount: 1 }), true],
-    ['on-failure:2, failed twice', policy('on-failure', 2), death({ restartCount: 2 }), false],
+    ['no: stays down after a failure', policy('no'), death(), false],
+    ['always: restarts after a failure', policy('always'), death(), true],
+    ['always: restarts after success', policy('always'), death({ code: 0 }), true],
+    ['always: stays down when stopped by a user', policy('always'), death({ stoppedByUser: true }), false],
+    ['always: stays down when the host shuts down', policy('always'), death({ shutdown: true }), false],
+    ['unless-stopped: restarts after success', policy('unless-stopped'), death({ code: 0 }), true],
+    [
+      'unless-stopped: stays down when stopped by a user',
+      policy('unless-stopped'),
+      death({ stoppedByUser: true }),
+      false,
+    ],
+    ['on-failure: stays down after success', policy('on-failure'), death({ code: 0 }), false],
+    ['on-failure: restarts after the hundredth failure', policy('on-failure'), death({ restartCount: 100 }), true],
+    ['on-failure:2 restarts after one failure', policy('on-failure', 2), death({ restartCount: 1 }), true],
+    ['on-failure:2 stays down after two', policy('on-failure', 2), death({ restartCount: 2 }), false],
   ])('%s', (_, p, d, restart) => expect(decide(p, d).restart).toBe(restart));
 
-  test('the back-off doubles up to a minute, and begins anew after ten seconds of running', () => {
+  test('the back-off doubles up to a minute and is reset after ten seconds of running', () => {
     const delays: number[] = [];
     for (let ms = 0, n = 0; n < 12; n++) delays.push((ms = nextBackoff(ms, 0)));
     expect(delays).toEqual([100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 51_200, 60_000, 60_000]);
@@ -45,7 +50,7 @@ describe('the restart policy', () => {
   });
 });
 
-describe('health', () => {
+describe('health status', () => {
   const timing = { sinceStartMs: 60_000, startPeriodMs: 0, retries: 3 };
   test.each([
     [{ status: 'starting', streak: 0 }, 0, timing, { status: 'healthy', streak: 0 }],
@@ -66,9 +71,11 @@ describe('health', () => {
       { ...timing, sinceStartMs: 5, startPeriodMs: 10 },
       { status: 'healthy', streak: 1 },
     ],
-  ] as const)('%o and exit %i', (before, code, t, after) => expect(judge(before, code, t)).toEqual(after));
+  ] as const)('%o with exit code %i changes as in Docker', (before, code, t, after) =>
+    expect(judge(before, code, t)).toEqual(after),
+  );
 
-  test('the start interval counts within the start period, until it is healthy', () => {
+  test('the start interval applies during the start period until the container is healthy', () => {
     const spec = { argv: [], interval: 30_000, timeout: 0, startPeriod: 10_000, startInterval: 1_000, retries: 0 };
     expect([
       nextProbeIn('starting', 5_000, spec),
@@ -84,10 +91,10 @@ describe('health', () => {
     [30_000, '30s'],
     [90_000, '1m30s'],
     [3_600_000, '1h0m0s'],
-  ])('%i ms is %s', (ms, text) => expect(goDuration(ms)).toBe(text));
+  ])('%i ms prints as %s', (ms, text) => expect(goDuration(ms)).toBe(text));
 });
 
-describe("failures in dockerd's terms", () => {
+describe('start failures', () => {
   test.each([
     ['exec: "nope": executable file not found in $PATH', 127],
     ['exec: "/x": stat /x: no such file or directory', 127],
@@ -95,34 +102,34 @@ describe("failures in dockerd's terms", () => {
     ['exec: "/etc": permission denied', 126],
     ['exec: "/etc": is a directory', 126],
     ['something else', 128],
-  ])('%s is %i', (text, code) => expect(classify(text).code).toBe(code));
+  ])('%s gives exit code %i', (text, code) => expect(classify(text).code).toBe(code));
 
-  test('clients tell the code by words: the missing ones are added', () => {
+  test('get the phrases from which clients derive the code', () => {
     expect(classify('exec: "/etc": is a directory').message).toMatch(/is a directory: permission denied$/);
     expect(classify('x: not a directory').message).toContain('Are you trying to mount a directory onto a file');
   });
 
-  test('an exec that fails for another reason is 126', () =>
+  test('an exec that fails for another reason gives 126', () =>
     expect(startFailure('exec', new RuntimeFailure('whatever'))).toEqual({
       message: 'OCI runtime exec failed: whatever: unknown',
       code: 126,
     }));
 
-  test("the last error of the runtime's log", () => {
+  test('the runtime’s last logged error is found', () => {
     expect(parseRuntimeLog('{"level":"warning","msg":"w"}\n{"level":"error","msg":"e"}\nnot json\n')).toBe('e');
     expect(parseRuntimeLog('')).toBeUndefined();
   });
 });
 
-describe('phases', () => {
-  test('only what makes sense', () => {
+describe('lifecycle phases', () => {
+  test('allow only the operations that make sense', () => {
     expect(next('idle', 'create', 'c')).toBe('creating');
     expect(() => next('running', 'create', 'c')).toThrow('container c is running');
     expect(() => next('paused', 'pause', 'c')).toThrow('container c is already paused');
     expect(() => next('running', 'resume', 'c')).toThrow('Container c is not paused');
     expect(() => next('idle', 'pause', 'c')).toThrow('container c is not running');
   });
-  test('what passes by itself is waited for', () => {
+  test('passing phases are waited for', () => {
     const phases: Phase[] = [
       'idle',
       'creating',
@@ -138,7 +145,7 @@ describe('phases', () => {
   });
 });
 
-describe('what a shim does with what a dead one left', () => {
+describe('what a shim does after its predecessor died', () => {
   const stopping: RecordBody = { type: 'stopping', operation: 's', signal: 15, deadlineMs: 10_000, restart: false };
   const run: RecordBody[] = [
     { type: 'creating', operation: 'a' },
@@ -159,13 +166,13 @@ describe('what a shim does with what a dead one left', () => {
   };
 
   test.each([
-    ['nothing ever', [], 'rest', 'rest'],
+    ['no record at all', [], 'rest', 'rest'],
     ['creating', run.slice(0, 1), 'clear fail', 'fail'],
     ['created', run.slice(0, 2), 'clear fail', 'fail'],
     ['running', run, 'adopt', 'lost'],
     ['paused', [...run, { type: 'paused' }], 'adopt', 'lost'],
     ['being stopped', [...run, stopping], 'adopt', 'lost'],
-    ['dead', [...run, exited], 'decide', 'finish'],
+    ['exited', [...run, exited], 'decide', 'finish'],
     ["dead in a client's restart", [...run, { ...stopping, restart: true }, exited], 'await-restart client', 'finish'],
     ['in the back-off', [...run, exited, restarting], 'await-restart policy', 'finish'],
     [
@@ -183,11 +190,11 @@ describe('what a shim does with what a dead one left', () => {
     ['failed', [...run.slice(0, 1), { type: 'failed', error: 'x', code: 127, operation: 'a' }], 'finish', 'finish'],
     ['final', [...run, exited, { type: 'final', user: false }], 'rest', 'rest'],
   ] as [string, RecordBody[], string, string][])('%s', (_, records, sameBoot, laterBoot) => {
-    const said = (boot: string): string => Object.values(plan(found(records, boot))).join(' ');
-    expect([said('this'), said('later')]).toEqual([sameBoot, laterBoot]);
+    const planned = (boot: string): string => Object.values(plan(found(records, boot))).join(' ');
+    expect([planned('this'), planned('later')]).toEqual([sameBoot, laterBoot]);
   });
 
-  test('a stop keeps its deadline; it ends with its record, a kill with the container', () => {
+  test('a stop keeps its deadline; it ends with its own record, a kill with the container', () => {
     const kill: RecordBody = {
       type: 'stopping',
       operation: 'k',

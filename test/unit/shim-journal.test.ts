@@ -20,13 +20,13 @@ afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
 const parsed = () => parseJournal(readFileSync(path));
 
-describe('the format', () => {
-  test('its checksum is the common one', () => {
+describe('the journal format', () => {
+  test('uses the common CRC-32', () => {
     for (const text of ['', 'a', '123456789', 'ä€𝄞'.repeat(100)])
       expect(crc32(Buffer.from(text))).toBe(zlibCrc32(text));
   });
 
-  test('a journal cut at any byte yields its whole lines and no more', () => {
+  test('a journal cut at any byte yields its complete lines and no more', () => {
     const journal = new Journal(path, 'boot');
     for (let n = 0; n < 5; n++) journal.append({ type: 'failed', error: `größer ${n}`, code: n, operation: '' });
     journal.close();
@@ -39,7 +39,7 @@ describe('the format', () => {
     }
   });
 
-  test('a flipped bit spoils its line only', () => {
+  test('a flipped bit damages only its own line', () => {
     const journal = new Journal(path, 'boot');
     for (let n = 0; n < 3; n++) journal.append({ type: 'oom' });
     journal.close();
@@ -50,8 +50,8 @@ describe('the format', () => {
   });
 });
 
-describe('the file', () => {
-  test('goes on where it ended, with a torn tail cut off', () => {
+describe('the journal file', () => {
+  test('continues where it ended, after cutting off a torn tail', () => {
     const first = new Journal(path, 'boot');
     first.append({ type: 'creating', operation: 'a' });
     first.append({ type: 'failed', error: 'x', code: 127, operation: 'a' });
@@ -66,7 +66,7 @@ describe('the file', () => {
     expect(parsed().damaged).toBe(0);
   });
 
-  test('the next generation has the next number, and an earlier boot leaves a gap in the sequence', () => {
+  test('numbers generations on, and leaves a gap in the sequence after a reboot', () => {
     const first = new Journal(path, 'boot 1');
     first.append({ type: 'creating', operation: 'a' });
     expect(first.append({ type: 'failed', error: 'x', code: 1, operation: 'a' }).gen).toBe(1);
@@ -78,7 +78,7 @@ describe('the file', () => {
     second.close();
   });
 
-  test('durable() means that it is written', async () => {
+  test('durable() resolves once the records are written', async () => {
     const journal = new Journal(path, 'boot');
     for (let n = 0; n < 20; n++) {
       journal.append({ type: 'final', user: false });
@@ -88,7 +88,7 @@ describe('the file', () => {
     journal.close();
   });
 
-  test('since answers from memory and from the file alike', () => {
+  test('since() answers alike from memory and from the file', () => {
     const journal = new Journal(path, 'boot');
     for (let n = 0; n < 1000; n++) journal.append({ type: 'resized', height: n, width: 1 });
     for (const [seq, limit] of [
@@ -108,7 +108,7 @@ describe('the file', () => {
     journal.close();
   });
 
-  test('what is committed is compacted, and nothing that matters is forgotten', async () => {
+  test('compacts what is committed, keeping everything that still matters', async () => {
     const journal = new Journal(path, 'boot');
     journal.append({ type: 'updated', restart: { name: 'always', maximumRetryCount: 0 } });
     journal.append({ type: 'creating', operation: 'a' });
@@ -135,7 +135,7 @@ describe('the file', () => {
     next.close();
   });
 
-  test('old probes are dropped, those that changed the status stay', () => {
+  test('drops old probes but keeps those that changed the status', () => {
     const statuses = [
       'starting',
       'healthy',
@@ -160,42 +160,46 @@ describe('a damaged journal', () => {
     bodies: RecordBody[];
     end: Partial<RunState>;
   }
-  const begun = (pid: number): RecordBody[] => [
+  const startRecords = (pid: number): RecordBody[] => [
     { type: 'creating', operation: 'a' },
     { type: 'created', pid, startTime: '9' },
     { type: 'started', pid, startTime: '9', operation: 'a' },
   ];
-  const ended: RecordBody[] = [
+  const endRecords: RecordBody[] = [
     { type: 'exited', code: 3, signal: 0, oomKilled: false },
     { type: 'final', user: false },
   ];
   const lives: Life[] = [
-    { name: 'runs', bodies: begun(7), end: { status: 'running', pid: 7, gen: 1, final: false, boot: 'boot' } },
-    { name: 'has ended', bodies: [...begun(7), ...ended], end: { status: 'exited', pid: 0, gen: 1, final: true } },
+    { name: 'runs', bodies: startRecords(7), end: { status: 'running', pid: 7, gen: 1, final: false, boot: 'boot' } },
+    {
+      name: 'has ended',
+      bodies: [...startRecords(7), ...endRecords],
+      end: { status: 'exited', pid: 0, gen: 1, final: true },
+    },
     {
       name: 'runs again',
-      bodies: [...begun(7), ...ended, ...begun(8)],
+      bodies: [...startRecords(7), ...endRecords, ...startRecords(8)],
       end: { status: 'running', pid: 8, gen: 2, final: false, boot: 'boot' },
     },
     {
       name: 'has been restarted',
       bodies: [
-        ...begun(7),
-        ended[0]!,
+        ...startRecords(7),
+        endRecords[0]!,
         { type: 'restarting', count: 1, at: '5' },
-        ...begun(8).map((r) => ({ ...r, operation: '' }) as RecordBody),
+        ...startRecords(8).map((r) => ({ ...r, operation: '' }) as RecordBody),
       ],
       end: { status: 'running', pid: 8, gen: 2, final: false },
     },
     {
       name: 'could not start',
-      bodies: [begun(7)[0]!, { type: 'failed', error: 'no', code: 127, operation: 'a' }, ended[1]!],
+      bodies: [startRecords(7)[0]!, { type: 'failed', error: 'no', code: 127, operation: 'a' }, endRecords[1]!],
       end: { pid: 0, gen: 1, final: true },
     },
   ];
 
   test.each(lives)(
-    'of a container that $name: whichever record is lost, what follows it leads to the truth',
+    'of a container that $name: the final state is right whichever record is lost',
     ({ bodies, end }) => {
       const journal = new Journal(path, 'boot');
       for (const body of bodies) journal.append(body);

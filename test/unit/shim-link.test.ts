@@ -1,4 +1,4 @@
-/** The daemon's end of the conversation with a shim, before shims of a test's own making. */
+/** The daemon's end of the connection to a shim, against shims that the test plays. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -17,7 +17,7 @@ afterEach(() => {
   rmSync(run, { recursive: true });
 });
 
-/** A shim that answers each line by what `answer` makes of it. */
+/** A shim that answers each line with what `answer` returns. */
 function shim(answer: (request: { id: number; op: string }, socket: Socket) => string): Promise<void> {
   server = createServer((socket) => {
     socket.setEncoding('utf8');
@@ -32,7 +32,7 @@ function shim(answer: (request: { id: number; op: string }, socket: Socket) => s
 
 const hello = (id: number): string => `${JSON.stringify({ id, result: { seq: 0 } })}\n`;
 
-test('what is no message ends the connection, not the daemon', async () => {
+test('a malformed message ends the connection, not the daemon', async () => {
   await shim(({ id, op }) => (op === 'hello' ? hello(id) : '{"id":\n'));
   let ends = 0;
   const { link } = await ShimLink.open(run, { onRing: () => undefined, onEnd: () => ends++ });
@@ -40,12 +40,12 @@ test('what is no message ends the connection, not the daemon', async () => {
   expect([link.closed, ends]).toEqual([true, 1]);
 });
 
-test('nor does it where the first word is none', async () => {
+test('a malformed first message is Unavailable', async () => {
   await shim(() => 'hello?\n');
   await expect(ShimLink.open(run, { onRing: () => undefined, onEnd: () => undefined })).rejects.toThrow(Unavailable);
 });
 
-test('answers come in any order and in any pieces, and the doorbell between them', async () => {
+test('answers arrive in any order and in pieces, with doorbells in between', async () => {
   const held: number[] = [];
   await shim(({ id, op }, socket) => {
     if (op === 'hello') return hello(id);

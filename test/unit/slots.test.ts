@@ -1,15 +1,16 @@
-/** How many containers are restored at once. */
+/** Slots limit how many containers are restored at once. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { Slots } from '../../src/async/slots.ts';
 
-test('no more than its size at once, and all in the end', async () => {
+test('runs no more jobs at once than its size, and all in the end', async () => {
   const slots = new Slots(3, 60_000);
   let [now, most] = [0, 0];
   const done = await Promise.all(
     Array.from({ length: 20 }, (_, i) =>
       slots.run(async () => {
         most = Math.max(most, ++now);
-        await new Promise((resolve) => setTimeout(resolve, 1));
+        await sleep(1);
         now--;
         return i;
       }),
@@ -19,7 +20,7 @@ test('no more than its size at once, and all in the end', async () => {
   expect(done).toEqual(Array.from({ length: 20 }, (_, i) => i));
 });
 
-test('those that never end do not keep the others from their turn, and those that fail neither', async () => {
+test('jobs that never end or that fail do not keep the others from running', async () => {
   const slots = new Slots(2, 20);
   for (let i = 0; i < 4; i++) void slots.run(() => new Promise(() => undefined));
   await expect(slots.run(() => Promise.reject(new Error('no')))).rejects.toThrow('no');

@@ -1,5 +1,5 @@
 /**
- * A create request becomes a definition: defaults, the image, mount points, changes by update, what the shim is told.
+ * A create request becomes a container's definition: defaults, values of the image, mount points, updates, shim spec.
  */
 import { describe, expect, test } from 'vitest';
 import type { CreateRequest, HostConfig } from '../../src/model/container-config.ts';
@@ -13,8 +13,8 @@ import { container, daemon, host, ID, image, prepared, without } from '../suppor
 const MIB = 1 << 20;
 const SECOND = 1e9;
 
-describe('defaults that inspect shows', () => {
-  test('of a bare create', () => {
+describe('inspect shows', () => {
+  test('the defaults of a minimal create request', () => {
     const { config, hostConfig, path, args, mounts, warnings, appArmorProfile } = prepared({});
     expect(hostConfig).toMatchObject({
       RestartPolicy: { Name: 'no', MaximumRetryCount: 0 },
@@ -63,7 +63,7 @@ describe('defaults that inspect shows', () => {
     });
   });
 
-  test('of what the command line sends', () => {
+  test('what the command line sends', () => {
     const { hostConfig, warnings } = prepared({
       Volumes: {},
       Entrypoint: null,
@@ -98,7 +98,7 @@ describe('defaults that inspect shows', () => {
     expect(warnings).toEqual([]);
   });
 
-  test('on cgroup v2', () => {
+  test('the defaults of cgroup v2', () => {
     const { hostConfig } = prepared(
       {},
       { host: { ...without('oomKillDisable', 'swappiness', 'cpuRealtime'), cgroup: 'v2' } },
@@ -107,27 +107,31 @@ describe('defaults that inspect shows', () => {
   });
 
   const cases: [string, Partial<HostConfig>, Partial<HostConfig>][] = [
-    ['swap is twice the memory', { Memory: 10 * MIB }, { MemorySwap: 20 * MIB }],
-    ['swap without limit stays', { Memory: 10 * MIB, MemorySwap: -1 }, { MemorySwap: -1 }],
+    ['twice the memory as swap', { Memory: 10 * MIB }, { MemorySwap: 20 * MIB }],
+    ['unlimited swap as it is', { Memory: 10 * MIB, MemorySwap: -1 }, { MemorySwap: -1 }],
     [
-      'privileged masks nothing',
+      'no masked paths for a privileged container',
       { Privileged: true },
       { MaskedPaths: null, ReadonlyPaths: null, SecurityOpt: ['label=disable'] },
     ],
-    ['unconfined system paths', { SecurityOpt: ['systempaths=unconfined'] }, { MaskedPaths: [], ReadonlyPaths: [] }],
-    ['own masked paths', { MaskedPaths: ['/proc/uptime'] }, { MaskedPaths: ['/proc/uptime'] }],
+    [
+      'no masked or read-only paths when system paths are unconfined',
+      { SecurityOpt: ['systempaths=unconfined'] },
+      { MaskedPaths: [], ReadonlyPaths: [] },
+    ],
+    ['requested masked paths', { MaskedPaths: ['/proc/uptime'] }, { MaskedPaths: ['/proc/uptime'] }],
     [
       "the host's processes",
       { PidMode: 'host', SecurityOpt: ['no-new-privileges'] },
       { SecurityOpt: ['no-new-privileges', 'label=disable'] },
     ],
     [
-      'ports get their protocol',
+      'ports with their protocol',
       { PortBindings: { '80': [{ HostIp: '', HostPort: '8080' }], '53/UDP': null } },
       { PortBindings: { '80/tcp': [{ HostIp: '', HostPort: '8080' }], '53/udp': null } },
     ],
     [
-      'none is the log of none',
+      'the log driver none without options',
       { LogConfig: { Type: 'none', Config: {} } },
       { LogConfig: { Type: 'none', Config: {} } },
     ],
@@ -136,7 +140,7 @@ describe('defaults that inspect shows', () => {
     expect(prepared({ HostConfig: asked }).hostConfig).toMatchObject(shown),
   );
 
-  test('of the daemon: log options, shm, runtime', () => {
+  test('defaults of the daemon: log options, shm size, runtime', () => {
     const ours = daemon({
       logOpts: { 'max-size': '1m', tag: 'a' },
       defaultShmSize: MIB,
@@ -152,11 +156,11 @@ describe('defaults that inspect shows', () => {
     });
   });
 
-  test('a container without a network has network none', () =>
+  test('network none for a container without a network', () =>
     expect(prepared({ NetworkDisabled: true }).hostConfig.NetworkMode).toBe('none'));
-  test("on the host's network it has the host's name", () =>
+  test('the host’s name for a container on the host network', () =>
     expect(prepared({ HostConfig: { NetworkMode: 'host' } }).config.Hostname).toBe('machine'));
-  test('the request itself is not touched', () => {
+  test('the request unchanged: it is not mutated', () => {
     const request: CreateRequest = {
       Labels: { a: 'b' },
       HostConfig: { Binds: ['/etc:/x'], LogConfig: { Type: '', Config: {} } },
@@ -167,7 +171,7 @@ describe('defaults that inspect shows', () => {
   });
 });
 
-describe('the image', () => {
+describe('merging with the image', () => {
   const from = image({
     User: 'web',
     Env: ['PATH=/image', 'B=image'],
@@ -183,7 +187,7 @@ describe('the image', () => {
   const merge = (request: CreateRequest): ReturnType<typeof prepared> =>
     prepared({ Cmd: null, ...request }, { image: from });
 
-  test('gives what the request leaves open', () => {
+  test('takes from the image what the request leaves open', () => {
     expect(merge({}).config).toMatchObject({
       User: 'web',
       WorkingDir: '/srv',
@@ -194,7 +198,7 @@ describe('the image', () => {
     });
     expect(merge({})).toMatchObject({ path: '/entry', args: ['serve'] });
   });
-  test('is overridden by name', () => {
+  test('lets the request override entries by name', () => {
     const { config } = merge({
       Env: ['A=own', 'B=own'],
       Labels: { a: 'own' },
@@ -208,15 +212,20 @@ describe('the image', () => {
   });
 
   const commands: [string, CreateRequest, path: string, args: string[]][] = [
-    ['a command of its own', { Cmd: ['other'] }, '/entry', ['other']],
-    ["an entrypoint drops the image's command", { Entrypoint: ['/own'] }, '/own', []],
+    ['a command of the request replaces the image’s', { Cmd: ['other'] }, '/entry', ['other']],
+    ['an entrypoint of the request drops the image’s command', { Entrypoint: ['/own'] }, '/own', []],
     ['an empty list clears the entrypoint', { Entrypoint: [] }, 'serve', []],
-    ['so does an empty word', { Entrypoint: [''], Cmd: ['sh'] }, 'sh', []],
-    ['strings', { Entrypoint: '/own' as unknown as string[], Cmd: 'word' as unknown as string[] }, '/own', ['word']],
+    ['an empty string clears the entrypoint', { Entrypoint: [''], Cmd: ['sh'] }, 'sh', []],
+    [
+      'strings count as lists of one',
+      { Entrypoint: '/own' as unknown as string[], Cmd: 'word' as unknown as string[] },
+      '/own',
+      ['word'],
+    ],
   ];
   test.each(commands)('%s', (_name, request, path, args) => expect(merge(request)).toMatchObject({ path, args }));
 
-  test('a health check is merged field by field', () => {
+  test('merges a health check field by field', () => {
     expect(merge({ Healthcheck: { Timeout: SECOND, Retries: 2 } }).config.Healthcheck).toEqual({
       Test: ['CMD', 'check'],
       Interval: 5 * SECOND,
@@ -253,13 +262,13 @@ describe('mount points', () => {
     ['named:/x', { type: 'volume', name: 'named', source: '', driver: 'local', mode: 'z', rw: true, propagation: '' }],
     ['named:/x:ro,nocopy', { type: 'volume', name: 'named', mode: 'ro,nocopy', rw: false }],
     ['/x', { type: 'volume', name: '', destination: '/x', mode: 'z' }],
-    // Our own roots lie below: what we unmount has to go away in the container too.
+    // Our own roots lie below these sources: what we unmount must disappear in the container too.
     ['/:/host', { type: 'bind', source: '/', propagation: 'rslave' }],
     ['/var/lib:/x:ro', { propagation: 'rslave' }],
     ['/var/lib/holdfast2:/x', { propagation: 'rprivate' }],
   ] as [string, object][])('%s', (bind, point) => expect(points({ Binds: [bind] })).toMatchObject([point]));
 
-  test('of each type of mount', () => {
+  test('are made of every mount type', () => {
     expect(
       points({
         Mounts: [
@@ -274,7 +283,7 @@ describe('mount points', () => {
       { type: 'tmpfs', destination: '/c', source: '' },
     ]);
   });
-  test('volumes of the configuration give way to everything else', () => {
+  test('volumes of the configuration give way to all other mounts', () => {
     expect(
       points({ Binds: ['/etc:/a'], Tmpfs: { '/b': '' } }, { Volumes: { '/a/': {}, '/b': {}, '/c': {} } }).map(
         (point) => [point.type, point.destination],
@@ -305,13 +314,13 @@ describe('mount points', () => {
       { Volumes: { '/a': {} }, HostConfig: { VolumesFrom, ...HostConfig } },
       { mountsOf: (reference) => donors[reference]! },
     ).mounts.map(({ name, source, destination, rw, mode }) => ({ name, source, destination, rw, mode }));
-  test("a donor's mounts go before the volumes of image and request", () => {
+  test('mounts of volumes-from come before the volumes of image and request', () => {
     expect(from(['one'])).toEqual([
       { name: 'donated', source: '/volumes/donated', destination: '/a', rw: true, mode: '' },
       { name: 'donated', source: '/volumes/donated', destination: '/b', rw: false, mode: '' },
     ]);
     expect(from(['one:ro']).map(({ rw }) => rw)).toEqual([false, false]);
-    // What the donor may not write, nobody may through it.
+    // What the source container may not write, this container may not write either.
     for (const mode of ['rw', 'z', 'rw,Z']) expect(from([`one:${mode}`]).map(({ rw }) => rw)).toEqual([true, false]);
     expect(from(['one', 'two']).find(({ destination }) => destination === '/a')).toMatchObject({ name: 'second' });
     expect(from(['one'], { Binds: ['/etc:/a'] })).toMatchObject([
@@ -327,7 +336,7 @@ describe('update', () => {
   const change = (before: Partial<HostConfig>, changes: Partial<HostConfig>) =>
     updateOn(host(), container({ HostConfig: before }), changes);
 
-  test('limits are applied, and the runtime gets all of them', () => {
+  test('applies limits and passes all of them to the runtime', () => {
     const { hostConfig, resources, warnings } = change(
       { Memory: 10 * MIB, CpuShares: 5 },
       { Memory: 16 * MIB, PidsLimit: 7, NanoCpus: 5e8 },
@@ -346,18 +355,18 @@ describe('update', () => {
     });
     expect(warnings).toEqual([]);
   });
-  test('no limit on processes', () =>
+  test('removes the limit on processes', () =>
     expect(change({ PidsLimit: 5 }, { PidsLimit: -1 })).toMatchObject({
       hostConfig: { PidsLimit: 0 },
       resources: { pids: { limit: -1 } },
     }));
-  test('the restart policy', () => {
+  test('changes the restart policy', () => {
     expect(
       change({}, { RestartPolicy: { Name: 'on-failure', MaximumRetryCount: 3 } }).hostConfig.RestartPolicy,
     ).toEqual({ Name: 'on-failure', MaximumRetryCount: 3 });
     expect(change({}, { RestartPolicy: { Name: '', MaximumRetryCount: 0 } }).hostConfig.RestartPolicy.Name).toBe('no');
   });
-  test('what cannot be changed is named', () => {
+  test('rejects a field that cannot change, and names it', () => {
     expect(
       change(
         {},
@@ -371,7 +380,7 @@ describe('update', () => {
       ).warnings,
     ).toEqual(['Binds cannot be updated. Binds discarded.', 'Ulimits cannot be updated. Ulimits discarded.']);
   });
-  test('what the command line sends along is no word worth', () => {
+  test('ignores what the command line always sends', () => {
     const along = {
       Memory: 10 * MIB,
       MemorySwap: -1,
@@ -389,45 +398,45 @@ describe('update', () => {
   const refused: [string, Partial<HostConfig>, Partial<HostConfig>, string][] = [
     ['too little', {}, { Memory: 1 }, 'Minimum memory limit allowed is 6MB'],
     [
-      'above the swap',
+      'memory above the swap',
       { Memory: 10 * MIB },
       { Memory: 30 * MIB },
       `Cannot update container ${ID}: Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time`,
     ],
     [
-      'CPUs after a quota',
+      'CPUs in addition to a quota',
       { CpuQuota: 5000 },
       { NanoCpus: 1e9 },
       `Cannot update container ${ID}: Conflicting options: Nano CPUs cannot be updated as CPU Quota has already been set`,
     ],
     [
-      'a quota after CPUs',
+      'a quota in addition to CPUs',
       { NanoCpus: 1e9 },
       { CpuQuota: 5000 },
       `Cannot update container ${ID}: Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set`,
     ],
     [
-      'a policy with rm',
+      'a restart policy with auto-remove',
       { AutoRemove: true },
       { RestartPolicy: { Name: 'always', MaximumRetryCount: 0 } },
       `Cannot update container ${ID}: Restart policy cannot be updated because AutoRemove is enabled for the container`,
     ],
     [
-      'no policy',
+      'an unknown restart policy',
       {},
       { RestartPolicy: { Name: 'nope', MaximumRetryCount: 0 } },
       "invalid restart policy: unknown policy 'nope'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'",
     ],
   ];
-  test.each(refused)('refused: %s', (_name, before, changes, text) =>
+  test.each(refused)('rejects %s', (_name, before, changes, text) =>
     expect(() => change(before, changes)).toThrow(text),
   );
 });
 
-describe('the shim is told', () => {
+describe('the shim’s spec', () => {
   const parts = (request: CreateRequest) => shimSettings(container(request), '/the/log');
 
-  test('defaults', () => {
+  test('has defaults', () => {
     expect(parts({})).toEqual({
       log: { driver: 'json-file', path: '/the/log', maxSize: 0, maxFile: 1, attrs: {} },
       health: null,
@@ -441,15 +450,15 @@ describe('the shim is told', () => {
       consoleSize: [0, 0],
     });
   });
-  test('how to stop', () =>
+  test('says how to stop', () =>
     expect(parts({ StopSignal: 'RTMIN+3', StopTimeout: -7 })).toMatchObject({ stopSignal: 37, stopTimeout: -1 }));
-  test('when to restart', () => {
+  test('says when to restart', () => {
     expect(parts({ HostConfig: { RestartPolicy: { Name: 'on-failure', MaximumRetryCount: 4 } } }).restart).toEqual({
       name: 'on-failure',
       maximumRetryCount: 4,
     });
   });
-  test('where to log', () => {
+  test('says where to log', () => {
     const LogConfig = {
       Type: 'json-file',
       Config: {
@@ -476,8 +485,8 @@ describe('the shim is told', () => {
   });
 
   test.each([
-    ['none', { Test: ['NONE'] }, null],
-    ['nothing', { Test: [] }, null],
+    ['the test NONE', { Test: ['NONE'] }, null],
+    ['an empty test', { Test: [] }, null],
     [
       'a command',
       { Test: ['CMD', 'a', 'b'] },
@@ -502,8 +511,8 @@ describe('the shim is told', () => {
         retries: 9,
       },
     ],
-  ])('what to probe: %s', (_name, Healthcheck, spec) => expect(parts({ Healthcheck }).health).toEqual(spec));
-  test('with a shell of its own', () => {
+  ])('has the right probe for %s', (_name, Healthcheck, spec) => expect(parts({ Healthcheck }).health).toEqual(spec));
+  test('runs the probe in the image’s shell', () => {
     expect(parts({ Shell: ['/bin/ash', '-ec'], Healthcheck: { Test: ['CMD-SHELL', 'x'] } }).health!.argv).toEqual([
       '/bin/ash',
       '-ec',
@@ -512,14 +521,14 @@ describe('the shim is told', () => {
   });
 });
 
-test('where the cgroup is', () => {
+test('cgroup paths follow the cgroup driver and the parent', () => {
   const of = (CgroupParent: string, config: Parameters<typeof daemon>[0]): string =>
     cgroupsPath(container({ HostConfig: { CgroupParent } }, { daemon: daemon(config) }), daemon(config));
   expect(of('', {})).toBe(`/holdfast-test/${ID}`);
   expect(of('mine', {})).toBe(`/mine/${ID}`);
   expect(of('', { cgroupDriver: 'systemd' })).toBe(`system.slice:holdfast:${ID}`);
   expect(of('my.slice', { cgroupDriver: 'systemd' })).toBe(`my.slice:holdfast:${ID}`);
-  // And its directory below each hierarchy's mount point.
+  // The directory below each hierarchy's mount point.
   expect(cgroupDirectory(of('', {}))).toBe(`/holdfast-test/${ID}`);
   expect(cgroupDirectory(of('my.slice', { cgroupDriver: 'systemd' }))).toBe(`/my.slice/holdfast-${ID}.scope`);
   expect(cgroupDirectory(of('my-own-one.slice', { cgroupDriver: 'systemd' }))).toBe(

@@ -1,4 +1,4 @@
-/** The pieces of a spec by themselves: signals, environment, users, seccomp, devices, limits, tmpfs. */
+/** Values in a container's spec: signals, environment, users, seccomp, devices, limits, tmpfs. */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -20,7 +20,7 @@ import { lookUpUser } from '../../src/engine/spec/user.ts';
 import { readInRoot } from '../../src/sys/inroot.ts';
 import { host, prepared } from '../support/spec-fixtures.ts';
 
-describe('signals', () => {
+describe('parsing a signal', () => {
   test.each([
     ['TERM', 15],
     ['SIGTERM', 15],
@@ -33,13 +33,13 @@ describe('signals', () => {
     ['RTMAX', 64],
     ['CLD', 17],
     ['USR1', 10],
-  ])('%s', (text, number) => expect(parseSignal(text)).toBe(number));
-  test.each(['', '0', '65', '-9', 'SIG', 'NOPE', 'RTMIN+31', 'RTMAX-40', '1.5', '0x9'])('not %j', (text) =>
+  ])('accepts %s', (text, number) => expect(parseSignal(text)).toBe(number));
+  test.each(['', '0', '65', '-9', 'SIG', 'NOPE', 'RTMIN+31', 'RTMAX-40', '1.5', '0x9'])('rejects %j', (text) =>
     expect(() => parseSignal(text)).toThrow(`invalid signal: ${text}`),
   );
 });
 
-test('sizes', () => {
+test('sizes have binary or decimal units and may be fractions', () => {
   expect(parseSize('10m', 1000)).toBe(10_000_000);
   expect(parseSize('10m', 1024)).toBe(10 << 20);
   expect(parseSize('1.5 GiB', 1024)).toBe(1.5 * 2 ** 30);
@@ -49,7 +49,7 @@ test('sizes', () => {
 
 describe('environment', () => {
   const { config } = prepared({ Env: ['A=1', 'PATH=/own', 'B'] });
-  test('defaults, own, home', () => {
+  test('consists of defaults, the container’s own and HOME', () => {
     expect(environment(config, { tty: true, home: '/root' })).toEqual([
       'PATH=/own',
       `HOSTNAME=${config.Hostname}`,
@@ -58,14 +58,14 @@ describe('environment', () => {
       'HOME=/root',
     ]);
   });
-  test("an exec's comes last and may remove", () => {
+  test('of an exec overrides the container’s and can remove variables', () => {
     expect(environment(config, { tty: false, home: '/', extra: ['A=2', 'HOSTNAME', 'HOME=/else'] })).toEqual([
       'PATH=/own',
       'A=2',
       'HOME=/else',
     ]);
   });
-  test('every name appears once, with its last value', () => {
+  test('has every name once, with its last value', () => {
     const entry = fc
       .tuple(fc.constantFrom('A', 'B', 'C'), fc.option(fc.string(), { nil: undefined }))
       .map(([name, value]) => (value === undefined ? name : `${name}=${value}`));
@@ -84,7 +84,7 @@ describe('environment', () => {
 describe('capabilities', () => {
   const set = (CapAdd: string[] | null, CapDrop: string[] | null, Privileged = false) =>
     capabilitySet({ CapAdd, CapDrop, Privileged }, host());
-  test('default, added, dropped', () => {
+  test('consist of the defaults, with some added and some dropped', () => {
     expect(set(null, null)).toEqual(DEFAULT_CAPABILITIES);
     expect(set(['net_admin'], ['CAP_CHOWN', 'mknod'])).toEqual([
       ...DEFAULT_CAPABILITIES.filter((name) => name !== 'CAP_CHOWN' && name !== 'CAP_MKNOD'),
@@ -95,9 +95,9 @@ describe('capabilities', () => {
       CAPABILITIES.filter((name) => name !== 'CAP_SYS_ADMIN' && name !== 'CAP_SYS_RESOURCE'),
     );
   });
-  test('privileged gets what we have, not what we lack', () =>
+  test('of a privileged container are all that the daemon has', () =>
     expect(set(null, null, true)).toEqual(host().capabilities));
-  test('others than root keep only the bounding set', () => {
+  test('of a user other than root are only in the bounding set', () => {
     expect(capabilitiesFor(0, ['CAP_KILL'])).toEqual({
       bounding: ['CAP_KILL'],
       effective: ['CAP_KILL'],
@@ -107,7 +107,7 @@ describe('capabilities', () => {
   });
 });
 
-describe('users of a rootfs', () => {
+describe('looking up a user in a rootfs', () => {
   let root = '';
   beforeAll(() => {
     root = mkdtempSync(join(tmpdir(), 'hf-spec-user-'));
@@ -134,7 +134,7 @@ describe('users of a rootfs', () => {
     ['1234', ['audio', '29', '4321'], { uid: 1234, gid: 0, additionalGids: [0, 29, 4321], home: '/' }],
     ['lost', [], { uid: 200, gid: 200, additionalGids: [200], home: '/' }],
     [':audio', [], { uid: 0, gid: 29, additionalGids: [29], home: '/root' }],
-  ])('%j + %j', (who, added, user) => expect(lookUpUser(root, who, added)).toEqual(user));
+  ])('finds %j with groups %j', (who, added, user) => expect(lookUpUser(root, who, added)).toEqual(user));
 
   test.each([
     ['nobody', [], 'unable to find user nobody: no matching entries in passwd file'],
@@ -143,15 +143,15 @@ describe('users of a rootfs', () => {
     ['4294967295', [], 'uids and gids must be in range 0-2147483647'],
     ['-1', [], 'uids and gids must be in range 0-2147483647'],
     ['0:-5', [], 'uids and gids must be in range 0-2147483647'],
-  ])('not %j + %j', (who, added, text) => expect(() => lookUpUser(root, who, added)).toThrow(text));
+  ])('fails for %j with groups %j', (who, added, text) => expect(() => lookUpUser(root, who, added)).toThrow(text));
 
-  test('links lead nowhere outside', () => {
+  test('does not follow links out of the rootfs', () => {
     const trap = mkdtempSync(join(tmpdir(), 'hf-spec-trap-'));
     try {
       for (const target of ['/etc', '../../../../../../etc', `${root}/etc`]) {
         rmSync(join(trap, 'etc'), { force: true });
         symlinkSync(target, join(trap, 'etc'));
-        // The host and the other rootfs have this file; inside the trap the link points at itself or at nothing.
+        // The host and the other rootfs have this file; in this rootfs the link points at itself or at nothing.
         expect(readInRoot(trap, '/etc/passwd', 100)).toBeUndefined();
         expect(() => lookUpUser(trap, 'daemon', [])).toThrow('unable to find user daemon');
       }
@@ -166,7 +166,7 @@ describe('users of a rootfs', () => {
     }
   });
 
-  test('what is no file is not opened', () => {
+  test('does not open what is not a regular file', () => {
     const trap = mkdtempSync(join(tmpdir(), 'hf-spec-fifo-'));
     try {
       mkdirSync(join(trap, 'etc'));
@@ -203,7 +203,7 @@ describe('seccomp', () => {
       rule(['with args'], { args: [{ index: 0, value: 8, valueTwo: 0, op: 'SCMP_CMP_EQ' }], errnoRet: 1 }),
     ],
   };
-  test('what applies of a profile', () => {
+  test('keeps the rules that apply to architecture, capabilities and kernel', () => {
     const filter = convert(profile, ['CAP_KILL', 'CAP_CHOWN'], host());
     expect(filter.syscalls.flatMap((entry) => entry.names)).toEqual([
       'always',
@@ -226,7 +226,7 @@ describe('seccomp', () => {
 
   const of = (SecurityOpt: string[], Privileged = false, path = '/usr/share/containers/seccomp.json') =>
     seccompFilter({ SecurityOpt, Privileged }, path, DEFAULT_CAPABILITIES, host());
-  test('which profile', () => {
+  test('selects the profile', () => {
     expect(of([])!.syscalls.length).toBeGreaterThan(10);
     expect(of(['seccomp=unconfined'])).toBeUndefined();
     expect(of([], true)).toBeUndefined();
@@ -239,7 +239,7 @@ describe('seccomp', () => {
     expect(of(['seccomp=builtin'], false, 'unconfined')).toEqual(of([]));
   });
 
-  test("Docker's guards replace what the data says of their calls", () => {
+  test('Docker’s guards replace the profile’s rules for their calls', () => {
     const data = (names: string[], action = 'SCMP_ACT_ALLOW') => ({ names, action });
     const base = {
       defaultAction: 'SCMP_ACT_ERRNO',
@@ -253,7 +253,7 @@ describe('seccomp', () => {
       withDockersGuards(base, caps, 'amd64')
         .syscalls.filter((entry) => entry.names.includes(name))
         .map(({ action, errnoRet, args }) => (args ? { action, errnoRet, args } : { action, errnoRet }));
-    // What no rule names is refused with EPERM, whatever the data's default is.
+    // A call that no rule names is rejected with EPERM, whatever the profile's default is.
     const { defaultAction, defaultErrnoRet } = withDockersGuards(base, [], 'amd64');
     expect({ defaultAction, defaultErrnoRet }).toEqual({ defaultAction: 'SCMP_ACT_ERRNO', defaultErrnoRet: undefined });
     const [allowed, refused] = [[{ action: 'SCMP_ACT_ALLOW', errnoRet: undefined }], []];
@@ -280,7 +280,7 @@ describe('seccomp', () => {
     expect(verdicts([], 'socket')).toEqual([
       { action: 'SCMP_ACT_ALLOW', errnoRet: undefined, args: [{ index: 0, value: 40, op: 'SCMP_CMP_NE' }] },
     ]);
-    // The data's own refusals go too, but for those that take something back from another rule.
+    // The profile's own rejections are removed too, except those that restrict another rule.
     const some = [{ index: 0, value: 8, valueTwo: 0, op: 'SCMP_CMP_EQ' as const }];
     const twice = {
       ...base,
@@ -292,7 +292,7 @@ describe('seccomp', () => {
     };
     expect(withDockersGuards(twice, [], 'amd64').syscalls.slice(0, 2)).toEqual(twice.syscalls.slice(0, 2));
     expect(withDockersGuards(twice, [], 'amd64').syscalls.flatMap(({ names }) => names)).not.toContain('nice');
-    // A profile that somebody chose for the daemon is left as it is.
+    // A profile that was configured for the daemon stays unchanged.
     expect(
       seccompFilter({ SecurityOpt: [`seccomp=${JSON.stringify(base)}`], Privileged: false }, '', [], host())!.syscalls,
     ).toHaveLength(2);
@@ -302,7 +302,7 @@ describe('seccomp', () => {
 describe('devices', () => {
   const of = (wanted: Partial<Parameters<typeof containerDevices>[0]>) =>
     containerDevices({ Devices: null, DeviceCgroupRules: null, DeviceRequests: null, Privileged: false, ...wanted });
-  test("Docker's rules, then a container's", () => {
+  test('rules are Docker’s, then the container’s', () => {
     const { devices, rules } = of({
       Devices: [{ PathOnHost: '/dev/zero', PathInContainer: '/dev/nothing', CgroupPermissions: 'r' }],
       DeviceCgroupRules: ['c 10:* rw', 'a'],
@@ -315,14 +315,14 @@ describe('devices', () => {
     ]);
     expect(devices).toMatchObject([{ path: '/dev/nothing', type: 'c', major: 1, minor: 5, uid: 0, gid: 0 }]);
   });
-  test("privileged: all of the host's", () => {
+  test('are all of the host’s for a privileged container', () => {
     const { devices, rules } = of({ Privileged: true });
     const paths = devices.map((device) => device.path);
     expect(rules).toEqual([{ allow: true, access: 'rwm' }]);
     expect(paths).toContain('/dev/null');
     expect(paths.filter((path) => path === '/dev/console' || path.startsWith('/dev/pts/'))).toEqual([]);
   });
-  test('what is no device', () => {
+  test('must exist and be a device', () => {
     expect(() =>
       of({ Devices: [{ PathOnHost: '/dev/nope', PathInContainer: '/dev/nope', CgroupPermissions: 'rwm' }] }),
     ).toThrow('error gathering device information while adding custom device "/dev/nope": no such file or directory');
@@ -332,7 +332,7 @@ describe('devices', () => {
   });
 });
 
-test('limits: own ones as asked, defaults lowered to what is possible', () => {
+test('limits are as requested; defaults are lowered to what is possible', () => {
   expect(
     rlimits(
       [{ Name: 'core', Soft: 0, Hard: -1 }],
@@ -345,11 +345,11 @@ test('limits: own ones as asked, defaults lowered to what is possible', () => {
   ]);
 });
 
-test('unlimited is written as the kernel means it', () => {
+test('unlimited is written as the largest unsigned 64-bit number', () => {
   expect(ociJson({ soft: UNLIMITED, text: `${UNLIMITED}` })).toBe(
     `{"soft":18446744073709551615,"text":"${UNLIMITED}"}`,
   );
-  // It goes from the daemon to the shim as plain JSON.
+  // The value goes from the daemon to the shim as plain JSON.
   expect(ociJson(JSON.parse(JSON.stringify([UNLIMITED])))).toBe('[18446744073709551615]');
 });
 
@@ -366,7 +366,7 @@ test.each([
   expect(ociJson({ limit: JSON.parse(given) as number })).toBe(`{"limit":${written}}`),
 );
 
-test('tmpfs options: the last of a kind counts', () => {
+test('the last tmpfs option of a kind applies', () => {
   expect(tmpfsOptions('')).toEqual(['noexec', 'nosuid', 'nodev', 'rprivate']);
   expect(tmpfsOptions('size=1m,exec,suid,mode=1770,size=2m,rw')).toEqual([
     'nodev',

@@ -1,11 +1,11 @@
-/** The tar codec by itself: what it writes it reads, and what it refuses. */
+/** The tar codec by itself: it reads what it writes, and rejects malformed archives. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { BLOCK, checksum, signedChecksum, TarError, type TarEntry, type TarType } from '../../src/engine/images/tar.ts';
 import { bodyPadding, encodeHeader, newEntry, TRAILER } from '../../src/engine/images/tar-writer.ts';
 import { archive, read } from '../support/tar.ts';
 
-test('what is written is read again, whatever it is and however it is cut', () => {
+test('any entries written are read back equal, whatever the chunk size [tar-round-trip]', () => {
   const bytes = (max: number): fc.Arbitrary<Buffer> =>
     fc.uint8Array({ minLength: 1, maxLength: max }).map((array) => Buffer.from(array.map((byte) => byte || 1)));
   const type = fc.constantFrom<TarType>('file', 'hardlink', 'symlink', 'character', 'block', 'directory', 'fifo');
@@ -33,7 +33,7 @@ test('what is written is read again, whatever it is and however it is cut', () =
       const entries = raw.map(({ type, path, link, mode, uid, gid, mtime, major, minor, body, xattrs }) => {
         const isDevice = type === 'character' || type === 'block';
         const isLink = type === 'hardlink' || type === 'symlink';
-        // A directory's name ends in a slash in the archive, others' must not.
+        // In the archive a directory's name ends in a slash; no other name may.
         const name =
           type === 'directory' ? Buffer.concat([path, Buffer.from('/')]) : Buffer.concat([path, Buffer.from('x')]);
         const entry = newEntry(type, name, {
@@ -55,7 +55,7 @@ test('what is written is read again, whatever it is and however it is cut', () =
   );
 });
 
-describe('headers', () => {
+describe('reading headers', () => {
   const header = (changes: (header: Buffer) => void, entry = newEntry('file', 'x')): Buffer => {
     const block = Buffer.from(encodeHeader(entry).subarray(-BLOCK));
     changes(block);
@@ -77,7 +77,7 @@ describe('headers', () => {
   };
   const first = (...blocks: Buffer[]): TarEntry => read(Buffer.concat([...blocks, TRAILER]))[0]!.entry;
 
-  test('numbers: base-256, negative times, spaces, nothing', () => {
+  test('parses numbers: base-256, negative times, spaces, nothing', () => {
     const entry = first(
       header((block) => {
         block.fill(0, 108, 116);
@@ -91,7 +91,7 @@ describe('headers', () => {
     expect(entry).toMatchObject({ uid: 3_000_000_000, mtime: -1_000_000_000n, mode: 0o755, gid: 0 });
   });
 
-  test('global values hold for all that follows, until overridden or taken back', () => {
+  test('applies global values to all following entries until they are overridden or removed', () => {
     const archive = Buffer.concat([
       pax('17 comment=a b c\n12 uid=4242\n12 gid=4343\n', 'g'),
       header(() => undefined),
@@ -110,7 +110,7 @@ describe('headers', () => {
     ]);
   });
 
-  test('global values may have 64 KiB in all, a value that is replaced or taken back no more', () => {
+  test('limits global values to 64 KiB in all, not counting values replaced or removed [tar-global-limit]', () => {
     const most = pax(record('VENDOR.x', 'x'.repeat(65_536 - 'VENDOR.x'.length)), 'g');
     const archive = Buffer.concat([
       most,
@@ -129,7 +129,7 @@ describe('headers', () => {
     );
   });
 
-  test('a v7 directory is a file whose name ends in a slash', () => {
+  test('reads a v7 directory: a file whose name ends in a slash', () => {
     const entry = first(
       header((block) => {
         block.fill(0, 257, 512);
@@ -140,15 +140,15 @@ describe('headers', () => {
     expect(entry.type).toBe('directory');
   });
 
-  test('an old checksum of signed bytes', () => {
+  test('accepts an old checksum of signed bytes', () => {
     const block = header((each) => each.write('\xe9\xe8', 0, 'latin1'));
     block.write(`${signedChecksum(block).toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
     expect(first(block).path).toBe('\xe9\xe8');
   });
 
   test.each<[string, RegExp, () => Buffer]>([
-    ['wrong checksum', /wrong checksum/, () => header(() => undefined).fill('1', 148, 150)],
-    ['text for a number', /uid "zzz" is no octal number/, () => header((b) => b.write('zzz\0', 108))],
+    ['a wrong checksum', /wrong checksum/, () => header(() => undefined).fill('1', 148, 150)],
+    ['text in place of a number', /uid "zzz" is no octal number/, () => header((b) => b.write('zzz\0', 108))],
     ['a negative size', /a size of -1/, () => header((b) => b.fill(0xff, 124, 136))],
     [
       'an absurd size',
@@ -165,12 +165,12 @@ describe('headers', () => {
         }),
     ],
     [
-      'global headers that never stop',
+      'endless global headers',
       /global headers of more than 65536 bytes/,
       () => Buffer.concat(Array.from({ length: 3 }, (_, i) => pax(record(`VENDOR.${i}`, 'x'.repeat(30_000)), 'g'))),
     ],
     [
-      'an owner that means "leave it"',
+      'an owner that means "unchanged" to chown(2)',
       /owner 4294967295 is out of range/,
       () => Buffer.concat([pax('18 uid=4294967295\n'), header(() => undefined)]),
     ],
@@ -180,28 +180,32 @@ describe('headers', () => {
       () => Buffer.concat([pax('99 path=x\n'), header(() => undefined)]),
     ],
     ['a pax record without =', /invalid pax header/, () => Buffer.concat([pax('9 pathxx\n'), header(() => undefined)])],
-    ['a pax record of no length', /invalid pax header/, () => Buffer.concat([pax('0 a=b\n'), header(() => undefined)])],
+    [
+      'a pax record of length zero',
+      /invalid pax header/,
+      () => Buffer.concat([pax('0 a=b\n'), header(() => undefined)]),
+    ],
     ['a NUL in a name', /a NUL in a name/, () => Buffer.concat([pax('14 path=ok\0no\n'), header(() => undefined)])],
     ['an unknown type', /unknown entry type "V"/, () => header((b) => b.write('V', 156))],
     [
-      'an entry behind the end',
+      'an entry after the end',
       /behind an end-of-archive/,
       () => Buffer.concat([Buffer.alloc(512), header(() => undefined)]),
     ],
-    ['half a header', /unexpected EOF/, () => header(() => undefined).subarray(0, 200)],
-    ['a pax header and no entry', /unexpected EOF/, () => pax('8 uid=7\n')],
-    ['no tar at all', /invalid tar header/, () => Buffer.alloc(2048, 'this is text. ')],
-  ])('%s', (_name, message, make) => {
+    ['a truncated header', /unexpected EOF/, () => header(() => undefined).subarray(0, 200)],
+    ['a pax header without an entry', /unexpected EOF/, () => pax('8 uid=7\n')],
+    ['text in place of an archive', /invalid tar header/, () => Buffer.alloc(2048, 'this is text. ')],
+  ])('rejects %s [tar-header-bounds]', (_name, message, make) => {
     expect(() => read(make())).toThrow(message);
     expect(() => read(make())).toThrow(TarError);
   });
 
-  test('nothing, and an archive without its trailer, are archives', () => {
+  test('accept an empty archive, and one without its trailer', () => {
     expect(read(Buffer.alloc(0))).toEqual([]);
     expect(read(header(() => undefined))).toHaveLength(1);
   });
 
-  test('any bytes are an archive or a TarError', () => {
+  test('any bytes are an archive or throw a TarError [tar-any-bytes]', () => {
     const valid = archive(
       { entry: newEntry('file', 'a'.repeat(120), { size: 700 }), body: Buffer.alloc(700, 1) },
       { entry: newEntry('symlink', 'b', { link: Buffer.from('c') }) },

@@ -48,7 +48,7 @@ const request = (name: string, more: Partial<VolumeRequest> = {}): VolumeRequest
 const names = (filters: Record<string, string[]> = {}): string[] =>
   volumes.list(new Map(Object.entries(filters))).map((v) => v.name);
 
-async function told(): Promise<string[]> {
+async function emittedEvents(): Promise<string[]> {
   const found: Event[] = [];
   for await (const event of events.subscribe(
     { since: 0n, until: wallClock() - 1n, matches: () => true },
@@ -71,21 +71,21 @@ describe('create', () => {
     });
     expect(lstatSync(volume.mountpoint).mode & 0o777).toBe(0o755);
     expect(volumes.resolve('data')).toEqual(volume);
-    expect(await told()).toEqual(['create data local']);
+    expect(await emittedEvents()).toEqual(['create data local']);
   });
 
-  test('without a name is anonymous', async () => {
+  test('without a name makes an anonymous volume', async () => {
     const volume = await volumes.create(request(''));
     expect(volume.name).toMatch(/^[0-9a-f]{64}$/);
     expect(volume).toMatchObject({ anonymous: true, labels: { 'com.docker.volume.anonymous': '' } });
   });
 
-  test('again returns the old one, also of many at once', async () => {
+  test('returns the existing volume, also to concurrent callers', async () => {
     const first = await volumes.create(request('data', { labels: { old: '1' } }));
     expect(await volumes.create(request('data', { labels: { new: '1' } }))).toEqual(first);
     const many = await Promise.all([1, 2, 3].map(() => volumes.create(request('more'))));
     expect(new Set(many.map((v) => v.created)).size).toBe(1);
-    expect(await told()).toEqual(['create data local', 'create more local']);
+    expect(await emittedEvents()).toEqual(['create data local', 'create more local']);
   });
 
   test.each<[string, VolumeRequest, string, typeof InvalidParameter | typeof NotFound]>([
@@ -120,7 +120,7 @@ describe('create', () => {
       'create data: missing required option: "device"',
       InvalidParameter,
     ],
-  ])('refuses %s', async (_, wrong, message, kind) => {
+  ])('rejects %s', async (_, wrong, message, kind) => {
     const failure = await volumes.create(wrong).catch((error: unknown) => error);
     expect(failure).toBeInstanceOf(kind);
     expect((failure as Error).message).toContain(message);
@@ -129,16 +129,16 @@ describe('create', () => {
 });
 
 describe('remove', () => {
-  test('removes directory and row', async () => {
+  test('deletes directory and row', async () => {
     const volume = await volumes.create(request('data'));
     writeFileSync(join(volume.mountpoint, 'file'), 'x');
     await volumes.remove('data', { force: false });
     expect(existsSync(join(root, 'data'))).toBe(false);
     expect(() => volumes.resolve('data')).toThrow('get data: no such volume');
-    expect(await told()).toEqual(['create data local', 'destroy data local']);
+    expect(await emittedEvents()).toEqual(['create data local', 'destroy data local']);
   });
 
-  test('refuses while a container has it, forced too', async () => {
+  test('rejects a volume in use, even when forced', async () => {
     await volumes.create(request('data'));
     users = { data: ['c1', 'c2'] };
     for (const force of [false, true]) {
@@ -148,12 +148,12 @@ describe('remove', () => {
     }
   });
 
-  test('of none is an error unless forced', async () => {
+  test('of a missing volume fails unless forced', async () => {
     await expect(volumes.remove('data', { force: false })).rejects.toThrow(new NotFound('get data: no such volume'));
     await volumes.remove('data', { force: true });
   });
 
-  test('and create at once do not meet', async () => {
+  test('and a concurrent create do not interfere', async () => {
     await volumes.create(request('data'));
     const [, volume] = await Promise.all([volumes.remove('data', { force: false }), volumes.create(request('data'))]);
     expect(existsSync(volume.mountpoint)).toBe(true);
@@ -161,7 +161,7 @@ describe('remove', () => {
   });
 });
 
-test('list filters', async () => {
+test('list applies every filter', async () => {
   await volumes.create(request('one', { labels: { tier: 'a' } }));
   await volumes.create(request('two', { labels: { tier: 'b', x: '' } }));
   users = { one: ['c1'] };
@@ -176,7 +176,7 @@ test('list filters', async () => {
   expect(() => names({ dangling: ['maybe'] })).toThrow("invalid filter 'dangling=[maybe]'");
 });
 
-test('a name filter is a regular expression, and none holds the daemon up', async () => {
+test('a name filter is a regular expression that cannot block the daemon', async () => {
   await volumes.create(request(`${'a'.repeat(40)}-`));
   await volumes.create(request('web-1-data'));
   expect(names({ name: ['^web-.*-data$'] })).toEqual(['web-1-data']);
@@ -188,7 +188,7 @@ test('a name filter is a regular expression, and none holds the daemon up', asyn
     );
 });
 
-test('prune takes unused anonymous volumes, and named ones only when asked [prune-unused-volumes]', async () => {
+test('prune removes unused anonymous volumes, and named ones only on request [prune-unused-volumes]', async () => {
   const anonymous = await volumes.create(request(''));
   await volumes.create(request('named'));
   await volumes.create(request('kept', { labels: { keep: '' } }));
@@ -208,8 +208,8 @@ test('prune takes unused anonymous volumes, and named ones only when asked [prun
   expect(names()).toEqual(['kept', 'used']);
 });
 
-describe('the next start', () => {
-  test('undoes a creation that was not finished [volume-create-undone]', async () => {
+describe('starting after a crash', () => {
+  test('undoes an unfinished creation [volume-create-undone]', async () => {
     store.insertCreating({ name: 'row', driver: 'local', created: '1', labels: {}, options: {}, anonymous: false });
     store.insertCreating({
       name: 'directory',
@@ -227,7 +227,7 @@ describe('the next start', () => {
     expect(await volumes.create(request('row'))).toMatchObject({ name: 'row' });
   });
 
-  test('keeps data that lies in one, whatever its row says [volume-data-kept]', async () => {
+  test('keeps the data of a volume, whatever its row says [volume-data-kept]', async () => {
     store.insertCreating({ name: 'data', driver: 'local', created: '1', labels: {}, options: {}, anonymous: false });
     mkdirSync(join(root, 'data/_data'), { recursive: true });
     writeFileSync(join(root, 'data/_data/file'), '');
@@ -236,17 +236,17 @@ describe('the next start', () => {
     expect(names()).toEqual(['data']);
   });
 
-  test('finishes a removal, and tells of it [volume-removal-finished]', async () => {
+  test('finishes a removal and emits its event [volume-removal-finished]', async () => {
     await volumes.create(request('data'));
     store.setPhase('data', 'removing');
     restart();
     expect(names()).toEqual([]);
     await volumes.start();
     expect(existsSync(join(root, 'data'))).toBe(false);
-    expect(await told()).toEqual(['create data local', 'destroy data local']);
+    expect(await emittedEvents()).toEqual(['create data local', 'destroy data local']);
   });
 
-  test('throws away half a copy-up, and finishes a whole one [copy-up-recovered]', async () => {
+  test('discards an incomplete copy-up and finishes a complete one [copy-up-recovered]', async () => {
     const half = await volumes.create(request('half'));
     mkdirSync(join(half.mountpoint, '../_filling'));
     writeFileSync(join(half.mountpoint, '../_filling/a'), '');

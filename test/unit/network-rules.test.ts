@@ -1,0 +1,151 @@
+/** Firewall rules as text, and the DNS tables of networks. */
+import { describe, expect, test } from 'vitest';
+import { dnsNamesOn } from '../../src/engine/networks/endpoints.ts';
+import { script } from '../../src/engine/networks/firewall-rules.ts';
+import { type Bridge, type Setup } from '../../src/engine/networks/driver.ts';
+import { aardvarkTables } from '../../src/engine/networks/dns-policy.ts';
+import type { Network } from '../../src/model/network.ts';
+
+describe('firewall rules', () => {
+  const bridge = (link: string, ...addresses: string[]): Bridge => ({
+    link,
+    addresses,
+    mtu: 1500,
+    internal: false,
+    icc: true,
+    masquerade: true,
+    dns: true,
+  });
+  const rules = (text: string, chain: string): string[] =>
+    text
+      .split('\n')
+      .filter((line) => line.startsWith('add rule') && line.includes(` t ${chain} `))
+      .map((line) => line.replace(/^.* t \w+ /, ''));
+
+  test('name each bridge in every chain that concerns bridges', () => {
+    const text = script('t', [bridge('br1', '10.1.0.1/24'), bridge('br2', '10.2.0.1/24')]);
+    for (const [chain, link] of ['guard', 'postrouting', 'forward'].flatMap((name) =>
+      ['br1', 'br2'].map((each) => [name, each] as const),
+    ))
+      expect(rules(text, chain).join('\n')).toContain(`"${link}"`);
+  });
+
+  test('put a bridge in the table of its own families', () => {
+    const bridges = [
+      bridge('br1', '10.1.0.1/24'),
+      bridge('br2', 'fd00::1/64'),
+      bridge('br3', '10.3.0.1/24', 'fd03::1/64'),
+    ];
+    const [four, six] = [script('t', bridges), script('t', bridges, 'ip6')];
+    expect(['br1', 'br2', 'br3'].map((link) => [four.includes(`"${link}"`), six.includes(`"${link}"`)])).toEqual([
+      [true, false],
+      [false, true],
+      [true, true],
+    ]);
+    expect(six).toContain('ip6 saddr fd03::/64 oifname != "br3" masquerade');
+    expect(six).not.toContain('dnat ip to');
+  });
+
+  test('let only its own containers query a bridge’s DNS server, and on an internal network only known ones', () => {
+    const guard = (internal: boolean, ...addresses: string[]): string[] =>
+      rules(
+        script('t', [{ ...bridge('br1', ...addresses), internal }], addresses[0]!.includes(':') ? 'ip6' : 'ip'),
+        'guard',
+      );
+    expect(guard(false, '10.1.0.1/24')).toEqual([
+      'iifname "br1" ip daddr 127.0.0.0/8 drop',
+      'iifname != { "br1", "lo" } ip daddr 10.1.0.1 meta l4proto { tcp, udp } th dport 53 drop',
+    ]);
+    expect(guard(true, 'fd01::1/64')).toEqual([
+      'iifname != { "br1", "lo" } ip6 daddr fd01::1 meta l4proto { tcp, udp } th dport 53 drop',
+      'iifname "br1" ip6 daddr != { fd01::/64, fe80::/10 } fib daddr type local drop',
+      'iifname "br1" ip6 daddr fd01::1 meta l4proto { tcp, udp } th dport 53 ip6 saddr != @askers drop',
+    ]);
+  });
+
+  test('internal drops traffic in and out, no icc drops traffic between containers, and masquerading can be off', () => {
+    const inside = script('t', [{ ...bridge('br1', '10.1.0.1/24'), internal: true }]);
+    expect(rules(inside, 'forward').slice(0, 2)).toEqual([
+      'iifname "br1" oifname != "br1" drop',
+      'iifname != "br1" oifname "br1" drop',
+    ]);
+    expect(rules(inside, 'postrouting').join()).not.toContain('!=');
+    expect(rules(script('t', [{ ...bridge('br1', '10.1.0.1/24'), icc: false }]), 'forward')).not.toContain(
+      'iifname "br1" oifname "br1" accept',
+    );
+    expect(
+      rules(script('t', [{ ...bridge('br1', '10.1.0.1/24'), masquerade: false }]), 'postrouting').join(),
+    ).not.toContain('oifname != "br1"');
+  });
+});
+
+describe('DNS tables', () => {
+  const network = (id: string, name: string): Network =>
+    ({
+      id,
+      name,
+      driver: 'bridge',
+      ipv4: { subnet: '10.1.0.0/24', gateway: `10.1.0.${id}`, range: '', reserved: [], static: false },
+    }) as unknown as Network;
+  const setup = (
+    container: string,
+    endpoints: [networkId: string, address: string, names: string[], changing?: 'leaving'][],
+    dnsServers: string[] = [],
+  ): Setup =>
+    ({
+      container,
+      dnsServers,
+      endpoints: endpoints.map(([networkId, address, names, changing]) => ({
+        networkId,
+        address,
+        address6: '',
+        names,
+        changing,
+      })),
+    }) as unknown as Setup;
+
+  test('have one table per network and one line per container, none for the default network', () => {
+    const tables = aardvarkTables(
+      [network('1', 'bridge'), network('2', 'mine'), network('3', 'idle')],
+      [
+        setup('c1', [
+          ['1', '10.0.0.2', []],
+          ['2', '10.1.0.2', ['web', 'w']],
+        ]),
+        setup('c2', [['2', '10.1.0.3', ['db']]], ['9.9.9.9']),
+      ],
+      '127.1.2.3',
+    );
+    expect([...tables]).toEqual([['2', '10.1.0.2\nc1 10.1.0.2  web,w\nc2 10.1.0.3  db 9.9.9.9\n']]);
+  });
+  test('leave out an endpoint that is being removed', () =>
+    expect(
+      aardvarkTables([network('2', 'mine')], [setup('c1', [['2', '10.1.0.2', ['web'], 'leaving']])], '127.1.2.3').size,
+    ).toBe(0));
+  test('send queries from an internal network’s address to the refusing server only, whatever else the container is attached to [dns-internal-refused]', () => {
+    const inner = { ...network('2', 'inner'), internal: true };
+    const tables = aardvarkTables(
+      [inner, network('3', 'open')],
+      [
+        setup(
+          'c1',
+          [
+            ['2', '10.1.0.2', ['web']],
+            ['3', '10.3.0.2', ['web']],
+          ],
+          ['9.9.9.9'],
+        ),
+      ],
+      '127.1.2.3',
+    );
+    expect([...tables.values()]).toEqual([
+      '10.1.0.2\nc1 10.1.0.2  web 127.1.2.3\n',
+      '10.1.0.3\nc1 10.3.0.2  web 9.9.9.9\n',
+    ]);
+  });
+  test('leave out names containing separators', () => {
+    const of = (Aliases: string[]): string[] =>
+      dnsNamesOn({ id: 'f'.repeat(64), name: 'Web', config: { Hostname: 'h' } as never }, { Aliases });
+    expect(of(['a b', 'x,y', 'A\nb', '', 'db'])).toEqual(['web', 'db', 'ffffffffffff', 'h']);
+  });
+});
