@@ -22,7 +22,12 @@ module.exports = {
     ),
     forbid('sys-knows-no-containers', '^src/sys', '^src/(?!sys)', 'system calls know nothing of containers'),
     forbid('model-knows-protocol', '^src/model', '^src/(?!model|protocol)', 'records and rules do nothing'),
-    forbid('shim-alone', '^src/shim', '^src/(?!shim|protocol|sys|async|version)', 'the shim knows nothing of the daemon'),
+    forbid(
+      'shim-alone',
+      '^src/shim',
+      '^src/(?!shim|protocol|sys|async|version)',
+      'the shim knows nothing of the daemon',
+    ),
     forbid('store-knows-model', '^src/store', '^src/(?!store|model|protocol|sys)', 'the store knows records only'),
     forbid(
       'config-knows-model',

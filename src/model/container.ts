@@ -1,8 +1,8 @@
-/** A container as the daemon knows it. One row in the store. */
+/** The record of a container: one row in the store. */
 import type { RunState } from '../protocol/runstate.ts';
 import type { ContainerConfig, EndpointRequest, HostConfig } from './container-config.ts';
 
-/** Recorded before the world is changed; a start-up sweep finishes or undoes what is not `ready`. */
+/** Stored before anything else changes: the next daemon finishes or undoes what is not `ready`. */
 export type Phase = 'creating' | 'ready' | 'removing' | 'dead';
 
 /** A mount point of a container, resolved at create (Docker's `Mounts` in inspect). */
@@ -17,13 +17,13 @@ export interface MountPoint {
   mode: string;
   rw: boolean;
   propagation: string;
-  /** A volume that was made for this container, without a name: `rm -v` takes it along. */
+  /** A volume created without a name for this container: `rm -v` removes it. */
   anonymous?: true;
-  /** What of the volume is mounted; all of it when absent. */
+  /** The directory in the volume that is mounted; absent = all of it. */
   subpath?: string;
 }
 
-/** A container's place on one network. Addresses are '' while it is not running. */
+/** A container's endpoint on one network. Addresses are '' while it does not run. */
 export interface Endpoint {
   network: string;
   networkId: string;

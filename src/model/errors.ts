@@ -1,4 +1,4 @@
-/** What can go wrong in the engine, by kind. The API maps each to a status in one place (api/errors.ts). */
+/** The engine's errors, by kind. api/errors.ts maps each kind to an HTTP status. */
 
 export class EngineError extends Error {
   constructor(message: string, options?: ErrorOptions) {
@@ -7,7 +7,7 @@ export class EngineError extends Error {
   }
 }
 
-/** The thing named does not exist. */
+/** The named object does not exist. */
 export class NotFound extends EngineError {}
 /** The request itself is wrong, whatever the state. */
 export class InvalidParameter extends EngineError {}
@@ -16,10 +16,10 @@ export class Conflict extends EngineError {}
 /** Never allowed. */
 export class Forbidden extends EngineError {}
 export class Unauthorized extends EngineError {}
-/** Already so: nothing was changed. */
+/** The object is in the requested state already; nothing changed. */
 export class NotModified extends EngineError {}
 export class NotImplemented extends EngineError {}
-/** Not now; later perhaps. */
+/** Not possible now; a later attempt may succeed. */
 export class Unavailable extends EngineError {}
-/** The host or a part of it failed. */
+/** A failure of the host or of the engine itself. */
 export class SystemFault extends EngineError {}

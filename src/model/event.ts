@@ -1,4 +1,4 @@
-/** Something that happened, as `docker events` tells it. */
+/** Events, as `docker events` shows them. */
 export type EventType = 'container' | 'image' | 'network' | 'volume' | 'daemon' | 'builder';
 
 export interface NewEvent {
@@ -8,13 +8,13 @@ export interface NewEvent {
   /** The actor's id (or name, for volumes). */
   actor: string;
   attributes: Record<string, string>;
-  /** Wall ns of the happening, decimal string. */
+  /** When it happened: wall clock ns, decimal string. */
   time: string;
-  /** The journal record it came from, for exactly-once: container id and sequence number. */
+  /** The journal record that it was derived from; makes each event unique. */
   origin?: { container: string; seq: number };
 }
 
 export interface Event extends NewEvent {
-  /** Order of recording: a live subscriber gets each row once, also one whose time lies in the past. */
+  /** Order of recording: a live subscriber gets each row once, even if its time lies in the past. */
   row: number;
 }

@@ -131,7 +131,7 @@ export class ShimSession {
         if (this.#closed || this.link || (await this.#tryConnect())) return true;
         // A removal deletes the directory before the row, and only when the row has the end: nothing is left to learn.
         if (state.final && !existsSync(this.deps.paths.container(id))) return true;
-        // While nobody holds the lock no shim lives, and the journal is all there is.
+        // A free lock proves that no shim lives; the journal is all there is then.
         const shimIsDead = await this.#waitForLock(KILLED_LOCK_TIMEOUT_MS);
         this.journal.readFile();
         if (!shimIsDead) {
@@ -164,7 +164,7 @@ export class ShimSession {
     return lockIsFree ? this.#spawnSuccessor() : undefined;
   }
 
-  /** Whether nobody holds the container's lock, after waiting up to `ms` for an exiting shim. */
+  /** Whether the container's lock is free, after waiting up to `ms` for an exiting shim. */
   async #waitForLock(ms: number): Promise<boolean> {
     const path = join(this.deps.paths.container(this.container.id), LOCK_FILE);
     for (const end = Date.now() + ms; ;) {

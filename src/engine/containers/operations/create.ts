@@ -1,6 +1,6 @@
 /**
  * `docker create`: the request is checked and merged with the image's config, then the directory is made, then the row.
- * A directory without a row belongs to nobody: the next start of the daemon deletes it.
+ * The next start of the daemon deletes a directory without a row.
  */
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, rmSync } from 'node:fs';

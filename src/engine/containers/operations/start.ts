@@ -69,7 +69,7 @@ async function startInTurn(
     try {
       await link.request({ op: 'create', operation });
     } catch (error) {
-      // The shim was exiting and had not begun: nothing of this start is in the journal.
+      // The shim was exiting and did nothing: nothing of this start is in the journal.
       const shimExited = error instanceof Unavailable && !(error instanceof ShimUnresponsive) && c.state.final;
       if (!shimExited) throw error;
       link = await shim.reach();
@@ -126,8 +126,8 @@ async function handOverWaits({ waits }: ContainerHandle, link: ShimLink): Promis
 
 async function undo(handle: ContainerHandle, error: Error, deps: StartDeps): Promise<void> {
   const c = handle.container;
-  // Not final: the shim has begun and its end is not known yet. It runs and only the answer was lost, or its successor
-  // will undo it.
+  // Not final: the shim is at work. Either the container runs and only the answer was lost, or a successor will undo
+  // the start.
   if (!c.state.final) return;
   // A failure before the runtime ran (network, rootfs) is in no journal: the row keeps it, in Docker's terms.
   const exitCode = error instanceof StartFailed ? error.code : START_FAILED_CODE;

@@ -26,7 +26,7 @@ export type Step =
   | 'abandon-start'
   | 'resume-after-commit'
   | 'tear-down'
-  /** Finishes a removal that was begun. */
+  /** Finishes a removal that the last daemon had started. */
   | 'finish-removal'
   /** An --rm container whose end no daemon saw. */
   | 'auto-remove';
@@ -40,7 +40,7 @@ export function planRecovery(found: Found): Step[] {
   if (found.pausedForCommit) steps.push('resume-after-commit');
   if (!state.final) return steps;
   if (found.holdsResources) steps.push('tear-down');
-  // After a boot an --rm container is kept, as in dockerd: its end has not been seen by anybody.
+  // After a boot an --rm container is kept, as in dockerd: no process saw its end.
   if (found.autoRemove && state.gen > 0 && !found.ofEarlierBoot) steps.push('auto-remove');
   return steps;
 }
