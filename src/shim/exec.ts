@@ -40,8 +40,12 @@ const KEEPER_AFTER_MS = 200;
 /** Digits of an exec's id in file names: unique within one container, short enough for a socket's path. */
 const KEY_DIGITS = 12;
 
+/** A pause waits this long for execs that are being started. */
+const STARTS_TIMEOUT_MS = 10_000;
+
 export class Execs {
   readonly #execs = new Map<string, Exec>();
+  readonly #starts = new Set<Promise<unknown>>();
 
   get count(): number {
     return this.#execs.size;
@@ -56,11 +60,22 @@ export class Execs {
     if (this.#execs.has(spec.id)) throw new Refused('conflict', `exec command ${spec.id} is already running`);
     const exec = new Exec(deps, spec, attached);
     this.#execs.set(spec.id, exec);
+    const started = exec.start();
+    this.#starts.add(started);
     try {
-      return await exec.start();
+      return await started;
     } finally {
+      this.#starts.delete(started);
       void exec.ended.then(() => this.#execs.delete(spec.id));
     }
+  }
+
+  /** Resolves when no exec is being started any more, or after STARTS_TIMEOUT_MS. */
+  async startsSettled(): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const timeout = new Promise((resolve) => (timer = setTimeout(resolve, STARTS_TIMEOUT_MS)));
+    await Promise.race([Promise.allSettled(this.#starts), timeout]);
+    clearTimeout(timer);
   }
 
   /** Takes over an exec of a dead shim. */

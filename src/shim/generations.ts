@@ -139,10 +139,18 @@ export class Generations {
   /** @throws Refused */
   async pause(): Promise<void> {
     const { phases, specFile, journal } = this.deps;
-    phases.check('pause');
-    await refusedOnFailure(specFile.definition.runtime.pause());
-    this.#health?.suspend();
+    // From here on new execs wait for the outcome. An exec that is being started would be frozen half made, and its
+    // start not answered until the resume.
     phases.move('pause');
+    try {
+      await this.execs.startsSettled();
+      await refusedOnFailure(specFile.definition.runtime.pause());
+    } catch (error) {
+      if (phases.current === 'pausing') phases.move('pauseFailed');
+      throw error;
+    }
+    phases.move('paused');
+    this.#health?.suspend();
     journal.append({ type: 'paused' });
   }
 

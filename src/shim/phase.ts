@@ -12,6 +12,8 @@ export type Phase =
   | 'created'
   | 'starting'
   | 'running'
+  /** `runtime pause` waits for execs that are being started, or is running. */
+  | 'pausing'
   | 'paused'
   /** The init is dead, the rest is being cleared away. */
   | 'ending'
@@ -28,9 +30,11 @@ const moves = {
   start: { created: 'starting' },
   started: { starting: 'running' },
   abandon: { created: 'ending' },
-  pause: { running: 'paused' },
+  pause: { running: 'pausing' },
+  paused: { pausing: 'paused' },
+  pauseFailed: { pausing: 'running' },
   resume: { paused: 'running' },
-  die: { created: 'ending', starting: 'ending', running: 'ending', paused: 'ending' },
+  die: { created: 'ending', starting: 'ending', running: 'ending', pausing: 'ending', paused: 'ending' },
   fail: { creating: 'idle', starting: 'idle', ending: 'idle' },
   retry: { ending: 'backoff' },
   await: { ending: 'between' },
@@ -46,10 +50,11 @@ const moves = {
 export type Move = keyof typeof moves;
 
 /** The container's own process exists, so a signal reaches it. */
-export const isUp = (phase: Phase): boolean => phase === 'running' || phase === 'paused';
+export const isUp = (phase: Phase): boolean => phase === 'running' || phase === 'pausing' || phase === 'paused';
 
 /** The phase will end without a further request. */
-export const isPassing = (phase: Phase): boolean => phase !== 'idle' && phase !== 'backoff' && !isUp(phase);
+export const isPassing = (phase: Phase): boolean =>
+  phase === 'pausing' || (phase !== 'idle' && phase !== 'backoff' && !isUp(phase));
 
 /** The phase that `move` leads to. @throws Refused when it is not allowed in `phase` */
 export function next(phase: Phase, move: Move, container: string): Phase {
@@ -60,7 +65,8 @@ export function next(phase: Phase, move: Move, container: string): Phase {
 
 // moby's texts where it has one (daemon/pause.go, unpause.go).
 function refusal(phase: Phase, move: Move, container: string): string {
-  if (move === 'pause') return phase === 'paused' ? alreadyPaused(container) : notRunning(container);
+  if (move === 'pause' || move === 'paused')
+    return phase === 'paused' ? alreadyPaused(container) : notRunning(container);
   if (move === 'resume') return notPaused(container);
   return `container ${container} is ${phase}: cannot ${move} it`;
 }

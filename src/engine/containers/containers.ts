@@ -10,13 +10,14 @@ import type { AttachOptions, WaitCondition } from '../../protocol/messages.ts';
 import { cgroupPids } from '../../sys/cgroupfs.ts';
 import type { Client } from '../client.ts';
 import { containerEvent } from '../events/container-event.ts';
-import type { PathStat, UnpackOptions } from '../files/container-files.ts';
+import type { ContainerFiles, PathStat, UnpackOptions } from '../files/container-files.ts';
 import type { Change } from '../images/upper-diff.ts';
 import type { LogEntry } from '../logs/log-entry.ts';
 import type { LogQuery } from '../logs/logs.ts';
 import type { ContainerDeps } from './deps.ts';
 import type { ContainerHandle, HandleDump } from './handle/container-handle.ts';
 import { attach, attachRelay } from './operations/attach.ts';
+import { assertNotRemoved } from './operations/changed-state.ts';
 import { commit, type CommitRequest } from './operations/commit.ts';
 import { connect, disconnect } from './operations/connect.ts';
 import { create } from './operations/create.ts';
@@ -230,16 +231,24 @@ export class Containers {
   execsOf = (containerId: string): string[] => this.deps.execs.liveIdsOf(containerId);
 
   /** @throws NotFound `Could not find the file X in container Y` */
-  async statPath(reference: string, path: string): Promise<PathStat> {
-    return this.deps.files.stat(await this.resolve(reference), reference, path);
-  }
+  statPath = (reference: string, path: string): Promise<PathStat> =>
+    this.#withFiles(reference, (c, files) => files.stat(c, reference, path));
 
-  async packPath(reference: string, path: string): Promise<{ stat: PathStat; archive: AsyncGenerator<Buffer> }> {
-    return this.deps.files.pack(await this.resolve(reference), reference, path);
-  }
+  packPath = (reference: string, path: string): Promise<{ stat: PathStat; archive: AsyncGenerator<Buffer> }> =>
+    this.#withFiles(reference, (c, files) => files.pack(c, reference, path));
 
-  async unpackInto(reference: string, path: string, archive: Readable, options: UnpackOptions): Promise<void> {
-    await this.deps.files.unpack(await this.resolve(reference), reference, path, archive, options);
+  unpackInto = (reference: string, path: string, archive: Readable, options: UnpackOptions): Promise<void> =>
+    this.#withFiles(reference, (c, files) => files.unpack(c, reference, path, archive, options));
+
+  async #withFiles<T>(reference: string, work: (c: Container, files: ContainerFiles) => Promise<T>): Promise<T> {
+    const handle = await this.#find(reference);
+    try {
+      return await work(handle.container, this.deps.files);
+    } catch (error) {
+      // A removal stops the workers.
+      assertNotRemoved(handle);
+      throw error;
+    }
   }
 
   #find = (reference: string): Promise<ContainerHandle> => this.deps.index.find(reference);

@@ -2,15 +2,14 @@
 import { closeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { assertAllowed } from '../../../model/container-status.ts';
 import type { AttachOptions } from '../../../protocol/messages.ts';
 import { socketPair } from '../../../sys/socket.ts';
 import type { Client } from '../../client.ts';
 import type { ContainerHandle } from '../handle/container-handle.ts';
+import { whileAllowed } from './changed-state.ts';
 
 /** @throws before any byte was written to the client */
 export async function attach(handle: ContainerHandle, options: AttachOptions, client: Client): Promise<void> {
-  assertAllowed('attach', handle.container);
   await handOver(handle, options, client);
 }
 
@@ -19,7 +18,6 @@ export async function attach(handle: ContainerHandle, options: AttachOptions, cl
  * @throws what the shim refused with
  */
 export async function attachRelay(handle: ContainerHandle, options: AttachOptions): Promise<Duplex> {
-  assertAllowed('attach', handle.container);
   const [near, far] = socketPair();
   try {
     await handOver(handle, options, bareClient(far));
@@ -33,9 +31,12 @@ export async function attachRelay(handle: ContainerHandle, options: AttachOption
 }
 
 // stdin counts only where the container has it open (moby daemon/attach.go).
-function handOver({ container, shim }: ContainerHandle, options: AttachOptions, client: Client): Promise<void> {
+function handOver(handle: ContainerHandle, options: AttachOptions, client: Client): Promise<void> {
+  const { container, shim } = handle;
   const effective = { ...options, stdin: options.stdin && container.config.OpenStdin };
-  return shim.ask((link) => link.handOver<'attach'>({ op: 'attach', options: effective }, client));
+  return whileAllowed('attach', handle, () =>
+    shim.ask((link) => link.handOver<'attach'>({ op: 'attach', options: effective }, client)),
+  );
 }
 
 /** A connection without a response head, whose descriptor the caller closes. */

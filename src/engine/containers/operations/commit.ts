@@ -60,6 +60,10 @@ export async function commit(handle: ContainerHandle, request: CommitRequest, de
         events.record(containerEvent(c, 'commit', { comment: request.comment, imageID: id, imageRef }));
       },
     );
+  } catch (error) {
+    // A removal takes the files away while they are read.
+    assertReadable(c, 'commit');
+    throw error;
   } finally {
     if (paused) await resumeAfterCommit(handle, deps);
   }

@@ -16,6 +16,7 @@ import { execProcess } from '../../spec/spec.ts';
 import type { ContainerDeps } from '../deps.ts';
 import type { ContainerHandle } from '../handle/container-handle.ts';
 import { linked, NO_LINKS } from '../links.ts';
+import { whileAllowed } from './changed-state.ts';
 
 type Deps = Pick<ContainerDeps, 'config' | 'paths' | 'rows' | 'events' | 'execs' | 'index'>;
 
@@ -61,40 +62,50 @@ export async function startExec(
   deps: Deps,
 ): Promise<void> {
   const { exec, handle } = await findExec(id, deps);
-  const { container: c, shim, journal } = handle;
+  const { container: c, journal } = handle;
   if (exec.started) {
     const state = exec.running ? 'is already running' : 'has already run';
     throw new Conflict(`exec command ${id} ${state}`);
   }
-  assertAllowed('exec', c);
   const { config } = exec;
-  const spec: ExecSpec = {
-    id,
-    tty: config.Tty,
-    consoleSize: options.consoleSize[0] > 0 ? options.consoleSize : config.ConsoleSize,
-    attachStdin: config.AttachStdin && !options.detach,
-    attachStdout: config.AttachStdout,
-    attachStderr: config.AttachStderr,
-    process: execProcess(await specInput(c, deps), config),
-    detachKeys: parseDetachKeys(config.DetachKeys),
-  };
-  deps.execs.markStarted(exec);
-  try {
-    const link = await shim.reach();
-    if (!client) return void (await link.request({ op: 'exec', exec: spec }));
-    const attach: AttachOptions = {
-      stdin: config.AttachStdin,
-      stdout: config.AttachStdout,
-      stderr: config.AttachStderr,
-      stream: true,
-      logs: false,
-      framed: options.framed,
-      detachKeys: spec.detachKeys,
+  await whileAllowed('exec', handle, async () => {
+    const spec: ExecSpec = {
+      id,
+      tty: config.Tty,
+      consoleSize: options.consoleSize[0] > 0 ? options.consoleSize : config.ConsoleSize,
+      attachStdin: config.AttachStdin && !options.detach,
+      attachStdout: config.AttachStdout,
+      attachStderr: config.AttachStderr,
+      process: execProcess(await specInput(c, deps), config),
+      detachKeys: parseDetachKeys(config.DetachKeys),
     };
-    await link.handOver<'exec'>({ op: 'exec', exec: spec, options: attach }, client);
-  } finally {
-    await journal.pull().catch(() => undefined);
-  }
+    deps.execs.markStarted(exec);
+    try {
+      await run(spec, options, handle, client);
+    } finally {
+      await journal.pull().catch(() => undefined);
+    }
+  });
+}
+
+async function run(
+  spec: ExecSpec,
+  { framed }: ExecStartOptions,
+  { shim }: ContainerHandle,
+  client: Client | undefined,
+): Promise<void> {
+  const link = await shim.reach();
+  if (!client) return void (await link.request({ op: 'exec', exec: spec }));
+  const attach: AttachOptions = {
+    stdin: spec.attachStdin,
+    stdout: spec.attachStdout,
+    stderr: spec.attachStderr,
+    stream: true,
+    logs: false,
+    framed,
+    detachKeys: spec.detachKeys,
+  };
+  await link.handOver<'exec'>({ op: 'exec', exec: spec, options: attach }, client);
 }
 
 export async function inspectExec(id: string, deps: Pick<ContainerDeps, 'execs' | 'index'>): Promise<Exec> {

@@ -1,12 +1,10 @@
 /** The size of a container's terminal. */
-import { assertAllowed } from '../../../model/container-status.ts';
 import type { ContainerHandle } from '../handle/container-handle.ts';
+import { whileAllowed } from './changed-state.ts';
 
 /** @throws Conflict when it does not run */
-export async function resize(
-  { container, shim }: ContainerHandle,
-  size: { height: number; width: number },
-): Promise<void> {
-  assertAllowed('resize', container);
-  await (await shim.reach()).request({ op: 'resize', height: size.height, width: size.width });
+export async function resize(handle: ContainerHandle, size: { height: number; width: number }): Promise<void> {
+  await whileAllowed('resize', handle, async () =>
+    (await handle.shim.reach()).request({ op: 'resize', height: size.height, width: size.width }),
+  );
 }

@@ -25,6 +25,8 @@ const isUsersFault = (code: number): boolean => code === 126 || code === 127;
 
 /** Docker's exit code for a start that failed before the runtime ran. */
 const START_FAILED_CODE = 128;
+/** After this the shim itself says why it cannot start the container. */
+const RESTART_TIMEOUT_MS = 15_000;
 /** Docker's exit code for a wait that got lost. */
 const WAIT_LOST_CODE = 125;
 
@@ -32,6 +34,7 @@ const WAIT_LOST_CODE = 125;
 export function start(handle: ContainerHandle, deps: StartDeps, consoleSize?: [number, number]): Promise<void> {
   return handle.turns.run(async () => {
     const c = handle.container;
+    await waitForRestart(handle);
     assertAllowed('start', c);
     try {
       await startInTurn(handle, deps, consoleSize);
@@ -40,6 +43,13 @@ export function start(handle: ContainerHandle, deps: StartDeps, consoleSize?: [n
       throw error;
     }
   });
+}
+
+/** While the shim restarts the container, by a client or by policy, the outcome decides whether a start is needed. */
+async function waitForRestart({ container: c, journal }: ContainerHandle): Promise<void> {
+  if (c.state.final || isRunning(c)) return;
+  const timeout = AbortSignal.timeout(RESTART_TIMEOUT_MS);
+  await journal.until((state) => state.final || isRunning({ state }), timeout);
 }
 
 async function startInTurn(

@@ -21,8 +21,7 @@ export function update(handle: ContainerHandle, changes: Partial<HostConfig>, de
   return turns.run(async () => {
     assertNotRemoving(handle);
     const { hostConfig, resources, warnings } = validateUpdate(c, changes);
-    const hasInit = isRunning(c) && c.state.pid > 0;
-    if (hasInit && Object.keys(resources).length > 0) await updateCgroup(handle, deps, resources);
+    if (Object.keys(resources).length > 0) await updateIfRunning(handle, deps, resources);
     const policy = hostConfig.RestartPolicy;
     const policyChanged = JSON.stringify(policy) !== JSON.stringify(c.hostConfig.RestartPolicy);
     c.hostConfig = hostConfig;
@@ -44,6 +43,21 @@ export function update(handle: ContainerHandle, changes: Partial<HostConfig>, de
 function assertNotRemoving({ container: c }: ContainerHandle): void {
   if (isDeadOrRemoving(c))
     throw new NotFound(`Cannot update container ${c.id}: Container is marked for removal and cannot be "update".`);
+}
+
+const hasInit = ({ container: c }: ContainerHandle): boolean => isRunning(c) && c.state.pid > 0;
+
+/** The next start applies the limits of a container that does not run, or has just ended. */
+async function updateIfRunning(handle: ContainerHandle, deps: Deps, resources: Record<string, unknown>): Promise<void> {
+  if (!hasInit(handle)) return;
+  const { pid } = handle.container.state;
+  try {
+    await updateCgroup(handle, deps, resources);
+  } catch (error) {
+    await handle.journal.pull().catch(() => undefined);
+    const sameRun = hasInit(handle) && handle.container.state.pid === pid;
+    if (sameRun) throw error;
+  }
 }
 
 function updateCgroup(
