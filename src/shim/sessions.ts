@@ -33,6 +33,11 @@ export class Sessions {
     return this.#clients.size + this.#leaving.size;
   }
 
+  /** Those that have not begun to leave. */
+  get clients(): AttachedClient[] {
+    return [...this.#clients];
+  }
+
   /** Opens and serves a client; without a process it waits for one. @throws Error */
   add(connection: Client, options: AttachOptions): void {
     const client: AttachedClient = new AttachedClient(connection, options, {
@@ -65,6 +70,11 @@ export class Sessions {
     }
     this.#clients.clear();
     this.#stdio = null;
+  }
+
+  /** Ends the streams of some clients; those that have left meanwhile are skipped. */
+  finish(clients: readonly AttachedClient[]): void {
+    for (const client of clients) if (this.#clients.has(client)) client.finish();
   }
 
   /** Sends a text of the engine to every client: why an exec could not be started. */
