@@ -7,6 +7,7 @@ import { ociJson } from '../../../protocol/oci-json.ts';
 import type { RestartPolicy } from '../../../protocol/records.ts';
 import { containerEvent } from '../../events/container-event.ts';
 import { validateUpdate } from '../../spec/update.ts';
+import { updateBundle } from '../bundle.ts';
 import type { ContainerDeps } from '../deps.ts';
 import type { ContainerHandle } from '../handle/container-handle.ts';
 import { shimSpec } from '../shim-spec.ts';
@@ -21,8 +22,7 @@ export function update(handle: ContainerHandle, changes: Partial<HostConfig>, de
   return turns.run(async () => {
     assertNotRemoving(handle);
     const { hostConfig, resources, warnings } = validateUpdate(c, changes);
-    const hasInit = isRunning(c) && c.state.pid > 0;
-    if (hasInit && Object.keys(resources).length > 0) await updateCgroup(handle, deps, resources);
+    if (!c.state.final && Object.keys(resources).length > 0) await updateLimits(handle, deps, resources);
     const policy = hostConfig.RestartPolicy;
     const policyChanged = JSON.stringify(policy) !== JSON.stringify(c.hostConfig.RestartPolicy);
     c.hostConfig = hostConfig;
@@ -44,6 +44,21 @@ export function update(handle: ContainerHandle, changes: Partial<HostConfig>, de
 function assertNotRemoving({ container: c }: ContainerHandle): void {
   if (isDeadOrRemoving(c))
     throw new NotFound(`Cannot update container ${c.id}: Container is marked for removal and cannot be "update".`);
+}
+
+/** Also of the runs that follow by restart, which the shim starts from the same bundle. */
+async function updateLimits(handle: ContainerHandle, deps: Deps, resources: Record<string, unknown>): Promise<void> {
+  const { container: c } = handle;
+  // First, so that a restart meanwhile leads to the new limits too.
+  const putBack = await updateBundle(c, resources, deps);
+  const hasInit = isRunning(c) && c.state.pid > 0;
+  if (!hasInit) return;
+  try {
+    await updateCgroup(handle, deps, resources);
+  } catch (error) {
+    await putBack().catch(() => undefined);
+    throw error;
+  }
 }
 
 function updateCgroup(

@@ -1,0 +1,69 @@
+/** The life of containers and execs, in cases where an engine that only stores what it is told goes wrong. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { dockerOf } from '../support/docker-cli.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { until } from '../support/until.ts';
+
+interface Inspect {
+  Id: string;
+  State: { Status: string; Running: boolean; StartedAt: string; ExitCode: number; OOMKilled: boolean };
+  RestartCount: number;
+}
+
+let engine: TestEngine;
+beforeAll(async () => (engine = await startEngine()));
+afterAll(() => engine[Symbol.asyncDispose]());
+
+const { docker, ok, inspect } = dockerOf<Inspect>(() => engine);
+
+describe('limits changed by update', () => {
+  const MORTAL = 'while [ ! -e /die ]; do usleep 50000; done; rm -f /die; exit 7';
+
+  /** Memory in MiB, weight of the CPU (v1's or v2's), number of processes. */
+  const limits = async (name: string): Promise<string[]> => {
+    const files = [
+      ['memory/memory.limit_in_bytes', 'memory.max'],
+      ['cpu/cpu.shares', 'cpu.weight'],
+      ['pids/pids.max', 'pids.max'],
+    ].map(([v1, v2]) => `cat /sys/fs/cgroup/${v1} 2>/dev/null || cat /sys/fs/cgroup/${v2}`);
+    return (await ok('exec', name, 'sh', '-c', files.join('; '))).split('\n');
+  };
+
+  const runAndUpdate = async (name: string, ...options: string[]): Promise<string[]> => {
+    const before = ['-m', '300M', '--memory-swap', '-1', '--cpu-shares', '512', '--pids-limit', '50'];
+    await ok('run', '-d', '--name', name, ...before, ...options, 'busybox', 'sh', '-c', MORTAL);
+    await ok('update', '-m', '500M', '--memory-swap', '-1', '--cpu-shares', '1024', '--pids-limit', '70', name);
+    return limits(name);
+  };
+
+  test('hold after a restart by a client', async () => {
+    const updated = await runAndUpdate('restarted');
+    expect(updated[0]).toBe(String(500 * 1024 * 1024));
+    expect(updated[2]).toBe('70');
+    await ok('restart', '-t', '0', 'restarted');
+    expect(await limits('restarted')).toEqual(updated);
+  });
+
+  test('hold after a restart by policy while no daemon runs', async () => {
+    const updated = await runAndUpdate('by-policy', '--restart', 'always');
+    const { Id, State } = await inspect('by-policy');
+    await engine.kill9();
+    engine.writeInto(Id, 'die', '');
+    await until(() => !existsSync(join(engine.execRoot, 'c', Id.slice(0, 16), 'rootfs/die')));
+    await engine.startAgain();
+    await until(async () => {
+      const now = await inspect('by-policy');
+      return now.State.Running && now.State.StartedAt !== State.StartedAt;
+    });
+    expect(await limits('by-policy')).toEqual(updated);
+  });
+
+  test('a refused update leaves the limits of the next restart as they were', async () => {
+    const updated = await runAndUpdate('refused');
+    expect((await docker('update', '--cpuset-cpus', '900', 'refused')).exitCode).toBe(1);
+    await ok('restart', '-t', '0', 'refused');
+    expect(await limits('refused')).toEqual(updated);
+  });
+});
