@@ -67,3 +67,25 @@ describe('limits changed by update', () => {
     expect(await limits('refused')).toEqual(updated);
   });
 });
+
+test('a starting daemon starts what its restart policy says, as dockerd does', async () => {
+  const SLEEP = ['busybox', 'sleep', '1000'];
+  await ok('run', '-d', '--name', 'always', '--restart', 'always', ...SLEEP);
+  await ok('run', '-d', '--name', 'unless-stopped', '--restart', 'unless-stopped', ...SLEEP);
+  await ok('run', '-d', '--name', 'on-failure', '--restart', 'on-failure', ...SLEEP);
+  await ok('run', '-d', '--name', 'succeeded', '--restart', 'on-failure', 'busybox', 'true');
+  await ok('run', '-d', '--name', 'no-policy', ...SLEEP);
+  await ok('create', '--name', 'never-started', '--restart', 'always', ...SLEEP);
+  await ok('stop', '-t', '0', 'always', 'unless-stopped', 'on-failure', 'no-policy');
+  expect((await inspect('on-failure')).State.ExitCode).toBe(137);
+  await until(async () => (await inspect('succeeded')).State.Status === 'exited');
+
+  await engine.stop();
+  await engine.startAgain();
+  const status = async (name: string): Promise<string> => (await inspect(name)).State.Status;
+  await until(async () => (await status('always')) === 'running' && (await status('on-failure')) === 'running');
+  expect(await status('unless-stopped')).toBe('exited');
+  expect(await status('succeeded')).toBe('exited');
+  expect(await status('no-policy')).toBe('exited');
+  expect(await status('never-started')).toBe('created');
+});
