@@ -216,8 +216,10 @@ export class Container {
 function sessionsOf(specFile: SpecFile, journal: Journal): Sessions {
   return new Sessions({
     logPath: () => {
-      const log = specFile.spec?.log;
-      return log?.driver === 'json-file' ? log.path : null;
+      const spec = specFile.spec;
+      if (!spec) return undefined;
+      const { log } = spec;
+      return log.driver === 'json-file' ? log.path : null;
     },
     get slowClientMs() {
       return specFile.spec?.slowClientMs ?? DEFAULT_SLOW_CLIENT_MS;

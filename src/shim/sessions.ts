@@ -5,8 +5,8 @@ import type { Client } from './clients.ts';
 import type { Output, Stdio } from './stdio.ts';
 
 export interface SessionsDeps {
-  /** Log file to replay while there is no process; null = none that can be read. */
-  logPath(): string | null;
+  /** Log file to replay while there is no process; null = none that can be read, undefined = there has been no run. */
+  logPath(): string | null | undefined;
   /** A client that accepts no byte for this long, ms, is dropped. */
   slowClientMs: number;
   /** A client has typed its detach keys. */

@@ -4,6 +4,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { dockerOf } from '../support/docker-cli.ts';
 import { startEngine, type TestEngine } from '../support/engine.ts';
+import { unframe } from '../support/frames.ts';
+import { opened } from '../support/http.ts';
 import { until } from '../support/until.ts';
 
 interface Inspect {
@@ -88,4 +90,24 @@ test('a starting daemon starts what its restart policy says, as dockerd does', a
   expect(await status('succeeded')).toBe('exited');
   expect(await status('no-policy')).toBe('exited');
   expect(await status('never-started')).toBe('created');
+});
+
+describe('attach with logs=1 and stream=1 to a container that has never run', () => {
+  const attach = (name: string): ReturnType<typeof opened> =>
+    opened(engine.socket, 'POST', `/containers/${name}/attach?logs=1&stream=1&stdout=1&stderr=1`);
+
+  test('sends all output of the start that follows, and once', async () => {
+    await ok('create', '--name', 'attached', 'busybox', 'sh', '-c', 'echo out; echo err >&2');
+    const { answer } = await attach('attached');
+    await ok('start', 'attached');
+    expect(unframe((await answer).body)).toEqual({ 1: 'out\n', 2: 'err\n', rest: 0 });
+  });
+
+  test('is told that the log of driver none cannot be read', async () => {
+    await ok('create', '--name', 'no-log', '--log-driver', 'none', 'busybox', 'true');
+    const { answer } = await attach('no-log');
+    expect(unframe((await answer).body)[1]).toBe(
+      'Error attaching: configured logging driver does not support reading\n',
+    );
+  });
 });

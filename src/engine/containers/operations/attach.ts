@@ -34,7 +34,12 @@ export async function attachRelay(handle: ContainerHandle, options: AttachOption
 
 // stdin counts only where the container has it open (moby daemon/attach.go).
 function handOver({ container, shim }: ContainerHandle, options: AttachOptions, client: Client): Promise<void> {
-  const effective = { ...options, stdin: options.stdin && container.config.OpenStdin };
+  const { config, hostConfig } = container;
+  const effective = {
+    ...options,
+    stdin: options.stdin && config.OpenStdin,
+    logUnreadable: hostConfig.LogConfig.Type !== 'json-file',
+  };
   return shim.ask((link) => link.handOver<'attach'>({ op: 'attach', options: effective }, client));
 }
 
