@@ -111,3 +111,60 @@ describe('attach with logs=1 and stream=1 to a container that has never run', ()
     );
   });
 });
+
+describe('exec', () => {
+  interface ExecInspect {
+    Running: boolean;
+    ExitCode: number | null;
+    Pid: number;
+  }
+
+  beforeAll(() => ok('run', '-d', '--name', 'host', 'busybox', 'sleep', '1000'));
+
+  const create = async (config: object): Promise<string> => {
+    const { json } = await engine.api('POST', '/containers/host/exec', { AttachStdout: true, ...config });
+    return (json as { Id: string }).Id;
+  };
+  const inspectExec = async (id: string): Promise<ExecInspect> =>
+    (await engine.api('GET', `/exec/${id}/json`)).json as ExecInspect;
+
+  test('with a ConsoleSize: the process sees the size from its beginning', async () => {
+    for (let round = 0; round < 10; round++) {
+      const id = await create({ Cmd: ['stty', 'size'], Tty: true, ConsoleSize: [33, 107] });
+      const { text } = await engine.api('POST', `/exec/${id}/start`, { Tty: true, ConsoleSize: [33, 107] });
+      expect(text).toBe('33 107\r\n');
+    }
+  });
+
+  test('detached, with a missing command: 400 with the text of the runtime', async () => {
+    const id = await create({ Cmd: ['/nope'], AttachStdout: false });
+    const { status, json } = await engine.api('POST', `/exec/${id}/start`, { Detach: true });
+    expect({ status, json }).toEqual({
+      status: 400,
+      json: {
+        message:
+          'OCI runtime exec failed: exec failed: unable to start container process: exec: "/nope": ' +
+          'stat /nope: no such file or directory: unknown',
+      },
+    });
+    expect(await inspectExec(id)).toMatchObject({ Running: false, ExitCode: 127, Pid: 0 });
+  });
+
+  test('keeps its pid after its end', async () => {
+    const id = await create({ Cmd: ['sleep', '0.2'] });
+    await engine.api('POST', `/exec/${id}/start`, { Detach: true });
+    const { Pid } = await inspectExec(id);
+    expect(Pid).toBeGreaterThan(0);
+    await until(async () => !(await inspectExec(id)).Running);
+    expect(await inspectExec(id)).toMatchObject({ ExitCode: 0, Pid });
+  });
+
+  test('its resize after the death of the container: 409', async () => {
+    const id = await create({ Cmd: ['true'], Tty: true });
+    await engine.api('POST', `/exec/${id}/start`, { Tty: true });
+    const { Id } = await inspect('host');
+    await ok('kill', 'host');
+    const { status, json } = await engine.api('POST', `/exec/${id}/resize?h=10&w=10`);
+    expect({ status, json }).toEqual({ status: 409, json: { message: `container ${Id} is not running` } });
+  });
+});
