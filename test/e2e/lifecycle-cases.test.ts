@@ -168,3 +168,21 @@ describe('exec', () => {
     expect({ status, json }).toEqual({ status: 409, json: { message: `container ${Id} is not running` } });
   });
 });
+
+// cgroup v2 has no such switch.
+test.runIf(existsSync('/sys/fs/cgroup/memory/memory.oom_control'))(
+  'an OOM without a killer: an oom event, and the container waits',
+  async () => {
+    const since = String(Date.now() / 1000);
+    // By writing to its own memory: a system call that finds none fails instead of waiting.
+    const OUTGROW = 'x=12345678; while :; do x=$x$x; done';
+    const limits = ['-m', '8M', '--memory-swap', '8M', '--oom-kill-disable'];
+    await ok('run', '-d', '--name', 'starving', ...limits, 'busybox', 'sh', '-c', OUTGROW);
+    await until(async () => (await inspect('starving')).State.OOMKilled);
+    expect((await inspect('starving')).State.Status).toBe('running');
+    const now = String(Date.now() / 1000 + 1);
+    const filters = ['--filter', 'container=starving', '--filter', 'event=oom', '--format', '{{.Action}}'];
+    expect(await ok('events', '--since', since, '--until', now, ...filters)).toBe('oom');
+    await ok('kill', 'starving');
+  },
+);
