@@ -28,6 +28,8 @@ export interface AttachOptions {
   stream: boolean;
   /** Replay the log first. */
   logs: boolean;
+  /** The log driver cannot be read; the shim does not know the driver before the first start. */
+  logUnreadable?: boolean;
   /** 8-byte frame headers (non-TTY) or raw bytes. */
   framed: boolean;
   /** Bytes that detach a client with a terminal; empty = none. */

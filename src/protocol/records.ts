@@ -18,7 +18,10 @@ export type RecordBody =
   | { type: 'restarting'; count: number; at: string }
   /** Dead and no restart pending: rootfs, netns and ports may be released. `user`: a client stopped it. */
   | { type: 'final'; user: boolean }
-  /** The kernel has OOM-killed processes of the container; `kills` counts those of this generation so far. */
+  /**
+   * The kernel has OOM-killed processes of the container, or has made them wait where v1's OOM killer is disabled;
+   * `kills` counts both in this generation so far.
+   */
   | { type: 'oom'; kills?: number }
   | { type: 'paused' }
   | { type: 'resumed' }

@@ -46,8 +46,8 @@ interface Backlog {
 
 /** What a client reports to its sessions. */
 export interface Owner {
-  /** The log of a container that is not running. */
-  logPath(): string | null;
+  /** The log of a container that is not running; null = none that can be read, undefined = it never ran. */
+  logPath(): string | null | undefined;
   /** The client has typed its detach keys. */
   detached(): void;
   /** The connection is closed. */
@@ -184,10 +184,11 @@ export class AttachedClient {
   #replay(): void {
     const log = this.#stdio?.log;
     const path = this.#stdio ? (log?.path ?? null) : this.#owner.logPath();
-    if (path === null) {
+    if (path === null || this.#options.logUnreadable) {
       this.say(Buffer.from('Error attaching: configured logging driver does not support reading\n'));
       return this.finish();
     }
+    if (path === undefined) return;
     const cursor = openLog(() => LogCursor.oldest(path, (file) => log?.next(file)));
     if (!cursor) return;
     this.#backlog = { cursor, skip: { 1: 0, 2: 0 }, end: this.#options.stream && log ? null : this.#logEnd() };

@@ -40,6 +40,13 @@ export function oomKills(cgroups: Map<string, string>): number {
   return Number(/^oom_kill (\d+)$/m.exec(text)?.[1] ?? 0);
 }
 
+/** Whether processes in a v1 memory cgroup wait for memory, as its OOM killer is disabled. */
+export function waitsForMemory(cgroups: Map<string, string>): boolean {
+  const v1 = cgroups.get('memory');
+  const text = (v1 && read(join(v1, 'memory.oom_control'))) ?? '';
+  return /^oom_kill_disable 1$/m.test(text) && /^under_oom 1$/m.test(text);
+}
+
 /** Pids of the processes in these cgroups. */
 export function processesIn(cgroups: Map<string, string>): number[] {
   const directory = cgroups.get('pids') ?? cgroups.get('') ?? cgroups.get('name=systemd');

@@ -22,6 +22,7 @@ import { RemovalGrace } from './removal-grace.ts';
 import { Restarts } from './restarts.ts';
 import { Sessions } from './sessions.ts';
 import type { LogError } from './shim-log.ts';
+import { StartGrace } from './start-grace.ts';
 import { SpecFile } from './spec-file.ts';
 import { Stops } from './stops.ts';
 import { Successor } from './successor.ts';
@@ -50,6 +51,7 @@ export class Container {
   readonly #sessions: Sessions;
   readonly #waitClients = new WaitClients();
   readonly #removal: RemovalGrace;
+  readonly #startGrace: StartGrace;
   readonly #generations: Generations;
   readonly #stops: Stops;
   readonly #successor: Successor;
@@ -60,6 +62,7 @@ export class Container {
     const specFile = new SpecFile(dir, run, reaper);
     const sessions = sessionsOf(specFile, journal);
     const removal = new RemovalGrace({ dir, journal, phases, specFile, waitClients });
+    const startGrace = new StartGrace({ journal, phases, sessions, waitClients });
     const lifecycle = { journal, phases, specFile, logError };
     const generations = new Generations({ ...lifecycle, id, run, reaper, sessions, waitClients, removal });
     const restarts = new Restarts({ ...lifecycle, id, generations, waitClients });
@@ -72,6 +75,7 @@ export class Container {
     this.#specFile = specFile;
     this.#sessions = sessions;
     this.#removal = removal;
+    this.#startGrace = startGrace;
     this.#generations = generations;
     this.#stops = stops;
     this.#successor = new Successor({ ...lifecycle, run, boot, generations, restarts, stops, removal });
@@ -114,6 +118,7 @@ export class Container {
   async create(operation: string): Promise<{ gen: number; pid: number }> {
     return this.#phases.inTurn(async () => {
       this.#phases.check('create');
+      this.#startGrace.cancel();
       if (!this.#journal.writable)
         throw new Refused('failed', 'no space left on device: the journal cannot be written', 128);
       this.#specFile.load();
@@ -182,7 +187,14 @@ export class Container {
     await this.#phases.settled();
     const refusal = execRefusal(this.#phases.current, this.#id);
     if (refusal !== undefined) throw new Refused('conflict', refusal);
-    return this.#generations.execs.start(this.#generations.execDeps, spec, attached);
+    try {
+      return await this.#generations.execs.start(this.#generations.execDeps, spec, attached);
+    } catch (error) {
+      // The end of the container may be the reason: handle a SIGCHLD that is due first.
+      await new Promise((resolve) => setImmediate(resolve));
+      const end = execRefusal(this.#phases.current, this.#id);
+      throw end === undefined ? error : new Refused('conflict', end);
+    }
   }
 
   /** Sets the size of an exec's terminal, in characters. @throws Refused */
@@ -203,6 +215,7 @@ export class Container {
   /** A daemon has connected or disconnected. */
   setDaemonConnected(connected: boolean): void {
     this.#removal.setDaemonConnected(connected);
+    this.#startGrace.setDaemonConnected(connected);
   }
 }
 
@@ -210,8 +223,10 @@ export class Container {
 function sessionsOf(specFile: SpecFile, journal: Journal): Sessions {
   return new Sessions({
     logPath: () => {
-      const log = specFile.spec?.log;
-      return log?.driver === 'json-file' ? log.path : null;
+      const spec = specFile.spec;
+      if (!spec) return undefined;
+      const { log } = spec;
+      return log.driver === 'json-file' ? log.path : null;
     },
     get slowClientMs() {
       return specFile.spec?.slowClientMs ?? DEFAULT_SLOW_CLIENT_MS;

@@ -143,7 +143,11 @@ class Exec {
     const { deps, spec } = this;
     const json = join(deps.run, `${this.#key}.json`);
     try {
-      writeFileSync(json, ociJson({ ...spec.process, terminal: spec.tty }), { mode: 0o600 });
+      // The runtime sets the size before the process runs: one that is set from here comes too late for `stty size`.
+      const [height, width] = spec.consoleSize;
+      const consoleSize = spec.tty && height > 0 && width > 0 ? { height, width } : undefined;
+      const process = { ...spec.process, terminal: spec.tty, consoleSize };
+      writeFileSync(json, ociJson(process), { mode: 0o600 });
       this.#stdio?.prepare();
       const stdio = this.#stdio?.childStdio() ?? ['ignore', 'ignore', 'ignore'];
       const pid = await deps.runtime.exec(

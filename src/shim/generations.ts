@@ -146,7 +146,8 @@ export class Generations {
       await this.execs.startsSettled();
       await refusedOnFailure(specFile.definition.runtime.pause());
     } catch (error) {
-      if (phases.current === 'pausing') phases.move('pauseFailed');
+      if (phases.current !== 'pausing') throw new Refused('conflict', notRunning(this.deps.id));
+      phases.move('pauseFailed');
       throw error;
     }
     phases.move('paused');

@@ -14,7 +14,8 @@ export class MemoryAlarm {
 
   constructor(
     cgroups: Map<string, string>,
-    private readonly onAlarm: () => void,
+    /** `isNew`: for an event; else it is the further call. */
+    private readonly onAlarm: (isNew: boolean) => void,
   ) {
     const [v1, v2] = [cgroups.get('memory'), cgroups.get('')];
     try {
@@ -33,10 +34,10 @@ export class MemoryAlarm {
 
   #onEvent(): void {
     if (this.#pause || !this.#source) return;
-    this.onAlarm();
+    this.onAlarm(true);
     this.#pause = setTimeout(() => {
       this.#pause = undefined;
-      this.onAlarm();
+      this.onAlarm(false);
     }, PAUSE_MS).unref();
   }
 }

@@ -1,7 +1,7 @@
 /** Counts the OOM kills of a container as they happen. */
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { oomKills } from './cgroup.ts';
+import { oomKills, waitsForMemory } from './cgroup.ts';
 import { MemoryAlarm } from './memory-alarm.ts';
 
 const EVENTS = 'memory.events';
@@ -17,6 +17,8 @@ export class OomWatch {
   /** Directory of a systemd scope on v2; undefined for any other cgroup. */
   readonly #scope: string | undefined;
   #counted = 0;
+  /** OOMs at which nothing was killed. */
+  #waits = 0;
   /** The slice's counter when the scope was last seen; undefined until the scope had a memory event. */
   #slice: number | undefined;
   readonly #sliceAtStart: number;
@@ -35,7 +37,7 @@ export class OomWatch {
   /** Starts to report kills, including those that have happened already. */
   arm(): void {
     if (this.#closed) return;
-    this.#alarm = new MemoryAlarm(this.cgroups, () => this.#onAlarm());
+    this.#alarm = new MemoryAlarm(this.cgroups, (isNew) => this.#onAlarm(isNew));
     this.#count();
   }
 
@@ -45,7 +47,7 @@ export class OomWatch {
     const scopeIsGone = this.#scope !== undefined && counter(this.#scope) === undefined;
     // The scope had a memory event, and the slice has counted a kill since: it was probably this scope's.
     if (scopeIsGone && before !== undefined && this.#inSlice() > before) this.#counted++;
-    this.#counted = Math.max(this.#counted, oomKills(this.cgroups));
+    this.#counted = Math.max(this.#counted, this.#inCgroup());
     return this.#counted;
   }
 
@@ -56,16 +58,20 @@ export class OomWatch {
 
   #count(): void {
     const before = this.#counted;
-    this.#counted = Math.max(before, oomKills(this.cgroups));
+    this.#counted = Math.max(before, this.#inCgroup());
     if (this.#counted > before) this.onKill(this.#counted);
   }
 
-  #onAlarm(): void {
+  #onAlarm(isNew: boolean): void {
+    // Without a killer, v1 reports that the processes wait; Docker's oom event is for that too.
+    if (isNew && waitsForMemory(this.cgroups)) this.#waits++;
     this.#count();
     if (this.#scope === undefined) return;
     this.#slice ??= this.#sliceAtStart;
     if (counter(this.#scope) !== undefined) this.#slice = this.#inSlice();
   }
+
+  #inCgroup = (): number => oomKills(this.cgroups) + this.#waits;
 
   #inSlice = (): number => (this.#scope === undefined ? 0 : (counter(dirname(this.#scope)) ?? 0));
 }

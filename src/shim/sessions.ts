@@ -5,8 +5,8 @@ import type { Client } from './clients.ts';
 import type { Output, Stdio } from './stdio.ts';
 
 export interface SessionsDeps {
-  /** Log file to replay while there is no process; null = none that can be read. */
-  logPath(): string | null;
+  /** Log file to replay while there is no process; null = none that can be read, undefined = there has been no run. */
+  logPath(): string | null | undefined;
   /** A client that accepts no byte for this long, ms, is dropped. */
   slowClientMs: number;
   /** A client has typed its detach keys. */
@@ -31,6 +31,11 @@ export class Sessions {
   /** Connected clients, including those that only receive the rest of their output. */
   get count(): number {
     return this.#clients.size + this.#leaving.size;
+  }
+
+  /** Those that have not begun to leave. */
+  get clients(): AttachedClient[] {
+    return [...this.#clients];
   }
 
   /** Opens and serves a client; without a process it waits for one. @throws Error */
@@ -65,6 +70,11 @@ export class Sessions {
     }
     this.#clients.clear();
     this.#stdio = null;
+  }
+
+  /** Ends the streams of some clients; those that have left meanwhile are skipped. */
+  finish(clients: readonly AttachedClient[]): void {
+    for (const client of clients) if (this.#clients.has(client)) client.finish();
   }
 
   /** Sends a text of the engine to every client: why an exec could not be started. */

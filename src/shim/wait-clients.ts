@@ -10,6 +10,10 @@ export class WaitClients {
     return this.#waiting.size;
   }
 
+  get clients(): Socket[] {
+    return [...this.#waiting.keys()];
+  }
+
   /** Writes the head and keeps the client until its condition is met or it disconnects. */
   add(client: Client, condition: WaitCondition): void {
     const socket = client.open();
@@ -34,6 +38,11 @@ export class WaitClients {
   /** Answers every client: the container was removed, or did not start. */
   answerAll(code: number): void {
     this.#answer(code, () => true);
+  }
+
+  /** Closes some clients' connections without an answer, as the end of a daemon does. */
+  drop(clients: readonly Socket[]): void {
+    for (const socket of clients) if (this.#waiting.delete(socket)) socket.destroy();
   }
 
   #answer(code: number, concerns: (condition: WaitCondition) => boolean): void {

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import {
   orphanFate,
   planRecovery,
-  startsAfterBoot,
+  startsWithDaemon,
   type Found,
   type Step,
 } from '../../src/engine/containers/recovery/plan.ts';
@@ -81,23 +81,25 @@ describe('recovery of a container', () => {
   });
 });
 
-describe('restart policy after a boot', () => {
-  const ran: RunState = { ...initialRunState(), gen: 1, status: 'exited', exitCode: 1 };
+describe('restart policy when the daemon starts', () => {
+  const ran: RunState = { ...initialRunState(), gen: 1, status: 'exited', startedAt: '1', exitCode: 1 };
   test.each<[policy: string, retries: number, state: Partial<RunState>, starts: boolean]>([
     ['no', 0, {}, false],
     ['', 0, {}, false],
     ['always', 0, {}, true],
-    ['always', 0, { gen: 0 }, false],
+    ['always', 0, { gen: 0, startedAt: '' }, false],
+    ['always', 0, { gen: 1, startedAt: '' }, false],
     ['always', 0, { stoppedByUser: true }, true],
     ['unless-stopped', 0, {}, true],
     ['unless-stopped', 0, { stoppedByUser: true }, false],
     ['on-failure', 0, {}, true],
     ['on-failure', 0, { exitCode: 0 }, false],
-    ['on-failure', 0, { stoppedByUser: true }, false],
+    ['on-failure', 0, { stoppedByUser: true, exitCode: 137 }, true],
+    ['on-failure', 0, { stoppedByUser: true, exitCode: 0 }, false],
     ['on-failure', 2, { restartCount: 1 }, true],
     ['on-failure', 2, { restartCount: 2 }, false],
   ])('%s:%d with %j: starts = %s', (Name, MaximumRetryCount, state, starts) => {
-    expect(startsAfterBoot({ Name, MaximumRetryCount }, { ...ran, ...state })).toBe(starts);
+    expect(startsWithDaemon({ Name, MaximumRetryCount }, { ...ran, ...state })).toBe(starts);
   });
 });
 

@@ -56,7 +56,7 @@ export class Execs {
         break;
       case 'exec-failed':
       case 'exec-exited':
-        Object.assign(exec, { started: true, running: false, exitCode: record.code, pid: 0, ended: Date.now() });
+        Object.assign(exec, { started: true, running: false, exitCode: record.code, ended: Date.now() });
         break;
       default:
         return;

@@ -33,7 +33,12 @@ export async function attachRelay(handle: ContainerHandle, options: AttachOption
 // stdin counts only where the container has it open (moby daemon/attach.go).
 function handOver(handle: ContainerHandle, options: AttachOptions, client: Client): Promise<void> {
   const { container, shim } = handle;
-  const effective = { ...options, stdin: options.stdin && container.config.OpenStdin };
+  const { config, hostConfig } = container;
+  const effective = {
+    ...options,
+    stdin: options.stdin && config.OpenStdin,
+    logUnreadable: hostConfig.LogConfig.Type !== 'json-file',
+  };
   return whileAllowed('attach', handle, () =>
     shim.ask((link) => link.handOver<'attach'>({ op: 'attach', options: effective }, client)),
   );

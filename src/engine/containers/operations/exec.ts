@@ -11,12 +11,17 @@ import type { ExecSpec } from '../../../protocol/spec.ts';
 import type { Client } from '../../client.ts';
 import { containerEvent } from '../../events/container-event.ts';
 import { withCommand } from '../../events/from-journal.ts';
+import { StartFailed, type ShimLink } from '../../shims/link.ts';
 import type { SpecInput } from '../../spec/spec-input.ts';
 import { execProcess } from '../../spec/spec.ts';
 import type { ContainerDeps } from '../deps.ts';
 import type { ContainerHandle } from '../handle/container-handle.ts';
 import { linked, NO_LINKS } from '../links.ts';
 import { whileAllowed } from './changed-state.ts';
+
+const COMMAND_NOT_FOUND = 127;
+/** Code 126 alone does not tell: an exec that fails for any other reason has it too. */
+const NOT_EXECUTABLE = /permission denied|is a directory/i;
 
 type Deps = Pick<ContainerDeps, 'config' | 'paths' | 'rows' | 'events' | 'execs' | 'index'>;
 
@@ -95,7 +100,7 @@ async function run(
   client: Client | undefined,
 ): Promise<void> {
   const link = await shim.reach();
-  if (!client) return void (await link.request({ op: 'exec', exec: spec }));
+  if (!client) return startDetached(link, spec);
   const attach: AttachOptions = {
     stdin: spec.attachStdin,
     stdout: spec.attachStdout,
@@ -106,6 +111,18 @@ async function run(
     detachKeys: spec.detachKeys,
   };
   await link.handOver<'exec'>({ op: 'exec', exec: spec, options: attach }, client);
+}
+
+/** @throws InvalidParameter when the command cannot be run (moby daemon/errors.go, translateContainerdStartErr) */
+async function startDetached(link: ShimLink, spec: ExecSpec): Promise<void> {
+  try {
+    await link.request({ op: 'exec', exec: spec });
+  } catch (error) {
+    const { message } = error as Error;
+    if (error instanceof StartFailed && (error.code === COMMAND_NOT_FOUND || NOT_EXECUTABLE.test(message)))
+      throw new InvalidParameter(message);
+    throw error;
+  }
 }
 
 export async function inspectExec(id: string, deps: Pick<ContainerDeps, 'execs' | 'index'>): Promise<Exec> {
@@ -120,7 +137,11 @@ export async function resizeExec(
   size: { height: number; width: number },
   { execs, index }: Pick<ContainerDeps, 'execs' | 'index'>,
 ): Promise<void> {
-  const { shim } = await index.find(execs.get(id).containerId);
+  const { handle } = await findExec(id, { execs, index });
+  const { container: c, shim, journal } = handle;
+  await journal.refresh().catch(() => undefined);
+  // The container's state decides, also when the exec has ended (moby daemon/exec.go, getExecConfig).
+  assertAllowed('exec', c);
   await (await shim.reach()).request({ op: 'exec-resize', exec: id, height: size.height, width: size.width });
 }
 

@@ -1,12 +1,14 @@
 /** `docker update`: limits go to the cgroup through the runtime, the restart policy to the shim, both to the row. */
 import { spawn } from 'node:child_process';
 import type { HostConfig } from '../../../model/container-config.ts';
+import type { Container } from '../../../model/container.ts';
 import { isDeadOrRemoving, isRunning } from '../../../model/container-status.ts';
 import { NotFound, SystemFault } from '../../../model/errors.ts';
 import { ociJson } from '../../../protocol/oci-json.ts';
 import type { RestartPolicy } from '../../../protocol/records.ts';
 import { containerEvent } from '../../events/container-event.ts';
 import { validateUpdate } from '../../spec/update.ts';
+import { updateBundle } from '../bundle.ts';
 import type { ContainerDeps } from '../deps.ts';
 import type { ContainerHandle } from '../handle/container-handle.ts';
 import { shimSpec } from '../shim-spec.ts';
@@ -21,7 +23,7 @@ export function update(handle: ContainerHandle, changes: Partial<HostConfig>, de
   return turns.run(async () => {
     assertNotRemoving(handle);
     const { hostConfig, resources, warnings } = validateUpdate(c, changes);
-    if (Object.keys(resources).length > 0) await updateIfRunning(handle, deps, resources);
+    if (!c.state.final && Object.keys(resources).length > 0) await updateLimits(handle, deps, resources);
     const policy = hostConfig.RestartPolicy;
     const policyChanged = JSON.stringify(policy) !== JSON.stringify(c.hostConfig.RestartPolicy);
     c.hostConfig = hostConfig;
@@ -45,18 +47,23 @@ function assertNotRemoving({ container: c }: ContainerHandle): void {
     throw new NotFound(`Cannot update container ${c.id}: Container is marked for removal and cannot be "update".`);
 }
 
-const hasInit = ({ container: c }: ContainerHandle): boolean => isRunning(c) && c.state.pid > 0;
+const hasInit = (c: Container): boolean => isRunning(c) && c.state.pid > 0;
 
-/** The next start applies the limits of a container that does not run, or has just ended. */
-async function updateIfRunning(handle: ContainerHandle, deps: Deps, resources: Record<string, unknown>): Promise<void> {
-  if (!hasInit(handle)) return;
-  const { pid } = handle.container.state;
+/** Also of the runs that follow by restart, which the shim starts from the same bundle. */
+async function updateLimits(handle: ContainerHandle, deps: Deps, resources: Record<string, unknown>): Promise<void> {
+  const { container: c } = handle;
+  // First, so that a restart meanwhile leads to the new limits too.
+  const putBack = await updateBundle(c, resources, deps);
+  if (!hasInit(c)) return;
+  const { pid } = c.state;
   try {
     await updateCgroup(handle, deps, resources);
   } catch (error) {
     await handle.journal.pull().catch(() => undefined);
-    const sameRun = hasInit(handle) && handle.container.state.pid === pid;
-    if (sameRun) throw error;
+    const hasEnded = !hasInit(c) || c.state.pid !== pid;
+    if (hasEnded) return;
+    await putBack().catch(() => undefined);
+    throw error;
   }
 }
 

@@ -45,9 +45,13 @@ export function planRecovery(found: Found): Step[] {
   return steps;
 }
 
-/** Whether the restart policy starts the container after a boot (moby container/container.go, ShouldRestart). */
-export function startsAfterBoot(policy: HostConfig['RestartPolicy'], state: RunState): boolean {
-  if (state.gen === 0) return false;
+/**
+ * Whether the restart policy starts an ended container when the daemon starts (moby daemon/daemon.go, restore;
+ * restartmanager.go, ShouldRestart). Only `unless-stopped` heeds that a client has stopped it.
+ */
+export function startsWithDaemon(policy: HostConfig['RestartPolicy'], state: RunState): boolean {
+  const hasBeenStarted = state.startedAt !== '';
+  if (!hasBeenStarted) return false;
   switch (policy.Name) {
     case 'always':
       return true;
@@ -55,7 +59,7 @@ export function startsAfterBoot(policy: HostConfig['RestartPolicy'], state: RunS
       return !state.stoppedByUser;
     case 'on-failure': {
       const triesLeft = policy.MaximumRetryCount === 0 || state.restartCount < policy.MaximumRetryCount;
-      return !state.stoppedByUser && state.exitCode !== 0 && triesLeft;
+      return state.exitCode !== 0 && triesLeft;
     }
     default:
       return false;

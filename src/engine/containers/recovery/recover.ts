@@ -2,6 +2,7 @@
 import { basename } from 'node:path';
 import { Slots } from '../../../async/slots.ts';
 import type { Container } from '../../../model/container.ts';
+import { NotModified } from '../../../model/errors.ts';
 import type { RunState } from '../../../protocol/runstate.ts';
 import { removeEmptyCgroups } from '../../../sys/cgroupfs.ts';
 import { mountsUnder } from '../../../sys/mountinfo.ts';
@@ -15,7 +16,7 @@ import { tearDown } from '../operations/teardown.ts';
 import { shimCgroups } from '../shim-spec.ts';
 import { noteMountedVolumes } from '../volume-mounts.ts';
 import { sweepOrphans } from './orphans.ts';
-import { planRecovery, startsAfterBoot, type Found, type Step } from './plan.ts';
+import { planRecovery, startsWithDaemon, type Found, type Step } from './plan.ts';
 
 /** How many shims are asked at once. */
 const CONCURRENCY = 32;
@@ -26,6 +27,8 @@ const LIST_TIMEOUT_MS = 800;
 
 export class Recovery {
   #restored: Promise<unknown> = Promise.resolve();
+  /** Those that had ended before any client could reach them: what ends from then on is not started. */
+  readonly #ended = new Set<ContainerHandle>();
 
   constructor(private readonly deps: ContainerDeps) {}
 
@@ -54,7 +57,7 @@ export class Recovery {
       .catch((err: unknown) => log.warn({ err }, "could not remove earlier shims' cgroups"));
     return forEach(async (handle) => {
       await handle.shim.finished;
-      await this.#startAfterBoot(handle);
+      if (this.#ended.delete(handle)) await this.#startByPolicy(handle);
     }).then(() => undefined);
   }
 
@@ -84,9 +87,11 @@ export class Recovery {
     const { container: c, turns } = handle;
     try {
       await turns.run(async () => {
+        if (c.state.final || isOfEarlierBoot(c.state)) this.#ended.add(handle);
         const steps = planRecovery(this.#look(handle));
         for (const step of steps) await this.#perform(step, handle);
         if (!steps.includes('abandon-start')) return;
+        this.#ended.add(handle);
         for (const step of planRecovery(this.#look(handle))) await this.#perform(step, handle);
       });
     } catch (err) {
@@ -133,13 +138,14 @@ export class Recovery {
     }
   }
 
-  async #startAfterBoot(handle: ContainerHandle): Promise<void> {
-    const c = handle.container;
-    if (!isOfEarlierBoot(c.state) || !startsAfterBoot(c.hostConfig.RestartPolicy, c.state)) return;
+  async #startByPolicy(handle: ContainerHandle): Promise<void> {
+    const { container: c, isRetired } = handle;
+    if (isRetired || c.phase !== 'ready' || !startsWithDaemon(c.hostConfig.RestartPolicy, c.state)) return;
     try {
       await start(handle, this.deps);
     } catch (err) {
-      this.deps.log.error({ container: c.id, err }, 'could not start the container after the boot');
+      if (err instanceof NotModified) return; // A client was faster.
+      this.deps.log.error({ container: c.id, err }, 'could not start the container by its restart policy');
     }
   }
 
