@@ -146,6 +146,8 @@ export class Generations {
       await this.execs.startsSettled();
       await refusedOnFailure(specFile.definition.runtime.pause());
     } catch (error) {
+      // The end of the container may be the reason: handle a SIGCHLD that is due first.
+      await new Promise((resolve) => setImmediate(resolve));
       if (phases.current !== 'pausing') throw new Refused('conflict', notRunning(this.deps.id));
       phases.move('pauseFailed');
       throw error;
