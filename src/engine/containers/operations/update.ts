@@ -47,6 +47,9 @@ function assertNotRemoving({ container: c }: ContainerHandle): void {
     throw new NotFound(`Cannot update container ${c.id}: Container is marked for removal and cannot be "update".`);
 }
 
+/** How long after a failed update the end of the run is waited for. */
+const END_RECORD_MS = 1_000;
+
 const hasInit = (c: Container): boolean => isRunning(c) && c.state.pid > 0;
 
 /** Also of the runs that follow by restart, which the shim starts from the same bundle. */
@@ -59,9 +62,10 @@ async function updateLimits(handle: ContainerHandle, deps: Deps, resources: Reco
   try {
     await updateCgroup(handle, deps, resources);
   } catch (error) {
-    await handle.journal.pull().catch(() => undefined);
-    const hasEnded = !hasInit(c) || c.state.pid !== pid;
-    if (hasEnded) return;
+    // The end of the run may be the reason: its record arrives a moment later.
+    const hasEnded = (): boolean => !hasInit(c) || c.state.pid !== pid;
+    await handle.journal.until(hasEnded, AbortSignal.timeout(END_RECORD_MS));
+    if (hasEnded()) return;
     await putBack().catch(() => undefined);
     throw error;
   }
