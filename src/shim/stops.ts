@@ -136,6 +136,8 @@ export class Stops {
     const timers: NodeJS.Timeout[] = [];
     const force = (): void => {
       this.#send(generation, SIGKILL);
+      // A pause may have come after the first signal.
+      void generations.resumeIfPaused().catch((error: unknown) => this.deps.logError('resuming to stop', error));
       timers.push(setTimeout(() => generation.killAll(), STRAGGLERS_AFTER_MS));
     };
     if (deadlineMs === 0 && signal !== SIGKILL) force();
