@@ -89,15 +89,15 @@ function assertNotRemoving(c: Container): void {
 }
 
 function setEndpoints(c: Container, endpoints: Record<string, Endpoint>, { rows }: Deps): void {
+  rows.transaction(() => rows.setNetwork({ ...c, endpoints }));
   c.endpoints = endpoints;
-  rows.transaction(() => rows.setNetwork(c));
 }
 
 /** Stores an attachment within the transaction that makes it: a daemon that dies leaves both or neither. */
 const store =
   (c: Container, { rows }: Deps) =>
   ({ endpoints, ports }: Attachment): void => {
+    rows.setNetwork({ ...c, endpoints, ports });
     c.endpoints = endpoints;
     c.ports = ports;
-    rows.setNetwork(c);
   };

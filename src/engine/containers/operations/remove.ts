@@ -56,8 +56,9 @@ export async function remove(handle: ContainerHandle, options: RemoveOptions, de
  */
 export async function removeInTurn(handle: ContainerHandle, options: RemoveOptions, deps: RemoveDeps): Promise<void> {
   const { container: c, shim, waits } = handle;
-  c.phase = 'removing';
+  // The row first, here and below: a disk that refuses it leaves the container as it was.
   deps.rows.setPhase(c.id, 'removing');
+  c.phase = 'removing';
   try {
     if (!c.state.final) await killAndWait(handle);
     await endLeftProcesses(c, options, deps);
@@ -157,6 +158,7 @@ async function releaseAndDelete(handle: ContainerHandle, options: RemoveOptions,
   for (const point of mountsUnder(paths.run(c.id))) unmount(point);
   faultPoint('remove.unmounted');
   // The journal is the proof of its death: the row must have it before the journal is deleted.
+  handle.journal.store();
   await rows.flushed();
   await removeTree(paths.run(c.id));
   await removeTree(paths.container(c.id));
