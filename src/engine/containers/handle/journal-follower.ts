@@ -124,6 +124,11 @@ export class JournalFollower {
     this.#merge(records);
   }
 
+  /** False while the disk refuses the row of the current state. */
+  get isStored(): boolean {
+    return this.#stored === undefined;
+  }
+
   /** Stores what a full disk has refused. @throws SystemFault when it still does */
   store(): void {
     if (this.#stored) this.readFile();

@@ -55,14 +55,20 @@ export async function remove(handle: ContainerHandle, options: RemoveOptions, de
  * and releases everything.
  */
 export async function removeInTurn(handle: ContainerHandle, options: RemoveOptions, deps: RemoveDeps): Promise<void> {
-  const { container: c, shim, waits } = handle;
+  const { container: c, shim, waits, journal } = handle;
+  const endIsStored = c.state.final && journal.isStored;
   // The row first, here and below: a disk that refuses it leaves the container as it was.
   deps.rows.setPhase(c.id, 'removing');
   c.phase = 'removing';
   try {
     if (!c.state.final) await killAndWait(handle);
     await endLeftProcesses(c, options, deps);
-    await releaseAndDelete(handle, options, deps);
+    await release(handle, deps);
+    journal.store();
+    // The journal is the proof of its death: the row must have it on disk before the journal is deleted. The intent was
+    // written with everything before it.
+    if (!endIsStored) await deps.rows.flushed();
+    await deleteAll(handle, options, deps);
   } catch (error) {
     // It can be inspected and removed again. A container that survived its kill is not dead (moby daemon/delete.go).
     c.phase = c.state.final ? 'dead' : 'ready';
@@ -148,23 +154,25 @@ function killKeepers(run: string): void {
 const isRunningText = (name: string): string =>
   `cannot remove container "${name}": container is running: stop the container before removing or force remove`;
 
-async function releaseAndDelete(handle: ContainerHandle, options: RemoveOptions, deps: RemoveDeps): Promise<void> {
+async function release(handle: ContainerHandle, deps: RemoveDeps): Promise<void> {
   const { container: c } = handle;
-  const { paths, rows, events, execs, files, snapshots } = deps;
+  const { paths, files, snapshots } = deps;
   await files.stopWorkers(c.id);
   await tearDown(handle, deps);
   snapshots.unmount(c.id);
   // What is still mounted below (a volume's subpath, say) must not be deleted with the directory.
-  for (const point of mountsUnder(paths.run(c.id))) unmount(point);
+  if (existsSync(paths.run(c.id))) for (const point of mountsUnder(paths.run(c.id))) unmount(point);
   faultPoint('remove.unmounted');
-  // The journal is the proof of its death: the row must have it before the journal is deleted.
-  handle.journal.store();
-  await rows.flushed();
+}
+
+async function deleteAll({ container: c }: ContainerHandle, options: RemoveOptions, deps: RemoveDeps): Promise<void> {
+  const { paths, rows, events, execs } = deps;
   await removeTree(paths.run(c.id));
   await removeTree(paths.container(c.id));
   faultPoint('remove.directories');
   execs.forget(c.id);
-  rows.transaction(() => {
+  // Not synced: the intent is on disk, and a daemon that finds it deletes the row again.
+  rows.relaxed(() => {
     rows.delete(c.id);
     events.record(containerEvent(c, 'destroy'));
   });

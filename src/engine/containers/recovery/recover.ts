@@ -1,5 +1,5 @@
 /** Restores all containers when the daemon starts: finds each shim, and carries out what plan.ts decides. */
-import { basename } from 'node:path';
+import { basename, relative } from 'node:path';
 import { Slots } from '../../../async/slots.ts';
 import type { Container } from '../../../model/container.ts';
 import type { RunState } from '../../../protocol/runstate.ts';
@@ -26,6 +26,8 @@ const LIST_TIMEOUT_MS = 800;
 
 export class Recovery {
   #restored: Promise<unknown> = Promise.resolve();
+  /** Names of the run directories below which something was mounted when the daemon started. */
+  #mountedRuns = new Set<string>();
 
   constructor(private readonly deps: ContainerDeps) {}
 
@@ -33,6 +35,7 @@ export class Recovery {
   restore(): Promise<void> {
     const { index, log } = this.deps;
     this.#loadRows();
+    this.#mountedRuns = this.#findMountedRuns();
     sweepOrphans(this.deps);
     const handles = index.handles();
     const slots = new Slots(CONCURRENCY, SLOW_MS);
@@ -106,9 +109,14 @@ export class Recovery {
     };
   }
 
-  // The mount table is read last: it may be long.
   #holdsResources(c: Container): boolean {
-    return c.netns !== '' || c.ports.length > 0 || mountsUnder(this.deps.paths.run(c.id)).length > 0;
+    return c.netns !== '' || c.ports.length > 0 || this.#mountedRuns.has(basename(this.deps.paths.run(c.id)));
+  }
+
+  // Once for all: the mount table of a host with many containers is long. What is mounted later is this daemon's.
+  #findMountedRuns(): Set<string> {
+    const runs = this.deps.paths.runs();
+    return new Set(mountsUnder(runs).map((point) => relative(runs, point).split('/')[0]!));
   }
 
   async #perform(step: Step, handle: ContainerHandle): Promise<void> {
