@@ -104,20 +104,36 @@ function assertNotRunning(c: Container, { force }: RemoveOptions): void {
   );
 }
 
-async function killAndWait({ container: c, shim, journal }: ContainerHandle): Promise<void> {
+async function killAndWait(handle: ContainerHandle): Promise<void> {
+  const { container: c, journal } = handle;
   const timeout = AbortSignal.timeout(KILL_TIMEOUT_MS);
+  const timedOut = new Promise<false>((resolve) => timeout.addEventListener('abort', () => resolve(false)));
   // More than once where a restart under way has made the next generation.
   while (!c.state.final && !timeout.aborted) {
     const { gen } = c.state;
-    await shim
-      .askOrKillShim((link) => link.request({ op: 'signal', operation: 'remove', signal: SIGKILL, asUser: true }))
-      .catch((error: unknown) => {
-        if (!(error instanceof Conflict)) throw error;
-      });
+    const wasRunning = isRunning(c);
+    const isAnswered = await Promise.race([askToEnd(handle).then(() => true), timedOut]);
+    if (!isAnswered) break;
     await journal.pull();
-    await journal.until((state) => state.final || state.gen !== gen, timeout);
+    await journal.until((state) => state.final || state.gen !== gen || isRunning({ state }) !== wasRunning, timeout);
   }
   if (!c.state.final) throw new SystemFault(`could not kill container ${c.id}`);
+}
+
+// This removal has the container's turn, so no start of this daemon is under way: an init that waits for its start gets
+// none, and a signal would wait with it.
+async function askToEnd({ container: c, shim }: ContainerHandle): Promise<void> {
+  const isStarting = c.state.status === 'starting';
+  try {
+    await shim.askOrKillShim<unknown>((link) =>
+      isStarting
+        ? link.request({ op: 'abandon', operation: 'remove', error: 'the container is being removed', code: 128 })
+        : link.request({ op: 'signal', operation: 'remove', signal: SIGKILL, asUser: true }),
+    );
+  } catch (error) {
+    // It has ended meanwhile, or it runs by now.
+    if (!(error instanceof Conflict)) throw error;
+  }
 }
 
 // The journal may have lost the records of a run. The cgroup is the container's own, so what is in it belongs to it.
