@@ -26,6 +26,7 @@ export function connect(
 }
 
 async function connectRunning(c: Container, reference: string, request: EndpointRequest, deps: Deps): Promise<void> {
+  if (c.damaged) throw new SystemFault(c.damaged);
   if (joinsContainer(c.hostConfig.NetworkMode))
     throw new InvalidParameter(
       'container sharing network namespace with another container or host cannot be connected to any other network',

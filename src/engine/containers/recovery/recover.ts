@@ -14,6 +14,7 @@ import { start } from '../operations/start.ts';
 import { tearDown } from '../operations/teardown.ts';
 import { shimCgroups } from '../shim-spec.ts';
 import { noteMountedVolumes } from '../volume-mounts.ts';
+import { damagedContainer } from './damaged.ts';
 import { sweepOrphans } from './orphans.ts';
 import { planRecovery, startsAfterBoot, type Found, type Step } from './plan.ts';
 
@@ -72,9 +73,12 @@ export class Recovery {
   #loadRows(): void {
     const { rows, index, log } = this.deps;
     const { containers, unreadable } = rows.load();
-    for (const { id, name, reason } of unreadable) {
-      index.addUnreadable(id, name);
-      log.error({ container: id, name, reason }, 'cannot read the row of a container; leaving all of it alone');
+    for (const { reason, ...remains } of unreadable) {
+      const { id, name } = remains;
+      index.add(
+        damagedContainer(remains, `the row of this container in the store cannot be read: ${reason}`, this.deps),
+      );
+      log.error({ container: id, name, reason }, 'cannot read the row of a container; it can be stopped and removed');
     }
     for (const c of containers) {
       index.add(c);
