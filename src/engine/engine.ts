@@ -11,6 +11,7 @@ import { ExecRows } from '../store/execs.ts';
 import { ImageRows } from '../store/images.ts';
 import { LayerRows } from '../store/layers.ts';
 import { NetworkStore } from '../store/networks.ts';
+import { Reserve } from '../store/reserve.ts';
 import { VolumeStore } from '../store/volumes.ts';
 import { wallNow } from './clock.ts';
 import { ContainerFiles } from './files/container-files.ts';
@@ -71,6 +72,7 @@ export interface Engine {
 /** Opens the store, makes each object after those it uses. @throws SystemFault when a newer release wrote the store */
 export async function openEngine(config: Config, paths: Paths, built: Built, log: Logger): Promise<Engine> {
   const db = openDatabase(paths.database());
+  const reserve = new Reserve(paths.database());
   const rows = new ContainerRows(db);
   const distribution = new DistributionRows(db);
   const events = new EventLog(new EventStore(db));
@@ -187,6 +189,7 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
       await networks.close();
       rows.close();
       db.close();
+      reserve.close();
     },
   };
 }

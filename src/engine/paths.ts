@@ -24,11 +24,12 @@ export class Paths {
   readonly runs = (): string => join(this.execRoot, 'c');
   readonly run = (id: string): string => join(this.runs(), id.slice(0, SHORT_ID));
   readonly rootfs = (id: string): string => join(this.run(id), 'rootfs');
+  readonly subpaths = (id: string): string => join(this.run(id), 'subpaths');
   /**
    * Bind mount of the volume subpath of mount point `index`: another container that writes to the volume cannot swap
    * it for a symbolic link before the runtime mounts it.
    */
-  readonly subpath = (id: string, index: number): string => join(this.run(id), 'subpaths', String(index));
+  readonly subpath = (id: string, index: number): string => join(this.subpaths(id), String(index));
   readonly netns = (id: string): string => join(this.execRoot, 'netns', id.slice(0, SHORT_ID));
   readonly runtimeRoot = (runtime: string): string => join(this.execRoot, 'oci', runtime);
   /** The files that aardvark-dns reads names and addresses from. */

@@ -73,4 +73,6 @@ export interface Container {
   /** Docker's AppArmorProfile; '' where the host has none. */
   appArmorProfile: string;
   platform: 'linux';
+  /** Why nearly all of this record is lost: its row cannot be read, or is missing. It can be stopped and removed. */
+  damaged?: string;
 }

@@ -17,6 +17,14 @@ export interface Adopt {
   dir: string;
   /** Its run directory under the exec root: ctl, fd, FIFOs, bundle. */
   run: string;
+  /** What the daemon has stored of the journal. Believed where the journal has lost it. */
+  stored?: StoredState;
+}
+
+/** The run state after record `seq`. */
+export interface StoredState {
+  seq: number;
+  state: RunState;
 }
 
 /** The streams that an attached client wants, and their format. */

@@ -78,7 +78,7 @@ export class Container {
     this.#startGrace = startGrace;
     this.#generations = generations;
     this.#stops = stops;
-    this.#successor = new Successor({ ...lifecycle, run, boot, generations, restarts, stops, removal });
+    this.#successor = new Successor({ ...lifecycle, run, boot, reaper, generations, restarts, stops, removal });
   }
 
   /** Whether the shim must stay: a generation, an attached client, a waiter or an exec is there. */
@@ -107,8 +107,8 @@ export class Container {
   }
 
   /** Continues where the previous shim stopped. Called once, before any operation. */
-  takeOver(): void {
-    this.#successor.takeOver();
+  takeOver(): Promise<void> {
+    return this.#successor.takeOver();
   }
 
   /**

@@ -1,5 +1,6 @@
 /** One run of the container: its init, stdio, keeper, runtime state and cgroups. */
 import { join } from 'node:path';
+import { KEEPER_SUFFIX } from '../protocol/paths.ts';
 import type { ShimSpec } from '../protocol/spec.ts';
 import { removeFile } from '../sys/file.ts';
 import type { Fd } from '../sys/libc.ts';
@@ -171,8 +172,8 @@ export async function clearLeftovers(
 }
 
 function files({ run, gen }: { run: string; gen: number }): { keeper: string; exit: string } {
-  const at = (suffix: string): string => join(run, `${gen}.${suffix}`);
-  return { keeper: at('keeper'), exit: at('exit') };
+  const at = (suffix: string): string => join(run, `${gen}${suffix}`);
+  return { keeper: at(KEEPER_SUFFIX), exit: at('.exit') };
 }
 
 function stdioOptions({ run, gen, spec, log }: GenerationDeps): StdioOptions {

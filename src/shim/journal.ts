@@ -18,12 +18,14 @@ import {
   writeSync,
 } from 'node:fs';
 import { dirname } from 'node:path';
-import { encodeRecord, parseJournal } from '../protocol/journal-format.ts';
+import { encodeRecord, encodeSnapshot, parseJournal } from '../protocol/journal-format.ts';
+import type { StoredState } from '../protocol/messages.ts';
 import type { JournalRecord, RecordBody, RecordType } from '../protocol/records.ts';
 import { applyRecord, type RunState } from '../protocol/runstate.ts';
 import { monotonicClock, wallClock } from '../sys/clock.ts';
 import { preallocate, syncDirectory } from '../sys/file.ts';
-import { compactedLines, fold } from './compaction.ts';
+import { compactedLines } from './compaction.ts';
+import { beginningOf } from './journal-beginning.ts';
 import { reduceIntents, type PendingIntents } from './pending-intents.ts';
 
 /** When something happened: wall clock since the epoch and CLOCK_MONOTONIC, ns. */
@@ -69,6 +71,8 @@ export class Journal {
   state: RunState;
   pending: PendingIntents;
   seq: number;
+  /** Records are missing from the file: the container may be in a later state than the run state says. */
+  readonly isIncomplete: boolean;
   /** Called after each append with the new last sequence number. */
   onAppend: (seq: number) => void = () => {};
 
@@ -91,10 +95,11 @@ export class Journal {
   #clean = 0;
   #sync: Promise<void> | null = null;
 
-  /** Opens `path`, creating it if missing, and cuts off a torn tail. */
+  /** Opens `path`, creating it if missing, and cuts off a torn tail. `stored` is what the daemon knows of it. */
   constructor(
     private readonly path: string,
     private readonly boot: string,
+    stored?: StoredState,
   ) {
     const isNew = !existsSync(path);
     this.#fd = openSync(path, 'a', 0o600);
@@ -103,13 +108,26 @@ export class Journal {
     if (fstatSync(this.#fd).size > parsed.whole) ftruncateSync(this.#fd, parsed.whole);
     this.#size = parsed.whole;
     this.#committed = parsed.snapshot?.seq ?? 0;
-    const { state, pending } = fold(parsed.snapshot, parsed.records);
+    const { state, pending, seq, from, isIncomplete } = beginningOf(parsed, stored);
     this.state = state;
     this.pending = pending;
-    this.#recent = parsed.records.slice(-RECENT);
-    const last = parsed.records.at(-1);
-    this.seq = parsed.seq + (last && last.boot !== boot ? BOOT_GAP : 0);
+    this.isIncomplete = isIncomplete;
+    const restored = from === 'stored';
+    this.#recent = restored ? [] : parsed.records.slice(-RECENT);
+    const lastBoot = restored ? state.boot : (parsed.records.at(-1)?.boot ?? boot);
+    this.seq = seq + (lastBoot !== boot ? BOOT_GAP : 0);
     this.#reserveRoom();
+    // The next shim finds it in the file again, whatever the daemon knows by then.
+    if (restored) {
+      this.#unwritten.push(encodeSnapshot({ seq, state, carried: pending }));
+      this.#flush();
+      this.#wantSync();
+    }
+  }
+
+  /** The records of the beginning of generation `gen` are lost: the following ones belong to it. */
+  continueGeneration(gen: number): void {
+    this.state = { ...this.state, status: 'starting', gen, boot: this.boot, final: false, execs: {} };
   }
 
   /** Appends one record that happened at `at`. */

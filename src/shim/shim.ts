@@ -45,7 +45,7 @@ export class Shim {
   ) {
     const { container: id, dir, run } = order;
     const boot = bootId();
-    this.#journal = new Journal(join(dir, JOURNAL_FILE), boot);
+    this.#journal = new Journal(join(dir, JOURNAL_FILE), boot, order.stored);
     const { logError } = this;
     const journal = this.#journal;
     const container = new Container({ id, dir, run, boot, journal, reaper: new Reaper(), logError });
@@ -83,7 +83,7 @@ export class Shim {
     // Linux keeps a process title within the space of argv: the daemon passes long arguments to make room.
     process.title = `holdfast-shim ${this.#container.spec?.name ?? ''} ${container.slice(0, 12)}`;
     this.#journal.append({ type: 'adopted', shimPid: process.pid, bundle });
-    this.#container.takeOver();
+    await this.#container.takeOver();
     await Promise.all([this.#journal.durable(), this.#server.listen(run)]);
     setInterval(() => this.#endIfUnneeded(), CHECK_MS);
     setInterval(() => this.#trimMemory(), TRIM_MS);

@@ -2,14 +2,16 @@
 import { clearLeftovers } from './generation.ts';
 import type { Generations } from './generations.ts';
 import type { Journal } from './journal.ts';
+import { findLiving } from './living.ts';
 import type { Phases } from './phase.ts';
+import type { Reaper } from './reaper.ts';
 import type { RemovalGrace } from './removal-grace.ts';
 import type { Restarts } from './restarts.ts';
 import { settleStops } from './settle-stops.ts';
 import type { LogError } from './shim-log.ts';
 import type { SpecFile } from './spec-file.ts';
 import type { Stops } from './stops.ts';
-import { plan } from './takeover.ts';
+import { plan, type Living } from './takeover.ts';
 
 export interface SuccessorDeps {
   /** The container's run directory. */
@@ -17,6 +19,7 @@ export interface SuccessorDeps {
   /** Boot id of the running kernel. */
   boot: string;
   journal: Journal;
+  reaper: Reaper;
   phases: Phases;
   specFile: SpecFile;
   generations: Generations;
@@ -32,10 +35,16 @@ export class Successor {
   constructor(private readonly deps: SuccessorDeps) {}
 
   /** Continues where the journal says that the previous shim stopped. Called once, before any operation. */
-  takeOver(): void {
+  async takeOver(): Promise<void> {
+    const { run, journal, reaper, specFile } = this.deps;
+    const { state } = journal;
+    this.#takeOver(journal.isIncomplete ? await findLiving(specFile.spec, { run, state, reaper }) : null);
+  }
+
+  #takeOver(living: Living | null): void {
     const { journal, boot, phases, specFile, generations, restarts, stops } = this.deps;
     const { state, pending } = journal;
-    const step = plan({ state, pending, boot });
+    const step = plan({ state, pending, boot, living });
     if (step.do !== 'rest') specFile.load();
     switch (step.do) {
       case 'rest':
@@ -46,6 +55,16 @@ export class Successor {
           { as: state.status === 'paused' ? 'paused' : 'running', justStarted: false },
         );
         return stops.resume();
+      case 'adopt-found':
+        this.#continueFound(step.living);
+        if (step.as === 'paused') journal.append({ type: 'paused' });
+        generations.adopt(step.living, { as: step.as, justStarted: false });
+        return stops.resume();
+      case 'clear-found':
+        journal.continueGeneration(step.living.gen);
+        journal.append({ type: 'created', pid: step.living.pid, startTime: step.living.startTime });
+        phases.move('clear');
+        return this.#clearSoon('fail');
       case 'lost':
         journal.append({ type: 'exited', ...LOST, error: 'the host went down while the container was running' });
         return this.#finish();
@@ -61,10 +80,7 @@ export class Successor {
         return this.#finish();
       case 'clear':
         phases.move('clear');
-        void phases
-          .inTurn(() => this.#clear(step.then))
-          .catch((error: unknown) => this.deps.logError('clearing away an unfinished create or start', error));
-        return;
+        return this.#clearSoon(step.then);
       case 'decide':
         phases.move('clear');
         restarts.decideAfterDeath();
@@ -72,6 +88,18 @@ export class Successor {
       case 'await-restart':
         return step.by === 'policy' ? this.#awaitPolicy() : this.#awaitClients();
     }
+  }
+
+  #continueFound({ gen, pid, startTime }: Living): void {
+    const { journal } = this.deps;
+    journal.continueGeneration(gen);
+    journal.append({ type: 'started', pid, startTime, operation: '' });
+  }
+
+  #clearSoon(then: 'fail' | 'retry'): void {
+    void this.deps.phases
+      .inTurn(() => this.#clear(then))
+      .catch((error: unknown) => this.deps.logError('clearing away an unfinished create or start', error));
   }
 
   /** Finishes or undoes a create or start that the dead shim had under way. */

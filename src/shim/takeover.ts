@@ -5,8 +5,18 @@ import type { PendingIntents } from './pending-intents.ts';
 export interface Found {
   state: RunState;
   pending: PendingIntents;
+  /** What the runtime has of the container, where the journal lacks records; null = nothing alive, or not asked. */
+  living: Living | null;
   /** Boot id of the running kernel. */
   boot: string;
+}
+
+/** An init that the runtime knows and that is alive. */
+export interface Living {
+  status: 'created' | 'running' | 'paused';
+  pid: number;
+  startTime: string;
+  gen: number;
 }
 
 export type Takeover =
@@ -14,6 +24,10 @@ export type Takeover =
   | { do: 'rest' }
   /** The init was running: it still is, or its death must be journalled. */
   | { do: 'adopt' }
+  /** It runs, and the journal does not say so: the record of its start is made up for. */
+  | { do: 'adopt-found'; as: 'running' | 'paused'; living: Living }
+  /** Created and waiting for its start, and the journal does not say so. */
+  | { do: 'clear-found'; living: Living }
   /**
    * A create or start was under way. If it did not succeed, undo it, then `fail` it, or `retry` it if it belongs to a
    * restart.
@@ -30,7 +44,11 @@ export type Takeover =
   /** It was being started when the host went down. */
   | { do: 'fail' };
 
-export function plan({ state, pending, boot }: Found): Takeover {
+export function plan({ state, pending, boot, living }: Found): Takeover {
+  if (living && !isKnown(state, living)) {
+    const { status } = living;
+    return status === 'created' ? { do: 'clear-found', living } : { do: 'adopt-found', as: status, living };
+  }
   const sameBoot = state.boot === boot;
   const byClient = pending.intents.some((intent) => intent.restart);
   switch (state.status) {
@@ -51,3 +69,6 @@ export function plan({ state, pending, boot }: Found): Takeover {
       return byClient ? { do: 'await-restart', by: 'client' } : { do: 'decide' };
   }
 }
+
+const isKnown = (state: RunState, { pid, startTime }: Living): boolean =>
+  !state.final && state.pid === pid && state.pidStartTime === startTime;

@@ -22,10 +22,14 @@ type Definition = Pick<
 >;
 type Network = Pick<Container, 'endpoints' | 'ports' | 'netns'>;
 
-/** A row that cannot be parsed. It is kept, with everything that belongs to its id. */
+/** A row that cannot be parsed, and what of it can. Its definition is kept as it is. */
 export interface Unreadable {
   id: string;
   name: string;
+  phase: Phase;
+  created: string;
+  imageId: string;
+  stored: { state: RunState; cursor: number } | undefined;
   reason: string;
 }
 
@@ -39,6 +43,8 @@ export class ContainerRows {
   readonly #state;
   readonly #delete;
   readonly #flush: Flush;
+  /** Rows that were not parsed: what they say must not be overwritten with less. */
+  readonly #damaged = new Set<string>();
 
   constructor(private readonly db: Db) {
     this.#flush = new Flush(db);
@@ -92,7 +98,8 @@ export class ContainerRows {
       try {
         containers.push(fromRow(row));
       } catch (error) {
-        unreadable.push({ id: row.id, name: row.name, reason: (error as Error).message });
+        unreadable.push(readable(row, (error as Error).message));
+        this.#damaged.add(row.id);
       }
     }
     return { containers, unreadable };
@@ -100,9 +107,13 @@ export class ContainerRows {
 
   setPhase = (id: string, phase: Phase): void => void this.#phase.run(phase, id);
   setName = (id: string, name: string): void => void this.#name.run(name, id);
-  setDefinition = (c: Container): void => void this.#definition.run(definitionOf(c), c.id);
+  setDefinition(c: Container): void {
+    if (!this.#damaged.has(c.id)) this.#definition.run(definitionOf(c), c.id);
+  }
   /** Relaxed: a reboot invalidates it together with the network itself. */
-  setNetwork = (c: Container): void => this.relaxed(() => void this.#network.run(networkFieldsOf(c), c.id));
+  setNetwork(c: Container): void {
+    if (!this.#damaged.has(c.id)) this.relaxed(() => void this.#network.run(networkFieldsOf(c), c.id));
+  }
   /** `cursor` is the last journal record that `state` includes, so they are stored together. */
   setState = (id: string, state: RunState, cursor: number): void =>
     void this.#state.run(JSON.stringify(state), cursor, id);
@@ -131,4 +142,15 @@ function fromRow(row: Row): Container {
     state: JSON.parse(row.state) as RunState,
     cursor: Number(row.cursor),
   };
+}
+
+function readable(row: Row, reason: string): Unreadable {
+  let stored: Unreadable['stored'];
+  try {
+    stored = { state: JSON.parse(row.state) as RunState, cursor: Number(row.cursor) };
+  } catch {
+    // The journal has it.
+  }
+  const { id, name, phase, created, image_id: imageId } = row;
+  return { id, name, phase: phase as Phase, created: String(created), imageId, stored, reason };
 }

@@ -4,6 +4,7 @@ import Database from 'better-sqlite3';
 import { SystemFault } from '../model/errors.ts';
 import { faultPoint } from '../sys/fault.ts';
 import initial from './migrations/0001-initial.sql';
+import { Reserve } from './reserve.ts';
 
 export type Db = Database.Database;
 
@@ -23,7 +24,10 @@ const LATEST = migrations.at(-1)!.version;
  * @throws SystemFault when a newer, incompatible release has written the database
  */
 export function openDatabase(path: string): Db {
-  if (path !== ':memory:') makePrivate(path);
+  if (path !== ':memory:') {
+    Reserve.release(path);
+    makePrivate(path);
+  }
   const db = new Database(path);
   db.pragma('journal_mode = WAL');
   db.pragma('synchronous = FULL');

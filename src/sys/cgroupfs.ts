@@ -39,9 +39,17 @@ export function parseCgroupPaths(text: string): Map<string, string> {
   return paths;
 }
 
+let mounted: CgroupHierarchy[] = [];
+
+// They are mounted when the host boots. Read once, because the mount table of a host with many containers is long.
+function mountedHierarchies(): CgroupHierarchy[] {
+  if (mounted.length === 0) mounted = cgroupHierarchies();
+  return mounted;
+}
+
 /** The existing directories of cgroup `path` in all hierarchies. */
 export const cgroupDirectories = (path: string): string[] =>
-  cgroupHierarchies()
+  mountedHierarchies()
     .map(({ mountPoint }) => join(mountPoint, path))
     .filter((directory) => existsSync(directory));
 
@@ -59,6 +67,24 @@ export function cgroupPids(path: string): number[] {
     if (pids.length > 0) return pids;
   }
   return [];
+}
+
+/** The processes in cgroup `path` and below it; empty when it does not exist. */
+export function cgroupPidsBelow(path: string): number[] {
+  for (const directory of cgroupDirectories(path)) {
+    const pids = pidsBelow(directory);
+    if (pids.length > 0) return pids;
+  }
+  return [];
+}
+
+function pidsBelow(directory: string): number[] {
+  try {
+    const children = readdirSync(directory, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+    return [...pidsIn(directory), ...children.flatMap(({ name }) => pidsBelow(join(directory, name)))];
+  } catch {
+    return []; // Removed meanwhile: it was empty.
+  }
 }
 
 /** Removes the empty child cgroups of `path`, except those named in `keep`: a process may be about to enter them. */

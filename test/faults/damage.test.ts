@@ -27,7 +27,7 @@ afterAll(async () => engine?.[Symbol.asyncDispose]());
 
 const { inspect } = dockerOf<{
   Id: string;
-  State: { Status: string; Pid: number; ExitCode: number; StartedAt: string };
+  State: { Status: string; Pid: number; ExitCode: number; StartedAt: string; Error: string };
   NetworkSettings: { IPAddress: string };
 }>(() => engine);
 const run = async (
@@ -58,7 +58,8 @@ describe('an unreadable database row', () => {
     const { definition } = inStore('SELECT definition FROM containers WHERE id = ?', id) as { definition: string };
     inStore('UPDATE containers SET definition = ? WHERE id = ?', definition.slice(0, 100), id);
     await engine.startAgain();
-    expect((await engine.api('GET', `/containers/${id}/json`)).status).toBe(404);
+    expect((await inspect(id)).State).toMatchObject({ Status: 'running', Pid: init });
+    expect((await inspect(id)).State.Error).toContain('cannot be read');
     expect(await engine.dockerRefusal('run', '--name', 'unreadable', 'busybox', 'true')).toContain('is already in use');
     // The sweep at the start of the daemon is finished by now.
     await until(() => readFileSync(join(engine.root, 'log'), 'utf8').split('all containers are restored').length > 2);
@@ -77,6 +78,30 @@ describe('an unreadable database row', () => {
     expect(shimOf(engine, id)).toBe(shim);
     expect(await engine.dockerOutput('exec', 'unreadable', 'hostname')).toBe(`${id.slice(0, 12)}\n`);
     await engine.dockerOutput('rm', '-f', 'unreadable');
+  });
+
+  test.each(['unreadable', 'missing'])('a container whose row is %s is listed, stopped and removed', async (row) => {
+    const { id, init } = await run(row);
+    await engine.kill9();
+    if (row === 'missing') inStore('DELETE FROM containers WHERE id = ?', id);
+    else inStore("UPDATE containers SET definition = '{', state = 'x' WHERE id = ?", id);
+    await engine.startAgain();
+    expect(await engine.dockerOutput('ps', '--format', '{{.ID}} {{.State}}')).toContain(`${id.slice(0, 12)} running`);
+    expect((await inspect(row)).State).toMatchObject({ Status: 'running', Pid: init });
+    expect((await inspect(row)).State.Error).toContain('the row of this container');
+    await engine.dockerRefusal('exec', row, 'true');
+    await engine.dockerRefusal('rm', row);
+    await engine.dockerOutput('stop', '-t', '0', row);
+    expect(isDead(init)).toBe(true);
+    expect((await inspect(row)).State).toMatchObject({ Status: 'dead', ExitCode: 137 });
+    await engine.dockerRefusal('start', row);
+    await engine.dockerOutput('container', 'prune', '-f');
+    await engine.dockerOutput('rm', row);
+    expect(existsSync(journalOf(engine, id))).toBe(false);
+    expect((await engine.api('GET', `/containers/${id}/json`)).status).toBe(404);
+    await engine.stop();
+    await engine.startAgain();
+    expect((await engine.api('GET', `/containers/${id}/json`)).status).toBe(404);
   });
 
   test('a container without a row keeps running', async () => {

@@ -103,4 +103,49 @@ describe('a full disk', () => {
     await engine.dockerOutput('exec', 'writer', 'true');
     await engine.dockerOutput('rm', '-f', 'writer', 'mortal');
   });
+
+  test('stop, kill, exec, rename, rm and prune work and tell the truth, and a daemon starts', async () => {
+    const pids = new Map<string, number>();
+    for (const name of ['stopped', 'killed', 'removed', 'named']) {
+      await engine.dockerOutput('run', '-d', '--name', name, 'busybox', 'sleep', '9999');
+      pids.set(name, (await inspect(name)).State.Pid);
+    }
+    await engine.dockerOutput('create', '--name', 'created', 'busybox', 'true');
+    await engine.dockerOutput('run', '--name', 'exited', 'busybox', 'true');
+    fill();
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    fill();
+    const isGone = async (name: string): Promise<boolean> =>
+      (await engine.api('GET', `/containers/${name}/json`)).status === 404;
+
+    expect(await engine.dockerOutput('exec', 'named', 'echo', 'hi')).toBe('hi\n');
+    await engine.dockerOutput('stop', '-t', '0', 'stopped');
+    expect(isDead(pids.get('stopped')!)).toBe(true);
+    expect((await inspect('stopped')).State).toMatchObject({ Status: 'exited', ExitCode: 137 });
+    await engine.dockerOutput('kill', 'killed');
+    expect(isDead(pids.get('killed')!)).toBe(true);
+    expect((await inspect('killed')).State).toMatchObject({ Status: 'exited', ExitCode: 137 });
+    await engine.dockerOutput('rename', 'named', 'renamed');
+    await engine.dockerOutput('rm', '-f', 'removed');
+    expect(isDead(pids.get('removed')!)).toBe(true);
+    expect(await isGone('removed')).toBe(true);
+    await engine.dockerOutput('rm', 'created');
+    expect(await isGone('created')).toBe(true);
+
+    fill();
+    await engine.kill9();
+    await engine.startAgain();
+    expect((await inspect('renamed')).State).toMatchObject({ Status: 'running', Pid: pids.get('named') });
+    expect((await inspect('killed')).State).toMatchObject({ Status: 'exited', ExitCode: 137 });
+    fill();
+    await engine.stop();
+    await engine.startAgain();
+    fill();
+    await engine.dockerOutput('container', 'prune', '-f');
+    for (const name of ['stopped', 'killed', 'exited']) expect(await isGone(name)).toBe(true);
+
+    rmSync(ballast());
+    await engine.dockerOutput('stop', '-t', '0', 'renamed');
+    await engine.dockerOutput('rm', 'renamed');
+  });
 });

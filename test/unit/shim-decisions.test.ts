@@ -8,7 +8,7 @@ import { goDuration, judge, nextProbeIn } from '../../src/shim/health.ts';
 import { isPassing, next, type Phase } from '../../src/shim/phase.ts';
 import { decide, nextBackoff, type Circumstances } from '../../src/shim/restart-policy.ts';
 import { parseRuntimeLog, RuntimeFailure } from '../../src/shim/runtime.ts';
-import { plan } from '../../src/shim/takeover.ts';
+import { plan, type Living } from '../../src/shim/takeover.ts';
 
 describe('the restart policy', () => {
   const death = (more: Partial<Circumstances> = {}): Circumstances => ({
@@ -155,14 +155,14 @@ describe('what a shim does after its predecessor died', () => {
   const exited: RecordBody = { type: 'exited', code: 1, signal: 0, oomKilled: false };
   const restarting: RecordBody = { type: 'restarting', count: 1, at: '5000000' };
 
-  const found = (bodies: RecordBody[], boot: string) => {
+  const found = (bodies: RecordBody[], boot: string, living: Living | null = null) => {
     let [state, pending] = [initialRunState(), initialIntents()];
     bodies.forEach((b, i) => {
       const record = { seq: i + 1, gen: 1, boot: 'this', wall: '1', mono: '1', ...b };
       state = applyRecord(state, record);
       pending = reduceIntents(pending, record);
     });
-    return { state, pending, boot };
+    return { state, pending, boot, living };
   };
 
   test.each([
@@ -193,6 +193,32 @@ describe('what a shim does after its predecessor died', () => {
     const planned = (boot: string): string => Object.values(plan(found(records, boot))).join(' ');
     expect([planned('this'), planned('later')]).toEqual([sameBoot, laterBoot]);
   });
+
+  const final: RecordBody = { type: 'final', user: false };
+  test.each([
+    ['nothing', [], 'running', 9, 'adopt-found running'],
+    ['nothing', [], 'paused', 9, 'adopt-found paused'],
+    ['nothing', [], 'created', 9, 'clear-found'],
+    ['creating', run.slice(0, 1), 'running', 9, 'adopt-found running'],
+    ['created', run.slice(0, 2), 'created', 9, 'clear fail'],
+    ['created', run.slice(0, 2), 'running', 9, 'clear fail'],
+    ['running', run, 'running', 9, 'adopt'],
+    ['running, as another process', run, 'running', 10, 'adopt-found running'],
+    ['paused', [...run, { type: 'paused' }], 'paused', 9, 'adopt'],
+    ['dead', [...run, exited], 'running', 10, 'adopt-found running'],
+    ['in the back-off', [...run, exited, restarting], 'running', 10, 'adopt-found running'],
+    ['final', [...run, exited, final], 'running', 10, 'adopt-found running'],
+    ['final', [...run, exited, final], 'created', 10, 'clear-found'],
+    ['final, with that pid', [...run, exited, final], 'running', 9, 'adopt-found running'],
+  ] as [string, RecordBody[], Living['status'], number, string][])(
+    'an incomplete journal says %s, %#: the runtime is believed',
+    (_, records, status, pid, expected) => {
+      const living = { status, pid, startTime: '1', gen: 2 };
+      const { living: same, ...step } = { living: undefined, ...plan(found(records, 'this', living)) };
+      expect(Object.values(step).join(' ')).toBe(expected);
+      if (same) expect(same).toBe(living);
+    },
+  );
 
   test('a stop keeps its deadline; it ends with its own record, a kill with the container', () => {
     const kill: RecordBody = {

@@ -132,7 +132,7 @@ function containerState(c: Container): Schemas['ContainerState'] {
     Dead: c.phase === 'dead',
     Pid: status === 'restarting' ? 0 : state.pid,
     ExitCode: state.exitCode,
-    Error: state.error,
+    Error: c.damaged ?? state.error,
     StartedAt: rfc3339(state.startedAt),
     FinishedAt: rfc3339(state.finishedAt),
     Health: healthState(c),

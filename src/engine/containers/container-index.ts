@@ -11,7 +11,6 @@ export class ContainerIndex {
   readonly #byId = new Map<string, ContainerHandle>();
   readonly #byName = new Map<string, ContainerHandle>();
   readonly #reservedNames = new Set<string>();
-  readonly #unreadableIds = new Set<string>();
   readonly #finalListeners: ((handle: ContainerHandle) => void)[] = [];
 
   constructor(private readonly deps: HandleDeps) {}
@@ -30,12 +29,6 @@ export class ContainerIndex {
     return handle;
   }
 
-  /** A container whose row cannot be read: its name stays taken, and nothing of it is touched. */
-  addUnreadable(id: string, name: string): void {
-    this.#unreadableIds.add(id);
-    this.#reservedNames.add(name);
-  }
-
   drop({ container }: ContainerHandle): void {
     this.#byId.delete(container.id);
     if (this.#byName.get(container.name)?.container === container) this.#byName.delete(container.name);
@@ -51,11 +44,7 @@ export class ContainerIndex {
   containers = (): Container[] => this.handles().map((handle) => handle.container);
   byId = (id: string): ContainerHandle | undefined => this.#byId.get(id);
 
-  /** Whether a row exists for this id, readable or not. */
-  hasRow = (id: string): boolean => this.#byId.has(id) || this.#unreadableIds.has(id);
-
-  /** Ids of all rows, readable or not. */
-  ids = (): string[] => [...this.#byId.keys(), ...this.#unreadableIds];
+  ids = (): string[] => [...this.#byId.keys()];
 
   isNameTaken = (name: string): boolean => this.#byName.has(name) || this.#reservedNames.has(name);
 

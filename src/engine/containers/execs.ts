@@ -38,9 +38,9 @@ export class Execs {
       .map((e) => e.id);
 
   markStarted(exec: Exec): void {
-    exec.started = true;
-    exec.running = true;
-    this.rows.setState(exec);
+    const started = { started: true, running: true };
+    this.rows.setState({ ...exec, ...started });
+    Object.assign(exec, started);
   }
 
   /** Applies a record of the container's journal; part of the transaction that moves its cursor. */

@@ -1,5 +1,5 @@
 /** A container's volumes: created with it, mounted while it runs. */
-import { closeSync, fstatSync, mkdirSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { pathBeneath } from '../../sys/inroot.ts';
 import { Errno, type Fd } from '../../sys/libc.ts';
@@ -71,7 +71,9 @@ export async function mountVolumes(deps: Deps, c: Container): Promise<void> {
 
 /** When the container is final. Repeatable. */
 export async function unmountVolumes(deps: Omit<Deps, 'snapshots'>, c: Container): Promise<void> {
-  for (const path of mountsUnder(join(deps.paths.run(c.id), 'subpaths'))) unmount(path);
+  const subpaths = deps.paths.subpaths(c.id);
+  // The mount table may be long.
+  if (existsSync(subpaths)) for (const path of mountsUnder(subpaths)) unmount(path);
   for (const { name, driver } of c.mounts.filter(({ type }) => type === 'volume')) {
     if (await deps.volumes.unmount(name, c.id))
       deps.events.record(volumeEvent({ name, driver }, 'unmount', { container: c.id }));

@@ -5,6 +5,7 @@
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Container } from '../../../model/container.ts';
+import { SystemFault } from '../../../model/errors.ts';
 import { parseJournal } from '../../../protocol/journal-format.ts';
 import type { Hello } from '../../../protocol/messages.ts';
 import { JOURNAL_FILE } from '../../../protocol/paths.ts';
@@ -24,6 +25,8 @@ const COMMITTED_AFTER_MS = 1_000;
 /** A failed pull is retried after this, doubling up to the maximum. */
 const RETRY_MS = 250;
 const RETRY_MAX_MS = 10_000;
+/** A row that the disk refused is written again after this. */
+const STORE_AGAIN_MS = 1_000;
 
 export class JournalFollower {
   #connected: ShimLink | undefined;
@@ -36,6 +39,8 @@ export class JournalFollower {
   /** The highest sequence number that the shim has announced. */
   #announced = 0;
   readonly #watchers = new Set<() => void>();
+  /** The state at the cursor, while the disk refuses the row of a later one. */
+  #stored: RunState | undefined;
   #closed = false;
 
   /** `onFinal` runs each time the state becomes final. */
@@ -119,6 +124,17 @@ export class JournalFollower {
     this.#merge(records);
   }
 
+  /** False while the disk refuses the row of the current state. */
+  get isStored(): boolean {
+    return this.#stored === undefined;
+  }
+
+  /** Stores what a full disk has refused. @throws SystemFault when it still does */
+  store(): void {
+    if (this.#stored) this.readFile();
+    if (this.#stored) throw new SystemFault(`the end of container ${this.container.id} cannot be stored`);
+  }
+
   dump(): { cursor: number; announced: number; pulling: boolean; watchers: number } {
     return {
       cursor: this.container.cursor,
@@ -150,7 +166,7 @@ export class JournalFollower {
         for (;;) {
           const { records, last } = await link.request({ op: 'since', seq: this.container.cursor, limit: PULL_LIMIT });
           this.#merge(records);
-          if (this.container.cursor >= last || records.length === 0) break;
+          if (this.#stored || this.container.cursor >= last || records.length === 0) break;
         }
         this.#committedTimer ??= setTimeout(() => this.#reportCommitted(), COMMITTED_AFTER_MS).unref();
       }
@@ -160,7 +176,7 @@ export class JournalFollower {
     }
   }
 
-  // A pull can fail for a while: a full disk refuses the row.
+  // A pull can fail for a while: the shim is slow to answer.
   #pullWithRetries(pause = RETRY_MS): void {
     clearTimeout(this.#retryTimer);
     this.pull().catch((err: unknown) => {
@@ -192,7 +208,7 @@ export class JournalFollower {
     const c = this.container;
     const fresh = records.filter((r) => r.seq > c.cursor);
     if (fresh.length === 0) return;
-    let { state } = c;
+    let state = this.#stored ?? c.state;
     const events = fresh.flatMap((record) => {
       const before = state;
       state = applyRecord(state, record);
@@ -207,17 +223,41 @@ export class JournalFollower {
 
   #store(state: RunState, cursor: number, records: JournalRecord[], alongside: () => void = () => undefined): void {
     const c = this.container;
-    const wasFinal = c.state.final;
+    const before = this.#stored ?? c.state;
+    try {
+      this.#write(state, cursor, records, alongside);
+    } catch (err) {
+      // The state is true all the same. What depends on the row (releasing resources, a removal) waits for it.
+      this.deps.log.warn({ container: c.id, err }, 'could not store the run state; retrying');
+      this.#stored = before;
+      c.state = state;
+      this.#notify();
+      this.#storeLater();
+      return;
+    }
+    this.#stored = undefined;
+    c.state = state;
+    c.cursor = cursor;
+    this.#notify();
+    // Also when a whole run arrives at once.
+    if (state.final && (!before.final || state.gen !== before.gen)) this.onFinal();
+  }
+
+  #write(state: RunState, cursor: number, records: JournalRecord[], alongside: () => void): void {
+    const c = this.container;
     // Not synced: after a crash the journal is read again. Only its compaction waits for the disk (#reportCommitted).
     this.deps.rows.relaxed(() => {
       alongside();
       for (const record of records) this.deps.execs.apply(c.id, record);
       this.deps.rows.setState(c.id, state, cursor);
     });
-    c.state = state;
-    c.cursor = cursor;
-    this.#notify();
-    if (state.final && !wasFinal) this.onFinal();
+  }
+
+  #storeLater(): void {
+    if (this.#closed) return;
+    clearTimeout(this.#retryTimer);
+    this.#retryTimer = setTimeout(() => (this.#link ? this.#pullWithRetries() : this.readFile()), STORE_AGAIN_MS);
+    this.#retryTimer.unref();
   }
 
   #notify(): void {

@@ -3,7 +3,7 @@
  * spawns a successor for a container that has lost its shim.
  */
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { Serial } from '../../../async/serial.ts';
 import type { Container } from '../../../model/container.ts';
 import { Unavailable } from '../../../model/errors.ts';
@@ -136,7 +136,7 @@ export class ShimSession {
         this.journal.readFile();
         if (!shimIsDead) {
           this.deps.log.warn({ container: id }, 'the shim is alive but does not answer; retrying');
-        } else if (this.#needsShim()) {
+        } else if (this.#needsShim() || this.#runtimeHasIt()) {
           if (!(await this.#spawnSuccessor())) return false;
           await this.#waitForDeathReport();
         }
@@ -181,7 +181,9 @@ export class ShimSession {
     const { id } = this.container;
     const { paths, pool } = this.deps;
     this.journal.readFile();
-    await pool.adopt({ container: id, dir: paths.container(id), run: paths.run(id) });
+    const { state, cursor } = this.container;
+    const stored = cursor > 0 ? { stored: { state, seq: cursor } } : {};
+    await pool.adopt({ container: id, dir: paths.container(id), run: paths.run(id), ...stored });
     await this.#tryConnect();
     return this.link;
   }
@@ -238,6 +240,12 @@ export class ShimSession {
     if (!this.#needsShim()) return;
     this.deps.log.warn({ container: this.container.id }, 'the connection to the shim ended before the container');
     this.restored = this.restore();
+  }
+
+  /** Whether the runtime has state of the container: if the journal says that it is dead, records may be lost. */
+  #runtimeHasIt(): boolean {
+    const { id, hostConfig } = this.container;
+    return existsSync(join(this.deps.paths.runtimeRoot(basename(hostConfig.Runtime)), id));
   }
 
   /** Whether the container is not final: it needs a shim. */

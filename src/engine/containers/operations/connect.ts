@@ -26,6 +26,7 @@ export function connect(
 }
 
 async function connectRunning(c: Container, reference: string, request: EndpointRequest, deps: Deps): Promise<void> {
+  if (c.damaged) throw new SystemFault(c.damaged);
   if (joinsContainer(c.hostConfig.NetworkMode))
     throw new InvalidParameter(
       'container sharing network namespace with another container or host cannot be connected to any other network',
@@ -89,15 +90,15 @@ function assertNotRemoving(c: Container): void {
 }
 
 function setEndpoints(c: Container, endpoints: Record<string, Endpoint>, { rows }: Deps): void {
+  rows.transaction(() => rows.setNetwork({ ...c, endpoints }));
   c.endpoints = endpoints;
-  rows.transaction(() => rows.setNetwork(c));
 }
 
 /** Stores an attachment within the transaction that makes it: a daemon that dies leaves both or neither. */
 const store =
   (c: Container, { rows }: Deps) =>
   ({ endpoints, ports }: Attachment): void => {
+    rows.setNetwork({ ...c, endpoints, ports });
     c.endpoints = endpoints;
     c.ports = ports;
-    rows.setNetwork(c);
   };

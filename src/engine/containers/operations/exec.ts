@@ -39,6 +39,8 @@ export async function createExec(c: Container, config: ExecConfig, deps: Deps): 
   const { rows, execs, events } = deps;
   if (config.Cmd.length === 0) throw new InvalidParameter('No exec command specified');
   assertAllowed('exec', c);
+  // Its user, environment and capabilities are not known.
+  if (c.damaged) throw new SystemFault(c.damaged);
   checkDetachKeys(config.DetachKeys);
   // Refuses an unknown user, as dockerd does at create.
   execProcess(await specInput(c, deps), config);

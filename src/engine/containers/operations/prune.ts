@@ -14,7 +14,8 @@ export async function prune(
   const deleted: string[] = [];
   let reclaimed = 0;
   for (const c of filterForPrune(index.containers(), filters)) {
-    if (isRunning(c)) continue;
+    // What cannot be told fully is removed by name only.
+    if (isRunning(c) || c.damaged) continue;
     try {
       const size = await snapshots.sizeRw(c.id);
       await remove(index.lookup(c.id), { force: false, volumes: false }, deps);

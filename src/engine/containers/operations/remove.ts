@@ -2,20 +2,22 @@
  * `docker rm`: the intent is recorded, everything the container holds is released, its row goes last. Each step is
  * repeatable.
  */
-import { rmdirSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmdirSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Container } from '../../../model/container.ts';
 import { dockerStatus, isRunning } from '../../../model/container-status.ts';
 import { Conflict, SystemFault } from '../../../model/errors.ts';
+import { KEEPER_SUFFIX } from '../../../protocol/paths.ts';
 import { faultPoint } from '../../../sys/fault.ts';
-import { cgroupDirectories } from '../../../sys/cgroupfs.ts';
+import { cgroupDirectories, cgroupPidsBelow } from '../../../sys/cgroupfs.ts';
 import { unmount } from '../../../sys/mount.ts';
 import { mountsUnder } from '../../../sys/mountinfo.ts';
-import { SIGKILL } from '../../../sys/process.ts';
+import { isAlive, kill, SIGKILL } from '../../../sys/process.ts';
 import { containerEvent } from '../../events/container-event.ts';
 import { removeTree } from '../../remove-tree.ts';
 import type { ContainerDeps } from '../deps.ts';
 import type { ContainerHandle } from '../handle/container-handle.ts';
-import { shimCgroup } from '../shim-spec.ts';
+import { cgroupPath, shimCgroup } from '../shim-spec.ts';
 import { tearDown, type TeardownDeps } from './teardown.ts';
 
 export type RemoveDeps = TeardownDeps & Pick<ContainerDeps, 'config' | 'execs' | 'files' | 'images' | 'index' | 'log'>;
@@ -29,6 +31,7 @@ export interface RemoveOptions {
 
 /** A container that SIGKILL does not end within this stays. */
 const KILL_TIMEOUT_MS = 30_000;
+const KILL_POLL_MS = 20;
 
 /** @throws Conflict when it runs and `force` is not given, or when another removal is under way */
 export async function remove(handle: ContainerHandle, options: RemoveOptions, deps: RemoveDeps): Promise<void> {
@@ -52,12 +55,20 @@ export async function remove(handle: ContainerHandle, options: RemoveOptions, de
  * and releases everything.
  */
 export async function removeInTurn(handle: ContainerHandle, options: RemoveOptions, deps: RemoveDeps): Promise<void> {
-  const { container: c, shim, waits } = handle;
-  c.phase = 'removing';
+  const { container: c, shim, waits, journal } = handle;
+  const endIsStored = c.state.final && journal.isStored;
+  // The row first, here and below: a disk that refuses it leaves the container as it was.
   deps.rows.setPhase(c.id, 'removing');
+  c.phase = 'removing';
   try {
     if (!c.state.final) await killAndWait(handle);
-    await releaseAndDelete(handle, options, deps);
+    await endLeftProcesses(c, options, deps);
+    await release(handle, deps);
+    journal.store();
+    // The journal is the proof of its death: the row must have it on disk before the journal is deleted. The intent was
+    // written with everything before it.
+    if (!endIsStored) await deps.rows.flushed();
+    await deleteAll(handle, options, deps);
   } catch (error) {
     // It can be inspected and removed again. A container that survived its kill is not dead (moby daemon/delete.go).
     c.phase = c.state.final ? 'dead' : 'ready';
@@ -73,7 +84,7 @@ export async function removeInTurn(handle: ContainerHandle, options: RemoveOptio
     await shim.link?.request({ op: 'removed' }).catch(() => undefined);
     waits.answer(c.state.exitCode);
     handle.retire();
-    removeShimCgroup(c, deps);
+    removeCgroup(shimCgroup(c, deps.config));
   }
 }
 
@@ -86,45 +97,98 @@ function assertNotRunning(c: Container, { force }: RemoveOptions): void {
   // A restart under way has no status of its own in Docker: not final, it counts as running.
   const lives = isRunning(c) || !c.state.final;
   if (!lives || force) return;
-  const reason =
+  throw new Conflict(
     dockerStatus(c) === 'paused'
-      ? 'container is paused and must be unpaused first'
-      : 'container is running: stop the container before removing or force remove';
-  throw new Conflict(`cannot remove container "${c.name}": ${reason}`);
+      ? `cannot remove container "${c.name}": container is paused and must be unpaused first`
+      : isRunningText(c.name),
+  );
 }
 
-async function killAndWait({ container: c, shim, journal }: ContainerHandle): Promise<void> {
+async function killAndWait(handle: ContainerHandle): Promise<void> {
+  const { container: c, journal } = handle;
   const timeout = AbortSignal.timeout(KILL_TIMEOUT_MS);
+  const timedOut = new Promise<false>((resolve) => timeout.addEventListener('abort', () => resolve(false)));
   // More than once where a restart under way has made the next generation.
   while (!c.state.final && !timeout.aborted) {
     const { gen } = c.state;
-    await shim
-      .askOrKillShim((link) => link.request({ op: 'signal', operation: 'remove', signal: SIGKILL, asUser: true }))
-      .catch((error: unknown) => {
-        if (!(error instanceof Conflict)) throw error;
-      });
+    const wasRunning = isRunning(c);
+    const isAnswered = await Promise.race([askToEnd(handle).then(() => true), timedOut]);
+    if (!isAnswered) break;
     await journal.pull();
-    await journal.until((state) => state.final || state.gen !== gen, timeout);
+    await journal.until((state) => state.final || state.gen !== gen || isRunning({ state }) !== wasRunning, timeout);
   }
   if (!c.state.final) throw new SystemFault(`could not kill container ${c.id}`);
 }
 
-async function releaseAndDelete(handle: ContainerHandle, options: RemoveOptions, deps: RemoveDeps): Promise<void> {
+// This removal has the container's turn, so no start of this daemon is under way: an init that waits for its start gets
+// none, and a signal would wait with it.
+async function askToEnd({ container: c, shim }: ContainerHandle): Promise<void> {
+  const isStarting = c.state.status === 'starting';
+  try {
+    await shim.askOrKillShim<unknown>((link) =>
+      isStarting
+        ? link.request({ op: 'abandon', operation: 'remove', error: 'the container is being removed', code: 128 })
+        : link.request({ op: 'signal', operation: 'remove', signal: SIGKILL, asUser: true }),
+    );
+  } catch (error) {
+    // It has ended meanwhile, or it runs by now.
+    if (!(error instanceof Conflict)) throw error;
+  }
+}
+
+// The journal may have lost the records of a run. The cgroup is the container's own, so what is in it belongs to it.
+async function endLeftProcesses(c: Container, { force }: RemoveOptions, { config, paths }: RemoveDeps): Promise<void> {
+  const cgroup = cgroupPath(c, config);
+  if (cgroupPidsBelow(cgroup).length === 0) return;
+  const deadline = Date.now() + KILL_TIMEOUT_MS;
+  for (let pids = cgroupPidsBelow(cgroup); pids.length > 0; pids = cgroupPidsBelow(cgroup)) {
+    if (!force) throw new Conflict(isRunningText(c.name));
+    if (Date.now() > deadline) throw new SystemFault(`could not kill container ${c.id}: process ${pids[0]} lives on`);
+    for (const pid of pids) kill(pid, SIGKILL);
+    await new Promise((resolve) => setTimeout(resolve, KILL_POLL_MS));
+  }
+  killKeepers(paths.run(c.id));
+  removeCgroup(cgroup);
+}
+
+/** Kills the processes that hold descriptors for a shim that is dead. */
+function killKeepers(run: string): void {
+  if (!existsSync(run)) return;
+  for (const name of readdirSync(run).filter((entry) => entry.endsWith(KEEPER_SUFFIX))) {
+    try {
+      const { pid, startTime } = JSON.parse(readFileSync(join(run, name), 'utf8')) as {
+        pid: number;
+        startTime: string;
+      };
+      if (isAlive(pid, startTime)) kill(pid, SIGKILL);
+    } catch {
+      continue; // It cannot be told which process it is.
+    }
+  }
+}
+
+const isRunningText = (name: string): string =>
+  `cannot remove container "${name}": container is running: stop the container before removing or force remove`;
+
+async function release(handle: ContainerHandle, deps: RemoveDeps): Promise<void> {
   const { container: c } = handle;
-  const { paths, rows, events, execs, files, snapshots } = deps;
+  const { paths, files, snapshots } = deps;
   await files.stopWorkers(c.id);
   await tearDown(handle, deps);
   snapshots.unmount(c.id);
   // What is still mounted below (a volume's subpath, say) must not be deleted with the directory.
-  for (const point of mountsUnder(paths.run(c.id))) unmount(point);
+  if (existsSync(paths.run(c.id))) for (const point of mountsUnder(paths.run(c.id))) unmount(point);
   faultPoint('remove.unmounted');
-  // The journal is the proof of its death: the row must have it before the journal is deleted.
-  await rows.flushed();
+}
+
+async function deleteAll({ container: c }: ContainerHandle, options: RemoveOptions, deps: RemoveDeps): Promise<void> {
+  const { paths, rows, events, execs } = deps;
   await removeTree(paths.run(c.id));
   await removeTree(paths.container(c.id));
   faultPoint('remove.directories');
   execs.forget(c.id);
-  rows.transaction(() => {
+  // Not synced: the intent is on disk, and a daemon that finds it deletes the row again.
+  rows.relaxed(() => {
     rows.delete(c.id);
     events.record(containerEvent(c, 'destroy'));
   });
@@ -142,12 +206,12 @@ async function removeVolumes(mounts: Container['mounts'], { volumes, log }: Remo
   }
 }
 
-function removeShimCgroup(c: Container, { config }: RemoveDeps): void {
-  for (const directory of cgroupDirectories(shimCgroup(c, config))) {
+function removeCgroup(path: string): void {
+  for (const directory of cgroupDirectories(path)) {
     try {
       rmdirSync(directory);
     } catch {
-      // The shim may still be inside; the next daemon's start removes empty ones.
+      // A shim may still be inside; the next daemon's start removes empty ones.
     }
   }
 }

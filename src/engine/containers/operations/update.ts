@@ -26,11 +26,11 @@ export function update(handle: ContainerHandle, changes: Partial<HostConfig>, de
     if (!c.state.final && Object.keys(resources).length > 0) await updateLimits(handle, deps, resources);
     const policy = hostConfig.RestartPolicy;
     const policyChanged = JSON.stringify(policy) !== JSON.stringify(c.hostConfig.RestartPolicy);
-    c.hostConfig = hostConfig;
     rows.transaction(() => {
-      rows.setDefinition(c);
+      rows.setDefinition({ ...c, hostConfig });
       events.record(containerEvent(c, 'update'));
     });
+    c.hostConfig = hostConfig;
     if (policyChanged && isRunning(c)) {
       const restart: RestartPolicy = {
         name: (policy.Name || 'no') as RestartPolicy['name'],

@@ -1,5 +1,5 @@
 /** Restores all containers when the daemon starts: finds each shim, and carries out what plan.ts decides. */
-import { basename } from 'node:path';
+import { basename, relative } from 'node:path';
 import { Slots } from '../../../async/slots.ts';
 import type { Container } from '../../../model/container.ts';
 import { NotModified } from '../../../model/errors.ts';
@@ -15,6 +15,7 @@ import { start } from '../operations/start.ts';
 import { tearDown } from '../operations/teardown.ts';
 import { shimCgroups } from '../shim-spec.ts';
 import { noteMountedVolumes } from '../volume-mounts.ts';
+import { damagedContainer } from './damaged.ts';
 import { sweepOrphans } from './orphans.ts';
 import { planRecovery, startsWithDaemon, type Found, type Step } from './plan.ts';
 
@@ -29,6 +30,8 @@ export class Recovery {
   #restored: Promise<unknown> = Promise.resolve();
   /** Those that had ended before any client could reach them: what ends from then on is not started. */
   readonly #ended = new Set<ContainerHandle>();
+  /** Names of the run directories below which something was mounted when the daemon started. */
+  #mountedRuns = new Set<string>();
 
   constructor(private readonly deps: ContainerDeps) {}
 
@@ -36,6 +39,7 @@ export class Recovery {
   restore(): Promise<void> {
     const { index, log } = this.deps;
     this.#loadRows();
+    this.#mountedRuns = this.#findMountedRuns();
     sweepOrphans(this.deps);
     const handles = index.handles();
     const slots = new Slots(CONCURRENCY, SLOW_MS);
@@ -72,9 +76,12 @@ export class Recovery {
   #loadRows(): void {
     const { rows, index, log } = this.deps;
     const { containers, unreadable } = rows.load();
-    for (const { id, name, reason } of unreadable) {
-      index.addUnreadable(id, name);
-      log.error({ container: id, name, reason }, 'cannot read the row of a container; leaving all of it alone');
+    for (const { reason, ...remains } of unreadable) {
+      const { id, name } = remains;
+      index.add(
+        damagedContainer(remains, `the row of this container in the store cannot be read: ${reason}`, this.deps),
+      );
+      log.error({ container: id, name, reason }, 'cannot read the row of a container; it can be stopped and removed');
     }
     for (const c of containers) {
       index.add(c);
@@ -111,9 +118,14 @@ export class Recovery {
     };
   }
 
-  // The mount table is read last: it may be long.
   #holdsResources(c: Container): boolean {
-    return c.netns !== '' || c.ports.length > 0 || mountsUnder(this.deps.paths.run(c.id)).length > 0;
+    return c.netns !== '' || c.ports.length > 0 || this.#mountedRuns.has(basename(this.deps.paths.run(c.id)));
+  }
+
+  // Once for all: the mount table of a host with many containers is long. What is mounted later is this daemon's.
+  #findMountedRuns(): Set<string> {
+    const runs = this.deps.paths.runs();
+    return new Set(mountsUnder(runs).map((point) => relative(runs, point).split('/')[0]!));
   }
 
   async #perform(step: Step, handle: ContainerHandle): Promise<void> {
