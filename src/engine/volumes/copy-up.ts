@@ -6,8 +6,8 @@
  * the next start. The data directory itself is never replaced, because running containers may have it mounted.
  */
 import { execFile } from 'node:child_process';
-import { closeSync, fstatSync } from 'node:fs';
-import { chmod, chown, lstat, readdir, rename, rm, utimes } from 'node:fs/promises';
+import { closeSync, existsSync, fstatSync } from 'node:fs';
+import { chmod, chown, lstat, opendir, readdir, rename, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { faultPoint } from '../../sys/fault.ts';
@@ -15,6 +15,7 @@ import { pathInRoot } from '../../sys/inroot.ts';
 import { Errno } from '../../sys/libc.ts';
 import { isMountPoint } from '../../sys/mountinfo.ts';
 import { SystemFault } from '../../model/errors.ts';
+import { removeTree } from '../remove-tree.ts';
 
 const run = promisify(execFile);
 
@@ -28,7 +29,7 @@ const FILLED = '_filled';
  * @throws SystemFault when the copy fails
  */
 export async function copyUp(directory: string, data: string, rootfs: string, destination: string): Promise<void> {
-  if ((await readdir(data)).length > 0) return;
+  if (!(await isEmpty(data))) return;
   // Copied through a descriptor: no symbolic link leads out of the rootfs, and the path cannot change meanwhile.
   const source = openDirectory(rootfs, destination);
   if (source === undefined) return;
@@ -39,7 +40,7 @@ export async function copyUp(directory: string, data: string, rootfs: string, de
       await copy(from, data);
       return;
     }
-    await rm(join(directory, FILLING), { recursive: true, force: true });
+    await removeTree(join(directory, FILLING));
     await copy(from, join(directory, FILLING));
   } finally {
     closeSync(source);
@@ -50,10 +51,24 @@ export async function copyUp(directory: string, data: string, rootfs: string, de
   await moveIn(directory, data);
 }
 
+/** Whether a crash interrupted it. */
+export const isCopyUpUnfinished = (directory: string): boolean =>
+  [FILLING, FILLED].some((name) => existsSync(join(directory, name)));
+
 /** After a crash: moves a complete copy in, and deletes an incomplete one. */
 export async function finishCopyUp(directory: string, data: string): Promise<void> {
-  await rm(join(directory, FILLING), { recursive: true, force: true });
+  await removeTree(join(directory, FILLING));
   await moveIn(directory, data);
+}
+
+// Reads no more than one entry: a volume may have any number of them.
+async function isEmpty(path: string): Promise<boolean> {
+  const directory = await opendir(path);
+  try {
+    return (await directory.read()) === null;
+  } finally {
+    await directory.close();
+  }
 }
 
 async function moveIn(directory: string, data: string): Promise<void> {
@@ -67,7 +82,7 @@ async function moveIn(directory: string, data: string): Promise<void> {
   await chown(data, uid, gid);
   await chmod(data, mode & 0o7777);
   await utimes(data, atime, mtime);
-  await rm(filled, { recursive: true, force: true });
+  await removeTree(filled);
 }
 
 /** undefined when the image has no directory there. */

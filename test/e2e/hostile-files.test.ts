@@ -1,0 +1,105 @@
+/** Files that a container can make to harm the daemon or its host: paths longer than PATH_MAX, planted links. */
+import { execFileSync } from 'node:child_process';
+import { existsSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { dockerOf } from '../support/docker-cli.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { until } from '../support/until.ts';
+
+let engine: TestEngine;
+beforeAll(async () => {
+  engine = await startEngine();
+});
+afterAll(async () => engine?.[Symbol.asyncDispose]());
+
+const { ok, refusal } = dockerOf<{ Id: string }>(() => engine);
+const volumeDirectory = (name: string): string => join(engine.root, 'data/volumes', name);
+
+/** Makes directories below `directory` whose path is three times as long as PATH_MAX, with one byte at the end. */
+function makeDeep(directory: string): void {
+  const script = `
+    const { mkdirSync, writeFileSync } = require('node:fs');
+    process.chdir(process.argv[1]);
+    for (let i = 0; i < 60; i++) {
+      mkdirSync('d'.repeat(200));
+      process.chdir('d'.repeat(200));
+    }
+    writeFileSync('bottom', 'x');`;
+  execFileSync(process.execPath, ['-e', script, directory]);
+}
+
+const volumeNames = async (): Promise<string[]> => {
+  const { Volumes } = (await engine.api('GET', '/volumes')).json as { Volumes: { Name: string }[] };
+  return Volumes.map(({ Name }) => Name);
+};
+
+describe('directories deeper than PATH_MAX', () => {
+  const deepVolume = async (name: string): Promise<void> => {
+    await ok('volume', 'create', name);
+    makeDeep(join(volumeDirectory(name), '_data'));
+  };
+
+  test('a volume with them is removed by volume rm, volume prune and rm -v', async () => {
+    await deepVolume('removed');
+    await ok('volume', 'rm', 'removed');
+    await deepVolume('pruned');
+    await ok('volume', 'prune', '--all', '--force');
+    const id = await ok('create', '-v', '/v', 'busybox', 'true');
+    const [anonymous] = await volumeNames();
+    makeDeep(join(volumeDirectory(anonymous!), '_data'));
+    await ok('rm', '-v', id);
+    expect(await volumeNames()).toEqual([]);
+    for (const name of ['removed', 'pruned', anonymous!]) expect(existsSync(volumeDirectory(name))).toBe(false);
+  });
+
+  test('a container with them is removed', async () => {
+    const id = await ok('create', 'busybox', 'true');
+    const directory = join(engine.root, 'data/containers', id);
+    makeDeep(join(directory, 'upper'));
+    await ok('rm', id);
+    expect(existsSync(directory)).toBe(false);
+  });
+
+  test('the next daemon finishes the removal of a volume with them', async () => {
+    await deepVolume('interrupted');
+    await engine.stop();
+    await engine.startAgain({ HOLDFAST_FAULT: 'volume.removing' });
+    await expect(engine.api('DELETE', '/volumes/interrupted')).rejects.toThrow();
+    await until(() => engine.isDead());
+    expect(existsSync(volumeDirectory('interrupted'))).toBe(true);
+    await engine.startAgain();
+    await until(() => !existsSync(volumeDirectory('interrupted')));
+    expect(await volumeNames()).toEqual([]);
+  });
+});
+
+describe('a volume that cannot be removed', () => {
+  const immutable = (name: string): string => join(volumeDirectory(name), '_data/file');
+  beforeAll(async () => {
+    await ok('volume', 'create', 'stuck');
+    writeFileSync(immutable('stuck'), '');
+    execFileSync('chattr', ['+i', immutable('stuck')]);
+  });
+  afterAll(() => {
+    if (existsSync(immutable('stuck'))) execFileSync('chattr', ['-i', immutable('stuck')]);
+  });
+
+  test('stays and says why', async () => {
+    expect(await refusal('volume', 'rm', 'stuck')).toContain('Operation not permitted');
+    expect(await volumeNames()).toEqual(['stuck']);
+  });
+
+  test('does not keep the daemon from starting, and can be removed when its cause is gone', async () => {
+    await engine.stop();
+    await engine.startAgain({ HOLDFAST_FAULT: 'volume.removing' });
+    await expect(engine.api('DELETE', '/volumes/stuck')).rejects.toThrow();
+    await until(() => engine.isDead());
+    await engine.startAgain();
+    await until(async () => (await volumeNames()).includes('stuck'));
+    expect(await ok('run', '--rm', 'busybox', 'echo', 'works')).toBe('works');
+    execFileSync('chattr', ['-i', immutable('stuck')]);
+    await ok('volume', 'rm', 'stuck');
+    expect(await volumeNames()).toEqual([]);
+  });
+});
