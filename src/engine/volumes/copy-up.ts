@@ -6,19 +6,21 @@
  * the next start. The data directory itself is never replaced, because running containers may have it mounted.
  */
 import { execFile } from 'node:child_process';
-import { closeSync, existsSync, fstatSync } from 'node:fs';
+import { closeSync, constants, existsSync, fstatSync, openSync } from 'node:fs';
 import { chmod, chown, lstat, opendir, readdir, rename, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { faultPoint } from '../../sys/fault.ts';
 import { pathInRoot } from '../../sys/inroot.ts';
 import { Errno } from '../../sys/libc.ts';
+import { ATTR, cloneMounts, setMountFlags } from '../../sys/mount-tree.ts';
 import { isMountPoint } from '../../sys/mountinfo.ts';
 import { SystemFault } from '../../model/errors.ts';
 import { removeTree } from '../remove-tree.ts';
 
 const run = promisify(execFile);
 
+const FAILED = "failed to copy the image's content to the volume";
 /** The copy while it is incomplete; deleted after a crash. */
 const FILLING = '_filling';
 /** The complete copy, whose entries are being moved. */
@@ -37,7 +39,7 @@ export async function copyUp(directory: string, data: string, rootfs: string, de
     const from = `/proc/${process.pid}/fd/${source}/.`;
     if (isMountPoint(data)) {
       // rename(2) does not work across file systems.
-      await copy(from, data);
+      await copyInto(data, from);
       return;
     }
     await removeTree(join(directory, FILLING));
@@ -99,13 +101,39 @@ function openDirectory(rootfs: string, path: string): number | undefined {
   return undefined;
 }
 
-/** cp -a keeps owners, modes, times, links, sparse files and extended attributes, and follows no link. */
-async function copy(from: string, to: string): Promise<void> {
+/**
+ * Copies into a directory that other containers may be writing to. They can plant links, devices and FIFOs at the paths
+ * to be written: cp(1) writes through a mount that follows no symbolic link and opens no device, and opens no file that
+ * it has not created.
+ */
+async function copyInto(data: string, from: string): Promise<void> {
+  const directory = openSync(data, constants.O_RDONLY | constants.O_DIRECTORY);
   try {
-    await run('cp', ['-a', '--', from, to]);
+    const guarded = cloneMounts(directory);
+    try {
+      setMountFlags(ATTR.NODEV | ATTR.NOSYMFOLLOW, guarded);
+      await copy(from, `/proc/${process.pid}/fd/${guarded}`, ['--no-clobber']);
+    } finally {
+      closeSync(guarded);
+    }
+  } catch (error) {
+    if (error instanceof Errno) throw new SystemFault(`${FAILED}: ${error.message}`);
+    throw error;
+  } finally {
+    closeSync(directory);
+  }
+}
+
+/** cp -a keeps owners, modes, times, links, sparse files and extended attributes, and follows no link. */
+async function copy(from: string, to: string, options: string[] = []): Promise<void> {
+  try {
+    await run('cp', ['-a', ...options, '--', from, to], { env: { PATH: process.env.PATH, LC_ALL: 'C' } });
   } catch (error) {
     const { message, stderr = '' } = error as Error & { stderr?: string };
-    throw new SystemFault(`failed to copy the image's content to the volume: ${stderr.trim() || message}`);
+    // coreutils 9.2 to 9.4 fail when --no-clobber has kept a file.
+    const reasons = stderr.split('\n').filter((line) => line !== '' && !line.startsWith('cp: not replacing '));
+    if (stderr !== '' && reasons.length === 0) return;
+    throw new SystemFault(`${FAILED}: ${reasons.join('\n') || message}`);
   }
 }
 
