@@ -61,6 +61,32 @@ describe('directories deeper than PATH_MAX', () => {
     expect(existsSync(directory)).toBe(false);
   });
 
+  test('sizes: those of a container and a volume with them are unknown, the others are right', async () => {
+    const [deep, plain] = [await ok('create', 'busybox', 'true'), await ok('create', 'busybox', 'true')];
+    const upper = (id: string): string => join(engine.root, 'data/containers', id, 'upper');
+    makeDeep(upper(deep));
+    writeFileSync(join(upper(plain), 'file'), 'content');
+    await deepVolume('deep');
+    await ok('volume', 'create', 'plain');
+    writeFileSync(join(volumeDirectory('plain'), '_data/file'), 'content');
+
+    interface Sized { Id: string; SizeRw: number }
+    interface Usage { Containers: Sized[]; Volumes: { Name: string; UsageData: { Size: number } }[] }
+    const usage = (await engine.api('GET', '/system/df')).json as Usage;
+    const listed = (await engine.api('GET', '/containers/json?all=1&size=1')).json as Sized[];
+    const inspected = (await engine.api('GET', `/containers/${deep}/json?size=1`)).json as Sized;
+    for (const containers of [usage.Containers, listed])
+      expect(Object.fromEntries(containers.map((c) => [c.Id, c.SizeRw]))).toEqual({ [deep]: -1, [plain]: 7 });
+    expect(inspected.SizeRw).toBe(-1);
+    const sizes = usage.Volumes.map(({ Name, UsageData }) => [Name, UsageData.Size]);
+    expect(Object.fromEntries(sizes)).toEqual({ deep: -1, plain: 7 });
+
+    const pruned = (await engine.api('POST', '/containers/prune')).json;
+    expect(pruned).toMatchObject({ ContainersDeleted: expect.arrayContaining([deep, plain]), SpaceReclaimed: 7 });
+    const volumes = (await engine.api('POST', '/volumes/prune?filters={"all":["1"]}')).json;
+    expect(volumes).toMatchObject({ VolumesDeleted: ['deep', 'plain'], SpaceReclaimed: 7 });
+  });
+
   test('the next daemon finishes the removal of a volume with them', async () => {
     await deepVolume('interrupted');
     await engine.stop();

@@ -16,12 +16,12 @@ import { booleanOf } from '../filter-values.ts';
 import type { EventLog } from '../events/event-log.ts';
 import { pruneMatcher } from '../prune-filter.ts';
 import { removeTree } from '../remove-tree.ts';
+import { treeSize } from '../tree-size.ts';
 import { copyUp, finishCopyUp, isCopyUpUnfinished } from './copy-up.ts';
 import { mountDevice } from './device.ts';
 import { volumeEvent } from './events.ts';
 import { volumeFilter } from './filter.ts';
 import { checkName, checkOptions, DRIVER, type VolumeRequest } from './request.ts';
-import { bytesIn } from './size.ts';
 
 export type { Volume } from '../../model/volume.ts';
 
@@ -151,11 +151,15 @@ export class Volumes {
   /** How many containers have the volume. */
   usageOf = (name: string): number => this.#usersOf(name).length;
 
-  /** Disk usage in bytes of all volumes without options; the data of others lies elsewhere. */
+  /** Disk usage in bytes (or UNKNOWN_SIZE) of all volumes without options; the data of others lies elsewhere. */
   usage(): Promise<{ volume: Volume; size: number; users: number }[]> {
     const own = this.list().filter(({ options }) => Object.keys(options).length === 0);
     return Promise.all(
-      own.map(async (volume) => ({ volume, size: await bytesIn(volume.mountpoint), users: this.usageOf(volume.name) })),
+      own.map(async (volume) => ({
+        volume,
+        size: await treeSize(volume.mountpoint),
+        users: this.usageOf(volume.name),
+      })),
     );
   }
 
@@ -194,7 +198,7 @@ export class Volumes {
     let reclaimed = 0;
     for (const volume of this.list()) {
       if (Object.keys(volume.options).length > 0 || !matches(volume) || this.usageOf(volume.name) > 0) continue;
-      const size = await bytesIn(volume.mountpoint);
+      const size = await treeSize(volume.mountpoint);
       try {
         await this.remove(volume.name, { force: true });
       } catch (error) {
@@ -203,7 +207,7 @@ export class Volumes {
         throw error;
       }
       deleted.push(volume.name);
-      reclaimed += size;
+      reclaimed += Math.max(size, 0);
     }
     this.deps.events.record({
       type: 'volume',
