@@ -1,6 +1,6 @@
 /** Files that a container can make to harm the daemon or its host: paths longer than PATH_MAX, planted links. */
 import { execFileSync } from 'node:child_process';
-import { existsSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { dockerOf } from '../support/docker-cli.ts';
@@ -70,8 +70,14 @@ describe('directories deeper than PATH_MAX', () => {
     await ok('volume', 'create', 'plain');
     writeFileSync(join(volumeDirectory('plain'), '_data/file'), 'content');
 
-    interface Sized { Id: string; SizeRw: number }
-    interface Usage { Containers: Sized[]; Volumes: { Name: string; UsageData: { Size: number } }[] }
+    interface Sized {
+      Id: string;
+      SizeRw: number;
+    }
+    interface Usage {
+      Containers: Sized[];
+      Volumes: { Name: string; UsageData: { Size: number } }[];
+    }
     const usage = (await engine.api('GET', '/system/df')).json as Usage;
     const listed = (await engine.api('GET', '/containers/json?all=1&size=1')).json as Sized[];
     const inspected = (await engine.api('GET', `/containers/${deep}/json?size=1`)).json as Sized;
@@ -128,4 +134,33 @@ describe('a volume that cannot be removed', () => {
     await ok('volume', 'rm', 'stuck');
     expect(await volumeNames()).toEqual([]);
   });
+});
+
+test('a working directory behind a link is made inside the container, whatever the host has there', async () => {
+  const host = join(engine.root, 'host');
+  mkdirSync(join(host, 'w'), { recursive: true });
+  await ok(
+    'run',
+    '--name',
+    'linked',
+    'busybox',
+    'sh',
+    '-c',
+    `mkdir -p ${host} && ln -s ${host} /out && ln -s ../no/such /etc/dangling`,
+  );
+  await ok('commit', '--change', 'WORKDIR /etc/dangling/w', 'linked', 'behind-link');
+  expect(await ok('run', '--rm', 'behind-link', 'pwd')).toBe('/no/such/w');
+  await ok('commit', '--change', 'WORKDIR /out/w', 'linked', 'behind-link');
+  await ok('create', '--name', 'unstarted', 'behind-link', 'ls');
+  await ok('cp', join(engine.root, 'log'), 'unstarted:/out/w/copied');
+  expect(await ok('start', '-a', 'unstarted')).toBe('copied');
+  expect(readdirSync(join(host, 'w'))).toEqual([]);
+});
+
+test('a data root that exists is closed to other users', async () => {
+  const data = join(engine.root, 'data');
+  await engine.stop();
+  chmodSync(data, 0o755);
+  await engine.startAgain();
+  expect(statSync(data).mode & 0o777).toBe(0o710);
 });
