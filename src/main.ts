@@ -1,5 +1,5 @@
 /** holdfastd: configuration → store → engine → API → ready. */
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { getPriority, setPriority } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -18,6 +18,7 @@ import { VERSION } from './version.ts';
 
 /** Added to the nice value while clients wait for the daemon to start. Child processes do not inherit it. */
 const STARTING_NICE = -5;
+const ROOT_MODE = 0o710;
 /** Start-up counts as finished after this time, even if a shim does not respond. */
 const STARTING_MS = 2000;
 
@@ -82,7 +83,9 @@ function createLog(config: Config): Logger {
 
 /** @throws when another daemon uses one of the roots */
 function lockRoots({ dataRoot, execRoot }: Config, paths: Paths): Lock[] {
-  for (const root of [dataRoot, execRoot]) mkdirSync(root, { recursive: true, mode: 0o710 });
+  for (const root of [dataRoot, execRoot]) mkdirSync(root, { recursive: true, mode: ROOT_MODE });
+  // One that the administrator made is often 0755: every user could read what is in volumes and images.
+  if (statSync(dataRoot).mode & 0o777 & ~ROOT_MODE) chmodSync(dataRoot, ROOT_MODE);
   return [paths.dataLock(), paths.execLock()].map((path) => {
     const lock = tryLock(path);
     if (!lock) throw new Error(`another holdfastd is running on ${dirname(path)}`);

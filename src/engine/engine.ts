@@ -124,8 +124,10 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
       const users = index.containers().filter((c) => c.mounts.some((mount) => mount.name === name));
       return users.map((c) => c.id);
     },
+    log,
   });
-  await volumes.start();
+  // Not awaited: a removal takes as long as the volume has files, and requests wait for their own volume only.
+  volumes.start().catch((err: unknown) => log.error({ err }, 'could not read which volumes are unfinished'));
   const networks = new Networks({
     store: new NetworkStore(db),
     config,
@@ -173,14 +175,31 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
     events,
     system,
     async restore() {
-      await Promise.all([containers.restore(), networks.start()]);
+      // What fails with one part must not keep the others from working.
+      const attempt = (what: string, work: () => Promise<void>): Promise<boolean> =>
+        work().then(
+          () => true,
+          (err: unknown) => {
+            log.error({ err }, `could not ${what}`);
+            return false;
+          },
+        );
+      const [allKnown] = await Promise.all([
+        attempt('restore the containers', () => containers.restore()),
+        attempt('restore the networks', () => networks.start()),
+      ]);
       // Afterwards: on a busy host, spawning shims would take the CPU time that the first list needs.
       pool.fill();
-      await networks.sweep((id) => containers.holdsNetwork(id));
-      await volumes.sweep();
-      await images.sweep();
-      distribution.sweep();
-      await downloads.sweep(distribution.knows);
+      // Otherwise a container that is not known may be using what these release.
+      if (allKnown) {
+        await attempt("release ended containers' networks", () => networks.sweep((id) => containers.holdsNetwork(id)));
+        await attempt('unmount unused volumes', () => volumes.sweep());
+      }
+      await attempt('delete unused layers', () => images.sweep());
+      await attempt('delete finished downloads', () => {
+        distribution.sweep();
+        return downloads.sweep(distribution.knows);
+      });
     },
     async close() {
       endpoints.close();

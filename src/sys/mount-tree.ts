@@ -26,7 +26,8 @@ const MOVE_MOUNT_F_EMPTY_PATH = 4;
 const MNT_DETACH = 2;
 const UMOUNT_NOFOLLOW = 8;
 
-export const ATTR = { RDONLY: 1, NODEV: 4 } as const;
+/** NOSYMFOLLOW: Linux 5.14. */
+export const ATTR = { RDONLY: 1, NODEV: 4, NOSYMFOLLOW: 0x200000 } as const;
 
 /** A C string; paths have one character per byte. */
 const cString = (path: string): Buffer => Buffer.from(`${path}\0`, 'latin1');

@@ -1,4 +1,6 @@
 /** Volumes with mounts and owners, which need root. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
   chownSync,
   existsSync,
@@ -17,11 +19,24 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { EventLog } from '../../src/engine/events/event-log.ts';
 import type { VolumeRequest } from '../../src/engine/volumes/request.ts';
-import { Volumes } from '../../src/engine/volumes/volumes.ts';
+import { Volumes, type Volume } from '../../src/engine/volumes/volumes.ts';
 import { openDatabase, type Db } from '../../src/store/database.ts';
 import { EventStore } from '../../src/store/events.ts';
 import { VolumeStore } from '../../src/store/volumes.ts';
 import { mount, MS, unmount } from '../../src/sys/mount.ts';
+
+/** Waits for the first file in a directory, and then plants links at the names of those that will follow. */
+const PLANTER = `
+  const { readdirSync, symlinkSync } = require('node:fs');
+  const [, device, target, files] = process.argv;
+  process.chdir(device);
+  console.log('ready');
+  while (readdirSync('.').length === 0);
+  for (let i = files - 1; i >= files / 2; i--) {
+    try {
+      symlinkSync(target, 'f' + i);
+    } catch {}
+  }`;
 
 let directory: string;
 let root: string;
@@ -32,7 +47,7 @@ let users: Record<string, string[]>;
 let volumes: Volumes;
 
 const restart = (): void => {
-  volumes = new Volumes({ store, events, root, usersOf: (name) => users[name] ?? [] });
+  volumes = new Volumes({ store, events, root, usersOf: (name) => users[name] ?? [], log: { error: () => undefined } });
 };
 
 beforeEach(() => {
@@ -122,6 +137,42 @@ describe('copy-up', () => {
     const before = lstatSync(volume.mountpoint).ino;
     await fill('/srv');
     expect(lstatSync(volume.mountpoint).ino).toBe(before);
+  });
+
+  describe('into a volume with a device, which others may write to', () => {
+    const FILES = 600;
+    const shared = async (): Promise<{ device: string; volume: Volume }> => {
+      const device = join(directory, 'device');
+      mkdirSync(device);
+      const volume = await volumes.create(request('data', { options: { type: 'none', o: 'bind', device } }));
+      return { device, volume };
+    };
+
+    test('copies content, owners, modes and links as they are', async () => {
+      const { device, volume } = await shared();
+      await volumes.copyUp(volume, rootfs, '/srv');
+      expect(readdirSync(device).sort()).toEqual(['deep', 'file', 'link']);
+      expect(lstatSync(join(device, 'file'))).toMatchObject({ uid: 1000, gid: 1001, mode: 0o100640 });
+      expect(readlinkSync(join(device, 'link'))).toBe('/etc/passwd');
+      expect(lstatSync(device)).toMatchObject({ uid: 33, gid: 34 });
+    });
+
+    test('writes through no link that another process plants meanwhile', async () => {
+      const { device, volume } = await shared();
+      const many = join(rootfs, 'many');
+      mkdirSync(many);
+      for (let i = 0; i < FILES; i++) writeFileSync(join(many, `f${i}`), 'from the image');
+      const outside = join(directory, 'outside');
+      writeFileSync(outside, 'precious');
+      const planter = spawn(process.execPath, ['-e', PLANTER, device, outside, String(FILES)]);
+      const ended = once(planter, 'exit');
+      await once(planter.stdout, 'data');
+      // It may fail over what is in its way.
+      await volumes.copyUp(volume, rootfs, '/many').catch(() => undefined);
+      expect(await ended).toEqual([0, null]);
+      expect(readlinkSync(join(device, `f${FILES - 1}`))).toBe(outside);
+      expect(readFileSync(outside, 'utf8')).toBe('precious');
+    });
   });
 });
 

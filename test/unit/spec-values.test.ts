@@ -145,6 +145,51 @@ describe('looking up a user in a rootfs', () => {
     ['0:-5', [], 'uids and gids must be in range 0-2147483647'],
   ])('fails for %j with groups %j', (who, added, text) => expect(() => lookUpUser(root, who, added)).toThrow(text));
 
+  test('lines are read as Go reads them, and those beyond a megabyte not at all', () => {
+    const odd = mkdtempSync(join(tmpdir(), 'hf-spec-odd-'));
+    const users = (passwd: string, group = ''): void => {
+      mkdirSync(join(odd, 'etc'), { recursive: true });
+      writeFileSync(join(odd, 'etc/passwd'), passwd);
+      writeFileSync(join(odd, 'etc/group'), group);
+    };
+    try {
+      users(' a:x:+07:08:::\r\nxa:x:1:1\na:x:9:9\nb:x:5 \nü:x:6:6', 'g:x:3\ng2:x:4:aa,b\ng3:x:5: a ,b:c\n#g4:x:6:a');
+      expect(lookUpUser(odd, 'a', [])).toEqual({ uid: 7, gid: 8, additionalGids: [8, 5], home: '/' });
+      expect(lookUpUser(odd, '7', ['g', '4'])).toMatchObject({ uid: 7, additionalGids: [8, 5, 3, 4] });
+      expect(lookUpUser(odd, 'b', [])).toMatchObject({ uid: 5, gid: 0 });
+      expect(lookUpUser(odd, 'ü', [])).toMatchObject({ uid: 6 });
+      expect(lookUpUser(odd, '5', [])).toMatchObject({ uid: 5, additionalGids: [0, 4, 5] });
+      // The last line is cut off after `late:x:1`.
+      users(`${'#'.repeat(2 ** 20 - 9)}\nlate:x:12:12::/:\n`);
+      expect(() => lookUpUser(odd, 'late', [])).toThrow('unable to find user late');
+    } finally {
+      rmSync(odd, { recursive: true });
+    }
+  });
+
+  test('files that a container has filled do not hold the daemon', () => {
+    const full = mkdtempSync(join(tmpdir(), 'hf-spec-full-'));
+    const fill = (line: string): string => line.repeat(Math.floor(2 ** 22 / line.length));
+    try {
+      mkdirSync(join(full, 'etc'));
+      for (const [passwd, group] of [
+        ['a::1\n', 'a::1\n'],
+        ['root:x:0:0\n', 'g:x:5:root\n'],
+        ['root:\n', '::1:root\n'],
+        ['\n', `${'a,'.repeat(9)}\n`],
+      ] as const) {
+        writeFileSync(join(full, 'etc/passwd'), fill(passwd));
+        writeFileSync(join(full, 'etc/group'), fill(group));
+        const began = process.cpuUsage();
+        lookUpUser(full, '0', []);
+        const { user, system } = process.cpuUsage(began);
+        expect((user + system) / 1000).toBeLessThan(500);
+      }
+    } finally {
+      rmSync(full, { recursive: true });
+    }
+  });
+
   test('does not follow links out of the rootfs', () => {
     const trap = mkdtempSync(join(tmpdir(), 'hf-spec-trap-'));
     try {

@@ -21,7 +21,7 @@ let users: Record<string, string[]>;
 let volumes: Volumes;
 
 const restart = (): void => {
-  volumes = new Volumes({ store, events, root, usersOf: (name) => users[name] ?? [] });
+  volumes = new Volumes({ store, events, root, usersOf: (name) => users[name] ?? [], log: { error: () => undefined } });
 };
 
 beforeEach(() => {

@@ -283,5 +283,7 @@ const imageName = (call: Call, c: Container): string =>
 
 async function sizesOf({ engine }: Call, c: Container): Promise<Sizes> {
   const rw = await engine.snapshots.sizeRw(c.id);
-  return { rw, rootFs: rw + (engine.images.find(c.imageId)?.size ?? 0) };
+  const image = engine.images.find(c.imageId)?.size ?? 0;
+  // The API's sign of an unknown size is -1.
+  return { rw, rootFs: image + Math.max(rw, 0) };
 }

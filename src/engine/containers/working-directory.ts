@@ -1,10 +1,11 @@
 /** A container's working directory exists from create on: `docker cp` into it works before the first start. */
-import { closeSync, fstatSync, lstatSync, mkdirSync } from 'node:fs';
-import { join, posix } from 'node:path';
+import { closeSync, fstatSync, lstatSync, mkdirSync, readlinkSync, realpathSync } from 'node:fs';
+import { posix } from 'node:path';
 import { pathInRoot } from '../../sys/inroot.ts';
 import { Errno, type Fd } from '../../sys/libc.ts';
 import { SystemFault } from '../../model/errors.ts';
 import type { Container } from '../../model/container.ts';
+import { inLayers } from '../images/inherit.ts';
 import type { ContainerDeps } from './deps.ts';
 
 type Deps = Pick<ContainerDeps, 'snapshots' | 'paths'>;
@@ -24,18 +25,11 @@ export function makeWorkingDirectory(c: Container, deps: Deps): void {
   }
 }
 
-// Most images have it, and need no mount. A symlink, or a directory that an upper layer deleted, is left to the
-// runtime.
+// Most images have it, and need no mount. No symbolic link is followed here: it would lead into the host.
 const isInImage = (c: Container, deps: Deps): boolean =>
-  deps.snapshots.layerDirectories(c.id).lower.some((layer) => isDirectory(join(layer, c.config.WorkingDir)));
+  inLayers(deps.snapshots.layerDirectories(c.id).lower, latin1(c.config.WorkingDir))?.isDirectory() === true;
 
-function isDirectory(path: string): boolean {
-  try {
-    return lstatSync(path).isDirectory();
-  } catch {
-    return false;
-  }
-}
+const latin1 = (path: string): string => Buffer.from(path).toString('latin1');
 
 function make(rootfs: string, path: string, wanted: string): void {
   const found = opened(rootfs, path);
@@ -49,10 +43,13 @@ function make(rootfs: string, path: string, wanted: string): void {
   make(rootfs, parent, wanted);
   const inside = pathInRoot(rootfs, parent);
   try {
-    mkdirSync(`/proc/self/fd/${inside}/${posix.basename(path)}`, { mode: 0o755 });
-  } catch (error) {
-    // EEXIST: a dangling symlink.
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    const name = `/proc/self/fd/${inside}/${posix.basename(path)}`;
+    if (!lstatSync(name, { throwIfNoEntry: false })?.isSymbolicLink()) mkdirSync(name, { mode: 0o755 });
+    else {
+      // A dangling symlink: what it leads to inside is made, as by dockerd. The kernel has refused circles (ELOOP).
+      const parentInside = posix.relative(realpathSync(rootfs), readlinkSync(`/proc/self/fd/${inside}`));
+      make(rootfs, posix.resolve('/', parentInside, readlinkSync(name)), wanted);
+    }
   } finally {
     closeSync(inside);
   }

@@ -3,7 +3,6 @@
  * layers.ts.
  */
 import { existsSync, readdirSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { faultPoint } from '../../sys/fault.ts';
@@ -12,6 +11,7 @@ import { Catalog, type ImagesDeps } from './catalog.ts';
 import { applyChanges, type ImageSettings } from './config-changes.ts';
 import { childConfig, EMPTY_LAYER } from './child-config.ts';
 import { decompress, detectCompression, peek } from './compression.ts';
+import { removeTree } from '../remove-tree.ts';
 import { parseConfig } from './config-form.ts';
 import { sha256 } from './digest.ts';
 import { formatRfc3339 } from './go-time.ts';
@@ -231,9 +231,12 @@ export class Images extends Catalog {
 
   /** At start, before the first request: finishes or undoes what an earlier daemon left incomplete. */
   async sweep(): Promise<void> {
-    await this.deps.layers.sweep();
-    for (const name of this.#staleSpools) await rm(join(this.#staging(), name), { recursive: true, force: true });
-    await this.collect();
+    try {
+      await this.deps.layers.sweep();
+    } finally {
+      for (const name of this.#staleSpools) await removeTree(join(this.#staging(), name));
+      await this.collect();
+    }
   }
 
   // Whether a layer is in use. Reads the containers' records only for layers that no image uses.

@@ -212,9 +212,14 @@ export class Layers {
     return unneeded;
   }
 
-  /** Deletes files and rows of the layers that `retire` returned. */
+  /**
+   * Deletes files and rows of the layers that `retire` returned.
+   * @throws the first error, after trying all; the next start tries again
+   */
   async deleteRetired(layers: Layer[]): Promise<void> {
-    for (const { directory } of layers) await this.#delete(directory);
+    const errors: unknown[] = [];
+    for (const { directory } of layers) await this.#delete(directory).catch((error: unknown) => errors.push(error));
+    if (errors.length > 0) throw errors[0];
   }
 
   /** At start: deletes the layers that an earlier daemon left half unpacked or half deleted. */

@@ -13,12 +13,12 @@ import {
   statSync,
   writeSync,
 } from 'node:fs';
-import { lstat, readdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { unmount } from '../../sys/mount.ts';
 import type { Fd } from '../../sys/libc.ts';
 import { SystemFault } from '../../model/errors.ts';
 import type { Paths } from '../paths.ts';
+import { treeSize } from '../tree-size.ts';
 import { initLayer } from './init-layer.ts';
 import type { Layers } from './layers.ts';
 import { overlay } from './overlay.ts';
@@ -105,9 +105,9 @@ export class Snapshots {
     unmountAll(this.paths.rootfs(containerId));
   }
 
-  /** Bytes in the writable layer. */
+  /** Bytes in the writable layer, or UNKNOWN_SIZE. */
   sizeRw(containerId: string): Promise<number> {
-    return sizeOf(Buffer.from(join(this.paths.container(containerId), 'upper')), new Set());
+    return treeSize(join(this.paths.container(containerId), 'upper'));
   }
 
   /** Docker's GraphDriver object of a container. */
@@ -241,28 +241,5 @@ function describe({ lower, merged, upper, work }: OverlayDirectories): GraphDriv
   };
 }
 
-// Counts as Docker does: everything but directories, hard links once. Ignores what disappears during the walk.
-async function sizeOf(directory: Buffer, seen: Set<number>): Promise<number> {
-  let size = 0;
-  for (const name of await readdir(directory, { encoding: 'buffer' }).catch(ifMissing([] as Buffer[]))) {
-    const path = Buffer.concat([directory, Buffer.from('/'), name]);
-    const found = await lstat(path).catch(ifMissing(undefined));
-    if (!found) continue;
-    if (found.isDirectory()) size += await sizeOf(path, seen);
-    else if (found.nlink === 1 || !seen.has(found.ino)) {
-      if (found.nlink > 1) seen.add(found.ino);
-      size += found.size;
-    }
-  }
-  return size;
-}
-
 const isMissing = (error: unknown): boolean =>
   ['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '');
-
-const ifMissing =
-  <T>(instead: T) =>
-  (error: unknown): T => {
-    if (isMissing(error)) return instead;
-    throw error;
-  };

@@ -38,6 +38,7 @@ export interface AttachmentsDeps {
   ready: () => Promise<void>;
   /** Called when DNS names in the setups have changed. */
   publishDns: () => Promise<void>;
+  log: { warn(message: string): void };
 }
 
 export class Attachments {
@@ -78,10 +79,22 @@ export class Attachments {
     }
     await startDriver(live.map(({ setup }) => setup));
     // Half up: `attach` did not return, so no process was started in it. From another boot: nothing of it exists.
-    for (const { row } of rows.filter((each) => !live.includes(each))) await this.#tearDown(row);
+    for (const { row } of rows.filter((each) => !live.includes(each)))
+      await this.#attempt(row.containerId, () => this.#tearDown(row));
     for (const { setup } of live)
       for (const endpoint of setup.endpoints.filter(({ changing }) => changing))
-        await this.#removeEndpoint(this.#setups.get(setup.container)!, endpoint);
+        await this.#attempt(setup.container, () => this.#removeEndpoint(this.#setups.get(setup.container)!, endpoint));
+  }
+
+  // Of one container: the others' networks must come up all the same. Its next start or its removal tries again.
+  async #attempt(containerId: string, undo: () => Promise<void>): Promise<void> {
+    try {
+      await undo();
+    } catch (error) {
+      this.deps.log.warn(
+        `could not undo what container ${containerId} has on the network: ${(error as Error).message}`,
+      );
+    }
   }
 
   /**
@@ -116,7 +129,7 @@ export class Attachments {
    * started again in the meantime are left alone.
    */
   async sweep(holds: (containerId: string) => boolean): Promise<void> {
-    for (const id of this.#inherited) if (!holds(id)) await this.detach({ id });
+    for (const id of this.#inherited) if (!holds(id)) await this.#attempt(id, () => this.detach({ id }));
     this.#inherited.clear();
   }
 

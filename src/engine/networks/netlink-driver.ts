@@ -40,6 +40,8 @@ export class NetlinkDriver implements Driver {
   readonly #firewall: Firewall | undefined;
   readonly #setups = new Map<string, Setup>();
   readonly #bridges = new Map<string, Bridge>();
+  /** Why the bridges that cannot be set up cannot, by link. The other networks work. */
+  readonly #faults = new Map<string, Error>();
   #timer: NodeJS.Timeout | undefined;
   /** The kernel's rule generation at the last check. */
   #generation = 0;
@@ -72,6 +74,8 @@ export class NetlinkDriver implements Driver {
     this.#bridges.set(bridge.link, bridge);
     try {
       await this.#restore({ always: true });
+      const fault = this.#faults.get(bridge.link);
+      if (fault) throw fault;
     } catch (error) {
       await this.removeBridge(bridge).catch((failure: unknown) =>
         this.deps.log.warn(`could not remove bridge ${bridge.link}: ${(failure as Error).message}`),
@@ -83,6 +87,7 @@ export class NetlinkDriver implements Driver {
   async removeBridge(bridge: Bridge): Promise<void> {
     const { link } = bridge;
     this.#bridges.delete(link);
+    this.#faults.delete(link);
     await this.settled();
     await this.#restoring?.catch(() => undefined);
     await this.#links.deleteBridge(link);
@@ -178,7 +183,10 @@ export class NetlinkDriver implements Driver {
   }
 
   async #connect(setup: Setup, endpoint: EndpointSetup): Promise<void> {
-    if (!this.#links.has(endpoint.link!.bridge)) await this.#restore({ always: true });
+    const { bridge } = endpoint.link!;
+    if (!this.#links.has(bridge) || this.#faults.has(bridge)) await this.#restore({ always: true });
+    const fault = this.#faults.get(bridge);
+    if (fault) throw fault;
     await this.#links.connect(endpoint, setup.netns);
     configureEndpoint(setup, endpoint);
   }
@@ -266,8 +274,16 @@ export class NetlinkDriver implements Driver {
   }
 
   #applyBridge(bridge: Bridge): void {
-    this.#links.putBridge(bridge, { inUse: this.#setups.size > 0 });
-    if (this.#firewall) writeSysctl(`ipv4/conf/${bridge.link}/route_localnet`, '1');
+    try {
+      this.#links.putBridge(bridge, { inUse: this.#setups.size > 0 });
+      if (this.#firewall) writeSysctl(`ipv4/conf/${bridge.link}/route_localnet`, '1');
+      this.#faults.delete(bridge.link);
+    } catch (error) {
+      const { message } = error as Error;
+      if (this.#faults.get(bridge.link)?.message !== message)
+        this.deps.log.warn(`could not set up bridge ${bridge.link}: ${message}`);
+      this.#faults.set(bridge.link, error as Error);
+    }
   }
 
   // Our own transaction counts up the generation by one; more than one means that another program changed rules too.

@@ -88,6 +88,7 @@ export class Networks {
       network: this.resolve,
       ready: () => this.#started,
       publishDns: () => this.#publishDns(),
+      log,
     });
   }
 
@@ -102,7 +103,7 @@ export class Networks {
   }
 
   async #start(): Promise<void> {
-    const { store } = this.deps;
+    const { store, log } = this.deps;
     const rows = store.networks();
     for (const { network, phase } of rows) if (phase === 'ready') this.#index.put(network);
     for (const network of defaultNetworks(this.deps.config, this.#index.all)) {
@@ -115,7 +116,9 @@ export class Networks {
     );
     for (const { network, phase } of rows)
       if (phase !== 'ready' && !isPredefined(network.name))
-        await this.#destroy(network, { wasCreated: phase === 'removing' });
+        await this.#destroy(network, { wasCreated: phase === 'removing' }).catch((error: unknown) =>
+          log.warn(`could not remove network ${network.name}; it stays: ${(error as Error).message}`),
+        );
     await this.#dns.start(this.#dnsTables());
   }
 
@@ -316,7 +319,14 @@ export class Networks {
 
   /** Emits `destroy` only if `create` was emitted. */
   async #destroy(network: Network, { wasCreated }: { wasCreated: boolean }): Promise<void> {
-    await this.#driver.removeBridge(bridgeOf(network));
+    try {
+      await this.#driver.removeBridge(bridgeOf(network));
+    } catch (error) {
+      // Otherwise its name and subnet would be in use by a network that nobody can see.
+      this.deps.store.setPhase(network.id, 'ready');
+      this.#index.put(network);
+      throw error;
+    }
     this.deps.store.delete(network.id, () => {
       if (wasCreated) this.deps.events.record(networkEvent(network, 'destroy'));
     });

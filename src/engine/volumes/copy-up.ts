@@ -6,18 +6,21 @@
  * the next start. The data directory itself is never replaced, because running containers may have it mounted.
  */
 import { execFile } from 'node:child_process';
-import { closeSync, fstatSync } from 'node:fs';
-import { chmod, chown, lstat, readdir, rename, rm, utimes } from 'node:fs/promises';
+import { closeSync, constants, existsSync, fstatSync, openSync } from 'node:fs';
+import { chmod, chown, lstat, opendir, readdir, rename, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { faultPoint } from '../../sys/fault.ts';
 import { pathInRoot } from '../../sys/inroot.ts';
 import { Errno } from '../../sys/libc.ts';
+import { ATTR, cloneMounts, setMountFlags } from '../../sys/mount-tree.ts';
 import { isMountPoint } from '../../sys/mountinfo.ts';
 import { SystemFault } from '../../model/errors.ts';
+import { removeTree } from '../remove-tree.ts';
 
 const run = promisify(execFile);
 
+const FAILED = "failed to copy the image's content to the volume";
 /** The copy while it is incomplete; deleted after a crash. */
 const FILLING = '_filling';
 /** The complete copy, whose entries are being moved. */
@@ -28,7 +31,7 @@ const FILLED = '_filled';
  * @throws SystemFault when the copy fails
  */
 export async function copyUp(directory: string, data: string, rootfs: string, destination: string): Promise<void> {
-  if ((await readdir(data)).length > 0) return;
+  if (!(await isEmpty(data))) return;
   // Copied through a descriptor: no symbolic link leads out of the rootfs, and the path cannot change meanwhile.
   const source = openDirectory(rootfs, destination);
   if (source === undefined) return;
@@ -36,10 +39,10 @@ export async function copyUp(directory: string, data: string, rootfs: string, de
     const from = `/proc/${process.pid}/fd/${source}/.`;
     if (isMountPoint(data)) {
       // rename(2) does not work across file systems.
-      await copy(from, data);
+      await copyInto(data, from);
       return;
     }
-    await rm(join(directory, FILLING), { recursive: true, force: true });
+    await removeTree(join(directory, FILLING));
     await copy(from, join(directory, FILLING));
   } finally {
     closeSync(source);
@@ -50,10 +53,24 @@ export async function copyUp(directory: string, data: string, rootfs: string, de
   await moveIn(directory, data);
 }
 
+/** Whether a crash interrupted it. */
+export const isCopyUpUnfinished = (directory: string): boolean =>
+  [FILLING, FILLED].some((name) => existsSync(join(directory, name)));
+
 /** After a crash: moves a complete copy in, and deletes an incomplete one. */
 export async function finishCopyUp(directory: string, data: string): Promise<void> {
-  await rm(join(directory, FILLING), { recursive: true, force: true });
+  await removeTree(join(directory, FILLING));
   await moveIn(directory, data);
+}
+
+// Reads no more than one entry: a volume may have any number of them.
+async function isEmpty(path: string): Promise<boolean> {
+  const directory = await opendir(path);
+  try {
+    return (await directory.read()) === null;
+  } finally {
+    await directory.close();
+  }
 }
 
 async function moveIn(directory: string, data: string): Promise<void> {
@@ -67,7 +84,7 @@ async function moveIn(directory: string, data: string): Promise<void> {
   await chown(data, uid, gid);
   await chmod(data, mode & 0o7777);
   await utimes(data, atime, mtime);
-  await rm(filled, { recursive: true, force: true });
+  await removeTree(filled);
 }
 
 /** undefined when the image has no directory there. */
@@ -84,13 +101,39 @@ function openDirectory(rootfs: string, path: string): number | undefined {
   return undefined;
 }
 
-/** cp -a keeps owners, modes, times, links, sparse files and extended attributes, and follows no link. */
-async function copy(from: string, to: string): Promise<void> {
+/**
+ * Copies into a directory that other containers may be writing to. They can plant links, devices and FIFOs at the paths
+ * to be written: cp(1) writes through a mount that follows no symbolic link and opens no device, and opens no file that
+ * it has not created.
+ */
+async function copyInto(data: string, from: string): Promise<void> {
+  const directory = openSync(data, constants.O_RDONLY | constants.O_DIRECTORY);
   try {
-    await run('cp', ['-a', '--', from, to]);
+    const guarded = cloneMounts(directory);
+    try {
+      setMountFlags(ATTR.NODEV | ATTR.NOSYMFOLLOW, guarded);
+      await copy(from, `/proc/${process.pid}/fd/${guarded}`, ['--no-clobber']);
+    } finally {
+      closeSync(guarded);
+    }
+  } catch (error) {
+    if (error instanceof Errno) throw new SystemFault(`${FAILED}: ${error.message}`);
+    throw error;
+  } finally {
+    closeSync(directory);
+  }
+}
+
+/** cp -a keeps owners, modes, times, links, sparse files and extended attributes, and follows no link. */
+async function copy(from: string, to: string, options: string[] = []): Promise<void> {
+  try {
+    await run('cp', ['-a', ...options, '--', from, to], { env: { PATH: process.env.PATH, LC_ALL: 'C' } });
   } catch (error) {
     const { message, stderr = '' } = error as Error & { stderr?: string };
-    throw new SystemFault(`failed to copy the image's content to the volume: ${stderr.trim() || message}`);
+    // coreutils 9.2 to 9.4 fail when --no-clobber has kept a file.
+    const reasons = stderr.split('\n').filter((line) => line !== '' && !line.startsWith('cp: not replacing '));
+    if (stderr !== '' && reasons.length === 0) return;
+    throw new SystemFault(`${FAILED}: ${reasons.join('\n') || message}`);
   }
 }
 

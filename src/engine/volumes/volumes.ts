@@ -1,8 +1,8 @@
 /** Volumes of the local driver: directories that outlive containers. */
 import { randomBytes } from 'node:crypto';
 import { chmodSync, mkdirSync, rmdirSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Logger } from 'pino';
 import { KeyedSerial } from '../../async/keyed-serial.ts';
 import { Conflict, InvalidParameter, NotFound, SystemFault } from '../../model/errors.ts';
 import type { Volume } from '../../model/volume.ts';
@@ -15,12 +15,13 @@ import { wallNow } from '../clock.ts';
 import { booleanOf } from '../filter-values.ts';
 import type { EventLog } from '../events/event-log.ts';
 import { pruneMatcher } from '../prune-filter.ts';
-import { copyUp, finishCopyUp } from './copy-up.ts';
+import { removeTree } from '../remove-tree.ts';
+import { treeSize } from '../tree-size.ts';
+import { copyUp, finishCopyUp, isCopyUpUnfinished } from './copy-up.ts';
 import { mountDevice } from './device.ts';
 import { volumeEvent } from './events.ts';
 import { volumeFilter } from './filter.ts';
 import { checkName, checkOptions, DRIVER, type VolumeRequest } from './request.ts';
-import { bytesIn } from './size.ts';
 
 export type { Volume } from '../../model/volume.ts';
 
@@ -37,6 +38,7 @@ export interface VolumesDeps {
   root: string;
   /** Ids of all containers with the volume, including stopped ones. */
   usersOf: (name: string) => string[];
+  log: Pick<Logger, 'error'>;
 }
 
 const ANONYMOUS_LABEL = 'com.docker.volume.anonymous';
@@ -59,12 +61,29 @@ export class Volumes {
     mkdirSync(deps.root, { recursive: true, mode: DIRECTORY_MODE });
   }
 
-  /** Finishes or undoes what the previous daemon left half done. */
+  /**
+   * Finishes or undoes what the previous daemon left half done. It can take as long as a volume has files; until it
+   * resolves, changes of the volumes that it is at wait. A volume with which it fails is logged, and can be listed and
+   * removed.
+   */
   async start(): Promise<void> {
     const { store } = this.deps;
-    for (const { name } of store.inPhase('creating')) this.#undoCreate(name);
-    for (const volume of store.inPhase('removing')) await this.#destroy(volume);
-    for (const volume of store.inPhase('ready')) await finishCopyUp(this.#directory(volume.name), this.#data(volume));
+    const creating = store.inPhase('creating');
+    const removing = store.inPhase('removing');
+    const copying = store.inPhase('ready').filter(({ name }) => isCopyUpUnfinished(this.#directory(name)));
+    for (const { name } of creating) this.#undoCreate(name);
+    await Promise.all([
+      ...removing.map((volume) => this.#finish(volume, 'removal', () => this.#destroy(volume))),
+      ...copying.map((volume) =>
+        this.#finish(volume, 'copy-up', () => finishCopyUp(this.#directory(volume.name), this.#data(volume))),
+      ),
+    ]);
+  }
+
+  #finish({ name }: StoredVolume, what: string, work: () => Promise<void>): Promise<void> {
+    return this.#changes
+      .run(name, work)
+      .catch((err: unknown) => this.deps.log.error({ volume: name, err }, `could not finish a volume's ${what}`));
   }
 
   /**
@@ -132,11 +151,15 @@ export class Volumes {
   /** How many containers have the volume. */
   usageOf = (name: string): number => this.#usersOf(name).length;
 
-  /** Disk usage in bytes of all volumes without options; the data of others lies elsewhere. */
+  /** Disk usage in bytes (or UNKNOWN_SIZE) of all volumes without options; the data of others lies elsewhere. */
   usage(): Promise<{ volume: Volume; size: number; users: number }[]> {
     const own = this.list().filter(({ options }) => Object.keys(options).length === 0);
     return Promise.all(
-      own.map(async (volume) => ({ volume, size: await bytesIn(volume.mountpoint), users: this.usageOf(volume.name) })),
+      own.map(async (volume) => ({
+        volume,
+        size: await treeSize(volume.mountpoint),
+        users: this.usageOf(volume.name),
+      })),
     );
   }
 
@@ -150,9 +173,6 @@ export class Volumes {
       }
       const users = this.#usersOf(name);
       if (users.length > 0) throw new Conflict(`remove ${name}: volume is in use - [${users.join(', ')}]`);
-      // From here on no lookup finds it.
-      this.deps.store.setPhase(name, 'removing');
-      faultPoint('volume.removing');
       await this.#destroy(volume);
     });
   }
@@ -178,7 +198,7 @@ export class Volumes {
     let reclaimed = 0;
     for (const volume of this.list()) {
       if (Object.keys(volume.options).length > 0 || !matches(volume) || this.usageOf(volume.name) > 0) continue;
-      const size = await bytesIn(volume.mountpoint);
+      const size = await treeSize(volume.mountpoint);
       try {
         await this.remove(volume.name, { force: true });
       } catch (error) {
@@ -187,7 +207,7 @@ export class Volumes {
         throw error;
       }
       deleted.push(volume.name);
-      reclaimed += size;
+      reclaimed += Math.max(size, 0);
     }
     this.deps.events.record({
       type: 'volume',
@@ -243,9 +263,11 @@ export class Volumes {
   /** Unmounts the devices that no container uses. Call when all running containers are known. */
   async sweep(): Promise<void> {
     for (const volume of this.deps.store.inPhase('ready').filter(hasDevice)) {
-      await this.#changes.run(volume.name, () => {
-        if (!this.#mountedBy.has(volume.name)) unmount(this.#data(volume));
-      });
+      await this.#changes
+        .run(volume.name, () => {
+          if (!this.#mountedBy.has(volume.name)) unmount(this.#data(volume));
+        })
+        .catch((err: unknown) => this.deps.log.error({ volume: volume.name, err }, 'could not unmount a volume'));
     }
   }
 
@@ -281,17 +303,30 @@ export class Volumes {
   }
 
   async #destroy(volume: StoredVolume): Promise<void> {
-    const directory = this.#directory(volume.name);
-    // What is mounted inside is not the volume's data and must not be deleted with it.
-    for (const point of mountsUnder(directory)) unmount(point);
-    const [left] = mountsUnder(directory);
-    if (left) throw new SystemFault(`remove ${volume.name}: ${left} is still mounted`);
-    await rm(directory, { recursive: true, force: true });
+    // From here on no lookup finds it.
+    this.deps.store.setPhase(volume.name, 'removing');
+    faultPoint('volume.removing');
+    try {
+      await this.#deleteFiles(volume.name);
+    } catch (error) {
+      // Otherwise its name would be in use by a volume that nobody can see.
+      this.deps.store.setPhase(volume.name, 'ready');
+      throw error;
+    }
     faultPoint('volume.removed');
     this.deps.store.transaction(() => {
       this.deps.store.delete(volume.name);
       this.deps.events.record(volumeEvent(volume, 'destroy'));
     });
+  }
+
+  async #deleteFiles(name: string): Promise<void> {
+    const directory = this.#directory(name);
+    // What is mounted inside is not the volume's data and must not be deleted with it.
+    for (const point of mountsUnder(directory)) unmount(point);
+    const [left] = mountsUnder(directory);
+    if (left) throw new SystemFault(`remove ${name}: ${left} is still mounted`);
+    await removeTree(directory);
   }
 
   #directory = (name: string): string => join(this.deps.root, name);

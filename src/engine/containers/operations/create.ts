@@ -3,7 +3,7 @@
  * The next start of the daemon deletes a directory without a row.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, rmSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import type { CreateRequest, HostConfig } from '../../../model/container-config.ts';
 import type { Container } from '../../../model/container.ts';
 import { InvalidParameter, NotFound } from '../../../model/errors.ts';
@@ -13,6 +13,7 @@ import { faultPoint } from '../../../sys/fault.ts';
 import { wallNow } from '../../clock.ts';
 import { containerEvent } from '../../events/container-event.ts';
 import type { Image } from '../../images/image.ts';
+import { removeTree } from '../../remove-tree.ts';
 import { prepare } from '../../spec/prepare.ts';
 import type { ContainerIndex } from '../container-index.ts';
 import { checkName } from '../container-name.ts';
@@ -163,7 +164,7 @@ async function store(c: Container, image: Image, deps: Deps): Promise<void> {
     });
   } catch (error) {
     reservation.release();
-    rmSync(directory, { recursive: true, force: true });
+    await removeTree(directory);
     for (const mount of c.mounts.filter(({ anonymous }) => anonymous))
       await volumes.remove(mount.name, { force: true }).catch(() => undefined);
     // An image that was removed meanwhile left its layers to this container.

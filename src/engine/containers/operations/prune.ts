@@ -20,7 +20,7 @@ export async function prune(
       const size = await snapshots.sizeRw(c.id);
       await remove(index.lookup(c.id), { force: false, volumes: false }, deps);
       deleted.push(c.id);
-      reclaimed += size;
+      reclaimed += Math.max(size, 0);
     } catch (err) {
       log.warn({ container: c.id, err }, 'could not prune the container');
     }

@@ -1,10 +1,11 @@
 /** Container directories without a row. */
-import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { JOURNAL_FILE, LOCK_FILE } from '../../../protocol/paths.ts';
-import { tryLock } from '../../../sys/file.ts';
+import { tryLock, type Lock } from '../../../sys/file.ts';
 import { unmount } from '../../../sys/mount.ts';
 import { mountsUnder } from '../../../sys/mountinfo.ts';
+import { removeTree } from '../../remove-tree.ts';
 import type { ContainerDeps } from '../deps.ts';
 import { damagedContainer, remainsOf } from './damaged.ts';
 import { orphanFate } from './plan.ts';
@@ -12,28 +13,52 @@ import { orphanFate } from './plan.ts';
 /** Anything else there (lost+found on a file system of its own) is not ours. */
 const isContainerId = (name: string): boolean => /^[0-9a-f]{64}$/.test(name);
 
-/** Deletes those that an unanswered create left; reports those that may belong to a container. */
-export function sweepOrphans(deps: Pick<ContainerDeps, 'paths' | 'index' | 'log' | 'config'>): void {
+type Deps = Pick<ContainerDeps, 'paths' | 'index' | 'log' | 'config'>;
+
+/** Deletes, in the background, those that an unanswered create left; reports those that may belong to a container. */
+export function sweepOrphans(deps: Deps): void {
   const { paths, index, log } = deps;
   mkdirSync(paths.containers(), { recursive: true, mode: 0o710 });
   mkdirSync(paths.runs(), { recursive: true, mode: 0o700 });
   for (const id of readdirSync(paths.containers()).filter(isContainerId)) {
     if (index.byId(id)) continue;
-    const directory = paths.container(id);
-    const hasJournal = existsSync(join(directory, JOURNAL_FILE));
-    const lock = hasJournal ? undefined : tryLock(join(directory, LOCK_FILE));
-    switch (orphanFate({ hasJournal, isLocked: !lock })) {
-      case 'report':
-        log.error({ container: id }, 'a container directory with a journal has no row; it can be stopped and removed');
-        index.add(damagedContainer(remainsOf(id, deps), 'the row of this container in the store is lost', deps));
-        break;
-      case 'leave':
-        break;
-      case 'delete':
-        for (const point of mountsUnder(paths.run(id))) unmount(point);
-        rmSync(paths.run(id), { recursive: true, force: true });
-        rmSync(directory, { recursive: true, force: true });
+    try {
+      sweepOrphan(id, deps);
+    } catch (err) {
+      log.error({ container: id, err }, 'could not look into a container directory that has no row');
     }
+  }
+}
+
+function sweepOrphan(id: string, deps: Deps): void {
+  const directory = deps.paths.container(id);
+  const hasJournal = existsSync(join(directory, JOURNAL_FILE));
+  const lock = hasJournal ? undefined : tryLock(join(directory, LOCK_FILE));
+  switch (orphanFate({ hasJournal, isLocked: !lock })) {
+    case 'report':
+      deps.log.error(
+        { container: id },
+        'a container directory with a journal has no row; it can be stopped and removed',
+      );
+      deps.index.add(damagedContainer(remainsOf(id, deps), 'the row of this container in the store is lost', deps));
+      break;
+    case 'leave':
+      break;
+    case 'delete':
+      void deleteOrphan(id, lock, deps);
+      return;
+  }
+  lock?.release();
+}
+
+async function deleteOrphan(id: string, lock: Lock | undefined, { paths, log }: Deps): Promise<void> {
+  try {
+    for (const point of mountsUnder(paths.run(id))) unmount(point);
+    await removeTree(paths.run(id));
+    await removeTree(paths.container(id));
+  } catch (err) {
+    log.error({ container: id, err }, 'could not delete what an interrupted create left');
+  } finally {
     lock?.release();
   }
 }

@@ -49,8 +49,11 @@ export class Recovery {
     const forEach = (work: (handle: ContainerHandle) => Promise<void>): Promise<unknown> =>
       Promise.all(
         handles.map(async (handle) => {
-          await handle.shim.restored;
-          const done = work(handle);
+          // One container that cannot be restored must not make the list of all fail.
+          const failed = (err: unknown): void =>
+            log.error({ container: handle.container.id, err }, 'could not restore the container');
+          await handle.shim.restored.catch(failed);
+          const done = work(handle).catch(failed);
           if (!handle.shim.unresponsive) await done;
         }),
       );

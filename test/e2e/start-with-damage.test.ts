@@ -1,0 +1,67 @@
+/** A daemon that starts with something that it cannot handle: that is logged, and everything else works. */
+import { execFileSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { dockerOf } from '../support/docker-cli.ts';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+import { archive } from '../support/tar.ts';
+import { until } from '../support/until.ts';
+
+let engine: TestEngine;
+beforeAll(async () => {
+  engine = await startEngine();
+});
+afterAll(async () => engine?.[Symbol.asyncDispose]());
+
+const { ok, refusal } = dockerOf<{ Id: string }>(() => engine);
+const log = (): string => readFileSync(join(engine.root, 'log'), 'utf8');
+
+test('a network whose bridge cannot be set up: containers of the other networks run', async () => {
+  const setting = '/proc/sys/net/ipv6/conf/default/disable_ipv6';
+  const before = readFileSync(setting);
+  const id = await ok('network', 'create', '--ipv6', '--subnet', 'fd00:dead:beef::/64', 'six');
+  await engine.stop();
+  try {
+    // The bridge was deleted with the daemon; a new one takes no IPv6 address now.
+    writeFileSync(setting, '1');
+    await engine.startAgain();
+    expect(await ok('run', '--rm', 'busybox', 'echo', 'works')).toBe('works');
+    expect(await ok('network', 'create', 'another')).not.toBe('');
+    expect(await ok('run', '--rm', '--network', 'another', 'busybox', 'echo', 'works')).toBe('works');
+    expect(await refusal('run', '--rm', '--network', 'six', 'busybox', 'true')).toContain('networking');
+    expect(log()).toContain(`could not set up bridge br-${id.slice(0, 12)}`);
+  } finally {
+    writeFileSync(setting, before);
+  }
+  writeFileSync(`/proc/sys/net/ipv6/conf/br-${id.slice(0, 12)}/disable_ipv6`, '0');
+  expect(await ok('run', '--rm', '--network', 'six', 'busybox', 'echo', 'works')).toBe('works');
+  await ok('network', 'rm', 'six', 'another');
+});
+
+test('a layer that cannot be deleted: its image is gone, and a later daemon deletes it', async () => {
+  const layers = join(engine.root, 'data/images/layers');
+  const before = readdirSync(layers);
+  const imported = await engine.api('POST', '/images/create?fromSrc=-&repo=other', archive(['file', 'x']), {
+    'Content-Type': 'application/x-tar',
+  });
+  expect(imported.status).toBe(200);
+  const layer = join(
+    layers,
+    readdirSync(layers).find((name) => !before.includes(name))!,
+  );
+  execFileSync('chattr', ['+i', join(layer, 'diff/file')]);
+  try {
+    expect(await refusal('rmi', 'other')).toContain('Operation not permitted');
+    await engine.stop();
+    await engine.startAgain();
+    await until(() => log().includes('could not delete unused layers'));
+    expect(await ok('image', 'ls', '-q', 'other')).toBe('');
+    expect(await ok('run', '--rm', 'busybox', 'echo', 'works')).toBe('works');
+  } finally {
+    execFileSync('chattr', ['-i', join(layer, 'diff/file')]);
+  }
+  await engine.stop();
+  await engine.startAgain();
+  await until(() => !existsSync(layer));
+});
