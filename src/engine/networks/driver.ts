@@ -103,6 +103,8 @@ export function bridgeOf({ name, bridge, ipv4, ipv6, internal, settings }: Netwo
   };
 }
 
+export const carriesIPv6 = ({ addresses }: Bridge): boolean => addresses.some((address) => address.includes(':'));
+
 /** The endpoint with the default route of one IP family: highest priority, then first by its network's name. */
 export function defaultRouteEndpoint(
   { endpoints }: Pick<Setup, 'endpoints'>,

@@ -6,7 +6,7 @@ import { Errno } from '../../sys/libc.ts';
 import { faultPoint } from '../../sys/fault.ts';
 import { removeNetns } from '../../sys/netns.ts';
 import { deleteFlows } from '../../sys/conntrack.ts';
-import type { Bridge, Driver, EndpointSetup, PortSetup, Setup } from './driver.ts';
+import { carriesIPv6, type Bridge, type Driver, type EndpointSetup, type PortSetup, type Setup } from './driver.ts';
 import { Firewall, type Openings } from './firewall.ts';
 import { acceptTraffic, withdrawTraffic, type AcceptedBridge } from './iptables.ts';
 import { HostLinks } from './host-links.ts';
@@ -47,7 +47,7 @@ export class NetlinkDriver implements Driver {
   #restoring: Promise<void> | undefined;
 
   constructor(private readonly deps: NetlinkDriverDeps) {
-    this.#links = new HostLinks((message) => deps.log.warn(message));
+    this.#links = new HostLinks(deps.name, (message) => deps.log.warn(message));
     if (deps.firewall) this.#firewall = new Firewall(tableName(deps.name));
   }
 
@@ -279,8 +279,6 @@ export class NetlinkDriver implements Driver {
 
 /** The name of the nf_tables table of the daemon with this default bridge. */
 export const tableName = (bridge: string): string => `holdfast_${bridge.replace(/[^A-Za-z0-9]/g, '_')}`;
-
-const carriesIPv6 = ({ addresses }: Bridge): boolean => addresses.some((address) => address.includes(':'));
 
 const acceptedBridge = (bridge: Bridge): AcceptedBridge => ({
   link: bridge.link,
