@@ -1,6 +1,6 @@
 /**
- * What containers and other networks cannot do to the host. The daemon runs in a network namespace of its own, where a
- * test may change the host's settings.
+ * What containers and other networks cannot do to the host, and what stays right when a program of the host fails. The
+ * daemon runs in a network namespace of its own, where a test may change the host's settings.
  */
 import { execFileSync } from 'node:child_process';
 import { afterAll, beforeAll, expect, test } from 'vitest';
