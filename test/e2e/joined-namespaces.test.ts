@@ -1,4 +1,4 @@
-/** Containers that join the network and IPC namespaces of others: `--network container:x`, `--ipc container:x`. */
+/** Containers that join others (`--network container:x`, `--ipc container:x`), and endpoints before a start. */
 import { execFileSync } from 'node:child_process';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { dockerOf } from '../support/docker-cli.ts';
@@ -69,4 +69,19 @@ test('a network is joined when its pinned file is no mount here [join-network-un
   expect(await ok('run', '--rm', '--network', `container:${id}`, 'busybox', 'ip', 'addr', 'show', 'eth0')).toContain(
     address,
   );
+});
+
+test('a MAC address given before the start is shown before it [connect-mac-shown]', async () => {
+  await ok('network', 'create', 'mac-net');
+  await ok('create', '--name', 'mac', 'busybox', 'sleep', '10000');
+  const asked = '02:42:0a:01:02:03';
+  const EndpointConfig = { MacAddress: asked };
+  expect((await engine.api('POST', '/networks/mac-net/connect', { Container: 'mac', EndpointConfig })).status).toBe(
+    200,
+  );
+  const shown = (): Promise<string> =>
+    ok('inspect', '-f', '{{(index .NetworkSettings.Networks "mac-net").MacAddress}}', 'mac');
+  expect(await shown()).toBe(asked);
+  await ok('start', 'mac');
+  expect(await shown()).toBe(asked);
 });
