@@ -3,11 +3,15 @@
  * daemon runs in a network namespace of its own, where a test may change the host's settings.
  */
 import { execFileSync } from 'node:child_process';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { startEngine, type TestEngine } from '../support/engine.ts';
 import { until } from '../support/until.ts';
 
 const NETNS = `hfh${process.pid}`;
+const DIST = fileURLToPath(new URL('../../dist', import.meta.url));
 /** The prefix that the advertisements give out. */
 const PREFIX = '2001:db8:bad:';
 /** Sends a router advertisement with a default route and a prefix (RFC 4861) from eth0 to all nodes. */
@@ -29,6 +33,8 @@ for _ in range(3): s.send(bytes.fromhex('333300000001') + mac + bytes([0x86, 0xd
 `;
 
 let engine: TestEngine;
+const scratch = mkdtempSync('/tmp/hf-hard-');
+const pidfile = join(scratch, 'pid');
 
 const onHost = (...command: string[]): string =>
   execFileSync('nsenter', [`--net=/run/netns/${NETNS}`, ...command], { encoding: 'utf8' });
@@ -56,11 +62,12 @@ async function isTakenIn(container: string): Promise<boolean> {
 beforeAll(async () => {
   execFileSync('ip', ['netns', 'add', NETNS]);
   execFileSync('ip', ['-n', NETNS, 'link', 'set', 'lo', 'up']);
-  engine = await startEngine({ netns: NETNS });
+  engine = await startEngine({ netns: NETNS, flags: ['--pidfile', pidfile] });
 });
 afterAll(async () => {
   await engine?.[Symbol.asyncDispose]();
   execFileSync('ip', ['netns', 'del', NETNS]);
+  rmSync(scratch, { recursive: true });
 });
 
 test('a router advertisement from a container does not configure the host [router-advertisement]', async () => {
@@ -105,4 +112,37 @@ test('every bridge refuses advertisements, and has IPv6 only with its network [b
   const address = (await engine.dockerOutput('inspect', '-f', gateway, 'on-six')).trim();
   await engine.dockerOutput('exec', 'on-six', 'ping', '-6', '-c', '1', '-W', '3', address);
   await engine.dockerOutput('rm', '-f', 'on-six');
+});
+
+test('with an nft that crashes, errors name the signal and the daemon ends in order [nft-crashes]', async () => {
+  const calls = join(scratch, 'calls');
+  mkdirSync(join(scratch, 'bin'));
+  writeFileSync(join(scratch, 'bin', 'nft'), `#!/bin/sh\necho call >> ${calls}\nkill -SEGV $$\n`, { mode: 0o755 });
+  await engine.stop();
+  const before = engine.log().length;
+  await engine.startAgain({ PATH: `${join(scratch, 'bin')}:${process.env.PATH}` });
+  expect(await engine.dockerRefusal('run', '--rm', 'busybox', 'true')).toContain('nft was killed by SIGSEGV');
+  await engine.dockerOutput('run', '--rm', '--network', 'none', 'busybox', 'true');
+  // Each check of the rules fails; one line says so.
+  await until(() => readFileSync(calls, 'utf8').split('call').length > 4);
+  expect(existsSync(pidfile)).toBe(true);
+  expect(await engine.stop()).toBe(0);
+  expect(existsSync(pidfile)).toBe(false);
+  const log = engine.log().slice(before);
+  expect(log.match(/could not (restore the network|set up bridges and rules)/g)).toHaveLength(1);
+  expect(log.split('\n').filter((line) => line !== '' && !line.startsWith('{'))).toEqual([]);
+  await engine.startAgain();
+  await engine.dockerOutput('run', '--rm', 'busybox', 'true');
+});
+
+test('a daemon whose native modules do not load prints the reason, not its source [start-error-short]', () => {
+  for (const file of ['holdfastd.cjs', 'daemon.cjs']) cpSync(join(DIST, file), join(scratch, file));
+  const start = (): unknown =>
+    execFileSync(process.execPath, [join(scratch, 'holdfastd.cjs'), '--version'], { encoding: 'utf8', stdio: 'pipe' });
+  expect(start).toThrow(/holdfastd: Cannot find module/);
+  try {
+    start();
+  } catch (error) {
+    expect((error as { stderr: string }).stderr.length).toBeLessThan(500);
+  }
 });

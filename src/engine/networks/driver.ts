@@ -148,6 +148,6 @@ export interface Driver {
   settled(): Promise<void>;
   /** Stops watching; what is set up stays. */
   close(): void;
-  /** Deletes bridges and rules, and closes. Only when no container is set up. */
+  /** Deletes bridges and rules, and closes. Only when no container is set up. Never rejects: failures are logged. */
   dismantle(): Promise<void>;
 }

@@ -33,6 +33,8 @@ const REFUSE = { address: '', port: 9 };
 const CHECK_MS = 2_000;
 /** The longest time between two checks: changes by iptables-legacy do not count up the generation. */
 const SWEEP_MS = 60_000;
+/** A failure that lasts is logged again after this time. */
+const REPEAT_MS = 600_000;
 
 export class NetlinkDriver implements Driver {
   unavailable: string | undefined;
@@ -45,6 +47,8 @@ export class NetlinkDriver implements Driver {
   #generation = 0;
   #checkedAtMs = 0;
   #restoring: Promise<void> | undefined;
+  /** The last failure that was logged, while the watch fails. */
+  #failure: { message: string; loggedAtMs: number } | undefined;
 
   constructor(private readonly deps: NetlinkDriverDeps) {
     this.#links = new HostLinks(deps.name, (message) => deps.log.warn(message));
@@ -60,6 +64,7 @@ export class NetlinkDriver implements Driver {
       this.unavailable = undefined;
     } catch (error) {
       this.unavailable = (error as Error).message;
+      this.#failure = { message: this.unavailable, loggedAtMs: Date.now() };
       this.deps.log.warn(`could not set up bridges and rules: ${this.unavailable}`);
     }
     this.#timer = setInterval(() => void this.#watch(), WATCH_MS).unref();
@@ -87,8 +92,11 @@ export class NetlinkDriver implements Driver {
     await this.#restoring?.catch(() => undefined);
     await this.#links.deleteBridge(link);
     if (!this.#firewall) return;
-    await withdrawTraffic([acceptedBridge(bridge)]);
-    await this.#restore({ always: true });
+    // Rules for a bridge that is gone match nothing: they do not keep the network from being removed.
+    await this.#attempt(`remove the rules of bridge ${link}`, async () => {
+      await withdrawTraffic([acceptedBridge(bridge)]);
+      await this.#restore({ always: true });
+    });
   }
 
   async setUp(setup: Setup): Promise<void> {
@@ -156,11 +164,22 @@ export class NetlinkDriver implements Driver {
     await this.settled();
     await this.deps.proxy.update([]);
     this.deps.proxy.close();
-    if (this.#firewall) {
-      await this.#firewall.remove();
-      await withdrawTraffic([...this.#bridges.values()].map(acceptedBridge));
+    const firewall = this.#firewall;
+    if (firewall) {
+      await this.#attempt('remove the rules', () => firewall.remove());
+      const bridges = [...this.#bridges.values()].map(acceptedBridge);
+      await this.#attempt('remove the accept rules', () => withdrawTraffic(bridges));
     }
-    for (const name of this.#bridges.keys()) await this.#links.deleteBridge(name);
+    for (const name of this.#bridges.keys())
+      await this.#attempt(`remove bridge ${name}`, () => this.#links.deleteBridge(name));
+  }
+
+  async #attempt(what: string, work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      this.deps.log.warn(`could not ${what}: ${(error as Error).message}`);
+    }
   }
 
   #ports = (): PortSetup[] => [...this.#setups.values()].flatMap((setup) => setup.ports);
@@ -231,9 +250,18 @@ export class NetlinkDriver implements Driver {
     try {
       await this.#restore({ always: false });
       this.unavailable = undefined;
+      this.#failure = undefined;
     } catch (error) {
-      this.deps.log.warn(`could not restore the network: ${(error as Error).message}`);
+      this.#logFailure((error as Error).message, now);
     }
+  }
+
+  // Each check may fail for the same reason, every two seconds.
+  #logFailure(message: string, now: number): void {
+    const { message: last, loggedAtMs } = this.#failure ?? { message: '', loggedAtMs: 0 };
+    if (message === last && now - loggedAtMs < REPEAT_MS) return;
+    this.#failure = { message, loggedAtMs: now };
+    this.deps.log.warn(`could not restore the network: ${message}`);
   }
 
   // One round at a time. A caller waits for a round that began after its call, because a running one may have read
@@ -257,7 +285,8 @@ export class NetlinkDriver implements Driver {
     // Read before the check, so that a change during the check triggers another round.
     const generation = firewall.generation();
     if (always || !firewall.isIntact()) {
-      if (!always) this.deps.log.warn(`the rules of table ${firewall.table} were changed: restoring them`);
+      if (!always && !this.#failure)
+        this.deps.log.warn(`the rules of table ${firewall.table} were changed: restoring them`);
       await firewall.declare([...this.#bridges.values()]);
     }
     firewall.sync({ ports: this.#ports(), dnsClients: [...this.#setups.values()].flatMap(allDnsClientsOf) });
