@@ -632,6 +632,13 @@ describe('rules', () => {
     expect(six).not.toContain('dnat ip to');
   });
 
+  test('where forwarding is for some links only, what is from and to others is dropped last', () => {
+    const only = (links: string[] | undefined): string | undefined =>
+      rules(script('t', [bridge('br1', '10.1.0.1/24')], 'ip', links), 'forward').at(-1);
+    expect(only(['br0', 'br1'])).toBe('iifname != { "br0", "br1" } oifname != { "br0", "br1" } drop');
+    expect(only(undefined)).toBe('oifname "br1" drop');
+  });
+
   test('a bridge’s server of names is asked by its own containers; on an internal one by those that are known', () => {
     const guard = (internal: boolean, ...addresses: string[]): string[] =>
       rules(

@@ -46,6 +46,13 @@ export class HostLinks {
 
   has = (name: string): boolean => findLink(this.#socket, name) !== undefined;
 
+  /** The bridges of every daemon of ours on this host; `used` are this one's, which an administrator may have made. */
+  ownBridges = (used: string[]): string[] =>
+    allLinks(this.#socket)
+      .filter(({ name, alias }) => alias === aliasOf(name) || used.includes(name))
+      .map(({ name }) => name)
+      .sort();
+
   /** Creates a bridge or completes an existing one. While it is `inUse`, outdated addresses stay. */
   putBridge(bridge: Bridge, { inUse }: { inUse: boolean }): void {
     const { link: name, addresses, mtu } = bridge;

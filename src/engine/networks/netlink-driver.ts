@@ -6,26 +6,28 @@ import { Errno } from '../../sys/libc.ts';
 import { faultPoint } from '../../sys/fault.ts';
 import { removeNetns } from '../../sys/netns.ts';
 import { deleteFlows } from '../../sys/conntrack.ts';
+import type { Family } from '../../sys/nftables.ts';
 import { carriesIPv6, type Bridge, type Driver, type EndpointSetup, type PortSetup, type Setup } from './driver.ts';
 import { Firewall, type Openings } from './firewall.ts';
 import { acceptTraffic, withdrawTraffic, type AcceptedBridge } from './iptables.ts';
+import { Forwarding } from './forwarding.ts';
 import { HostLinks } from './host-links.ts';
 import { configureEndpoint, makeNamespace, setDefaultRoutes } from './namespace.ts';
 import { allDnsClientsOf, dnsClientsOf, needsRefuser, refuserAddress } from './dns-policy.ts';
 import type { PortProxy } from './port-proxy.ts';
-import { isOff, writeSysctl } from './sysctl.ts';
+import { writeSysctl } from './sysctl.ts';
 
 export interface NetlinkDriverDeps {
   /** The default bridge, which the nf_tables table is named after: daemons on one host share neither. */
   name: string;
   /** Whether to install rules; without them every port is forwarded by the proxy, and nothing is masqueraded. */
   firewall: boolean;
+  /** Path of the file that records by whom forwarding was switched on. */
+  forwardingRecord: string;
   proxy: PortProxy;
   log: { info(message: string): void; warn(message: string): void };
 }
 
-const IP_FORWARD = 'ipv4/ip_forward';
-const IPV6_FORWARD = 'ipv6/conf/all/forwarding';
 const WATCH_MS = 1_000;
 /** '' makes the proxy refuse; the proxy of an older release, which may still run, forwards to the discard port. */
 const REFUSE = { address: '', port: 9 };
@@ -40,6 +42,11 @@ export class NetlinkDriver implements Driver {
   unavailable: string | undefined;
   readonly #links: HostLinks;
   readonly #firewall: Firewall | undefined;
+  readonly #forwarding: Forwarding;
+  /** Whether IPv4 forwarding was looked at: an administrator may switch it off later. */
+  #forwards = false;
+  /** The links that the rules forward for, as JSON. */
+  #declaredOnly = '{}';
   readonly #setups = new Map<string, Setup>();
   readonly #bridges = new Map<string, Bridge>();
   #timer: NodeJS.Timeout | undefined;
@@ -52,6 +59,7 @@ export class NetlinkDriver implements Driver {
 
   constructor(private readonly deps: NetlinkDriverDeps) {
     this.#links = new HostLinks(deps.name, (message) => deps.log.warn(message));
+    this.#forwarding = new Forwarding({ record: deps.forwardingRecord, log: deps.log });
     if (deps.firewall) this.#firewall = new Firewall(tableName(deps.name));
   }
 
@@ -59,7 +67,6 @@ export class NetlinkDriver implements Driver {
     for (const bridge of bridges) this.#bridges.set(bridge.link, bridge);
     for (const setup of setups) this.#setups.set(setup.container, setup);
     try {
-      this.#enableForwarding(IP_FORWARD);
       await this.#restore({ always: true });
       this.unavailable = undefined;
     } catch (error) {
@@ -237,12 +244,6 @@ export class NetlinkDriver implements Driver {
     if (udp.length > 0) deleteFlows('udp', new Set(udp));
   }
 
-  #enableForwarding(setting: string): void {
-    if (!isOff(setting)) return;
-    writeSysctl(setting, '1');
-    this.deps.log.info(`turned on net/${setting}`);
-  }
-
   async #watch(): Promise<void> {
     const now = Date.now();
     const changed = this.#firewall !== undefined && this.#firewall.generation() !== this.#generation;
@@ -275,19 +276,35 @@ export class NetlinkDriver implements Driver {
   async #applyAll({ always }: { always: boolean }): Promise<void> {
     this.#checkedAtMs = Date.now();
     for (const bridge of this.#bridges.values()) this.#applyBridge(bridge);
-    if ([...this.#bridges.values()].some(carriesIPv6)) this.#enableForwarding(IPV6_FORWARD);
     this.#links.reattach(
       [...this.#setups.values()].flatMap(({ endpoints }) => endpoints.flatMap(({ link }) => (link ? [link] : []))),
     );
     if (always) await this.deps.proxy.update(this.#proxied());
-    const firewall = this.#firewall;
-    if (!firewall) return;
+    const families = this.#familiesToForward();
+    if (this.#firewall) {
+      for (const family of families) this.#forwarding.claim(family);
+      await this.#applyRules(this.#firewall, { always });
+    }
+    // Last, so that nothing is forwarded without the rules.
+    for (const family of families) this.#forwarding.enable(family);
+    this.#forwards = true;
+  }
+
+  #familiesToForward = (): Family[] => [
+    ...(this.#forwards ? [] : (['ip'] as const)),
+    ...([...this.#bridges.values()].some(carriesIPv6) ? (['ip6'] as const) : []),
+  ];
+
+  async #applyRules(firewall: Firewall, { always }: { always: boolean }): Promise<void> {
     // Read before the check, so that a change during the check triggers another round.
     const generation = firewall.generation();
-    if (always || !firewall.isIntact()) {
-      if (!always && !this.#failure)
+    const only = await this.#forwarding.dropOthers(() => this.#links.ownBridges([...this.#bridges.keys()]));
+    const isOutdated = always || JSON.stringify(only) !== this.#declaredOnly;
+    if (isOutdated || !firewall.isIntact()) {
+      if (!isOutdated && !this.#failure)
         this.deps.log.warn(`the rules of table ${firewall.table} were changed: restoring them`);
-      await firewall.declare([...this.#bridges.values()]);
+      await firewall.declare([...this.#bridges.values()], only);
+      this.#declaredOnly = JSON.stringify(only);
     }
     firewall.sync({ ports: this.#ports(), dnsClients: [...this.#setups.values()].flatMap(allDnsClientsOf) });
     await acceptTraffic([...this.#bridges.values()].map(acceptedBridge));

@@ -74,6 +74,7 @@ export class Networks {
       new NetlinkDriver({
         name: config.bridge,
         firewall: config.iptables,
+        forwardingRecord: paths.forwarding(),
         proxy: new PortProxy({ socket: join(paths.execRoot, 'ports.sock'), bundle: proxyBundle, log }),
         log,
       });
