@@ -65,9 +65,10 @@ async function runDaemon(config: Config): Promise<void> {
   process.on('SIGUSR1', () => logDump(engine, log));
   onTermination(async (signal) => {
     log.info({ signal }, 'the daemon is exiting; containers keep running');
-    await server.close();
-    listening.close();
-    await engine.close();
+    for (const close of [() => server.close(), () => listening.close(), () => engine.close()])
+      await Promise.resolve()
+        .then(close)
+        .catch((err: unknown) => log.error({ err }, 'could not close everything'));
     if (config.pidfile) rmSync(config.pidfile, { force: true });
     for (const lock of locks) lock.release();
     process.exit(0);

@@ -31,6 +31,8 @@ export class Paths {
    */
   readonly subpath = (id: string, index: number): string => join(this.subpaths(id), String(index));
   readonly netns = (id: string): string => join(this.execRoot, 'netns', id.slice(0, SHORT_ID));
+  /** Whether this host forwarded before the daemon. */
+  readonly forwarding = (): string => join(this.execRoot, 'forwarding.json');
   readonly runtimeRoot = (runtime: string): string => join(this.execRoot, 'oci', runtime);
   /** The files that aardvark-dns reads names and addresses from. */
   readonly dns = (): string => join(this.execRoot, 'names');

@@ -1,5 +1,5 @@
 /** Network namespaces, pinned by a bind mount so that they outlive the processes in them. network_namespaces(7). */
-import { closeSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { faultPoint } from './fault.ts';
 import { check, declare, type Fd } from './libc.ts';
 import { mount, MS, unmount } from './mount.ts';
@@ -7,6 +7,11 @@ import { mount, MS, unmount } from './mount.ts';
 const unshareCall = declare('int unshare(int flags)');
 const setnsCall = declare('int setns(int fd, int type)');
 const CLONE_NEWNET = 0x40000000;
+/** statfs(2) type of a network namespace's file. */
+const NSFS_MAGIC = 0x6e736673;
+
+/** Whether a network namespace is pinned at `path`, as this process sees it. */
+export const isNetns = (path: string): boolean => existsSync(path) && statfsSync(path).type === NSFS_MAGIC;
 
 /** Runs `work`, which must be synchronous, inside the network namespace at `path`. */
 export function inNetns<T>(path: string, work: () => T): T {

@@ -66,6 +66,11 @@ test('a Docker Hub image is pulled from the first mirror that has it [registry-m
   expect((await docker('image', 'inspect', '-f', '{{.RepoTags}} {{.RepoDigests}}', 'mirrored:1')).trim()).toMatch(
     /mirrored:1.* \[mirrored@sha256:[0-9a-f]{64}\]$/,
   );
+  const distribution = await engine.api('GET', '/distribution/mirrored:1/json');
+  expect([distribution.status, distribution.json]).toMatchObject([
+    200,
+    { Descriptor: { digest: expect.stringMatching(/^sha256:/) }, Platforms: [{ os: 'linux' }] },
+  ]);
   // The mirrors are not asked for images of other registries.
   empty.seen.length = 0;
   expect(await docker('pull', there)).toContain(`Downloaded newer image for ${there}`);

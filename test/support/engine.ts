@@ -93,7 +93,7 @@ export class TestEngine implements AsyncDisposable {
     });
     closeSync(log);
     await until(async () => {
-      if (this.isDead()) throw new Error(`the daemon ended:\n${this.#log().slice(-LOG_TAIL_CHARS)}`);
+      if (this.isDead()) throw new Error(`the daemon ended:\n${this.log().slice(-LOG_TAIL_CHARS)}`);
       if (!existsSync(this.socket)) return false;
       const ping = await request(this.socket, 'GET', '/_ping').catch(() => undefined);
       return ping?.status === 200;
@@ -112,8 +112,10 @@ export class TestEngine implements AsyncDisposable {
     return this.#daemon!.pid!;
   }
 
-  async stop(): Promise<void> {
+  /** Ends the daemon in order. @returns its exit code; null when a signal ended it */
+  async stop(): Promise<number | null> {
     await this.#end('SIGTERM');
+    return this.#daemon!.exitCode;
   }
 
   /**
@@ -161,6 +163,9 @@ export class TestEngine implements AsyncDisposable {
     return stdout;
   };
 
+  /** What all daemons on these roots have written to stderr. */
+  log = (): string => readFileSync(join(this.root, 'log'), 'utf8');
+
   /** Writes a file into a running container's rootfs from the host, without the daemon. */
   writeInto(id: string, file: string, text: string): void {
     writeFileSync(join(this.execRoot, 'c', id.slice(0, 16), 'rootfs', file), text);
@@ -194,8 +199,8 @@ export class TestEngine implements AsyncDisposable {
     };
     await attempt(() => this.#empty());
     await attempt(() => this.#expectNoCgroups());
-    if (!this.isDead()) await attempt(() => this.stop());
-    const violations = this.#log()
+    if (!this.isDead()) await attempt(() => this.#end('SIGTERM'));
+    const violations = this.log()
       .split('\n')
       .filter((line) => line.includes(CONTRACT_VIOLATION));
     if (violations.length > 0) wrong.push(violations.join('\n'));
@@ -208,8 +213,6 @@ export class TestEngine implements AsyncDisposable {
     await attempt(() => rmSync(this.root, { recursive: true, force: true }));
     if (wrong.length > 0) throw new Error(wrong.join('\n'));
   }
-
-  #log = (): string => readFileSync(join(this.root, 'log'), 'utf8');
 
   #inNetns = (...command: string[]): string[] =>
     this.options.netns === undefined ? command : ['nsenter', `--net=/run/netns/${this.options.netns}`, ...command];

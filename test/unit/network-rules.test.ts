@@ -77,6 +77,12 @@ describe('firewall rules', () => {
       rules(script('t', [{ ...bridge('br1', '10.1.0.1/24'), masquerade: false }]), 'postrouting').join(),
     ).not.toContain('oifname != "br1"');
   });
+  test('drop traffic from and to other links last, where forwarding is for some links only', () => {
+    const only = (links: string[] | undefined): string | undefined =>
+      rules(script('t', [bridge('br1', '10.1.0.1/24')], 'ip', links), 'forward').at(-1);
+    expect(only(['br0', 'br1'])).toBe('iifname != { "br0", "br1" } oifname != { "br0", "br1" } drop');
+    expect(only(undefined)).toBe('oifname "br1" drop');
+  });
 });
 
 describe('DNS tables', () => {

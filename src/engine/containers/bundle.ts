@@ -12,7 +12,7 @@ import { createBindSources } from '../spec/mounts.ts';
 import { mountShareableShm } from '../spec/shm.ts';
 import { ociSpec } from '../spec/spec.ts';
 import type { ContainerDeps } from './deps.ts';
-import { joinedContainers } from './joined-containers.ts';
+import { donorsOf, joinedContainers } from './joined-containers.ts';
 import { linked } from './links.ts';
 import { shimSpec } from './shim-spec.ts';
 
@@ -43,7 +43,8 @@ export async function writeBundle(
   faultPoint('start.bind-sources');
   mountShareableShm(c.hostConfig, c.id, paths);
   const { env } = await linked(c, index);
-  const spec = ociSpec({ container: c, config, paths, netns, linkEnv: env, pidOf: (id) => pids.get(id) ?? 0 });
+  const donors = donorsOf(c, index);
+  const spec = ociSpec({ container: c, config, paths, netns, donors, linkEnv: env, pidOf: (id) => pids.get(id) ?? 0 });
   writeFileSync(join(run, CONFIG_FILE), ociJson(spec), { mode: 0o600 });
   await writeShimSpec(join(paths.container(c.id), SPEC_FILE), shimSpec(c, { config, paths }, { consoleSize, joined }));
 }

@@ -1,13 +1,16 @@
-/** The containers whose pid or ipc namespace another one joins (`--pid container:x`, `--ipc container:x`). */
+/** The containers whose namespaces another one joins: `--network`, `--pid` and `--ipc container:x`. */
+import type { HostConfig } from '../../model/container-config.ts';
 import type { Container } from '../../model/container.ts';
 import { isRunning } from '../../model/container-status.ts';
 import { Conflict, InvalidParameter, NotFound, SystemFault } from '../../model/errors.ts';
 import { joinedContainer } from '../../model/namespace-mode.ts';
 import { isRestarting } from '../../protocol/refusals.ts';
-import { sharesShm } from '../spec/shm.ts';
+import type { Donors } from '../spec/mounts.ts';
+import { hasShareableShm } from '../spec/shm.ts';
 import type { ContainerIndex } from './container-index.ts';
 
 /**
+ * The containers whose pid or ipc namespace this one joins.
  * @throws when one of them does not run or cannot be joined, with dockerd's texts (moby
  * daemon/container_operations_unix.go)
  */
@@ -25,7 +28,8 @@ async function joinedForIpc(id: string, index: ContainerIndex): Promise<Containe
   const c = await found(id, index, (text) => new InvalidParameter(failed + text));
   if (!isRunning(c)) throw new Conflict(`${failed}container ${id} is not running`);
   if (c.state.status === 'restarting') throw new Conflict(failed + isRestarting(id));
-  if (!sharesShm(c.hostConfig))
+  const { hostConfig: donor, state } = endOfJoins(c, 'IpcMode', index);
+  if (donor.IpcMode !== 'host' && !(hasShareableShm(donor) && isRunning({ state })))
     throw new InvalidParameter(
       `${failed}container ${id}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)`,
     );
@@ -39,6 +43,36 @@ async function joinedForPid(id: string, index: ContainerIndex): Promise<Containe
   if (!isRunning(c)) throw new SystemFault(`${failed}container ${id} is not running`);
   if (c.state.status === 'restarting') throw new SystemFault(failed + isRestarting(id));
   return c;
+}
+
+/** The containers whose network files and /dev/shm this one gets. */
+export const donorsOf = (c: Container, index: ContainerIndex): Donors => ({
+  network: endOfJoins(c, 'NetworkMode', index),
+  ipc: endOfJoins(c, 'IpcMode', index),
+});
+
+/** The last container of a chain of joins that exists. A name may lead to a container that was made later: no loops. */
+function endOfJoins(
+  c: Container,
+  mode: keyof Pick<HostConfig, 'NetworkMode' | 'IpcMode'>,
+  index: ContainerIndex,
+): Container {
+  const seen = new Set<Container>();
+  let end: Container = c;
+  for (let next: Container | undefined = c; next && !seen.has(next); next = joinedBy(end.hostConfig[mode], index)) {
+    seen.add(next);
+    end = next;
+  }
+  return end;
+}
+
+function joinedBy(mode: string, index: ContainerIndex): Container | undefined {
+  const reference = joinedContainer(mode);
+  try {
+    return reference === '' ? undefined : index.lookup(reference).container;
+  } catch {
+    return undefined;
+  }
 }
 
 async function found(id: string, index: ContainerIndex, refusal: (text: string) => Error): Promise<Container> {

@@ -103,6 +103,8 @@ export function bridgeOf({ name, bridge, ipv4, ipv6, internal, settings }: Netwo
   };
 }
 
+export const carriesIPv6 = ({ addresses }: Bridge): boolean => addresses.some((address) => address.includes(':'));
+
 /** The endpoint with the default route of one IP family: highest priority, then first by its network's name. */
 export function defaultRouteEndpoint(
   { endpoints }: Pick<Setup, 'endpoints'>,
@@ -146,6 +148,6 @@ export interface Driver {
   settled(): Promise<void>;
   /** Stops watching; what is set up stays. */
   close(): void;
-  /** Deletes bridges and rules, and closes. Only when no container is set up. */
+  /** Deletes bridges and rules, and closes. Only when no container is set up. Never rejects: failures are logged. */
   dismantle(): Promise<void>;
 }

@@ -29,14 +29,17 @@ const DNAT = [
   `fib daddr type local dnat ip to meta l4proto . th dport map @${MAPS.any}`,
 ];
 
-/** A table for `nft -f`: one transaction, which leaves the maps' elements alone. */
-export function script(table: string, bridges: Bridge[], family: Family = 'ip'): string {
+/**
+ * A table for `nft -f`: one transaction, which leaves the maps' elements alone.
+ * @param only if given, what is forwarded neither from nor to one of these links is dropped
+ */
+export function script(table: string, bridges: Bridge[], family: Family = 'ip', only?: readonly string[]): string {
   const subnets = bridges.flatMap((bridge) => subnetsOf(bridge, family));
   const chains = [
     guard(subnets, family),
     ...(family === 'ip' ? publishedPorts() : []),
     postrouting(subnets, family),
-    forward(subnets),
+    forward(subnets, only),
   ];
   return [
     `table ${family} ${table} {`,
@@ -112,7 +115,7 @@ function postrouting(subnets: BridgeSubnet[], family: Family): Chain {
 }
 
 /** From outside, which includes other bridges, only published ports and replies get in. */
-function forward(subnets: BridgeSubnet[]): Chain {
+function forward(subnets: BridgeSubnet[], only: readonly string[] | undefined): Chain {
   const isolation = subnets
     .filter(({ bridge }) => bridge.internal)
     .flatMap(({ link }) => [`iifname ${link} oifname != ${link} drop`, `iifname != ${link} oifname ${link} drop`]);
@@ -122,5 +125,11 @@ function forward(subnets: BridgeSubnet[]): Chain {
     ...(icc ? [`iifname ${link} oifname ${link} accept`] : []),
     `oifname ${link} drop`,
   ]);
-  return { name: 'forward', hook: 'type filter hook forward priority -5', rules: [...isolation, ...admission] };
+  const links = `{ ${(only ?? []).map((link) => `"${link}"`).join(', ')} }`;
+  const others = only?.length ? [`iifname != ${links} oifname != ${links} drop`] : [];
+  return {
+    name: 'forward',
+    hook: 'type filter hook forward priority -5',
+    rules: [...isolation, ...admission, ...others],
+  };
 }

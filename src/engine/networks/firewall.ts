@@ -20,6 +20,7 @@ import {
 } from '../../sys/nftables.ts';
 import { run } from './command.ts';
 import type { Bridge, PortSetup } from './driver.ts';
+import type { OnlyLinks } from './forwarding.ts';
 import { carriesFamily, DNS_CLIENTS, MAPS, script } from './firewall-rules.ts';
 
 /** What is opened for containers: the elements of the maps. */
@@ -41,12 +42,12 @@ export class Firewall {
   constructor(readonly table: string) {}
 
   /** Creates the tables or replaces their rules, in one transaction without a gap. The maps' elements stay. */
-  async declare(bridges: Bridge[]): Promise<void> {
-    const carriesIPv6 = carriesFamily(bridges, 'ip6');
+  async declare(bridges: Bridge[], only: OnlyLinks): Promise<void> {
+    const carriesIPv6 = carriesFamily(bridges, 'ip6') || only.ip6 !== undefined;
     this.#families = carriesIPv6 ? ['ip', 'ip6'] : ['ip'];
     const isStale = !carriesIPv6 && tableHandle(this.#socket, this.table, 'ip6') !== undefined;
     await this.#nft([
-      ...this.#families.map((family) => script(this.table, bridges, family)),
+      ...this.#families.map((family) => script(this.table, bridges, family, only[family])),
       ...(isStale ? [`delete table ip6 ${this.table}\n`] : []),
     ]);
     this.#declared = this.#fingerprint();

@@ -18,7 +18,8 @@ import {
   setUp,
   type Link,
 } from '../../sys/rtnetlink-links.ts';
-import type { Bridge, EndpointSetup, VethSetup } from './driver.ts';
+import { carriesIPv6, type Bridge, type EndpointSetup, type VethSetup } from './driver.ts';
+import { isSetTo, writeSysctl } from './sysctl.ts';
 
 /** Exists when bridged packets pass netfilter: a packet translated back to the port it came from needs hairpin then. */
 const BRIDGE_NETFILTER = '/proc/sys/net/bridge';
@@ -34,22 +35,37 @@ export class HostLinks {
   /** The links that wait for their deletion. */
   readonly #lingering = new Set<Promise<void>>();
 
-  constructor(private readonly warn: (message: string) => void) {}
+  /** @param defaultBridge ours to configure, even where the administrator made it */
+  constructor(
+    private readonly defaultBridge: string,
+    private readonly warn: (message: string) => void,
+  ) {}
 
   /** The destinations in this host's routing tables, in CIDR notation. */
   routes = (): string[] => destinations(this.#socket);
 
   has = (name: string): boolean => findLink(this.#socket, name) !== undefined;
 
+  /** The bridges of every daemon of ours on this host; `used` are this one's, which an administrator may have made. */
+  ownBridges = (used: string[]): string[] =>
+    allLinks(this.#socket)
+      .filter(({ name, alias }) => alias === aliasOf(name) || used.includes(name))
+      .map(({ name }) => name)
+      .sort();
+
   /** Creates a bridge or completes an existing one. While it is `inUse`, outdated addresses stay. */
-  putBridge({ link: name, addresses, mtu }: Bridge, { inUse }: { inUse: boolean }): void {
+  putBridge(bridge: Bridge, { inUse }: { inUse: boolean }): void {
+    const { link: name, addresses, mtu } = bridge;
     const { index, alias } = findLink(this.#socket, name) ?? this.#makeBridge(name, mtu);
+    const isOurs = alias === aliasOf(name);
+    // On another's bridge the host may have its own uplink, which router advertisements configure.
+    if (isOurs || name === this.defaultBridge) refuseAdvertisements(name);
+    if (isOurs) writeSysctl(`ipv6/conf/${name}/disable_ipv6`, carriesIPv6(bridge) ? '0' : '1');
     const present = addressesOf(this.#socket, index);
     this.#socket.run(
       addresses.filter((address) => !present.includes(address)).map((address) => addAddress(index, address)),
     );
     // Addresses of an earlier configuration. On a bridge that the administrator made, others may be intended.
-    const isOurs = alias === aliasOf(name);
     const stale = isOurs && !inUse ? present.filter((other) => !addresses.includes(other)) : [];
     this.#socket.run([...stale.map((other) => deleteAddress(index, other)), setUp(index)]);
   }
@@ -72,6 +88,7 @@ export class HostLinks {
     } finally {
       closeSync(namespace);
     }
+    refuseAdvertisementsOfPort(host);
     const hairpin = needsHairpin();
     if (!hairpin && !isolated) return;
     const { index } = findLink(this.#socket, host)!;
@@ -109,6 +126,7 @@ export class HostLinks {
     for (const { host, bridge, isolated } of wanted) {
       const end = links.get(host);
       const master = links.get(bridge);
+      if (end) refuseAdvertisementsOfPort(host);
       if (!end || !master) continue;
       if (end.master !== master.index) this.#socket.run([setMaster(end.index, master.index), setUp(end.index)]);
       if (hairpin && !hasFlag(end, 'hairpin_mode')) this.#socket.run([setHairpin(end.index)]);
@@ -118,8 +136,8 @@ export class HostLinks {
 
   #makeBridge(name: string, mtu: number): Link {
     this.#socket.run([addBridge(name, bridgeMac(name), mtu)]);
-    const link = findLink(this.#socket, name)!;
-    this.#socket.run([setAlias(link.index, aliasOf(name))]);
+    const link = { ...findLink(this.#socket, name)!, alias: aliasOf(name) };
+    this.#socket.run([setAlias(link.index, link.alias)]);
     return link;
   }
 
@@ -147,6 +165,26 @@ async function deleteInThreadPool(index: number): Promise<void> {
     socket.close();
   }
 }
+
+/**
+ * Keeps containers from giving the host addresses and routes (CVE-2020-13401). What advertisements have configured on
+ * the link already is removed by the kernel when IPv6 is disabled there.
+ */
+function refuseAdvertisements(bridge: string): void {
+  const setting = `ipv6/conf/${bridge}/accept_ra`;
+  const disabled = `ipv6/conf/${bridge}/disable_ipv6`;
+  if (isSetTo(setting, '0')) return;
+  const isUsed = isSetTo(disabled, '0');
+  if (isUsed) writeSysctl(disabled, '1');
+  writeSysctl(setting, '0');
+  if (isUsed) writeSysctl(disabled, '0');
+}
+
+/**
+ * A bridge's port hands no packet to the host. Without its bridge it does: while it waits for its deletion, or when
+ * another program has deleted the bridge.
+ */
+const refuseAdvertisementsOfPort = (host: string): void => writeSysctl(`ipv6/conf/${host}/accept_ra`, '0');
 
 /** The alias of bridges that we created, which distinguishes them from those an administrator provides. */
 const aliasOf = (bridge: string): string => `holdfast ${bridge}`;

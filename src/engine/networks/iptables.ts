@@ -4,6 +4,7 @@
  * what is forwarded.
  */
 import { readFileSync } from 'node:fs';
+import type { Family } from '../../sys/nftables.ts';
 import { isMissing, run } from './command.ts';
 
 const WAIT = ['-w', '5'];
@@ -37,6 +38,23 @@ export async function acceptTraffic(bridges: AcceptedBridge[]): Promise<void> {
       command,
       missing.map((rule) => `-I ${rule}`),
     );
+  }
+}
+
+/**
+ * Sets the policy of FORWARD to DROP, as dockerd does where it enables forwarding. Other daemons' bridges and an
+ * administrator's accept rules are not affected, as they would be by a rule of our own table.
+ * @returns false when the family's iptables is not installed
+ */
+export async function dropForwarded(family: Family): Promise<boolean> {
+  const command = family === 'ip' ? 'iptables' : 'ip6tables';
+  try {
+    const isAccepting = (await list(command)).includes('-P FORWARD ACCEPT');
+    if (isAccepting) await run(command, [...WAIT, '-P', 'FORWARD', 'DROP']);
+    return true;
+  } catch (error) {
+    if (isMissing(error)) return false;
+    throw error;
   }
 }
 

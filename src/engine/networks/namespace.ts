@@ -1,17 +1,15 @@
 /** A container's network namespace with its addresses and routes. */
-import { existsSync, mkdirSync, statfsSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { Errno } from '../../sys/libc.ts';
 import { Netlink, NETLINK_ROUTE } from '../../sys/netlink.ts';
-import { createNetns, inNetns, removeNetns } from '../../sys/netns.ts';
+import { createNetns, inNetns, isNetns, removeNetns } from '../../sys/netns.ts';
 import { addAddress, deleteDefaultRoute, setDefaultRoute } from '../../sys/rtnetlink-addresses.ts';
 import { findLink, setUp } from '../../sys/rtnetlink-links.ts';
 import { defaultRouteEndpoint, type EndpointSetup, type Setup } from './driver.ts';
 import { writeSysctl } from './sysctl.ts';
 
 const LOOPBACK_INDEX = 1;
-/** statfs(2) type of a network namespace's file. */
-const NSFS_MAGIC = 0x6e736673;
 const FAMILIES = [4, 6] as const;
 /** There is no such route, or its link is gone. */
 const NO_ROUTE = ['ESRCH', 'ENETUNREACH', 'EHOSTUNREACH', 'ENODEV'];
@@ -19,7 +17,7 @@ const NO_ROUTE = ['ESRCH', 'ENETUNREACH', 'EHOSTUNREACH', 'ENODEV'];
 /** Creates and pins a setup's namespace, unless it exists, and sets `lo` up. */
 export function makeNamespace({ netns }: Setup): void {
   if (netns === '') return;
-  if (!isPinned(netns)) {
+  if (!isNetns(netns)) {
     mkdirSync(dirname(netns), { recursive: true, mode: 0o700 });
     removeNetns(netns);
     createNetns(netns);
@@ -49,7 +47,7 @@ export function configureEndpoint(setup: Setup, endpoint: EndpointSetup): void {
 
 /** Points the default routes at the gateways of the endpoints that have them, and deletes all others. */
 export function setDefaultRoutes(setup: Setup): void {
-  if (setup.netns === '' || !isPinned(setup.netns)) return;
+  if (setup.netns === '' || !isNetns(setup.netns)) return;
   withSocketIn(setup.netns, (inside) => {
     for (const family of FAMILIES) {
       const endpoint = defaultRouteEndpoint(setup, family);
@@ -65,8 +63,6 @@ export function setDefaultRoutes(setup: Setup): void {
 
 const gatewayOf = (endpoint: EndpointSetup, family: 4 | 6): string =>
   family === 4 ? endpoint.gateway : endpoint.gateway6;
-
-const isPinned = (path: string): boolean => existsSync(path) && statfsSync(path).type === NSFS_MAGIC;
 
 /** Runs `work` with a socket into the namespace, and before it `inNamespace` in the namespace itself. */
 function withSocketIn(netns: string, work: (inside: Netlink) => void, inNamespace?: () => void): void {

@@ -6,26 +6,28 @@ import { Errno } from '../../sys/libc.ts';
 import { faultPoint } from '../../sys/fault.ts';
 import { removeNetns } from '../../sys/netns.ts';
 import { deleteFlows } from '../../sys/conntrack.ts';
-import type { Bridge, Driver, EndpointSetup, PortSetup, Setup } from './driver.ts';
+import type { Family } from '../../sys/nftables.ts';
+import { carriesIPv6, type Bridge, type Driver, type EndpointSetup, type PortSetup, type Setup } from './driver.ts';
 import { Firewall, type Openings } from './firewall.ts';
 import { acceptTraffic, withdrawTraffic, type AcceptedBridge } from './iptables.ts';
+import { Forwarding } from './forwarding.ts';
 import { HostLinks } from './host-links.ts';
 import { configureEndpoint, makeNamespace, setDefaultRoutes } from './namespace.ts';
 import { allDnsClientsOf, dnsClientsOf, needsRefuser, refuserAddress } from './dns-policy.ts';
 import type { PortProxy } from './port-proxy.ts';
-import { isOff, writeSysctl } from './sysctl.ts';
+import { writeSysctl } from './sysctl.ts';
 
 export interface NetlinkDriverDeps {
   /** The default bridge, which the nf_tables table is named after: daemons on one host share neither. */
   name: string;
   /** Whether to install rules; without them every port is forwarded by the proxy, and nothing is masqueraded. */
   firewall: boolean;
+  /** Path of the file that records by whom forwarding was switched on. */
+  forwardingRecord: string;
   proxy: PortProxy;
   log: { info(message: string): void; warn(message: string): void };
 }
 
-const IP_FORWARD = 'ipv4/ip_forward';
-const IPV6_FORWARD = 'ipv6/conf/all/forwarding';
 const WATCH_MS = 1_000;
 /** '' makes the proxy refuse; the proxy of an older release, which may still run, forwards to the discard port. */
 const REFUSE = { address: '', port: 9 };
@@ -33,11 +35,18 @@ const REFUSE = { address: '', port: 9 };
 const CHECK_MS = 2_000;
 /** The longest time between two checks: changes by iptables-legacy do not count up the generation. */
 const SWEEP_MS = 60_000;
+/** A failure that lasts is logged again after this time. */
+const REPEAT_MS = 600_000;
 
 export class NetlinkDriver implements Driver {
   unavailable: string | undefined;
   readonly #links: HostLinks;
   readonly #firewall: Firewall | undefined;
+  readonly #forwarding: Forwarding;
+  /** Whether IPv4 forwarding was looked at: an administrator may switch it off later. */
+  #forwards = false;
+  /** The links that the rules forward for, as JSON. */
+  #declaredOnly = '{}';
   readonly #setups = new Map<string, Setup>();
   readonly #bridges = new Map<string, Bridge>();
   /** Why the bridges that cannot be set up cannot, by link. The other networks work. */
@@ -47,9 +56,12 @@ export class NetlinkDriver implements Driver {
   #generation = 0;
   #checkedAtMs = 0;
   #restoring: Promise<void> | undefined;
+  /** The last failure that was logged, while the watch fails. */
+  #failure: { message: string; loggedAtMs: number } | undefined;
 
   constructor(private readonly deps: NetlinkDriverDeps) {
-    this.#links = new HostLinks((message) => deps.log.warn(message));
+    this.#links = new HostLinks(deps.name, (message) => deps.log.warn(message));
+    this.#forwarding = new Forwarding({ record: deps.forwardingRecord, log: deps.log });
     if (deps.firewall) this.#firewall = new Firewall(tableName(deps.name));
   }
 
@@ -57,11 +69,11 @@ export class NetlinkDriver implements Driver {
     for (const bridge of bridges) this.#bridges.set(bridge.link, bridge);
     for (const setup of setups) this.#setups.set(setup.container, setup);
     try {
-      this.#enableForwarding(IP_FORWARD);
       await this.#restore({ always: true });
       this.unavailable = undefined;
     } catch (error) {
       this.unavailable = (error as Error).message;
+      this.#failure = { message: this.unavailable, loggedAtMs: Date.now() };
       this.deps.log.warn(`could not set up bridges and rules: ${this.unavailable}`);
     }
     this.#timer = setInterval(() => void this.#watch(), WATCH_MS).unref();
@@ -92,8 +104,11 @@ export class NetlinkDriver implements Driver {
     await this.#restoring?.catch(() => undefined);
     await this.#links.deleteBridge(link);
     if (!this.#firewall) return;
-    await withdrawTraffic([acceptedBridge(bridge)]);
-    await this.#restore({ always: true });
+    // Rules for a bridge that is gone match nothing: they do not keep the network from being removed.
+    await this.#attempt(`remove the rules of bridge ${link}`, async () => {
+      await withdrawTraffic([acceptedBridge(bridge)]);
+      await this.#restore({ always: true });
+    });
   }
 
   async setUp(setup: Setup): Promise<void> {
@@ -161,11 +176,22 @@ export class NetlinkDriver implements Driver {
     await this.settled();
     await this.deps.proxy.update([]);
     this.deps.proxy.close();
-    if (this.#firewall) {
-      await this.#firewall.remove();
-      await withdrawTraffic([...this.#bridges.values()].map(acceptedBridge));
+    const firewall = this.#firewall;
+    if (firewall) {
+      await this.#attempt('remove the rules', () => firewall.remove());
+      const bridges = [...this.#bridges.values()].map(acceptedBridge);
+      await this.#attempt('remove the accept rules', () => withdrawTraffic(bridges));
     }
-    for (const name of this.#bridges.keys()) await this.#links.deleteBridge(name);
+    for (const name of this.#bridges.keys())
+      await this.#attempt(`remove bridge ${name}`, () => this.#links.deleteBridge(name));
+  }
+
+  async #attempt(what: string, work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      this.deps.log.warn(`could not ${what}: ${(error as Error).message}`);
+    }
   }
 
   #ports = (): PortSetup[] => [...this.#setups.values()].flatMap((setup) => setup.ports);
@@ -226,12 +252,6 @@ export class NetlinkDriver implements Driver {
     if (udp.length > 0) deleteFlows('udp', new Set(udp));
   }
 
-  #enableForwarding(setting: string): void {
-    if (!isOff(setting)) return;
-    writeSysctl(setting, '1');
-    this.deps.log.info(`turned on net/${setting}`);
-  }
-
   async #watch(): Promise<void> {
     const now = Date.now();
     const changed = this.#firewall !== undefined && this.#firewall.generation() !== this.#generation;
@@ -239,9 +259,18 @@ export class NetlinkDriver implements Driver {
     try {
       await this.#restore({ always: false });
       this.unavailable = undefined;
+      this.#failure = undefined;
     } catch (error) {
-      this.deps.log.warn(`could not restore the network: ${(error as Error).message}`);
+      this.#logFailure((error as Error).message, now);
     }
+  }
+
+  // Each check may fail for the same reason, every two seconds.
+  #logFailure(message: string, now: number): void {
+    const { message: last, loggedAtMs } = this.#failure ?? { message: '', loggedAtMs: 0 };
+    if (message === last && now - loggedAtMs < REPEAT_MS) return;
+    this.#failure = { message, loggedAtMs: now };
+    this.deps.log.warn(`could not restore the network: ${message}`);
   }
 
   // One round at a time. A caller waits for a round that began after its call, because a running one may have read
@@ -255,18 +284,35 @@ export class NetlinkDriver implements Driver {
   async #applyAll({ always }: { always: boolean }): Promise<void> {
     this.#checkedAtMs = Date.now();
     for (const bridge of this.#bridges.values()) this.#applyBridge(bridge);
-    if ([...this.#bridges.values()].some(carriesIPv6)) this.#enableForwarding(IPV6_FORWARD);
     this.#links.reattach(
       [...this.#setups.values()].flatMap(({ endpoints }) => endpoints.flatMap(({ link }) => (link ? [link] : []))),
     );
     if (always) await this.deps.proxy.update(this.#proxied());
-    const firewall = this.#firewall;
-    if (!firewall) return;
+    const families = this.#familiesToForward();
+    if (this.#firewall) {
+      for (const family of families) this.#forwarding.claim(family);
+      await this.#applyRules(this.#firewall, { always });
+    }
+    // Last, so that nothing is forwarded without the rules.
+    for (const family of families) this.#forwarding.enable(family);
+    this.#forwards = true;
+  }
+
+  #familiesToForward = (): Family[] => [
+    ...(this.#forwards ? [] : (['ip'] as const)),
+    ...([...this.#bridges.values()].some(carriesIPv6) ? (['ip6'] as const) : []),
+  ];
+
+  async #applyRules(firewall: Firewall, { always }: { always: boolean }): Promise<void> {
     // Read before the check, so that a change during the check triggers another round.
     const generation = firewall.generation();
-    if (always || !firewall.isIntact()) {
-      if (!always) this.deps.log.warn(`the rules of table ${firewall.table} were changed: restoring them`);
-      await firewall.declare([...this.#bridges.values()]);
+    const only = await this.#forwarding.dropOthers(() => this.#links.ownBridges([...this.#bridges.keys()]));
+    const isOutdated = always || JSON.stringify(only) !== this.#declaredOnly;
+    if (isOutdated || !firewall.isIntact()) {
+      if (!isOutdated && !this.#failure)
+        this.deps.log.warn(`the rules of table ${firewall.table} were changed: restoring them`);
+      await firewall.declare([...this.#bridges.values()], only);
+      this.#declaredOnly = JSON.stringify(only);
     }
     firewall.sync({ ports: this.#ports(), dnsClients: [...this.#setups.values()].flatMap(allDnsClientsOf) });
     await acceptTraffic([...this.#bridges.values()].map(acceptedBridge));
@@ -295,8 +341,6 @@ export class NetlinkDriver implements Driver {
 
 /** The name of the nf_tables table of the daemon with this default bridge. */
 export const tableName = (bridge: string): string => `holdfast_${bridge.replace(/[^A-Za-z0-9]/g, '_')}`;
-
-const carriesIPv6 = ({ addresses }: Bridge): boolean => addresses.some((address) => address.includes(':'));
 
 const acceptedBridge = (bridge: Bridge): AcceptedBridge => ({
   link: bridge.link,

@@ -74,6 +74,7 @@ export class Networks {
       new NetlinkDriver({
         name: config.bridge,
         firewall: config.iptables,
+        forwardingRecord: paths.forwarding(),
         proxy: new PortProxy({ socket: join(paths.execRoot, 'ports.sock'), bundle: proxyBundle, log }),
         log,
       });
@@ -116,9 +117,7 @@ export class Networks {
     );
     for (const { network, phase } of rows)
       if (phase !== 'ready' && !isPredefined(network.name))
-        await this.#destroy(network, { wasCreated: phase === 'removing' }).catch((error: unknown) =>
-          log.warn(`could not remove network ${network.name}; it stays: ${(error as Error).message}`),
-        );
+        await this.#finishRemoval(network, { wasCreated: phase === 'removing' });
     await this.#dns.start(this.#dnsTables());
   }
 
@@ -314,6 +313,15 @@ export class Networks {
     } catch (error) {
       this.deps.log.warn(`could not remove network ${network.name}: ${(error as Error).message}`);
       return false;
+    }
+  }
+
+  /** A network that cannot be removed keeps nothing else from starting; the next start tries again. */
+  async #finishRemoval(network: Network, options: { wasCreated: boolean }): Promise<void> {
+    try {
+      await this.#destroy(network, options);
+    } catch (error) {
+      this.deps.log.warn(`could not finish the removal of network ${network.name}: ${(error as Error).message}`);
     }
   }
 

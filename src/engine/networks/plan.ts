@@ -57,7 +57,8 @@ export function planEndpoint(network: string, request: EndpointRequest, containe
     ipv6Gateway: '',
     globalIPv6Address: '',
     globalIPv6PrefixLen: 0,
-    macAddress: '',
+    // As in dockerd, the requested one is shown until the container has run.
+    macAddress: request.MacAddress ?? '',
     dnsNames: isPredefined(network) ? [] : dnsNames(container, request.Aliases ?? []),
   };
 }

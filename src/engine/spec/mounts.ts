@@ -48,6 +48,15 @@ export interface MountInput {
   container: Pick<Container, 'id' | 'config' | 'hostConfig' | 'mounts'>;
   paths: Paths;
   host: Host;
+  donors?: Donors | undefined;
+}
+
+/** The containers at the ends of chains of joins (a joined container may have joined another itself). */
+export interface Donors {
+  /** Has the hosts, hostname and resolv.conf. */
+  network: Pick<Container, 'id'>;
+  /** Has the /dev/shm. */
+  ipc: Pick<Container, 'id' | 'hostConfig'>;
 }
 
 export interface ContainerMounts {
@@ -200,9 +209,11 @@ const isSlave = (propagation: string): boolean => propagation === 'slave' || pro
 
 /** hosts, hostname and resolv.conf of this container, or of the one whose network it joins. */
 function networkFiles(input: MountInput): OciMount[] {
-  const { container, paths } = input;
+  const { container, paths, donors } = input;
   const taken = new Set(container.mounts.map((point) => point.destination));
-  const directory = paths.container(joinedContainer(container.hostConfig.NetworkMode) || container.id);
+  const directory = paths.container(
+    donors?.network.id ?? (joinedContainer(container.hostConfig.NetworkMode) || container.id),
+  );
   const access = container.hostConfig.ReadonlyRootfs ? ['ro'] : [];
   return ['resolv.conf', 'hostname', 'hosts']
     .filter((name) => !taken.has(`/etc/${name}`) && existsSync(join(directory, name)))
@@ -214,8 +225,8 @@ function networkFiles(input: MountInput): OciMount[] {
     }));
 }
 
-function shmMount({ container, paths }: MountInput): OciMount[] {
-  const source = sharedShm(container.hostConfig, container.id, paths);
+function shmMount({ container, paths, donors }: MountInput): OciMount[] {
+  const source = sharedShm(container.hostConfig, container.id, paths, donors?.ipc);
   const isTaken =
     container.mounts.some((point) => point.destination === '/dev/shm') ||
     container.hostConfig.Tmpfs?.['/dev/shm'] !== undefined;

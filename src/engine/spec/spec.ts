@@ -26,9 +26,9 @@ const DEFAULT_SLICE = 'system.slice';
  */
 export function ociSpec(input: SpecInput): Record<string, unknown> {
   const host = thisHost();
-  const { container, config, paths } = input;
+  const { container, config, paths, donors } = input;
   const { hostConfig } = container;
-  const { mounts, rootfsPropagation } = containerMounts({ container, paths, host });
+  const { mounts, rootfsPropagation } = containerMounts({ container, paths, host, donors });
   const { devices, rules } = containerDevices(hostConfig);
   const seccomp = seccompFilter(hostConfig, config.seccompProfile, capabilitySet(hostConfig, host), host);
   const spec: OciSpec = {

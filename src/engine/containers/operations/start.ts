@@ -4,7 +4,9 @@ import type { Container } from '../../../model/container.ts';
 import { assertAllowed, isRunning } from '../../../model/container-status.ts';
 import { Conflict, EngineError, InvalidParameter, SystemFault, Unavailable } from '../../../model/errors.ts';
 import { joinedContainer, joinsContainer } from '../../../model/namespace-mode.ts';
+import { isRestarting } from '../../../protocol/refusals.ts';
 import { faultPoint } from '../../../sys/fault.ts';
+import { isNetns } from '../../../sys/netns.ts';
 import { ShimUnresponsive, StartFailed, type ShimLink } from '../../shims/link.ts';
 import { writeBundle } from '../bundle.ts';
 import type { ContainerDeps } from '../deps.ts';
@@ -109,7 +111,10 @@ async function setUpNetwork(c: Container, deps: StartDeps): Promise<string> {
   if (joinsContainer(mode)) {
     const other = await index.findContainer(joinedContainer(mode));
     if (!isRunning(other)) throw new Conflict(`cannot join network of a non running container: ${other.id}`);
-    return other.netns || `/proc/${other.state.pid}/ns/net`;
+    if (other.state.status === 'restarting') throw new Conflict(isRestarting(other.id));
+    takeNames(c, other, deps);
+    // A daemon that was restarted in another mount namespace sees the file without what is mounted on it.
+    return isNetns(other.netns) ? other.netns : `/proc/${other.state.pid}/ns/net`;
   }
   const attachment = await networks.attach(c);
   c.endpoints = attachment.endpoints;
@@ -119,6 +124,13 @@ async function setUpNetwork(c: Container, deps: StartDeps): Promise<string> {
   const { hosts } = await linked(c, index);
   networks.writeFiles(withExtraHosts(c, hosts), attachment);
   return attachment.netns;
+}
+
+/** As in dockerd, a container has the names of the one whose network it joins, at each start. */
+function takeNames(c: Container, { config: { Hostname, Domainname } }: Container, { rows }: StartDeps): void {
+  if (c.config.Hostname === Hostname && c.config.Domainname === Domainname) return;
+  c.config = { ...c.config, Hostname, Domainname };
+  rows.relaxed(() => rows.setDefinition(c));
 }
 
 function withExtraHosts(c: Container, hosts: string[]): Container {

@@ -9,7 +9,7 @@ import { MalformedResponse, RegistryRefusal } from './failure.ts';
 import { MAX_CONFIG_BYTES, parseManifest, type Descriptor, type Platform } from './manifest.ts';
 import { Repository } from './repository.ts';
 import { Session, STATUS_TEXT } from './session.ts';
-import { discard, readAll } from './transport.ts';
+import { discard, readAll, type Transport } from './transport.ts';
 
 export interface SearchResult {
   name: string;
@@ -17,6 +17,11 @@ export interface SearchResult {
   starCount: number;
   isOfficial: boolean;
   isAutomated: boolean;
+}
+
+interface Inspected {
+  descriptor: Descriptor;
+  platforms: Platform[];
 }
 
 const HUB = 'docker.io';
@@ -49,20 +54,31 @@ export class Registries {
     return session.identityToken || credentials.identityToken;
   }
 
-  /** The manifest or index of a reference, and its platforms. @throws NotFound, Unauthorized, Forbidden */
-  async inspect(
+  /**
+   * The manifest or index of a reference, and its platforms; from a mirror if one has it.
+   * @throws NotFound, Unauthorized, Forbidden of the registry itself
+   */
+  async inspect(reference: Reference, credentials: Credentials, signal: AbortSignal): Promise<Inspected> {
+    const endpoints = await this.endpoints.toPull(reference.domain);
+    for (const transport of endpoints.slice(0, -1)) {
+      try {
+        return await this.#inspectAt(transport, reference, credentials, signal);
+      } catch {
+        signal.throwIfAborted();
+      }
+    }
+    return this.#inspectAt(endpoints.at(-1)!, reference, credentials, signal);
+  }
+
+  async #inspectAt(
+    transport: Transport,
     reference: Reference,
     credentials: Credentials,
     signal: AbortSignal,
-  ): Promise<{ descriptor: Descriptor; platforms: Platform[] }> {
+  ): Promise<Inspected> {
     const asked = tagNameOnly(reference);
     const name = familiarName(reference);
-    const repository = new Repository(
-      await this.endpoints.registry(reference.domain),
-      reference.path,
-      credentials,
-      'pull',
-    );
+    const repository = new Repository(transport, reference.path, credentials, 'pull');
     try {
       const top = await repository.manifest(asked.digest ?? asked.tag!, signal);
       const manifest = parseManifest(top.bytes, top.mediaType, name);
