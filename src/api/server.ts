@@ -19,6 +19,7 @@ import { execHandlers } from './routes/exec.ts';
 import { imageHandlers } from './routes/images.ts';
 import { networkHandlers } from './routes/networks.ts';
 import { registryHandlers } from './routes/registry.ts';
+import { swarmHandlers } from './routes/swarm.ts';
 import { systemHandlers } from './routes/system.ts';
 import { volumeHandlers } from './routes/volumes.ts';
 import { atLeast, checkVersion } from './version.ts';
@@ -42,6 +43,7 @@ const handlers: Record<string, Handler> = {
   ...registryHandlers,
   ...networkHandlers,
   ...volumeHandlers,
+  ...swarmHandlers,
 };
 
 export interface ApiServer {
