@@ -207,6 +207,21 @@ describe('the image', () => {
     expect(config.User).toBe('0');
   });
 
+  test('and the request may expose ranges of ports', () => {
+    const { config } = prepared(
+      { ExposedPorts: { '53-54/udp': {}, '8000/tcp': {} } },
+      { image: image({ ExposedPorts: { '90-92/tcp': {} } }) },
+    );
+    expect(Object.keys(config.ExposedPorts!).sort()).toEqual([
+      '53/udp',
+      '54/udp',
+      '8000/tcp',
+      '90/tcp',
+      '91/tcp',
+      '92/tcp',
+    ]);
+  });
+
   const commands: [string, CreateRequest, path: string, args: string[]][] = [
     ['a command of its own', { Cmd: ['other'] }, '/entry', ['other']],
     ["an entrypoint drops the image's command", { Entrypoint: ['/own'] }, '/own', []],

@@ -454,6 +454,10 @@ describe('Config is refused', () => {
     ['hostname', { Hostname: 'not a name' }, 'invalid hostname format: not a name'],
     ['MAC address', { MacAddress: 'nope' }, 'invalid MAC address: nope'],
     ['exposed port', { ExposedPorts: { 'x/tcp': {} } }, 'invalid port specification: "x"'],
+    ['exposed range that ends early', { ExposedPorts: { '9-8/tcp': {} } }, 'invalid port specification: "9-8"'],
+    ['exposed port 0', { ExposedPorts: { '0-1': {} } }, 'invalid port specification: "0-1"'],
+    ['exposed range of three', { ExposedPorts: { '1-2-3': {} } }, 'invalid port specification: "1-2-3"'],
+    ['published range', { HostConfig: { PortBindings: { '1-2/tcp': [] } } }, 'invalid port specification: "1-2"'],
     [
       'interval',
       { Healthcheck: { Test: ['CMD', 'x'], Interval: 5 } },
