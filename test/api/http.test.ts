@@ -270,6 +270,18 @@ test('bodies are read as Go reads them', async () => {
       'invalid JSON: json: cannot unmarshal string into Go struct field HostConfig.HostConfig.Memory of type int64',
     ],
     [
+      '{"HostConfig":{"Memory":9223372036854775808}}',
+      'invalid JSON: json: cannot unmarshal number 9223372036854775808 into Go struct field HostConfig.HostConfig.Memory of type int64',
+    ],
+    [
+      '{"HostConfig":{"ShmSize":-9223372036854775809}}',
+      'invalid JSON: json: cannot unmarshal number -9223372036854775809 into Go struct field HostConfig.HostConfig.ShmSize of type int64',
+    ],
+    [
+      '{"HostConfig":{"BlkioDeviceReadBps":[{"Rate":18446744073709551616}]}}',
+      'invalid JSON: json: cannot unmarshal number 18446744073709551616 into Go struct field ThrottleDevice.HostConfig.BlkioDeviceReadBps.Rate of type uint64',
+    ],
+    [
       '{"Image":"a"}',
       "unsupported Content-Type header (text/plain): must be 'application/json'",
       'Content-Type: text/plain\r\n',
