@@ -20,6 +20,8 @@ export interface Schema {
   default?: unknown;
   'x-go-type'?: string;
   'x-called'?: string;
+  /** An integer that no double holds is decoded as a bigint, not rounded. */
+  'x-exact'?: boolean;
 }
 
 /** The position in the body in Go's terms: the innermost struct, and the path of fields to here. */
@@ -174,12 +176,12 @@ function goTypeOf(schema: Schema): string {
   }
 }
 
-function readInteger(value: unknown, { schema, goType }: Resolved, place: Place): number {
+function readInteger(value: unknown, { schema, goType }: Resolved, place: Place): number | bigint {
   if (typeof value !== 'number' && typeof value !== 'bigint') return reject(value, goType, place);
   const [least, most] = LIMITS[schema.format ?? 'int64'] ?? INT64;
   const isInteger = typeof value === 'bigint' || Number.isInteger(value);
   if (!isInteger || value < least || value > most) return reject(value, goType, place, `number ${value}`);
-  if (typeof value === 'number') return value;
+  if (typeof value === 'number' || schema['x-exact']) return value;
   // The largest integers round up to 2^63 (or 2^64), which no longer fits into 64 bits.
   const rounded = Number(value);
   return rounded > most ? rounded - rounded / 2 ** 53 : rounded;

@@ -19,8 +19,29 @@ export function parseExactJson(text: string): unknown {
   );
 }
 
+/** Like JSON.stringify, with bigints as integers. */
+export function exactJson(value: unknown): string {
+  try {
+    return JSON.stringify(value);
+  } catch {
+    // Not a look for bigints before: nearly no value has one.
+    return jsonWithIntegers(value, (part) => (typeof part === 'bigint' ? String(part) : undefined));
+  }
+}
+
+/** JSON in which `digits` replaces what it returns a text for, an integer. */
+export function jsonWithIntegers(value: unknown, digits: (part: unknown) => string | undefined): string {
+  const write = (mark: string): string =>
+    JSON.stringify(value, (_key, part: unknown) => {
+      const integer = digits(part);
+      return integer === undefined ? part : `${mark}${integer}`;
+    });
+  const mark = unusedMark(write(''));
+  return write(mark).replaceAll(new RegExp(`"${mark}(-?\\d+)"`, 'g'), '$1');
+}
+
 /** A beginning that no string of the text has. */
-export function unusedMark(text: string): string {
+function unusedMark(text: string): string {
   let mark = 'number ';
   while (text.includes(`"${mark}`)) mark += '-';
   return mark;

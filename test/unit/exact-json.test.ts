@@ -1,6 +1,6 @@
 /** JSON with integers beyond 2^53. */
 import { describe, expect, test } from 'vitest';
-import { parseExactJson } from '../../src/protocol/exact-json.ts';
+import { exactJson, parseExactJson } from '../../src/protocol/exact-json.ts';
 
 describe('parsing', () => {
   test.each<[string, unknown]>([
@@ -28,4 +28,13 @@ describe('parsing', () => {
   test('what JSON.parse rejects is rejected', () => {
     expect(() => parseExactJson('[9007199254740993')).toThrow(SyntaxError);
   });
+});
+
+describe('writing', () => {
+  test.each<[unknown, string]>([
+    [{ a: 5, b: 'x' }, '{"a":5,"b":"x"}'],
+    [{ a: 9223372036854775807n, b: [-1n] }, '{"a":9223372036854775807,"b":[-1]}'],
+    [{ 'number 5': 'number 9', a: 9007199254740993n }, '{"number 5":"number 9","a":9007199254740993}'],
+    [['"number 5"', 5n], '["\\"number 5\\"",5]'],
+  ])('%o', (value, text) => expect(exactJson(value)).toBe(text));
 });

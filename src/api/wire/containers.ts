@@ -3,7 +3,7 @@ import type { Container, Endpoint } from '../../model/container.ts';
 import { portTable } from '../../engine/containers/views/port-listing.ts';
 import { describeStatus, dockerStatus, healthOf, isRunning } from '../../model/container-status.ts';
 import { rfc3339, unixSeconds } from '../../engine/time.ts';
-import type { Schemas } from './schemas.ts';
+import { wire, type Schemas } from './schemas.ts';
 
 /** Bytes of a container's writable layer, and of its whole rootfs. */
 export interface Sizes {
@@ -74,12 +74,12 @@ export function containerInspect(c: Container, extra: InspectExtra): Schemas['Co
     ProcessLabel: '',
     AppArmorProfile: c.appArmorProfile,
     ExecIDs: extra.execIds.length > 0 ? extra.execIds : null,
-    HostConfig: c.hostConfig,
+    HostConfig: wire(c.hostConfig),
     GraphDriver: extra.graphDriver,
     ...sizeFields(extra.sizes),
     Mounts: mounts(c),
     // Go marshals a nil slice as null.
-    Config: { ...c.config, Env: c.config.Env.length > 0 ? c.config.Env : null },
+    Config: { ...wire(c.config), Env: c.config.Env.length > 0 ? c.config.Env : null },
     NetworkSettings: {
       Bridge: '',
       SandboxID: c.netns === '' ? '' : c.id,

@@ -1,0 +1,73 @@
+/** What the API answers, where it takes a container or an image on a real host to ask. */
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { startEngine, type TestEngine } from '../support/engine.ts';
+
+let engine: TestEngine;
+beforeAll(async () => {
+  engine = await startEngine();
+});
+afterAll(async () => engine?.[Symbol.asyncDispose]());
+
+/** A container, created by a body that may have numbers that JavaScript has not. @returns its id */
+async function create(body: string): Promise<string> {
+  const answer = await engine.api('POST', '/containers/create', body, { 'Content-Type': 'application/json' });
+  expect([answer.status, answer.text]).toEqual([201, expect.any(String)]);
+  return (answer.json as { Id: string }).Id;
+}
+
+/** The digits of a field in an answer. */
+const digitsOf = (text: string, field: string): string | undefined =>
+  new RegExp(`"${field}":(-?[0-9.e+]+)`).exec(text)?.[1];
+
+test('64-bit integers keep their digits from the request to inspect, over a restart of the daemon', async () => {
+  const id = await create(
+    `{"Image":"busybox","Cmd":["sleep","1000"],"StopTimeout":9223372036854775807,
+      "Healthcheck":{"Test":["CMD","true"],"Interval":9223372036854775807,"StartPeriod":9007199254740993},
+      "HostConfig":{"Memory":9223372036854771712,"ShmSize":9223372036854775807,"CpuShares":9007199254740993,
+        "Ulimits":[{"Name":"core","Soft":9007199254740993,"Hard":9223372036854775807}]}}`,
+  );
+  const expected = {
+    StopTimeout: '9223372036854775807',
+    Interval: '9223372036854775807',
+    StartPeriod: '9007199254740993',
+    Memory: '9223372036854771712',
+    MemorySwap: '-8192',
+    ShmSize: '9223372036854775807',
+    CpuShares: '9007199254740993',
+    Soft: '9007199254740993',
+    Hard: '9223372036854775807',
+  };
+  const shown = async (): Promise<object> => {
+    const { text } = await engine.api('GET', `/containers/${id}/json`);
+    return Object.fromEntries(Object.keys(expected).map((field) => [field, digitsOf(text, field)]));
+  };
+  expect(await shown()).toEqual(expected);
+  await engine.kill9();
+  await engine.startAgain();
+  expect(await shown()).toEqual(expected);
+  // The Go client reads them.
+  expect(await engine.dockerOutput('inspect', '--format', '{{.HostConfig.ShmSize}}', id)).toBe('9223372036854775807\n');
+  await engine.dockerOutput('rm', '-f', id);
+});
+
+test('a memory limit near 2^63 can be started, updated and committed, with a health check that runs at once', async () => {
+  const memory = '9223372036854771712';
+  await engine.dockerOutput(
+    ...['run', '-d', '--name', 'large', '-m', memory, '--ulimit', 'core=-1', '--stop-timeout', '2147483648'],
+    ...['--health-cmd', 'test $(ulimit -c) = unlimited', '--health-interval', '200ms', '--health-timeout', '2400000h'],
+    ...['busybox', 'sleep', '1000'],
+  );
+  await expect
+    .poll(() => engine.dockerOutput('inspect', '--format', '{{.State.Health.Status}}', 'large'), { timeout: 10_000 })
+    .toBe('healthy\n');
+  expect(await engine.dockerOutput('exec', 'large', 'sh', '-c', 'ulimit -c')).toBe('unlimited\n');
+  // Not by the CLI, which reads sizes as doubles.
+  await engine.api('POST', '/containers/large/update', '{"MemoryReservation":9223372036854771711}', {
+    'Content-Type': 'application/json',
+  });
+  const { text } = await engine.api('GET', '/containers/large/json');
+  expect([digitsOf(text, 'Memory'), digitsOf(text, 'MemoryReservation')]).toEqual([memory, '9223372036854771711']);
+  await engine.dockerOutput('commit', 'large', 'large:image');
+  expect(digitsOf((await engine.api('GET', '/images/large:image/json')).text, 'Timeout')).toBe('8640000000000000000');
+  await engine.dockerOutput('rm', '-f', 'large');
+});
