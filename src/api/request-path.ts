@@ -16,7 +16,7 @@ export function rewriteUrl(request: IncomingMessage): string {
 }
 
 /** Clients of a proxy send an absolute URL. */
-const stripOrigin = (url: string): string => url.replace(/^https?:\/\/[^/?]*(?=\/)/i, '');
+export const stripOrigin = (url: string): string => url.replace(/^https?:\/\/[^/?]*(?=\/)/i, '');
 
 function stripVersion(request: IncomingMessage, url: string): string {
   const [, version, rest] = /^\/v([0-9.]+)(\/.*)$/.exec(url) ?? [];
@@ -32,6 +32,8 @@ const IMAGE = /^\/images\/(?<name>(?!(?:json|create|load|get|prune|search)(?:\?|
 const DISTRIBUTION = /^\/distribution\/(?<name>.+)(?<action>\/json)(?<query>\?.*)?$/;
 
 function escapeNames(url: string): string {
+  // The one path that Docker serves with a slash at its end too.
+  if (/^\/networks\/(\?|$)/.test(url)) return url.replace('/networks/', '/networks');
   const image = (IMAGE_ACTION.exec(url) ?? IMAGE.exec(url))?.groups;
   if (image) return `/images/${joinNamed(image)}`;
   const distribution = DISTRIBUTION.exec(url)?.groups;

@@ -168,7 +168,8 @@ export const containerHandlers: Record<string, Handler> = {
     );
   },
 
-  ContainerAttachWebsocket() {
+  async ContainerAttachWebsocket(call) {
+    await call.engine.containers.resolve(call.param('id'));
     // A handshake does not get here: websocket.ts takes it.
     throw new InvalidParameter('not a WebSocket handshake');
   },
