@@ -71,3 +71,21 @@ test('a memory limit near 2^63 can be started, updated and committed, with a hea
   expect(digitsOf((await engine.api('GET', '/images/large:image/json')).text, 'Timeout')).toBe('8640000000000000000');
   await engine.dockerOutput('rm', '-f', 'large');
 });
+
+test('create: a pid or ipc namespace of a missing container is a bad request, unless the start will look for it', async () => {
+  const attempt = async (HostConfig: object): Promise<unknown[]> => {
+    const { status, json } = await engine.api('POST', '/containers/create', {
+      Image: 'busybox',
+      Cmd: ['true'],
+      HostConfig,
+    });
+    return [status, (json as { message?: string }).message];
+  };
+  const rejected = [400, 'No such container: nope'];
+  expect(await attempt({ PidMode: 'container:nope' })).toEqual(rejected);
+  expect(await attempt({ IpcMode: 'container:nope', PidMode: 'container:nope' })).toEqual(rejected);
+  expect(await attempt({ PidMode: 'container:nope', Privileged: true })).toEqual([201, undefined]);
+  expect(await attempt({ IpcMode: 'container:nope', PidMode: 'host' })).toEqual([201, undefined]);
+  expect(await attempt({ PidMode: 'container:nope', SecurityOpt: ['label=disable'] })).toEqual([201, undefined]);
+  expect(await attempt({ NetworkMode: 'container:nope' })).toEqual([201, undefined]);
+});

@@ -119,7 +119,9 @@ function resolveReferences(hostConfig: HostConfig, name: string, { index, networ
   const resolved = { ...hostConfig };
   for (const key of ['NetworkMode', 'PidMode', 'IpcMode'] as const) {
     const mode = hostConfig[key];
-    if (joinsContainer(mode)) resolved[key] = modeJoining(idOf(index, joinedContainer(mode)));
+    if (!joinsContainer(mode)) continue;
+    const mustExist = key !== 'NetworkMode' && copiesLabels(hostConfig);
+    resolved[key] = modeJoining(idOf(index, joinedContainer(mode), { mustExist }));
   }
   resolved.Links = resolvedLinks(resolved, name, index);
   const network = networks.find(resolved.NetworkMode);
@@ -127,13 +129,24 @@ function resolveReferences(hostConfig: HostConfig, name: string, { index, networ
   return resolved;
 }
 
-// A missing container may be created before the start, which looks it up again; a 404 would make `docker run` pull.
-function idOf(index: ContainerIndex, reference: string): string {
+/**
+ * Whether dockerd looks for the containers whose pid and ipc namespaces are joined, to copy their SELinux labels (moby
+ * daemon/create.go, generateSecurityOpt).
+ */
+const copiesLabels = ({ SecurityOpt, IpcMode, PidMode, Privileged }: HostConfig): boolean =>
+  !Privileged &&
+  IpcMode !== 'host' &&
+  PidMode !== 'host' &&
+  !SecurityOpt?.some((option) => option.startsWith('label='));
+
+// Others may be created before the start, which looks them up again. A 404 would make `docker run` pull the image.
+function idOf(index: ContainerIndex, reference: string, { mustExist }: { mustExist: boolean }): string {
   try {
     return index.lookup(reference).container.id;
   } catch (error) {
-    if (error instanceof NotFound) return reference;
-    throw error;
+    if (!(error instanceof NotFound)) throw error;
+    if (mustExist) throw new InvalidParameter(error.message);
+    return reference;
   }
 }
 
