@@ -89,3 +89,48 @@ test('create: a pid or ipc namespace of a missing container is a bad request, un
   expect(await attempt({ PidMode: 'container:nope', SecurityOpt: ['label=disable'] })).toEqual([201, undefined]);
   expect(await attempt({ NetworkMode: 'container:nope' })).toEqual([201, undefined]);
 });
+
+test('a platform that the image is not for is 404, several or malformed ones are 400', async () => {
+  const attempt = async (method: string, path: string): Promise<unknown[]> => {
+    const { status, json } = await engine.api(method, path);
+    return [status, (json as { message?: string } | undefined)?.message];
+  };
+  const query = (...platforms: unknown[]): string =>
+    platforms.map((platform) => `platform=${encodeURIComponent(JSON.stringify(platform))}`).join('&');
+  const [amd64, arm64] = ['amd64', 'arm64'].map((architecture) => ({ os: 'linux', architecture }));
+  const other = process.arch === 'x64' ? arm64 : amd64;
+  const own = process.arch === 'x64' ? amd64 : arm64;
+  const text = ({ os, architecture }: { os: string; architecture: string }): string => `${os}/${architecture}`;
+  const mismatch = `image with reference busybox was found but its platform (${text(own!)}) does not match the specified platform (${text(other!)})`;
+  expect(await attempt('GET', `/images/busybox/json?${query(own)}`)).toEqual([200, undefined]);
+  expect(await attempt('GET', `/images/busybox/json?${query(other)}`)).toEqual([404, mismatch]);
+  expect(await attempt('GET', `/v1.48/images/busybox/json?${query(other)}`)).toEqual([200, undefined]);
+  expect(await attempt('GET', `/images/busybox/history?${query(other)}`)).toEqual([404, mismatch]);
+  expect(await attempt('POST', `/images/busybox/push?${query(other)}`)).toEqual([404, mismatch]);
+  expect(await attempt('GET', `/images/busybox/json?manifests=1&${query(own)}`)).toEqual([
+    400,
+    'conflicting options: manifests and platform options cannot both be set',
+  ]);
+  expect(await attempt('GET', '/images/busybox/json?platform=linux')).toEqual([
+    400,
+    "failed to parse platform: invalid character 'l' looking for beginning of value",
+  ]);
+  expect(await attempt('GET', `/images/busybox/json?${query({ os: 'linux' })}`)).toEqual([
+    400,
+    'both OS and Architecture must be provided',
+  ]);
+  const several = [400, 'multiple platform parameters not supported'];
+  for (const path of ['/images/busybox/get', '/images/get?names=busybox'])
+    expect(await attempt('GET', `${path}${path.includes('?') ? '&' : '?'}${query(amd64, arm64)}`)).toEqual(several);
+  expect(await attempt('POST', `/images/load?${query(amd64, arm64)}`)).toEqual(several);
+  expect((await engine.api('GET', `/images/busybox/get?${query(own)}`)).status).toBe(200);
+  expect((await attempt('GET', `/images/busybox/get?${query(other)}`))[0]).toBe(404);
+});
+
+test('a platform that nobody knows is rejected by pull, import and create', async () => {
+  const unknown = { message: '"nintendo64": unknown operating system or architecture: invalid argument' };
+  for (const path of ['/images/create?fromImage=busybox&', '/images/create?fromSrc=-&', '/containers/create?']) {
+    const answer = await engine.api('POST', `${path}platform=nintendo64`, { Image: 'busybox' });
+    expect([answer.status, answer.json]).toEqual([400, unknown]);
+  }
+});

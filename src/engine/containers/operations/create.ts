@@ -16,6 +16,8 @@ import type { Image } from '../../images/image.ts';
 import { prepare } from '../../spec/prepare.ts';
 import type { ContainerIndex } from '../container-index.ts';
 import { checkName } from '../container-name.ts';
+import { parsePlatform } from '../../images/platform.ts';
+import type { Platform } from '../../images/registry/manifest.ts';
 import type { ContainerDeps } from '../deps.ts';
 import { resolvedLinks } from '../links.ts';
 import { randomName } from '../random-name.ts';
@@ -30,7 +32,7 @@ type Deps = Pick<
 export interface CreateOptions {
   /** A random name where it is absent. */
   name?: string | undefined;
-  /** `os/architecture` that the image must have. */
+  /** `os[/arch[/variant]]` that the image must have. */
   platform?: string | undefined;
 }
 
@@ -41,13 +43,14 @@ export async function create(
   deps: Deps,
 ): Promise<{ id: string; warnings: string[] }> {
   const { index, images } = deps;
+  const wanted = platform ? parsePlatform(platform) : undefined;
   const checkedName = name ? checkName(name) : undefined;
   // Before the name is checked: the 404 of a missing image makes `docker run` pull it.
   if (request.Image) images.resolve(request.Image);
   const chosenName = checkedName ?? randomName(index.isNameTaken);
   const reservation = index.reserveName(chosenName);
   try {
-    const image = imageFor(request.Image ?? '', platform, deps);
+    const image = imageFor(request.Image ?? '', wanted, deps);
     const { container, warnings } = define(chosenName, request, image, deps);
     await store(container, image, deps);
     index.add(container);
@@ -57,18 +60,9 @@ export async function create(
   }
 }
 
-function imageFor(reference: string, platform: string | undefined, { images }: Deps): Image {
+function imageFor(reference: string, platform: Platform | undefined, { images }: Deps): Image {
   if (reference === '') throw new InvalidParameter('no image specified');
-  const image = images.resolve(reference);
-  if (!platform) return image;
-  const [os = '', architecture = ''] = platform.split('/');
-  const { config } = image;
-  const matches = (!os || os === config.os) && (!architecture || architecture === config.architecture);
-  if (!matches)
-    throw new NotFound(
-      `image with reference ${reference} was found but its platform (${config.os}/${config.architecture}) does not match the specified platform (${platform})`,
-    );
-  return image;
+  return images.resolve(reference, platform);
 }
 
 /** The record, with every reference to another object resolved. Changes nothing. */
