@@ -21,6 +21,8 @@ export interface MountPoint {
   anonymous?: true;
   /** What of the volume is mounted; all of it when absent. */
   subpath?: string;
+  /** Read-only, but not the mounts below its source: of a client before API 1.44. */
+  readOnlyNonRecursive?: true;
 }
 
 /** A container's place on one network. Addresses are '' while it is not running. */

@@ -1,4 +1,7 @@
 /** What the API answers, where it takes a container or an image on a real host to ask. */
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { startEngine, type TestEngine } from '../support/engine.ts';
 
@@ -133,4 +136,58 @@ test('a platform that nobody knows is rejected by pull, import and create', asyn
     const answer = await engine.api('POST', `${path}platform=nintendo64`, { Image: 'busybox' });
     expect([answer.status, answer.json]).toEqual([400, unknown]);
   }
+});
+
+test('read-only binds are recursive since API 1.44', async () => {
+  const source = mkdtempSync('/tmp/hf-binds-');
+  mkdirSync(join(source, 'below'));
+  execFileSync('mount', ['-t', 'tmpfs', 'tmpfs', join(source, 'below')]);
+  try {
+    for (const [version, outcome] of [
+      ['1.43', 'written\n'],
+      ['1.44', ''],
+    ] as const)
+      for (const HostConfig of [
+        { Binds: [`${source}:/x:ro`] },
+        { Mounts: [{ Type: 'bind', Source: source, Target: '/x', ReadOnly: true }] },
+      ]) {
+        const Cmd = ['sh', '-c', '! touch /x/file && touch /x/below/file && echo written'];
+        const body = { Image: 'busybox', Cmd, HostConfig: { ...HostConfig, NetworkMode: 'none' } };
+        const created = await engine.api('POST', `/v${version}/containers/create`, body);
+        const { stdout } = await engine.docker('start', '-a', (created.json as { Id: string }).Id).result;
+        expect(stdout, version).toBe(outcome);
+      }
+  } finally {
+    execFileSync('umount', [join(source, 'below')]);
+    rmSync(source, { recursive: true });
+  }
+});
+
+test('fields that an older API version has, or lacks', async () => {
+  await engine.dockerOutput('network', 'create', 'aliases');
+  await engine.dockerOutput(
+    ...['run', '-d', '--name', 'aliased', '--annotation', 'a=b', '--hostname', 'host', '--network', 'aliases'],
+    ...['--network-alias', 'other', 'busybox', 'sleep', '1000'],
+  );
+  const get = async <T>(path: string): Promise<T> => (await engine.api('GET', path)).json as T;
+  interface Inspected {
+    Id: string;
+    NetworkSettings: { Networks: { aliases: { Aliases: string[] } } };
+  }
+  const aliases = async (version: string): Promise<string[]> => {
+    const { Id, NetworkSettings } = await get<Inspected>(`/v${version}/containers/aliased/json`);
+    return NetworkSettings.Networks.aliases.Aliases.map((alias) => (alias === Id.slice(0, 12) ? 'short id' : alias));
+  };
+  expect(await aliases('1.44')).toEqual(['other', 'short id', 'host']);
+  expect(await aliases('1.45')).toEqual(['other']);
+  const annotations = async (version: string): Promise<unknown> => {
+    const [listed] = await get<{ HostConfig: { Annotations?: object } }[]>(
+      `/v${version}/containers/json?filters={"name":["aliased"]}`,
+    );
+    return listed!.HostConfig.Annotations;
+  };
+  expect([await annotations('1.45'), await annotations('1.46')]).toEqual([undefined, { a: 'b' }]);
+  const filtered = async (version: string): Promise<string> =>
+    typeof (await get<{ BridgeNfIptables?: boolean }>(`/v${version}/info`)).BridgeNfIptables;
+  expect([await filtered('1.49'), await filtered('1.50')]).toEqual(['boolean', 'undefined']);
 });

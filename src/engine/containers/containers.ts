@@ -84,7 +84,9 @@ export class Containers {
     name: string | undefined,
     request: CreateRequest,
     platform?: string,
-  ): Promise<{ id: string; warnings: string[] }> => create({ name, platform }, request, this.deps);
+    { readOnlyNonRecursive = false } = {},
+  ): Promise<{ id: string; warnings: string[] }> =>
+    create({ name, platform, readOnlyNonRecursive }, request, this.deps);
 
   resolve = (reference: string): Promise<Container> => this.deps.index.findContainer(reference);
 

@@ -5,7 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, rmSync } from 'node:fs';
 import type { CreateRequest, HostConfig } from '../../../model/container-config.ts';
-import type { Container } from '../../../model/container.ts';
+import type { Container, MountPoint } from '../../../model/container.ts';
 import { InvalidParameter, NotFound } from '../../../model/errors.ts';
 import { joinedContainer, joinsContainer, modeJoining } from '../../../model/namespace-mode.ts';
 import { initialRunState } from '../../../protocol/runstate.ts';
@@ -34,11 +34,13 @@ export interface CreateOptions {
   name?: string | undefined;
   /** `os[/arch[/variant]]` that the image must have. */
   platform?: string | undefined;
+  /** A read-only bind leaves the mounts below its source writable. */
+  readOnlyNonRecursive: boolean;
 }
 
 /** Leaves nothing when it throws. @throws NotFound `No such image: …`, InvalidParameter, Conflict for a name in use */
 export async function create(
-  { name, platform }: CreateOptions,
+  { name, platform, readOnlyNonRecursive }: CreateOptions,
   request: CreateRequest,
   deps: Deps,
 ): Promise<{ id: string; warnings: string[] }> {
@@ -52,6 +54,7 @@ export async function create(
   try {
     const image = imageFor(request.Image ?? '', wanted, deps);
     const { container, warnings } = define(chosenName, request, image, deps);
+    if (readOnlyNonRecursive) container.mounts = container.mounts.map(withoutRecursion);
     await store(container, image, deps);
     index.add(container);
     return { id: container.id, warnings };
@@ -59,6 +62,9 @@ export async function create(
     reservation.release();
   }
 }
+
+const withoutRecursion = (mount: MountPoint): MountPoint =>
+  mount.type === 'bind' && !mount.rw ? { ...mount, readOnlyNonRecursive: true } : mount;
 
 function imageFor(reference: string, platform: Platform | undefined, { images }: Deps): Image {
   if (reference === '') throw new InvalidParameter('no image specified');
