@@ -191,3 +191,20 @@ test('fields that an older API version has, or lacks', async () => {
     typeof (await get<{ BridgeNfIptables?: boolean }>(`/v${version}/info`)).BridgeNfIptables;
   expect([await filtered('1.49'), await filtered('1.50')]).toEqual(['boolean', 'undefined']);
 });
+
+test("the daemon's default namespace modes and init apply to containers that ask for none", async () => {
+  await using other = await startEngine({
+    flags: ['--default-cgroupns-mode=private', '--default-ipc-mode=shareable', '--init'],
+  });
+  const commandOf = (...args: string[]): Promise<string> =>
+    other.dockerOutput('run', '--rm', ...args, 'busybox', 'sh', '-c', 'cat /proc/1/comm; cat /proc/self/cgroup');
+  const [first, ...cgroups] = (await commandOf()).trim().split('\n');
+  expect(first).toMatch(/init|tini|catatonit/);
+  expect(cgroups.every((line) => line.endsWith(':/'))).toBe(true);
+  expect(await commandOf('--init=false', '--cgroupns=host')).toMatch(/^sh\n[^]*holdfast/);
+  await other.dockerOutput('create', '--name', 'plain', 'busybox', 'true');
+  expect((await other.inspect<{ HostConfig: object }>('plain')).HostConfig).toMatchObject({
+    IpcMode: 'shareable',
+    CgroupnsMode: 'private',
+  });
+});

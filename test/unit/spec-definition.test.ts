@@ -106,6 +106,16 @@ describe('defaults that inspect shows', () => {
     expect(hostConfig).toMatchObject({ CgroupnsMode: 'private', OomKillDisable: null });
   });
 
+  test("with the daemon's default modes", () => {
+    const modal = daemon({ defaultCgroupnsMode: 'private', defaultIpcMode: 'shareable' });
+    const modes = (HostConfig: Partial<HostConfig>): Partial<HostConfig> =>
+      prepared({ HostConfig }, { daemon: modal }).hostConfig;
+    expect(modes({})).toMatchObject({ CgroupnsMode: 'private', IpcMode: 'shareable' });
+    expect(modes({ CgroupnsMode: 'host', IpcMode: 'none' })).toMatchObject({ CgroupnsMode: 'host', IpcMode: 'none' });
+    // On cgroup v1.
+    expect(modes({ Privileged: true })).toMatchObject({ CgroupnsMode: 'host' });
+  });
+
   const cases: [string, Partial<HostConfig>, Partial<HostConfig>][] = [
     ['swap is twice the memory', { Memory: 10 * MIB }, { MemorySwap: 20 * MIB }],
     ['swap without limit stays', { Memory: 10 * MIB, MemorySwap: -1 }, { MemorySwap: -1 }],

@@ -180,12 +180,18 @@ export function withHostDefaults(asked: HostConfig, config: Config, host: Host):
     // Memory and swap together: by default as much swap as memory. -1 if the host cannot limit swap.
     MemorySwap: asked.Memory > 0 && asked.MemorySwap === 0 ? doubled(asked.Memory) : asked.MemorySwap,
     ShmSize: asked.ShmSize || config.defaultShmSize,
-    IpcMode: asked.IpcMode || 'private',
-    CgroupnsMode: asked.CgroupnsMode || (host.cgroup === 'v2' ? 'private' : 'host'),
+    IpcMode: asked.IpcMode || config.defaultIpcMode,
+    CgroupnsMode: asked.CgroupnsMode || defaultCgroupnsMode(asked, config, host),
     OomKillDisable: asked.OomKillDisable ?? (host.controls.has('oomKillDisable') ? false : null),
     SecurityOpt: withLabelDisabled(asked),
     ...systemPaths(asked, host),
   };
+}
+
+/** As in dockerd, privileged containers keep the host's cgroup namespace where there is cgroup v1. */
+function defaultCgroupnsMode({ Privileged }: HostConfig, { defaultCgroupnsMode: mode }: Config, host: Host): string {
+  if (host.cgroup === 'v2') return mode || 'private';
+  return Privileged ? 'host' : mode || 'host';
 }
 
 /** null for privileged containers and [] for `systempaths=unconfined`, as dockerd stores them. */
