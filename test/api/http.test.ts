@@ -40,6 +40,7 @@ beforeAll(async () => {
     containers: {
       resolve,
       all: () => [],
+      linkNames: () => new Map(),
       list: (query: typeof listed) => ((listed = query), Promise.resolve([])),
       create: (_name: unknown, request: unknown) => ((created = request), Promise.resolve({ id: ID, warnings: [] })),
       start: () => Promise.reject(new NotModified('')),

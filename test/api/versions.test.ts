@@ -30,6 +30,7 @@ beforeAll(async () => {
   api = await serve({
     containers: {
       all: () => [],
+      linkNames: () => new Map(),
       create: (_name: unknown, request: Record<string, unknown>, platform?: string) => (
         (created = { ...request, platform }),
         Promise.resolve({ id: ID, warnings: ['engine'] })
@@ -171,8 +172,12 @@ test('networks: verbose is strict, and there are local ones only', async () => {
   await api.http.get('/networks/net?scope=swarm').expect(404, { message: 'network net not found' });
 });
 
-test('only names of images have slashes, and forms are no JSON', async () => {
-  await api.http.get('/containers/a%2Fb/json').expect(404, { message: 'page not found' });
+test('names of images and containers may have slashes, and forms are no JSON', async () => {
+  for (const name of ['a%2Fb', 'a/b', '%2Fa/b'])
+    await api.http
+      .get(`/containers/${name}/json`)
+      .expect(404, { message: `No such container: ${decodeURIComponent(name)}` });
+  await api.http.get('/containers/a%2Fb/nonsense').expect(404, { message: 'page not found' });
   await api.http.post('/containers/c/exec').type('form').send('Cmd=x').expect(400, {
     message: "unsupported Content-Type header (application/x-www-form-urlencoded): must be 'application/json'",
   });

@@ -192,6 +192,35 @@ test('fields that an older API version has, or lacks', async () => {
   expect([await filtered('1.49'), await filtered('1.50')]).toEqual(['boolean', 'undefined']);
 });
 
+test('a linked container is known by its link names, and loses one without being removed', async () => {
+  await engine.dockerOutput('run', '-d', '--name', 'm1', 'busybox', 'sleep', '1000');
+  await engine.dockerOutput('create', '--name', 'm2', '--link', 'm1:al', '--link', 'm1:other', 'busybox', 'true');
+  interface Named {
+    Id: string;
+    Name: string;
+    Names: string[];
+    HostConfig: { Links: string[] | null };
+  }
+  const inspect = async (name: string): Promise<Named> => engine.inspect<Named>(name);
+  const namesOf = async (id: string): Promise<string[]> =>
+    ((await engine.api('GET', '/containers/json?all=1')).json as Named[]).find(({ Id }) => Id === id)!.Names;
+  const { Id } = await inspect('m1');
+  for (const name of ['m2/al', 'm2%2Fal', '%2Fm2/al']) expect(await inspect(name)).toMatchObject({ Id, Name: '/m1' });
+  expect(await namesOf(Id)).toEqual(['/m1', '/m2/al', '/m2/other']);
+  expect((await engine.api('GET', '/containers/m2/none/json')).status).toBe(404);
+  const remove = async (name: string): Promise<unknown[]> => {
+    const { status, json } = await engine.api('DELETE', `/containers/${name}?link=1`);
+    return [status, (json as { message?: string } | undefined)?.message];
+  };
+  expect(await remove('m1')).toEqual([500, 'Conflict, cannot remove the default link name of the container']);
+  expect(await remove('m2/none')).toEqual([404, 'No such container: m2/none']);
+  expect(await engine.dockerOutput('rm', '--link', 'm2/al')).toBe('m2/al\n');
+  expect(await namesOf(Id)).toEqual(['/m1', '/m2/other']);
+  expect((await inspect('m2')).HostConfig.Links).toEqual(['/m1:/m2/other']);
+  await engine.dockerOutput('rm', 'm2');
+  expect(await namesOf(Id)).toEqual(['/m1']);
+});
+
 test("the daemon's default namespace modes and init apply to containers that ask for none", async () => {
   await using other = await startEngine({
     flags: ['--default-cgroupns-mode=private', '--default-ipc-mode=shareable', '--init'],

@@ -270,10 +270,12 @@ export async function summaries(
   { sizes }: { sizes: boolean },
 ): Promise<Schemas['ContainerSummary'][]> {
   const now = BigInt(wallNow());
+  const linkNames = call.engine.containers.linkNames();
   return Promise.all(
     containers.map(async (c) =>
       containerSummary(c, {
         imageName: imageName(call, c),
+        linkNames: linkNames.get(c.id) ?? [],
         now,
         supports: call.atLeast,
         sizes: sizes ? await sizesOf(call, c) : undefined,

@@ -18,6 +18,8 @@ export interface Sizes {
 export interface SummaryExtra {
   /** The image as named at creation, or its id once that name refers to another image. */
   imageName: string;
+  /** `/parent/alias` of each link to it. */
+  linkNames: string[];
   /** Wall clock, nanoseconds. */
   now: bigint;
   supports: Supports;
@@ -37,11 +39,11 @@ export interface InspectExtra {
 /** An item of GET /containers/json. */
 export function containerSummary(
   c: Container,
-  { imageName, now, supports, sizes }: SummaryExtra,
+  { imageName, linkNames, now, supports, sizes }: SummaryExtra,
 ): Schemas['ContainerSummary'] {
   return {
     Id: c.id,
-    Names: [`/${c.name}`],
+    Names: [`/${c.name}`, ...linkNames].sort(),
     Image: imageName,
     ImageID: c.imageId,
     Command: [c.path, ...c.args].map((word) => (word.includes(' ') ? `'${word}'` : word)).join(' '),

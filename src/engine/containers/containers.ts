@@ -27,6 +27,7 @@ import { logs } from './operations/logs.ts';
 import { pause, unpause } from './operations/pause.ts';
 import { prune } from './operations/prune.ts';
 import { remove, type RemoveOptions } from './operations/remove.ts';
+import { removeLink } from './operations/remove-link.ts';
 import { rename } from './operations/rename.ts';
 import { resize } from './operations/resize.ts';
 import { restart } from './operations/restart.ts';
@@ -156,7 +157,11 @@ export class Containers {
     return update(await this.#find(reference), changes, this.deps);
   }
 
+  /** Link names (`/parent/alias`) by the id of the container that they name. */
+  linkNames = (): Map<string, string[]> => this.deps.index.linkNames();
+
   async remove(reference: string, options: RemoveOptions & { link: boolean }): Promise<void> {
+    if (options.link) return removeLink(reference, this.deps);
     await remove(await this.#find(reference), options, this.deps);
   }
 

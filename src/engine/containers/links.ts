@@ -49,6 +49,18 @@ function networkOwner(name: string, index: ContainerIndex): Container {
   }
 }
 
+/** The links of a container on the default bridge: names of the linked containers by alias. */
+export const linksOf = ({ hostConfig }: Pick<Container, 'hostConfig'>): Map<string, string> =>
+  new Map(
+    isOnBridge(hostConfig) ? (hostConfig.Links ?? []).map(parseLink).map(({ name, alias }) => [alias, name]) : [],
+  );
+
+/** `parent/alias`, by which the linked container is known too; undefined for other references. */
+export function parseLinkName(reference: string): { parent: string; alias: string } | undefined {
+  const [, parent = '', alias = ''] = /^\/?([^/]+)\/([^/]+)$/.exec(reference) ?? [];
+  return parent === '' ? undefined : { parent, alias };
+}
+
 export interface Linked {
   /** Lines of /etc/hosts, as `names:address`. */
   hosts: string[];
