@@ -4,6 +4,7 @@ import { STATUS_CODES, type IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Engine } from '../engine/engine.ts';
 import { InvalidParameter } from '../model/errors.ts';
+import { exactJson } from '../protocol/exact-json.ts';
 import { httpStatusOf, messageOf } from './errors.ts';
 import { bodies, type Operation } from './contract.ts';
 import { takeOver, takeUpgraded, type HijackedClient } from './hijack.ts';
@@ -81,11 +82,12 @@ export class Call {
   }
 
   json(value: unknown, status = 200): void {
-    this.check?.(this.operation.id, status, value);
+    const text = exactJson(value);
+    this.check?.(this.operation.id, status, JSON.parse(text));
     void this.reply
       .code(status)
       .header('content-type', 'application/json')
-      .send(Buffer.from(`${JSON.stringify(value)}\n`));
+      .send(Buffer.from(`${text}\n`));
   }
 
   empty(status: number): void {

@@ -3,6 +3,7 @@
  * leaves a field unset, unknown keys are ignored, a wrong type is rejected with Go's message, which clients know.
  */
 import { InvalidParameter } from '../model/errors.ts';
+import { parseExactJson } from '../protocol/exact-json.ts';
 import { syntaxError } from './go-json-syntax.ts';
 
 /** The subset of JSON Schema that openapi.yaml uses. */
@@ -19,6 +20,8 @@ export interface Schema {
   default?: unknown;
   'x-go-type'?: string;
   'x-called'?: string;
+  /** An integer that no double holds is decoded as a bigint, not rounded. */
+  'x-exact'?: boolean;
 }
 
 /** The position in the body in Go's terms: the innermost struct, and the path of fields to here. */
@@ -40,12 +43,14 @@ interface Field {
 }
 
 const JSON_PREFIX = 'invalid JSON: ';
-/** Inclusive bounds per format. JSON numbers are doubles here, so 64-bit bounds are approximate. */
-const LIMITS: Record<string, [number, number]> = {
-  int: [-(2 ** 63), 2 ** 63],
-  int64: [-(2 ** 63), 2 ** 63],
-  uint: [0, 2 ** 64],
-  uint64: [0, 2 ** 64],
+const INT64: [bigint, bigint] = [-(2n ** 63n), 2n ** 63n - 1n];
+const UINT64: [number, bigint] = [0, 2n ** 64n - 1n];
+/** Inclusive bounds per format. */
+const LIMITS: Record<string, [number | bigint, number | bigint]> = {
+  int: INT64,
+  int64: INT64,
+  uint: UINT64,
+  uint64: UINT64,
   uint32: [0, 2 ** 32 - 1],
   uint16: [0, 2 ** 16 - 1],
 };
@@ -95,7 +100,6 @@ export class GoJson {
       );
     }
     const fields = this.#fieldsOf(resolved.schema);
-    if (fields.size === 0) return value;
     const struct = resolved.goType.replace(/^.*\./, '');
     const read: Record<string, unknown> = {};
     for (const [key, item] of Object.entries(value)) {
@@ -145,7 +149,7 @@ export class GoJson {
 
 function parse(text: string): unknown {
   try {
-    return JSON.parse(text);
+    return parseExactJson(text);
   } catch {
     throw new InvalidParameter(syntaxError(text, JSON_PREFIX));
   }
@@ -172,12 +176,15 @@ function goTypeOf(schema: Schema): string {
   }
 }
 
-function readInteger(value: unknown, { schema, goType }: Resolved, place: Place): number {
-  if (typeof value !== 'number') return reject(value, goType, place);
-  const [least, most] = LIMITS[schema.format ?? 'int64'] ?? LIMITS.int64!;
-  if (!Number.isInteger(value) || value < least || value > most) return reject(value, goType, place, `number ${value}`);
-  // JSON.parse rounds the largest 64-bit integer up to 2^63 (or 2^64), which no longer fits into 64 bits.
-  return value === most && !Number.isSafeInteger(most) ? most - most / 2 ** 53 : value;
+function readInteger(value: unknown, { schema, goType }: Resolved, place: Place): number | bigint {
+  if (typeof value !== 'number' && typeof value !== 'bigint') return reject(value, goType, place);
+  const [least, most] = LIMITS[schema.format ?? 'int64'] ?? INT64;
+  const isInteger = typeof value === 'bigint' || Number.isInteger(value);
+  if (!isInteger || value < least || value > most) return reject(value, goType, place, `number ${value}`);
+  if (typeof value === 'number' || schema['x-exact']) return value;
+  // The largest integers round up to 2^63 (or 2^64), which no longer fits into 64 bits.
+  const rounded = Number(value);
+  return rounded > most ? rounded - rounded / 2 ** 53 : rounded;
 }
 
 function reject(value: unknown, goType: string, { struct, path }: Place, what = kindOf(value)): never {
@@ -187,5 +194,6 @@ function reject(value: unknown, goType: string, { struct, path }: Place, what = 
 
 function kindOf(value: unknown): string {
   if (Array.isArray(value)) return 'array';
-  return typeof value === 'boolean' ? 'bool' : typeof value;
+  if (typeof value === 'boolean') return 'bool';
+  return typeof value === 'bigint' ? 'number' : typeof value;
 }

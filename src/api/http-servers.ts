@@ -32,6 +32,10 @@ export class HttpServers {
       handler,
     );
     server.setTimeout(0);
+    server.on('checkContinue', (request: IncomingMessage, response: ServerResponse) => {
+      continueAtRead(request, response);
+      handler(request, response);
+    });
     server.on(
       'upgrade',
       (request: IncomingMessage, socket: Socket, head: Buffer) => void this.#upgrade(request, socket, head),
@@ -75,6 +79,24 @@ export class HttpServers {
     response.on('finish', () => socket.end());
     this.deps.route(request, response);
   }
+}
+
+/**
+ * Asks for the body of a request with `Expect: 100-continue` when the handler reads it, as Go's server does. Before, an
+ * early response is the only one, and the connection is closed: the client may send the body or not.
+ */
+function continueAtRead(request: IncomingMessage, response: ServerResponse): void {
+  const { shouldKeepAlive } = response;
+  response.shouldKeepAlive = false;
+  const read = request._read.bind(request);
+  request._read = (size) => {
+    request._read = read;
+    if (!response.headersSent && !response.writableEnded) {
+      response.shouldKeepAlive = shouldKeepAlive;
+      response.writeContinue();
+    }
+    read(size);
+  };
 }
 
 const listening = (server: Server, fd: number): Promise<void> =>

@@ -16,7 +16,7 @@ export function rewriteUrl(request: IncomingMessage): string {
 }
 
 /** Clients of a proxy send an absolute URL. */
-const stripOrigin = (url: string): string => url.replace(/^https?:\/\/[^/?]*(?=\/)/i, '');
+export const stripOrigin = (url: string): string => url.replace(/^https?:\/\/[^/?]*(?=\/)/i, '');
 
 function stripVersion(request: IncomingMessage, url: string): string {
   const [, version, rest] = /^\/v([0-9.]+)(\/.*)$/.exec(url) ?? [];
@@ -29,14 +29,24 @@ function stripVersion(request: IncomingMessage, url: string): string {
 const IMAGE_ACTION = /^\/images\/(?<name>.+?)(?<action>\/(?:json|history|tag|push|get))(?<query>\?.*)?$/;
 /** /images/NAME; not /images/json and the like. */
 const IMAGE = /^\/images\/(?<name>(?!(?:json|create|load|get|prune|search)(?:\?|$)).+?)(?<query>\?.*)?$/;
+/** /containers/NAME/ACTION */
+const CONTAINER_ACTION =
+  /^\/containers\/(?<name>.+?)(?<action>\/(?:json|changes|archive|export|top|logs|stats|resize|start|stop|restart|kill|update|rename|pause|unpause|attach|attach\/ws|wait|exec))(?<query>\?.*)?$/;
+/** /containers/PARENT/ALIAS, of a DELETE. */
+const LINK = /^\/containers\/(?<name>[^/?]+(?:\/|%2[fF])[^/?]+)(?<query>\?.*)?$/;
 const DISTRIBUTION = /^\/distribution\/(?<name>.+)(?<action>\/json)(?<query>\?.*)?$/;
 
 function escapeNames(url: string): string {
+  // The one path that Docker serves with a slash at its end too.
+  if (/^\/networks\/(\?|$)/.test(url)) return url.replace('/networks/', '/networks');
   const image = (IMAGE_ACTION.exec(url) ?? IMAGE.exec(url))?.groups;
   if (image) return `/images/${joinNamed(image)}`;
   const distribution = DISTRIBUTION.exec(url)?.groups;
   if (distribution) return `/distribution/${joinNamed(distribution)}`;
-  // Elsewhere an escaped slash counts as a slash, as in Go: /containers/a%2Fb/json matches no route.
+  // Containers are also known by the names of links: /containers/PARENT/ALIAS/json.
+  const container = (CONTAINER_ACTION.exec(url) ?? LINK.exec(url))?.groups;
+  if (container) return `/containers/${joinNamed(container)}`;
+  // Elsewhere an escaped slash counts as a slash, as in Go.
   if (/^\/(containers|exec)\//.test(url)) return url.replace(/^[^?]*/, (path) => path.replace(/%2f/gi, '/'));
   return url;
 }

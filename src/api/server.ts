@@ -12,13 +12,14 @@ import { operations, type Operation } from './contract.ts';
 import { errorBody, httpStatusOf, messageOf } from './errors.ts';
 import { expectEarlyInput } from './hijack.ts';
 import { HttpServers } from './http-servers.ts';
-import { pathOf, rewriteUrl, versionOf } from './request-path.ts';
+import { pathOf, rewriteUrl, stripOrigin, versionOf } from './request-path.ts';
 import { archiveHandlers } from './routes/archives.ts';
 import { containerHandlers } from './routes/containers.ts';
 import { execHandlers } from './routes/exec.ts';
 import { imageHandlers } from './routes/images.ts';
 import { networkHandlers } from './routes/networks.ts';
 import { registryHandlers } from './routes/registry.ts';
+import { swarmHandlers } from './routes/swarm.ts';
 import { systemHandlers } from './routes/system.ts';
 import { volumeHandlers } from './routes/volumes.ts';
 import { atLeast, checkVersion } from './version.ts';
@@ -42,6 +43,7 @@ const handlers: Record<string, Handler> = {
   ...registryHandlers,
   ...networkHandlers,
   ...volumeHandlers,
+  ...swarmHandlers,
 };
 
 export interface ApiServer {
@@ -97,14 +99,11 @@ export async function createServer(
 /** Mimics Go's server and Docker's router around routing. Handlers read their bodies themselves. */
 function behaveAsGo(app: FastifyInstance): void {
   app.addHook('onRequest', (request, reply, done) => {
-    const path = pathOf(request.raw);
     if (request.method === 'OPTIONS') return void reply.code(200).send();
+    const url = stripOrigin(request.originalUrl);
     // gorilla/mux redirects a path with an empty segment to the cleaned path.
-    if (path.includes('//'))
-      return void reply
-        .code(301)
-        .header('location', path.replace(/\/{2,}/g, '/'))
-        .send();
+    const cleaned = url.replace(/^[^?]*/, (path) => path.replace(/\/{2,}/g, '/'));
+    if (cleaned !== url) return void reply.code(301).header('location', cleaned).send();
     done();
   });
   app.removeAllContentTypeParsers();

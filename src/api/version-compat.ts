@@ -3,7 +3,7 @@
  * to what that version means (moby postContainersCreate).
  */
 import { joinsContainer } from '../model/namespace-mode.ts';
-import type { CreateRequest, EndpointRequest } from '../model/container-config.ts';
+import type { CreateRequest, EndpointRequest, HostConfig } from '../model/container-config.ts';
 import { InvalidParameter } from '../model/errors.ts';
 import type { Supports } from './wire/schemas.ts';
 
@@ -48,7 +48,11 @@ function adaptHostConfig(host: HostRequest, supports: Supports): HostRequest {
 function adaptMount(original: MountRequest, supports: Supports): MountRequest {
   const mount = { ...original };
   if (mount.BindOptions) mount.BindOptions = adaptBindOptions(mount.BindOptions, supports);
-  if (mount.VolumeOptions && !supports('1.45')) mount.VolumeOptions = { ...mount.VolumeOptions, Subpath: '' };
+  // Older daemons ignored options of other types.
+  if (!supports('1.42') && mount.Type !== 'volume') delete mount.VolumeOptions;
+  if (!supports('1.42') && mount.Type !== 'tmpfs') delete mount.TmpfsOptions;
+  if (mount.VolumeOptions?.Subpath && !supports('1.45'))
+    throw new InvalidParameter('VolumeOptions.Subpath needs API v1.45 or newer');
   if (mount.TmpfsOptions && !supports('1.46')) mount.TmpfsOptions = { ...mount.TmpfsOptions, Options: [] };
   return mount;
 }
@@ -57,11 +61,17 @@ function adaptBindOptions(original: BindOptions, supports: Supports): BindOption
   const bind = { ...original };
   if (!supports('1.40')) bind.NonRecursive = false;
   if (!supports('1.42')) bind.CreateMountpoint = false;
-  if (!supports('1.44')) {
-    bind.ReadOnlyNonRecursive = original.NonRecursive ?? false;
-    bind.ReadOnlyForceRecursive = false;
-  }
+  // Ignored, it would leave writable what the client wants read-only.
+  if (bind.ReadOnlyForceRecursive && !supports('1.44'))
+    throw new InvalidParameter('BindOptions.ReadOnlyForceRecursive needs API v1.44 or newer');
   return bind;
+}
+
+/** Adapts an update request likewise (moby postContainerUpdate). */
+export function adaptUpdateRequest(original: Partial<HostConfig>, supports: Supports): Partial<HostConfig> {
+  const request = { ...original };
+  if (!supports('1.40')) delete request.PidsLimit;
+  return request;
 }
 
 function adaptEndpoints({ NetworkingConfig }: CreateRequest, supports: Supports): Endpoints {

@@ -60,6 +60,11 @@ export interface Config {
   readonly features: Readonly<Record<string, boolean>>;
   /** Path of the default seccomp profile (containers-common format) or 'unconfined'. */
   readonly seccompProfile: string;
+  /** '' for Docker's default: private with cgroup v2, else host. */
+  readonly defaultCgroupnsMode: string;
+  readonly defaultIpcMode: string;
+  /** Whether containers have an init by default. */
+  readonly init: boolean;
   /** '' if the host has none. */
   readonly initPath: string;
   readonly noNewPrivileges: boolean;

@@ -70,6 +70,13 @@ const ownOptions: readonly Option[] = [
   ),
   option('--default-ulimit NAME=SOFT[:HARD]', 'ulimits', 'Default ulimit of containers', { key: 'default-ulimits' }),
   option('--default-shm-size BYTES', 'bytes', 'Default size of /dev/shm in containers (default 64M)'),
+  option(
+    '--default-cgroupns-mode MODE',
+    'string',
+    'Default cgroup namespace: host or private (default: private on v2)',
+  ),
+  option('--default-ipc-mode MODE', 'string', 'Default IPC namespace: private or shareable (default private)'),
+  option('--init', 'boolean', 'Run an init process in containers by default'),
   option('--init-path FILE', 'string', 'Init of docker run --init (default: tini or catatonit, if installed)'),
   option(
     '--seccomp-profile FILE',

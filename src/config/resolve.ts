@@ -26,6 +26,9 @@ const LOG_DRIVERS = ['json-file', 'none'];
 /** Static ones first: the program runs inside the container, where a dynamic one may lack its libraries. */
 const INIT_PROGRAMS = ['tini-static', 'docker-init', 'catatonit', 'tini'];
 
+const CGROUPNS_MODES = ['private', 'host'];
+const IPC_MODES = ['private', 'shareable'];
+
 const DEFAULT_SHM_SIZE_BYTES = 64 * 1024 * 1024;
 const DEFAULT_MTU = 1500;
 const DEFAULT_SHUTDOWN_TIMEOUT_SECONDS = 15;
@@ -60,6 +63,8 @@ export function resolveConfig(raw: Raw, env: NodeJS.ProcessEnv): Config {
   const runtimes = runtimeTable(map<RawRuntime>('runtimes'), env);
   const shmSize = (raw['default-shm-size'] as string | number | undefined) ?? DEFAULT_SHM_SIZE_BYTES;
   const pools = (raw['default-address-pools'] as AddressPool[] | undefined) ?? DEFAULT_POOLS;
+
+  const initPath = path('init-path', findInit(env));
 
   return deepFreeze<Config>({
     dataRoot,
@@ -98,7 +103,10 @@ export function resolveConfig(raw: Raw, env: NodeJS.ProcessEnv): Config {
     labels: checkLabels(list('labels')),
     features: map<boolean>('features'),
     seccompProfile: checkSeccompProfile(string('seccomp-profile', DEFAULT_SECCOMP_PROFILE)),
-    initPath: path('init-path', findInit(env)),
+    defaultCgroupnsMode: checkMode('default-cgroupns-mode', string('default-cgroupns-mode'), CGROUPNS_MODES),
+    defaultIpcMode: checkMode('default-ipc-mode', string('default-ipc-mode', 'private'), IPC_MODES),
+    init: boolean('init', false),
+    initPath: boolean('init', false) ? required('init-path', initPath) : initPath,
     noNewPrivileges: boolean('no-new-privileges', false),
     shutdownTimeout: atLeast('shutdown-timeout', -1, DEFAULT_SHUTDOWN_TIMEOUT_SECONDS),
     slowClientMs: atLeast('slow-client-timeout', 0, DEFAULT_SLOW_CLIENT_SECONDS) * 1000,
@@ -146,6 +154,19 @@ function checkLabels(labels: string[]): string[] {
     values.set(name, value);
   }
   return [...values].map(([name, value]) => `${name}=${value}`);
+}
+
+/** dockerd's words (cmd/dockerd, daemon/config/config_linux.go). */
+function checkMode(key: string, value: string, allowed: readonly string[]): string {
+  if (value === '' || allowed.includes(value)) return value;
+  const what = key === 'default-ipc-mode' ? 'IPC' : 'cgroup namespace';
+  const list = allowed.map((mode) => JSON.stringify(mode)).join(' and ');
+  throw new ConfigError(`default ${what} mode (${value}) is invalid. Use one of ${list}`);
+}
+
+function required(key: string, value: string): string {
+  if (value === '') throw new ConfigError(`${key} is required for init: the host has no ${INIT_PROGRAMS.join(', ')}`);
+  return value;
 }
 
 /** '' if none is installed. */

@@ -1,18 +1,21 @@
 /** A container as its creator asked for it, in Docker's own terms (the field names are the domain's language here). */
 
+/** A 64-bit integer: a bigint where no number is exact. Comparisons work with both; arithmetic needs a conversion. */
+export type Int64 = number | bigint;
+
 export interface Ulimit {
   Name: string;
-  Soft: number;
-  Hard: number;
+  Soft: Int64;
+  Hard: Int64;
 }
 
 export interface Healthcheck {
   Test?: string[] | null;
   /** Nanoseconds; 0 = inherit or default. */
-  Interval?: number | null;
-  Timeout?: number | null;
-  StartPeriod?: number | null;
-  StartInterval?: number | null;
+  Interval?: Int64 | null;
+  Timeout?: Int64 | null;
+  StartPeriod?: Int64 | null;
+  StartInterval?: Int64 | null;
   Retries?: number | null;
 }
 
@@ -44,7 +47,7 @@ export interface ContainerConfig {
   OnBuild?: string[] | null;
   Labels: Record<string, string>;
   StopSignal?: string;
-  StopTimeout?: number;
+  StopTimeout?: Int64;
   Shell?: string[];
 }
 
@@ -92,7 +95,7 @@ export interface MountSpec {
     DriverConfig?: { Name?: string; Options?: Record<string, string> };
     Subpath?: string;
   };
-  TmpfsOptions?: { SizeBytes?: number; Mode?: number; Options?: string[][] };
+  TmpfsOptions?: { SizeBytes?: Int64; Mode?: number; Options?: string[][] };
   ImageOptions?: { Subpath?: string };
 }
 
@@ -116,7 +119,7 @@ export interface WeightDevice {
 }
 export interface ThrottleDevice {
   Path: string;
-  Rate: number;
+  Rate: Int64;
 }
 
 /** Docker's `HostConfig`: what belongs to this host. */
@@ -153,12 +156,12 @@ export interface HostConfig {
   Tmpfs?: Record<string, string>;
   UTSMode: string;
   UsernsMode: string;
-  ShmSize: number;
+  ShmSize: Int64;
   Sysctls?: Record<string, string>;
   Runtime: string;
   Isolation: string;
-  CpuShares: number;
-  Memory: number;
+  CpuShares: Int64;
+  Memory: Int64;
   NanoCpus: number;
   CgroupParent: string;
   BlkioWeight: number;
@@ -168,7 +171,7 @@ export interface HostConfig {
   BlkioDeviceReadIOps: ThrottleDevice[] | null;
   BlkioDeviceWriteIOps: ThrottleDevice[] | null;
   CpuPeriod: number;
-  CpuQuota: number;
+  CpuQuota: Int64;
   CpuRealtimePeriod: number;
   CpuRealtimeRuntime: number;
   CpusetCpus: string;
@@ -176,11 +179,11 @@ export interface HostConfig {
   Devices: DeviceMapping[] | null;
   DeviceCgroupRules: string[] | null;
   DeviceRequests: DeviceRequest[] | null;
-  MemoryReservation: number;
-  MemorySwap: number;
+  MemoryReservation: Int64;
+  MemorySwap: Int64;
   MemorySwappiness: number | null;
   OomKillDisable: boolean | null;
-  PidsLimit: number | null;
+  PidsLimit: Int64 | null;
   Ulimits: Ulimit[] | null;
   CpuCount: number;
   CpuPercent: number;

@@ -21,6 +21,8 @@ export interface MountPoint {
   anonymous?: true;
   /** The directory in the volume that is mounted; absent = all of it. */
   subpath?: string;
+  /** Read-only, but not the mounts below its source: of a client before API 1.44. */
+  readOnlyNonRecursive?: true;
 }
 
 /** A container's endpoint on one network. Addresses are '' while it does not run. */

@@ -1,4 +1,5 @@
 /** Serializes config.json and process.json, whose numbers the OCI runtime reads as int64 and uint64. */
+import { exactJson, jsonWithIntegers } from './exact-json.ts';
 
 /**
  * Stands for RLIM_INFINITY, 2^64-1, which is no JavaScript number: the next smaller double. It survives JSON between
@@ -17,17 +18,13 @@ const LARGE = /\d{16}|\de\+/;
  * refuses the file.
  */
 export function ociJson(value: unknown): string {
-  const plain = JSON.stringify(value);
-  if (!LARGE.test(plain)) return plain;
-  let mark = 'number ';
-  while (plain.includes(`"${mark}`)) mark += '-';
-  const marked = JSON.stringify(value, (_key, part: unknown) =>
-    typeof part === 'number' && Number.isInteger(part) && !Number.isSafeInteger(part) ? `${mark}${digits(part)}` : part,
-  );
-  return marked.replaceAll(new RegExp(`"${mark}(-?\\d+)"`, 'g'), '$1');
+  const plain = exactJson(value);
+  return LARGE.test(plain) ? jsonWithIntegers(value, digits) : plain;
 }
 
-function digits(number: number): string {
-  if (number >= UNLIMITED) return MAX_UINT64;
-  return number === 2 ** 63 ? MAX_INT64 : String(BigInt(number));
+function digits(part: unknown): string | undefined {
+  if (typeof part === 'bigint') return String(part);
+  if (typeof part !== 'number' || !Number.isInteger(part) || Number.isSafeInteger(part)) return undefined;
+  if (part >= UNLIMITED) return MAX_UINT64;
+  return part === 2 ** 63 ? MAX_INT64 : String(BigInt(part));
 }

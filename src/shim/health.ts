@@ -2,9 +2,10 @@
 import { closeSync, readFileSync, writeFileSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
+import { ociJson } from '../protocol/oci-json.ts';
 import type { HealthProbe, HealthStatus } from '../protocol/records.ts';
 import type { HealthSpec, ShimSpec } from '../protocol/spec.ts';
-import { wallClock } from '../sys/clock.ts';
+import { LONGEST_TIMER_MS, wallClock } from '../sys/clock.ts';
 import { removeFile } from '../sys/file.ts';
 import type { Fd } from '../sys/libc.ts';
 import { SIGKILL } from '../sys/process.ts';
@@ -88,7 +89,7 @@ export class Health {
   #schedule(epoch: number): void {
     this.#timer = setTimeout(
       () => void this.#check(epoch),
-      nextProbeIn(this.#state().status, this.#sinceStartMs(), this.health),
+      Math.min(nextProbeIn(this.#state().status, this.#sinceStartMs(), this.health), LONGEST_TIMER_MS),
     );
   }
 
@@ -132,7 +133,7 @@ export class Health {
     const { run, runtime, reaper, spec } = this.deps;
     const json = join(run, 'health.json');
     const exitNote = join(run, 'health.exit');
-    writeFileSync(json, JSON.stringify(probeProcess(spec, this.health)), { mode: 0o600 });
+    writeFileSync(json, ociJson(probeProcess(spec, this.health)), { mode: 0o600 });
     const pipe = new OutputPipe(join(run, 'health.out'));
     try {
       const pid = await runtime.exec(
@@ -160,10 +161,13 @@ export class Health {
 /** Kills the probe after `timeout` ms; resolves with its exit code at its death. */
 async function deathWithin(timeout: number, probe: Child): Promise<{ code: number; expired: boolean }> {
   let expired = false;
-  const timer = setTimeout(() => {
-    expired = true;
-    probe.kill(SIGKILL);
-  }, timeout);
+  const timer = setTimeout(
+    () => {
+      expired = true;
+      probe.kill(SIGKILL);
+    },
+    Math.min(timeout, LONGEST_TIMER_MS),
+  );
   const { code } = await probe.death;
   clearTimeout(timer);
   return { code, expired };

@@ -3,6 +3,7 @@
  * behind a turn, so a stop reaches the container whatever other operation is under way. Each is journalled before it is
  * acted upon, so that a successor can continue it.
  */
+import { LONGEST_TIMER_MS } from '../sys/clock.ts';
 import { SIGKILL } from '../sys/process.ts';
 import type { Generation } from './generation.ts';
 import type { Generations } from './generations.ts';
@@ -37,7 +38,6 @@ const NO_DEADLINE = -1;
  * by one, this long after the init's SIGKILL.
  */
 const STRAGGLERS_AFTER_MS = 2000;
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 export class Stops {
   /** A dead shim's stops and restarts that this one continues, by operation: the daemon repeats its request. */

@@ -1,5 +1,6 @@
 /** The containers table: one row each. */
 import type { Container, Phase } from '../model/container.ts';
+import { exactJson, parseExactJson } from '../protocol/exact-json.ts';
 import type { RunState } from '../protocol/runstate.ts';
 import { faultPoint } from '../sys/fault.ts';
 import { durable, Flush, relaxed, type Db } from './database.ts';
@@ -122,7 +123,7 @@ export class ContainerRows {
 
 function definitionOf(c: Container): string {
   const { config, hostConfig, path, args, mounts, appArmorProfile, platform } = c;
-  return JSON.stringify({ config, hostConfig, path, args, mounts, appArmorProfile, platform } satisfies Definition);
+  return exactJson({ config, hostConfig, path, args, mounts, appArmorProfile, platform } satisfies Definition);
 }
 
 function networkFieldsOf(c: Container): string {
@@ -137,7 +138,7 @@ function fromRow(row: Row): Container {
     phase: row.phase as Phase,
     created: String(row.created),
     imageId: row.image_id,
-    ...(JSON.parse(row.definition) as Definition),
+    ...(parseExactJson(row.definition) as Definition),
     ...(JSON.parse(row.network) as Network),
     state: JSON.parse(row.state) as RunState,
     cursor: Number(row.cursor),

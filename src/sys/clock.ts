@@ -14,3 +14,6 @@ export function wallClock(): bigint {
 
 /** CLOCK_MONOTONIC in nanoseconds. */
 export const monotonicClock = (): bigint => process.hrtime.bigint();
+
+/** Node.js fires a timer at once that is longer than this. */
+export const LONGEST_TIMER_MS = 2 ** 31 - 1;

@@ -41,6 +41,7 @@ beforeAll(async () => {
     containers: {
       resolve,
       all: () => [],
+      linkNames: () => new Map(),
       list: (query: typeof listed) => ((listed = query), Promise.resolve([])),
       create: (_name: unknown, request: unknown) => ((created = request), Promise.resolve({ id: ID, warnings: [] })),
       start: () => Promise.reject(new NotModified('')),
@@ -78,6 +79,7 @@ beforeAll(async () => {
         return Promise.resolve();
       },
     },
+    networks: { list: () => [] },
     images: { history: (name: string) => (images.push(name), []), find: () => undefined },
     events: {
       subscribe: () => ({
@@ -172,6 +174,14 @@ test('an unknown path or method is 404, OPTIONS is 200, an empty name redirects'
   await api.http.options('/anything').expect(200);
   const moved = await get('/containers//json');
   expect([status(moved), /location: (.*)\r/i.exec(moved)?.[1]]).toEqual([301, '/containers/json']);
+  for (const [path, cleaned] of [
+    ['/v1.44/images//json?all=1', '/v1.44/images/json?all=1'],
+    ['//images/a//b/json', '/images/a/b/json'],
+    ['http://docker/images//json', '/images/json'],
+  ] as const)
+    expect(/location: (.*)\r/i.exec(await get(path))?.[1]).toBe(cleaned);
+  expect(status(await get('/containers/json?x=//'))).toBe(200);
+  expect(status(await get('/v1.44/networks/?filters={}'))).toBe(200);
   expect(status(await get('/containers/%zz/json'))).toBe(400);
 });
 
@@ -264,6 +274,18 @@ test('bodies parse as in Go', async () => {
     [
       '{"HostConfig":{"Memory":"1g"}}',
       'invalid JSON: json: cannot unmarshal string into Go struct field HostConfig.HostConfig.Memory of type int64',
+    ],
+    [
+      '{"HostConfig":{"Memory":9223372036854775808}}',
+      'invalid JSON: json: cannot unmarshal number 9223372036854775808 into Go struct field HostConfig.HostConfig.Memory of type int64',
+    ],
+    [
+      '{"HostConfig":{"ShmSize":-9223372036854775809}}',
+      'invalid JSON: json: cannot unmarshal number -9223372036854775809 into Go struct field HostConfig.HostConfig.ShmSize of type int64',
+    ],
+    [
+      '{"HostConfig":{"BlkioDeviceReadBps":[{"Rate":18446744073709551616}]}}',
+      'invalid JSON: json: cannot unmarshal number 18446744073709551616 into Go struct field ThrottleDevice.HostConfig.BlkioDeviceReadBps.Rate of type uint64',
     ],
     [
       '{"Image":"a"}',
@@ -416,4 +438,21 @@ test('wait: the head is sent at once, and a disconnect is noticed', async () => 
   expect(hijacked!.head.length).toBe(0);
   socket.end();
   await expect.poll(() => gone).toBe(before + 1);
+});
+
+test('Expect: 100-continue: the body is asked for when it is read, and an early refusal is the only answer', async () => {
+  const expectant = (path: string): string =>
+    `POST ${path} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n${JSON_TYPE}Content-Length: 13\r\n\r\n`;
+  const refused = await api.raw(expectant('/v1.99/containers/create'));
+  expect(refused).toMatch(/^HTTP\/1\.1 400 Bad Request\r\n/);
+  expect(refused).toMatch(/\r\nConnection: close\r\n/i);
+  expect(refused.match(/HTTP\/1\.1/g)).toHaveLength(1);
+  const taken = await api.raw([expectant('/containers/create'), '{"Image":"a"}']);
+  expect(taken).toMatch(/^HTTP\/1\.1 100 Continue\r\n\r\nHTTP\/1\.1 201 Created\r\n/);
+  expect(taken).not.toMatch(/\r\nConnection: close\r\n/i);
+});
+
+test('attach by WebSocket: without a handshake a missing container is 404, another one 400', async () => {
+  await api.http.get('/containers/x/attach/ws').expect(404, { message: 'No such container: x' });
+  await api.http.get('/containers/c/attach/ws').expect(400, { message: 'not a WebSocket handshake' });
 });

@@ -6,6 +6,7 @@ import { serve, type Api } from '../support/api.ts';
 const ID = 'a'.repeat(64);
 let api: Api;
 let created: Record<string, unknown> | undefined;
+let updated: Record<string, unknown> | undefined;
 let exec: Record<string, unknown> | undefined;
 let pruned: Map<string, string[]> | undefined;
 
@@ -29,10 +30,12 @@ beforeAll(async () => {
   api = await serve({
     containers: {
       all: () => [],
+      linkNames: () => new Map(),
       create: (_name: unknown, request: Record<string, unknown>, platform?: string) => (
         (created = { ...request, platform }),
         Promise.resolve({ id: ID, warnings: ['engine'] })
       ),
+      update: (_id: string, changes: Record<string, unknown>) => ((updated = changes), Promise.resolve([])),
       createExec: (_id: string, config: Record<string, unknown>) => ((exec = config), Promise.resolve(ID)),
       resolve: (reference: string) => Promise.reject(new NotFound(`No such container: ${reference}`)),
     },
@@ -62,12 +65,38 @@ test('create: a field applies from the version that introduced it to the one tha
   expect((await hostConfig('1.39', {})).IpcMode).toBe('shareable');
   expect((await hostConfig('1.40', {})).CgroupnsMode).toBe('host');
   const subpath = { Mounts: [{ Type: 'volume', Target: '/x', VolumeOptions: { Subpath: 'a' } }] };
-  expect((await hostConfig('1.44', subpath)).Mounts).toMatchObject([{ VolumeOptions: { Subpath: '' } }]);
+  await api.http
+    .post('/v1.44/containers/create')
+    .send({ Image: 'x', HostConfig: subpath })
+    .expect(400, { message: 'VolumeOptions.Subpath needs API v1.45 or newer' });
   expect((await hostConfig('1.45', subpath)).Mounts).toMatchObject([{ VolumeOptions: { Subpath: 'a' } }]);
   await api.http
     .post('/v1.43/containers/create')
     .send({ Image: 'x', Healthcheck: { Test: ['NONE'], StartInterval: 5_000_000 } });
   expect(created).toMatchObject({ Healthcheck: { StartInterval: 0 } });
+});
+
+test('create: options of other types of mounts are ignored before 1.42, and recursion is not refused silently', async () => {
+  const bind = { Type: 'bind', Source: '/', Target: '/x', ReadOnly: true };
+  const mixed = { Mounts: [{ ...bind, VolumeOptions: { NoCopy: true }, TmpfsOptions: { Mode: 1 } }] };
+  expect((await hostConfig('1.41', mixed)).Mounts).toEqual([bind]);
+  expect((await hostConfig('1.42', mixed)).Mounts).toMatchObject(mixed.Mounts);
+  const recursive = { Mounts: [{ ...bind, BindOptions: { ReadOnlyForceRecursive: true } }] };
+  await api.http
+    .post('/v1.43/containers/create')
+    .send({ Image: 'x', HostConfig: recursive })
+    .expect(400, { message: 'BindOptions.ReadOnlyForceRecursive needs API v1.44 or newer' });
+  expect((await hostConfig('1.44', recursive)).Mounts).toEqual(recursive.Mounts);
+});
+
+test('update: PidsLimit applies since 1.40', async () => {
+  for (const [version, changes] of [
+    ['1.39', { Memory: 7 }],
+    ['1.40', { Memory: 7, PidsLimit: 5 }],
+  ] as const) {
+    await api.http.post(`/v${version}/containers/c/update`).send({ Memory: 7, PidsLimit: 5 }).expect(200);
+    expect(updated).toEqual(changes);
+  }
 });
 
 test('create: platform applies since 1.41', async () => {
@@ -143,8 +172,12 @@ test('networks: verbose is parsed strictly; a scope filter other than local matc
   await api.http.get('/networks/net?scope=swarm').expect(404, { message: 'network net not found' });
 });
 
-test('only image names have slashes, and form bodies are not JSON', async () => {
-  await api.http.get('/containers/a%2Fb/json').expect(404, { message: 'page not found' });
+test('names of images and containers may have slashes, and form bodies are not JSON', async () => {
+  for (const name of ['a%2Fb', 'a/b', '%2Fa/b'])
+    await api.http
+      .get(`/containers/${name}/json`)
+      .expect(404, { message: `No such container: ${decodeURIComponent(name)}` });
+  await api.http.get('/containers/a%2Fb/nonsense').expect(404, { message: 'page not found' });
   await api.http.post('/containers/c/exec').type('form').send('Cmd=x').expect(400, {
     message: "unsupported Content-Type header (application/x-www-form-urlencoded): must be 'application/json'",
   });

@@ -68,13 +68,18 @@ describe('docker run', () => {
     expect((await docker('ps', '-aq')).stdout).toBe('');
   });
 
-  test('a missing container whose namespaces are joined is reported at start, without pulling an image', async () => {
-    for (const [option, message] of [
-      ['--pid', 'failed to join PID namespace: No such container: nobody'],
-      ['--ipc', 'failed to join IPC namespace: No such container: nobody'],
-      ['--network', 'No such container: nobody'],
+  test('a missing container whose namespaces are joined is reported without pulling an image', async () => {
+    const privileged = '--privileged';
+    for (const [message, ...options] of [
+      // Rejected by the create request …
+      ['No such container: nobody', '--pid'],
+      ['No such container: nobody', '--ipc'],
+      // … and by the start.
+      ['failed to join PID namespace: No such container: nobody', privileged, '--pid'],
+      ['failed to join IPC namespace: No such container: nobody', privileged, '--ipc'],
+      ['No such container: nobody', '--network'],
     ] as const) {
-      const { stderr, exitCode } = await docker('run', '--rm', option, 'container:nobody', 'busybox', 'true');
+      const { stderr, exitCode } = await docker('run', '--rm', ...options, 'container:nobody', 'busybox', 'true');
       expect([stderr, exitCode]).toEqual([
         expect.stringMatching(`^docker: Error response from daemon: ${message}\n`),
         125,

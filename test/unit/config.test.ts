@@ -106,6 +106,9 @@ describe('flags', () => {
     [['--log-level', 'WARNING'], { logLevel: 'warn' }],
     [['--iptables=false'], { iptables: false }],
     [['--no-new-privileges'], { noNewPrivileges: true }],
+    [['--default-cgroupns-mode=private'], { defaultCgroupnsMode: 'private' }],
+    [['--default-ipc-mode', 'shareable'], { defaultIpcMode: 'shareable' }],
+    [['--init', '--init-path', '/sbin/tini'], { init: true, initPath: '/sbin/tini' }],
     [['-H', 'unix:///tmp/a.sock', '--host=fd://'], { hosts: ['unix:///tmp/a.sock', 'fd://'] }],
     [['-H', 'unix://'], { hosts: ['unix:///run/holdfast/holdfast.sock'] }],
     [['-G', 'docker'], { group: 'docker' }],
@@ -249,12 +252,16 @@ describe('daemon.json', () => {
     { 'authorization-plugins': ['x'] },
     { 'selinux-enabled': true },
     { rootless: true },
+    { 'ip-forward': false },
+    { 'default-network-opts': { bridge: { 'com.docker.network.bridge.enable_icc': 'false' } } },
   ])('rejects the loss of a protection: %j', (file) => {
     expect(() => load([], file)).toThrow(new RegExp(`^${Object.keys(file)[0]} cannot be`));
   });
 
   test.each<[unknown, RegExp]>([
     [{ mtu: 'wide' }, /mtu must be integer/],
+    [{ 'default-ipc-mode': 'host' }, /^default IPC mode \(host\) is invalid\. Use one of "private" and "shareable"$/],
+    [{ 'default-cgroupns-mode': 'x' }, /^default cgroup namespace mode \(x\) is invalid\./],
     [{ hosts: 'unix:///x' }, /hosts must be array/],
     [{ 'default-ulimits': { nofile: { Hard: 'x', Soft: 1 } } }, /default-ulimits\.nofile\.Hard must be integer/],
     [{ runtimes: { x: { path: '/x', colour: 1 } } }, /runtimes\.x must NOT have additional properties \(colour\)/],

@@ -106,6 +106,16 @@ describe('inspect shows', () => {
     expect(hostConfig).toMatchObject({ CgroupnsMode: 'private', OomKillDisable: null });
   });
 
+  test("with the daemon's default modes", () => {
+    const modal = daemon({ defaultCgroupnsMode: 'private', defaultIpcMode: 'shareable' });
+    const modes = (HostConfig: Partial<HostConfig>): Partial<HostConfig> =>
+      prepared({ HostConfig }, { daemon: modal }).hostConfig;
+    expect(modes({})).toMatchObject({ CgroupnsMode: 'private', IpcMode: 'shareable' });
+    expect(modes({ CgroupnsMode: 'host', IpcMode: 'none' })).toMatchObject({ CgroupnsMode: 'host', IpcMode: 'none' });
+    // On cgroup v1.
+    expect(modes({ Privileged: true })).toMatchObject({ CgroupnsMode: 'host' });
+  });
+
   const cases: [string, Partial<HostConfig>, Partial<HostConfig>][] = [
     ['twice the memory as swap', { Memory: 10 * MIB }, { MemorySwap: 20 * MIB }],
     ['unlimited swap as it is', { Memory: 10 * MIB, MemorySwap: -1 }, { MemorySwap: -1 }],
@@ -209,6 +219,21 @@ describe('merging with the image', () => {
     expect(config.Labels).toEqual({ a: 'own', b: 'image' });
     expect(config.ExposedPorts).toEqual({ '80/tcp': {}, '90/udp': {} });
     expect(config.User).toBe('0');
+  });
+
+  test('and the request may expose ranges of ports', () => {
+    const { config } = prepared(
+      { ExposedPorts: { '53-54/udp': {}, '8000/tcp': {} } },
+      { image: image({ ExposedPorts: { '90-92/tcp': {} } }) },
+    );
+    expect(Object.keys(config.ExposedPorts!).sort()).toEqual([
+      '53/udp',
+      '54/udp',
+      '8000/tcp',
+      '90/tcp',
+      '91/tcp',
+      '92/tcp',
+    ]);
   });
 
   const commands: [string, CreateRequest, path: string, args: string[]][] = [

@@ -495,6 +495,10 @@ describe('Config', () => {
     ['an invalid hostname', { Hostname: 'not a name' }, 'invalid hostname format: not a name'],
     ['an invalid MAC address', { MacAddress: 'nope' }, 'invalid MAC address: nope'],
     ['an invalid exposed port', { ExposedPorts: { 'x/tcp': {} } }, 'invalid port specification: "x"'],
+    ['an exposed range that ends early', { ExposedPorts: { '9-8/tcp': {} } }, 'invalid port specification: "9-8"'],
+    ['an exposed port 0', { ExposedPorts: { '0-1': {} } }, 'invalid port specification: "0-1"'],
+    ['an exposed range of three', { ExposedPorts: { '1-2-3': {} } }, 'invalid port specification: "1-2-3"'],
+    ['a published range', { HostConfig: { PortBindings: { '1-2/tcp': [] } } }, 'invalid port specification: "1-2"'],
     [
       'a health check interval that is too short',
       { Healthcheck: { Test: ['CMD', 'x'], Interval: 5 } },

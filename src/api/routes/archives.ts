@@ -2,6 +2,7 @@
 import type { CommitRequest } from '../../engine/containers/operations/commit.ts';
 import { InvalidParameter } from '../../model/errors.ts';
 import type { Call, Handler } from '../call.ts';
+import { onlyQueryPlatform } from '../platform.ts';
 import { booleanFilter, toBoolean } from '../query.ts';
 import { acceptedEncoding, encoded } from '../encoding.ts';
 import { filesystemChanges } from '../wire/changes.ts';
@@ -56,8 +57,8 @@ export const archiveHandlers: Record<string, Handler> = {
     call.json({ Id }, 201);
   },
 
-  ImageGet: (call) => call.archive('application/x-tar', call.engine.images.save([call.param('name')])),
-  ImageGetAll: (call) => call.archive('application/x-tar', call.engine.images.save(list(call, 'names'))),
+  ImageGet: (call) => save(call, [call.param('name')]),
+  ImageGetAll: (call) => save(call, list(call, 'names')),
 
   async ImagePrune(call) {
     const filters = call.filters();
@@ -65,6 +66,9 @@ export const archiveHandlers: Record<string, Handler> = {
     call.json(imagesPruned(await call.engine.images.prune(filters, { dangling }, call.clientGone())));
   },
 };
+
+const save = (call: Call, names: string[]): unknown =>
+  call.archive('application/x-tar', call.engine.images.save(names, onlyQueryPlatform(call, '1.48')));
 
 function pathOf(call: Call): string {
   const path = call.text('path');

@@ -11,7 +11,7 @@ import { wallNow } from '../../engine/clock.ts';
 import type { LogEntry } from '../../engine/logs/log-entry.ts';
 import type { Call, Handler, Write } from '../call.ts';
 import { withPrefix } from '../errors.ts';
-import { adaptCreateRequest } from '../version-compat.ts';
+import { adaptCreateRequest, adaptUpdateRequest } from '../version-compat.ts';
 import { toNanoseconds } from '../query.ts';
 import {
   containerCreated,
@@ -53,7 +53,9 @@ export const containerHandlers: Record<string, Handler> = {
     const { request, warnings } = adaptCreateRequest(body, call.atLeast);
     const name = call.text('name') || undefined;
     const platform = call.atLeast('1.41') ? call.text('platform') || undefined : undefined;
-    const created = await call.engine.containers.create(name, request, platform);
+    // Older clients know no recursive read-only mounts.
+    const readOnlyNonRecursive = !call.atLeast('1.44');
+    const created = await call.engine.containers.create(name, request, platform, { readOnlyNonRecursive });
     call.json(containerCreated({ id: created.id, warnings: [...warnings, ...created.warnings] }), 201);
   },
 
@@ -67,6 +69,7 @@ export const containerHandlers: Record<string, Handler> = {
     const sizes = call.flag('size') ? await sizesOf(call, c) : undefined;
     call.json(
       containerInspect(c, {
+        supports: call.atLeast,
         execIds: containers.execsOf(c.id),
         logPath: containers.logPath(c),
         directory: paths.container(c.id),
@@ -134,7 +137,7 @@ export const containerHandlers: Record<string, Handler> = {
     noContent(call);
   },
   async ContainerUpdate(call) {
-    const changes = await call.body<Partial<HostConfig>>();
+    const changes = adaptUpdateRequest(await call.body<Partial<HostConfig>>(), call.atLeast);
     call.json(containerUpdated(await call.engine.containers.update(call.param('id'), changes)));
   },
   async ContainerRename(call) {
@@ -168,7 +171,8 @@ export const containerHandlers: Record<string, Handler> = {
     );
   },
 
-  ContainerAttachWebsocket() {
+  async ContainerAttachWebsocket(call) {
+    await call.engine.containers.resolve(call.param('id'));
     // A handshake does not get here: websocket.ts takes it.
     throw new InvalidParameter('not a WebSocket handshake');
   },
@@ -266,11 +270,14 @@ export async function summaries(
   { sizes }: { sizes: boolean },
 ): Promise<Schemas['ContainerSummary'][]> {
   const now = BigInt(wallNow());
+  const linkNames = call.engine.containers.linkNames();
   return Promise.all(
     containers.map(async (c) =>
       containerSummary(c, {
         imageName: imageName(call, c),
+        linkNames: linkNames.get(c.id) ?? [],
         now,
+        supports: call.atLeast,
         sizes: sizes ? await sizesOf(call, c) : undefined,
       }),
     ),

@@ -1,6 +1,7 @@
 /** /images */
 import { InvalidParameter, NotImplemented } from '../../model/errors.ts';
 import type { Handler } from '../call.ts';
+import { onlyQueryPlatform, queryPlatform } from '../platform.ts';
 import { booleanFilter, checkFilterKeys } from '../query.ts';
 import { buildPruned, imageDeleted, imageHistory, imageInspect, imageSummary } from '../wire/images.ts';
 import { errorLine } from '../wire/progress.ts';
@@ -57,6 +58,7 @@ export const imageHandlers: Record<string, Handler> = {
   },
 
   async ImageLoad(call) {
+    onlyQueryPlatform(call, '1.48');
     await call.stream('application/json', async (write, signal) => {
       try {
         for await (const line of call.engine.images.load(call.request.raw, signal))
@@ -68,12 +70,15 @@ export const imageHandlers: Record<string, Handler> = {
   },
 
   ImageInspect(call) {
-    const image = call.engine.images.resolve(call.param('name'));
+    const platform = queryPlatform(call, '1.49');
+    if (platform && call.atLeast('1.48') && call.flag('manifests'))
+      throw new InvalidParameter('conflicting options: manifests and platform options cannot both be set');
+    const image = call.engine.images.resolve(call.param('name'), platform);
     call.json(imageInspect(image, call.engine.snapshots.describeImage(image.chains), call.atLeast));
   },
 
   ImageHistory(call) {
-    call.json(imageHistory(call.engine.images.history(call.param('name'))));
+    call.json(imageHistory(call.engine.images.history(call.param('name'), queryPlatform(call, '1.48'))));
   },
 
   async ImageTag(call) {

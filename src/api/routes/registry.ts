@@ -1,6 +1,6 @@
 /** Operations that talk to registries: pull, push, login, search, /distribution. */
 import { Forbidden, InvalidParameter } from '../../model/errors.ts';
-import { hostArchitecture, machines } from '../../engine/architecture.ts';
+import { parsePlatform } from '../../engine/images/platform.ts';
 import type { Report } from '../../engine/images/progress.ts';
 import { parseReference, withTag, type Reference } from '../../engine/images/reference.ts';
 import {
@@ -9,10 +9,10 @@ import {
   type AuthConfig,
   type Credentials,
 } from '../../engine/images/registry/credentials.ts';
-import type { Platform } from '../../engine/images/registry/manifest.ts';
 import { checkSearchLimit } from '../../engine/images/registry/registries.ts';
 import type { Call, Handler } from '../call.ts';
 import { messageOf } from '../errors.ts';
+import { queryPlatform } from '../platform.ts';
 import { booleanFilter, checkFilterKeys } from '../query.ts';
 import { errorLine, progressLine } from '../wire/progress.ts';
 import { distributionInspect, loggedIn, searchResult } from '../wire/registry.ts';
@@ -20,7 +20,7 @@ import { distributionInspect, loggedIn, searchResult } from '../wire/registry.ts
 /** POST /images/create?fromImage */
 export async function pull(call: Call): Promise<void> {
   const reference = pullReference(call.text('fromImage'), call.text('tag'));
-  const platform = parsePlatform(call.text('platform'));
+  const platform = call.text('platform') && parsePlatform(call.text('platform'));
   const options = { credentials: credentials(call), ...(platform && { platform }) };
   await streamProgress(call, (report, signal) => call.engine.puller.pull(reference, options, report, signal));
 }
@@ -29,6 +29,8 @@ export const registryHandlers: Record<string, Handler> = {
   async ImagePush(call) {
     const name = parseReference(call.param('name'));
     const reference = call.text('tag') === '' ? name : withTag(name, call.text('tag'));
+    const platform = queryPlatform(call, '1.46');
+    if (platform) call.engine.images.resolve(call.param('name'), platform);
     await call.ignoreBody();
     await streamProgress(call, (report, signal) =>
       call.engine.pusher.push(reference, credentials(call), report, signal),
@@ -85,20 +87,6 @@ function pullReference(image: string, tag: string): Reference {
   if (tag === '') return reference;
   const isDigest = tag.includes(':');
   return isDigest ? parseReference(`${image.replace(/[:@][^/]*$/, '')}@${tag}`) : withTag(reference, tag);
-}
-
-/** `os[/arch[/variant]]`, or an architecture alone: `arm64` is `linux/arm64`. @throws InvalidParameter */
-function parsePlatform(text: string): Platform | undefined {
-  if (text === '') return undefined;
-  const [os = '', machine = hostArchitecture, variant] = text.toLowerCase().split('/');
-  if (!/^[a-z0-9_.-]+$/.test(os) || text.split('/').length > 3)
-    throw new InvalidParameter(
-      `${JSON.stringify(text)} is an invalid component of "${text}": platform specifier component must match "^[A-Za-z0-9_.-]+(?:\\([A-Za-z0-9_.-]*\\))?$": invalid argument`,
-    );
-  const isSystem = text.includes('/') || os === 'linux' || os === 'windows';
-  return isSystem
-    ? { os, architecture: machines[machine] ?? machine, ...(variant && { variant }) }
-    : { os: 'linux', architecture: machines[os] ?? os };
 }
 
 /**

@@ -1,9 +1,12 @@
 /** JSON of containers. */
 import type { Container, Endpoint } from '../../model/container.ts';
+import { isPredefined } from '../../model/network.ts';
 import { portTable } from '../../engine/containers/views/port-listing.ts';
 import { describeStatus, dockerStatus, healthOf, isRunning } from '../../model/container-status.ts';
 import { rfc3339, unixSeconds } from '../../engine/time.ts';
-import type { Schemas } from './schemas.ts';
+import { wire, type Schemas, type Supports } from './schemas.ts';
+
+const SHORT_ID = 12;
 
 /** Bytes of a container's writable layer, and of its whole rootfs. */
 export interface Sizes {
@@ -15,13 +18,17 @@ export interface Sizes {
 export interface SummaryExtra {
   /** The image as named at creation, or its id once that name refers to another image. */
   imageName: string;
+  /** `/parent/alias` of each link to it. */
+  linkNames: string[];
   /** Wall clock, nanoseconds. */
   now: bigint;
+  supports: Supports;
   sizes: Sizes | undefined;
 }
 
 /** What inspect says about a container besides its own record. */
 export interface InspectExtra {
+  supports: Supports;
   execIds: string[];
   logPath: string;
   directory: string;
@@ -30,10 +37,13 @@ export interface InspectExtra {
 }
 
 /** An item of GET /containers/json. */
-export function containerSummary(c: Container, { imageName, now, sizes }: SummaryExtra): Schemas['ContainerSummary'] {
+export function containerSummary(
+  c: Container,
+  { imageName, linkNames, now, supports, sizes }: SummaryExtra,
+): Schemas['ContainerSummary'] {
   return {
     Id: c.id,
-    Names: [`/${c.name}`],
+    Names: [`/${c.name}`, ...linkNames].sort(),
     Image: imageName,
     ImageID: c.imageId,
     Command: [c.path, ...c.args].map((word) => (word.includes(' ') ? `'${word}'` : word)).join(' '),
@@ -45,7 +55,7 @@ export function containerSummary(c: Container, { imageName, now, sizes }: Summar
     Status: describeStatus(c, now),
     HostConfig: {
       NetworkMode: c.hostConfig.NetworkMode,
-      Annotations: c.hostConfig.Annotations ?? undefined,
+      Annotations: supports('1.46') ? (c.hostConfig.Annotations ?? undefined) : undefined,
     },
     NetworkSettings: { Networks: endpoints(c) },
     Mounts: mounts(c),
@@ -74,12 +84,12 @@ export function containerInspect(c: Container, extra: InspectExtra): Schemas['Co
     ProcessLabel: '',
     AppArmorProfile: c.appArmorProfile,
     ExecIDs: extra.execIds.length > 0 ? extra.execIds : null,
-    HostConfig: c.hostConfig,
+    HostConfig: wire(c.hostConfig),
     GraphDriver: extra.graphDriver,
     ...sizeFields(extra.sizes),
     Mounts: mounts(c),
     // Go marshals a nil slice as null.
-    Config: { ...c.config, Env: c.config.Env.length > 0 ? c.config.Env : null },
+    Config: { ...wire(c.config), Env: c.config.Env.length > 0 ? c.config.Env : null },
     NetworkSettings: {
       Bridge: '',
       SandboxID: c.netns === '' ? '' : c.id,
@@ -98,7 +108,7 @@ export function containerInspect(c: Container, extra: InspectExtra): Schemas['Co
       IPPrefixLen: bridge?.ipPrefixLen ?? 0,
       IPv6Gateway: bridge?.ipv6Gateway ?? '',
       MacAddress: bridge?.macAddress ?? '',
-      Networks: endpoints(c),
+      Networks: extra.supports('1.45') ? endpoints(c) : withShortIds(endpoints(c), c),
     },
   };
 }
@@ -158,6 +168,15 @@ const sizeFields = (sizes: Sizes | undefined): { SizeRw?: number; SizeRootFs?: n
 
 const endpoints = (c: Container): Record<string, Schemas['EndpointState']> =>
   Object.fromEntries(Object.entries(c.endpoints).map(([name, e]) => [name, endpoint(e)]));
+
+/** Before API 1.45, the aliases on user-defined networks had the short id and the host name too. */
+const withShortIds = (all: ReturnType<typeof endpoints>, { id, config }: Container): ReturnType<typeof endpoints> =>
+  Object.fromEntries(
+    Object.entries(all).map(([name, e]) => {
+      const aliases = [...new Set([...(e.Aliases ?? []), id.slice(0, SHORT_ID), config.Hostname])];
+      return [name, isPredefined(name) ? e : { ...e, Aliases: aliases }];
+    }),
+  );
 
 function endpoint(e: Endpoint): Schemas['EndpointState'] {
   return {

@@ -4,7 +4,7 @@ import type { HistoryItem } from '../../engine/images/catalog.ts';
 import type { Deletion } from '../../engine/images/removal.ts';
 import type { Image } from '../../engine/images/image.ts';
 import { rfc3339, unixSeconds } from '../../engine/time.ts';
-import type { Schemas, Supports } from './schemas.ts';
+import { wire, type Schemas, type Supports } from './schemas.ts';
 
 /** How an image is used; -1: not computed. */
 export interface ImageUse {
@@ -52,7 +52,7 @@ export function imageInspect(
     Created: config.created || undefined,
     DockerVersion: config.docker_version ?? '',
     Author: config.author ?? '',
-    Config: config.config ?? {},
+    Config: wire(config.config ?? {}),
     ...(supports('1.45') ? {} : builtFrom(config)),
     Architecture: config.architecture,
     Variant: config.variant || undefined,
@@ -85,5 +85,5 @@ const virtualSize = (image: Image, supports: Supports): number | undefined =>
 /** The container that the image was committed from. Removed in API 1.45. */
 const builtFrom = ({ container, container_config }: Image['config']) => ({
   Container: container ?? '',
-  ContainerConfig: { ...ZERO_CONFIG, ...container_config },
+  ContainerConfig: wire({ ...ZERO_CONFIG, ...container_config }),
 });

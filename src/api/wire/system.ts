@@ -66,8 +66,9 @@ export function systemInfo(facts: SystemFacts, config: Config, supports: Support
     CPUSet: has('cpuset'),
     PidsLimit: has('pids'),
     IPv4Forwarding: facts.ipv4Forwarding,
-    BridgeNfIptables: facts.bridgeNetfilter.ipv4,
-    BridgeNfIp6tables: facts.bridgeNetfilter.ipv6,
+    ...(supports('1.50')
+      ? {}
+      : { BridgeNfIptables: facts.bridgeNetfilter.ipv4, BridgeNfIp6tables: facts.bridgeNetfilter.ipv6 }),
     Debug: config.debug,
     NFd: facts.openFiles,
     OomKillDisable: has('oomKillDisable'),

@@ -4,6 +4,7 @@
  */
 import type { Container } from '../../model/container.ts';
 import { Conflict, InvalidParameter, NotFound } from '../../model/errors.ts';
+import { linksOf, parseLinkName } from './link-names.ts';
 import { ContainerHandle } from './handle/container-handle.ts';
 import type { HandleDeps } from './handle/handle-deps.ts';
 
@@ -60,15 +61,36 @@ export class ContainerIndex {
     return { release: () => void this.#reservedNames.delete(name) };
   }
 
-  /** By full id, exact name (with or without slash) or unique id prefix. @throws NotFound, InvalidParameter */
+  /**
+   * By full id, exact name (with or without slash), link name (`parent/alias`) or unique id prefix.
+   * @throws NotFound, InvalidParameter
+   */
   lookup(reference: string): ContainerHandle {
     if (reference === '') throw new InvalidParameter('invalid name or ID supplied: ""');
-    const exact = this.#byId.get(reference) ?? this.#byName.get(reference.replace(/^\//, ''));
+    const exact =
+      this.#byId.get(reference) ?? this.#byName.get(reference.replace(/^\//, '')) ?? this.#byLink(reference);
     if (exact) return exact;
     const matches = this.handles().filter(({ container }) => container.id.startsWith(reference));
     if (matches.length > 1) throw new InvalidParameter(`multiple IDs found with provided prefix: ${reference}`);
     if (!matches[0]) throw new NotFound(`No such container: ${reference}`);
     return matches[0];
+  }
+
+  #byLink(reference: string): ContainerHandle | undefined {
+    const link = parseLinkName(reference);
+    const parent = link && this.#byName.get(link.parent);
+    return parent && this.#byName.get(linksOf(parent.container).get(link.alias) ?? '');
+  }
+
+  /** Link names (`/parent/alias`) by the id of the container that they name. */
+  linkNames(): Map<string, string[]> {
+    const names = new Map<string, string[]>();
+    for (const parent of this.containers())
+      for (const [alias, name] of linksOf(parent)) {
+        const id = this.#byName.get(name)?.container.id;
+        if (id !== undefined) names.set(id, [...(names.get(id) ?? []), `/${parent.name}/${alias}`]);
+      }
+    return names;
   }
 
   /** As lookup(), once the container's state is known and up to date. */

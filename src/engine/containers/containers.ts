@@ -28,6 +28,7 @@ import { logs } from './operations/logs.ts';
 import { pause, unpause } from './operations/pause.ts';
 import { prune } from './operations/prune.ts';
 import { remove, type RemoveOptions } from './operations/remove.ts';
+import { removeLink } from './operations/remove-link.ts';
 import { rename } from './operations/rename.ts';
 import { resize } from './operations/resize.ts';
 import { restart } from './operations/restart.ts';
@@ -85,7 +86,9 @@ export class Containers {
     name: string | undefined,
     request: CreateRequest,
     platform?: string,
-  ): Promise<{ id: string; warnings: string[] }> => create({ name, platform }, request, this.deps);
+    { readOnlyNonRecursive = false } = {},
+  ): Promise<{ id: string; warnings: string[] }> =>
+    create({ name, platform, readOnlyNonRecursive }, request, this.deps);
 
   resolve = (reference: string): Promise<Container> => this.deps.index.findContainer(reference);
 
@@ -155,7 +158,11 @@ export class Containers {
     return update(await this.#find(reference), changes, this.deps);
   }
 
+  /** Link names (`/parent/alias`) by the id of the container that they name. */
+  linkNames = (): Map<string, string[]> => this.deps.index.linkNames();
+
   async remove(reference: string, options: RemoveOptions & { link: boolean }): Promise<void> {
+    if (options.link) return removeLink(reference, this.deps);
     await remove(await this.#find(reference), options, this.deps);
   }
 

@@ -11,9 +11,7 @@ import { joinedContainer, joinsContainer, networkOfMode } from '../../model/name
 import { isPredefined } from '../../model/network.ts';
 import { parseLink } from '../spec/links.ts';
 import type { ContainerIndex } from './container-index.ts';
-
-const BRIDGE = 'bridge';
-const isOnBridge = ({ NetworkMode }: Pick<HostConfig, 'NetworkMode'>): boolean => networkOfMode(NetworkMode) === BRIDGE;
+import { BRIDGE, isOnBridge } from './link-names.ts';
 
 /**
  * Links as inspect shows and the start reads them: `/child:/parent/alias` on the default bridge.

@@ -2,6 +2,7 @@
  * Read access to images: resolving references, listing, history, names; and the row and event primitives that
  * images.ts builds its operations from.
  */
+import { matches, platformText, type Platform } from './registry/manifest.ts';
 import type { ImageRow, ImageRows } from '../../store/images.ts';
 import { NotFound } from '../../model/errors.ts';
 import type { NewEvent } from '../../model/event.ts';
@@ -58,6 +59,14 @@ export interface ImagesDeps {
 
 const NS_PER_S = 1_000_000_000n;
 
+function forPlatform(image: Image, platform: Platform | undefined, reference: string): Image {
+  if (platform && !matches(image.config, platform))
+    throw new NotFound(
+      `image with reference ${reference} was found but its platform (${platformText(image.config)}) does not match the specified platform (${platformText(platform)})`,
+    );
+  return image;
+}
+
 export class Catalog {
   /** Cache of `idOf`, valid for one revision of the store. */
   readonly #ids = { revision: -1, byReference: new Map<string, string | undefined>() };
@@ -66,11 +75,12 @@ export class Catalog {
 
   /**
    * Finds an image by digest, name or id prefix, in this order.
-   * @throws NotFound `No such image: NAME:TAG`, InvalidParameter `invalid reference format`
+   * @throws NotFound `No such image: NAME:TAG`, or when it is not for `platform`; InvalidParameter `invalid reference
+   * format`
    */
-  resolve(reference: string): Image {
+  resolve(reference: string, platform?: Platform): Image {
     const row = this.#find(reference);
-    if (row) return this.image(row);
+    if (row) return forPlatform(this.image(row), platform, reference);
     const named = parseAnyReference(reference);
     throw new NotFound(`No such image: ${'id' in named ? named.id : familiarString(tagNameOnly(named))}`);
   }
@@ -159,8 +169,8 @@ export class Catalog {
   }
 
   /** Newest first. @throws NotFound */
-  history(reference: string): HistoryItem[] {
-    const image = this.resolve(reference);
+  history(reference: string, platform?: Platform): HistoryItem[] {
+    const image = this.resolve(reference, platform);
     let layer = 0;
     const items = (image.config.history ?? [])
       .map((entry): HistoryItem => {

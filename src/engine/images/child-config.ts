@@ -1,4 +1,5 @@
 /** The configuration of a committed image: its parent's and one more layer (moby image/image.go, NewChildImage). */
+import { exactJson } from '../../protocol/exact-json.ts';
 import { VERSION } from '../../version.ts';
 import type { ImageSettings } from './config-changes.ts';
 import type { ImageConfig } from './image.ts';
@@ -46,5 +47,5 @@ export function childConfig(
     rootfs: { type: 'layers', diff_ids: [...parent.rootfs.diff_ids, ...(diffId === undefined ? [] : [diffId])] },
     ...(parent.variant && { variant: parent.variant }),
   };
-  return Buffer.from(JSON.stringify(child));
+  return Buffer.from(exactJson(child));
 }

@@ -3,6 +3,7 @@
  * it; for example, a label that is a number would break every client's image list.
  */
 import { InvalidParameter } from '../../model/errors.ts';
+import { parseExactJson } from '../../protocol/exact-json.ts';
 import { parseRfc3339 } from './go-time.ts';
 import type { ImageConfig } from './image.ts';
 import { isDigest } from './reference.ts';
@@ -99,7 +100,7 @@ export function readConfig(value: unknown): ImageConfig {
 }
 
 /** Parses a stored configuration. */
-export const parseConfig = (bytes: Buffer): ImageConfig => readConfig(JSON.parse(bytes.toString()));
+export const parseConfig = (bytes: Buffer): ImageConfig => readConfig(parseExactJson(bytes.toString()));
 
 // Converts a value: drops unknown fields, and renames fields whose case differs.
 function read(value: unknown, form: Form, path: readonly string[]): unknown {
@@ -149,7 +150,7 @@ function isScalar(value: unknown, form: 'string' | 'bool' | 'int' | 'time'): boo
     case 'bool':
       return typeof value === 'boolean';
     case 'int':
-      return Number.isInteger(value);
+      return typeof value === 'bigint' || Number.isInteger(value);
     case 'string':
       return typeof value === 'string';
     case 'time':

@@ -15,11 +15,13 @@ import { removeTree } from '../remove-tree.ts';
 import { parseConfig } from './config-form.ts';
 import { sha256 } from './digest.ts';
 import { formatRfc3339 } from './go-time.ts';
-import { hostArchitecture, machines } from '../architecture.ts';
+import { hostArchitecture } from '../architecture.ts';
 import type { Image, ImageConfig } from './image.ts';
 import type { Layer } from './layers.ts';
 import { loadImages } from './load.ts';
 import { pruneImages } from './prune.ts';
+import { parsePlatform } from './platform.ts';
+import type { Platform } from './registry/manifest.ts';
 import { canonicalString, type Reference, targetReference } from './reference.ts';
 import { planRemoval, untaggedLine, type Deletion, type ImageGraph, type Step } from './removal.ts';
 import { savedImages, saveImages, type Saved } from './save.ts';
@@ -55,10 +57,7 @@ export class Images extends Catalog {
     options: { repo: string; tag: string; message: string; changes: string[]; platform?: string },
   ): Promise<Image> {
     const target = targetReference(options.repo, options.tag);
-    const [os = 'linux', machine = hostArchitecture, variant] = options.platform
-      ? options.platform.toLowerCase().split('/')
-      : [];
-    const architecture = machines[machine] ?? machine;
+    const { os, architecture, variant } = parsePlatform(options.platform || `linux/${hostArchitecture}`);
     if (os !== 'linux') throw new InvalidParameter('operating system is not supported');
     const settings = applyChanges({}, options.changes);
     const comment = options.message || 'Imported from -';
@@ -148,8 +147,8 @@ export class Images extends Catalog {
    * Yields an archive of images under the requested names; a repository without a tag selects all of its tags.
    * @throws NotFound
    */
-  save(references: string[]): AsyncGenerator<Buffer> {
-    return this.#save(savedImages(this, this.deps, references));
+  save(references: string[], platform?: Platform): AsyncGenerator<Buffer> {
+    return this.#save(savedImages(this, this.deps, references, platform));
   }
 
   async *#save(images: Saved[]): AsyncGenerator<Buffer> {

@@ -15,6 +15,7 @@ import {
   type Reference,
   repositoryOf,
 } from './reference.ts';
+import { matches, platformText, type Platform } from './registry/manifest.ts';
 import { bodyPadding, encodeHeader, newEntry, TRAILER } from './tar-writer.ts';
 
 export interface Saved {
@@ -50,7 +51,7 @@ const OCI = 'application/vnd.oci.image';
  * requested.
  * @throws NotFound
  */
-export function savedImages(catalog: Catalog, deps: ImagesDeps, references: string[]): Saved[] {
+export function savedImages(catalog: Catalog, deps: ImagesDeps, references: string[], platform?: Platform): Saved[] {
   const namesById = new Map<string, Reference[]>();
   for (const { id, name } of references.flatMap((text) => select(catalog, deps, text))) {
     const names = namesById.get(id) ?? [];
@@ -59,6 +60,8 @@ export function savedImages(catalog: Catalog, deps: ImagesDeps, references: stri
   }
   return [...namesById].map(([id, names]): Saved => {
     const { config, parent, created, chains } = catalog.resolve(id);
+    if (platform && !matches(config, platform))
+      throw new NotFound(`no suitable export target found for platform ${platformText(platform)}`);
     if (config.rootfs.diff_ids.length === 0) throw new SystemFault('empty export - not implemented');
     return {
       id,

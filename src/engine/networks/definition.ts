@@ -51,7 +51,8 @@ export const OPTION = {
   mode6: 'com.docker.network.bridge.gateway_mode_ipv6',
 } as const;
 
-const NO_MANAGER =
+/** Docker's answer to what needs a swarm. */
+export const NO_MANAGER =
   'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.';
 /** What the kernel accepts as a link's name: dev_valid_name() in net/core/dev.c. */
 export const LINK_NAME = /^(?!\.\.?$)[^\s/:]{1,15}$/;

@@ -104,7 +104,7 @@ export class Networks {
   }
 
   async #start(): Promise<void> {
-    const { store, log } = this.deps;
+    const { store } = this.deps;
     const rows = store.networks();
     for (const { network, phase } of rows) if (phase === 'ready') this.#index.put(network);
     for (const network of defaultNetworks(this.deps.config, this.#index.all)) {

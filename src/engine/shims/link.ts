@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
+import { exactJson } from '../../protocol/exact-json.ts';
 import { LineSplitter } from '../../protocol/lines.ts';
 import {
   PROTOCOL_VERSION,
@@ -106,7 +107,7 @@ export class ShimLink {
       this.#pending.set(id, { resolve: (result) => resolve(result as Answers[O]), reject });
       this.#probing ??= setInterval(() => this.#probe(), PROBE_MS).unref();
       faultPoint('request.before');
-      this.socket.write(`${JSON.stringify({ id, ...request })}\n`);
+      this.socket.write(`${exactJson({ id, ...request })}\n`);
       faultPoint('request.sent');
     });
   }

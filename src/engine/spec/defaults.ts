@@ -1,6 +1,6 @@
 /** Completes a create request with Docker's defaults, as inspect shows them. */
 import type { Config } from '../../config/config.ts';
-import type { ContainerConfig, CreateRequest, DeviceMapping, HostConfig } from '../../model/container-config.ts';
+import type { ContainerConfig, CreateRequest, DeviceMapping, HostConfig, Int64 } from '../../model/container-config.ts';
 import { asSent } from './as-sent.ts';
 import type { Host } from './host.ts';
 import { exposedPorts, portBindings } from './port-spec.ts';
@@ -165,6 +165,12 @@ export const maskedPaths = (host: Host): string[] => [
 
 const READONLY_PATHS: readonly string[] = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger'];
 
+/** Twice as much, in 64 bits as in Go: more than they hold becomes negative. */
+function doubled(size: Int64): Int64 {
+  const twice = BigInt.asIntN(64, BigInt(size) * 2n);
+  return Number.isSafeInteger(Number(twice)) ? Number(twice) : twice;
+}
+
 /** Adds the defaults that depend on the host and the daemon's configuration to a checked request. */
 export function withHostDefaults(asked: HostConfig, config: Config, host: Host): HostConfig {
   return {
@@ -172,14 +178,20 @@ export function withHostDefaults(asked: HostConfig, config: Config, host: Host):
     NetworkMode: asked.NetworkMode === '' || asked.NetworkMode === 'default' ? 'bridge' : asked.NetworkMode,
     Runtime: asked.Runtime || config.defaultRuntime,
     // Memory and swap together: by default as much swap as memory. -1 if the host cannot limit swap.
-    MemorySwap: asked.Memory > 0 && asked.MemorySwap === 0 ? asked.Memory * 2 : asked.MemorySwap,
+    MemorySwap: asked.Memory > 0 && asked.MemorySwap === 0 ? doubled(asked.Memory) : asked.MemorySwap,
     ShmSize: asked.ShmSize || config.defaultShmSize,
-    IpcMode: asked.IpcMode || 'private',
-    CgroupnsMode: asked.CgroupnsMode || (host.cgroup === 'v2' ? 'private' : 'host'),
+    IpcMode: asked.IpcMode || config.defaultIpcMode,
+    CgroupnsMode: asked.CgroupnsMode || defaultCgroupnsMode(asked, config, host),
     OomKillDisable: asked.OomKillDisable ?? (host.controls.has('oomKillDisable') ? false : null),
     SecurityOpt: withLabelDisabled(asked),
     ...systemPaths(asked, host),
   };
+}
+
+/** As in dockerd, privileged containers keep the host's cgroup namespace where there is cgroup v1. */
+function defaultCgroupnsMode({ Privileged }: HostConfig, { defaultCgroupnsMode: mode }: Config, host: Host): string {
+  if (host.cgroup === 'v2') return mode || 'private';
+  return Privileged ? 'host' : mode || 'host';
 }
 
 /** null for privileged containers and [] for `systempaths=unconfined`, as dockerd stores them. */

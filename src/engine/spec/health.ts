@@ -1,7 +1,7 @@
 /** Health checks: validation, the image's values, and Docker's defaults. */
 import type { HealthSpec } from '../../protocol/spec.ts';
 import { InvalidParameter } from '../../model/errors.ts';
-import type { ContainerConfig, Healthcheck } from '../../model/container-config.ts';
+import type { ContainerConfig, Healthcheck, Int64 } from '../../model/container-config.ts';
 
 const NS_PER_MS = 1e6;
 const DEFAULT_INTERVAL_MS = 30_000;
@@ -50,8 +50,8 @@ export function healthSpec(config: Pick<ContainerConfig, 'Healthcheck' | 'Shell'
   const check = config.Healthcheck;
   const argv = probeArgv(check?.Test ?? [], config.Shell);
   if (!check || argv.length === 0) return null;
-  const ms = (ns: number | null | undefined, fallback: number): number =>
-    ns ? Math.max(1, Math.round(ns / NS_PER_MS)) : fallback;
+  const ms = (ns: Int64 | null | undefined, fallback: number): number =>
+    ns ? Math.max(1, Math.round(Number(ns) / NS_PER_MS)) : fallback;
   return {
     argv,
     interval: ms(check.Interval, DEFAULT_INTERVAL_MS),

@@ -171,9 +171,13 @@ const tmpfsMount = (destination: string, options: string): OciMount => ({
   options: tmpfsOptions(options),
 });
 
+const NON_RECURSIVE = { ReadOnlyNonRecursive: true };
+
 function bindMount(point: MountPoint, input: MountInput): OciMount {
   const options = specOf(input.container.hostConfig, 'bind', point.destination)?.BindOptions ?? {};
-  const readOnly = point.rw ? [] : readOnlyOptions(options, input.host);
+  const readOnly = point.rw
+    ? []
+    : readOnlyOptions({ ...options, ...(point.readOnlyNonRecursive && NON_RECURSIVE) }, input.host);
   const propagation = propagationOf(point, input.paths, options.Propagation !== undefined);
   return {
     destination: point.destination,

@@ -1,5 +1,5 @@
 /** A container's limits in the form of the OCI runtime specification. */
-import type { ThrottleDevice, WeightDevice } from '../../model/container-config.ts';
+import type { Int64, ThrottleDevice, WeightDevice } from '../../model/container-config.ts';
 import { deviceNumbers } from './devices.ts';
 import type { Resources } from './limit-check.ts';
 import type { OciResources } from './oci.ts';
@@ -44,7 +44,7 @@ export function ociResources(limits: Resources): OciResources {
 const weightOf = ({ Path, Weight }: WeightDevice) => ({ ...deviceNumbers(Path), weight: Weight });
 const throttleOf = ({ Path, Rate }: ThrottleDevice) => ({ ...deviceNumbers(Path), rate: Rate });
 
-const positive = (n: number): number | undefined => (n > 0 ? n : undefined);
+const positive = <T extends Int64>(n: T): T | undefined => (n > 0 ? n : undefined);
 
 const mapped = <T, U>(items: readonly T[] | null, map: (item: T) => U): U[] | undefined =>
   items?.length ? items.map(map) : undefined;

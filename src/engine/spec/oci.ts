@@ -1,4 +1,5 @@
 /** The part of the OCI runtime specification that we use. github.com/opencontainers/runtime-spec */
+import type { Int64 } from '../../model/container-config.ts';
 
 export interface OciMount {
   destination: string;
@@ -33,21 +34,21 @@ export interface OciDeviceRule {
 interface OciThrottle {
   major: number;
   minor: number;
-  rate: number;
+  rate: Int64;
 }
 
 /** Also the input of `runtime update --resources -`. */
 export interface OciResources {
   devices?: OciDeviceRule[];
-  memory?: { limit?: number; reservation?: number; swap?: number; swappiness?: number; disableOOMKiller?: boolean };
+  memory?: { limit?: Int64; reservation?: Int64; swap?: Int64; swappiness?: number; disableOOMKiller?: boolean };
   cpu?: {
-    shares?: number;
-    quota?: number;
+    shares?: Int64;
+    quota?: Int64;
     period?: number;
     cpus?: string;
     mems?: string;
   };
-  pids?: { limit: number };
+  pids?: { limit: Int64 };
   blockIO?: {
     weight?: number;
     weightDevice?: { major: number; minor: number; weight: number }[];
@@ -83,8 +84,8 @@ export interface OciCapabilities {
 
 export interface OciRlimit {
   type: string;
-  soft: number;
-  hard: number;
+  soft: Int64;
+  hard: Int64;
 }
 
 export interface OciProcess {

@@ -23,8 +23,8 @@ export interface ExecRequest {
 }
 
 /** `--init` has no effect in another PID namespace, where the container's first process is not PID 1. */
-export const wantsInit = ({ container }: SpecInput): boolean =>
-  container.hostConfig.Init === true && hasOwnPids(container.hostConfig.PidMode);
+export const wantsInit = ({ container, config }: SpecInput): boolean =>
+  (container.hostConfig.Init ?? config.init) && hasOwnPids(container.hostConfig.PidMode);
 
 /** @throws SystemFault for an unknown user: dockerd answers 500 then, as the request itself is valid */
 export function initProcess(input: SpecInput, host: Host): OciProcess {

@@ -2,7 +2,7 @@
 import type { RestartPolicy } from '../../protocol/records.ts';
 import type { ShimSpec } from '../../protocol/spec.ts';
 import type { Container } from '../../model/container.ts';
-import type { HostConfig } from '../../model/container-config.ts';
+import type { HostConfig, Int64 } from '../../model/container-config.ts';
 import { healthSpec } from './health.ts';
 import { logSpec } from './log-options.ts';
 import { parseSignal } from './signals.ts';
@@ -43,8 +43,8 @@ export function shimSettings(container: Container, logPath: string): ShimSetting
 }
 
 /** Seconds from the stop signal to SIGKILL; -1 = no limit. */
-export const stopTimeout = (seconds: number | undefined): number =>
-  seconds === undefined ? DEFAULT_STOP_TIMEOUT : Math.max(WITHOUT_LIMIT, seconds);
+export const stopTimeout = (seconds: Int64 | undefined): number =>
+  seconds === undefined ? DEFAULT_STOP_TIMEOUT : Math.max(WITHOUT_LIMIT, Number(seconds));
 
 function restartPolicy({ Name, MaximumRetryCount }: HostConfig['RestartPolicy']): RestartPolicy {
   return {

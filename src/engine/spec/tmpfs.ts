@@ -46,10 +46,10 @@ function unknownOption(name: string, value: string | undefined): InvalidParamete
   return new InvalidParameter(`invalid tmpfs option [${parts.map((part) => JSON.stringify(part)).join(' ')}]`);
 }
 
-const BINARY_SUFFIXES: readonly [string, number][] = [
-  ['g', 1 << 30],
-  ['m', 1 << 20],
-  ['k', 1 << 10],
+const BINARY_SUFFIXES: readonly [string, bigint][] = [
+  ['g', 1n << 30n],
+  ['m', 1n << 20n],
+  ['k', 1n << 10n],
 ];
 
 /** The options of a `Mounts` entry of type tmpfs as text, for `tmpfsOptions`. @throws Error with Docker's reason */
@@ -58,8 +58,9 @@ export function tmpfsText(mount: MountSpec): string {
   const options: string[] = mount.ReadOnly ? ['ro'] : [];
   if (Mode) options.push(`mode=${Mode.toString(8)}`);
   if (SizeBytes) {
-    const [suffix, unit] = BINARY_SUFFIXES.find(([, divisor]) => SizeBytes % divisor === 0) ?? ['', 1];
-    options.push(`size=${SizeBytes / unit}${suffix}`);
+    const size = BigInt(SizeBytes);
+    const [suffix, unit] = BINARY_SUFFIXES.find(([, divisor]) => size % divisor === 0n) ?? ['', 1n];
+    options.push(`size=${size / unit}${suffix}`);
   }
   for (const option of Options ?? []) {
     if (option.length < 1 || option.length > 2) throw new Error('invalid option array length');

@@ -1,7 +1,7 @@
 /** Resource limits of processes. getrlimit(2) */
 import { UNLIMITED } from '../../protocol/oci-json.ts';
 import { InvalidParameter } from '../../model/errors.ts';
-import type { Ulimit } from '../../model/container-config.ts';
+import type { Int64, Ulimit } from '../../model/container-config.ts';
 import type { Host } from './host.ts';
 import type { OciRlimit } from './oci.ts';
 
@@ -36,20 +36,21 @@ export function rlimits(
     .filter(([name]) => !explicitNames.has(name))
     .map(([name, { Soft, Hard }]) => {
       const highest = ceiling(name, host);
-      return rlimit(name, Math.min(value(Soft), highest), Math.min(value(Hard), highest));
+      return rlimit(name, atMost(highest, value(Soft)), atMost(highest, value(Hard)));
     });
   return [...explicit, ...others];
 }
 
-const rlimit = (name: string, soft: number, hard: number): OciRlimit => ({
+const rlimit = (name: string, soft: Int64, hard: Int64): OciRlimit => ({
   type: `RLIMIT_${name.toUpperCase()}`,
   soft: number(soft),
   hard: number(hard),
 });
 
 /** Any negative number means unlimited. */
-const value = (limit: number): number => (limit < 0 ? Infinity : limit);
-const number = (limit: number): number => (limit === Infinity ? UNLIMITED : limit);
+const value = (limit: Int64): Int64 => (limit < 0 ? Infinity : limit);
+const number = (limit: Int64): Int64 => (limit === Infinity ? UNLIMITED : limit);
+const atMost = (highest: number, limit: Int64): Int64 => (limit < highest ? limit : highest);
 
 /** The highest hard limit that this process may set. */
 function ceiling(name: string, host: Host): number {

@@ -1,6 +1,6 @@
 /** `docker update`: changes of an existing container's limits and restart policy. */
 import { Conflict, InvalidParameter } from '../../model/errors.ts';
-import type { HostConfig } from '../../model/container-config.ts';
+import type { HostConfig, Int64 } from '../../model/container-config.ts';
 import type { Container } from '../../model/container.ts';
 import { asSent } from './as-sent.ts';
 import { HOST_CONFIG_KEYS } from './defaults.ts';
@@ -71,7 +71,7 @@ export function updateOn(
   const hostConfig = { ...present };
   for (const field of CHANGEABLE) if (wanted[field]) Object.assign(hostConfig, { [field]: wanted[field] });
   // 0 and less lift the limit; Docker then stores 0.
-  if (wanted.PidsLimit !== null) hostConfig.PidsLimit = Math.max(0, wanted.PidsLimit);
+  if (wanted.PidsLimit !== null) hostConfig.PidsLimit = wanted.PidsLimit > 0 ? wanted.PidsLimit : 0;
   const policy = changes.RestartPolicy && asSent(changes.RestartPolicy);
   if (policy?.Name) {
     if (present.AutoRemove && policy.Name !== 'no')
@@ -114,16 +114,16 @@ function isEmpty(value: unknown): boolean {
 }
 
 const NO_LIMITS = {
-  Memory: 0,
-  MemorySwap: 0,
-  MemoryReservation: 0,
+  Memory: 0 as Int64,
+  MemorySwap: 0 as Int64,
+  MemoryReservation: 0 as Int64,
   MemorySwappiness: null as number | null,
   OomKillDisable: null as boolean | null,
-  PidsLimit: null as number | null,
+  PidsLimit: null as Int64 | null,
   NanoCpus: 0,
-  CpuShares: 0,
+  CpuShares: 0 as Int64,
   CpuPeriod: 0,
-  CpuQuota: 0,
+  CpuQuota: 0 as Int64,
   CpuRealtimePeriod: 0,
   CpuRealtimeRuntime: 0,
   CpusetCpus: '',

@@ -5,7 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import type { CreateRequest, HostConfig } from '../../../model/container-config.ts';
-import type { Container } from '../../../model/container.ts';
+import type { Container, MountPoint } from '../../../model/container.ts';
 import { InvalidParameter, NotFound } from '../../../model/errors.ts';
 import { joinedContainer, joinsContainer, modeJoining } from '../../../model/namespace-mode.ts';
 import { initialRunState } from '../../../protocol/runstate.ts';
@@ -17,6 +17,8 @@ import { removeTree } from '../../remove-tree.ts';
 import { prepare } from '../../spec/prepare.ts';
 import type { ContainerIndex } from '../container-index.ts';
 import { checkName } from '../container-name.ts';
+import { parsePlatform } from '../../images/platform.ts';
+import type { Platform } from '../../images/registry/manifest.ts';
 import type { ContainerDeps } from '../deps.ts';
 import { resolvedLinks } from '../links.ts';
 import { randomName } from '../random-name.ts';
@@ -31,25 +33,29 @@ type Deps = Pick<
 export interface CreateOptions {
   /** A random name where it is absent. */
   name?: string | undefined;
-  /** `os/architecture` that the image must have. */
+  /** `os[/arch[/variant]]` that the image must have. */
   platform?: string | undefined;
+  /** A read-only bind leaves the mounts below its source writable. */
+  readOnlyNonRecursive: boolean;
 }
 
 /** Leaves nothing when it throws. @throws NotFound `No such image: …`, InvalidParameter, Conflict for a name in use */
 export async function create(
-  { name, platform }: CreateOptions,
+  { name, platform, readOnlyNonRecursive }: CreateOptions,
   request: CreateRequest,
   deps: Deps,
 ): Promise<{ id: string; warnings: string[] }> {
   const { index, images } = deps;
+  const wanted = platform ? parsePlatform(platform) : undefined;
   const checkedName = name ? checkName(name) : undefined;
   // Before the name is checked: the 404 of a missing image makes `docker run` pull it.
   if (request.Image) images.resolve(request.Image);
   const chosenName = checkedName ?? randomName(index.isNameTaken);
   const reservation = index.reserveName(chosenName);
   try {
-    const image = imageFor(request.Image ?? '', platform, deps);
+    const image = imageFor(request.Image ?? '', wanted, deps);
     const { container, warnings } = define(chosenName, request, image, deps);
+    if (readOnlyNonRecursive) container.mounts = container.mounts.map(withoutRecursion);
     await store(container, image, deps);
     index.add(container);
     return { id: container.id, warnings };
@@ -58,18 +64,12 @@ export async function create(
   }
 }
 
-function imageFor(reference: string, platform: string | undefined, { images }: Deps): Image {
+const withoutRecursion = (mount: MountPoint): MountPoint =>
+  mount.type === 'bind' && !mount.rw ? { ...mount, readOnlyNonRecursive: true } : mount;
+
+function imageFor(reference: string, platform: Platform | undefined, { images }: Deps): Image {
   if (reference === '') throw new InvalidParameter('no image specified');
-  const image = images.resolve(reference);
-  if (!platform) return image;
-  const [os = '', architecture = ''] = platform.split('/');
-  const { config } = image;
-  const matches = (!os || os === config.os) && (!architecture || architecture === config.architecture);
-  if (!matches)
-    throw new NotFound(
-      `image with reference ${reference} was found but its platform (${config.os}/${config.architecture}) does not match the specified platform (${platform})`,
-    );
-  return image;
+  return images.resolve(reference, platform);
 }
 
 /** The record, with every reference to another object resolved. Changes nothing. */
@@ -120,7 +120,9 @@ function resolveReferences(hostConfig: HostConfig, name: string, { index, networ
   const resolved = { ...hostConfig };
   for (const key of ['NetworkMode', 'PidMode', 'IpcMode'] as const) {
     const mode = hostConfig[key];
-    if (joinsContainer(mode)) resolved[key] = modeJoining(idOf(index, joinedContainer(mode)));
+    if (!joinsContainer(mode)) continue;
+    const mustExist = key !== 'NetworkMode' && copiesLabels(hostConfig);
+    resolved[key] = modeJoining(idOf(index, joinedContainer(mode), { mustExist }));
   }
   resolved.Links = resolvedLinks(resolved, name, index);
   const network = networks.find(resolved.NetworkMode);
@@ -128,13 +130,24 @@ function resolveReferences(hostConfig: HostConfig, name: string, { index, networ
   return resolved;
 }
 
-// A missing container may be created before the start, which looks it up again; a 404 would make `docker run` pull.
-function idOf(index: ContainerIndex, reference: string): string {
+/**
+ * Whether dockerd looks for the containers whose pid and ipc namespaces are joined, to copy their SELinux labels (moby
+ * daemon/create.go, generateSecurityOpt).
+ */
+const copiesLabels = ({ SecurityOpt, IpcMode, PidMode, Privileged }: HostConfig): boolean =>
+  !Privileged &&
+  IpcMode !== 'host' &&
+  PidMode !== 'host' &&
+  !SecurityOpt?.some((option) => option.startsWith('label='));
+
+// Others may be created before the start, which looks them up again. A 404 would make `docker run` pull the image.
+function idOf(index: ContainerIndex, reference: string, { mustExist }: { mustExist: boolean }): string {
   try {
     return index.lookup(reference).container.id;
   } catch (error) {
-    if (error instanceof NotFound) return reference;
-    throw error;
+    if (!(error instanceof NotFound)) throw error;
+    if (mustExist) throw new InvalidParameter(error.message);
+    return reference;
   }
 }
 

@@ -20,7 +20,7 @@ export function resolveStop(
   try {
     return {
       signal: parseSignal(options.signal || config.StopSignal || 'SIGTERM'),
-      timeout: options.timeout ?? config.StopTimeout ?? DEFAULT_TIMEOUT_S,
+      timeout: options.timeout ?? Number(config.StopTimeout ?? DEFAULT_TIMEOUT_S),
     };
   } catch (error) {
     throw new SystemFault(`${prefix}${(error as Error).message}`, { cause: error });
