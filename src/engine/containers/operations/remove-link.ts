@@ -2,7 +2,7 @@
 import { NotFound, SystemFault } from '../../../model/errors.ts';
 import type { ContainerDeps } from '../deps.ts';
 import { parseLinkName } from '../link-names.ts';
-import { parseLink } from '../../spec/link-names.ts';
+import { parseLink } from '../../spec/links.ts';
 
 /**
  * @param reference `parent/alias`. A running parent keeps its line in /etc/hosts until its next start.
