@@ -1,29 +1,17 @@
 /** Completes a create request with Docker's defaults, as inspect shows them. */
 import type { Config } from '../../config/config.ts';
-import type { ContainerConfig, CreateRequest, DeviceMapping, HostConfig, Int64 } from '../../model/container-config.ts';
+import {
+  EMPTY_CONTAINER_CONFIG,
+  type ContainerConfig,
+  type CreateRequest,
+  type DeviceMapping,
+  type HostConfig,
+  type Int64,
+} from '../../model/container-config.ts';
 import { asSent } from './as-sent.ts';
 import type { Host } from './host.ts';
 import { exposedPorts, portBindings } from './port-spec.ts';
 import { securityOptions } from './security-options.ts';
-
-const CONFIG: ContainerConfig = {
-  Hostname: '',
-  Domainname: '',
-  User: '',
-  AttachStdin: false,
-  AttachStdout: false,
-  AttachStderr: false,
-  Tty: false,
-  OpenStdin: false,
-  StdinOnce: false,
-  Env: [],
-  Cmd: null,
-  Image: '',
-  Volumes: null,
-  WorkingDir: '',
-  Entrypoint: null,
-  Labels: {},
-};
 
 /** Fields that are shown only if they were given. */
 const CONFIG_OPTIONAL = [
@@ -116,13 +104,13 @@ const HOST_CONFIG_OPTIONAL = [
 ] as const;
 
 /** The keys of Docker's `Config`. */
-export const CONFIG_KEYS: readonly string[] = [...Object.keys(CONFIG), ...CONFIG_OPTIONAL];
+export const CONFIG_KEYS: readonly string[] = [...Object.keys(EMPTY_CONTAINER_CONFIG), ...CONFIG_OPTIONAL];
 export const HOST_CONFIG_KEYS: readonly string[] = [...Object.keys(HOST_CONFIG), ...HOST_CONFIG_OPTIONAL];
 
 /** A copy of the request with every field present. null counts as missing. */
 export function complete(request: CreateRequest): { config: ContainerConfig; hostConfig: HostConfig } {
   const asked = structuredClone(request);
-  const config = { ...CONFIG, ...given(asked, CONFIG_KEYS) };
+  const config = { ...EMPTY_CONTAINER_CONFIG, ...given(asked, CONFIG_KEYS) };
   const hostConfig = { ...HOST_CONFIG, ...given(asked.HostConfig ?? {}, HOST_CONFIG_KEYS) };
   // Docker up to 28 accepts a string for either.
   config.Cmd = asList(config.Cmd);
