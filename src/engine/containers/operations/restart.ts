@@ -11,21 +11,31 @@ import { resolveStop, type StopOptions } from './stop-options.ts';
 export async function restart(handle: ContainerHandle, options: StopOptions, deps: StartDeps): Promise<void> {
   const { container: c, shim, journal } = handle;
   const prefix = `Cannot restart container ${c.name}: `;
-  const failed = (error: unknown): Error => new SystemFault(prefix + (error as Error).message, { cause: error });
-  if (!isRunning(c)) {
-    await start(handle, deps).catch((error: unknown) => {
-      if (!(error instanceof NotModified)) throw failed(error);
-    });
-    deps.events.record(containerEvent(c, 'restart'));
-    return;
-  }
-  const { signal, timeout } = resolveStop(c, options, prefix);
-  const operation = randomUUID();
   try {
-    await shim.ask((link) => link.request({ op: 'restart', operation, signal, timeout }));
+    if (!isRunning(c)) {
+      await startStopped(handle, deps);
+      return;
+    }
+    const { signal, timeout } = resolveStop(c, options, '');
+    const operation = randomUUID();
+    try {
+      await shim.ask((link) => link.request({ op: 'restart', operation, signal, timeout }));
+    } catch (error) {
+      await journal.pull().catch(() => undefined);
+      // It ended before the shim got the request, by a stop say: the start is what is left to do.
+      if (!c.state.final) throw error;
+      await startStopped(handle, deps);
+    }
   } catch (error) {
-    throw failed(error);
+    throw new SystemFault(prefix + (error as Error).message, { cause: error });
   } finally {
     await journal.pull().catch(() => undefined);
   }
+}
+
+async function startStopped(handle: ContainerHandle, deps: StartDeps): Promise<void> {
+  await start(handle, deps).catch((error: unknown) => {
+    if (!(error instanceof NotModified)) throw error;
+  });
+  deps.events.record(containerEvent(handle.container, 'restart'));
 }
