@@ -9,8 +9,18 @@ import type { ContainerHandle } from '../handle/container-handle.ts';
 import { whileAllowed } from './changed-state.ts';
 
 /** @throws before any byte was written to the client */
-export async function attach(handle: ContainerHandle, options: AttachOptions, client: Client): Promise<void> {
-  await handOver(handle, options, client);
+export function attach(handle: ContainerHandle, options: AttachOptions, client: Client): Promise<void> {
+  const { container, shim } = handle;
+  const { config, hostConfig } = container;
+  const effective = {
+    ...options,
+    // stdin counts only where the container has it open (moby daemon/attach.go).
+    stdin: options.stdin && config.OpenStdin,
+    logUnreadable: hostConfig.LogConfig.Type !== 'json-file',
+  };
+  return whileAllowed('attach', handle, () =>
+    shim.ask((link) => link.handOver<'attach'>({ op: 'attach', options: effective }, client)),
+  );
 }
 
 /**
@@ -20,7 +30,7 @@ export async function attach(handle: ContainerHandle, options: AttachOptions, cl
 export async function attachRelay(handle: ContainerHandle, options: AttachOptions): Promise<Duplex> {
   const [near, far] = socketPair();
   try {
-    await handOver(handle, options, bareClient(far));
+    await attach(handle, options, bareClient(far));
   } catch (error) {
     closeSync(near);
     throw error;
@@ -28,20 +38,6 @@ export async function attachRelay(handle: ContainerHandle, options: AttachOption
     closeSync(far);
   }
   return new Socket({ fd: near, readable: true, writable: true, allowHalfOpen: true });
-}
-
-// stdin counts only where the container has it open (moby daemon/attach.go).
-function handOver(handle: ContainerHandle, options: AttachOptions, client: Client): Promise<void> {
-  const { container, shim } = handle;
-  const { config, hostConfig } = container;
-  const effective = {
-    ...options,
-    stdin: options.stdin && config.OpenStdin,
-    logUnreadable: hostConfig.LogConfig.Type !== 'json-file',
-  };
-  return whileAllowed('attach', handle, () =>
-    shim.ask((link) => link.handOver<'attach'>({ op: 'attach', options: effective }, client)),
-  );
 }
 
 /** A connection without a response head, whose descriptor the caller closes. */

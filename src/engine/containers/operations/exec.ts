@@ -70,10 +70,7 @@ export async function startExec(
 ): Promise<void> {
   const { exec, handle } = await findExec(id, deps);
   const { container: c, journal } = handle;
-  if (exec.started) {
-    const state = exec.running ? 'is already running' : 'has already run';
-    throw new Conflict(`exec command ${id} ${state}`);
-  }
+  assertNotStarted(exec);
   const { config } = exec;
   await whileAllowed('exec', handle, async () => {
     const spec: ExecSpec = {
@@ -86,6 +83,8 @@ export async function startExec(
       process: execProcess(await specInput(c, deps), config),
       detachKeys: parseDetachKeys(config.DetachKeys),
     };
+    // Another start may have come first while the spec was made.
+    assertNotStarted(exec);
     deps.execs.markStarted(exec);
     try {
       await run(spec, options, handle, client);
@@ -93,6 +92,11 @@ export async function startExec(
       await journal.pull().catch(() => undefined);
     }
   });
+}
+
+function assertNotStarted({ id, started, running }: Exec): void {
+  if (!started) return;
+  throw new Conflict(`exec command ${id} ${running ? 'is already running' : 'has already run'}`);
 }
 
 async function run(
