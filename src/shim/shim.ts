@@ -14,7 +14,7 @@ import { Server } from './server.ts';
 import { appendErrorLog } from './shim-log.ts';
 
 /** The previous shim may be ending: it removes its sockets before it releases the lock. */
-const LOCK_TIMEOUT_MS = 2000;
+const LOCK_TIMEOUT_MS = 10_000;
 const LOCK_POLL_MS = 10;
 /** After the container's end, for a daemon that pulls the journal or starts the container again. */
 const LINGER_MS = 1000;

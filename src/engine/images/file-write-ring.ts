@@ -38,7 +38,7 @@ const LIST_NUMBERS = LIST_JOBS + JOB_NUMBERS * MAX_JOBS;
 const END_OF_ARCHIVE = -1;
 
 /** Indexes into `control`. */
-const READY = 0;
+const WRITER = 0;
 const POSTED = 1;
 const DONE = 2;
 const FAILED = 3;
@@ -46,7 +46,13 @@ const FAILED_SLAB = 4;
 const FAILED_JOB = 5;
 const CONTROL_NUMBERS = 6;
 
-const MAX_START_MS = 10_000;
+/** Values of control[WRITER]: who does the jobs. Whoever changes it from UNDECIDED does them to the end. */
+const UNDECIDED = 0;
+const THREAD = 1;
+const MAIN = 2;
+
+/** How long the main thread waits for the other one to start before it does the jobs itself. */
+const MAX_START_MS = 3_000;
 const MAX_RESULT_BYTES = 1000;
 
 /** The memory that both threads share. */
@@ -75,7 +81,10 @@ export class FileWriteRing {
   readonly #entries: TarEntry[][] = Array.from({ length: SLABS }, () => []);
 
   /** @param script the bundled file-writer-thread.ts; undefined to work without a second thread */
-  constructor(script?: string) {
+  constructor(
+    script?: string,
+    private readonly maxStartMs = MAX_START_MS,
+  ) {
     this.#shared = {
       control: new Int32Array(new SharedArrayBuffer(4 * CONTROL_NUMBERS)),
       slabs: new SharedArrayBuffer(SLABS * SLAB_BYTES),
@@ -116,7 +125,7 @@ export class FileWriteRing {
       Atomics.store(this.#shared.control, POSTED, this.#posted);
       Atomics.notify(this.#shared.control, POSTED);
     } else {
-      hashAndDoJobs(this.#shared, this.#slabs[(this.#posted - 1) % SLABS]!, this.#posted - 1, this.#hash);
+      this.#process(this.#posted - 1);
       this.#throwIfFailed();
     }
   }
@@ -131,11 +140,13 @@ export class FileWriteRing {
 
   /** Ends the archive and returns the digest of all its bytes, in hex. @throws HostError */
   finish(): string {
-    if (!this.#threaded) return this.#hash.digest('hex');
-    this.currentSlab();
-    this.post(END_OF_ARCHIVE);
-    this.#waitUntilDone(this.#posted);
-    return resultOf(this.#shared);
+    if (this.#threaded) {
+      this.currentSlab();
+      this.post(END_OF_ARCHIVE);
+      this.#waitUntilDone(this.#posted);
+    }
+    // The wait may have shown that there is no second thread.
+    return this.#threaded ? resultOf(this.#shared) : this.#hash.digest('hex');
   }
 
   // Waits until the memory of slab n is free, and until the slabs in flight before it leave few files open.
@@ -173,9 +184,7 @@ export class FileWriteRing {
 
   #waitUntilDone(count: number): void {
     const { control } = this.#shared;
-    if (this.#threaded && count > 0) {
-      if (Atomics.wait(control, READY, 0, MAX_START_MS) === 'timed-out')
-        throw new HostError('the file writer thread does not start');
+    if (this.#threaded && count > 0 && this.#threadStarts()) {
       let done = Atomics.load(control, DONE);
       while (done < count) {
         Atomics.wait(control, DONE, done);
@@ -183,6 +192,22 @@ export class FileWriteRing {
       }
     }
     this.#throwIfFailed();
+  }
+
+  // On a busy host the thread may take long to start, or have no memory to start with. It does nothing once this thread
+  // has taken the jobs over.
+  #threadStarts(): boolean {
+    const { control } = this.#shared;
+    Atomics.wait(control, WRITER, UNDECIDED, this.maxStartMs);
+    if (Atomics.compareExchange(control, WRITER, UNDECIDED, MAIN) === THREAD) return true;
+    this.#threaded = false;
+    for (let n = 0; n < this.#posted; n++) this.#process(n);
+    return false;
+  }
+
+  #process(n: number): void {
+    const slab = this.#slabs[n % SLABS]!;
+    if (slab.jobs[LIST_LENGTH] !== END_OF_ARCHIVE) hashAndDoJobs(this.#shared, slab, n, this.#hash);
   }
 
   #throwIfFailed(): void {
@@ -198,8 +223,8 @@ export function runFileWriter(shared: SharedRing): void {
   const { control } = shared;
   const slabs = slabsOf(shared);
   const hash = createHash('sha256');
-  Atomics.store(control, READY, 1);
-  Atomics.notify(control, READY);
+  if (Atomics.compareExchange(control, WRITER, UNDECIDED, THREAD) !== UNDECIDED) return;
+  Atomics.notify(control, WRITER);
   for (let n = 0; ; n++) {
     while (Atomics.load(control, POSTED) === n) Atomics.wait(control, POSTED, n);
     const slab = slabs[n % SLABS]!;

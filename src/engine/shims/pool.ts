@@ -12,7 +12,7 @@ import { SystemFault } from '../../model/errors.ts';
 import type { ShimBundle } from './bundle.ts';
 
 /** A shim that does not answer the order within this is given up. */
-const ADOPTION_DEADLINE_MS = 20_000;
+const ADOPTION_DEADLINE_MS = 60_000;
 /** The pool is refilled this long after a take, so as not to slow down the start that took a shim. */
 const REFILL_DELAY_MS = 250;
 const NODE_FLAGS = ['--expose-gc', '--max-semi-space-size=1', '--v8-pool-size=0'];
