@@ -166,7 +166,7 @@ test('versions in range are accepted; a version too new, too old or too old for 
     .expect(400, { message: 'POST /containers/prune requires minimum API version 1.25' });
 });
 
-test('an unknown path or method is 404, OPTIONS is 200, an empty name redirects', async () => {
+test('an unknown path or method is 404, OPTIONS is 200, an empty name redirects [http-odd-paths]', async () => {
   await api.http.get('/nope').expect(404, '{"message":"page not found"}\n');
   for (const path of ['/v1.99/nope', '/containers/json/']) await api.http.get(path).expect(404);
   await api.http.delete('/info').expect(404);
@@ -440,7 +440,7 @@ test('wait: the head is sent at once, and a disconnect is noticed', async () => 
   await expect.poll(() => gone).toBe(before + 1);
 });
 
-test('Expect: 100-continue: the body is asked for when it is read, and an early refusal is the only answer', async () => {
+test('Expect: 100-continue: the body is asked for when it is read, and an early refusal is the only answer [http-continue]', async () => {
   const expectant = (path: string): string =>
     `POST ${path} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n${JSON_TYPE}Content-Length: 13\r\n\r\n`;
   const refused = await api.raw(expectant('/v1.99/containers/create'));
@@ -452,7 +452,7 @@ test('Expect: 100-continue: the body is asked for when it is read, and an early 
   expect(taken).not.toMatch(/\r\nConnection: close\r\n/i);
 });
 
-test('attach by WebSocket: without a handshake a missing container is 404, another one 400', async () => {
+test('attach by WebSocket: without a handshake a missing container is 404, another one 400 [websocket-refusals]', async () => {
   await api.http.get('/containers/x/attach/ws').expect(404, { message: 'No such container: x' });
   await api.http.get('/containers/c/attach/ws').expect(400, { message: 'not a WebSocket handshake' });
 });

@@ -22,7 +22,7 @@ async function create(body: string): Promise<string> {
 const digitsOf = (text: string, field: string): string | undefined =>
   new RegExp(`"${field}":(-?[0-9.e+]+)`).exec(text)?.[1];
 
-test('64-bit integers keep their digits from the request to inspect, over a restart of the daemon', async () => {
+test('64-bit integers keep their digits from the request to inspect, over a restart of the daemon [integers-64-bit]', async () => {
   const id = await create(
     `{"Image":"busybox","Cmd":["sleep","1000"],"StopTimeout":9223372036854775807,
       "Healthcheck":{"Test":["CMD","true"],"Interval":9223372036854775807,"StartPeriod":9007199254740993},
@@ -53,7 +53,7 @@ test('64-bit integers keep their digits from the request to inspect, over a rest
   await engine.dockerOutput('rm', '-f', id);
 });
 
-test('a memory limit near 2^63 can be started, updated and committed, with a health check that runs at once', async () => {
+test('a memory limit near 2^63 can be started, updated and committed, with a health check that runs at once [memory-limit-huge]', async () => {
   const memory = '9223372036854771712';
   await engine.dockerOutput(
     ...['run', '-d', '--name', 'large', '-m', memory, '--ulimit', 'core=-1', '--stop-timeout', '2147483648'],
@@ -75,7 +75,7 @@ test('a memory limit near 2^63 can be started, updated and committed, with a hea
   await engine.dockerOutput('rm', '-f', 'large');
 });
 
-test('create: a pid or ipc namespace of a missing container is a bad request, unless the start will look for it', async () => {
+test('create: a pid or ipc namespace of a missing container is a bad request, unless the start will look for it [join-missing-container]', async () => {
   const attempt = async (HostConfig: object): Promise<unknown[]> => {
     const { status, json } = await engine.api('POST', '/containers/create', {
       Image: 'busybox',
@@ -93,7 +93,7 @@ test('create: a pid or ipc namespace of a missing container is a bad request, un
   expect(await attempt({ NetworkMode: 'container:nope' })).toEqual([201, undefined]);
 });
 
-test('a platform that the image is not for is 404, several or malformed ones are 400', async () => {
+test('a platform that the image is not for is 404, several or malformed ones are 400 [platform-mismatch]', async () => {
   const attempt = async (method: string, path: string): Promise<unknown[]> => {
     const { status, json } = await engine.api(method, path);
     return [status, (json as { message?: string } | undefined)?.message];
@@ -130,7 +130,7 @@ test('a platform that the image is not for is 404, several or malformed ones are
   expect((await attempt('GET', `/images/busybox/get?${query(other)}`))[0]).toBe(404);
 });
 
-test('a platform that nobody knows is rejected by pull, import and create', async () => {
+test('a platform that nobody knows is rejected by pull, import and create [platform-unknown]', async () => {
   const unknown = { message: '"nintendo64": unknown operating system or architecture: invalid argument' };
   for (const path of ['/images/create?fromImage=busybox&', '/images/create?fromSrc=-&', '/containers/create?']) {
     const answer = await engine.api('POST', `${path}platform=nintendo64`, { Image: 'busybox' });
@@ -138,7 +138,7 @@ test('a platform that nobody knows is rejected by pull, import and create', asyn
   }
 });
 
-test('read-only binds are recursive since API 1.44', async () => {
+test('read-only binds are recursive since API 1.44 [versions-read-only-binds]', async () => {
   const source = mkdtempSync('/tmp/hf-binds-');
   mkdirSync(join(source, 'below'));
   execFileSync('mount', ['-t', 'tmpfs', 'tmpfs', join(source, 'below')]);
@@ -163,7 +163,7 @@ test('read-only binds are recursive since API 1.44', async () => {
   }
 });
 
-test('fields that an older API version has, or lacks', async () => {
+test('fields that an older API version has, or lacks [versions-fields]', async () => {
   await engine.dockerOutput('network', 'create', 'aliases');
   await engine.dockerOutput(
     ...['run', '-d', '--name', 'aliased', '--annotation', 'a=b', '--hostname', 'host', '--network', 'aliases'],
@@ -192,7 +192,7 @@ test('fields that an older API version has, or lacks', async () => {
   expect([await filtered('1.49'), await filtered('1.50')]).toEqual(['boolean', 'undefined']);
 });
 
-test('a linked container is known by its link names, and loses one without being removed', async () => {
+test('a linked container is known by its link names, and loses one without being removed [link-names]', async () => {
   await engine.dockerOutput('run', '-d', '--name', 'm1', 'busybox', 'sleep', '1000');
   await engine.dockerOutput('create', '--name', 'm2', '--link', 'm1:al', '--link', 'm1:other', 'busybox', 'true');
   interface Named {
@@ -221,7 +221,7 @@ test('a linked container is known by its link names, and loses one without being
   expect(await namesOf(Id)).toEqual(['/m1']);
 });
 
-test("the daemon's default namespace modes and init apply to containers that ask for none", async () => {
+test("the daemon's default namespace modes and init apply to containers that ask for none [default-namespace-modes]", async () => {
   await using other = await startEngine({
     flags: ['--default-cgroupns-mode=private', '--default-ipc-mode=shareable', '--init'],
   });

@@ -40,7 +40,7 @@ describe('directories deeper than PATH_MAX', () => {
     makeDeep(join(volumeDirectory(name), '_data'));
   };
 
-  test('a volume with them is removed by volume rm, volume prune and rm -v', async () => {
+  test('a volume with them is removed by volume rm, volume prune and rm -v [deep-volume-removed]', async () => {
     await deepVolume('removed');
     await ok('volume', 'rm', 'removed');
     await deepVolume('pruned');
@@ -53,7 +53,7 @@ describe('directories deeper than PATH_MAX', () => {
     for (const name of ['removed', 'pruned', anonymous!]) expect(existsSync(volumeDirectory(name))).toBe(false);
   });
 
-  test('a container with them is removed', async () => {
+  test('a container with them is removed [deep-container-removed]', async () => {
     const id = await ok('create', 'busybox', 'true');
     const directory = join(engine.root, 'data/containers', id);
     makeDeep(join(directory, 'upper'));
@@ -61,7 +61,7 @@ describe('directories deeper than PATH_MAX', () => {
     expect(existsSync(directory)).toBe(false);
   });
 
-  test('sizes: those of a container and a volume with them are unknown, the others are right', async () => {
+  test('sizes: those of a container and a volume with them are unknown, the others are right [deep-sizes-unknown]', async () => {
     const [deep, plain] = [await ok('create', 'busybox', 'true'), await ok('create', 'busybox', 'true')];
     const upper = (id: string): string => join(engine.root, 'data/containers', id, 'upper');
     makeDeep(upper(deep));
@@ -93,7 +93,7 @@ describe('directories deeper than PATH_MAX', () => {
     expect(volumes).toMatchObject({ VolumesDeleted: ['deep', 'plain'], SpaceReclaimed: 7 });
   });
 
-  test('the next daemon finishes the removal of a volume with them', async () => {
+  test('the next daemon finishes the removal of a volume with them [deep-removal-finished]', async () => {
     await deepVolume('interrupted');
     await engine.stop();
     await engine.startAgain({ HOLDFAST_FAULT: 'volume.removing' });
@@ -117,12 +117,12 @@ describe('a volume that cannot be removed', () => {
     if (existsSync(immutable('stuck'))) execFileSync('chattr', ['-i', immutable('stuck')]);
   });
 
-  test('stays and says why', async () => {
+  test('stays and says why [volume-irremovable]', async () => {
     expect(await refusal('volume', 'rm', 'stuck')).toContain('Operation not permitted');
     expect(await volumeNames()).toEqual(['stuck']);
   });
 
-  test('does not keep the daemon from starting, and can be removed when its cause is gone', async () => {
+  test('does not keep the daemon from starting, and can be removed when its cause is gone [volume-irremovable-start]', async () => {
     await engine.stop();
     await engine.startAgain({ HOLDFAST_FAULT: 'volume.removing' });
     await expect(engine.api('DELETE', '/volumes/stuck')).rejects.toThrow();
@@ -136,7 +136,7 @@ describe('a volume that cannot be removed', () => {
   });
 });
 
-test('a working directory behind a link is made inside the container, whatever the host has there', async () => {
+test('a working directory behind a link is made inside the container, whatever the host has there [working-directory-link]', async () => {
   const host = join(engine.root, 'host');
   mkdirSync(join(host, 'w'), { recursive: true });
   await ok(
@@ -157,7 +157,7 @@ test('a working directory behind a link is made inside the container, whatever t
   expect(readdirSync(join(host, 'w'))).toEqual([]);
 });
 
-test('a data root that exists is closed to other users', async () => {
+test('a data root that exists is closed to other users [data-root-closed]', async () => {
   const data = join(engine.root, 'data');
   await engine.stop();
   chmodSync(data, 0o755);

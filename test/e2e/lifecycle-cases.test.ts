@@ -42,7 +42,7 @@ describe('limits changed by update', () => {
     return limits(name);
   };
 
-  test('hold after a restart by a client', async () => {
+  test('hold after a restart by a client [update-kept-restart]', async () => {
     const updated = await runAndUpdate('restarted');
     expect(updated[0]).toBe(String(500 * 1024 * 1024));
     expect(updated[2]).toBe('70');
@@ -50,7 +50,7 @@ describe('limits changed by update', () => {
     expect(await limits('restarted')).toEqual(updated);
   });
 
-  test('hold after a restart by policy while no daemon runs', async () => {
+  test('hold after a restart by policy while no daemon runs [update-kept-policy]', async () => {
     const updated = await runAndUpdate('by-policy', '--restart', 'always');
     const { Id, State } = await inspect('by-policy');
     await engine.kill9();
@@ -80,7 +80,7 @@ describe('limits changed by update', () => {
   );
 });
 
-test('a starting daemon starts what its restart policy says, as dockerd does', async () => {
+test('a starting daemon starts what its restart policy says, as dockerd does [policy-at-daemon-start]', async () => {
   const SLEEP = ['busybox', 'sleep', '1000'];
   await ok('run', '-d', '--name', 'always', '--restart', 'always', ...SLEEP);
   await ok('run', '-d', '--name', 'unless-stopped', '--restart', 'unless-stopped', ...SLEEP);
@@ -106,14 +106,14 @@ describe('attach with logs=1 and stream=1 to a container that has never run', ()
   const attach = (name: string): ReturnType<typeof opened> =>
     opened(engine.socket, 'POST', `/containers/${name}/attach?logs=1&stream=1&stdout=1&stderr=1`);
 
-  test('sends all output of the start that follows, and once', async () => {
+  test('sends all output of the start that follows, and once [attach-logs-stream]', async () => {
     await ok('create', '--name', 'attached', 'busybox', 'sh', '-c', 'echo out; echo err >&2');
     const { answer } = await attach('attached');
     await ok('start', 'attached');
     expect(unframe((await answer).body)).toEqual({ 1: 'out\n', 2: 'err\n', rest: 0 });
   });
 
-  test('is told that the log of driver none cannot be read', async () => {
+  test('is told that the log of driver none cannot be read [attach-logs-none]', async () => {
     await ok('create', '--name', 'no-log', '--log-driver', 'none', 'busybox', 'true');
     const { answer } = await attach('no-log');
     expect(unframe((await answer).body)[1]).toBe(
@@ -138,7 +138,7 @@ describe('exec', () => {
   const inspectExec = async (id: string): Promise<ExecInspect> =>
     (await engine.api('GET', `/exec/${id}/json`)).json as ExecInspect;
 
-  test('with a ConsoleSize: the process sees the size from its beginning', async () => {
+  test('with a ConsoleSize: the process sees the size from its beginning [exec-console-size]', async () => {
     for (let round = 0; round < 10; round++) {
       const id = await create({ Cmd: ['stty', 'size'], Tty: true, ConsoleSize: [33, 107] });
       const { text } = await engine.api('POST', `/exec/${id}/start`, { Tty: true, ConsoleSize: [33, 107] });
@@ -146,7 +146,7 @@ describe('exec', () => {
     }
   });
 
-  test('detached, with a missing command: 400 with the text of the runtime', async () => {
+  test('detached, with a missing command: 400 with the text of the runtime [exec-detached-missing]', async () => {
     const id = await create({ Cmd: ['/nope'], AttachStdout: false });
     const { status, json } = await engine.api('POST', `/exec/${id}/start`, { Detach: true });
     expect({ status, json }).toEqual({
@@ -160,7 +160,7 @@ describe('exec', () => {
     expect(await inspectExec(id)).toMatchObject({ Running: false, ExitCode: 127, Pid: 0 });
   });
 
-  test('detached, with a file that is not executable: 400, code 126', async () => {
+  test('detached, with a file that is not executable: 400, code 126 [exec-not-executable]', async () => {
     const id = await create({ Cmd: ['/etc/passwd'], AttachStdout: false });
     const { status, json } = await engine.api('POST', `/exec/${id}/start`, { Detach: true });
     expect({ status, json }).toMatchObject({
@@ -170,7 +170,7 @@ describe('exec', () => {
     expect(await inspectExec(id)).toMatchObject({ Running: false, ExitCode: 126 });
   });
 
-  test('keeps its pid after its end', async () => {
+  test('keeps its pid after its end [exec-pid-kept]', async () => {
     const id = await create({ Cmd: ['sleep', '0.2'] });
     await engine.api('POST', `/exec/${id}/start`, { Detach: true });
     const { Pid } = await inspectExec(id);
@@ -179,7 +179,7 @@ describe('exec', () => {
     expect(await inspectExec(id)).toMatchObject({ ExitCode: 0, Pid });
   });
 
-  test('its resize after the death of the container: 409', async () => {
+  test('its resize after the death of the container: 409 [exec-resize-dead]', async () => {
     const id = await create({ Cmd: ['true'], Tty: true });
     await engine.api('POST', `/exec/${id}/start`, { Tty: true });
     const { Id } = await inspect('host');
@@ -190,7 +190,7 @@ describe('exec', () => {
 });
 
 // cgroup v2 has no such switch.
-test.runIf(isV1)('an OOM without a killer: an oom event, and the container waits', async () => {
+test.runIf(isV1)('an OOM without a killer: an oom event, and the container waits [oom-without-killer]', async () => {
   const since = String(Date.now() / 1000);
   // By writing to its own memory: a system call that finds none fails instead of waiting.
   const OUTGROW = 'x=12345678; while :; do x=$x$x; done';

@@ -213,8 +213,11 @@ const pairs = (['created', 'running'] as const).flatMap((base) =>
 );
 
 describe('two operations on one container at a time', () => {
-  test.each(pairs.filter((_, i) => i % EVERY === 0))('%s: %s with %s', async (base, first, second) => {
-    const serial = await serially(first, second, base);
-    for (const ms of MOMENTS) expect(serial).toContain(await concurrently(first, second, base, ms));
-  });
+  test.each(pairs.filter((_, i) => i % EVERY === 0))(
+    '%s: %s with %s [operation-pairs]',
+    async (base, first, second) => {
+      const serial = await serially(first, second, base);
+      for (const ms of MOMENTS) expect(serial).toContain(await concurrently(first, second, base, ms));
+    },
+  );
 });

@@ -43,20 +43,26 @@ describe('a container that is just starting', () => {
     return { start: (await start).status, removed: removed.status, left: await status(name) };
   };
 
-  test.each(MOMENTS_MS)('is started or removed, never both, by a plain rm after %d ms', async (ms) => {
-    const name = `rm-${ms}`;
-    const outcome = await outcomes(name, ms, () => engine.api('DELETE', `/containers/${name}`));
-    if (outcome.start === 204) expect(outcome).toEqual({ start: 204, removed: 409, left: 'running' });
-    else expect(outcome).toMatchObject({ removed: 204, left: 'gone' });
-  });
+  test.each(MOMENTS_MS)(
+    'is started or removed, never both, by a plain rm after %d ms [rm-while-starting]',
+    async (ms) => {
+      const name = `rm-${ms}`;
+      const outcome = await outcomes(name, ms, () => engine.api('DELETE', `/containers/${name}`));
+      if (outcome.start === 204) expect(outcome).toEqual({ start: 204, removed: 409, left: 'running' });
+      else expect(outcome).toMatchObject({ removed: 204, left: 'gone' });
+    },
+  );
 
-  test.each(MOMENTS_MS)('is started or pruned, never both, by a prune after %d ms', async (ms) => {
-    const name = `prune-${ms}`;
-    const { start, left } = await outcomes(name, ms, () => engine.api('POST', '/containers/prune'));
-    expect({ start, left }).toEqual(start === 204 ? { start: 204, left: 'running' } : { start, left: 'gone' });
-  });
+  test.each(MOMENTS_MS)(
+    'is started or pruned, never both, by a prune after %d ms [prune-while-starting]',
+    async (ms) => {
+      const name = `prune-${ms}`;
+      const { start, left } = await outcomes(name, ms, () => engine.api('POST', '/containers/prune'));
+      expect({ start, left }).toEqual(start === 204 ? { start: 204, left: 'running' } : { start, left: 'gone' });
+    },
+  );
 
-  test('is removed by rm -f, and the start fails or succeeded before', async () => {
+  test('is removed by rm -f, and the start fails or succeeded before [rm-force-while-starting]', async () => {
     for (const ms of MOMENTS_MS) {
       const name = `force-${ms}`;
       const outcome = await outcomes(name, ms, () => engine.api('DELETE', `/containers/${name}?force=1`));
@@ -65,7 +71,7 @@ describe('a container that is just starting', () => {
   });
 });
 
-test('a rename and a removal at the same time leave the new name free', async () => {
+test('a rename and a removal at the same time leave the new name free [rename-while-removed]', async () => {
   for (const ms of [0, 1, 2, 5, 10]) {
     await created('old');
     const removal = engine.api('DELETE', '/containers/old');
@@ -78,7 +84,7 @@ test('a rename and a removal at the same time leave the new name free', async ()
   }
 });
 
-test('updates at the same time do not undo each other', async () => {
+test('updates at the same time do not undo each other [updates-concurrent]', async () => {
   await created('updated');
   const update = (changes: object) => engine.api('POST', '/containers/updated/update', changes);
   const answers = await Promise.all([
@@ -91,7 +97,7 @@ test('updates at the same time do not undo each other', async () => {
   expect(HostConfig).toMatchObject({ Memory: 64 << 20, CpuShares: 300, RestartPolicy: { Name: 'always' } });
 });
 
-test('two removals of one container record one destroy event', async () => {
+test('two removals of one container record one destroy event [removals-one-event]', async () => {
   await created('twice');
   const { Id } = await inspect('twice');
   const since = Date.now() / 1000 - 1;

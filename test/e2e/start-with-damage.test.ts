@@ -17,7 +17,7 @@ afterAll(async () => engine?.[Symbol.asyncDispose]());
 const { ok, refusal } = dockerOf<{ Id: string }>(() => engine);
 const log = (): string => readFileSync(join(engine.root, 'log'), 'utf8');
 
-test('a link of another kind with the name of a bridge: containers of the other networks run', async () => {
+test('a link of another kind with the name of a bridge: containers of the other networks run [start-foreign-link]', async () => {
   const id = await ok('network', 'create', 'blocked');
   const bridge = `br-${id.slice(0, 12)}`;
   await engine.stop();
@@ -36,7 +36,7 @@ test('a link of another kind with the name of a bridge: containers of the other 
   await ok('network', 'rm', 'blocked', 'another');
 });
 
-test('a layer that cannot be deleted: its image is gone, and a later daemon deletes it', async () => {
+test('a layer that cannot be deleted: its image is gone, and a later daemon deletes it [layer-irremovable]', async () => {
   const layers = join(engine.root, 'data/images/layers');
   const before = readdirSync(layers);
   const imported = await engine.api('POST', '/images/create?fromSrc=-&repo=other', archive(['file', 'x']), {

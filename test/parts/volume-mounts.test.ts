@@ -158,7 +158,7 @@ describe('copy-up', () => {
       expect(lstatSync(device)).toMatchObject({ uid: 33, gid: 34 });
     });
 
-    test('writes through no link that another process plants meanwhile', async () => {
+    test('writes through no link that another process plants meanwhile [copy-up-planted-link]', async () => {
       const { device, volume } = await shared();
       const many = join(rootfs, 'many');
       mkdirSync(many);

@@ -221,7 +221,7 @@ describe('merging with the image', () => {
     expect(config.User).toBe('0');
   });
 
-  test('and the request may expose ranges of ports', () => {
+  test('and the request may expose ranges of ports [expose-port-ranges]', () => {
     const { config } = prepared(
       { ExposedPorts: { '53-54/udp': {}, '8000/tcp': {} } },
       { image: image({ ExposedPorts: { '90-92/tcp': {} } }) },

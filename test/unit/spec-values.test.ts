@@ -167,7 +167,7 @@ describe('looking up a user in a rootfs', () => {
     }
   });
 
-  test('files that a container has filled do not hold the daemon', () => {
+  test('files that a container has filled do not hold the daemon [passwd-huge]', () => {
     const full = mkdtempSync(join(tmpdir(), 'hf-spec-full-'));
     const fill = (line: string): string => line.repeat(Math.floor(2 ** 22 / line.length));
     try {
@@ -190,7 +190,7 @@ describe('looking up a user in a rootfs', () => {
     }
   });
 
-  test('does not follow links out of the rootfs', () => {
+  test('does not follow links out of the rootfs [passwd-links]', () => {
     const trap = mkdtempSync(join(tmpdir(), 'hf-spec-trap-'));
     try {
       for (const target of ['/etc', '../../../../../../etc', `${root}/etc`]) {
