@@ -12,8 +12,11 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { busyboxTar } from '../support/busybox.ts';
 import { CriDockerd, removePodCgroups, type PodOptions } from '../support/cri-dockerd.ts';
 import { startEngine, type TestEngine } from '../support/engine.ts';
+import { FaultyRegistry } from '../support/faulty-registry.ts';
+import { digestOf } from '../support/tar.ts';
 import { until } from '../support/until.ts';
 
 const DEADLINE_MS = 30_000;
@@ -220,4 +223,37 @@ test('a port is forwarded into a pod by the sandbox’s pid [cri-port-forward]',
     return text === 'from-the-pod\n';
   }, DEADLINE_MS);
   for (const each of [server, sandbox]) expect((await cri.remove(each)).status).toBe(204);
+}, 60_000);
+
+test('an image is pulled, found by every reference, and removed by all of them [cri-images]', async () => {
+  await using registry = await FaultyRegistry.start();
+  const { digest, config } = registry.image('team/app', 'v1', [busyboxTar()]);
+  const name = `${registry.host}/team/app`;
+  const id = digestOf(config);
+  expect((await cri.get(`/images/${name}:v1/json`)).status).toBe(404);
+  // Go's encoder ends the JSON with a newline, and its base64 is padded.
+  const auth = Buffer.from('{}\n').toString('base64').replaceAll('+', '-').replaceAll('/', '_');
+  const pulled = await cri.post(`/images/create?fromImage=${encodeURIComponent(name)}&tag=v1`, undefined, {
+    'X-Registry-Auth': auth,
+  });
+  const messages = pulled.text
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as { status?: string; error?: string });
+  expect(messages.filter(({ error }) => error !== undefined)).toEqual([]);
+  expect(messages.at(-1)!.status).toContain('Downloaded newer image');
+  for (const reference of [`${name}:v1`, `${name}@${digest}`, id]) {
+    const found = (await cri.get(`/images/${reference}/json`)).json as Record<string, unknown>;
+    expect(found).toMatchObject({ Id: id, RepoTags: [`${name}:v1`], RepoDigests: [`${name}@${digest}`] });
+  }
+  expect((await cri.get(`/images/${id}/history`)).status).toBe(200);
+  const listed = await cri.get(`/images/json?filters=${encodeURIComponent(`{"reference":{"${name}:v1":true}}`)}`);
+  expect((listed.json as { Id: string }[]).map(({ Id }) => Id)).toEqual([id]);
+  // RemoveImage goes through tags, digests and the id; what is gone already must be a 404.
+  const statuses: number[] = [];
+  for (const reference of [`${name}:v1`, `${name}@${digest}`, id])
+    statuses.push((await cri.delete(`/images/${reference}`)).status);
+  expect(statuses).toEqual([200, 404, 404]);
+  const missing = await cri.post(`/images/create?fromImage=${encodeURIComponent(name)}&tag=none`);
+  expect(`${missing.status} ${missing.text}`).toMatch(/manifest unknown|not found/);
 }, 60_000);
