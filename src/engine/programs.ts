@@ -25,6 +25,39 @@ export function versionOf(path: string): Promise<Program> {
   return answer;
 }
 
+const features = new Map<string, Promise<string | undefined>>();
+
+/**
+ * What an OCI runtime tells about itself (`runtime features`; opencontainers/runtime-spec features.md) as one line of
+ * JSON, undefined if it does not. Cached. Never throws.
+ */
+export function featuresOf({ path, args }: { path: string; args: readonly string[] }): Promise<string | undefined> {
+  const command = [path, ...args, 'features'];
+  const key = command.join('\0');
+  const cached = features.get(key);
+  if (cached) return cached;
+  const answer = run(path, command.slice(1), { timeout: TIMEOUT_MS }).then(
+    ({ stdout }) => compactObject(stdout),
+    (error: unknown) => {
+      // A runtime that refuses the command will refuse it again; one that is missing or slow may answer later.
+      const refused = error instanceof Error && 'code' in error && typeof error.code === 'number';
+      if (!refused) features.delete(key);
+      return undefined;
+    },
+  );
+  features.set(key, answer);
+  return answer;
+}
+
+function compactObject(text: string): string | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === 'object' && value !== null && !Array.isArray(value) ? JSON.stringify(value) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 async function ask(path: string): Promise<Program> {
   try {
     const { stdout } = await run(path, ['--version'], { timeout: TIMEOUT_MS });

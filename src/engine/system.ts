@@ -8,7 +8,7 @@ import { replaceFile } from '../sys/replace-file.ts';
 import { wallNow } from './clock.ts';
 import type { Container } from '../model/container.ts';
 import { dockerStatus } from '../model/container-status.ts';
-import { versionOf, type Program } from './programs.ts';
+import { featuresOf, versionOf, type Program } from './programs.ts';
 import { hostHasAppArmor } from './spec/apparmor.ts';
 import type { Control } from './spec/cgroup-controls.ts';
 import { thisHost } from './spec/host.ts';
@@ -51,6 +51,8 @@ export interface SystemFacts {
   securityOptions: string[];
   runtime: Program;
   init: Program;
+  /** What each runtime tells of its features, by the runtime's configured name; JSON. */
+  runtimeFeatures: ReadonlyMap<string, string>;
 }
 
 export interface VersionFacts {
@@ -79,7 +81,7 @@ export class System {
     const count = (status: string): number => containers.filter((c) => dockerStatus(c) === status).length;
     const running = count('running') + count('restarting');
     const paused = count('paused');
-    const [runtime, init] = await this.#programs();
+    const [[runtime, init], runtimeFeatures] = await Promise.all([this.#programs(), this.#runtimeFeatures()]);
     return {
       id: this.#id,
       hostname: hostname(),
@@ -106,6 +108,7 @@ export class System {
       securityOptions: securityOptions(config, host.seccomp),
       runtime,
       init,
+      runtimeFeatures,
     };
   }
 
@@ -117,6 +120,13 @@ export class System {
       runtime: { ...runtime, name: this.parts.config.defaultRuntime },
       init,
     };
+  }
+
+  async #runtimeFeatures(): Promise<Map<string, string>> {
+    const all = Object.entries(this.parts.config.runtimes).map(
+      async ([name, runtime]) => [name, await featuresOf(runtime)] as const,
+    );
+    return new Map((await Promise.all(all)).flatMap(([name, told]) => (told === undefined ? [] : [[name, told]])));
   }
 
   #programs(): Promise<[Program, Program]> {

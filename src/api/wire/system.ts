@@ -96,7 +96,7 @@ export function systemInfo(facts: SystemFacts, config: Config, supports: Support
     Labels: [...config.labels],
     ExperimentalBuild: false,
     ServerVersion: VERSION,
-    Runtimes: runtimes(config),
+    Runtimes: runtimes(config, supports('1.44') ? facts.runtimeFeatures : new Map()),
     DefaultRuntime: config.defaultRuntime,
     Swarm: {
       NodeID: '',
@@ -120,10 +120,13 @@ export function systemInfo(facts: SystemFacts, config: Config, supports: Support
 
 const commit = (id: string): Schemas['Commit'] => ({ ID: id, Expected: id });
 
-function runtimes(config: Config): Schemas['SystemInfo']['Runtimes'] {
+const FEATURES = 'org.opencontainers.runtime-spec.features';
+
+function runtimes(config: Config, features: ReadonlyMap<string, string>): Schemas['SystemInfo']['Runtimes'] {
   const entries = Object.entries(config.runtimes).map(([name, { path, args }]) => {
     const runtimeArgs = args.length > 0 ? args : undefined;
-    return [name, { path, runtimeArgs }] as const;
+    const told = features.get(name);
+    return [name, { path, runtimeArgs, status: told === undefined ? undefined : { [FEATURES]: told } }] as const;
   });
   return Object.fromEntries(entries);
 }

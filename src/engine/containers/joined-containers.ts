@@ -1,7 +1,7 @@
 /** The containers whose namespaces another one joins: `--network`, `--pid` and `--ipc container:x`. */
 import type { HostConfig } from '../../model/container-config.ts';
 import type { Container } from '../../model/container.ts';
-import { isRunning } from '../../model/container-status.ts';
+import { dockerStatus, isRunning } from '../../model/container-status.ts';
 import { Conflict, InvalidParameter, NotFound, SystemFault } from '../../model/errors.ts';
 import { joinedContainer } from '../../model/namespace-mode.ts';
 import { isRestarting } from '../../protocol/refusals.ts';
@@ -21,6 +21,23 @@ export async function joinedContainers({ hostConfig }: Container, index: Contain
     ...(ipc === '' ? [] : [await joinedForIpc(ipc, index)]),
     ...(pid === '' ? [] : [await joinedForPid(pid, index)]),
   ];
+}
+
+/** The container whose network this one joins. @throws when it does not run or is this one, with dockerd's texts */
+export async function joinedForNetwork({ id, hostConfig }: Container, index: ContainerIndex): Promise<Container> {
+  const c = await found(
+    joinedContainer(hostConfig.NetworkMode),
+    index,
+    (text) => new SystemFault(`joining network namespace of container: ${text}`),
+  );
+  if (c.id === id) throw new SystemFault('cannot join own network namespace');
+  if (!isRunning(c))
+    throw new Conflict(
+      `cannot join network namespace of a non running container: container ${c.name} is ${dockerStatus(c)}`,
+    );
+  if (c.state.status === 'restarting')
+    throw new Conflict(`cannot join network namespace of container: ${isRestarting(c.id)}`);
+  return c;
 }
 
 async function joinedForIpc(id: string, index: ContainerIndex): Promise<Container> {

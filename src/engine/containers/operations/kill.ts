@@ -2,7 +2,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Container } from '../../../model/container.ts';
 import { assertAllowed } from '../../../model/container-status.ts';
-import { Conflict } from '../../../model/errors.ts';
 import { SIGKILL } from '../../../sys/process.ts';
 import { parseSignal } from '../../spec/signals.ts';
 import type { ContainerHandle } from '../handle/container-handle.ts';
@@ -11,19 +10,10 @@ import type { ContainerHandle } from '../handle/container-handle.ts';
 export async function kill(handle: ContainerHandle, signalName: string): Promise<void> {
   const { container: c, shim, journal } = handle;
   const signal = signalName === '' ? SIGKILL : parseSignal(signalName);
-  const refused = (error: Conflict): Conflict => new Conflict(`cannot kill container: ${c.name}: ${error.message}`);
-  try {
-    assertAllowed('kill', c);
-  } catch (error) {
-    throw refused(error as Conflict);
-  }
+  assertAllowed('kill', c);
   const { gen } = c.state;
   const asUser = isUsersStop(c, signal);
-  try {
-    await shim.askOrKillShim((link) => link.request({ op: 'signal', operation: randomUUID(), signal, asUser }));
-  } catch (error) {
-    throw error instanceof Conflict ? refused(error) : error;
-  }
+  await shim.askOrKillShim((link) => link.request({ op: 'signal', operation: randomUUID(), signal, asUser }));
   if (signal !== SIGKILL) return journal.pull();
   // A concurrent restart replaces the generation; stop waiting then too.
   await journal.until((state) => state.final || state.gen !== gen);

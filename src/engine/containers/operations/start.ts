@@ -2,9 +2,8 @@
 import { randomUUID } from 'node:crypto';
 import type { Container } from '../../../model/container.ts';
 import { assertAllowed, isRunning } from '../../../model/container-status.ts';
-import { Conflict, EngineError, InvalidParameter, SystemFault, Unavailable } from '../../../model/errors.ts';
-import { joinedContainer, joinsContainer } from '../../../model/namespace-mode.ts';
-import { isRestarting } from '../../../protocol/refusals.ts';
+import { EngineError, InvalidParameter, SystemFault, Unavailable } from '../../../model/errors.ts';
+import { joinsContainer } from '../../../model/namespace-mode.ts';
 import { faultPoint } from '../../../sys/fault.ts';
 import { isNetns } from '../../../sys/netns.ts';
 import { ShimUnresponsive, StartFailed, type ShimLink } from '../../shims/link.ts';
@@ -12,6 +11,7 @@ import { writeBundle } from '../bundle.ts';
 import type { ContainerDeps } from '../deps.ts';
 import type { ContainerHandle } from '../handle/container-handle.ts';
 import { waitAnswer } from '../handle/parked-waits.ts';
+import { joinedForNetwork } from '../joined-containers.ts';
 import { linked } from '../links.ts';
 import { mountVolumes } from '../volume-mounts.ts';
 import { removeInTurn, type RemoveDeps } from './remove.ts';
@@ -109,9 +109,7 @@ async function setUpNetwork(c: Container, deps: StartDeps): Promise<string> {
   const { networks, index } = deps;
   const mode = c.hostConfig.NetworkMode;
   if (joinsContainer(mode)) {
-    const other = await index.findContainer(joinedContainer(mode));
-    if (!isRunning(other)) throw new Conflict(`cannot join network of a non running container: ${other.id}`);
-    if (other.state.status === 'restarting') throw new Conflict(isRestarting(other.id));
+    const other = await joinedForNetwork(c, index);
     takeNames(c, other, deps);
     // A daemon that was restarted in another mount namespace sees the file without what is mounted on it.
     return isNetns(other.netns) ? other.netns : `/proc/${other.state.pid}/ns/net`;
