@@ -34,7 +34,7 @@ interface PendingUnpack {
 interface UnpackOptions {
   /** The diff ID that the archive must have. */
   expected?: string;
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 /** Short, because mount(2) takes one page of options and each layer's path is part of them. */
@@ -138,10 +138,13 @@ export class Layers {
     return pending;
   }
 
-  /** Unpacks an archive from a stream, in any supported compression. */
-  async add(pin: LayerPin, archive: Readable, below: string[]): Promise<Layer> {
-    const { head, all } = await peek(archive);
-    return this.#unpack(pin, all, detectCompression(head), below);
+  /**
+   * Unpacks an archive from a stream, in any supported compression. After a failure, the rest of the stream is drained:
+   * its sender may read the response only when it has sent everything.
+   */
+  async add(pin: LayerPin, archive: Readable, below: string[], signal?: AbortSignal): Promise<Layer> {
+    const { head, all, discard } = await peek(archive);
+    return this.#unpack(pin, all, detectCompression(head), below, { signal }).finally(discard);
   }
 
   /** Unpacks a tar that is known to be uncompressed: its first file name may look like a compression magic. */
