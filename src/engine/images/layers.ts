@@ -1,6 +1,6 @@
 /** The layer store: each layer is unpacked once into its own directory and shared by all images that contain it. */
-import { randomBytes } from 'node:crypto';
-import { closeSync, mkdirSync, openSync, readSync } from 'node:fs';
+import { createHash, randomBytes } from 'node:crypto';
+import { closeSync, createReadStream, mkdirSync, openSync, readSync } from 'node:fs';
 import { rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
@@ -9,7 +9,7 @@ import { faultPoint } from '../../sys/fault.ts';
 import type { Fd } from '../../sys/libc.ts';
 import { InvalidParameter, SystemFault } from '../../model/errors.ts';
 import type { Archives } from './archive.ts';
-import { detectCompression, MAGIC_LENGTH, peek, type Compression } from './compression.ts';
+import { decompress, detectCompression, MAGIC_LENGTH, peek, type Compression } from './compression.ts';
 import { chainId } from './digest.ts';
 import { removeTree } from '../remove-tree.ts';
 import { inheritDirectories } from './inherit.ts';
@@ -39,6 +39,7 @@ interface UnpackOptions {
 
 /** Short, because mount(2) takes one page of options and each layer's path is part of them. */
 const NAME_BYTES = 5;
+const READ_SIZE = 256 * 1024;
 /** Docker's own limit (moby layer/layer_store.go, maxLayerDepth). */
 const MAX_DEPTH = 125;
 
@@ -119,6 +120,30 @@ export class Layers {
       signal?.throwIfAborted();
     }
     return this.get(chain) ?? waitFor(this.#startUnpack(pin, file(), below, expected), signal);
+  }
+
+  /**
+   * Checks that a file is the archive that the layer was unpacked from, in any supported compression.
+   * @throws DigestMismatch
+   */
+  async verifyFile({ diffId, archiveSize }: Layer, file: string, signal?: AbortSignal): Promise<void> {
+    const fd = openSync(file, 'r');
+    const hash = createHash('sha256');
+    try {
+      let size = 0;
+      const input = createReadStream('', { fd, autoClose: false, start: 0, highWaterMark: READ_SIZE });
+      for await (const chunk of decompress(input, compressionOf(fd))) {
+        signal?.throwIfAborted();
+        hash.update(chunk);
+        size += chunk.length;
+        // Few compressed bytes may become very many.
+        if (size > archiveSize) break;
+      }
+    } finally {
+      closeSync(fd);
+    }
+    const actual = `sha256:${hash.digest('hex')}`;
+    if (actual !== diffId) throw new DigestMismatch(diffId, actual);
   }
 
   #startUnpack(pin: LayerPin, file: string, below: string[], expected: string): PendingUnpack {
