@@ -41,6 +41,9 @@ export class Staging {
 
   has = (name: string): boolean => this.#find(name) !== undefined;
 
+  /** The names of all files and links, from the archive's root: `/a/b`. */
+  names = (): string[] => [...this.#entries.keys()];
+
   /** The path on disk. @throws InvalidParameter when the archive has no such file */
   file(name: string): string {
     return this.#find(name) ?? absent(name);
