@@ -3,11 +3,12 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { STATUS_CODES, type IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Engine } from '../engine/engine.ts';
+import { watchHangUp } from '../engine/hang-up.ts';
 import { InvalidParameter } from '../model/errors.ts';
 import { exactJson } from '../protocol/exact-json.ts';
 import { httpStatusOf, messageOf } from './errors.ts';
 import { bodies, type Operation } from './contract.ts';
-import { takeOver, takeUpgraded, type HijackedClient } from './hijack.ts';
+import { descriptorOf, takeOver, takeUpgraded, type HijackedClient } from './hijack.ts';
 import { decodeFilters, decodeQuery, type Decoded } from './query.ts';
 import { atLeast } from './version.ts';
 import { API_VERSION, VERSION } from '../version.ts';
@@ -97,8 +98,23 @@ export class Call {
   /** Aborted when the client disconnects. */
   clientGone(): AbortSignal {
     const gone = new AbortController();
-    this.reply.raw.on('close', () => gone.abort());
+    this.#onGone(gone);
     return gone.signal;
+  }
+
+  // The client may have disconnected already.
+  #onGone(gone: AbortController): void {
+    const { raw } = this.reply;
+    if (raw.destroyed) return gone.abort();
+    raw.on('close', () => gone.abort());
+    const body = this.request.raw;
+    if (body.complete) return;
+    const stop = watchHangUp(
+      () => descriptorOf(body.socket),
+      () => body.destroy(),
+    );
+    raw.on('close', stop);
+    body.on('end', stop);
   }
 
   /** Streams a 200 response: the head is sent at once; `gone` is aborted when the client disconnects. */
@@ -111,7 +127,7 @@ export class Call {
     this.reply.hijack();
     raw.writeHead(200, { ...(this.reply.getHeaders() as Record<string, string>), 'content-type': contentType });
     raw.flushHeaders();
-    raw.on('close', () => gone.abort());
+    this.#onGone(gone);
     raw.on('error', () => gone.abort());
     const write: Write = async (bytes) => {
       if (contentType === 'application/json') this.#checkLines(bytes);

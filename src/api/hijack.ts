@@ -9,6 +9,9 @@ interface Internals {
   _handle?: { fd: number; readStart(): void; readStop(): void; reading: boolean } | null;
 }
 
+/** The connection's descriptor; -1 once it is closed. */
+export const descriptorOf = (socket: Socket & Internals): number => socket._handle?.fd ?? -1;
+
 /** The events that Node's HTTP server listens to on a socket. */
 const HTTP_EVENTS = ['data', 'end', 'close', 'drain', 'error', 'timeout'];
 
@@ -38,7 +41,7 @@ export class HijackedClient implements Client {
   /** The caller is about to pass the descriptor on, so reading stops. */
   get fd(): number {
     if (this.#watching) stopReading(this.socket);
-    return this.socket._handle?.fd ?? -1;
+    return descriptorOf(this.socket);
   }
 
   get early(): Buffer {

@@ -24,6 +24,7 @@ export class DistributionRows {
   readonly #forget;
   readonly #ofLayer;
   readonly #knows;
+  readonly #isBlobOf;
   readonly #addManifest;
   readonly #ofImage;
   readonly #sweep;
@@ -39,6 +40,7 @@ export class DistributionRows {
       'SELECT diff_id AS diffId, digest, media_type AS mediaType, size, repository FROM blobs WHERE diff_id = ? ORDER BY rowid DESC',
     );
     this.#knows = db.prepare('SELECT 1 FROM blobs WHERE digest = ? LIMIT 1').pluck();
+    this.#isBlobOf = db.prepare('SELECT 1 FROM blobs WHERE digest = ? AND diff_id = ? LIMIT 1').pluck();
     this.#addManifest = db.prepare(
       'INSERT INTO manifests (digest, image_id, media_type, bytes) VALUES (@digest, @imageId, @mediaType, @bytes) ON CONFLICT DO NOTHING',
     );
@@ -57,6 +59,8 @@ export class DistributionRows {
   ofLayer = (diffId: string): BlobRow[] => this.#ofLayer.all(diffId) as BlobRow[];
   /** Whether a local layer was downloaded as this blob. */
   knows = (digest: string): boolean => this.#knows.get(digest) !== undefined;
+  /** Whether the layer was downloaded or uploaded as this blob. */
+  isBlobOf = (digest: string, diffId: string): boolean => this.#isBlobOf.get(digest, diffId) !== undefined;
   addManifest = (row: ManifestRow): void => void this.#addManifest.run(row);
   /** Newest first. Deleted together with the image. */
   ofImage = (imageId: string): ManifestRow[] => this.#ofImage.all(imageId) as ManifestRow[];

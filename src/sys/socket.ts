@@ -11,6 +11,7 @@ const acceptCall = declare('int accept4(int fd, void *address, void *length, int
 const connectCall = declare('int connect(int fd, void *address, unsigned int length)');
 const sendmsgCall = declare('long sendmsg(int fd, void *message, int flags)');
 const recvmsgCall = declare('long recvmsg(int fd, void *message, int flags)');
+const pollCall = declare('int poll(void *fds, unsigned long count, int timeout)');
 const getsockoptCall = declare('int getsockopt(int fd, int level, int option, void *value, void *length)');
 
 const AF_UNIX = 1;
@@ -24,6 +25,11 @@ const MSG_NOSIGNAL = 0x4000;
 const MSG_DONTWAIT = 0x40;
 const MSG_CMSG_CLOEXEC = 0x40000000;
 const EAGAIN = 11;
+const POLLERR = 0x08;
+const POLLHUP = 0x10;
+/** struct pollfd: descriptor, requested and returned events. poll(2) */
+const POLLFD_SIZE = 8;
+const POLLFD_REVENTS = 6;
 
 /** Longest path of a unix socket: sun_path is 108 bytes with its NUL. unix(7). */
 export const MAX_SOCKET_PATH = 107;
@@ -49,6 +55,14 @@ export function accept(listener: Fd): Fd | undefined {
   if (fd >= 0) return fd;
   if (errno() === EAGAIN) return undefined;
   throw new Errno(errno(), 'accept4');
+}
+
+/** Whether the other side has closed the connection, even if data is left to be read. poll(2) */
+export function hasHungUp(fd: Fd): boolean {
+  const pollfd = Buffer.alloc(POLLFD_SIZE);
+  pollfd.writeInt32LE(fd);
+  const ready = pollCall(pollfd, 1, 0) > 0;
+  return ready && (pollfd.readInt16LE(POLLFD_REVENTS) & (POLLHUP | POLLERR)) !== 0;
 }
 
 /** Whether a process listens on the unix socket at `path`. */

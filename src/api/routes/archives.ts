@@ -15,7 +15,7 @@ const PATH_STAT = 'x-docker-container-path-stat';
 
 export const archiveHandlers: Record<string, Handler> = {
   async ContainerChanges(call) {
-    call.json(filesystemChanges(await call.engine.containers.changes(call.param('id'))));
+    call.json(filesystemChanges(await call.engine.containers.changes(call.param('id'), call.clientGone())));
   },
 
   async ContainerArchiveInfo(call) {
@@ -30,10 +30,12 @@ export const archiveHandlers: Record<string, Handler> = {
     await call.archive('application/x-tar', encoded(archive, encoding));
   },
   async PutContainerArchive(call) {
-    await call.engine.containers.unpackInto(call.param('id'), pathOf(call), call.request.raw, {
+    const options = {
       noOverwriteDirNonDir: call.flag('noOverwriteDirNonDir'),
       copyUIDGID: call.flag('copyUIDGID'),
-    });
+    };
+    const { id, path, archive } = { id: call.param('id'), path: pathOf(call), archive: call.request.raw };
+    await call.engine.containers.unpackInto(id, path, archive, options, call.clientGone());
     call.empty(200);
   },
 

@@ -47,13 +47,14 @@ export const imageHandlers: Record<string, Handler> = {
     if (source === '') throw new InvalidParameter('invalid reference format');
     if (source !== '-') throw new NotImplemented('importing from a URL is not supported; send the archive (fromSrc=-)');
     const changes = call.query.changes;
-    const image = await call.engine.images.import(call.request.raw, {
+    const options = {
       repo: call.text('repo'),
       tag: call.text('tag'),
       message: call.text('message'),
       changes: Array.isArray(changes) ? changes : [],
       ...(call.text('platform') ? { platform: call.text('platform') } : {}),
-    });
+    };
+    const image = await call.engine.images.import(call.request.raw, options, call.clientGone());
     call.json({ status: image.id });
   },
 

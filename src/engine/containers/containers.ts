@@ -170,10 +170,10 @@ export class Containers {
     prune(filters, this.deps);
 
   /** Filesystem changes relative to the image (docker diff). */
-  async changes(reference: string): Promise<Change[]> {
+  async changes(reference: string, signal?: AbortSignal): Promise<Change[]> {
     const { snapshots, archives } = this.deps;
     const { upper, lower } = snapshots.layerDirectories((await this.resolve(reference)).id);
-    return archives.changes(upper, lower);
+    return archives.changes(upper, lower, signal);
   }
 
   async export(reference: string): Promise<AsyncIterable<Buffer>> {
@@ -244,8 +244,14 @@ export class Containers {
   packPath = (reference: string, path: string): Promise<{ stat: PathStat; archive: AsyncGenerator<Buffer> }> =>
     this.#withFiles(reference, (c, files) => files.pack(c, reference, path));
 
-  unpackInto = (reference: string, path: string, archive: Readable, options: UnpackOptions): Promise<void> =>
-    this.#withFiles(reference, (c, files) => files.unpack(c, reference, path, archive, options));
+  unpackInto = (
+    reference: string,
+    path: string,
+    archive: Readable,
+    options: UnpackOptions,
+    signal?: AbortSignal,
+  ): Promise<void> =>
+    this.#withFiles(reference, (c, files) => files.unpack(c, reference, path, archive, options, signal));
 
   async #withFiles<T>(reference: string, work: (c: Container, files: ContainerFiles) => Promise<T>): Promise<T> {
     const handle = await this.#find(reference);

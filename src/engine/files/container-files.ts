@@ -3,13 +3,12 @@
  * container's mounts (archive-worker.ts).
  */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { closeSync, existsSync, openSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { closeSync, openSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import type { Logger } from 'pino';
 import type { Fd } from '../../sys/libc.ts';
-import type { Container, MountPoint } from '../../model/container.ts';
+import type { Container } from '../../model/container.ts';
 import { isRunning } from '../../model/container-status.ts';
 import { Conflict, InvalidParameter, NotFound, SystemFault } from '../../model/errors.ts';
 import { containerEvent } from '../events/container-event.ts';
@@ -17,12 +16,11 @@ import type { EventLog } from '../events/event-log.ts';
 import { decompress, detectCompression, feed, peek } from '../images/compression.ts';
 import type { Snapshots } from '../images/snapshots.ts';
 import type { Paths } from '../paths.ts';
-import { cleanPath } from '../spec/mount-target.ts';
-import { lookUpUser } from '../spec/user.ts';
 import type { Volumes } from '../volumes/volumes.ts';
-import type { View, ViewMount } from './container-view.ts';
+import { archiveJob, rootOf, type Request, type UnpackOptions } from './archive-job.ts';
 import type { ArchiveJob, ArchiveReport, PathStat } from './archive-worker.ts';
 
+export type { UnpackOptions } from './archive-job.ts';
 export type { PathStat } from './archive-worker.ts';
 
 export interface FileDeps {
@@ -35,15 +33,6 @@ export interface FileDeps {
   log: Logger;
 }
 
-export interface UnpackOptions {
-  noOverwriteDirNonDir: boolean;
-  /** Gives everything to the container's user instead of the archive's owners. */
-  copyUIDGID: boolean;
-}
-
-type Request = { kind: 'stat' | 'pack' } | { kind: 'unpack'; options: UnpackOptions };
-
-const NETWORK_FILES = ['hosts', 'hostname', 'resolv.conf'];
 const MAX_STDERR_CHARS = 2000;
 
 interface Worker {
@@ -86,7 +75,7 @@ export class ContainerFiles {
   }
 
   /**
-   * Unpacks `archive`, plain or compressed, into the directory `path`.
+   * Unpacks `archive`, plain or compressed, into the directory `path`. Aborting `signal` kills the worker.
    * @throws InvalidParameter for a bad archive or a read-only target, NotFound for a missing directory
    */
   async unpack(
@@ -95,19 +84,15 @@ export class ContainerFiles {
     path: string,
     archive: Readable,
     options: UnpackOptions,
+    signal?: AbortSignal,
   ): Promise<void> {
-    const { head, all } = await peek(archive);
-    const worker = await this.#start(c, path, { kind: 'unpack', options });
-    let fault: unknown;
-    feed(decompress(all, detectCompression(head)), worker.child.stdin!).catch((error: unknown) => {
-      fault = error;
-      // Closing stdin would look like the regular end of the archive.
-      worker.child.kill('SIGKILL');
-    });
-    await firstReport(worker, path, reference).catch((error: unknown) => {
-      throw fault ?? error;
-    });
-    await worker.ended;
+    const { head, all, discard } = await peek(archive);
+    try {
+      const worker = await this.#start(c, path, { kind: 'unpack', options });
+      await unpacked(worker, decompress(all, detectCompression(head)), { path, reference, signal });
+    } finally {
+      discard();
+    }
     this.deps.events.record(containerEvent(c, 'extract-to-dir'));
   }
 
@@ -127,13 +112,8 @@ export class ContainerFiles {
       for (const { name } of volumesOf(c)) await volumes.mount(volumes.resolve(name), held.user);
       const namespace = openNamespace(c, paths);
       try {
-        const view: View = {
-          rootfs: paths.rootfs(c.id),
-          running: namespace !== undefined,
-          root: rootOf(paths.rootfs(c.id)),
-          mounts: viewMounts(c, paths),
-        };
-        return this.#spawn(c.id, jobOf(c, view, path, request), namespace, held.release);
+        const job = archiveJob(c, { path, request, paths, running: namespace !== undefined });
+        return this.#spawn(c.id, job, namespace, held.release);
       } finally {
         if (namespace !== undefined) closeSync(namespace);
       }
@@ -202,6 +182,31 @@ async function firstReport(worker: Worker, path: string, reference: string): Pro
   throw report.fault === 'request' ? new InvalidParameter(report.message) : new SystemFault(report.message);
 }
 
+/** Passes a plain archive to the worker, and waits for its end. Kills it when the archive breaks off, or on abort. */
+async function unpacked(
+  worker: Worker,
+  archive: AsyncIterable<Buffer>,
+  { path, reference, signal }: { path: string; reference: string; signal: AbortSignal | undefined },
+): Promise<void> {
+  const kill = (): void => void worker.child.kill('SIGKILL');
+  signal?.addEventListener('abort', kill, { once: true });
+  if (signal?.aborted) kill();
+  let fault: unknown;
+  feed(archive, worker.child.stdin!).catch((error: unknown) => {
+    fault = error;
+    // Closing stdin would look like the regular end of the archive.
+    kill();
+  });
+  try {
+    await firstReport(worker, path, reference);
+    await worker.ended;
+  } catch (error) {
+    throw fault ?? error;
+  } finally {
+    signal?.removeEventListener('abort', kill);
+  }
+}
+
 async function* packed(worker: Worker): AsyncGenerator<Buffer> {
   const { child } = worker;
   try {
@@ -210,38 +215,6 @@ async function* packed(worker: Worker): AsyncGenerator<Buffer> {
     if (!last.ok) throw new SystemFault(last.message);
   } finally {
     if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
-  }
-}
-
-function jobOf(c: Container, view: View, path: string, request: Request): ArchiveJob {
-  if (request.kind !== 'unpack') return { kind: request.kind, view, path };
-  const { noOverwriteDirNonDir, copyUIDGID } = request.options;
-  const owner = copyUIDGID && c.config.User ? ownerOf(view.rootfs, c.config.User) : undefined;
-  return {
-    kind: 'unpack',
-    view,
-    path,
-    access: [...c.mounts.map(accessOf), ...tmpfsAccess(c)],
-    readOnlyRoot: c.hostConfig.ReadonlyRootfs,
-    noOverwriteDirNonDir,
-    ...(owner && { owner }),
-  };
-}
-
-const accessOf = ({ destination, rw }: MountPoint) => ({ destination, readOnly: !rw });
-
-const tmpfsAccess = (c: Container) =>
-  Object.entries(c.hostConfig.Tmpfs ?? {}).map(([target, options]) => ({
-    destination: cleanPath(target),
-    readOnly: options.split(',').includes('ro'),
-  }));
-
-function ownerOf(rootfs: string, user: string): { uid: number; gid: number } {
-  try {
-    const { uid, gid } = lookUpUser(rootfs, user, []);
-    return { uid, gid };
-  } catch (error) {
-    throw new SystemFault((error as Error).message);
   }
 }
 
@@ -258,29 +231,4 @@ function openNamespace(c: Container, paths: Paths): Fd | undefined {
   }
 }
 
-function rootOf(path: string): { dev: number; ino: number } {
-  const { dev, ino } = statSync(path);
-  return { dev, ino };
-}
-
 const volumesOf = (c: Container) => c.mounts.filter(({ type }) => type === 'volume');
-
-/** The container's mounts except tmpfs, parents before what is mounted inside them. */
-function viewMounts(c: Container, paths: Paths): ViewMount[] {
-  const points = c.mounts
-    .filter(({ type }) => type !== 'tmpfs')
-    .map(({ source, subpath, destination, rw }) => ({
-      source,
-      destination,
-      readOnly: !rw,
-      ...(subpath !== undefined && { subpath }),
-    }));
-  const taken = new Set(points.map(({ destination }) => destination));
-  const networkFiles = NETWORK_FILES.map((name) => ({
-    source: join(paths.container(c.id), name),
-    destination: `/etc/${name}`,
-    readOnly: c.hostConfig.ReadonlyRootfs,
-  })).filter(({ source, destination }) => !taken.has(destination) && existsSync(source));
-  const depth = ({ destination }: ViewMount): number => destination.split('/').length;
-  return [...points, ...networkFiles].sort((a, b) => depth(a) - depth(b));
-}

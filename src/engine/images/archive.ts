@@ -68,10 +68,10 @@ export class Archives {
   }
 
   /** What `upper` changes in `lower` (topmost first), ordered by path. */
-  async changes(upper: string, lower: string[]): Promise<Change[]> {
+  async changes(upper: string, lower: string[], signal?: AbortSignal): Promise<Change[]> {
     const chunks: Buffer[] = [];
     const job: Job = { kind: 'changes', upper, lower, scratch: this.#makeScratch() };
-    for await (const chunk of this.#run(job)) chunks.push(chunk);
+    for await (const chunk of this.#run(job, [], signal)) chunks.push(chunk);
     const lines = Buffer.concat(chunks)
       .toString()
       .split('\n')
@@ -85,12 +85,13 @@ export class Archives {
     return this.#scratch;
   }
 
-  // Kills the process when the consumer stops early.
-  async *#run(job: Job, inputs: Fd[] = []): Chunks {
+  // Kills the process when the consumer stops early, or on abort.
+  async *#run(job: Job, inputs: Fd[] = [], signal?: AbortSignal): Chunks {
     // A clean environment: NODE_OPTIONS and NODE_EXTRA_CA_CERTS are the daemon's.
     const child = spawn(process.execPath, [this.script, String(process.pid), JSON.stringify(job)], {
       stdio: ['ignore', 'pipe', 'pipe', 'pipe', ...inputs],
       env: {},
+      ...(signal && { signal, killSignal: 'SIGKILL' }),
     });
     inputs.forEach((fd) => closeSync(fd));
     const exited = new Promise<string>((resolve) => {

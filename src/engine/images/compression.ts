@@ -115,14 +115,12 @@ async function* decodeByProgram(source: AsyncIterable<Buffer>, compression: Comp
 const broken = (compression: Compression, why: string): InvalidParameter =>
   new InvalidParameter(`the archive's ${compression} data is broken: ${why || 'it ends early'}`);
 
-/**
- * Writes all of `source` to `sink` and ends it. If the sink closes early, the source is still drained: its sender may
- * read the response only at the end.
- */
+/** Writes all of `source` to `sink` and ends it. If the sink closes early, the rest of the source is not read. */
 export async function feed(source: AsyncIterable<Buffer>, sink: Writable): Promise<void> {
   sink.on('error', () => undefined);
   for await (const chunk of source) {
-    if (!sink.destroyed && !sink.write(chunk)) await drained(sink);
+    if (sink.destroyed) return;
+    if (!sink.write(chunk)) await drained(sink);
   }
   sink.end();
 }
@@ -136,10 +134,16 @@ const drained = (sink: Writable): Promise<void> =>
     sink.on('drain', done).on('close', done);
   });
 
-/**
- * Reads the first bytes of a stream. `all` yields the whole stream; stopping early does not destroy the stream.
- */
-export async function peek(source: Readable): Promise<{ head: Buffer; all: AsyncIterable<Buffer> }> {
+export interface Peeked {
+  head: Buffer;
+  /** The whole stream; stopping early does not destroy it. */
+  all: AsyncIterable<Buffer>;
+  /** Drains what `all` did not yield: the sender may read its response only when it has sent everything. */
+  discard: () => void;
+}
+
+/** Reads the first bytes of a stream. */
+export async function peek(source: Readable): Promise<Peeked> {
   const chunks = source.iterator({ destroyOnReturn: false }) as AsyncIterableIterator<Buffer>;
   const first: Buffer[] = [];
   let length = 0;
@@ -150,7 +154,12 @@ export async function peek(source: Readable): Promise<{ head: Buffer; all: Async
     length += next.value.length;
   }
   const head = Buffer.concat(first);
-  return { head, all: concat(head, chunks) };
+  const discard = (): void => {
+    // While it iterates, the stream does not flow.
+    const ended = chunks.return?.() ?? Promise.resolve();
+    ended.catch(() => undefined).finally(() => source.resume());
+  };
+  return { head, all: concat(head, chunks), discard };
 }
 
 async function* concat(head: Buffer, rest: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {

@@ -127,6 +127,7 @@ export class Extractor {
       this.#makeWhiteout(parentOf(path), name.slice(WHITEOUT.length));
       return undefined;
     }
+    if (isLinkToRoot(entry)) return undefined;
     if (path === '/' && entry.type !== 'directory') throw new TarError('the root can only be a directory');
     switch (entry.type) {
       case 'directory':
@@ -255,6 +256,10 @@ function requireDiskSpace({ path, size }: TarEntry): void {
   if (size > bavail * bsize)
     throw new HostError(`${quote(path)} is ${size} bytes, and there is room for ${bavail * bsize}`);
 }
+
+/** Old kaniko writes such entries. No hard link to a directory can exist: skipped, as containerd does. */
+const isLinkToRoot = ({ type, link }: TarEntry): boolean =>
+  type === 'hardlink' && link.length > 0 && clean(link.toString('latin1')) === '/';
 
 /** Whether open(2) can set the mode. */
 const hasOnlyPermissionBits = (mode: number): boolean => (mode & ~0o777) === 0;

@@ -51,10 +51,12 @@ export class Images extends Catalog {
   /**
    * Creates a one-layer image from a rootfs tar in any supported compression.
    * @param options.platform `os[/arch[/variant]]`
+   * @param signal aborts the unpacking
    */
   async import(
     archive: Readable,
     options: { repo: string; tag: string; message: string; changes: string[]; platform?: string },
+    signal?: AbortSignal,
   ): Promise<Image> {
     const target = targetReference(options.repo, options.tag);
     const { os, architecture, variant } = parsePlatform(options.platform || `linux/${hostArchitecture}`);
@@ -63,7 +65,7 @@ export class Images extends Catalog {
     const comment = options.message || 'Imported from -';
     const pin = this.deps.layers.pin();
     try {
-      const layer = await this.deps.layers.add(pin, archive, []);
+      const layer = await this.deps.layers.add(pin, archive, [], signal);
       faultPoint('import.unpacked');
       const created = formatRfc3339(BigInt(this.deps.now()));
       const config: ImageConfig = {
@@ -127,11 +129,9 @@ export class Images extends Catalog {
    * @param signal aborts between and within layers; images that are complete by then stay
    */
   async *load(archive: Readable, signal?: AbortSignal): AsyncGenerator<string> {
-    const { head, all } = await peek(archive);
-    // Drain the request even after a failure: the client may read the response only when it has sent everything.
-    const staging = await Staging.spool(decompress(all, detectCompression(head)), this.#staging()).finally(() =>
-      archive.resume(),
-    );
+    const { head, all, discard } = await peek(archive);
+    const plain = decompress(all, detectCompression(head));
+    const staging = await Staging.spool(plain, this.#staging(), signal).finally(discard);
     const pin = this.deps.layers.pin();
     try {
       faultPoint('load.spooled');

@@ -1,6 +1,6 @@
 /** The layer store: each layer is unpacked once into its own directory and shared by all images that contain it. */
-import { randomBytes } from 'node:crypto';
-import { closeSync, mkdirSync, openSync, readSync } from 'node:fs';
+import { createHash, randomBytes } from 'node:crypto';
+import { closeSync, createReadStream, mkdirSync, openSync, readSync } from 'node:fs';
 import { rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
@@ -9,7 +9,7 @@ import { faultPoint } from '../../sys/fault.ts';
 import type { Fd } from '../../sys/libc.ts';
 import { InvalidParameter, SystemFault } from '../../model/errors.ts';
 import type { Archives } from './archive.ts';
-import { detectCompression, MAGIC_LENGTH, peek, type Compression } from './compression.ts';
+import { decompress, detectCompression, MAGIC_LENGTH, peek, type Compression } from './compression.ts';
 import { chainId } from './digest.ts';
 import { removeTree } from '../remove-tree.ts';
 import { inheritDirectories } from './inherit.ts';
@@ -34,11 +34,12 @@ interface PendingUnpack {
 interface UnpackOptions {
   /** The diff ID that the archive must have. */
   expected?: string;
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 /** Short, because mount(2) takes one page of options and each layer's path is part of them. */
 const NAME_BYTES = 5;
+const READ_SIZE = 256 * 1024;
 /** Docker's own limit (moby layer/layer_store.go, maxLayerDepth). */
 const MAX_DEPTH = 125;
 
@@ -121,6 +122,30 @@ export class Layers {
     return this.get(chain) ?? waitFor(this.#startUnpack(pin, file(), below, expected), signal);
   }
 
+  /**
+   * Checks that a file is the archive that the layer was unpacked from, in any supported compression.
+   * @throws DigestMismatch
+   */
+  async verifyFile({ diffId, archiveSize }: Layer, file: string, signal?: AbortSignal): Promise<void> {
+    const fd = openSync(file, 'r');
+    const hash = createHash('sha256');
+    try {
+      let size = 0;
+      const input = createReadStream('', { fd, autoClose: false, start: 0, highWaterMark: READ_SIZE });
+      for await (const chunk of decompress(input, compressionOf(fd))) {
+        signal?.throwIfAborted();
+        hash.update(chunk);
+        size += chunk.length;
+        // Few compressed bytes may become very many.
+        if (size > archiveSize) break;
+      }
+    } finally {
+      closeSync(fd);
+    }
+    const actual = `sha256:${hash.digest('hex')}`;
+    if (actual !== diffId) throw new DigestMismatch(diffId, actual);
+  }
+
   #startUnpack(pin: LayerPin, file: string, below: string[], expected: string): PendingUnpack {
     const chain = chainId(below.at(-1) ?? '', expected);
     const fd = openSync(file, 'r');
@@ -138,10 +163,13 @@ export class Layers {
     return pending;
   }
 
-  /** Unpacks an archive from a stream, in any supported compression. */
-  async add(pin: LayerPin, archive: Readable, below: string[]): Promise<Layer> {
-    const { head, all } = await peek(archive);
-    return this.#unpack(pin, all, detectCompression(head), below);
+  /**
+   * Unpacks an archive from a stream, in any supported compression. After a failure, the rest of the stream is drained:
+   * its sender may read the response only when it has sent everything.
+   */
+  async add(pin: LayerPin, archive: Readable, below: string[], signal?: AbortSignal): Promise<Layer> {
+    const { head, all, discard } = await peek(archive);
+    return this.#unpack(pin, all, detectCompression(head), below, { signal }).finally(discard);
   }
 
   /** Unpacks a tar that is known to be uncompressed: its first file name may look like a compression magic. */

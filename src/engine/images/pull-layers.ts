@@ -1,4 +1,5 @@
 /** The layers of a pull: their downloads, their unpacking, and the progress of both. */
+import type { DistributionRows } from '../../store/distribution.ts';
 import { faultPoint } from '../../sys/fault.ts';
 import { InvalidParameter } from '../../model/errors.ts';
 import { chainIds } from './digest.ts';
@@ -10,13 +11,16 @@ import { MalformedResponse } from './registry/failure.ts';
 import type { Descriptor } from './registry/manifest.ts';
 import type { Repository } from './registry/repository.ts';
 
-/** The layers of one image: downloaded concurrently, unpacked in order. */
+/**
+ * The layers of one image: downloaded concurrently, unpacked in order. An existing layer is downloaded too unless it is
+ * known by the manifest's digest: what is recorded for later pushes must not be what a manifest merely claims.
+ */
 export class LayerPull {
   readonly #chains: string[];
   readonly #stop = new AbortController();
 
   constructor(
-    private readonly deps: { downloads: Downloads; layers: Layers },
+    private readonly deps: { downloads: Downloads; layers: Layers; rows: DistributionRows },
     private readonly request: { repository: Repository; report: Report; signal: AbortSignal },
     private readonly layers: Descriptor[],
     private readonly diffIds: string[],
@@ -34,7 +38,7 @@ export class LayerPull {
     if (signal.aborted) stop();
     try {
       const progress = this.layers.map(({ digest }) => new LayerProgress(report, shortId(digest)));
-      const exists = this.#chains.map((chain) => this.deps.layers.get(chain) !== undefined);
+      const exists = this.layers.map((layer, i) => this.#isKnown(layer, i));
       for (const [i, each] of progress.entries()) each.status(exists[i] ? 'Already exists' : 'Pulling fs layer');
       const downloads = this.layers.map(async (layer, i) => {
         if (!exists[i]) await this.#download(layer, progress[i]!);
@@ -54,6 +58,10 @@ export class LayerPull {
     }
   }
 
+  #isKnown({ digest }: Descriptor, i: number): boolean {
+    return this.deps.layers.get(this.#chains[i]!) !== undefined && this.deps.rows.isBlobOf(digest, this.diffIds[i]!);
+  }
+
   async #download(layer: Descriptor, progress: LayerProgress): Promise<void> {
     const { repository } = this.request;
     const wanted = {
@@ -69,7 +77,13 @@ export class LayerPull {
     const below = this.#chains.slice(0, i);
     progress.bytes('Extracting', 0, size);
     try {
-      await layers.addFile(pin, () => downloads.file(digest), below, this.diffIds[i]!, this.#stop.signal);
+      const used = { file: false };
+      const file = (): string => {
+        used.file = true;
+        return downloads.file(digest);
+      };
+      const layer = await layers.addFile(pin, file, below, this.diffIds[i]!, this.#stop.signal);
+      if (!used.file) await layers.verifyFile(layer, file(), this.#stop.signal);
     } catch (error) {
       this.#stop.signal.throwIfAborted();
       throw asRegistryFault(error, digest);

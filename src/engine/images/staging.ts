@@ -18,15 +18,17 @@ const MAX_DOCUMENT_BYTES = 16 * 1024 * 1024;
 export class Staging {
   /** By name in the archive: the file on disk, or the target name of a link. */
   readonly #entries = new Map<string, { file: string } | { link: string }>();
+  /** Of any type, several of one name included. */
+  #count = 0;
 
   private constructor(private readonly directory: string) {}
 
   /** Spools an uncompressed archive into a new directory in `parent`. @throws InvalidParameter for a broken archive */
-  static async spool(archive: AsyncIterable<Buffer>, parent: string): Promise<Staging> {
+  static async spool(archive: AsyncIterable<Buffer>, parent: string, signal?: AbortSignal): Promise<Staging> {
     mkdirSync(parent, { recursive: true, mode: 0o700 });
     const staging = new Staging(mkdtempSync(join(parent, 'load-')));
     try {
-      await staging.#spool(archive);
+      await staging.#spool(archive, signal);
       return staging;
     } catch (error) {
       await staging.discard();
@@ -38,6 +40,9 @@ export class Staging {
   discard = (): Promise<void> => rm(this.directory, { recursive: true, force: true });
 
   has = (name: string): boolean => this.#find(name) !== undefined;
+
+  /** The names of all files and links, from the archive's root: `/a/b`. */
+  names = (): string[] => [...this.#entries.keys()];
 
   /** The path on disk. @throws InvalidParameter when the archive has no such file */
   file(name: string): string {
@@ -73,7 +78,7 @@ export class Staging {
     return undefined;
   }
 
-  async #spool(archive: AsyncIterable<Buffer>): Promise<void> {
+  async #spool(archive: AsyncIterable<Buffer>, signal: AbortSignal | undefined): Promise<void> {
     let handle: FileHandle | undefined;
     // TarSink is synchronous: collects the work of one chunk, and does it before the next.
     const steps: (() => Promise<void>)[] = [];
@@ -92,6 +97,7 @@ export class Staging {
     });
     try {
       for await (const chunk of archive) {
+        signal?.throwIfAborted();
         reader.push(chunk);
         for (const step of steps.splice(0)) await step();
       }
@@ -103,7 +109,7 @@ export class Staging {
 
   async #begin({ type, path, link }: TarEntry): Promise<FileHandle | undefined> {
     const name = normalise(Buffer.from(path, 'latin1').toString());
-    if (this.#entries.size >= MAX_ENTRIES) throw new TarError(`more than ${MAX_ENTRIES} entries`);
+    if (++this.#count > MAX_ENTRIES) throw new TarError(`more than ${MAX_ENTRIES} entries`);
     switch (type) {
       case 'directory':
         return undefined;
@@ -115,7 +121,7 @@ export class Staging {
         return undefined;
       case 'file': {
         // Of several entries with one name the last counts.
-        const file = join(this.directory, String(this.#entries.size));
+        const file = join(this.directory, String(this.#count));
         this.#entries.set(name, { file });
         return open(file, 'w', 0o600);
       }

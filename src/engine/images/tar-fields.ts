@@ -1,4 +1,4 @@
-/** Parsing of ustar header fields and pax records, for tar-reader.ts. */
+/** Parsing of ustar header fields, and of numbers in pax records, for tar-reader.ts. */
 import { FIELDS, quote, TarError } from './tar.ts';
 
 const POSIX_MAGIC = 'ustar\0';
@@ -6,9 +6,6 @@ const STAR_MAGIC = 'tar\0';
 const STAR_PREFIX_LENGTH = 131;
 /** Of a value in an error message. */
 const MAX_SHOWN_CHARS = 100;
-
-/** Keys and values of pax records. Values are bytes. */
-export type Pax = Map<string, Buffer>;
 
 type Field = keyof typeof FIELDS;
 
@@ -104,26 +101,4 @@ export function paxTime(value: string | undefined): bigint | undefined {
   if (!match) throw new TarError(`invalid pax header: time ${JSON.stringify(value.slice(0, MAX_SHOWN_CHARS))}`);
   const magnitude = BigInt(match[2]!) * 1_000_000_000n + BigInt((match[3] ?? '').slice(0, 9).padEnd(9, '0'));
   return match[1] ? -magnitude : magnitude;
-}
-
-/** Bytes of all keys and values. */
-export const paxSize = (pax: Pax): number => [...pax].reduce((sum, [key, value]) => sum + key.length + value.length, 0);
-
-/** Parses records of `LENGTH KEY=VALUE\n`, where the length counts the whole record. @throws TarError */
-export function parsePax(body: Buffer): Pax {
-  const records: Pax = new Map();
-  for (let at = 0; at < body.length;) {
-    const space = body.indexOf(0x20, at);
-    const digits = space < 0 ? '' : body.toString('latin1', at, space);
-    const end = at + Number(digits);
-    const equals = body.indexOf(0x3d, space);
-    const hasLength = /^\d{1,7}$/.test(digits) && end > space && end <= body.length;
-    const hasKey = equals >= 0 && equals < end;
-    if (!hasLength || !hasKey || body[end - 1] !== 0x0a) throw new TarError('invalid pax header');
-    const key = body.toString('utf8', space + 1, equals);
-    if (key === '' || key.includes('\0')) throw new TarError('invalid pax header');
-    records.set(key, Buffer.from(body.subarray(equals + 1, end - 1)));
-    at = end;
-  }
-  return records;
 }

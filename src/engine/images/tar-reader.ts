@@ -2,19 +2,8 @@
  * An incremental tar reader: ustar, pax (with binary values and global headers), GNU, star, and old v7. It is lossless:
  * the bytes passed to `meta` and `data`, in order, are the archive.
  */
-import {
-  checkOwner,
-  field,
-  headerPath,
-  numeric,
-  octal,
-  parsePax,
-  paxInteger,
-  paxSize,
-  paxTime,
-  untilNul,
-  type Pax,
-} from './tar-fields.ts';
+import { GlobalPax, isSparse, parsePax, type Pax } from './pax.ts';
+import { checkOwner, field, headerPath, numeric, octal, paxInteger, paxTime, untilNul } from './tar-fields.ts';
 import {
   BLOCK,
   checksum,
@@ -52,12 +41,9 @@ const TYPES: Record<string, TarType> = {
 };
 /** Limit for a pax header or GNU long name (maxSpecialFileSize in Go's archive/tar). */
 const MAX_SPECIAL_BYTES = 1 << 20;
-/** Limit for the values that apply to all following entries: they are processed with each of them. */
-const MAX_GLOBAL_BYTES = 64 * 1024;
 const NS_PER_S = 1_000_000_000n;
 const EMPTY = Buffer.alloc(0);
 const ZEROS = Buffer.alloc(BLOCK);
-const NO_PAX: Pax = new Map();
 
 export class TarReader {
   #state: 'header' | 'special' | 'body' | 'padding' | 'ended' = 'header';
@@ -69,7 +55,7 @@ export class TarReader {
   #left = BLOCK;
   #entry: TarEntry | undefined;
   #zeroBlocks = 0;
-  #global: Pax = new Map();
+  readonly #global = new GlobalPax();
   #pax: Pax | undefined;
   #longName: string | undefined;
   #longLink: Buffer | undefined;
@@ -200,22 +186,12 @@ export class TarReader {
         this.#longLink = untilNul(Buffer.from(body));
         return;
       default:
-        this.#updateGlobal(parsePax(body));
+        this.#global.update(body);
     }
-  }
-
-  // POSIX pax: global values apply until overridden; an empty value removes its key.
-  #updateGlobal(records: Pax): void {
-    for (const [key, value] of records) {
-      if (value.length > 0) this.#global.set(key, value);
-      else this.#global.delete(key);
-    }
-    if (paxSize(this.#global) > MAX_GLOBAL_BYTES)
-      throw new TarError(`global headers of more than ${MAX_GLOBAL_BYTES} bytes`);
   }
 
   #assemble(block: Buffer, flag: string): TarEntry {
-    const pax = this.#effectivePax();
+    const pax = this.#global.with(this.#pax);
     const paxText = (key: string): string | undefined => pax.get(key)?.toString('latin1');
 
     const path = this.#longName ?? paxText('path') ?? headerPath(block);
@@ -254,14 +230,4 @@ export class TarReader {
       if (key.startsWith(XATTR_PREFIX)) entry.xattrs.set(key.slice(XATTR_PREFIX.length), Buffer.from(value));
     return entry;
   }
-
-  // An empty value restores the ustar header's field; only an extended attribute may be empty.
-  #effectivePax(): Pax {
-    if (!this.#pax && this.#global.size === 0) return NO_PAX;
-    const pax = new Map([...this.#global, ...(this.#pax ?? [])]);
-    for (const [key, value] of pax) if (value.length === 0 && !key.startsWith(XATTR_PREFIX)) pax.delete(key);
-    return pax;
-  }
 }
-
-const isSparse = (pax: Pax): boolean => pax.size > 0 && [...pax.keys()].some((key) => key.startsWith('GNU.sparse.'));

@@ -29,7 +29,7 @@ export class Unpacker {
 
   /**
    * Unpacks an archive into `directory` and writes its tar-split metadata to `home`; everything is synced to disk.
-   * After a failure, a stream is still drained in the background: its sender may read the response only at the end.
+   * After a failure, the rest of a stream is not read.
    * @throws InvalidParameter when the archive is broken or tries to escape, SystemFault when the host fails or `signal`
    * aborts; no process writes to `directory` after that
    */
@@ -78,6 +78,7 @@ export class Unpacker {
   async #report(child: ChildProcess, signal?: AbortSignal): Promise<Report> {
     const kill = (): void => void child.kill('SIGKILL');
     signal?.addEventListener('abort', kill, { once: true });
+    if (signal?.aborted) kill();
     const exited = new Promise<string>((resolve, reject) => {
       child.once('error', (error) => reject(new SystemFault(`cannot start the unpacker: ${error.message}`)));
       child.once('exit', (code, signal) => resolve(signal ?? `code ${code}`));
