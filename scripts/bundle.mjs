@@ -72,13 +72,14 @@ await build({
   sourcemap: 'external',
 });
 // Helper processes: the jailed unpacker (and the script of its second thread) and packer, the archive worker, the port
-// proxy.
+// proxy, the DNS server.
 for (const [entry, name] of [
   ['src/engine/images/unpacker-main.ts', 'unpacker'],
   ['src/engine/images/file-writer-thread.ts', 'file-writer-thread'],
   ['src/engine/images/packer-main.ts', 'packer'],
   ['src/engine/files/archive-worker.ts', 'archiver'],
   ['src/engine/networks/port-proxy-main.ts', 'port-proxy'],
+  ['src/engine/networks/dns/main.ts', 'dns-server'],
 ]) {
   await build({ ...cjs, entryPoints: [`${root}${entry}`], outfile: `${dist}/${name}.cjs` });
 }

@@ -44,7 +44,6 @@ unmount_below() {
 # Each package after the command, or the file, that it is needed for.
 runtime_packages='
 runc runc
-/usr/lib/podman/aardvark-dns aardvark-dns
 /usr/share/containers/seccomp.json golang-github-containers-common
 iptables iptables
 nft nftables
@@ -70,7 +69,7 @@ missing_packages() {
   while read -r need package; do
     case $need in
       '') ;;
-      /*) [ -e "$need" ] || [ -e "${need/#\/usr\/lib\//\/usr\/libexec\/}" ] || echo "$package" ;;
+      /*) [ -e "$need" ] || echo "$package" ;;
       *) have "$need" || echo "$package" ;;
     esac
   done <<<"$1"

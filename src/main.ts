@@ -30,6 +30,7 @@ const programs = {
   packer: join(dist, 'packer.cjs'),
   archiver: join(dist, 'archiver.cjs'),
   portProxy: join(dist, 'port-proxy.cjs'),
+  dnsServer: join(dist, 'dns-server.cjs'),
 };
 
 async function main(): Promise<void> {

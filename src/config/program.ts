@@ -2,8 +2,8 @@
 import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 
-/** Path of a program in PATH, in the usual directories, /sbin included, or in `also`; undefined when not installed. */
-export function findProgram(name: string, env: NodeJS.ProcessEnv, also: readonly string[] = []): string | undefined {
+/** Path of a program in PATH or in the usual directories, /sbin included; undefined when not installed. */
+export function findProgram(name: string, env: NodeJS.ProcessEnv): string | undefined {
   const directories = [
     ...(env.PATH ?? '').split(delimiter).filter(Boolean),
     '/usr/local/sbin',
@@ -12,7 +12,6 @@ export function findProgram(name: string, env: NodeJS.ProcessEnv, also: readonly
     '/usr/bin',
     '/sbin',
     '/bin',
-    ...also,
   ];
   return directories.map((directory) => join(directory, name)).find(isExecutable);
 }

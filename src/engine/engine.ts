@@ -45,6 +45,7 @@ export interface Built {
   packer: string;
   archiver: string;
   portProxy: string;
+  dnsServer: string;
 }
 
 export interface Engine {
@@ -135,6 +136,7 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
     events,
     log,
     proxyBundle: built.portProxy,
+    dnsBundle: built.dnsServer,
   });
 
   const containers = new Containers({

@@ -34,6 +34,8 @@ export class Paths {
   /** Whether this host forwarded before the daemon. */
   readonly forwarding = (): string => join(this.execRoot, 'forwarding.json');
   readonly runtimeRoot = (runtime: string): string => join(this.execRoot, 'oci', runtime);
-  /** The files that aardvark-dns reads names and addresses from. */
-  readonly dns = (): string => join(this.execRoot, 'names');
+  /** The files of the DNS server (networks/dns/tables.ts). */
+  readonly dns = (): string => join(this.execRoot, 'dns');
+  /** The directory of aardvark-dns, which earlier releases used. */
+  readonly aardvark = (): string => join(this.execRoot, 'names');
 }

@@ -16,11 +16,16 @@ const SOCK_DGRAM = 2;
 const SOCK_CLOEXEC = 0o2000000;
 const SOCK_NONBLOCK = 0o4000;
 const IPPROTO_SCTP = 132;
+const IPPROTO_IP = 0;
 const IPPROTO_IPV6 = 41;
+const IP_FREEBIND = 15;
 const IPV6_V6ONLY = 26;
+const IPV6_FREEBIND = 78;
 const SOL_SOCKET = 1;
 const SO_REUSEADDR = 2;
+const SO_RCVBUFFORCE = 33;
 const BACKLOG = 511;
+const QUEUE_BYTES = 1 << 20;
 
 export type Transport = 'tcp' | 'udp' | 'sctp';
 
@@ -47,7 +52,36 @@ export function reservePort(protocol: Transport, address: string, port: number):
   }
 }
 
-function bound(protocol: Transport, address: string, port: number, { reuse }: { reuse: boolean }): Fd {
+/**
+ * A bound socket of a server, with a receive queue of a megabyte where that is allowed. The address need not exist yet
+ * (IP_FREEBIND, ip(7)).
+ * @throws Errno EADDRINUSE, EACCES
+ */
+export function bindService(protocol: 'tcp' | 'udp', address: string, port: number): Fd {
+  const options = { reuse: protocol === 'tcp', ahead: true };
+  let fd: Fd;
+  try {
+    fd = bound(protocol, address, port, options);
+  } catch (error) {
+    if (!(error instanceof Errno && error.code === 'EADDRINUSE') || options.reuse) throw error;
+    // Beside a server on 0.0.0.0 that allows it.
+    fd = bound(protocol, address, port, { ...options, reuse: true });
+  }
+  if (protocol === 'udp') {
+    const size = Buffer.allocUnsafeSlow(4);
+    size.writeInt32LE(QUEUE_BYTES);
+    // Needs CAP_NET_ADMIN. Without it, the queue is as long as net.core.rmem_default says.
+    setsockoptCall(fd, SOL_SOCKET, SO_RCVBUFFORCE, addressOf(size), size.length);
+  }
+  return fd;
+}
+
+function bound(
+  protocol: Transport,
+  address: string,
+  port: number,
+  { reuse, ahead = false }: { reuse: boolean; ahead?: boolean },
+): Fd {
   const six = isIPv6(address);
   const type = (protocol === 'udp' ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC | SOCK_NONBLOCK;
   const fd = check(
@@ -58,6 +92,7 @@ function bound(protocol: Transport, address: string, port: number, { reuse }: { 
   try {
     if (six) setOption(fd, IPPROTO_IPV6, IPV6_V6ONLY);
     if (reuse) setOption(fd, SOL_SOCKET, SO_REUSEADDR);
+    if (ahead) setOption(fd, six ? IPPROTO_IPV6 : IPPROTO_IP, six ? IPV6_FREEBIND : IP_FREEBIND);
     const name = socketAddress(address, port, six);
     check(bindCall(fd, addressOf(name), name.length), 'bind', `${address} ${port}/${protocol}`);
     return fd;

@@ -4,8 +4,8 @@
  */
 import { execFileSync, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { dnsServer } from '../support/dns-server.ts';
 import { dockerOf } from '../support/docker-cli.ts';
 import { startEngine, type TestEngine } from '../support/engine.ts';
 import { until } from '../support/until.ts';
@@ -28,7 +28,6 @@ const inNetns = (command: string, input = ''): string =>
     stdio: ['pipe', 'pipe', 'pipe'],
   });
 const { docker } = dockerOf(() => engine);
-const dnsPid = (): number => Number(readFileSync(join(engine.execRoot, 'names/aardvark.pid'), 'utf8'));
 
 /**
  * Checks each property: the published port on the host and from another network through the host; isolation of that
@@ -112,14 +111,14 @@ test('a single flushed chain or map is restored [rules-restored-single]', async 
 });
 
 test('a killed DNS server and all rules are restored [dns-server-restored]', async () => {
-  process.kill(dnsPid(), 'SIGKILL');
+  process.kill(dnsServer(engine), 'SIGKILL');
   inNetns('nft flush ruleset');
   await expectAll();
 });
 
 test('the next daemon restores rules and DNS server lost while none ran [rules-restored-start]', async () => {
   await engine.kill9();
-  process.kill(dnsPid(), 'SIGKILL');
+  process.kill(dnsServer(engine), 'SIGKILL');
   inNetns('nft -f -', CONFIGURATION);
   await engine.startAgain();
   await expectAll();

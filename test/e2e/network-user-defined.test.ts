@@ -4,10 +4,11 @@
  */
 import { execFileSync } from 'node:child_process';
 import { createSocket } from 'node:dgram';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { tableName } from '../../src/engine/networks/netlink-driver.ts';
+import { dnsServer, dnsServers } from '../support/dns-server.ts';
 import { dockerOf } from '../support/docker-cli.ts';
 import { startEngine, type TestEngine } from '../support/engine.ts';
 import { linkNames, linksOn } from '../support/links.ts';
@@ -62,12 +63,6 @@ const resolved = async (from: string, name: string): Promise<string[]> =>
     .map(([, address]) => address!)
     .sort();
 const inNetns = (c: string, ...args: string[]): Promise<string> => dockerOk('exec', c, ...args);
-const names = (): string => join(engine.execRoot, 'names');
-const servers = (): string[] =>
-  readdirSync('/proc').filter(
-    (pid) => /^\d+$/.test(pid) && tryShell(`cat /proc/${pid}/cmdline`).includes(`--config\0${names()}\0`),
-  );
-const dnsPid = (): number => Number(readFileSync(join(names(), 'aardvark.pid'), 'utf8'));
 /** Output of a shell command; empty when it fails. */
 const tryShell = (command: string): string => {
   try {
@@ -86,7 +81,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await engine?.[Symbol.asyncDispose]();
   // The DNS server exits when no network is left.
-  await until(() => servers().length === 0);
+  await until(() => dnsServers(engine).length === 0);
 });
 afterEach(async () => {
   const all = (await engine.api('GET', '/containers/json?all=1')).json as { Id: string }[];
@@ -599,12 +594,12 @@ describe('DNS', () => {
     await dockerOk('network', 'create', 'n1');
     await sleeper('aa', '--network', 'n1');
     const { IPAddress } = await endpointOf('aa', 'n1');
-    const old = dnsPid();
+    const old = dnsServer(engine);
     process.kill(old, 'SIGKILL');
-    await until(() => existsSync(join(names(), 'aardvark.pid')) && dnsPid() !== old);
+    await until(() => dnsServers(engine).some((pid) => pid !== old));
     expect(await resolved('aa', 'aa')).toEqual([IPAddress]);
     await engine.kill9();
-    process.kill(dnsPid(), 'SIGKILL');
+    process.kill(dnsServer(engine), 'SIGKILL');
     await engine.startAgain();
     await until(async () => (await resolved('aa', 'aa'))[0] === IPAddress);
   });

@@ -45,7 +45,7 @@ test('finds the cgroup of a shim', () => {
 });
 
 test('finds a process by its arguments and by its open files', async () => {
-  const named = sleeper('aardvark-dns', ['--config', join(owner.root, 'run/names')]);
+  const named = sleeper('holdfast-dns', [join(owner.root, 'run/dns')]);
   expect(pidsOf(owner)).toEqual([named.pid]);
   // A listener's command line does not name its engine; its socket does.
   const server = createServer();

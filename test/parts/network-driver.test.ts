@@ -123,6 +123,7 @@ beforeAll(async () => {
     store: new NetworkStore(db),
     paths: new Paths(join(root, 'data'), join(root, 'run')),
     proxyBundle: bundle,
+    dnsBundle: '',
     events: { record: () => undefined },
     config: {
       instance: '',

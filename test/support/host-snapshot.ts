@@ -25,7 +25,8 @@ export const owners: Owner[] = [];
 const CGROUPS = '/sys/fs/cgroup';
 const PINS = '/run/netns';
 const ROOTS = '/tmp';
-const OURS = /holdfast-shim|holdfast-keeper|holdfast-listener|holdfast-ports|holdfastd|port-proxy|aardvark-dns/;
+const OURS =
+  /holdfast-shim|holdfast-keeper|holdfast-listener|holdfast-ports|holdfast-dns|holdfastd|port-proxy|dns-server/;
 /** Belongs to a dockerd on this host or to bench/peer-dockerd. */
 const PEERS = /docker|containerd|peer|\bhfp\d+/;
 

@@ -8,13 +8,13 @@ import {
   addOwnAddresses,
   removeOwnAddresses,
   hosts,
-  parseResolvConf,
   resolvConf,
   writeEtcFiles,
   writeResolvConf,
   type EtcFileInput,
   type HostFiles,
 } from '../../src/engine/networks/etc-files.ts';
+import { parseResolvConf } from '../../src/engine/networks/resolv-conf.ts';
 
 describe('files', () => {
   let directory: string;

@@ -1,9 +1,13 @@
 /** Firewall rules as text, and the DNS tables of networks. */
+import { encode } from 'dns-packet';
 import { describe, expect, test } from 'vitest';
 import { dnsNamesOn } from '../../src/engine/networks/endpoints.ts';
 import { script } from '../../src/engine/networks/firewall-rules.ts';
 import { type Bridge, type Setup } from '../../src/engine/networks/driver.ts';
-import { aardvarkTables } from '../../src/engine/networks/dns-policy.ts';
+import { dnsTables } from '../../src/engine/networks/dns-policy.ts';
+import { Directory } from '../../src/engine/networks/dns/directory.ts';
+import { parseQuery, RCODE, rcodeOf, type Query } from '../../src/engine/networks/dns/message.ts';
+import { verdict } from '../../src/engine/networks/dns/verdict.ts';
 import type { Network } from '../../src/model/network.ts';
 
 describe('firewall rules', () => {
@@ -91,6 +95,7 @@ describe('DNS tables', () => {
       id,
       name,
       driver: 'bridge',
+      internal: false,
       ipv4: { subnet: '10.1.0.0/24', gateway: `10.1.0.${id}`, range: '', reserved: [], static: false },
     }) as unknown as Network;
   const setup = (
@@ -110,8 +115,8 @@ describe('DNS tables', () => {
       })),
     }) as unknown as Setup;
 
-  test('have one table per network and one line per container, none for the default network', () => {
-    const tables = aardvarkTables(
+  test('have the user-defined networks with containers, and each container’s names on them', () => {
+    const tables = dnsTables(
       [network('1', 'bridge'), network('2', 'mine'), network('3', 'idle')],
       [
         setup('c1', [
@@ -119,39 +124,66 @@ describe('DNS tables', () => {
           ['2', '10.1.0.2', ['web', 'w']],
         ]),
         setup('c2', [['2', '10.1.0.3', ['db']]], ['9.9.9.9']),
+        setup('c3', [['1', '10.0.0.3', []]]),
       ],
-      '127.1.2.3',
     );
-    expect([...tables]).toEqual([['2', '10.1.0.2\nc1 10.1.0.2  web,w\nc2 10.1.0.3  db 9.9.9.9\n']]);
+    const endpoint = { network: '2', links: {} };
+    expect(tables).toEqual({
+      version: 1,
+      networks: [{ id: '2', name: 'mine', internal: false, resolvers: ['10.1.0.2'] }],
+      containers: [
+        {
+          id: 'c1',
+          endpoints: [{ ...endpoint, addresses: ['10.1.0.2'], names: ['web', 'w'] }],
+          servers: [],
+          ndots: false,
+        },
+        {
+          id: 'c2',
+          endpoints: [{ ...endpoint, addresses: ['10.1.0.3'], names: ['db'] }],
+          servers: ['9.9.9.9'],
+          ndots: false,
+        },
+      ],
+    });
   });
   test('leave out an endpoint that is being removed', () =>
-    expect(
-      aardvarkTables([network('2', 'mine')], [setup('c1', [['2', '10.1.0.2', ['web'], 'leaving']])], '127.1.2.3').size,
-    ).toBe(0));
-  test('send queries from an internal network’s address to the refusing server only, whatever else the container is attached to [dns-internal-refused]', () => {
+    expect(dnsTables([network('2', 'mine')], [setup('c1', [['2', '10.1.0.2', ['web'], 'leaving']])]).networks).toEqual(
+      [],
+    ));
+  test('forward no question that arrives at an internal network, whatever else the container is attached to [dns-internal-refused]', () => {
     const inner = { ...network('2', 'inner'), internal: true };
-    const tables = aardvarkTables(
-      [inner, network('3', 'open')],
-      [
-        setup(
-          'c1',
-          [
-            ['2', '10.1.0.2', ['web']],
-            ['3', '10.3.0.2', ['web']],
-          ],
-          ['9.9.9.9'],
-        ),
-      ],
-      '127.1.2.3',
+    const directory = new Directory(
+      dnsTables(
+        [inner, network('3', 'open')],
+        [
+          setup(
+            'c1',
+            [
+              ['2', '10.1.0.2', ['web']],
+              ['3', '10.3.0.2', ['web']],
+            ],
+            ['9.9.9.9'],
+          ),
+        ],
+      ),
     );
-    expect([...tables.values()]).toEqual([
-      '10.1.0.2\nc1 10.1.0.2  web 127.1.2.3\n',
-      '10.1.0.3\nc1 10.3.0.2  web 9.9.9.9\n',
-    ]);
+    const query = parseQuery(encode({ type: 'query', id: 7, questions: [{ type: 'A', name: 'outside.example' }] }));
+    const asked = (resolver: string, source: string): unknown => {
+      const audience = directory.audience(resolver, source);
+      const decided = audience && verdict(query as Query, audience, 512);
+      return decided && ('answer' in decided ? rcodeOf(decided.answer) : decided.servers);
+    };
+    expect(asked('10.1.0.2', '10.1.0.2')).toBe(RCODE.serverFailure);
+    expect(asked('10.1.0.3', '10.3.0.2')).toEqual(['9.9.9.9']);
+    // Addresses that no container has on that network: another network's, any.
+    expect(asked('10.1.0.2', '10.3.0.2')).toBe(undefined);
+    expect(asked('10.1.0.2', '203.0.113.9')).toBe(undefined);
+    expect(asked('10.1.0.3', '203.0.113.9')).toEqual([]);
   });
-  test('leave out names containing separators', () => {
+  test('have every name in lower case', () => {
     const of = (Aliases: string[]): string[] =>
       dnsNamesOn({ id: 'f'.repeat(64), name: 'Web', config: { Hostname: 'h' } as never }, { Aliases });
-    expect(of(['a b', 'x,y', 'A\nb', '', 'db'])).toEqual(['web', 'db', 'ffffffffffff', 'h']);
+    expect(of(['x,y', 'DB', '', 'db'])).toEqual(['web', 'x,y', 'db', 'ffffffffffff', 'h']);
   });
 });

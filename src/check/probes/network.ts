@@ -7,14 +7,6 @@ import { installCommand } from '../packages.ts';
 import type { Probe } from '../probe.ts';
 import { versionOf } from '../program-version.ts';
 
-/** Where Debian and Fedora install podman's helpers. */
-const HELPER_DIRECTORIES = [
-  '/usr/lib/podman',
-  '/usr/libexec/podman',
-  '/usr/local/lib/podman',
-  '/usr/local/libexec/podman',
-];
-
 interface Requirement {
   program: string;
   /** If it is not installed. */
@@ -22,18 +14,10 @@ interface Requirement {
   /** What does not work without it. */
   without: string;
   versionFlag?: string;
-  /** Where to look besides PATH. */
-  also?: readonly string[];
 }
 
 const requirements: readonly Requirement[] = [
   { program: 'nft', verdict: 'lacking', without: 'ports cannot be published, networks are not isolated' },
-  {
-    program: 'aardvark-dns',
-    verdict: 'advice',
-    without: 'containers cannot resolve each other by name',
-    also: HELPER_DIRECTORIES,
-  },
   {
     program: 'iptables',
     verdict: 'advice',
@@ -42,10 +26,10 @@ const requirements: readonly Requirement[] = [
   { program: 'ip', verdict: 'advice', without: 'the network setup cannot be inspected', versionFlag: '-V' },
 ];
 
-const probeFor = ({ program, verdict, without, versionFlag, also }: Requirement): Probe => ({
+const probeFor = ({ program, verdict, without, versionFlag }: Requirement): Probe => ({
   subject: program,
   look: async () => {
-    const path = findProgram(program, process.env, also);
+    const path = findProgram(program, process.env);
     if (!path) return { verdict, text: `not installed: ${without}`, remedy: installCommand(program) };
     return { verdict: 'ok', text: `${await versionOf(path, versionFlag)} (${path})` };
   },

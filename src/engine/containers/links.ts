@@ -1,14 +1,13 @@
 /**
  * Docker's legacy links (moby daemon/links). On the default bridge: the linked container's address under an alias in
  * /etc/hosts and its exposed ports in the environment, both as of the linking container's start. On user-defined
- * networks, where DNS resolves container names: an alias that only the linking container sees.
+ * networks an alias is a name that DNS answers to the linking container only (networks/dns-policy.ts).
  */
 import type { HostConfig } from '../../model/container-config.ts';
 import type { Container } from '../../model/container.ts';
 import { isRunning } from '../../model/container-status.ts';
 import { Conflict, InvalidParameter, NotFound, SystemFault } from '../../model/errors.ts';
 import { joinedContainer, joinsContainer, networkOfMode } from '../../model/namespace-mode.ts';
-import { isPredefined } from '../../model/network.ts';
 import { parseLink } from '../spec/links.ts';
 import type { ContainerIndex } from './container-index.ts';
 import { BRIDGE, isOnBridge } from './link-names.ts';
@@ -58,7 +57,7 @@ export const NO_LINKS: Linked = { hosts: [], env: [] };
 
 /** What a container sees of its linked containers. @throws SystemFault, Conflict when one of them cannot be reached */
 export async function linked(c: Container, index: ContainerIndex): Promise<Linked> {
-  if (!isOnBridge(c.hostConfig)) return { hosts: await aliases(c, index), env: [] };
+  if (!isOnBridge(c.hostConfig)) return NO_LINKS;
   const all = await Promise.all(
     (c.hostConfig.Links ?? []).map(async (text) => {
       const { name, alias } = parseLink(text);
@@ -74,26 +73,6 @@ export async function linked(c: Container, index: ContainerIndex): Promise<Linke
     }),
   );
   return { hosts: all.map(({ hosts }) => hosts), env: all.flatMap(({ env }) => env) };
-}
-
-/**
- * Aliases that the network's DNS does not answer: DNS follows a container to its next address, a line in a file does
- * not.
- */
-async function aliases(c: Container, index: ContainerIndex): Promise<string[]> {
-  const lines: string[] = [];
-  for (const { network, networkId, request } of Object.values(c.endpoints).filter(
-    (endpoint) => !isPredefined(endpoint.network),
-  )) {
-    // The CLI sends links twice: with the endpoint and in HostConfig.
-    const ofMode = [network, networkId].includes(c.hostConfig.NetworkMode) ? (c.hostConfig.Links ?? []) : [];
-    for (const { name, alias } of [...new Set([...(request.Links ?? []), ...ofMode])].map(parseLink)) {
-      const child = await index.findContainer(name).catch(() => undefined);
-      const there = child && isRunning(child) ? child.endpoints[network] : undefined;
-      if (there?.ipAddress && !there.dnsNames.includes(alias)) lines.push(`${alias}:${there.ipAddress}`);
-    }
-  }
-  return lines;
 }
 
 interface Port {

@@ -28,7 +28,7 @@ export interface Attachment {
 
 export interface AttachmentsDeps {
   store: NetworkStore;
-  config: Pick<Config, 'instance' | 'bridge' | 'iptables' | 'ip' | 'dns'>;
+  config: Pick<Config, 'instance' | 'bridge' | 'iptables' | 'ip' | 'dns' | 'dnsOptions'>;
   paths: Paths;
   events: { record(...events: NewEvent[]): void };
   driver: Driver;

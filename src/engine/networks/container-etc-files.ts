@@ -12,7 +12,6 @@ export interface ContainerEtcFilesDeps {
   paths: Paths;
   config: Pick<Config, 'bip' | 'dns' | 'dnsOptions' | 'dnsSearch'>;
   find: (reference: string) => Network | undefined;
-  dns: { readonly available: boolean };
 }
 
 type Addresses = Pick<Endpoint, 'ipAddress' | 'globalIPv6Address'>;
@@ -56,13 +55,13 @@ export class ContainerEtcFiles {
         search: firstNonEmpty(hostConfig.DnsSearch, daemon.dnsSearch),
         options: firstNonEmpty(hostConfig.DnsOptions, daemon.dnsOptions),
       },
-      resolvers: this.deps.dns.available ? this.#resolvers(Object.values(endpoints)) : [],
+      resolvers: this.#resolvers(Object.values(endpoints)),
     };
   }
 
   /**
-   * One resolver is enough: aardvark-dns answers for all networks of the container on each of their bridges. Preferably
-   * not that of an internal network.
+   * One resolver is enough: the DNS server answers for all networks of the container on each of their bridges.
+   * Preferably not that of an internal network, where nothing is forwarded.
    */
   #resolvers(endpoints: Endpoint[]): string[] {
     const candidates = endpoints.flatMap(({ networkId }) => this.deps.find(networkId) ?? []).filter(hasDns);

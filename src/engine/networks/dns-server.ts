@@ -1,160 +1,216 @@
 /**
- * The DNS server of user-defined networks: aardvark-dns, a process of its own that works without the daemon. It answers
- * on each bridge's address from the files in its directory, one per network, and forwards other questions to the host's
- * servers. dns-policy.ts decides what is in the files.
+ * The daemon's side of the DNS server (dns/main.ts): writes its tables, starts it when needed, and replaces one of an
+ * earlier release.
  */
-import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { closeSync, mkdirSync, openSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Serial } from '../../async/serial.ts';
 import { faultPoint } from '../../sys/fault.ts';
-
-/** Where distributions install it. */
-const PROGRAMS = ['/usr/lib/podman/aardvark-dns', '/usr/libexec/podman/aardvark-dns'];
-const PORT = 53;
-const PID_FILE = 'aardvark.pid';
-const START_MS = 5_000;
-const WATCH_MS = 1_000;
+import { endAardvark } from './aardvark.ts';
+import { DnsConnection } from './dns-connection.ts';
+import { DNS_FILES, type DnsTables } from './dns/tables.ts';
 
 export interface DnsServerDeps {
-  /** Holds the tables and nothing else: aardvark-dns reads every file in it. */
   directory: string;
+  /** The directory of aardvark-dns, which earlier releases used. */
+  aardvark: string;
+  /** The bundle of dns/main.ts. */
+  bundle: string;
+  /** What is to be resolved now. */
+  tables: () => DnsTables;
   log: { warn(message: string): void };
-  /** Replaced in tests. */
-  program?: string;
 }
 
+/** The server needs little memory: small semi-spaces keep its heap small. */
+const NODE_FLAGS = ['--max-semi-space-size=1', '--v8-pool-size=0'];
+/** A server that was started and cannot be connected to within this time is given up. */
+const START_MS = 30_000;
+const STEP_MS = 5;
+/** The delay before a dead server is replaced, doubled while servers die early. */
+const REVIVE_MS = 10;
+const MAX_REVIVE_MS = 5_000;
+/** A server that lived for so long did not die early. */
+const SOUND_MS = 10_000;
+const MAX_LOG_BYTES = 1 << 20;
+
 export class DnsServer {
-  readonly #program: string | undefined;
+  readonly #hash: string;
   /** The tables on disk. */
-  #written = new Map<string, string>();
-  #timer: NodeJS.Timeout | undefined;
+  #written: string | undefined;
+  #isWanted = false;
+  #connection: DnsConnection | undefined;
   readonly #changes = new Serial();
-  #warned = false;
+  /** A change that has not begun yet. */
+  #queued: Promise<void> | undefined;
+  #reviveMs = REVIVE_MS;
+  #startedAtMs = 0;
+  /** Logged last. */
+  #trouble = '';
+  #closed = false;
 
   constructor(private readonly deps: DnsServerDeps) {
-    this.#program = deps.program ?? PROGRAMS.find((path) => existsSync(path));
+    this.#hash = hashOf(deps.bundle);
   }
 
-  /** Whether aardvark-dns is installed. */
-  get available(): boolean {
-    return this.#program !== undefined;
-  }
-
-  /** Takes over the previous daemon's tables and watches the server from now on. */
-  start(tables: Map<string, string>): Promise<void> {
-    this.#written = this.#readTables();
-    this.#timer = setInterval(() => void this.#reviveIfDead(), WATCH_MS).unref();
-    return this.publish(tables);
+  /** Takes over the server of the previous daemon, and watches it from now on. */
+  async start(): Promise<void> {
+    await this.publish();
+    // Only now, so that the addresses are without a server for a moment only.
+    await this.#serially(async () => {
+      if (await endAardvark(this.deps.aardvark)) await this.#reload();
+    });
   }
 
   /**
-   * Replaces all tables; resolves when the server has been signalled. Never rejects: a container without DNS is better
-   * than none.
+   * Resolves when the server answers by the tables of now. Never rejects: a container without DNS is better than none.
    */
-  publish(tables: Map<string, string>): Promise<void> {
-    return this.#serially(() => this.#publish(tables));
+  publish(): Promise<void> {
+    this.#queued ??= this.#serially(async () => {
+      this.#queued = undefined;
+      await this.#publish();
+    });
+    return this.#queued;
   }
 
-  /** Stops watching; the server keeps running. */
+  /** Stops watching; the server keeps running while it has something to answer. */
   close(): void {
-    clearInterval(this.#timer);
+    this.#closed = true;
+    this.#connection?.close();
+    this.#connection = undefined;
   }
 
   #serially(task: () => Promise<void>): Promise<void> {
-    return this.#changes.run(task).catch((error: unknown) => this.deps.log.warn(`dns: ${(error as Error).message}`));
-  }
-
-  async #publish(tables: Map<string, string>): Promise<void> {
-    if (tables.size === 0 && this.#written.size === 0) return;
-    if (!this.available) {
-      if (!this.#warned)
-        this.deps.log.warn('aardvark-dns is not installed: containers cannot resolve other containers');
-      this.#warned = true;
-      return;
-    }
-    const changed = this.#writeTables(tables);
-    if (changed || (tables.size > 0 && this.#pid() === undefined)) await this.#reload();
-  }
-
-  /** Returns whether a file changed. */
-  #writeTables(tables: Map<string, string>): boolean {
-    const { directory } = this.deps;
-    let changed = false;
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
-    for (const [name, text] of tables) {
-      if (this.#written.get(name) === text) continue;
-      // Written beside the directory, because every file in it is read as a table.
-      const draft = `${directory}.new`;
-      writeFileSync(draft, text, { mode: 0o600 });
-      renameSync(draft, join(directory, name));
-      this.#written.set(name, text);
-      faultPoint('names.written');
-      changed = true;
-    }
-    for (const name of [...this.#written.keys()].filter((known) => !tables.has(known))) {
-      rmSync(join(directory, name), { force: true });
-      this.#written.delete(name);
-      changed = true;
-    }
-    return changed;
-  }
-
-  // On SIGHUP aardvark-dns reads its tables again, and exits when there are none.
-  async #reload(): Promise<void> {
-    const pid = this.#pid();
-    if (pid !== undefined) process.kill(pid, 'SIGHUP');
-    else if (this.#written.size > 0) await this.#spawn();
-  }
-
-  async #reviveIfDead(): Promise<void> {
-    if (!this.available || !this.#isDead()) return;
-    await this.#serially(async () => {
-      if (!this.#isDead()) return;
-      this.deps.log.warn('aardvark-dns exited: starting it again');
-      await this.#spawn();
+    return this.#changes.run(task).catch((error: unknown) => {
+      this.#warn((error as Error).message);
+      this.#reviveLater();
     });
   }
 
-  #isDead = (): boolean => this.#written.size > 0 && this.#pid() === undefined;
+  async #publish(): Promise<void> {
+    const tables = this.deps.tables();
+    this.#isWanted = tables.networks.length > 0;
+    const text = JSON.stringify(tables);
+    const isNew = text !== this.#written;
+    if (isNew && (this.#isWanted || this.#written !== undefined || this.#wasWritten())) this.#write(text);
+    if (isNew || !this.#connection) await this.#reload();
+  }
 
-  // The parent exits with 0 once its background process listens.
-  #spawn(): Promise<void> {
-    rmSync(join(this.deps.directory, PID_FILE), { force: true });
-    return new Promise((resolve, reject) => {
-      const child = spawn(this.#program!, ['--config', this.deps.directory, '-p', String(PORT), 'run'], {
+  #wasWritten(): boolean {
+    return statSync(join(this.deps.directory, DNS_FILES.tables), { throwIfNoEntry: false }) !== undefined;
+  }
+
+  #write(text: string): void {
+    const path = join(this.deps.directory, DNS_FILES.tables);
+    mkdirSync(this.deps.directory, { recursive: true, mode: 0o700 });
+    writeFileSync(`${path}.new`, text, { mode: 0o600 });
+    renameSync(`${path}.new`, path);
+    this.#written = text;
+    faultPoint('names.written');
+  }
+
+  async #reload(): Promise<void> {
+    if (this.#closed) return;
+    // A server that ends just now is asked in vain.
+    for (const last of [false, true]) {
+      const connection = await this.#connected();
+      if (!connection) return;
+      const failed = await connection.reload();
+      if (failed === undefined && !last) continue;
+      if (failed === undefined) throw new Error('the DNS server ends');
+      if (failed.length > 0) this.#warn(failed.join(', '));
+      else this.#trouble = '';
+      return;
+    }
+  }
+
+  /** A connection to a server of this release, which is started if need be; undefined when none is needed. */
+  async #connected(): Promise<DnsConnection | undefined> {
+    if (this.#connection?.isOpen) return this.#connection;
+    const found = await DnsConnection.open(this.#socket);
+    if (found && (found.bundle === this.#hash || !this.#isWanted)) return this.#watch(found);
+    if (!this.#isWanted) return undefined;
+    const started = await this.#launch();
+    if (started) return this.#watch(started);
+    const failure = `the DNS server does not start: see ${join(this.deps.directory, DNS_FILES.log)}`;
+    if (!found?.isOpen) throw new Error(failure);
+    this.#warn(failure);
+    return this.#watch(found);
+  }
+
+  /** Starts a server of this release; the one before, if any, makes way for it. */
+  async #launch(): Promise<DnsConnection | undefined> {
+    const child = this.#spawn();
+    const deadline = performance.now() + START_MS;
+    while (performance.now() < deadline && !hasEnded(child)) {
+      const connection = await DnsConnection.open(this.#socket);
+      if (connection?.bundle === this.#hash) return connection;
+      connection?.close();
+      await delay(STEP_MS);
+    }
+    return undefined;
+  }
+
+  get #socket(): string {
+    return join(this.deps.directory, DNS_FILES.control);
+  }
+
+  #watch(connection: DnsConnection): DnsConnection {
+    this.#connection = connection;
+    connection.onClose(() => {
+      if (this.#connection === connection) this.#connection = undefined;
+      if (this.#closed || !this.#isWanted) return;
+      this.#warn('the DNS server exited: starting another');
+      this.#reviveLater();
+    });
+    return connection;
+  }
+
+  #reviveLater(): void {
+    if (this.#closed || !this.#isWanted) return;
+    if (performance.now() - this.#startedAtMs > SOUND_MS) this.#reviveMs = REVIVE_MS;
+    setTimeout(() => void this.publish(), this.#reviveMs).unref();
+    this.#reviveMs = Math.min(2 * this.#reviveMs, MAX_REVIVE_MS);
+  }
+
+  #spawn(): ChildProcess {
+    this.#startedAtMs = performance.now();
+    const log = join(this.deps.directory, DNS_FILES.log);
+    const isLong = (statSync(log, { throwIfNoEntry: false })?.size ?? 0) > MAX_LOG_BYTES;
+    const fd = openSync(log, isLong ? 'w' : 'a', 0o600);
+    try {
+      // An empty environment: NODE_OPTIONS is meant for the daemon, and some options cost 50 ms at start.
+      const child = spawn(process.execPath, [...NODE_FLAGS, this.deps.bundle, this.deps.directory, this.#hash], {
         detached: true,
         cwd: '/',
         env: {},
-        stdio: 'ignore',
-        timeout: START_MS,
+        stdio: ['ignore', 'ignore', fd],
       });
-      child.once('error', reject);
-      child.once('exit', (code, signal) =>
-        code === 0 ? resolve() : reject(new Error(`aardvark-dns exited with ${signal ?? code}`)),
-      );
-    });
-  }
-
-  /** PID of the server of this directory, if it is alive. */
-  #pid(): number | undefined {
-    try {
-      const pid = Number(readFileSync(join(this.deps.directory, PID_FILE), 'latin1'));
-      if (!(pid > 0)) return undefined;
-      const args = readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0');
-      return args.includes(this.deps.directory) ? pid : undefined;
-    } catch {
-      return undefined;
+      child.once('error', (error) => this.#warn(error.message));
+      child.unref();
+      return child;
+    } finally {
+      closeSync(fd);
     }
   }
 
-  #readTables(): Map<string, string> {
-    const { directory } = this.deps;
-    if (!existsSync(directory)) return new Map();
-    return new Map(
-      readdirSync(directory)
-        .filter((name) => name !== PID_FILE)
-        .map((name) => [name, readFileSync(join(directory, name), 'utf8')]),
-    );
+  // A failure that lasts is logged once.
+  #warn(message: string): void {
+    if (message === this.#trouble) return;
+    this.#trouble = message;
+    this.deps.log.warn(`dns: ${message}`);
+  }
+}
+
+const hasEnded = ({ exitCode, signalCode }: ChildProcess): boolean => exitCode !== null || signalCode !== null;
+
+/** Tells servers of different builds apart. */
+function hashOf(bundle: string): string {
+  try {
+    return createHash('sha256').update(readFileSync(bundle)).digest('hex').slice(0, 16);
+  } catch {
+    return '';
   }
 }

@@ -29,6 +29,8 @@ export interface EndpointSetup {
   priority: number;
   /** DNS names of the container on this network, lower case. */
   names: string[];
+  /** Names on this network by aliases that only this container knows, lower case; missing in older records. */
+  links?: Record<string, string>;
   /** Half joined or half left: undone at the next start of the daemon. */
   changing?: 'joining' | 'leaving';
 }
@@ -72,6 +74,8 @@ export interface Setup {
   idlePorts: PortSetup[];
   /** Upstream DNS servers of this container; empty = the host's. */
   dnsServers: string[];
+  /** Whether its resolv.conf has an `ndots` that was asked for; missing in older records. */
+  ndots?: boolean;
 }
 
 /** A bridge on this host, with the addresses that are its containers' gateways. */

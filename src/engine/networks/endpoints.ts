@@ -9,6 +9,7 @@ import type { AddressAllocator } from './address-allocation.ts';
 import { LINK_NAME } from './definition.ts';
 import { hasDns } from './dns-policy.ts';
 import { defaultRouteEndpoint, type EndpointSetup, type PortSetup, type Setup } from './driver.ts';
+import { parseLink } from '../spec/links.ts';
 import { dnsNames } from './plan.ts';
 import type { PublishedPort } from './port-allocation.ts';
 import { cidr } from './subnets.ts';
@@ -53,6 +54,7 @@ export function makeEndpoint(
     internal: network.internal,
     priority: request.GwPriority ?? 0,
     names: hasDns(network) ? dnsNamesOn(container, request) : [],
+    links: hasDns(network) ? dnsLinksOn(container, network, request) : {},
   };
   if (network.driver !== 'bridge') return base;
   const { ipv4, ipv6, internal, settings, bridge } = network;
@@ -86,13 +88,28 @@ export function makeEndpoint(
   };
 }
 
-/** The DNS names of a container on a network, without those that the tables of aardvark-dns cannot hold. */
+/** The DNS names of a container on a network. */
 export function dnsNamesOn(
   { id, name, config }: Pick<Container, 'id' | 'name' | 'config'>,
   request: EndpointRequest,
 ): string[] {
   const names = dnsNames({ id, name, hostname: config.Hostname }, request.Aliases ?? []);
-  return [...new Set(names.map((each) => each.toLowerCase()))].filter((each) => /^[^\s,]+$/.test(each));
+  return [...new Set(names.map((each) => each.toLowerCase()))];
+}
+
+/** The aliases of a container's links on a network, with the names that they stand for. */
+function dnsLinksOn(
+  { hostConfig }: Pick<Container, 'hostConfig'>,
+  { name, id }: Network,
+  request: EndpointRequest,
+): Record<string, string> {
+  // The CLI sends links twice: with the endpoint and in HostConfig.
+  const ofMode = [name, id].includes(hostConfig.NetworkMode) ? (hostConfig.Links ?? []) : [];
+  return Object.fromEntries(
+    [...ofMode, ...(request.Links ?? [])]
+      .map(parseLink)
+      .map((link) => [link.alias.toLowerCase(), link.name.toLowerCase()]),
+  );
 }
 
 /**

@@ -1,16 +1,10 @@
 /** A container's /etc/hosts, /etc/resolv.conf and /etc/hostname. */
 import { createHash } from 'node:crypto';
 import { appendFileSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
-import { isIP, isIPv6 } from 'node:net';
+import { isIPv6 } from 'node:net';
 import { join } from 'node:path';
 import { readInRoot } from '../../sys/inroot.ts';
-
-/** The settings of resolv.conf(5). */
-export interface ResolverSettings {
-  servers: string[];
-  search: string[];
-  options: string[];
-}
+import { parseResolvConf, PUBLIC_SERVERS, type ResolverSettings } from './resolv-conf.ts';
 
 export interface EtcFileInput {
   hostname: string;
@@ -51,8 +45,6 @@ const NOTHING = Buffer.alloc(0);
 const NEWLINE = 10;
 
 const STUB_RESOLVER = '127.0.0.53';
-/** As in Docker, for hosts without a server that a container could reach. */
-const PUBLIC_SERVERS = ['8.8.8.8', '8.8.4.4'];
 
 const LOCAL_IPV4 = [['127.0.0.1', 'localhost']] as const;
 const LOCAL_IPV6 = [
@@ -177,27 +169,16 @@ export function resolvConf(input: EtcFileInput, host: HostFiles = HOST_FILES): s
   ].join('\n');
 }
 
+/** The options that resolvConf() takes over where none are requested. */
+export const hostResolverOptions = (host: HostFiles = HOST_FILES): string[] =>
+  parseResolvConf(read(resolvSource(host))).options;
+
 // 127.0.0.53 as the only server is the stub of systemd-resolved, which keeps its upstream servers in another file.
 function resolvSource(host: HostFiles): string {
   const { servers } = parseResolvConf(read(host.resolvConf));
   return servers.length === 1 && servers[0] === STUB_RESOLVER && existsSync(host.resolvedConf)
     ? host.resolvedConf
     : host.resolvConf;
-}
-
-/** resolv.conf(5): the last `search` counts, `options` add up. */
-export function parseResolvConf(text: string): ResolverSettings & { other: string[] } {
-  const result: ResolverSettings & { other: string[] } = { servers: [], search: [], options: [], other: [] };
-  for (const line of text.split('\n')) {
-    const [keyword, ...values] = line.trim().split(/\s+/);
-    if (!keyword || keyword.startsWith('#') || keyword.startsWith(';')) continue;
-    if (keyword === 'nameserver')
-      result.servers.push(...values.slice(0, 1).filter((server) => isIP(server.replace(/%.*$/, ''))));
-    else if (keyword === 'search' || keyword === 'domain') result.search = values.length > 0 ? values : result.search;
-    else if (keyword === 'options') result.options.push(...values);
-    else result.other.push(line);
-  }
-  return result;
 }
 
 const isLoopback = (address: string): boolean => address.startsWith('127.') || address === '::1';

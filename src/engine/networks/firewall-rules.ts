@@ -82,12 +82,12 @@ function guard(subnets: BridgeSubnet[], family: Family): Chain {
     const found: string[] = [];
     // route_localnet lets replies to 127.0.0.1 in through the bridge; containers must not connect that way.
     if (family === 'ip') found.push(`iifname ${link} ip daddr 127.0.0.0/8 drop`);
-    // aardvark-dns tells the names of a network to everyone who asks on the bridge's address.
+    // The DNS server tells the names of a network to every address that reaches it, and forwards its questions.
     if (dns) found.push(`iifname != { ${link}, "lo" } ${question} drop`);
     // From an internal network the host is reachable at the bridge's address only: its other addresses lead to ports
     // published on them.
     if (internal) found.push(`iifname ${link} ${family} daddr != ${reachable} fib daddr type local drop`);
-    // aardvark-dns would answer unknown addresses by asking the host's servers.
+    // As the DNS server, which does not answer unknown addresses there.
     if (internal && dns) found.push(`iifname ${link} ${question} ${family} saddr != @${DNS_CLIENTS} drop`);
     return found;
   });

@@ -13,7 +13,7 @@ import { acceptTraffic, withdrawTraffic, type AcceptedBridge } from './iptables.
 import { Forwarding } from './forwarding.ts';
 import { HostLinks } from './host-links.ts';
 import { configureEndpoint, makeNamespace, setDefaultRoutes } from './namespace.ts';
-import { allDnsClientsOf, dnsClientsOf, needsRefuser, refuserAddress } from './dns-policy.ts';
+import { allDnsClientsOf, dnsClientsOf } from './dns-policy.ts';
 import type { PortProxy } from './port-proxy.ts';
 import { writeSysctl } from './sysctl.ts';
 
@@ -29,8 +29,6 @@ export interface NetlinkDriverDeps {
 }
 
 const WATCH_MS = 1_000;
-/** '' makes the proxy refuse; the proxy of an older release, which may still run, forwards to the discard port. */
-const REFUSE = { address: '', port: 9 };
 /** The shortest time between two checks, for hosts whose rules change all the time. */
 const CHECK_MS = 2_000;
 /** The longest time between two checks: changes by iptables-legacy do not count up the generation. */
@@ -117,7 +115,6 @@ export class NetlinkDriver implements Driver {
       makeNamespace(setup);
       for (const endpoint of setup.endpoints) if (endpoint.link) await this.#connect(setup, endpoint);
       await this.#open({ ports: setup.ports, dnsClients: allDnsClientsOf(setup) });
-      await this.#updateRefuser(undefined, setup);
     } catch (error) {
       await this.tearDown(setup);
       throw error;
@@ -132,7 +129,6 @@ export class NetlinkDriver implements Driver {
     setDefaultRoutes(setup);
     await this.#movePorts(before?.ports ?? [], setup.ports);
     await this.#open({ ports: [], dnsClients: dnsClientsOf(endpoint) });
-    await this.#updateRefuser(before, setup);
   }
 
   async leave(setup: Setup, endpoint: EndpointSetup): Promise<void> {
@@ -140,7 +136,6 @@ export class NetlinkDriver implements Driver {
     this.#setups.set(setup.container, setup);
     await this.#movePorts(before?.ports ?? [], setup.ports);
     this.#firewall?.drop({ ports: [], dnsClients: dnsClientsOf(endpoint) });
-    await this.#updateRefuser(before, setup);
     if (endpoint.link) await this.#links.disconnect(endpoint.link.host);
     faultPoint('network.left');
     setDefaultRoutes(setup);
@@ -148,8 +143,7 @@ export class NetlinkDriver implements Driver {
 
   async tearDown(setup: Setup): Promise<void> {
     this.#setups.delete(setup.container);
-    if (needsRefuser(setup) || setup.ports.some((port) => port.via === 'proxy'))
-      await this.deps.proxy.update(this.#proxied());
+    if (setup.ports.some((port) => port.via === 'proxy')) await this.deps.proxy.update(this.#proxied());
     this.#firewall?.drop({ ports: setup.ports, dnsClients: setup.endpoints.flatMap(dnsClientsOf) });
     this.#deleteFlows(setup.ports);
     for (const { link } of setup.endpoints) if (link) this.#links.cutOff(link.host);
@@ -196,17 +190,8 @@ export class NetlinkDriver implements Driver {
 
   #ports = (): PortSetup[] => [...this.#setups.values()].flatMap((setup) => setup.ports);
 
-  /** The ports that the proxy listens on; on the refuser's it refuses DNS questions. */
-  #proxied(): PortSetup[] {
-    const proxied = this.#ports().filter((port) => port.via === 'proxy');
-    const refuser = { hostIp: refuserAddress(this.deps.name), hostPort: 53, ...REFUSE };
-    if ([...this.#setups.values()].some(needsRefuser)) proxied.push({ protocol: 'udp', ...refuser, via: 'proxy' });
-    return proxied;
-  }
-
-  async #updateRefuser(before: Setup | undefined, after: Setup): Promise<void> {
-    if (needsRefuser(before) !== needsRefuser(after)) await this.deps.proxy.update(this.#proxied());
-  }
+  /** The ports that the proxy listens on. */
+  #proxied = (): PortSetup[] => this.#ports().filter((port) => port.via === 'proxy');
 
   async #connect(setup: Setup, endpoint: EndpointSetup): Promise<void> {
     const { bridge } = endpoint.link!;

@@ -7,7 +7,8 @@ import { wallNow } from '../clock.ts';
 import { Forbidden, InvalidParameter, SystemFault } from '../../model/errors.ts';
 import type { Definition } from './definition.ts';
 import { newId } from './endpoints.ts';
-import { HOST_FILES, parseResolvConf } from './etc-files.ts';
+import { HOST_FILES } from './etc-files.ts';
+import { parseResolvConf } from './resolv-conf.ts';
 import type { AddressSpace, IpamConfig, Network } from '../../model/network.ts';
 import { cidr, freeSubnet, masked, overlap, rangeOf, textOf, type Cidr } from './subnets.ts';
 

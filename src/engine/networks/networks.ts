@@ -14,7 +14,7 @@ import { pruneMatcher } from '../prune-filter.ts';
 import { Attachments, type Attachment } from './attachments.ts';
 import { ContainerEtcFiles } from './container-etc-files.ts';
 import { define, type NetworkRequest } from './definition.ts';
-import { aardvarkTables, refuserAddress } from './dns-policy.ts';
+import { dnsTables } from './dns-policy.ts';
 import { DnsServer } from './dns-server.ts';
 import { bridgeOf, type Driver } from './driver.ts';
 import { disconnectEvent, networkEvent, pruneEvent } from './events.ts';
@@ -53,6 +53,8 @@ export interface NetworksDeps {
   log: { info(message: string): void; warn(message: string): void };
   /** The bundle of port-proxy-main.ts. */
   proxyBundle: string;
+  /** The bundle of dns/main.ts. */
+  dnsBundle: string;
   /** Replaced in tests. */
   driver?: Driver;
 }
@@ -68,7 +70,7 @@ export class Networks {
   #pruning = false;
 
   constructor(private readonly deps: NetworksDeps) {
-    const { config, paths, log, proxyBundle, store, events } = deps;
+    const { config, paths, log, proxyBundle, dnsBundle, store, events } = deps;
     this.#driver =
       deps.driver ??
       new NetlinkDriver({
@@ -78,8 +80,14 @@ export class Networks {
         proxy: new PortProxy({ socket: join(paths.execRoot, 'ports.sock'), bundle: proxyBundle, log }),
         log,
       });
-    this.#dns = new DnsServer({ directory: paths.dns(), log });
-    this.#etcFiles = new ContainerEtcFiles({ paths, config, find: this.find, dns: this.#dns });
+    this.#dns = new DnsServer({
+      directory: paths.dns(),
+      aardvark: paths.aardvark(),
+      bundle: dnsBundle,
+      tables: () => dnsTables(this.#index.all, this.#attachments.setups()),
+      log,
+    });
+    this.#etcFiles = new ContainerEtcFiles({ paths, config, find: this.find });
     this.#attachments = new Attachments({
       store,
       config,
@@ -88,7 +96,7 @@ export class Networks {
       driver: this.#driver,
       network: this.resolve,
       ready: () => this.#started,
-      publishDns: () => this.#publishDns(),
+      publishDns: () => this.#dns.publish(),
       log,
     });
   }
@@ -118,7 +126,7 @@ export class Networks {
     for (const { network, phase } of rows)
       if (phase !== 'ready' && !isPredefined(network.name))
         await this.#finishRemoval(network, { wasCreated: phase === 'removing' });
-    await this.#dns.start(this.#dnsTables());
+    await this.#dns.start();
   }
 
   /** @throws InvalidParameter for unknown filters and bad values */
@@ -294,15 +302,10 @@ export class Networks {
   async close(): Promise<void> {
     await this.#started;
     await this.#attachments.idle();
-    await this.#publishDns();
+    await this.#dns.publish();
     this.stopWatching();
     if (this.deps.store.attachments().length === 0) await this.#driver.dismantle();
   }
-
-  #dnsTables = (): Map<string, string> =>
-    aardvarkTables(this.#index.all, this.#attachments.setups(), refuserAddress(this.deps.config.bridge));
-
-  #publishDns = (): Promise<void> => this.#dns.publish(this.#dnsTables());
 
   #hasEndpoints = ({ id }: Network): boolean => this.#attachments.endpointsOn(id).length > 0;
 

@@ -1,7 +1,6 @@
 /**
  * The port proxy: one process per daemon that forwards published ports which the kernel cannot translate (IPv6 clients
- * to IPv4 containers), and refuses DNS questions on behalf of internal networks. It keeps forwarding when no daemon
- * runs, and exits when nothing is left to forward.
+ * to IPv4 containers). It keeps forwarding when no daemon runs, and exits when nothing is left to forward.
  *
  * On its unix socket it reads lines of JSON, `{"version":1,"ports":[…]}`, each with all ports, and answers each with
  * `{"failed":[…]}` once it listens. Descriptors from 3 on, if any, are the bound sockets of the ports in argv, in that
@@ -16,7 +15,6 @@ interface ProxiedPort {
   protocol: 'tcp' | 'udp';
   hostIp: string;
   hostPort: number;
-  /** '' = refuse DNS questions instead of forwarding. */
   address: string;
   port: number;
 }
@@ -91,7 +89,6 @@ function exit(): void {
 }
 
 function open(port: ProxiedPort, fd: number | undefined): Promise<Listener> {
-  if (port.address === '') return refuseDns(port, fd);
   return port.protocol === 'tcp' ? forwardStream(port, fd) : forwardDatagrams(port, fd);
 }
 
@@ -131,22 +128,6 @@ function join(a: Socket, b: Socket): void {
     socket.on('error', () => other.resetAndDestroy());
     socket.on('close', () => other.destroySoon());
   }
-}
-
-/** Answers every DNS question with SERVFAIL, as dockerd does on internal networks. RFC 1035 section 4.1.1. */
-function refuseDns(port: ProxiedPort, fd: number | undefined): Promise<Listener> {
-  const HEADER_SIZE = 12;
-  const QR = 0x80;
-  const SERVFAIL = 2;
-  const socket = createSocket('udp4');
-  socket.on('message', (data, { address, port: from }) => {
-    const isQuestion = data.length >= HEADER_SIZE && (data[2]! & QR) === 0;
-    if (!isQuestion) return;
-    data[2]! |= QR;
-    data[3] = (data[3]! & 0xf0) | SERVFAIL;
-    socket.send(data, from, address);
-  });
-  return bound(socket, port, fd, () => socket.close());
 }
 
 /** Gives each client a socket of its own towards the container, by which replies find their way back. */

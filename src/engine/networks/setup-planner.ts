@@ -11,10 +11,11 @@ import type { Paths } from '../paths.ts';
 import type { Driver, EndpointSetup, PortSetup, Setup } from './driver.ts';
 import { AddressAllocator } from './address-allocation.ts';
 import { forwarderOf, makeEndpoint, portEndpoint, portRange, withPortsRedirected } from './endpoints.ts';
+import { hostResolverOptions } from './etc-files.ts';
 import { groupRequests, portRequests, PortTable, PortTaken, type PortGroup, type Protocol } from './port-allocation.ts';
 
 export interface SetupPlannerDeps {
-  config: Pick<Config, 'instance' | 'bridge' | 'iptables' | 'ip' | 'dns'>;
+  config: Pick<Config, 'instance' | 'bridge' | 'iptables' | 'ip' | 'dns' | 'dnsOptions'>;
   paths: Paths;
   driver: Pick<Driver, 'unavailable'>;
   /** By id, name or id prefix. @throws NotFound */
@@ -94,6 +95,7 @@ export class SetupPlanner {
       ports: target ? this.#portsFor(container, target) : [],
       idlePorts: [],
       dnsServers: this.#dnsServers(container),
+      ndots: this.#ndots(container),
     };
   }
 
@@ -130,6 +132,13 @@ export class SetupPlanner {
   #dnsServers = ({ hostConfig }: Container): string[] => [
     ...(hostConfig.Dns?.length ? hostConfig.Dns : this.deps.config.dns),
   ];
+
+  // Of those that resolvConf() takes over.
+  #ndots({ hostConfig }: Container): boolean {
+    const given = hostConfig.DnsOptions?.length ? hostConfig.DnsOptions : this.deps.config.dnsOptions;
+    const options = given.length > 0 ? given : hostResolverOptions();
+    return options.some((option) => option.startsWith('ndots:'));
+  }
 
   #endpoints(container: Container, networks: { network: Network; endpoint: Endpoint }[]): EndpointSetup[] {
     const usedLinks: string[] = [];
