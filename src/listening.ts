@@ -1,6 +1,7 @@
 /**
  * The API's listening sockets. Unless systemd passes them (fd://), a `sleep` process inherits and holds them: while no
- * daemon runs, connections queue instead of being refused, and the socket file keeps its inode across daemons.
+ * daemon runs, connections queue instead of being refused, and the socket file keeps its inode across daemons, so that
+ * it can be bind-mounted into a container. This holds after SIGTERM too, because a restart begins with it.
  */
 import { spawn } from 'node:child_process';
 import {
@@ -36,23 +37,21 @@ interface Holder {
 
 export interface Listening {
   fds: Fd[];
-  /** For a clean exit: removes the sockets and ends their holder. After a crash they stay, held. */
-  close(): void;
+  /** For an end that no start follows: removes the sockets and ends their holder. */
+  discard(): void;
 }
 
 /** @throws when another server listens on one of the paths, or a host is neither unix:// nor fd:// */
 export function openListeners(hosts: readonly string[], execRoot: string, group: string): Listening {
   const passed = hosts.some((h) => h.startsWith('fd://')) ? passedBySystemd() : [];
   const paths = hosts.filter((h) => !h.startsWith('fd://')).map(unixPath);
-  if (paths.length === 0) return { fds: passed, close: () => undefined };
+  if (paths.length === 0) return { fds: passed, discard: () => undefined };
   const record = join(execRoot, 'listener.json');
-  const close = (): void => discard(record);
-  const inherited = takeFromHolder(record, paths);
-  if (inherited) return { fds: [...passed, ...inherited], close };
-  discard(record);
-  const fds = paths.map((path) => open(path, group));
-  startHolder(record, paths, fds);
-  return { fds: [...passed, ...fds], close };
+  const kept = takeFromHolder(record, paths);
+  if (!kept) discardHeld(record);
+  const fds = kept ?? paths.map((path) => open(path, group));
+  if (!kept) startHolder(record, paths, fds);
+  return { fds: [...passed, ...fds], discard: () => discardHeld(record) };
 }
 
 function unixPath(host: string): string {
@@ -145,7 +144,7 @@ const inodeOf = (path: string): number => {
 };
 
 /** Removes the recorded sockets and ends their holder. */
-function discard(record: string): void {
+function discardHeld(record: string): void {
   const holder = readHolder(record);
   if (!holder) return;
   for (const { path, inode } of holder.sockets) if (inodeOf(path) === inode) rmSync(path, { force: true });

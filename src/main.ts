@@ -66,7 +66,9 @@ async function runDaemon(config: Config): Promise<void> {
   process.on('SIGUSR1', () => logDump(engine, log));
   onTermination(async (signal) => {
     log.info({ signal }, 'the daemon is exiting; containers keep running');
-    for (const close of [() => server.close(), () => listening.close(), () => engine.close()])
+    // SIGTERM is what a restart sends too: clients queue at the held sockets. SIGINT is a person who ends it for good.
+    const discardSockets = (): void => void (signal === 'SIGINT' && listening.discard());
+    for (const close of [() => server.close(), discardSockets, () => engine.close()])
       await Promise.resolve()
         .then(close)
         .catch((err: unknown) => log.error({ err }, 'could not close everything'));

@@ -12,6 +12,9 @@ import { readUpgradeBody, type BodyFraming } from './upgrade-body.ts';
 const MAX_HEADER_BYTES = 1024 * 1024;
 const MAX_UPGRADE_BODY_BYTES = 1024 * 1024;
 const HEADERS_TIMEOUT_MS = 300_000;
+/** How long a closing server waits for requests under way: streams such as `docker events` never end. */
+const DRAIN_MS = 1000;
+const DRAIN_POLL_MS = 10;
 
 type RequestHandler = (request: IncomingMessage, response: ServerResponse) => void;
 
@@ -54,11 +57,16 @@ export class HttpServers {
     await Promise.all(fds.map((fd, i) => listening(this.#servers[i]!, fd)));
   }
 
-  close(): void {
-    for (const server of this.#servers) {
-      server.close();
-      server.closeAllConnections();
+  /** Accepts no more connections, lets the requests under way finish for a while, and closes what is left. */
+  async close(): Promise<void> {
+    let open = this.#servers.filter(({ listening }) => listening).length;
+    for (const server of this.#servers) server.close(() => open--);
+    for (const deadline = Date.now() + DRAIN_MS; open > 0 && Date.now() < deadline;) {
+      // A connection whose request has finished meanwhile is idle now.
+      for (const server of this.#servers) server.closeIdleConnections();
+      await new Promise((resolve) => setTimeout(resolve, DRAIN_POLL_MS));
     }
+    for (const server of this.#servers) server.closeAllConnections();
   }
 
   async #upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {

@@ -92,7 +92,7 @@ export async function createServer(
   await app.ready();
   return {
     listen: (fds) => servers.listen(fds),
-    close: async () => servers.close(),
+    close: () => servers.close(),
   };
 }
 

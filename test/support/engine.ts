@@ -47,6 +47,8 @@ interface DaemonOptions {
   netns?: string;
   /** Further command-line flags. */
   flags?: readonly string[];
+  /** The launcher of another release. */
+  program?: string;
 }
 
 interface NetworkSummary {
@@ -59,15 +61,21 @@ interface NetworkSummary {
 export class TestEngine implements AsyncDisposable {
   readonly socket: string;
   readonly execRoot: string;
+  /** The launcher of the next daemon. */
+  program: string;
+  /** Flags of the next daemon, besides those for its roots and addresses. */
+  flags: readonly string[];
   readonly #owner: Owner;
   readonly #cgroup: string;
   #daemon: ChildProcess | undefined;
 
   constructor(
     readonly root: string,
-    private readonly bip: string,
+    public bip: string,
     private readonly options: DaemonOptions = {},
   ) {
+    this.program = options.program ?? HOLDFASTD;
+    this.flags = options.flags ?? [];
     this.socket = join(root, 'h.sock');
     this.execRoot = join(root, 'run');
     this.#owner = ownerOf(root);
@@ -79,13 +87,13 @@ export class TestEngine implements AsyncDisposable {
   async startAgain(variables: NodeJS.ProcessEnv = {}): Promise<void> {
     const log = openSync(join(this.root, 'log'), 'a');
     const [program, ...args] = this.#inNetns(
-      HOLDFASTD,
+      this.program,
       ...['--host', `unix://${this.socket}`],
       ...['--data-root', join(this.root, 'data')],
       ...['--exec-root', this.execRoot],
       ...['--bip', this.bip],
       ...POOL,
-      ...(this.options.flags ?? []),
+      ...this.flags,
     );
     this.#daemon = spawn(program!, args, {
       stdio: ['ignore', log, log],
@@ -112,7 +120,7 @@ export class TestEngine implements AsyncDisposable {
     return this.#daemon!.pid!;
   }
 
-  /** Ends the daemon in order. @returns its exit code; null when a signal ended it */
+  /** Ends the daemon in order, as before a restart. @returns its exit code; null when a signal ended it */
   async stop(): Promise<number | null> {
     await this.#end('SIGTERM');
     return this.#daemon!.exitCode;
@@ -199,7 +207,8 @@ export class TestEngine implements AsyncDisposable {
     };
     await attempt(() => this.#empty());
     await attempt(() => this.#expectNoCgroups());
-    if (!this.isDead()) await attempt(() => this.#end('SIGTERM'));
+    // Not SIGTERM, after which the listening sockets stay for the next daemon.
+    if (!this.isDead()) await attempt(() => this.#end('SIGINT'));
     const violations = this.log()
       .split('\n')
       .filter((line) => line.includes(CONTRACT_VIOLATION));
