@@ -29,9 +29,12 @@ import { Endpoints } from './images/registry/endpoints.ts';
 import { Registries } from './images/registry/registries.ts';
 import { Snapshots } from './images/snapshots.ts';
 import { Unpacker } from './images/unpacker.ts';
+import { LoopDelay } from './loop-delay.ts';
 import { Networks } from './networks/networks.ts';
 import type { Paths } from './paths.ts';
+import { Bells } from './shims/bells.ts';
 import { installShimBundle } from './shims/bundle.ts';
+import { OpenLinks } from './shims/open-links.ts';
 import { ShimPool } from './shims/pool.ts';
 import { System } from './system.ts';
 import { Volumes } from './volumes/volumes.ts';
@@ -60,6 +63,7 @@ export interface Engine {
   readonly volumes: Volumes;
   readonly events: EventLog;
   readonly system: System;
+  readonly loopDelay: LoopDelay;
   /**
    * Finishes what a dead daemon left half done and finds every shim again; resolves when all that answer are restored.
    * When it returns, all containers of the store can be asked for: requests wait for their own container.
@@ -71,6 +75,7 @@ export interface Engine {
 
 /** Opens the store, makes each object after those it uses. @throws SystemFault when a newer release wrote the store */
 export async function openEngine(config: Config, paths: Paths, built: Built, log: Logger): Promise<Engine> {
+  const loopDelay = new LoopDelay();
   const db = openDatabase(paths.database());
   const reserve = new Reserve(paths.database());
   const rows = new ContainerRows(db);
@@ -81,7 +86,8 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
   const shimLog = join(config.dataRoot, 'shims', 'log');
   const pool = new ShimPool(installShimBundle(built.shim, paths.shimBundles()), config.warmShims, shimLog);
   // Before everything that asks which containers use it.
-  const index = new ContainerIndex({ paths, rows, execs, events, log, pool });
+  const [bells, links] = [new Bells(log), new OpenLinks()];
+  const index = new ContainerIndex({ paths, rows, execs, events, log, pool, bells, links });
 
   const archives = new Archives(built.packer, paths.images());
   const layers = new Layers(new LayerRows(db), paths.images(), new Unpacker(built.unpacker), archives);
@@ -145,6 +151,8 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
     execs,
     events,
     pool,
+    bells,
+    links,
     index,
     images,
     archives,
@@ -174,6 +182,7 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
     volumes,
     events,
     system,
+    loopDelay,
     async restore() {
       // What fails with one part must not keep the others from working.
       const attempt = (what: string, work: () => Promise<void>): Promise<boolean> =>
@@ -202,9 +211,11 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
       });
     },
     async close() {
+      loopDelay.close();
       endpoints.close();
       pool.close();
       containers.close();
+      bells.close();
       await networks.close();
       rows.close();
       db.close();

@@ -47,6 +47,8 @@ interface DaemonOptions {
   netns?: string;
   /** Further command-line flags. */
   flags?: readonly string[];
+  /** The daemon's limit of open descriptors. */
+  descriptors?: number;
 }
 
 interface NetworkSummary {
@@ -78,7 +80,9 @@ export class TestEngine implements AsyncDisposable {
   /** Starts a daemon on the same roots. @param variables for its environment, e.g. a fault point */
   async startAgain(variables: NodeJS.ProcessEnv = {}): Promise<void> {
     const log = openSync(join(this.root, 'log'), 'a');
+    const { descriptors } = this.options;
     const [program, ...args] = this.#inNetns(
+      ...(descriptors === undefined ? [] : ['prlimit', `--nofile=${descriptors}`]),
       HOLDFASTD,
       ...['--host', `unix://${this.socket}`],
       ...['--data-root', join(this.root, 'data')],

@@ -3,6 +3,8 @@ import type { Logger } from 'pino';
 import type { ContainerRows } from '../../../store/containers.ts';
 import type { EventLog } from '../../events/event-log.ts';
 import type { Paths } from '../../paths.ts';
+import type { Bells } from '../../shims/bells.ts';
+import type { OpenLinks } from '../../shims/open-links.ts';
 import type { ShimPool } from '../../shims/pool.ts';
 import type { Execs } from '../execs.ts';
 
@@ -13,4 +15,6 @@ export interface HandleDeps {
   execs: Execs;
   events: EventLog;
   pool: ShimPool;
+  bells: Bells;
+  links: OpenLinks;
 }

@@ -65,6 +65,8 @@ export async function removeInTurn(handle: ContainerHandle, options: RemoveOptio
     await endLeftProcesses(c, options, deps);
     await release(handle, deps);
     journal.store();
+    // By now, or its socket is gone: a living shim has waiters to answer.
+    await shim.connectIfAlive();
     // The journal is the proof of its death: the row must have it on disk before the journal is deleted. The intent was
     // written with everything before it.
     if (!endIsStored) await deps.rows.flushed();
