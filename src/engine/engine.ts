@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { Config } from '../config/config.ts';
+import type { Container } from '../model/container.ts';
 import { isRunning } from '../model/container-status.ts';
 import { ContainerRows } from '../store/containers.ts';
 import { openDatabase } from '../store/database.ts';
@@ -87,7 +88,7 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
   const pool = new ShimPool(installShimBundle(built.shim, paths.shimBundles()), config.warmShims, shimLog);
   // Before everything that asks which containers use it.
   const [bells, links] = [new Bells(log), new OpenLinks()];
-  const index = new ContainerIndex({ paths, rows, execs, events, log, pool, bells, links });
+  const index = new ContainerIndex({ config, paths, rows, execs, events, log, pool, bells, links });
 
   const archives = new Archives(built.packer, paths.images());
   const layers = new Layers(new LayerRows(db), paths.images(), new Unpacker(built.unpacker), archives);
@@ -127,9 +128,14 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
     events,
     root: paths.volumes(),
     usersOf: (name) => {
-      const users = index.containers().filter((c) => c.mounts.some((mount) => mount.name === name));
+      const users = index.containers().filter((c) => hasVolume(c, name));
       return users.map((c) => c.id);
     },
+    unknownUsers: () =>
+      index
+        .containers()
+        .filter(({ damaged }) => damaged !== undefined)
+        .map(({ id }) => id),
     log,
   });
   // Not awaited: a removal takes as long as the volume has files, and requests wait for their own volume only.
@@ -223,3 +229,8 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
     },
   };
 }
+
+/** Also where only fragments of its definition say so. */
+const hasVolume = ({ mounts, lostMounts }: Container, name: string): boolean =>
+  mounts.some((mount) => mount.name === name) ||
+  [`"${name}"`, `"${name}:`, `/${name}/_data`].some((trace) => lostMounts?.includes(trace));

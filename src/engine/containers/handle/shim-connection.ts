@@ -9,6 +9,7 @@ import { Unavailable } from '../../../model/errors.ts';
 import { PROTOCOL_VERSION } from '../../../protocol/messages.ts';
 import { CTL_SOCKET } from '../../../protocol/paths.ts';
 import type { RunState } from '../../../protocol/runstate.ts';
+import { isListening } from '../../../sys/socket.ts';
 import { VERSION } from '../../../version.ts';
 import { ShimLink } from '../../shims/link.ts';
 import type { Restable } from '../../shims/open-links.ts';
@@ -60,6 +61,9 @@ export class ShimConnection implements Restable {
 
   /** A shim that listens has its socket. */
   hasSocket = (): boolean => existsSync(join(this.#run, CTL_SOCKET));
+
+  /** Whether a shim lives: it listens from its first moment to its last. */
+  hasListener = (): boolean => this.hasSocket() && isListening(join(this.#run, CTL_SOCKET));
 
   /** Connects and pulls the journal. Returns false when no shim answers. @throws Error */
   async open(): Promise<boolean> {

@@ -12,11 +12,12 @@ import { isAlive } from '../../../sys/process.ts';
 import { killShim } from '../../shims/kill.ts';
 import { ShimUnresponsive, type ShimLink } from '../../shims/link.ts';
 import { isLockFree } from '../../shims/lock.ts';
+import { restoreFiles } from './lost-files.ts';
 import type { HandleDeps } from './handle-deps.ts';
 import type { JournalFollower } from './journal-follower.ts';
 import { ShimConnection, type ShimConnectionDeps } from './shim-connection.ts';
 
-type ShimSessionDeps = ShimConnectionDeps & Pick<HandleDeps, 'pool'>;
+type ShimSessionDeps = ShimConnectionDeps & Pick<HandleDeps, 'pool' | 'config'>;
 
 /** A failed attempt is repeated after this, doubling up to the maximum. */
 const RETRY_MS = 250;
@@ -110,6 +111,9 @@ export class ShimSession {
     }
   }
 
+  /** Whether it is proved that no shim lives. */
+  isDead = (): Promise<boolean> => this.#isShimDead(KILLED_LOCK_TIMEOUT_MS);
+
   /** Connects if a shim lives and answers. */
   async connectIfAlive(): Promise<void> {
     if (!this.#connection.hasSocket()) return;
@@ -182,8 +186,12 @@ export class ShimSession {
   }
 
   /** Whether no shim lives, after waiting up to `ms` for one that is exiting. */
-  #isShimDead = (ms: number): Promise<boolean> =>
-    isLockFree(join(this.deps.paths.container(this.container.id), LOCK_FILE), ms);
+  #isShimDead(ms: number): Promise<boolean> {
+    const directory = this.deps.paths.container(this.container.id);
+    // A living shim's lock is gone with it. Such a shim listens, also when it is frozen.
+    if (!existsSync(directory)) return Promise.resolve(!this.#connection.hasListener());
+    return isLockFree(join(directory, LOCK_FILE), ms);
+  }
 
   /** Gives the container to a new shim; undefined when that does not answer yet. */
   async #spawnSuccessor(): Promise<ShimLink | undefined> {
@@ -192,6 +200,8 @@ export class ShimSession {
     this.journal.readFile();
     const { state, cursor } = this.container;
     const stored = cursor > 0 ? { stored: { state, seq: cursor } } : {};
+    if (restoreFiles(this.container, this.deps))
+      this.deps.log.error({ container: id }, 'files of the container were lost; a new shim continues it without them');
     const [dir, run, daemon] = [paths.container(id), paths.run(id), paths.execLock()];
     await pool.adopt({ container: id, dir, run, daemon, ...stored });
     await this.#connection.open();
