@@ -1,5 +1,5 @@
 /** holdfastd: configuration → store → engine → API → ready. */
-import { chmodSync, mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, ftruncateSync, mkdirSync, rmSync, statSync, writeFileSync, writeSync } from 'node:fs';
 import { getPriority, setPriority } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -13,7 +13,7 @@ import { openEngine, type Engine } from './engine/engine.ts';
 import { Paths } from './engine/paths.ts';
 import { openListeners } from './listening.ts';
 import { tryLock, type Lock } from './sys/file.ts';
-import { raisePriority } from './sys/process.ts';
+import { procStat, raisePriority } from './sys/process.ts';
 import { VERSION } from './version.ts';
 
 /** Added to the nice value while clients wait for the daemon to start. Child processes do not inherit it. */
@@ -93,6 +93,9 @@ function lockRoots({ dataRoot, execRoot }: Config, paths: Paths): Lock[] {
   return [paths.dataLock(), paths.execLock()].map((path) => {
     const lock = tryLock(path);
     if (!lock) throw new Error(`another holdfastd is running on ${dirname(path)}`);
+    // For shims, which are not always connected to the daemon.
+    ftruncateSync(lock.fd);
+    writeSync(lock.fd, `${process.pid} ${procStat(process.pid)?.startTime ?? ''}\n`);
     return lock;
   });
 }

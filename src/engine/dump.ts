@@ -1,9 +1,10 @@
 /** The state of the engine's objects, for a person who debugs the daemon: SIGUSR1 and `GET /debug/dump`. */
-import { writeFileSync } from 'node:fs';
+import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { VERSION } from '../version.ts';
 import type { HandleDump } from './containers/handle/container-handle.ts';
 import type { Engine } from './engine.ts';
+import type { LoopDelays } from './loop-delay.ts';
 
 export interface EngineDump {
   version: string;
@@ -14,24 +15,32 @@ export interface EngineDump {
   memory: NodeJS.MemoryUsage;
   /** Handles and requests that keep the event loop alive, by kind. */
   activeResources: Record<string, number>;
+  /** Since the dump before. */
+  eventLoop: LoopDelays;
+  /** Open descriptors. */
+  descriptors: number;
   eventSubscribers: number;
   containers: HandleDump[];
 }
 
-export function dumpEngine({ containers, events }: Pick<Engine, 'containers' | 'events'>): EngineDump {
+type Dumped = Pick<Engine, 'containers' | 'events' | 'loopDelay'>;
+
+export function dumpEngine({ containers, events, loopDelay }: Dumped): EngineDump {
   return {
     version: VERSION,
     pid: process.pid,
     uptime: Math.round(process.uptime()),
     memory: process.memoryUsage(),
     activeResources: countByKind(process.getActiveResourcesInfo()),
+    eventLoop: loopDelay.take(),
+    descriptors: readdirSync('/proc/self/fd').length,
     eventSubscribers: events.subscribers,
     containers: containers.dump(),
   };
 }
 
 /** Writes the dump below the exec root. Returns the file's path. */
-export function writeDump(engine: Pick<Engine, 'containers' | 'events' | 'paths'>): string {
+export function writeDump(engine: Dumped & Pick<Engine, 'paths'>): string {
   const path = join(engine.paths.execRoot, `dump-${new Date().toISOString().replaceAll(':', '')}.json`);
   writeFileSync(path, `${JSON.stringify(dumpEngine(engine), null, 2)}\n`, { mode: 0o600 });
   return path;

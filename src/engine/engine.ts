@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { Config } from '../config/config.ts';
+import type { Container } from '../model/container.ts';
 import { isRunning } from '../model/container-status.ts';
 import { ContainerRows } from '../store/containers.ts';
 import { openDatabase } from '../store/database.ts';
@@ -29,9 +30,12 @@ import { Endpoints } from './images/registry/endpoints.ts';
 import { Registries } from './images/registry/registries.ts';
 import { Snapshots } from './images/snapshots.ts';
 import { Unpacker } from './images/unpacker.ts';
+import { LoopDelay } from './loop-delay.ts';
 import { Networks } from './networks/networks.ts';
 import type { Paths } from './paths.ts';
+import { Bells } from './shims/bells.ts';
 import { installShimBundle } from './shims/bundle.ts';
+import { OpenLinks } from './shims/open-links.ts';
 import { ShimPool } from './shims/pool.ts';
 import { System } from './system.ts';
 import { Volumes } from './volumes/volumes.ts';
@@ -61,6 +65,7 @@ export interface Engine {
   readonly volumes: Volumes;
   readonly events: EventLog;
   readonly system: System;
+  readonly loopDelay: LoopDelay;
   /**
    * Finishes what a dead daemon left half done and finds every shim again; resolves when all that answer are restored.
    * When it returns, all containers of the store can be asked for: requests wait for their own container.
@@ -72,6 +77,7 @@ export interface Engine {
 
 /** Opens the store, makes each object after those it uses. @throws SystemFault when a newer release wrote the store */
 export async function openEngine(config: Config, paths: Paths, built: Built, log: Logger): Promise<Engine> {
+  const loopDelay = new LoopDelay();
   const db = openDatabase(paths.database());
   const reserve = new Reserve(paths.database());
   const rows = new ContainerRows(db);
@@ -82,7 +88,8 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
   const shimLog = join(config.dataRoot, 'shims', 'log');
   const pool = new ShimPool(installShimBundle(built.shim, paths.shimBundles()), config.warmShims, shimLog);
   // Before everything that asks which containers use it.
-  const index = new ContainerIndex({ config, paths, rows, execs, events, log, pool });
+  const [bells, links] = [new Bells(log), new OpenLinks()];
+  const index = new ContainerIndex({ config, paths, rows, execs, events, log, pool, bells, links });
 
   const archives = new Archives(built.packer, paths.images());
   const layers = new Layers(new LayerRows(db), paths.images(), new Unpacker(built.unpacker), archives);
@@ -122,9 +129,14 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
     events,
     root: paths.volumes(),
     usersOf: (name) => {
-      const users = index.containers().filter((c) => c.mounts.some((mount) => mount.name === name));
+      const users = index.containers().filter((c) => hasVolume(c, name));
       return users.map((c) => c.id);
     },
+    unknownUsers: () =>
+      index
+        .containers()
+        .filter(({ damaged }) => damaged !== undefined)
+        .map(({ id }) => id),
     log,
   });
   // Not awaited: a removal takes as long as the volume has files, and requests wait for their own volume only.
@@ -147,6 +159,8 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
     execs,
     events,
     pool,
+    bells,
+    links,
     index,
     images,
     archives,
@@ -176,6 +190,7 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
     volumes,
     events,
     system,
+    loopDelay,
     async restore() {
       // What fails with one part must not keep the others from working.
       const attempt = (what: string, work: () => Promise<void>): Promise<boolean> =>
@@ -204,9 +219,11 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
       });
     },
     async close() {
+      loopDelay.close();
       endpoints.close();
       pool.close();
       containers.close();
+      bells.close();
       await networks.close();
       rows.close();
       db.close();
@@ -214,3 +231,8 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
     },
   };
 }
+
+/** Also where only fragments of its definition say so. */
+const hasVolume = ({ mounts, lostMounts }: Container, name: string): boolean =>
+  mounts.some((mount) => mount.name === name) ||
+  [`"${name}"`, `"${name}:`, `/${name}/_data`].some((trace) => lostMounts?.includes(trace));

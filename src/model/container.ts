@@ -77,4 +77,6 @@ export interface Container {
   platform: 'linux';
   /** Why nearly all of this record is lost: its row cannot be read, or is missing. It can be stopped and removed. */
   damaged?: string;
+  /** Of a damaged container: text that names its volumes, as far as any is left. */
+  lostMounts?: string;
 }

@@ -41,6 +41,8 @@ export interface Network {
   ipv6?: AddressSpace;
   /** Parsed from the options. */
   settings: BridgeSettings;
+  /** Why the rest is lost: its row cannot be read. It can be listed and removed, and nothing is attached to it. */
+  damaged?: string;
 }
 
 export interface BridgeSettings {

@@ -8,4 +8,6 @@ export interface Volume {
   labels: Record<string, string>;
   options: Record<string, string>;
   anonymous: boolean;
+  /** Why its labels and options are lost: its row cannot be read. It can be listed and removed, not mounted. */
+  damaged?: string;
 }

@@ -17,6 +17,8 @@ export interface Adopt {
   dir: string;
   /** Its run directory under the exec root: ctl, fd, FIFOs, bundle. */
   run: string;
+  /** The file whose first line names this daemon, or the one after it: its pid and start time. */
+  daemon?: string;
   /** What the daemon has stored of the journal. Believed where the journal has lost it. */
   stored?: StoredState;
 }

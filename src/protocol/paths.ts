@@ -9,5 +9,7 @@ export const SHIM_LOG_FILE = 'shim.log';
 /** In its run directory (exec root). */
 export const CTL_SOCKET = 'ctl';
 export const FD_SOCKET = 'fd';
+/** See bell-format.ts. */
+export const BELL_FILE = 'bell';
 /** `GENERATION.keeper`: JSON that names the keeper's process by `pid` and `startTime`. */
 export const KEEPER_SUFFIX = '.keeper';

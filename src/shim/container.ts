@@ -38,6 +38,8 @@ export interface ContainerDeps {
   boot: string;
   journal: Journal;
   reaper: Reaper;
+  /** A daemon runs, connected or not. */
+  daemonLives: () => boolean;
   logError: LogError;
 }
 
@@ -56,12 +58,12 @@ export class Container {
   readonly #stops: Stops;
   readonly #successor: Successor;
 
-  constructor({ id, dir, run, boot, journal, reaper, logError }: ContainerDeps) {
+  constructor({ id, dir, run, boot, journal, reaper, daemonLives, logError }: ContainerDeps) {
     const waitClients = this.#waitClients;
     const phases = new Phases(id);
     const specFile = new SpecFile(dir, run, reaper);
     const sessions = sessionsOf(specFile, journal);
-    const removal = new RemovalGrace({ dir, journal, phases, specFile, waitClients });
+    const removal = new RemovalGrace({ dir, journal, phases, specFile, waitClients, daemonLives });
     const startGrace = new StartGrace({ journal, phases, sessions, waitClients });
     const lifecycle = { journal, phases, specFile, logError };
     const generations = new Generations({ ...lifecycle, id, run, reaper, sessions, waitClients, removal });

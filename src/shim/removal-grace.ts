@@ -1,4 +1,4 @@
-/** Answers `condition=removed` waiters after a grace period when no daemon is connected to remove the container. */
+/** Answers `condition=removed` waiters after a grace period when no daemon is there to remove the container. */
 import { existsSync } from 'node:fs';
 import type { Journal } from './journal.ts';
 import type { Phases } from './phase.ts';
@@ -15,6 +15,8 @@ export interface RemovalGraceDeps {
   phases: Phases;
   specFile: SpecFile;
   waitClients: WaitClients;
+  /** A daemon runs, connected or not. */
+  daemonLives: () => boolean;
 }
 
 export class RemovalGrace {
@@ -36,7 +38,10 @@ export class RemovalGrace {
     if (!isFinal || this.#daemonConnected) return;
     const willBeRemoved = specFile.loaded?.autoRemove || !existsSync(dir);
     if (!willBeRemoved) return;
-    this.#timer = setTimeout(() => waitClients.answerAll(journal.state.exitCode), GRACE_MS);
+    this.#timer = setTimeout(() => {
+      if (this.deps.daemonLives()) this.update();
+      else waitClients.answerAll(journal.state.exitCode);
+    }, GRACE_MS);
   }
 
   cancel(): void {

@@ -1,4 +1,4 @@
-/** The shim's two sockets: `ctl` takes requests as JSON lines, `fd` takes clients' descriptors. */
+/** The shim's two sockets, `ctl` for requests as JSON lines and `fd` for clients' descriptors, and its bell. */
 import { chmodSync } from 'node:fs';
 import { createServer, type Server as NetServer, type Socket } from 'node:net';
 import { join } from 'node:path';
@@ -14,10 +14,11 @@ import {
   type Reply,
   type Request,
 } from '../protocol/messages.ts';
-import { CTL_SOCKET, FD_SOCKET } from '../protocol/paths.ts';
+import { BELL_FILE, CTL_SOCKET, FD_SOCKET } from '../protocol/paths.ts';
 import { removeFile } from '../sys/file.ts';
 import { listenUnix, peerOf } from '../sys/socket.ts';
 import { VERSION } from '../version.ts';
+import { Bell } from './bell.ts';
 import { Clients, type Client } from './clients.ts';
 import type { Container } from './container.ts';
 import type { Journal } from './journal.ts';
@@ -45,6 +46,7 @@ type Handler<O extends Op> = (request: Extract<Request, { op: O }>) => Answers[O
 export class Server {
   #net: NetServer | null = null;
   #clients: Clients | null = null;
+  #bell: Bell | null = null;
   readonly #connections = new Set<Socket>();
   #pending = 0;
   #ringing = false;
@@ -81,24 +83,29 @@ export class Server {
       process.umask(mask);
     }
     chmodSync(ctl, 0o600);
+    this.#bell = new Bell(join(directory, BELL_FILE), this.deps.journal.seq, this.deps.logError);
   }
 
-  /** Notifies every connection that the journal has grown, at most once per turn of the event loop. */
+  /** Tells every daemon that the journal has grown, at most once per turn of the event loop. */
   ring(): void {
     if (this.#ringing) return;
     this.#ringing = true;
     setImmediate(() => {
       this.#ringing = false;
-      const bell: Doorbell = { ring: this.deps.journal.seq };
+      const { seq } = this.deps.journal;
+      this.#bell?.ring(seq);
+      const bell: Doorbell = { ring: seq };
       const line = `${JSON.stringify(bell)}\n`;
       for (const connection of this.#connections) connection.write(line);
     });
   }
 
-  /** Removes the sockets from `directory` and closes every connection. */
+  /** Removes bell and sockets from `directory` and closes every connection. */
   close(directory: string): void {
     removeFile(join(directory, CTL_SOCKET));
     removeFile(join(directory, FD_SOCKET));
+    this.#bell?.close();
+    this.#bell = null;
     this.#net?.close();
     this.#clients?.close();
     this.#clients = null; // The connections' 'close' events come later.

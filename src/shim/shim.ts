@@ -8,6 +8,7 @@ import { trimHeap } from '../sys/memory.ts';
 import { bootId } from '../sys/process.ts';
 import { joinCgroup, leaveCgroup } from './cgroup.ts';
 import { Container } from './container.ts';
+import { daemonLives } from './daemon-presence.ts';
 import { Journal } from './journal.ts';
 import { Reaper } from './reaper.ts';
 import { Server } from './server.ts';
@@ -48,7 +49,11 @@ export class Shim {
     this.#journal = new Journal(join(dir, JOURNAL_FILE), boot, order.stored);
     const { logError } = this;
     const journal = this.#journal;
-    const container = new Container({ id, dir, run, boot, journal, reaper: new Reaper(), logError });
+    const container = new Container({
+      ...{ id, dir, run, boot, journal, logError },
+      reaper: new Reaper(),
+      daemonLives: () => daemonLives(order.daemon),
+    });
     this.#container = container;
     const onRelease = (): void => void (this.#released = true);
     this.#server = new Server({ id, container, journal, bundle, onRelease, logError });

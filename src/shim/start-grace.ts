@@ -5,7 +5,7 @@
 import type { Socket } from 'node:net';
 import type { AttachedClient } from './attached-client.ts';
 import type { Journal } from './journal.ts';
-import type { Phases } from './phase.ts';
+import { isUp, type Phases } from './phase.ts';
 import type { Sessions } from './sessions.ts';
 import type { WaitClients } from './wait-clients.ts';
 
@@ -30,8 +30,10 @@ export class StartGrace {
   constructor(private readonly deps: StartGraceDeps) {}
 
   setDaemonConnected(connected: boolean): void {
-    const { sessions, waitClients } = this.deps;
-    if (!connected) this.#stranded = { attached: sessions.clients, waiting: waitClients.clients };
+    const { phases, sessions, waitClients } = this.deps;
+    // While it runs, a daemon rests without a connection, and no client waits for a start.
+    const runs = isUp(phases.current) || phases.current === 'backoff';
+    if (!connected && !runs) this.#stranded = { attached: sessions.clients, waiting: waitClients.clients };
     if (this.#stranded) this.#arm();
   }
 

@@ -31,6 +31,8 @@ export interface Unreadable {
   created: string;
   imageId: string;
   stored: { state: RunState; cursor: number } | undefined;
+  /** As it is in the row. */
+  definition: string;
   reason: string;
 }
 
@@ -152,6 +154,6 @@ function readable(row: Row, reason: string): Unreadable {
   } catch {
     // The journal has it.
   }
-  const { id, name, phase, created, image_id: imageId } = row;
-  return { id, name, phase: phase as Phase, created: String(created), imageId, stored, reason };
+  const { id, name, phase, created, image_id: imageId, definition } = row;
+  return { id, name, phase: phase as Phase, created: String(created), imageId, stored, definition, reason };
 }

@@ -116,8 +116,17 @@ function fromRow(r: Row): Event {
     type: r.type,
     action: r.action,
     actor: r.actor,
-    attributes: JSON.parse(r.attributes) as Record<string, string>,
+    attributes: attributesOf(r),
   };
   if (r.origin !== null) event.origin = { container: r.origin, seq: Number(r.seq) };
   return event;
+}
+
+/** None where they cannot be parsed: the other events must be told. */
+function attributesOf({ attributes }: Row): Record<string, string> {
+  try {
+    return (JSON.parse(attributes) as Record<string, string> | null) ?? {};
+  } catch {
+    return {};
+  }
 }

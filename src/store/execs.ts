@@ -37,13 +37,16 @@ export class ExecRows {
   setState = (exec: Exec): void => relaxed(this.db, () => void this.#state.run(stateOf(exec), exec.id));
   delete = (id: string): void => relaxed(this.db, () => void this.#delete.run(id));
 
-  load(): Exec[] {
-    return (this.#all.all() as Row[]).map((row) => ({
-      id: row.id,
-      containerId: row.container_id,
-      config: JSON.parse(row.definition) as ExecConfig,
-      ...(JSON.parse(row.state) as State),
-    }));
+  /** Without those whose rows cannot be parsed: an exec is of no use without its configuration. */
+  load = (): Exec[] => (this.#all.all() as Row[]).flatMap(readable);
+}
+
+function readable(row: Row): Exec[] {
+  try {
+    const config = JSON.parse(row.definition) as ExecConfig;
+    return [{ id: row.id, containerId: row.container_id, config, ...(JSON.parse(row.state) as State) }];
+  } catch {
+    return [];
   }
 }
 

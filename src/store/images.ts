@@ -16,6 +16,8 @@ export interface ImageRow {
   size: number;
   /** Chain IDs, lowest first. */
   chains: string[];
+  /** The row does not say which they are. */
+  chainsLost?: boolean;
 }
 
 interface Row {
@@ -128,5 +130,15 @@ const fromRow = (row: Row): ImageRow => ({
   created: String(row.created),
   tagged: String(row.tagged),
   size: Number(row.size),
-  chains: JSON.parse(row.chains) as string[],
+  ...chainsOf(row.chains),
 });
+
+function chainsOf(text: string): Pick<ImageRow, 'chains' | 'chainsLost'> {
+  try {
+    const chains: unknown = JSON.parse(text);
+    if (Array.isArray(chains)) return { chains: chains as string[] };
+  } catch {
+    // As any other text that is no list.
+  }
+  return { chains: [], chainsLost: true };
+}

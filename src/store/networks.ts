@@ -15,6 +15,14 @@ export interface AttachmentRow {
 
 export type NetworkPhase = 'creating' | 'ready' | 'removing';
 
+interface Row {
+  id: string;
+  name: string;
+  created: bigint;
+  definition: string;
+  phase: NetworkPhase;
+}
+
 export interface AddressRow {
   networkId: string;
   address: string;
@@ -38,9 +46,9 @@ export class NetworkStore {
   readonly #end;
 
   constructor(private readonly db: Db) {
-    this.#all = db.prepare<[], { definition: string; phase: NetworkPhase }>(
-      'SELECT definition, phase FROM networks ORDER BY rowid',
-    );
+    this.#all = db
+      .prepare<[], Row>('SELECT id, name, created, definition, phase FROM networks ORDER BY rowid')
+      .safeIntegers(true);
     this.#insert = db.prepare(
       "INSERT INTO networks (id, name, phase, created, definition) VALUES (?, ?, 'creating', ?, ?)",
     );
@@ -64,7 +72,7 @@ export class NetworkStore {
   }
 
   networks = (): { network: Network; phase: NetworkPhase }[] =>
-    this.#all.all().map(({ definition, phase }) => ({ network: JSON.parse(definition) as Network, phase }));
+    this.#all.all().map((row) => ({ network: fromRow(row), phase: row.phase }));
 
   /** Records a network before it is created. @throws when the name is in use */
   insertCreating(network: Network): void {
@@ -143,3 +151,32 @@ export class NetworkStore {
     faultPoint('attachment.after');
   }
 }
+
+function fromRow({ id, name, created, definition }: Row): Network {
+  try {
+    const network = JSON.parse(definition) as Partial<Network> | null;
+    if (!network?.ipam || !network.settings) throw new Error('it has no settings');
+    return network as Network;
+  } catch (error) {
+    return damagedNetwork({ id, name, created: String(created) }, (error as Error).message);
+  }
+}
+
+const SHORT_ID = 12;
+
+/** The bridge is named as if none was requested: that of another name belongs to who made it. */
+const damagedNetwork = (known: Pick<Network, 'id' | 'name' | 'created'>, reason: string): Network => ({
+  ...known,
+  driver: 'bridge',
+  bridge: `br-${known.id.slice(0, SHORT_ID)}`,
+  enableIPv4: false,
+  enableIPv6: false,
+  internal: false,
+  attachable: false,
+  ingress: false,
+  ipam: { driver: 'default', options: null, config: [] },
+  options: {},
+  labels: {},
+  settings: { icc: true, masquerade: true, mtu: 1500, hostIp: '', linkPrefix: 'eth' },
+  damaged: `the row of this network in the store cannot be read: ${reason}`,
+});

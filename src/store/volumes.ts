@@ -51,8 +51,19 @@ export class VolumeStore {
   inPhase = (phase: VolumePhase): StoredVolume[] => (this.#inPhase.all(phase) as Row[]).map(fromRow);
 }
 
-const fromRow = ({ name, created, definition }: Row): StoredVolume => ({
-  ...(JSON.parse(definition) as Definition),
-  name,
-  created: String(created),
-});
+function fromRow({ name, created, definition }: Row): StoredVolume {
+  const own = { name, created: String(created) };
+  try {
+    return { ...parsed(definition), ...own };
+  } catch (error) {
+    const damaged = `the row of this volume in the store cannot be read: ${(error as Error).message}`;
+    return { ...own, driver: 'local', labels: {}, options: {}, anonymous: false, damaged };
+  }
+}
+
+/** @throws Error */
+function parsed(definition: string): Definition {
+  const value = JSON.parse(definition) as Partial<Definition> | null;
+  if (!value?.labels || !value.options) throw new Error('it has no labels or no options');
+  return value as Definition;
+}

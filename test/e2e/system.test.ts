@@ -173,13 +173,13 @@ test('exec events name the command and the exit code', async () => {
 test('SIGUSR1 and GET /debug/dump show the state of every container', async () => {
   await engine.dockerOutput('run', '-d', '--name', 'dumped', 'busybox', 'sleep', '999');
   const { json } = await engine.api('GET', '/debug/dump');
-  const { containers } = json as { containers: { name: string; queued: number; shim: { connected: boolean } }[] };
+  const { containers } = json as { containers: { name: string; queued: number; shim: { watched: boolean } }[] };
   expect(containers.find(({ name }) => name === 'dumped')).toMatchObject({
     status: 'running',
     generation: 1,
     final: false,
     queued: 0,
-    shim: { connected: true, unresponsive: false },
+    shim: { watched: true, unresponsive: false },
   });
   process.kill(engine.pid, 'SIGUSR1');
   const dumps = (): string[] => readdirSync(engine.execRoot).filter((file) => file.startsWith('dump-'));

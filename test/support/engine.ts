@@ -49,6 +49,8 @@ interface DaemonOptions {
   flags?: readonly string[];
   /** The launcher of another release. */
   program?: string;
+  /** The daemon's limit of open descriptors. */
+  descriptors?: number;
 }
 
 interface NetworkSummary {
@@ -86,7 +88,9 @@ export class TestEngine implements AsyncDisposable {
   /** Starts a daemon on the same roots. @param variables for its environment, e.g. a fault point */
   async startAgain(variables: NodeJS.ProcessEnv = {}): Promise<void> {
     const log = openSync(join(this.root, 'log'), 'a');
+    const { descriptors } = this.options;
     const [program, ...args] = this.#inNetns(
+      ...(descriptors === undefined ? [] : ['prlimit', `--nofile=${descriptors}`]),
       this.program,
       ...['--host', `unix://${this.socket}`],
       ...['--data-root', join(this.root, 'data')],

@@ -47,7 +47,8 @@ beforeEach(async () => {
   writeFileSync(passengerPath, '');
   journal = new Journal(join(dir, 'journal'), 'boot');
   const logError = (): void => undefined;
-  const container = new Container({ id: 'c', dir, run, boot: 'boot', journal, reaper: new Reaper(), logError });
+  const deps = { id: 'c', dir, run, boot: 'boot', journal, reaper: new Reaper(), daemonLives: () => false, logError };
+  const container = new Container(deps);
   server = new Server({ id: 'c', container, journal, bundle: 'test', onRelease: () => undefined, logError });
   await server.listen(run);
   ctl = connect(join(run, 'ctl'));

@@ -21,7 +21,14 @@ let users: Record<string, string[]>;
 let volumes: Volumes;
 
 const restart = (): void => {
-  volumes = new Volumes({ store, events, root, usersOf: (name) => users[name] ?? [], log: { error: () => undefined } });
+  volumes = new Volumes({
+    store,
+    events,
+    root,
+    usersOf: (name) => users[name] ?? [],
+    unknownUsers: () => [],
+    log: { error: () => undefined, warn: () => undefined },
+  });
 };
 
 beforeEach(() => {

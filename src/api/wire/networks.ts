@@ -35,7 +35,7 @@ export function networkInspect(n: Network, members: Member[]): Schemas['Network'
         },
       ]),
     ),
-    Options: n.options,
+    Options: n.damaged === undefined ? n.options : { ...n.options, 'holdfast.damaged': n.damaged },
     Labels: n.labels,
   };
 }

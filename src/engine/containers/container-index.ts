@@ -99,7 +99,7 @@ export class ContainerIndex {
     const { shim, journal, container } = handle;
     await shim.restored;
     // A client that learnt of an exit from the shim (a wait, the end of a stream) must find it here too.
-    if (shim.link && !container.state.final) await journal.refresh().catch(() => undefined);
+    if (!container.state.final) journal.refresh();
     return handle;
   }
 

@@ -7,7 +7,7 @@ import { shimSettings } from '../spec/shim-settings.ts';
 import { cgroupsPath } from '../spec/spec.ts';
 import { cgroupPath, sliceDirectory } from './cgroups.ts';
 import type { Container } from '../../model/container.ts';
-import type { ContainerDeps } from './deps.ts';
+import type { Paths } from '../paths.ts';
 
 interface ShimSpecExtra {
   /** Height and width of the terminal. */
@@ -18,7 +18,7 @@ interface ShimSpecExtra {
 
 export function shimSpec(
   c: Container,
-  { config, paths }: Pick<ContainerDeps, 'config' | 'paths'>,
+  { config, paths }: { config: Config; paths: Paths },
   { consoleSize, joined = [] }: ShimSpecExtra = {},
 ): ShimSpec {
   const runtime = config.runtimes[c.hostConfig.Runtime] ?? config.runtimes[config.defaultRuntime]!;
@@ -46,8 +46,7 @@ export function shimSpec(
 }
 
 /** The container's json-file log. */
-export const logPath = (c: Container, paths: ContainerDeps['paths']): string =>
-  join(paths.container(c.id), `${c.id}-json.log`);
+export const logPath = (c: Container, paths: Paths): string => join(paths.container(c.id), `${c.id}-json.log`);
 
 /** The shim's own cgroup, as a path below the hierarchies' mount points. */
 export const shimCgroup = (c: Container, config: Pick<Config, 'cgroupParent'>): string =>

@@ -4,12 +4,12 @@
  */
 import { matches, platformText, type Platform } from './registry/manifest.ts';
 import type { ImageRow, ImageRows } from '../../store/images.ts';
-import { NotFound } from '../../model/errors.ts';
+import { NotFound, SystemFault } from '../../model/errors.ts';
 import type { NewEvent } from '../../model/event.ts';
 import { parseConfig } from './config-form.ts';
 import { chainIds, sha256 } from './digest.ts';
 import { parseMoment, parseRfc3339 } from './go-time.ts';
-import type { Image } from './image.ts';
+import type { Image, ImageConfig } from './image.ts';
 import type { Layers } from './layers.ts';
 import {
   canonicalString,
@@ -85,6 +85,13 @@ export class Catalog {
     throw new NotFound(`No such image: ${'id' in named ? named.id : familiarString(tagNameOnly(named))}`);
   }
 
+  /** As `resolve`, for use of its layers. @throws SystemFault when its row cannot be read */
+  resolveWhole(reference: string, platform?: Platform): Image {
+    const image = this.resolve(reference, platform);
+    if (image.damaged !== undefined) throw new SystemFault(`cannot use image ${reference}: ${image.damaged}`);
+    return image;
+  }
+
   /** As `resolve`, but undefined if there is none. @throws InvalidParameter `invalid reference format` */
   find(reference: string): Image | undefined {
     const row = this.#find(reference);
@@ -120,7 +127,7 @@ export class Catalog {
 
   /** Converts a row. @param names the names to show */
   image(row: ImageRow, names = this.references(row.id)): Image {
-    const config = parseConfig(row.config);
+    const { config, damaged } = readable(row);
     return {
       id: row.id,
       parent: row.parent,
@@ -131,6 +138,7 @@ export class Catalog {
       chains: row.chains,
       repoTags: names.filter((name) => !name.digest).map(familiarString),
       repoDigests: names.filter((name) => name.digest).map(familiarString),
+      ...(damaged !== undefined && { damaged }),
     };
   }
 
@@ -283,12 +291,25 @@ export class Catalog {
 
   #labelsOf(id: string): Record<string, string> {
     const row = this.deps.rows.byId(id);
-    return row ? (parseConfig(row.config).config?.Labels ?? {}) : {};
+    return row ? (readable(row).config.config?.Labels ?? {}) : {};
   }
 }
 
 /** The form in which names are stored. */
 export const storedName = (reference: Reference): string => canonicalString(tagNameOnly(withoutTagIfDigest(reference)));
+
+/** The configuration of an image, or an empty one and why. */
+function readable(row: ImageRow): { config: ImageConfig; damaged?: string } {
+  const lost = (reason: string): string => `the row of this image in the store cannot be read: ${reason}`;
+  try {
+    const config = parseConfig(row.config);
+    return row.chainsLost ? { config, damaged: lost('its layers are unknown') } : { config };
+  } catch (error) {
+    const damaged = lost((error as Error).message);
+    const rootfs: ImageConfig['rootfs'] = { type: 'layers', diff_ids: [] };
+    return { config: { architecture: '', os: 'linux', comment: damaged, rootfs }, damaged };
+  }
+}
 
 // 0 for a missing or malformed date.
 const creationTime = (date: string | undefined): bigint => (date ? parseRfc3339(date) : undefined) ?? 0n;

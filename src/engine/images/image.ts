@@ -37,4 +37,6 @@ export interface Image {
   repoTags: string[];
   /** Familiar names with digest. */
   repoDigests: string[];
+  /** Why configuration or layers are lost: its row cannot be read. It can be listed and removed, not used. */
+  damaged?: string;
 }

@@ -240,7 +240,10 @@ export class Images extends Catalog {
 
   // Whether a layer is in use. Reads the containers' records only for layers that no image uses.
   #layerUse(): (chain: string) => boolean {
-    const inImages = new Set(this.deps.rows.all().flatMap((row) => row.chains));
+    const rows = this.deps.rows.all();
+    // Those of a damaged image are unknown.
+    if (rows.some(({ chainsLost }) => chainsLost)) return () => true;
+    const inImages = new Set(rows.flatMap((row) => row.chains));
     let isBelowContainer: ((chain: string) => boolean) | undefined;
     return (chain) => {
       if (inImages.has(chain)) return true;

@@ -89,7 +89,7 @@ export class Pusher {
   async #push(id: string, request: PushRequest): Promise<void> {
     const { images, layers, rows } = this.deps;
     const { reference, repository, report, signal } = request;
-    const image = images.resolve(id);
+    const image = images.resolveWhole(id);
     const config = images.configOf(id)!;
     const pin = layers.pin();
     try {

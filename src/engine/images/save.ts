@@ -59,7 +59,7 @@ export function savedImages(catalog: Catalog, deps: ImagesDeps, references: stri
     if (name && !names.some((known) => canonicalString(known) === canonicalString(name))) names.push(name);
   }
   return [...namesById].map(([id, names]): Saved => {
-    const { config, parent, created, chains } = catalog.resolve(id);
+    const { config, parent, created, chains } = catalog.resolveWhole(id);
     if (platform && !matches(config, platform))
       throw new NotFound(`no suitable export target found for platform ${platformText(platform)}`);
     if (config.rootfs.diff_ids.length === 0) throw new SystemFault('empty export - not implemented');

@@ -70,7 +70,7 @@ export class Attachments {
    * half-finished ones are undone.
    */
   async start(startDriver: (live: Setup[]) => Promise<void>): Promise<void> {
-    const rows = this.deps.store.attachments().map((row) => ({ row, setup: JSON.parse(row.setup) as Setup }));
+    const rows = this.deps.store.attachments().flatMap((row) => this.#readable(row));
     const live = rows.filter(({ row, setup }) => row.phase === 'up' && setup.boot === this.#planner.boot);
     for (const { setup } of live) {
       this.#setups.set(setup.container, setup);
@@ -84,6 +84,14 @@ export class Attachments {
     for (const { setup } of live)
       for (const endpoint of setup.endpoints.filter(({ changing }) => changing))
         await this.#attempt(setup.container, () => this.#removeEndpoint(this.#setups.get(setup.container)!, endpoint));
+  }
+
+  // What it set up is undone by its container's next start or removal, as far as it is known.
+  #readable(row: AttachmentRow): { row: AttachmentRow; setup: Setup }[] {
+    const setup = setupOf(row);
+    if (setup) return [{ row, setup }];
+    this.deps.log.warn(`cannot read what container ${row.containerId} has on the network`);
+    return [];
   }
 
   // Of one container: the others' networks must come up all the same. Its next start or its removal tries again.
@@ -252,8 +260,9 @@ export class Attachments {
     this.#setups.set(setup.container, setup);
   }
 
-  async #tearDown({ containerId, phase, setup: json }: AttachmentRow): Promise<void> {
-    const setup = JSON.parse(json) as Setup;
+  async #tearDown(row: AttachmentRow): Promise<void> {
+    const { containerId, phase } = row;
+    const setup = setupOf(row) ?? unknownSetup(row);
     if (phase !== 'tearing-down') this.deps.store.move(containerId, 'tearing-down');
     await this.deps.driver.tearDown(setup);
     // Emit `disconnect` only if `connect` was emitted, and not for a boot that has ended.
@@ -273,6 +282,21 @@ export class Attachments {
     });
   }
 }
+
+function setupOf({ setup }: AttachmentRow): Setup | undefined {
+  try {
+    const value = JSON.parse(setup) as Partial<Setup> | null;
+    return value?.endpoints && value.ports ? (value as Setup) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** What is known without its text: with the network namespace, the kernel deletes the links in it. */
+const unknownSetup = ({ containerId, netns }: AttachmentRow): Setup => ({
+  ...{ version: 1, boot: '', container: containerId, name: '', netns },
+  ...{ endpoints: [], ports: [], idlePorts: [], dnsServers: [] },
+});
 
 const addressesOf = ({ networkId, address, address6 }: EndpointSetup): AddressRow[] =>
   [address, address6].filter(Boolean).map((each) => ({ networkId, address: each }));

@@ -94,7 +94,7 @@ export class Networks {
       paths,
       events,
       driver: this.#driver,
-      network: this.resolve,
+      network: (reference) => usable(this.resolve(reference)),
       ready: () => this.#started,
       publishDns: () => this.#dns.publish(),
       log,
@@ -114,15 +114,16 @@ export class Networks {
   async #start(): Promise<void> {
     const { store } = this.deps;
     const rows = store.networks();
-    for (const { network, phase } of rows) if (phase === 'ready') this.#index.put(network);
+    for (const { network, phase } of rows) {
+      if (phase === 'ready') this.#index.put(network);
+      if (network.damaged !== undefined) this.deps.log.warn(`network ${network.name}: ${network.damaged}`);
+    }
     for (const network of defaultNetworks(this.deps.config, this.#index.all)) {
       store.save(network);
       store.setPhase(network.id, 'ready');
       this.#index.put(network);
     }
-    await this.#attachments.start((live) =>
-      this.#driver.start(this.#index.all.filter(({ driver }) => driver === 'bridge').map(bridgeOf), live),
-    );
+    await this.#attachments.start((live) => this.#driver.start(this.#index.all.filter(isBridge).map(bridgeOf), live));
     for (const { network, phase } of rows)
       if (phase !== 'ready' && !isPredefined(network.name))
         await this.#finishRemoval(network, { wasCreated: phase === 'removing' });
@@ -203,7 +204,11 @@ export class Networks {
     this.#pruning = true;
     try {
       const unused = this.#index.all.filter(
-        (network) => !isPredefined(network.name) && !this.#hasEndpoints(network) && matches(network),
+        (network) =>
+          !isPredefined(network.name) &&
+          network.damaged === undefined &&
+          !this.#hasEndpoints(network) &&
+          matches(network),
       );
       const removed: string[] = [];
       for (const network of unused) if (await this.#tryRemove(network)) removed.push(network.name);
@@ -342,4 +347,12 @@ export class Networks {
       if (wasCreated) this.deps.events.record(networkEvent(network, 'destroy'));
     });
   }
+}
+
+const isBridge = ({ driver, damaged }: Network): boolean => driver === 'bridge' && damaged === undefined;
+
+/** @throws SystemFault */
+function usable(network: Network): Network {
+  if (network.damaged !== undefined) throw new SystemFault(`cannot use network ${network.name}: ${network.damaged}`);
+  return network;
 }

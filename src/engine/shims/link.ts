@@ -19,6 +19,7 @@ import { faultPoint } from '../../sys/fault.ts';
 import { deliverFd } from '../../sys/socket.ts';
 import { VERSION } from '../../version.ts';
 import type { Client } from '../client.ts';
+import { isShortage, SHORTAGE_MS, SHORTAGE_POLL_MS } from './shortage.ts';
 import { Conflict, EngineError, InvalidParameter, NotFound, SystemFault, Unavailable } from '../../model/errors.ts';
 
 /** A shim that does not answer `hello` within this counts as unreachable, never as dead. */
@@ -55,6 +56,8 @@ interface LinkEvents {
   onRing(seq: number): void;
   /** The connection has ended. */
   onEnd(): void;
+  /** No descriptor is left. */
+  onShortage?(): void;
 }
 
 export class ShimLink {
@@ -66,6 +69,8 @@ export class ShimLink {
   #heard = true;
   #silentProbes = 0;
   #probing: NodeJS.Timeout | undefined;
+  /** When it was last used, ms since the epoch. */
+  usedAt = Date.now();
 
   private constructor(
     private readonly socket: Socket,
@@ -99,10 +104,16 @@ export class ShimLink {
     return this.#closed;
   }
 
+  /** Requests that are not answered yet. */
+  get pending(): number {
+    return this.#pending.size;
+  }
+
   /** @throws EngineError by the refusal's kind; Unavailable when the connection ended first */
   request<O extends Op>(request: RequestOf<O>): Promise<Answers[O]> {
     if (this.#closed) return Promise.reject(new Unavailable('the connection to the shim is closed'));
     const id = this.#next++;
+    this.usedAt = Date.now();
     return new Promise((resolve, reject) => {
       this.#pending.set(id, { resolve: (result) => resolve(result as Answers[O]), reject });
       this.#probing ??= setInterval(() => this.#probe(), PROBE_MS).unref();
@@ -119,7 +130,7 @@ export class ShimLink {
    */
   async handOver<O extends 'attach' | 'wait' | 'exec'>(request: WithoutClient<O>, client: Client): Promise<void> {
     const token = randomBytes(8).toString('hex');
-    deliverFd(join(this.run, FD_SOCKET), Buffer.from(token), client.fd);
+    await this.#deliver(token, client);
     const handed: HandedClient = {
       token,
       head: client.head.toString('base64'),
@@ -127,6 +138,20 @@ export class ShimLink {
     };
     await this.request({ ...request, client: handed } as unknown as RequestOf<O>);
     client.release();
+  }
+
+  /** Sends the descriptor, as soon as one is left to send it with. */
+  async #deliver(token: string, client: Client): Promise<void> {
+    for (const deadline = Date.now() + SHORTAGE_MS; ;) {
+      try {
+        deliverFd(join(this.run, FD_SOCKET), Buffer.from(token), client.fd);
+        return;
+      } catch (error) {
+        if (!isShortage(error) || Date.now() > deadline) throw error;
+      }
+      this.events.onShortage?.();
+      await new Promise((resolve) => setTimeout(resolve, SHORTAGE_POLL_MS));
+    }
   }
 
   /** Closes the connection; the shim keeps running. */
@@ -166,6 +191,7 @@ export class ShimLink {
     const pending = this.#pending.get(message.id);
     if (!pending) return; // The answer to a probe.
     this.#pending.delete(message.id);
+    this.usedAt = Date.now();
     faultPoint('request.answered');
     if ('error' in message) pending.reject(refusal(message.error));
     else pending.resolve(message.result);

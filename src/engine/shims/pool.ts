@@ -17,6 +17,9 @@ const ADOPTION_DEADLINE_MS = 60_000;
 const REFILL_DELAY_MS = 250;
 const NODE_FLAGS = ['--expose-gc', '--max-semi-space-size=1', '--v8-pool-size=0'];
 
+/** The shim did not take the container: its files do not allow it, or another shim has it. */
+export class ShimRefused extends SystemFault {}
+
 /** A shim without a container. */
 interface SpareShim {
   /** The shim's descriptor 3. */
@@ -50,7 +53,7 @@ export class ShimPool {
   /**
    * Assigns a container to a spare shim. On return the shim holds the container's lock, has journalled `adopted`, and
    * listens.
-   * @throws SystemFault with the shim's text when it refused (another shim holds the lock), or when it did not answer
+   * @throws ShimRefused with the shim's text (another shim holds the lock); SystemFault when it did not answer
    */
   async adopt(order: Omit<Adopt, 'op'>): Promise<void> {
     const { socket } = this.#take();
@@ -58,7 +61,7 @@ export class ShimPool {
     try {
       const answer = await ask(socket, { op: 'adopt', ...order });
       faultPoint('adopt.after');
-      if (answer.error !== undefined) throw new SystemFault(`the shim refused: ${answer.error}`);
+      if (answer.error !== undefined) throw new ShimRefused(`the shim refused: ${answer.error}`);
     } finally {
       socket.destroy();
     }

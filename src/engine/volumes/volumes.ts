@@ -38,7 +38,9 @@ export interface VolumesDeps {
   root: string;
   /** Ids of all containers with the volume, including stopped ones. */
   usersOf: (name: string) => string[];
-  log: Pick<Logger, 'error'>;
+  /** Ids of the containers of which it is not known which volumes they have. */
+  unknownUsers: () => string[];
+  log: Pick<Logger, 'error' | 'warn'>;
 }
 
 const ANONYMOUS_LABEL = 'com.docker.volume.anonymous';
@@ -67,10 +69,12 @@ export class Volumes {
    * removed.
    */
   async start(): Promise<void> {
-    const { store } = this.deps;
+    const { store, log } = this.deps;
     const creating = store.inPhase('creating');
     const removing = store.inPhase('removing');
     const copying = store.inPhase('ready').filter(({ name }) => isCopyUpUnfinished(this.#directory(name)));
+    for (const { name, damaged } of store.inPhase('ready'))
+      if (damaged !== undefined) log.error({ volume: name, reason: damaged }, 'cannot read the row of a volume');
     for (const { name } of creating) this.#undoCreate(name);
     await Promise.all([
       ...removing.map((volume) => this.#finish(volume, 'removal', () => this.#destroy(volume))),
@@ -196,7 +200,11 @@ export class Volumes {
   async #prune(matches: (volume: Volume) => boolean): Promise<{ deleted: string[]; reclaimed: number }> {
     const deleted: string[] = [];
     let reclaimed = 0;
-    for (const volume of this.list()) {
+    const unknown = this.deps.unknownUsers();
+    if (unknown.length > 0)
+      this.deps.log.warn({ containers: unknown }, 'no volume is pruned: it is not known which these containers use');
+    for (const volume of unknown.length > 0 ? [] : this.list()) {
+      if (volume.damaged !== undefined) continue;
       if (Object.keys(volume.options).length > 0 || !matches(volume) || this.usageOf(volume.name) > 0) continue;
       const size = await treeSize(volume.mountpoint);
       try {
@@ -231,8 +239,13 @@ export class Volumes {
     }
   }
 
-  /** Mounts the device of a volume with options, for a container (`user`) that is about to start. Repeatable. */
+  /**
+   * Mounts the device of a volume with options, for a container (`user`) that is about to start. Repeatable.
+   * @throws SystemFault when its row cannot be read
+   */
   async mount(volume: Volume, user: string): Promise<void> {
+    // A device may belong there: what a container writes beside it would be lost under it.
+    if (volume.damaged !== undefined) throw new SystemFault(`cannot mount volume ${volume.name}: ${volume.damaged}`);
     await this.#changes.run(volume.name, async () => {
       await this.#mountDevice(volume);
       this.adoptMount(volume.name, user);

@@ -4,6 +4,8 @@ import type { Config } from '../../../config/config.ts';
 import type { ContainerRows } from '../../../store/containers.ts';
 import type { EventLog } from '../../events/event-log.ts';
 import type { Paths } from '../../paths.ts';
+import type { Bells } from '../../shims/bells.ts';
+import type { OpenLinks } from '../../shims/open-links.ts';
 import type { ShimPool } from '../../shims/pool.ts';
 import type { Execs } from '../execs.ts';
 
@@ -15,4 +17,6 @@ export interface HandleDeps {
   execs: Execs;
   events: EventLog;
   pool: ShimPool;
+  bells: Bells;
+  links: OpenLinks;
 }

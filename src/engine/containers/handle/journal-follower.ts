@@ -2,11 +2,9 @@
  * Follows the journal of a container's shim: each record becomes events, the row and the state in memory, exactly once.
  * The shim is the only writer of the run state; here it is read and kept.
  */
-import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Container } from '../../../model/container.ts';
 import { SystemFault } from '../../../model/errors.ts';
-import { parseJournal } from '../../../protocol/journal-format.ts';
 import type { Hello } from '../../../protocol/messages.ts';
 import { JOURNAL_FILE } from '../../../protocol/paths.ts';
 import type { JournalRecord } from '../../../protocol/records.ts';
@@ -15,6 +13,7 @@ import { eventsOf, type EventSubject } from '../../events/from-journal.ts';
 import type { ShimLink } from '../../shims/link.ts';
 import { healthSpec } from '../../spec/health.ts';
 import type { HandleDeps } from './handle-deps.ts';
+import { JournalReader } from './journal-reader.ts';
 
 type JournalDeps = Pick<HandleDeps, 'paths' | 'rows' | 'execs' | 'events' | 'log'>;
 
@@ -25,6 +24,8 @@ const COMMITTED_AFTER_MS = 1_000;
 /** A failed pull is retried after this, doubling up to the maximum. */
 const RETRY_MS = 250;
 const RETRY_MAX_MS = 10_000;
+/** The size from which a shim compacts its journal. */
+const COMPACT_BYTES = 64 * 1024;
 /** A row that the disk refused is written again after this. */
 const STORE_AGAIN_MS = 1_000;
 
@@ -34,8 +35,7 @@ export class JournalFollower {
   #pullAgain = false;
   #committedTimer: NodeJS.Timeout | undefined;
   #retryTimer: NodeJS.Timeout | undefined;
-  /** Inode and size of the journal at the last refresh; a compacted journal is another file. */
-  #version = '';
+  readonly #reader: JournalReader;
   /** The highest sequence number that the shim has announced. */
   #announced = 0;
   readonly #watchers = new Set<() => void>();
@@ -48,7 +48,9 @@ export class JournalFollower {
     private readonly container: Container,
     private readonly deps: JournalDeps,
     private readonly onFinal: () => void,
-  ) {}
+  ) {
+    this.#reader = new JournalReader(join(deps.paths.container(container.id), JOURNAL_FILE));
+  }
 
   get #link(): ShimLink | undefined {
     return this.#connected?.closed ? undefined : this.#connected;
@@ -85,14 +87,15 @@ export class JournalFollower {
   }
 
   /**
-   * Pulls if the journal file has changed since the last refresh. Before the shim answers a client (a wait, the end of
-   * a stream), the reason is in its journal: the file's size tells whether there is anything to ask for.
+   * Learns what the journal file has more than at the last time. Before the shim answers a client (a wait, the end of a
+   * stream), the reason is in the file, so that this needs no connection.
    */
-  async refresh(): Promise<void> {
-    const version = this.#journalVersion();
-    if (version === this.#version) return;
-    await this.pull();
-    this.#version = version;
+  refresh(): void {
+    try {
+      if (this.#reader.hasChanged()) this.readFile();
+    } catch {
+      this.#reader.rewind(); // No descriptor is left; what is known has to do.
+    }
   }
 
   /** Resolves when `condition` holds of the state, `signal` aborts, or the container is removed. */
@@ -110,18 +113,17 @@ export class JournalFollower {
     });
   }
 
-  /** Learns from the journal file, where no shim can be asked. */
+  /** Learns from the journal file, without its shim. @throws Error when no descriptor is left to open it */
   readFile(): void {
-    let file: Buffer;
-    try {
-      file = readFileSync(join(this.deps.paths.container(this.container.id), JOURNAL_FILE));
-    } catch {
-      return;
-    }
-    const { snapshot, records } = parseJournal(file);
+    const { snapshot, records } = this.#reader.read();
     // Compacted past the row: only where the store was restored from a backup.
     if (snapshot && snapshot.seq > this.container.cursor) this.#store(snapshot.state, snapshot.seq, []);
     this.#merge(records);
+  }
+
+  /** The journal is so long that the shim compacts it once it learns what is stored here. */
+  get isLong(): boolean {
+    return this.#reader.size() >= COMPACT_BYTES;
   }
 
   /** False while the disk refuses the row of the current state. */
@@ -162,13 +164,16 @@ export class JournalFollower {
       while (this.#pullAgain) {
         this.#pullAgain = false;
         const link = this.#link;
-        if (!link) return;
+        if (!link) {
+          this.readFile();
+          return;
+        }
         for (;;) {
           const { records, last } = await link.request({ op: 'since', seq: this.container.cursor, limit: PULL_LIMIT });
           this.#merge(records);
           if (this.#stored || this.container.cursor >= last || records.length === 0) break;
         }
-        this.#committedTimer ??= setTimeout(() => this.#reportCommitted(), COMMITTED_AFTER_MS).unref();
+        if (this.isLong) this.#committedTimer ??= setTimeout(() => this.#reportCommitted(), COMMITTED_AFTER_MS).unref();
       }
     } finally {
       // Cleared in the tick that saw #pullAgain unset, so a later caller starts a new pull.
@@ -199,11 +204,6 @@ export class JournalFollower {
       .catch(() => undefined);
   }
 
-  #journalVersion(): string {
-    const file = statSync(join(this.deps.paths.container(this.container.id), JOURNAL_FILE), { throwIfNoEntry: false });
-    return file ? `${file.ino}:${file.size}` : '';
-  }
-
   #merge(records: JournalRecord[]): void {
     const c = this.container;
     const fresh = records.filter((r) => r.seq > c.cursor);
@@ -230,6 +230,7 @@ export class JournalFollower {
       // The state is true all the same. What depends on the row (releasing resources, a removal) waits for it.
       this.deps.log.warn({ container: c.id, err }, 'could not store the run state; retrying');
       this.#stored = before;
+      this.#reader.rewind();
       c.state = state;
       this.#notify();
       this.#storeLater();
@@ -256,8 +257,17 @@ export class JournalFollower {
   #storeLater(): void {
     if (this.#closed) return;
     clearTimeout(this.#retryTimer);
-    this.#retryTimer = setTimeout(() => (this.#link ? this.#pullWithRetries() : this.readFile()), STORE_AGAIN_MS);
+    this.#retryTimer = setTimeout(() => this.#storeAgain(), STORE_AGAIN_MS);
     this.#retryTimer.unref();
+  }
+
+  #storeAgain(): void {
+    if (this.#link) return this.#pullWithRetries();
+    try {
+      this.readFile();
+    } catch {
+      this.#storeLater();
+    }
   }
 
   #notify(): void {

@@ -1,6 +1,6 @@
 /**
- * The daemon's session with a container's shim: finds the shim, connects, reconnects when the connection ends, and
- * spawns a successor for a container that has lost its shim.
+ * The daemon's session with a container's shim: finds the shim, connects where something is asked, and spawns a
+ * successor for a container that has lost its shim.
  */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,16 +8,18 @@ import { Serial } from '../../../async/serial.ts';
 import type { Container } from '../../../model/container.ts';
 import { Unavailable } from '../../../model/errors.ts';
 import { LOCK_FILE } from '../../../protocol/paths.ts';
-import { tryLock } from '../../../sys/file.ts';
 import { isAlive } from '../../../sys/process.ts';
 import { killShim } from '../../shims/kill.ts';
-import { ShimLink, ShimUnresponsive } from '../../shims/link.ts';
+import { ShimUnresponsive, type ShimLink } from '../../shims/link.ts';
+import { isLockFree } from '../../shims/lock.ts';
 import { planContact } from '../recovery/plan.ts';
+import { restoreFiles } from './lost-files.ts';
 import type { HandleDeps } from './handle-deps.ts';
 import type { JournalFollower } from './journal-follower.ts';
+import { ShimConnection, type ShimConnectionDeps } from './shim-connection.ts';
 import { hasTraces } from './traces.ts';
 
-type ShimSessionDeps = Pick<HandleDeps, 'config' | 'paths' | 'pool' | 'log'>;
+type ShimSessionDeps = ShimConnectionDeps & Pick<HandleDeps, 'pool' | 'config'>;
 
 /** A failed attempt is repeated after this, doubling up to the maximum. */
 const RETRY_MS = 250;
@@ -28,7 +30,6 @@ const REACH_TIMEOUT_MS = 15_000;
 const LOCK_TIMEOUT_MS = 5_000;
 /** The kernel closes a killed shim's connections before it releases its lock. */
 const KILLED_LOCK_TIMEOUT_MS = 500;
-const LOCK_POLL_MS = 20;
 /** A successor journals a death that it finds within this: it first drains the output and has the runtime clean up. */
 const DEATH_REPORT_MS = 3_000;
 
@@ -39,7 +40,7 @@ export class ShimSession {
   finished: Promise<void> = Promise.resolve();
   /** The shim has not answered since the daemon's start. */
   unresponsive = false;
-  #link: ShimLink | undefined;
+  readonly #connection: ShimConnection;
   #reaching: Promise<ShimLink> | undefined;
   /** One search at a time: two would spawn two shims. */
   readonly #searches = new Serial();
@@ -49,11 +50,16 @@ export class ShimSession {
     private readonly container: Container,
     private readonly journal: JournalFollower,
     private readonly deps: ShimSessionDeps,
-  ) {}
+  ) {
+    this.#connection = new ShimConnection(container, journal, deps, {
+      onLost: () => this.#onLost(),
+      onNeeded: () => void this.connectIfAlive(),
+    });
+  }
 
   /** The open connection, if there is one. */
   get link(): ShimLink | undefined {
-    return this.#link?.closed ? undefined : this.#link;
+    return this.#connection.link;
   }
 
   /**
@@ -68,7 +74,11 @@ export class ShimSession {
 
   /** A link to a living shim; spawns one if none lives. @throws ShimUnresponsive when the shim does not answer */
   reach(): Promise<ShimLink> {
-    if (this.link) return Promise.resolve(this.link);
+    const { link } = this;
+    if (link) {
+      link.usedAt = Date.now();
+      return Promise.resolve(link);
+    }
     this.#reaching ??= this.#find().finally(() => (this.#reaching = undefined));
     return this.#reaching;
   }
@@ -103,9 +113,19 @@ export class ShimSession {
     }
   }
 
-  dump(): { connected: boolean; unresponsive: boolean; searches: number } {
+  /** Whether it is proved that no shim lives. */
+  isDead = (): Promise<boolean> => this.#isShimDead(KILLED_LOCK_TIMEOUT_MS);
+
+  /** Connects if a shim lives and answers. */
+  async connectIfAlive(): Promise<void> {
+    if (!this.#connection.hasSocket()) return;
+    await this.#searches.run(async () => this.link !== undefined || this.#connection.open()).catch(() => undefined);
+  }
+
+  dump(): { connected: boolean; watched: boolean; unresponsive: boolean; searches: number } {
     return {
       connected: this.link !== undefined,
+      watched: this.#connection.isWatched,
       unresponsive: this.unresponsive,
       searches: this.#searches.pending,
     };
@@ -114,7 +134,7 @@ export class ShimSession {
   /** Closes the connection and stops all retries; the shim lives on. */
   close(): void {
     this.#closed = true;
-    this.#link?.close();
+    this.#connection.close();
   }
 
   async #retry(): Promise<void> {
@@ -130,11 +150,12 @@ export class ShimSession {
     return this.#searches.run(async () => {
       const { id, state } = this.container;
       try {
-        if (this.#closed || this.link || (await this.#tryConnect())) return true;
+        if (this.#closed || this.link || this.#connection.learnFromBell() || (await this.#connection.open()))
+          return true;
         // A removal deletes the directory before the row, and only when the row has the end: nothing is left to learn.
         if (state.final && !existsSync(this.deps.paths.container(id))) return true;
         // A free lock proves that no shim lives; the journal is all there is then.
-        const shimIsDead = await this.#waitForLock(KILLED_LOCK_TIMEOUT_MS);
+        const shimIsDead = await this.#isShimDead(KILLED_LOCK_TIMEOUT_MS);
         this.journal.readFile();
         switch (planContact({ shim: shimIsDead ? 'dead' : 'silent', ...this.#known() })) {
           case 'wait':
@@ -165,21 +186,17 @@ export class ShimSession {
   }
 
   async #connectOrSpawn(deadline: number): Promise<ShimLink | undefined> {
-    if (this.link ?? (await this.#tryConnect())) return this.#link;
-    const lockIsFree = await this.#waitForLock(Math.min(LOCK_TIMEOUT_MS, deadline - Date.now()));
+    if (this.link ?? (await this.#connection.open())) return this.link;
+    const lockIsFree = await this.#isShimDead(Math.min(LOCK_TIMEOUT_MS, deadline - Date.now()));
     return lockIsFree ? this.#spawnSuccessor() : undefined;
   }
 
-  /** Whether the container's lock is free, after waiting up to `ms` for an exiting shim. */
-  async #waitForLock(ms: number): Promise<boolean> {
-    const path = join(this.deps.paths.container(this.container.id), LOCK_FILE);
-    for (const end = Date.now() + ms; ;) {
-      const lock = tryLock(path);
-      lock?.release();
-      if (lock) return true;
-      if (Date.now() >= end) return false;
-      await sleep(LOCK_POLL_MS);
-    }
+  /** Whether no shim lives, after waiting up to `ms` for one that is exiting. */
+  #isShimDead(ms: number): Promise<boolean> {
+    const directory = this.deps.paths.container(this.container.id);
+    // A living shim's lock is gone with it. Such a shim listens, also when it is frozen.
+    if (!existsSync(directory)) return Promise.resolve(!this.#connection.hasListener());
+    return isLockFree(join(directory, LOCK_FILE), ms);
   }
 
   /** Gives the container to a new shim; undefined when that does not answer yet. */
@@ -189,8 +206,11 @@ export class ShimSession {
     this.journal.readFile();
     const { state, cursor } = this.container;
     const stored = cursor > 0 ? { stored: { state, seq: cursor } } : {};
-    await pool.adopt({ container: id, dir: paths.container(id), run: paths.run(id), ...stored });
-    await this.#tryConnect();
+    if (restoreFiles(this.container, this.deps))
+      this.deps.log.error({ container: id }, 'files of the container were lost; a new shim continues it without them');
+    const [dir, run, daemon] = [paths.container(id), paths.run(id), paths.execLock()];
+    await pool.adopt({ container: id, dir, run, daemon, ...stored });
+    await this.#connection.open();
     return this.link;
   }
 
@@ -201,50 +221,10 @@ export class ShimSession {
     await this.journal.until((state) => state.pid !== pid, AbortSignal.timeout(DEATH_REPORT_MS));
   }
 
-  async #tryConnect(): Promise<boolean> {
-    try {
-      // Undefined while it opens: open() itself reports an end before that.
-      let opened: ShimLink | undefined;
-      const { link, hello } = await ShimLink.open(this.deps.paths.run(this.container.id), {
-        onRing: (seq) => this.journal.onDoorbell(seq),
-        onEnd: () => {
-          if (opened) this.#onLost(opened);
-        },
-      });
-      this.#link = opened = link;
-      this.journal.follow(link, hello);
-      await this.journal.pull();
-      return !link.closed;
-    } catch (error) {
-      this.#disconnect();
-      const { code } = error as NodeJS.ErrnoException;
-      const nobodyListens = code === 'ENOENT' || code === 'ECONNREFUSED';
-      if (nobodyListens || error instanceof Unavailable) return false;
-      throw error;
-    }
-  }
-
-  /** Closes the link, which loses nothing. */
-  #disconnect(): void {
-    const link = this.#link;
-    this.#link = undefined;
-    this.journal.unfollow();
-    link?.close();
-  }
-
-  // A shim ends after `final`. An end before that is its death, or the link was closed because it did not answer.
-  #onLost(link: ShimLink): void {
-    if (this.#link !== link) return;
-    this.#link = undefined;
-    this.journal.unfollow();
-    if (this.#closed) return;
-    try {
-      this.journal.readFile();
-    } catch (err) {
-      this.deps.log.warn({ container: this.container.id, err }, "could not store the shim's last records yet");
-    }
+  // Its container may have ended before: then nothing is left to do.
+  #onLost(): void {
     if (!this.#needsShim()) return;
-    this.deps.log.warn({ container: this.container.id }, 'the connection to the shim ended before the container');
+    this.deps.log.warn({ container: this.container.id }, 'lost the shim before the container ended');
     this.restored = this.restore();
   }
 

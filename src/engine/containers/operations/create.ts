@@ -69,7 +69,7 @@ const withoutRecursion = (mount: MountPoint): MountPoint =>
 
 function imageFor(reference: string, platform: Platform | undefined, { images }: Deps): Image {
   if (reference === '') throw new InvalidParameter('no image specified');
-  return images.resolve(reference, platform);
+  return images.resolveWhole(reference, platform);
 }
 
 /** The record, with every reference to another object resolved. Changes nothing. */

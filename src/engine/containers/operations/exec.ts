@@ -105,8 +105,7 @@ async function run(
   { shim }: ContainerHandle,
   client: Client | undefined,
 ): Promise<void> {
-  const link = await shim.reach();
-  if (!client) return startDetached(link, spec);
+  if (!client) return startDetached(await shim.reach(), spec);
   const attach: AttachOptions = {
     stdin: spec.attachStdin,
     stdout: spec.attachStdout,
@@ -116,6 +115,7 @@ async function run(
     framed,
     detachKeys: spec.detachKeys,
   };
+  const link = await shim.reach();
   await link.handOver<'exec'>({ op: 'exec', exec: spec, options: attach }, client);
 }
 
@@ -134,7 +134,7 @@ async function startDetached(link: ShimLink, spec: ExecSpec): Promise<void> {
 export async function inspectExec(id: string, deps: Pick<ContainerDeps, 'execs' | 'index'>): Promise<Exec> {
   const { exec, handle } = await findExec(id, deps);
   // `docker exec` asks right after its stream has ended: it must see the exit that the shim has journalled by then.
-  if (exec.started && exec.exitCode === null) await handle.journal.refresh().catch(() => undefined);
+  if (exec.started && exec.exitCode === null) handle.journal.refresh();
   return exec;
 }
 
@@ -145,7 +145,7 @@ export async function resizeExec(
 ): Promise<void> {
   const { handle } = await findExec(id, { execs, index });
   const { container: c, shim, journal } = handle;
-  await journal.refresh().catch(() => undefined);
+  journal.refresh();
   // The container's state decides, also when the exec has ended (moby daemon/exec.go, getExecConfig).
   assertAllowed('exec', c);
   await (await shim.reach()).request({ op: 'exec-resize', exec: id, height: size.height, width: size.width });

@@ -15,6 +15,7 @@ import { mountsUnder } from '../../../sys/mountinfo.ts';
 import { isAlive, kill, SIGKILL } from '../../../sys/process.ts';
 import { containerEvent } from '../../events/container-event.ts';
 import { removeTree } from '../../remove-tree.ts';
+import { ShimRefused } from '../../shims/pool.ts';
 import type { ContainerDeps } from '../deps.ts';
 import type { ContainerHandle } from '../handle/container-handle.ts';
 import { hasProcesses } from '../handle/traces.ts';
@@ -65,10 +66,12 @@ export async function removeInTurn(handle: ContainerHandle, options: RemoveOptio
   deps.rows.setPhase(c.id, 'removing');
   c.phase = 'removing';
   try {
-    if (!c.state.final) await killAndWait(handle);
+    if (!c.state.final) await killAndWaitIfPossible(handle);
     await endLeftProcesses(c, options, deps);
     await release(handle, deps);
     journal.store();
+    // By now, or its socket is gone: a living shim has waiters to answer.
+    await shim.connectIfAlive();
     // The journal is the proof of its death: the row must have it on disk before the journal is deleted. The intent was
     // written with everything before it.
     if (!endIsStored) await deps.rows.flushed();
@@ -106,6 +109,16 @@ function assertNotRunning(c: Container, { force }: RemoveOptions): void {
       ? `cannot remove container "${c.name}": container is paused and must be unpaused first`
       : isRunningText(c.name),
   );
+}
+
+// Where row and spec.json are lost, no shim can take it over. What lives of it is in its cgroup.
+async function killAndWaitIfPossible(handle: ContainerHandle): Promise<void> {
+  try {
+    await killAndWait(handle);
+  } catch (error) {
+    const hasNoShim = error instanceof ShimRefused && handle.container.damaged !== undefined;
+    if (!hasNoShim || !(await handle.shim.isDead())) throw error;
+  }
 }
 
 async function killAndWait(handle: ContainerHandle): Promise<void> {

@@ -21,15 +21,17 @@ export interface Remains {
   imageId: string;
   /** With the cursor that belongs to it; undefined where it cannot be read: the journal has it all. */
   stored: { state: RunState; cursor: number } | undefined;
+  /** The text of its definition, or of what is left of it. */
+  definition: string;
 }
 
 /** `dead`: it is never started again, and goes on while it runs. */
 export function damagedContainer(
   remains: Remains,
   reason: string,
-  { config }: Pick<ContainerDeps, 'config'>,
+  { config, paths }: Pick<ContainerDeps, 'config' | 'paths'>,
 ): Container {
-  const { id, name, phase, created, imageId, stored } = remains;
+  const { id, name, phase, created, imageId, stored, definition } = remains;
   const empty = complete({});
   return {
     id,
@@ -55,6 +57,7 @@ export function damagedContainer(
     appArmorProfile: '',
     platform: 'linux',
     damaged: reason,
+    lostMounts: definition + textOf(join(paths.run(id), 'config.json')),
   };
 }
 
@@ -74,5 +77,14 @@ export function remainsOf(id: string, { paths, index }: Pick<ContainerDeps, 'pat
     created: wallNow(),
     imageId: UNKNOWN_IMAGE,
     stored: undefined,
+    definition: '',
   };
+}
+
+function textOf(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
 }
