@@ -1,7 +1,8 @@
 /** Control groups (v1, v2 and hybrid): OOM kills, a container's processes, and the shim's own cgroup. */
-import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { cgroupHierarchies, isUnified, parseCgroupPaths, type CgroupHierarchy } from '../sys/cgroupfs.ts';
+import { kill, SIGKILL } from '../sys/process.ts';
 
 const read = (path: string): string | undefined => {
   try {
@@ -27,6 +28,17 @@ export function cgroupsOf(pid: number): Map<string, string> {
   for (const [name, path] of parseCgroupPaths(read(`/proc/${pid}/cgroup`) ?? '')) {
     const hierarchy = mounts.find((h) => (name === '' ? isUnified(h) : h.controllers.includes(name)));
     if (hierarchy) directories.set(name, join(hierarchy.mountPoint, path));
+  }
+  return directories;
+}
+
+/** The directories of the cgroup at `path` below the mount points, keyed as cgroupsOf() does, where they exist. */
+export function cgroupsAt(path: string): Map<string, string> {
+  const directories = new Map<string, string>();
+  for (const hierarchy of hierarchies()) {
+    const directory = join(hierarchy.mountPoint, path);
+    if (!existsSync(directory)) continue;
+    for (const name of isUnified(hierarchy) ? [''] : hierarchy.controllers) directories.set(name, directory);
   }
   return directories;
 }
@@ -77,7 +89,20 @@ export function joinCgroup(path: string, pids: number[]): void {
   }
 }
 
-/** How long to wait until a killed keeper has left its cgroup. */
+/** Kills the processes in the cgroup at `path` and removes it; waits up to EMPTY_TIMEOUT_MS for their end. */
+export async function emptyCgroup(path: string): Promise<void> {
+  const deadline = Date.now() + EMPTY_TIMEOUT_MS;
+  for (;;) {
+    const cgroups = cgroupsAt(path);
+    for (const pid of processesIn(cgroups)) kill(pid, SIGKILL);
+    const isGone = [...cgroups.values()].map(removed).every(Boolean);
+    if (isGone || Date.now() > deadline) return;
+    // In between, the shim reaps them.
+    await new Promise((resolve) => setTimeout(resolve, EMPTY_POLL_MS));
+  }
+}
+
+/** How long to wait until killed processes have left their cgroup. */
 const EMPTY_TIMEOUT_MS = 500;
 const EMPTY_POLL_MS = 5;
 

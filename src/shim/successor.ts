@@ -105,7 +105,7 @@ export class Successor {
   /** Finishes or undoes a create or start that the dead shim had under way. */
   async #clear(then: 'fail' | 'retry'): Promise<void> {
     const { journal, run, specFile, generations, restarts, stops, phases, logError } = this.deps;
-    const { runtime } = specFile.definition;
+    const { runtime, spec } = specFile.definition;
     const { state, pending } = journal;
     const known = { pid: state.pid, startTime: state.pidStartTime };
     if (known.pid > 0 && (await runtime.state())?.status === 'running') {
@@ -114,7 +114,7 @@ export class Successor {
       generations.adopt(known, { as: 'running', justStarted: true });
       return void stops.resume();
     }
-    await clearLeftovers(runtime, run, { gen: state.gen, ...known }, logError);
+    await clearLeftovers({ runtime, spec, run, logError }, { gen: state.gen, ...known });
     if (then === 'fail') {
       generations.fail(pending.operation, {
         message: "the start was interrupted: the container's shim died",

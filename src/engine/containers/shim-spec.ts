@@ -34,6 +34,7 @@ export function shimSpec(
     },
     bundle: paths.run(c.id),
     cgroup: cgroupsPath(c, config),
+    cgroupPath: cgroupPath(c, config),
     shimCgroup: shimCgroup(c, config),
     ...shimSettings(c, logPath(c, paths)),
     ...(consoleSize && consoleSize[0] > 0 ? { consoleSize } : {}),
