@@ -2,7 +2,7 @@
 import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { cgroupHierarchies, isUnified, parseCgroupPaths, type CgroupHierarchy } from '../sys/cgroupfs.ts';
-import { isAlive, procStat } from '../sys/process.ts';
+import { isAlive, kill, procStat, SIGKILL } from '../sys/process.ts';
 
 const read = (path: string): string | undefined => {
   try {
@@ -104,7 +104,20 @@ export function joinCgroup(path: string, pids: number[]): void {
   }
 }
 
-/** How long to wait until a killed keeper has left its cgroup. */
+/** Kills the processes in the cgroup at `path` and removes it; waits up to EMPTY_TIMEOUT_MS for their end. */
+export async function emptyCgroup(path: string): Promise<void> {
+  const deadline = Date.now() + EMPTY_TIMEOUT_MS;
+  for (;;) {
+    const cgroups = cgroupsAt(path);
+    for (const pid of processesIn(cgroups)) kill(pid, SIGKILL);
+    const isGone = [...cgroups.values()].map(removed).every(Boolean);
+    if (isGone || Date.now() > deadline) return;
+    // In between, the shim reaps them.
+    await new Promise((resolve) => setTimeout(resolve, EMPTY_POLL_MS));
+  }
+}
+
+/** How long to wait until killed processes have left their cgroup. */
 const EMPTY_TIMEOUT_MS = 500;
 const EMPTY_POLL_MS = 5;
 

@@ -3,14 +3,13 @@
  * the container's process (`runc start` does this; libcontainer's Container.Exec). Doing it here saves a process. runc
  * tells a created container from a running one by whether the FIFO exists.
  */
-import { closeSync, constants, existsSync, open, openSync, read, readFileSync } from 'node:fs';
+import { closeSync, constants, existsSync, open, openSync, read, readdirSync, statSync, type Stats } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { removeFile } from '../sys/file.ts';
 import type { Fd } from '../sys/libc.ts';
 
 const NUDGE_MS = 10;
-const INIT_COMMAND = 'runc\0init\0';
 
 const fifoIn = (stateDir: string): string => join(stateDir, 'exec.fifo');
 
@@ -40,7 +39,7 @@ export async function startInit(stateDir: string, dead: Promise<unknown>): Promi
  * and removal leaves a running container that runc takes for a created one.
  */
 export function removeStaleFifo(stateDir: string, pid: number): boolean {
-  if (!waitsAtFifo(stateDir) || commandLine(pid) === INIT_COMMAND) return false;
+  if (!waitsAtFifo(stateDir) || isHeldBy(pid, fifoIn(stateDir))) return false;
   removeFile(fifoIn(stateDir));
   return true;
 }
@@ -63,10 +62,17 @@ async function openForReading(fifo: string, dead: Promise<unknown>): Promise<Fd>
   return opening;
 }
 
-function commandLine(pid: number): string {
+/**
+ * runc's init has a descriptor of the FIFO until it executes the container's process (libcontainer's
+ * standard_init_linux.go). True for a dead process: whether it was started makes no difference.
+ */
+function isHeldBy(pid: number, fifo: string): boolean {
   try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'latin1');
+    const { dev, ino } = statSync(fifo);
+    const isFifo = (stat: Stats | undefined): boolean => stat?.dev === dev && stat.ino === ino;
+    const descriptors = `/proc/${pid}/fd`;
+    return readdirSync(descriptors).some((fd) => isFifo(statSync(join(descriptors, fd), { throwIfNoEntry: false })));
   } catch {
-    return INIT_COMMAND; // Dead: whether it was started makes no difference.
+    return true;
   }
 }

@@ -5,13 +5,13 @@ import type { ShimSpec } from '../protocol/spec.ts';
 import { removeFile } from '../sys/file.ts';
 import type { Fd } from '../sys/libc.ts';
 import { isAlive, kill, SIGKILL } from '../sys/process.ts';
-import { cgroupsAt, cgroupsOf, processesIn, removeCgroup } from './cgroup.ts';
+import { cgroupsAt, cgroupsOf, emptyCgroup, processesIn, removeCgroup } from './cgroup.ts';
 import { Child } from './child.ts';
 import { Inheritance, Keeper } from './keeper.ts';
 import type { LogWriter } from './log/writer.ts';
 import { OomWatch } from './oom.ts';
 import type { Reaper } from './reaper.ts';
-import type { Runtime } from './runtime.ts';
+import { RuntimeFailure, type Runtime } from './runtime.ts';
 import type { LogError } from './shim-log.ts';
 import { Stdio, type StdioOptions } from './stdio.ts';
 
@@ -28,6 +28,8 @@ export interface GenerationDeps {
   onOom: (kills: number) => void;
   logError: LogError;
 }
+
+type ClearDeps = Pick<GenerationDeps, 'runtime' | 'spec' | 'logError'>;
 
 /** How long after the init's death a process that escaped the container may keep its output open (dockerd's value). */
 const DRAIN_CAP_MS = 2000;
@@ -62,12 +64,12 @@ export class Generation {
 
   /** Runs the runtime's create. The init waits for start(). @throws Error after everything is undone */
   static async create(deps: GenerationDeps): Promise<Generation> {
-    const { runtime, reaper, gen, spec } = deps;
+    const { runtime, reaper, spec } = deps;
     const stdio = new Stdio(stdioOptions(deps));
     try {
       requireJoinedContainers(spec);
       stdio.prepare();
-      const pid = await runtime.create({ stdio: stdio.childStdio(), consoleSocket: stdio.consoleSocket }, gen);
+      const pid = await createInit(deps, stdio);
       const init = Child.spawned(pid, reaper, files(deps).exit);
       try {
         stdio.created(spec.consoleSize);
@@ -151,6 +153,31 @@ export class Generation {
   }
 }
 
+/** The init's pid. @throws RuntimeFailure */
+async function createInit(deps: GenerationDeps, stdio: Stdio): Promise<number> {
+  const { runtime, gen } = deps;
+  // The clearing after a killed command may have been killed too.
+  if (runtime.hasTraces()) await clearAborted(deps);
+  try {
+    return await runtime.create({ stdio: stdio.childStdio(), consoleSocket: stdio.consoleSocket }, gen);
+  } catch (error) {
+    if (error instanceof RuntimeFailure && error.wasKilled) await clearAborted(deps);
+    throw error;
+  }
+}
+
+/**
+ * Removes what a runtime leaves that was killed within its create: an init that waits, its state, which it would take
+ * for an existing container, and the cgroup. The runtime does not find the last two without a complete state.
+ */
+async function clearAborted({ runtime, spec, logError }: ClearDeps): Promise<void> {
+  const found = await runtime.state();
+  // No create is under way in what runs: the journal has lost its records.
+  if (found?.status === 'running' || found?.status === 'paused') return;
+  await deleteByForce(runtime, logError);
+  if (spec.cgroupPath) await emptyCgroup(spec.cgroupPath);
+}
+
 // A restart may come days after a joined container's death, when its pid may belong to any process of the host.
 function requireJoinedContainers({ donors: joinedContainers = [] }: ShimSpec): void {
   if (!joinedContainers.every(({ pid, startTime }) => isAlive(pid, startTime)))
@@ -170,16 +197,14 @@ function cgroupsOfInit({ pid, startTime }: Child, { cgroupPath }: ShimSpec): Map
 
 /** Ends what a dead shim left of an unfinished create or start: an init, its keeper, the runtime's state. */
 export async function clearLeftovers(
-  runtime: Runtime,
-  run: string,
+  { runtime, spec, run, logError }: ClearDeps & Pick<GenerationDeps, 'run'>,
   left: { gen: number; pid: number; startTime: string },
-  logError: LogError,
 ): Promise<void> {
   const { keeper } = files({ run, gen: left.gen });
   new Inheritance(keeper).close();
   removeFile(keeper);
   if (isAlive(left.pid, left.startTime)) kill(left.pid, SIGKILL);
-  await deleteByForce(runtime, logError);
+  await clearAborted({ runtime, spec, logError });
 }
 
 function files({ run, gen }: { run: string; gen: number }): { keeper: string; exit: string } {

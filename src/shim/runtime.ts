@@ -1,5 +1,5 @@
 /** The OCI runtime's command line: each command is a short-lived process; its error text is in its log file. */
-import { closeSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ShimSpec } from '../protocol/spec.ts';
 import { removeFile } from '../sys/file.ts';
@@ -12,7 +12,15 @@ import type { Death, Reaper } from './reaper.ts';
 export type ChildStdio = [number | 'ignore', number | 'ignore', number | 'ignore'];
 
 /** A runtime command failed; the message is the runtime's own. */
-export class RuntimeFailure extends Error {}
+export class RuntimeFailure extends Error {
+  /** `wasKilled`: by a signal, so that it has not undone what it had done. */
+  constructor(
+    message: string,
+    readonly wasKilled = false,
+  ) {
+    super(message);
+  }
+}
 
 export interface NewProcess {
   stdio: ChildStdio;
@@ -111,6 +119,9 @@ export class Runtime {
     }
   }
 
+  /** Whether the runtime keeps something of the container, be it whole or not. */
+  hasTraces = (): boolean => existsSync(this.#stateDir);
+
   /** The runtime's state directory of the container. */
   get #stateDir(): string {
     return join(this.spec.runtime.root, this.spec.id);
@@ -139,7 +150,7 @@ export class Runtime {
       const { code, signal } = await this.#exit(this.#spawn(argv, stdio), timeout);
       if (code === 0) return;
       const reason = signal > 0 ? `signal ${signal}` : `exit code ${code}`;
-      throw new RuntimeFailure(lastError(log) ?? `${runtime.path} ${args[0]} ended with ${reason}`);
+      throw new RuntimeFailure(lastError(log) ?? `${runtime.path} ${args[0]} ended with ${reason}`, signal > 0);
     } finally {
       removeFile(log);
     }

@@ -120,7 +120,7 @@ export class Successor {
       generations.adopt(known, { as: 'running', justStarted: true });
       return void stops.resume();
     }
-    await clearLeftovers(runtime, run, { gen: state.gen, ...known }, logError);
+    await clearLeftovers({ runtime, spec, run, logError }, { gen: state.gen, ...known });
     if (then === 'fail') {
       generations.fail(pending.operation, {
         message: "the start was interrupted: the container's shim died",

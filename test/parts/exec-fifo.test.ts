@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { startInit, waitsAtFifo } from '../../src/shim/exec-fifo.ts';
+import { removeStaleFifo, startInit, waitsAtFifo } from '../../src/shim/exec-fifo.ts';
 
 const never = new Promise(() => undefined);
 let home: string;
@@ -37,4 +37,20 @@ test('an init that has died is not waited for', async () => {
   expect(await startInit(home, Promise.resolve())).toBe(false);
   const dies = sleep(50);
   expect(await startInit(home, dies)).toBe(false);
+});
+
+test('the fifo of an init that has it open stays, that of any other process is stale [init-waits-at-fifo]', async () => {
+  writeFileSync(join(home, 'state.json'), '{}');
+  const init = spawn('sh', ['-c', 'exec 3<>"$1"; echo; exec sleep 60', 'sh', fifo], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  try {
+    await new Promise((resolve) => init.stdout.once('data', resolve));
+    expect(removeStaleFifo(home, init.pid!)).toBe(false);
+    expect(existsSync(fifo)).toBe(true);
+    expect(removeStaleFifo(home, process.pid)).toBe(true);
+    expect(existsSync(fifo)).toBe(false);
+  } finally {
+    init.kill('SIGKILL');
+  }
 });

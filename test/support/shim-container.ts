@@ -2,7 +2,7 @@
  * A container under a real shim, without a daemon: the test adopts it over descriptor 3, then speaks to `ctl` and `fd`.
  * It runs busybox by runc.
  */
-import { spawn, type ChildProcess } from 'node:child_process';
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import {
   copyFileSync,
   existsSync,
@@ -41,6 +41,9 @@ const APPLETS = 'sh sleep cat true false echo kill yes dd head stty seq usleep t
 let count = 0;
 
 /** The directories of one container, and the shims that serve it one after another. */
+/** Absolute, as the daemon gives it to its shims: runc's init carries it in its command line. */
+const RUNC = execFileSync('sh', ['-c', 'command -v runc'], { encoding: 'utf8' }).trim();
+
 export class TestContainer {
   readonly id = `hf${process.pid.toString(16)}${(count++).toString(16).padStart(4, '0')}`.padEnd(64, '0');
   readonly base = mkdtempSync(join(tmpdir(), 'hs-'));
@@ -71,7 +74,7 @@ export class TestContainer {
       version: 1,
       id: this.id,
       name: 'test',
-      runtime: { path: 'runc', args: [], root: join(this.base, 'oci'), systemdCgroup: false },
+      runtime: { path: RUNC, args: [], root: join(this.base, 'oci'), systemdCgroup: false },
       bundle: this.run,
       cgroup: `/holdfast-test/${this.id}`,
       shimCgroup: '',
