@@ -47,7 +47,6 @@ runc runc
 /usr/lib/podman/aardvark-dns aardvark-dns
 /usr/share/containers/seccomp.json golang-github-containers-common
 iptables iptables
-nft nftables
 ip iproute2
 ps procps
 tini tini
@@ -58,6 +57,7 @@ xz xz-utils
 '
 test_packages='
 crun crun
+nft nftables
 debootstrap debootstrap
 openssl openssl
 docker-compose docker-compose
