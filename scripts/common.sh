@@ -46,7 +46,6 @@ runtime_packages='
 runc runc
 /usr/share/containers/seccomp.json golang-github-containers-common
 iptables iptables
-nft nftables
 ip iproute2
 ps procps
 tini tini
@@ -57,6 +56,7 @@ xz xz-utils
 '
 test_packages='
 crun crun
+nft nftables
 debootstrap debootstrap
 openssl openssl
 docker-compose docker-compose

@@ -11,7 +11,6 @@ const managers: Record<string, Manager> = {
   debian: {
     command: 'apt-get install',
     names: {
-      nft: 'nftables',
       ip: 'iproute2',
       busybox: 'busybox-static',
       'seccomp.json': 'golang-github-containers-common',
@@ -21,7 +20,7 @@ const managers: Record<string, Manager> = {
   },
   fedora: {
     command: 'dnf install',
-    names: { nft: 'nftables', ip: 'iproute', 'seccomp.json': 'containers-common', modprobe: 'kmod' },
+    names: { ip: 'iproute', 'seccomp.json': 'containers-common', modprobe: 'kmod' },
   },
 };
 

@@ -12,12 +12,15 @@ const setsockoptCall = declare('int setsockopt(int fd, int level, int option, vo
 const AF_NETLINK = 16;
 const SOCK_RAW = 3;
 const SOCK_CLOEXEC = 0o2000000;
+const SOL_SOCKET = 1;
+const SO_SNDBUFFORCE = 32;
 const SOL_NETLINK = 270;
 const NETLINK_CAP_ACK = 10;
 const NETLINK_EXT_ACK = 11;
 const MSG_DONTWAIT = 0x40;
 const EIO = 5;
 const EAGAIN = 11;
+const ENOBUFS = 105;
 
 export const NETLINK_ROUTE = 0;
 export const NETLINK_NETFILTER = 12;
@@ -37,6 +40,7 @@ export const CREATE_NEW = NLM.ACK | NLM.CREATE | NLM.EXCL;
 
 const NLMSG_ERROR = 2;
 const NLMSG_DONE = 3;
+const NLM_F_DUMP_INTR = 0x10;
 const NLM_F_CAPPED = 0x100;
 const NLM_F_ACK_TLVS = 0x200;
 const NLMSGERR_ATTR_MSG = 1;
@@ -45,6 +49,10 @@ const NLA_F_NESTED = 0x8000;
 const NLA_TYPE_MASK = 0x3fff;
 /** The kernel adapts the size of the parts of a dump to the receive buffer. */
 const RECEIVE_BYTES = 65536;
+/** The send buffer's initial size is larger, by default 208 KiB. */
+const SEND_BYTES = 65536;
+/** How often a dump is repeated while what it lists changes; the last one counts in any case. */
+const DUMP_ATTEMPTS = 5;
 
 const align4 = (n: number): number => (n + 3) & ~3;
 
@@ -66,11 +74,12 @@ export interface Reply {
 /** Encodes an attribute. A number becomes 32 bits in host byte order, a string is NUL-terminated. */
 export function attribute(type: number, value: Buffer | number | string): Buffer {
   const payload = payloadOf(value);
-  const bytes = Buffer.alloc(align4(4 + payload.length));
-  bytes.writeUInt16LE(4 + payload.length, 0);
+  const length = 4 + payload.length;
+  const bytes = Buffer.allocUnsafe(align4(length));
+  bytes.writeUInt16LE(length, 0);
   bytes.writeUInt16LE(type, 2);
   payload.copy(bytes, 4);
-  return bytes;
+  return bytes.fill(0, length);
 }
 
 function payloadOf(value: Buffer | number | string): Buffer {
@@ -100,19 +109,27 @@ export function attributeList(bytes: Buffer): [type: number, value: Buffer][] {
 }
 
 function u32(value: number): Buffer {
-  const bytes = Buffer.alloc(4);
+  const bytes = Buffer.allocUnsafe(4);
   bytes.writeUInt32LE(value >>> 0);
   return bytes;
+}
+
+/** Requests under way, by their sequence numbers. */
+interface Sent {
+  bytes: Buffer;
+  whats: Map<number, string>;
+  /** Those that are acknowledged when they succeed, too. */
+  unanswered: Set<number>;
 }
 
 /** A netlink socket. It belongs to the network namespace in which it was opened. */
 export class Netlink {
   #sequence = 1;
+  #sendBytes = SEND_BYTES;
   readonly #received = Buffer.allocUnsafeSlow(RECEIVE_BYTES);
 
   private constructor(private readonly fd: Fd) {
-    for (const option of [NETLINK_CAP_ACK, NETLINK_EXT_ACK])
-      setsockoptCall(fd, SOL_NETLINK, option, addressOf(ONE), ONE.length);
+    for (const option of [NETLINK_CAP_ACK, NETLINK_EXT_ACK]) this.#setOption(SOL_NETLINK, option, 1);
   }
 
   /** @param protocol NETLINK_ROUTE or NETLINK_NETFILTER */
@@ -121,16 +138,17 @@ export class Netlink {
   }
 
   /**
-   * Sends the requests in one message and reads their acknowledgements. The kernel executes them in order.
-   * @throws Errno of the first that failed; the others were executed nevertheless
+   * Sends the requests in one message and reads their acknowledgements. The kernel executes them in order. It answers
+   * those without NLM.ACK only if they fail, which is noticed when a later one has it.
+   * @throws Errno of the first that failed; the others were executed nevertheless, except by nf_tables
    */
   run(requests: Request[]): void {
     if (requests.length === 0) return;
-    const { bytes, waiting } = this.#encode(requests);
+    const sent = this.#encode(requests);
     faultPoint('netlink.before');
-    check(sendCall(this.fd, bytes, bytes.length, 0), 'send', 'netlink');
+    this.#send(sent.bytes);
     faultPoint('netlink.after');
-    this.#readAcknowledgements(waiting);
+    this.#readAcknowledgements(sent);
   }
 
   /**
@@ -138,25 +156,37 @@ export class Netlink {
    * per socket.
    */
   async runAsync(requests: Request[]): Promise<void> {
-    const { bytes, waiting } = this.#encode(requests);
+    const sent = this.#encode(requests);
+    const { bytes } = sent;
+    this.#makeRoom(bytes.length);
     // errno is per thread, and that of the pool's thread is not known here.
     if (Number(await sendAsync(this.fd, bytes, bytes.length, 0)) < 0) throw new Errno(EIO, 'send', 'netlink');
-    this.#readAcknowledgements(waiting);
+    this.#readAcknowledgements(sent);
   }
 
   /** The replies to one request: all parts of a dump, or the message before the acknowledgement. @throws Errno */
   query(request: Request): Reply[] {
-    const { bytes, waiting } = this.#encode([request]);
-    check(sendCall(this.fd, bytes, bytes.length, 0), 'send', 'netlink');
+    let answer = this.#ask(request);
+    for (let attempt = 1; answer.isInterrupted && attempt < DUMP_ATTEMPTS; attempt++) answer = this.#ask(request);
+    return answer.replies;
+  }
+
+  // The kernel flags the parts of a dump behind a change of what is dumped.
+  #ask(request: Request): { replies: Reply[]; isInterrupted: boolean } {
+    const { bytes, whats } = this.#encode([request]);
+    this.#send(bytes);
     const replies: Reply[] = [];
-    const dump = (request.flags & NLM.DUMP) === NLM.DUMP;
+    let isInterrupted = false;
+    const isDump = (request.flags & NLM.DUMP) === NLM.DUMP;
     for (;;) {
       for (const message of this.#receive()) {
-        if (message.type === NLMSG_DONE) return replies;
+        if (!whats.has(message.sequence)) continue;
+        isInterrupted ||= isDump && (message.flags & NLM_F_DUMP_INTR) !== 0;
+        if (message.type === NLMSG_DONE) return { replies, isInterrupted };
         if (message.type === NLMSG_ERROR) {
-          const error = errorOf(message, waiting);
+          const error = errorOf(message, whats);
           if (error) throw error;
-          if (!dump) return replies;
+          if (!isDump) return { replies, isInterrupted };
         } else {
           replies.push({ type: message.type, body: Buffer.from(message.body) });
         }
@@ -168,8 +198,9 @@ export class Netlink {
     closeSync(this.fd);
   }
 
-  #encode(requests: Request[]): { bytes: Buffer; waiting: Map<number, string> } {
-    const waiting = new Map<number, string>();
+  #encode(requests: Request[]): Sent {
+    const whats = new Map<number, string>();
+    const unanswered = new Set<number>();
     const parts: Buffer[] = [];
     for (const { type, flags, body, what } of requests) {
       const sequence = this.#sequence++;
@@ -179,22 +210,39 @@ export class Netlink {
       header.writeUInt16LE(flags | NLM.REQUEST, 6);
       header.writeUInt32LE(sequence, 8);
       parts.push(header, body, Buffer.alloc(align4(body.length) - body.length));
-      if (flags & (NLM.ACK | NLM.DUMP)) waiting.set(sequence, what);
+      whats.set(sequence, what);
+      if (flags & NLM.ACK) unanswered.add(sequence);
     }
-    return { bytes: Buffer.concat(parts), waiting };
+    return { bytes: Buffer.concat(parts), whats, unanswered };
+  }
+
+  #send(bytes: Buffer): void {
+    this.#makeRoom(bytes.length);
+    check(sendCall(this.fd, bytes, bytes.length, 0), 'send', 'netlink');
+  }
+
+  #setOption(level: number, option: number, value: number): number {
+    const bytes = Buffer.allocUnsafeSlow(4);
+    bytes.writeInt32LE(value);
+    return setsockoptCall(this.fd, level, option, addressOf(bytes), bytes.length);
+  }
+
+  // A message that is larger than the send buffer is refused.
+  #makeRoom(length: number): void {
+    if (length <= this.#sendBytes) return;
+    check(this.#setOption(SOL_SOCKET, SO_SNDBUFFORCE, length), 'setsockopt', 'netlink');
+    this.#sendBytes = length;
   }
 
   // The kernel executes requests within send(2), so all acknowledgements are queued already.
-  #readAcknowledgements(waiting: Map<number, string>): void {
+  #readAcknowledgements({ whats, unanswered }: Sent): void {
     let first: Errno | undefined;
-    const missing = new Set(waiting.keys());
-    while (missing.size > 0) {
+    while (unanswered.size > 0 && !first) {
       for (const message of this.#receive()) {
-        if (message.type !== NLMSG_ERROR) continue;
-        missing.delete(message.sequence);
-        first ??= errorOf(message, waiting);
+        if (message.type !== NLMSG_ERROR || !whats.has(message.sequence)) continue;
+        unanswered.delete(message.sequence);
+        first ??= errorOf(message, whats);
       }
-      if (first) break;
     }
     if (!first) return;
     this.#drain();
@@ -202,21 +250,18 @@ export class Netlink {
   }
 
   #receive(): Message[] {
-    const n = check(recvCall(this.fd, this.#received, RECEIVE_BYTES, MSG_DONTWAIT), 'recv', 'netlink');
-    return messages(this.#received.subarray(0, n));
+    const receive = (): number => recvCall(this.fd, this.#received, RECEIVE_BYTES, MSG_DONTWAIT);
+    let n = receive();
+    // Tells once that answers did not fit into the receive buffer. The first ones, which count, are in it.
+    if (n < 0 && errno() === ENOBUFS) n = receive();
+    return messages(this.#received.subarray(0, check(n, 'recv', 'netlink')));
   }
 
   #drain(): void {
-    while (recvCall(this.fd, this.#received, RECEIVE_BYTES, MSG_DONTWAIT) >= 0);
+    while (recvCall(this.fd, this.#received, RECEIVE_BYTES, MSG_DONTWAIT) >= 0 || errno() === ENOBUFS);
     if (errno() !== EAGAIN) throw new Errno(errno(), 'recv', 'netlink');
   }
 }
-
-const ONE = (() => {
-  const bytes = Buffer.allocUnsafeSlow(4);
-  bytes.writeInt32LE(1);
-  return bytes;
-})();
 
 interface Message extends Reply {
   flags: number;
@@ -240,10 +285,10 @@ function messages(bytes: Buffer): Message[] {
 }
 
 /** The error that an acknowledgement reports, if any. */
-function errorOf(message: Message, waiting: Map<number, string>): Errno | undefined {
+function errorOf(message: Message, whats: Map<number, string>): Errno | undefined {
   const code = -message.body.readInt32LE(0);
   if (code === 0) return undefined;
-  const what = waiting.get(message.sequence) ?? 'netlink';
+  const what = whats.get(message.sequence) ?? 'netlink';
   return new Errno(code, what, kernelText(message));
 }
 

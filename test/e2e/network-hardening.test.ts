@@ -114,14 +114,45 @@ test('every bridge refuses advertisements, and has IPv6 only with its network [b
   await engine.dockerOutput('rm', '-f', 'on-six');
 });
 
-test('with an nft that crashes, errors name the signal and the daemon ends in order [nft-crashes]', async () => {
-  const calls = join(scratch, 'calls');
-  mkdirSync(join(scratch, 'bin'));
-  writeFileSync(join(scratch, 'bin', 'nft'), `#!/bin/sh\necho call >> ${calls}\nkill -SEGV $$\n`, { mode: 0o755 });
+/** PATH with a program before all others that crashes, and the file in which it notes its calls. */
+function crashing(program: string): { PATH: string; calls: string } {
+  const [directory, calls] = [join(scratch, program), join(scratch, `${program}-calls`)];
+  mkdirSync(directory);
+  writeFileSync(join(directory, program), `#!/bin/sh\necho call >> ${calls}\nkill -SEGV $$\n`, { mode: 0o755 });
+  return { PATH: `${directory}:${process.env.PATH}`, calls };
+}
+
+test('an nft that crashes, as Debian 12’s on tables of a newer one, has no influence [nft-crashes]', async () => {
+  const port = 24_500 + (process.pid % 400);
+  const { PATH, calls } = crashing('nft');
+  await engine.stop();
+  await engine.startAgain({ PATH });
+  await engine.dockerOutput('network', 'create', '--ipv6', 'with-rules');
+  await engine.dockerOutput(
+    ...['run', '-d', '--name', 'web', '--network', 'with-rules', '-p', `${port}:80`],
+    ...['busybox', 'sh', '-c', 'mkdir /w; echo web > /w/index.html; exec httpd -f -h /w'],
+  );
+  const isPublished = async (): Promise<boolean> =>
+    (await engine.curl(`http://127.0.0.1:${port}/`).catch(() => '')).trim() === 'web';
+  await until(isPublished);
+  await engine.kill9();
+  await engine.startAgain({ PATH });
+  expect(await isPublished()).toBe(true);
+  onHost('/usr/sbin/nft', 'flush', 'ruleset');
+  await until(isPublished);
+  await engine.dockerOutput('rm', '-f', 'web');
+  await engine.dockerOutput('network', 'rm', 'with-rules');
+  expect(await engine.stop()).toBe(0);
+  expect(existsSync(calls)).toBe(false);
+  await engine.startAgain();
+});
+
+test('with an iptables that crashes, errors name the signal and the daemon ends in order [iptables-crashes]', async () => {
+  const { PATH, calls } = crashing('iptables');
   await engine.stop();
   const before = engine.log().length;
-  await engine.startAgain({ PATH: `${join(scratch, 'bin')}:${process.env.PATH}` });
-  expect(await engine.dockerRefusal('run', '--rm', 'busybox', 'true')).toContain('nft was killed by SIGSEGV');
+  await engine.startAgain({ PATH });
+  expect(await engine.dockerRefusal('run', '--rm', 'busybox', 'true')).toContain('iptables was killed by SIGSEGV');
   await engine.dockerOutput('run', '--rm', '--network', 'none', 'busybox', 'true');
   // Each check of the rules fails; one line says so.
   await until(() => readFileSync(calls, 'utf8').split('call').length > 4);

@@ -40,15 +40,15 @@ describe('findings', () => {
 
 describe('the report', () => {
   const missing: Finding = {
-    subject: 'nft',
+    subject: 'ip',
     verdict: 'lacking',
     text: 'not installed',
-    remedy: 'apt-get install nftables',
+    remedy: 'apt-get install iproute2',
   };
 
   test('says what is missing, how to install it, and the verdict', () => {
     expect(report([missing])).toBe(
-      'MISSING  nft             not installed\n                         → apt-get install nftables\n\nThis host cannot run Holdfast yet: nft.\n',
+      'MISSING  ip              not installed\n                         → apt-get install iproute2\n\nThis host cannot run Holdfast yet: ip.\n',
     );
   });
 
@@ -79,7 +79,7 @@ describe('native modules', () => {
 
 describe('packages', () => {
   test.each([
-    ['ID=debian\n', 'nft', 'apt-get install nftables'],
+    ['ID=debian\n', 'ip', 'apt-get install iproute2'],
     ['ID=ubuntu\nID_LIKE=debian\n', 'runc', 'apt-get install runc'],
     ['ID="rocky"\nID_LIKE="rhel centos fedora"\n', 'seccomp.json', 'dnf install containers-common'],
     ['ID=slackware\n', 'runc', 'install the package that provides runc'],

@@ -2,7 +2,8 @@
 import { encode } from 'dns-packet';
 import { describe, expect, test } from 'vitest';
 import { dnsNamesOn } from '../../src/engine/networks/endpoints.ts';
-import { script } from '../../src/engine/networks/firewall-rules.ts';
+import { tableOf } from '../../src/engine/networks/firewall-rules.ts';
+import type { Family, Table } from '../../src/sys/nft-messages.ts';
 import { type Bridge, type Setup } from '../../src/engine/networks/driver.ts';
 import { dnsTables } from '../../src/engine/networks/dns-policy.ts';
 import { Directory } from '../../src/engine/networks/dns/directory.ts';
@@ -20,18 +21,19 @@ describe('firewall rules', () => {
     masquerade: true,
     dns: true,
   });
-  const rules = (text: string, chain: string): string[] =>
-    text
-      .split('\n')
-      .filter((line) => line.startsWith('add rule') && line.includes(` t ${chain} `))
-      .map((line) => line.replace(/^.* t \w+ /, ''));
+  const table = (bridges: Bridge[], family: Family = 'ip', only?: string[]): Table =>
+    tableOf('t', bridges, family, only);
+  const rules = ({ chains }: Table, chain: string): string[] =>
+    chains.find(({ name }) => name === chain)!.rules.map(({ text }) => text);
+  const allRules = ({ chains }: Table): string =>
+    chains.flatMap(({ rules }) => rules.map(({ text }) => text)).join('\n');
 
   test('name each bridge in every chain that concerns bridges', () => {
-    const text = script('t', [bridge('br1', '10.1.0.1/24'), bridge('br2', '10.2.0.1/24')]);
+    const made = table([bridge('br1', '10.1.0.1/24'), bridge('br2', '10.2.0.1/24')]);
     for (const [chain, link] of ['guard', 'postrouting', 'forward'].flatMap((name) =>
       ['br1', 'br2'].map((each) => [name, each] as const),
     ))
-      expect(rules(text, chain).join('\n')).toContain(`"${link}"`);
+      expect(rules(made, chain).join('\n')).toContain(`"${link}"`);
   });
 
   test('put a bridge in the table of its own families', () => {
@@ -40,7 +42,7 @@ describe('firewall rules', () => {
       bridge('br2', 'fd00::1/64'),
       bridge('br3', '10.3.0.1/24', 'fd03::1/64'),
     ];
-    const [four, six] = [script('t', bridges), script('t', bridges, 'ip6')];
+    const [four, six] = [allRules(table(bridges)), allRules(table(bridges, 'ip6'))];
     expect(['br1', 'br2', 'br3'].map((link) => [four.includes(`"${link}"`), six.includes(`"${link}"`)])).toEqual([
       [true, false],
       [false, true],
@@ -52,10 +54,7 @@ describe('firewall rules', () => {
 
   test('let only its own containers query a bridge’s DNS server, and on an internal network only known ones', () => {
     const guard = (internal: boolean, ...addresses: string[]): string[] =>
-      rules(
-        script('t', [{ ...bridge('br1', ...addresses), internal }], addresses[0]!.includes(':') ? 'ip6' : 'ip'),
-        'guard',
-      );
+      rules(table([{ ...bridge('br1', ...addresses), internal }], addresses[0]!.includes(':') ? 'ip6' : 'ip'), 'guard');
     expect(guard(false, '10.1.0.1/24')).toEqual([
       'iifname "br1" ip daddr 127.0.0.0/8 drop',
       'iifname != { "br1", "lo" } ip daddr 10.1.0.1 meta l4proto { tcp, udp } th dport 53 drop',
@@ -68,22 +67,22 @@ describe('firewall rules', () => {
   });
 
   test('internal drops traffic in and out, no icc drops traffic between containers, and masquerading can be off', () => {
-    const inside = script('t', [{ ...bridge('br1', '10.1.0.1/24'), internal: true }]);
+    const inside = table([{ ...bridge('br1', '10.1.0.1/24'), internal: true }]);
     expect(rules(inside, 'forward').slice(0, 2)).toEqual([
       'iifname "br1" oifname != "br1" drop',
       'iifname != "br1" oifname "br1" drop',
     ]);
     expect(rules(inside, 'postrouting').join()).not.toContain('!=');
-    expect(rules(script('t', [{ ...bridge('br1', '10.1.0.1/24'), icc: false }]), 'forward')).not.toContain(
+    expect(rules(table([{ ...bridge('br1', '10.1.0.1/24'), icc: false }]), 'forward')).not.toContain(
       'iifname "br1" oifname "br1" accept',
     );
-    expect(
-      rules(script('t', [{ ...bridge('br1', '10.1.0.1/24'), masquerade: false }]), 'postrouting').join(),
-    ).not.toContain('oifname != "br1"');
+    expect(rules(table([{ ...bridge('br1', '10.1.0.1/24'), masquerade: false }]), 'postrouting').join()).not.toContain(
+      'oifname != "br1"',
+    );
   });
   test('drop traffic from and to other links last, where forwarding is for some links only', () => {
     const only = (links: string[] | undefined): string | undefined =>
-      rules(script('t', [bridge('br1', '10.1.0.1/24')], 'ip', links), 'forward').at(-1);
+      rules(table([bridge('br1', '10.1.0.1/24')], 'ip', links), 'forward').at(-1);
     expect(only(['br0', 'br1'])).toBe('iifname != { "br0", "br1" } oifname != { "br0", "br1" } drop');
     expect(only(undefined)).toBe('oifname "br1" drop');
   });

@@ -3,6 +3,8 @@ import { existsSync, readFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { overlap, parseSubnet } from '../../config/addresses.ts';
 import { findProgram } from '../../config/program.ts';
+import type { Bridge } from '../../engine/networks/driver.ts';
+import type { Family } from '../../sys/nft-messages.ts';
 import { installCommand } from '../packages.ts';
 import type { Probe } from '../probe.ts';
 import { versionOf } from '../program-version.ts';
@@ -17,7 +19,6 @@ interface Requirement {
 }
 
 const requirements: readonly Requirement[] = [
-  { program: 'nft', verdict: 'lacking', without: 'ports cannot be published, networks are not isolated' },
   {
     program: 'iptables',
     verdict: 'advice',
@@ -34,6 +35,46 @@ const probeFor = ({ program, verdict, without, versionFlag }: Requirement): Prob
     return { verdict: 'ok', text: `${await versionOf(path, versionFlag)} (${path})` };
   },
 });
+
+/** Enough for every rule that the firewall can have. */
+const SAMPLE: Bridge[] = [true, false].map((internal) => ({
+  link: internal ? 'inner' : 'outer',
+  addresses: ['192.0.2.1/25', '2001:db8::1/65'],
+  mtu: 1500,
+  internal,
+  icc: true,
+  masquerade: true,
+  dns: true,
+}));
+
+const nfTables: Probe = {
+  subject: 'nf_tables',
+  look: async ({ iptables }) => {
+    if (!iptables) return { verdict: 'ok', text: 'not used: the configuration disables rules' };
+    const fault = await refusedRules('ip');
+    if (fault)
+      return { verdict: 'lacking', text: `ports cannot be published, networks are not isolated: ${fault.message}` };
+    const fault6 = await refusedRules('ip6');
+    if (fault6) return { verdict: 'advice', text: `networks with IPv6 do not work: ${fault6.message}` };
+    return { verdict: 'ok', text: 'the kernel accepts the rules of networks and published ports' };
+  },
+};
+
+/** Why the kernel would not accept the firewall's rules; undefined if it would. Changes nothing. */
+async function refusedRules(family: Family): Promise<Error | undefined> {
+  const { tableOf } = await import('../../engine/networks/firewall-rules.ts');
+  const { openNftables, tryTables } = await import('../../sys/nftables.ts');
+  try {
+    const socket = openNftables();
+    try {
+      tryTables(socket, [tableOf('holdfast_check', SAMPLE, family, ['outer', 'other'])]);
+    } finally {
+      socket.close();
+    }
+  } catch (error) {
+    return error as Error;
+  }
+}
 
 const forwarding: Probe = {
   subject: 'forwarding',
@@ -78,4 +119,10 @@ const subnet: Probe = {
   },
 };
 
-export const networkProbes: readonly Probe[] = [...requirements.map(probeFor), forwarding, bridgeFilter, subnet];
+export const networkProbes: readonly Probe[] = [
+  nfTables,
+  ...requirements.map(probeFor),
+  forwarding,
+  bridgeFilter,
+  subnet,
+];

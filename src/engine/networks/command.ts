@@ -1,4 +1,4 @@
-/** Runs nft(8) and iptables(8), for rules that rarely change. */
+/** Runs iptables(8), for rules that rarely change. */
 import { execFile, type ExecFileException } from 'node:child_process';
 
 const PATH = `${process.env.PATH ?? ''}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin`;

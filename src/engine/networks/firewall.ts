@@ -4,24 +4,30 @@
  */
 import { isIPv4 } from 'node:net';
 import { Errno } from '../../sys/libc.ts';
-import { Netlink, NETLINK_NETFILTER } from '../../sys/netlink.ts';
+import type { Netlink, Request } from '../../sys/netlink.ts';
 import { addressBytes } from '../../sys/inet.ts';
 import {
-  countRules,
+  deleteTable,
   dropElements,
-  generation,
-  mapElements,
   putElements,
-  tableHandle,
-  transaction,
   type Family,
   type MapElement,
   type MapName,
+  type Table,
+  type TableName,
+} from '../../sys/nft-messages.ts';
+import {
+  commit,
+  commitTables,
+  fingerprint,
+  generation,
+  hasTable,
+  mapElements,
+  openNftables,
 } from '../../sys/nftables.ts';
-import { run } from './command.ts';
 import type { Bridge, PortSetup } from './driver.ts';
 import type { OnlyLinks } from './forwarding.ts';
-import { carriesFamily, DNS_CLIENTS, MAPS, script } from './firewall-rules.ts';
+import { carriesFamily, DNS_CLIENTS, MAPS, tableOf } from './firewall-rules.ts';
 
 /** What is opened for containers: the elements of the maps. */
 export interface Openings {
@@ -30,27 +36,39 @@ export interface Openings {
   dnsClients: string[];
 }
 type MapContents = [family: Family, map: string, elements: MapElement[]][];
+const FAMILIES: Family[] = ['ip', 'ip6'];
+/** What the kernel says when one of our chains or maps exists and is of another kind. The tables are made anew then. */
+const CONFLICTS = ['EEXIST', 'EOPNOTSUPP', 'EINVAL', 'EBUSY'];
+/** How often the elements are read again when another program deletes some of them at the same time. */
+const SYNC_ATTEMPTS = 3;
 
 const PROTOCOL_NUMBERS = { tcp: 6, udp: 17, sctp: 132 } as const;
 
 export class Firewall {
-  readonly #socket = Netlink.open(NETLINK_NETFILTER);
-  /** The fingerprint after `declare`: any other means that the tables were changed. */
+  #opened: Netlink | undefined;
+  /** For the transactions that another thread waits for. */
+  #declaring: Netlink | undefined;
+  /** How often this object has counted up the generation. */
+  #commits = 0;
+  /** The tables as declared; a family's table that has no rules is not there. */
+  #tables: Table[] = [];
+  /** The fingerprints after `declare`: any other means that the tables were changed. */
   #declared: string | undefined;
-  #families: Family[] = ['ip'];
 
   constructor(readonly table: string) {}
 
   /** Creates the tables or replaces their rules, in one transaction without a gap. The maps' elements stay. */
   async declare(bridges: Bridge[], only: OnlyLinks): Promise<void> {
     const carriesIPv6 = carriesFamily(bridges, 'ip6') || only.ip6 !== undefined;
-    this.#families = carriesIPv6 ? ['ip', 'ip6'] : ['ip'];
-    const isStale = !carriesIPv6 && tableHandle(this.#socket, this.table, 'ip6') !== undefined;
-    await this.#nft([
-      ...this.#families.map((family) => script(this.table, bridges, family, only[family])),
-      ...(isStale ? [`delete table ip6 ${this.table}\n`] : []),
-    ]);
-    this.#declared = this.#fingerprint();
+    const families: Family[] = carriesIPv6 ? ['ip', 'ip6'] : ['ip'];
+    this.#tables = families.map((family) => tableOf(this.table, bridges, family, only[family]));
+    this.#declared = undefined;
+    const isStale = !carriesIPv6 && hasTable(this.#socket, this.#name('ip6'));
+    const others = this.generation() - this.#commits;
+    await this.#commitTables(isStale ? deleteTable(this.#name('ip6')) : []);
+    const declared = this.#fingerprint();
+    // If another program has changed rules meanwhile, these may have been ours.
+    if (this.generation() - this.#commits === others) this.#declared = declared;
   }
 
   isIntact(): boolean {
@@ -64,8 +82,8 @@ export class Firewall {
   put(openings: Openings): void {
     const changes = contents(openings)
       .filter(([, , elements]) => elements.length > 0)
-      .map(([family, map, elements]) => putElements(this.#map(family, map), elements));
-    if (changes.length > 0) this.#socket.run(transaction(changes));
+      .flatMap(([family, map, elements]) => putElements(this.#map(family, map), elements));
+    this.#commit(changes);
   }
 
   /** Closes openings; missing ones are ignored. */
@@ -74,53 +92,76 @@ export class Firewall {
       for (const element of elements) this.#dropElement(this.#map(family, map), element);
   }
 
-  /** Replaces all openings; those that are right already are not touched. */
+  /** Replaces all openings in one transaction; those that are right already are not touched. */
   sync(openings: Openings): void {
-    for (const [family, map, elements] of contents(openings).filter(([each]) => this.#families.includes(each))) {
-      const name = this.#map(family, map);
-      const missing = new Map(elements.map((element) => [element.key.toString('hex'), element]));
-      for (const found of mapElements(this.#socket, name)) {
-        const wanted = missing.get(found.key.toString('hex'));
-        if (wanted?.value.equals(found.value)) missing.delete(found.key.toString('hex'));
-        else this.#dropElement(name, found);
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return this.#commit(this.#differences(openings));
+      } catch (error) {
+        if (!isMissing(error) || attempt === SYNC_ATTEMPTS) throw error;
       }
-      if (missing.size > 0) this.#socket.run(transaction([putElements(name, [...missing.values()])]));
     }
   }
 
   /** Deletes the tables. */
-  async remove(): Promise<void> {
+  remove(): void {
     this.#declared = undefined;
-    // Declaring a table first makes its deletion succeed even when it is missing.
-    await this.#nft(
-      this.#families.map((family) => `table ${family} ${this.table}\ndelete table ${family} ${this.table}\n`),
-    );
+    const found = FAMILIES.map(this.#name).filter((name) => hasTable(this.#socket, name));
+    this.#commit(found.flatMap(deleteTable));
   }
 
-  async #nft(scripts: string[]): Promise<void> {
-    await run('nft', ['-f', '-'], scripts.join(''));
+  #commit(changes: Request[]): void {
+    if (changes.length === 0) return;
+    commit(this.#socket, changes);
+    this.#commits += 1;
   }
 
-  /** The handle of each table, which is new after a deletion, and the number of its rules. */
-  #fingerprint(): string {
-    return this.#families
-      .map((family) => {
-        const handle = tableHandle(this.#socket, this.table, family);
-        return handle === undefined ? '' : `${handle} ${countRules(this.#socket, this.table, family)}`;
-      })
-      .join();
+  async #commitTables(others: Request[]): Promise<void> {
+    const socket = (this.#declaring ??= openNftables());
+    try {
+      await commitTables(socket, this.#tables, others);
+    } catch (error) {
+      if (!(error instanceof Errno && CONFLICTS.includes(error.code))) throw error;
+      const all = this.#tables.flatMap(({ family }) => deleteTable(this.#name(family)));
+      await commitTables(socket, this.#tables, [...others, ...all]);
+    }
+    this.#commits += 1;
   }
 
+  #differences(openings: Openings): Request[] {
+    const families = this.#tables.map(({ family }) => family);
+    return contents(openings)
+      .filter(([family]) => families.includes(family))
+      .flatMap(([family, map, elements]) => {
+        const name = this.#map(family, map);
+        const missing = new Map(elements.map((element) => [element.key.toString('hex'), element]));
+        const wrong = mapElements(this.#socket, name).filter((found) => {
+          const isRight = missing.get(found.key.toString('hex'))?.value.equals(found.value) ?? false;
+          if (isRight) missing.delete(found.key.toString('hex'));
+          return !isRight;
+        });
+        return [...dropElements(name, wrong), ...putElements(name, [...missing.values()])];
+      });
+  }
+
+  get #socket(): Netlink {
+    return (this.#opened ??= openNftables());
+  }
+
+  #fingerprint = (): string => this.#tables.map((table) => fingerprint(this.#socket, table) ?? '').join();
+  #name = (family: Family): TableName => ({ family, table: this.table });
   #map = (family: Family, map: string): MapName => ({ family, table: this.table, map });
 
   #dropElement(name: MapName, element: MapElement): void {
     try {
-      this.#socket.run(transaction([dropElements(name, [element])]));
+      this.#commit(dropElements(name, [element]));
     } catch (error) {
-      if (!(error instanceof Errno && error.code === 'ENOENT')) throw error;
+      if (!isMissing(error)) throw error;
     }
   }
 }
+
+const isMissing = (error: unknown): boolean => error instanceof Errno && error.code === 'ENOENT';
 
 function contents({ ports, dnsClients }: Openings): MapContents {
   const kernel = ports.filter((port) => port.via === 'kernel' && isIPv4(port.hostIp));

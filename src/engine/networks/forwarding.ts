@@ -7,7 +7,7 @@ import { existsSync, mkdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { bootId } from '../../sys/process.ts';
 import { replaceFile } from '../../sys/replace-file.ts';
-import type { Family } from '../../sys/nftables.ts';
+import type { Family } from '../../sys/nft-messages.ts';
 import { dropForwarded } from './iptables.ts';
 import { isOff, writeSysctl } from './sysctl.ts';
 

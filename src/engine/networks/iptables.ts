@@ -4,7 +4,8 @@
  * what is forwarded.
  */
 import { readFileSync } from 'node:fs';
-import type { Family } from '../../sys/nftables.ts';
+import type { Family } from '../../sys/nft-messages.ts';
+import { deleteUnusedTable, openNftables } from '../../sys/nftables.ts';
 import { isMissing, run } from './command.ts';
 
 const WAIT = ['-w', '5'];
@@ -68,7 +69,7 @@ export async function withdrawTraffic(bridges: AcceptedBridge[]): Promise<void> 
       present.map((line) => line.replace(/^-A /, '-D ')),
     );
   }
-  await deleteEmptyTables();
+  deleteEmptyTables();
 }
 
 // In one go: a process per rule would take milliseconds each.
@@ -116,28 +117,16 @@ async function legacyFilters(): Promise<boolean> {
   }
 }
 
-// iptables-nft leaves an empty table behind. The transaction fails as a whole when a chain has got a rule meanwhile.
-async function deleteEmptyTables(): Promise<void> {
-  for (const family of ['ip', 'ip6']) await deleteIfEmpty(family);
-}
-
-async function deleteIfEmpty(family: string): Promise<void> {
+// iptables-nft leaves an empty table behind.
+function deleteEmptyTables(): void {
   try {
-    const { nftables } = JSON.parse(await run('nft', ['-j', 'list', 'table', family, 'filter'])) as {
-      nftables: Record<string, { name: string; policy?: string }>[];
-    };
-    const objects = nftables.filter((object) => !('metainfo' in object) && !('table' in object));
-    if (!objects.every((object) => object.chain?.policy === 'accept')) return;
-    await run(
-      'nft',
-      ['-f', '-'],
-      [
-        ...objects.map((object) => `delete chain ${family} filter ${object.chain!.name}`),
-        `delete table ${family} filter`,
-        '',
-      ].join('\n'),
-    );
+    const socket = openNftables();
+    try {
+      for (const family of ['ip', 'ip6'] as const) deleteUnusedTable(socket, { family, table: 'filter' });
+    } finally {
+      socket.close();
+    }
   } catch {
-    // No such table, or it is in use.
+    // It has got a rule meanwhile, or there is no nf_tables.
   }
 }

@@ -6,7 +6,7 @@ import { Errno } from '../../sys/libc.ts';
 import { faultPoint } from '../../sys/fault.ts';
 import { removeNetns } from '../../sys/netns.ts';
 import { deleteFlows } from '../../sys/conntrack.ts';
-import type { Family } from '../../sys/nftables.ts';
+import type { Family } from '../../sys/nft-messages.ts';
 import { carriesIPv6, type Bridge, type Driver, type EndpointSetup, type PortSetup, type Setup } from './driver.ts';
 import { Firewall, type Openings } from './firewall.ts';
 import { acceptTraffic, withdrawTraffic, type AcceptedBridge } from './iptables.ts';
@@ -180,7 +180,7 @@ export class NetlinkDriver implements Driver {
       await this.#attempt(`remove bridge ${name}`, () => this.#links.deleteBridge(name));
   }
 
-  async #attempt(what: string, work: () => Promise<void>): Promise<void> {
+  async #attempt(what: string, work: () => void | Promise<void>): Promise<void> {
     try {
       await work();
     } catch (error) {
@@ -239,9 +239,9 @@ export class NetlinkDriver implements Driver {
 
   async #watch(): Promise<void> {
     const now = Date.now();
-    const changed = this.#firewall !== undefined && this.#firewall.generation() !== this.#generation;
-    if (now - this.#checkedAtMs < (changed ? CHECK_MS : SWEEP_MS)) return;
     try {
+      const changed = this.#firewall !== undefined && this.#firewall.generation() !== this.#generation;
+      if (now - this.#checkedAtMs < (changed ? CHECK_MS : SWEEP_MS)) return;
       await this.#restore({ always: false });
       this.unavailable = undefined;
       this.#failure = undefined;
