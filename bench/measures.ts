@@ -1,6 +1,7 @@
 /** The measurements. Each takes one sample of an engine, and leaves no container behind. */
 import type { Engine } from './engine.ts';
 import { engineMemory } from './memory.ts';
+import { namesPerSecond } from './names.ts';
 
 export interface Measure {
   name: string;
@@ -156,6 +157,7 @@ export const measures: Measure[] = [
     sample: (engine) =>
       withContainer(engine, engine.run(FOREVER, BRIDGE), (id) => rate(engine, `/containers/${id}/json`)),
   },
+  { name: 'dns', title: 'names resolved in a container', unit: '/s', rounds: 5, sample: namesPerSecond },
   {
     name: 'log-write',
     title: 'container output to its log',

@@ -142,6 +142,8 @@ export class DnsServer {
 
   /** Starts a server of this release; the one before, if any, makes way for it. */
   async #launch(): Promise<DnsConnection | undefined> {
+    // Once more, in case the file was lost or damaged.
+    if (this.#written !== undefined) this.#write(this.#written);
     const child = this.#spawn();
     const deadline = performance.now() + START_MS;
     while (performance.now() < deadline && !hasEnded(child)) {
