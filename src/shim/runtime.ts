@@ -44,6 +44,8 @@ export class Runtime {
 
   /** Creates the container and returns its init's pid. The init waits for start(). @throws RuntimeFailure */
   async create({ stdio, consoleSocket }: NewProcess, gen: number): Promise<number> {
+    // Left by a run whose deletion failed, because the runtime was missing for a while. What runs is not deleted.
+    if (existsSync(this.#stateDir)) await this.delete({ force: false }).catch(() => undefined);
     const pidFile = join(this.run, `${gen}.pid`);
     removeFile(pidFile);
     await this.#command(

@@ -80,32 +80,29 @@ describe('an unreadable database row', () => {
     await engine.dockerOutput('rm', '-f', 'unreadable');
   });
 
-  test.each(['unreadable', 'missing'])(
-    'a container whose row is %s is listed, stopped, removed [row-lost]',
-    async (row) => {
-      const { id, init } = await run(row);
-      await engine.kill9();
-      if (row === 'missing') inStore('DELETE FROM containers WHERE id = ?', id);
-      else inStore("UPDATE containers SET definition = '{', state = 'x' WHERE id = ?", id);
-      await engine.startAgain();
-      expect(await engine.dockerOutput('ps', '--format', '{{.ID}} {{.State}}')).toContain(`${id.slice(0, 12)} running`);
-      expect((await inspect(row)).State).toMatchObject({ Status: 'running', Pid: init });
-      expect((await inspect(row)).State.Error).toContain('the row of this container');
-      await engine.dockerRefusal('exec', row, 'true');
-      await engine.dockerRefusal('rm', row);
-      await engine.dockerOutput('stop', '-t', '0', row);
-      expect(isDead(init)).toBe(true);
-      expect((await inspect(row)).State).toMatchObject({ Status: 'dead', ExitCode: 137 });
-      await engine.dockerRefusal('start', row);
-      await engine.dockerOutput('container', 'prune', '-f');
-      await engine.dockerOutput('rm', row);
-      expect(existsSync(journalOf(engine, id))).toBe(false);
-      expect((await engine.api('GET', `/containers/${id}/json`)).status).toBe(404);
-      await engine.stop();
-      await engine.startAgain();
-      expect((await engine.api('GET', `/containers/${id}/json`)).status).toBe(404);
-    },
-  );
+  test.each(['unreadable', 'missing'])('row %s: its container is listed, stopped, removed [row-lost]', async (row) => {
+    const { id, init } = await run(row);
+    await engine.kill9();
+    if (row === 'missing') inStore('DELETE FROM containers WHERE id = ?', id);
+    else inStore("UPDATE containers SET definition = '{', state = 'x' WHERE id = ?", id);
+    await engine.startAgain();
+    expect(await engine.dockerOutput('ps', '--format', '{{.ID}} {{.State}}')).toContain(`${id.slice(0, 12)} running`);
+    expect((await inspect(row)).State).toMatchObject({ Status: 'running', Pid: init });
+    expect((await inspect(row)).State.Error).toContain('the row of this container');
+    await engine.dockerRefusal('exec', row, 'true');
+    await engine.dockerRefusal('rm', row);
+    await engine.dockerOutput('stop', '-t', '0', row);
+    expect(isDead(init)).toBe(true);
+    expect((await inspect(row)).State).toMatchObject({ Status: 'dead', ExitCode: 137 });
+    await engine.dockerRefusal('start', row);
+    await engine.dockerOutput('container', 'prune', '-f');
+    await engine.dockerOutput('rm', row);
+    expect(existsSync(journalOf(engine, id))).toBe(false);
+    expect((await engine.api('GET', `/containers/${id}/json`)).status).toBe(404);
+    await engine.stop();
+    await engine.startAgain();
+    expect((await engine.api('GET', `/containers/${id}/json`)).status).toBe(404);
+  });
 
   test('a container without a row keeps running', async () => {
     const { id, init } = await run('rowless');
