@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import type { Logger } from 'pino';
+import { KeyedSerial } from '../../async/keyed-serial.ts';
 import type { Fd } from '../../sys/libc.ts';
 import type { Container, MountPoint } from '../../model/container.ts';
 import { isRunning } from '../../model/container-status.ts';
@@ -58,6 +59,8 @@ interface Worker {
 export class ContainerFiles {
   /** Running workers by container id. */
   readonly #workers = new Map<string, Set<Worker>>();
+  /** One at a time in a container, as in moby: two that replace the same file would fail at each other's. */
+  readonly #unpacks = new KeyedSerial();
   #count = 0;
 
   constructor(private readonly deps: FileDeps) {}
@@ -97,17 +100,19 @@ export class ContainerFiles {
     options: UnpackOptions,
   ): Promise<void> {
     const { head, all } = await peek(archive);
-    const worker = await this.#start(c, path, { kind: 'unpack', options });
-    let fault: unknown;
-    feed(decompress(all, detectCompression(head)), worker.child.stdin!).catch((error: unknown) => {
-      fault = error;
-      // Closing stdin would look like the regular end of the archive.
-      worker.child.kill('SIGKILL');
+    await this.#unpacks.run(c.id, async () => {
+      const worker = await this.#start(c, path, { kind: 'unpack', options });
+      let fault: unknown;
+      feed(decompress(all, detectCompression(head)), worker.child.stdin!).catch((error: unknown) => {
+        fault = error;
+        // Closing stdin would look like the regular end of the archive.
+        worker.child.kill('SIGKILL');
+      });
+      await firstReport(worker, path, reference).catch((error: unknown) => {
+        throw fault ?? error;
+      });
+      await worker.ended;
     });
-    await firstReport(worker, path, reference).catch((error: unknown) => {
-      throw fault ?? error;
-    });
-    await worker.ended;
     this.deps.events.record(containerEvent(c, 'extract-to-dir'));
   }
 
