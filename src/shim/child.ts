@@ -1,5 +1,6 @@
 /** A process whose death the shim must learn: a container's init, an exec, a health probe. */
 import { closeSync, readFileSync, writeFileSync } from 'node:fs';
+import { faultPoint } from '../sys/fault.ts';
 import { removeFile } from '../sys/file.ts';
 import type { Fd } from '../sys/libc.ts';
 import { isAlive, pidfdKill, pidfdOpen, procStat } from '../sys/process.ts';
@@ -56,13 +57,16 @@ export class Child {
   close(): void {
     if (this.pidfd !== null) closeSync(this.pidfd);
     removeFile(this.noteFile);
+    faultPoint('death.removed');
   }
 
   // The exit code can be reaped only once, and it is journalled only after the output is drained. The note keeps it for
   // a successor if this shim is killed in between.
   #died(death: Death): void {
     this.#dead = true;
+    faultPoint('death.before');
     if (death.known) writeNote(this.noteFile, death);
+    faultPoint('death.noted');
     this.#resolveDeath(death);
   }
 }

@@ -1,6 +1,7 @@
 /** A container's terminal: the socket on which its master arrives, and a stream over the master. */
 import { closeSync, readSync } from 'node:fs';
 import type { OnReadOpts, Socket } from 'node:net';
+import { faultPoint } from '../sys/fault.ts';
 import { makeNonBlocking, removeFile } from '../sys/file.ts';
 import type { Fd } from '../sys/libc.ts';
 import { accept, listenUnix, receiveFds } from '../sys/socket.ts';
@@ -16,6 +17,7 @@ export class ConsoleSocket {
     this.path = path;
     removeFile(path);
     this.#listener = listenUnix(path, 1);
+    faultPoint('console.listens');
   }
 
   /** The terminal's master. Call it when the runtime has exited; it closes the socket. @throws Error */
@@ -26,6 +28,7 @@ export class ConsoleSocket {
       const [master, ...others] = receiveFds(connection)?.fds ?? [];
       others.forEach((fd) => closeSync(fd));
       if (master === undefined) throw new Error('the runtime sent no terminal');
+      faultPoint('console.taken');
       return master;
     } finally {
       closeSync(connection);

@@ -192,9 +192,8 @@ export class Container {
     try {
       return await this.#generations.execs.start(this.#generations.execDeps, spec, attached);
     } catch (error) {
-      // The end of the container may be the reason: handle a SIGCHLD that is due first.
-      await new Promise((resolve) => setImmediate(resolve));
-      const end = execRefusal(this.#phases.current, this.#id);
+      const ended = await this.#generations.hasEnded();
+      const end = ended ? notRunning(this.#id) : execRefusal(this.#phases.current, this.#id);
       throw end === undefined ? error : new Refused('conflict', end);
     }
   }

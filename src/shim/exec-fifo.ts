@@ -6,6 +6,7 @@
 import { closeSync, constants, existsSync, open, openSync, read, readdirSync, statSync, type Stats } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { faultPoint } from '../sys/fault.ts';
 import { removeFile } from '../sys/file.ts';
 import type { Fd } from '../sys/libc.ts';
 
@@ -24,13 +25,16 @@ export const waitsAtFifo = (stateDir: string): boolean =>
 export async function startInit(stateDir: string, dead: Promise<unknown>): Promise<boolean> {
   const fifo = fifoIn(stateDir);
   const fd = await openForReading(fifo, dead);
+  faultPoint('init.opened');
   try {
     const { bytesRead } = await promisify(read)(fd, Buffer.alloc(1), 0, 1, null);
     if (bytesRead === 0) return false;
+    faultPoint('init.released');
   } finally {
     closeSync(fd);
   }
   removeFile(fifo);
+  faultPoint('init.started');
   return true;
 }
 

@@ -5,6 +5,7 @@ import type { AttachOptions } from '../protocol/messages.ts';
 import { ociJson } from '../protocol/oci-json.ts';
 import type { RunExec } from '../protocol/runstate.ts';
 import type { ExecSpec, ShimSpec } from '../protocol/spec.ts';
+import { faultPoint } from '../sys/fault.ts';
 import { removeFile } from '../sys/file.ts';
 import { SIGKILL } from '../sys/process.ts';
 import { Child } from './child.ts';
@@ -148,6 +149,7 @@ class Exec {
       const consoleSize = spec.tty && height > 0 && width > 0 ? { height, width } : undefined;
       const process = { ...spec.process, terminal: spec.tty, consoleSize };
       writeFileSync(json, ociJson(process), { mode: 0o600 });
+      faultPoint('exec.written');
       this.#stdio?.prepare();
       const stdio = this.#stdio?.childStdio() ?? ['ignore', 'ignore', 'ignore'];
       const pid = await deps.runtime.exec(
@@ -219,6 +221,7 @@ class Exec {
     // A successor needs these to take over the descriptors.
     const { tty, attachStdin } = this.spec;
     writeFileSync(noteFile(this.deps.run, this.spec.id), JSON.stringify({ tty, attachStdin }), { mode: 0o600 });
+    faultPoint('exec.noted');
     this.#keeper = new Keeper(this.#files.keeper, this.deps.reaper, () => ({
       stdio: this.#stdio?.kept() ?? [],
       pidfd: child.pidfd,

@@ -3,6 +3,7 @@
  * socket, a container can open it as /dev/stdout.
  */
 import { closeSync, constants, openSync } from 'node:fs';
+import { faultPoint } from '../sys/fault.ts';
 import { makeBlocking, mkfifo, removeFile } from '../sys/file.ts';
 import type { Fd } from '../sys/libc.ts';
 
@@ -49,6 +50,7 @@ export function reopenOutput(path: string): Fd | undefined {
 function recreateFifo(path: string): void {
   removeFile(path);
   mkfifo(path);
+  faultPoint('fifo.made');
 }
 
 function otherEnd(path: string, flags: number, readEnd: Fd): Fd {

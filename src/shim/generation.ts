@@ -33,6 +33,10 @@ type ClearDeps = Pick<GenerationDeps, 'runtime' | 'spec' | 'logError'>;
 
 /** How long after the init's death a process that escaped the container may keep its output open (dockerd's value). */
 const DRAIN_CAP_MS = 2000;
+/** How long an end that is under way is waited for. */
+const END_MS = 1_000;
+/** A signal that is due is handled within this. */
+const SIGCHLD_MS = 5;
 
 export class Generation {
   readonly #keeper: Keeper;
@@ -117,6 +121,20 @@ export class Generation {
   /** Sends a signal to the init. False when it is dead. */
   kill(signal: number): boolean {
     return this.init.kill(signal);
+  }
+
+  /**
+   * Whether it has ended. Waits for an end that is under way or was asked for: the kernel kills the processes and frees
+   * the cgroup before the init can be reaped.
+   */
+  async hasEnded({ isAsked }: { isAsked: boolean }): Promise<boolean> {
+    const { init } = this;
+    const mayEnd = isAsked || !isAlive(init.pid, init.startTime);
+    let timer: NodeJS.Timeout | undefined;
+    const timeout = new Promise((resolve) => (timer = setTimeout(resolve, mayEnd ? END_MS : SIGCHLD_MS)));
+    await Promise.race([init.death, timeout]);
+    clearTimeout(timer);
+    return init.dead;
   }
 
   /** Kills the processes that survive their init: those of a container in the host's pid namespace. */

@@ -136,6 +136,12 @@ export class Generations {
     else if (as === 'running' && !generation.init.dead) health?.resume();
   }
 
+  /** Whether the container's end is the reason why the runtime refused a command. */
+  async hasEnded(): Promise<boolean> {
+    const isAsked = this.deps.journal.pending.intents.length > 0;
+    return (await this.#current?.hasEnded({ isAsked })) ?? true;
+  }
+
   /** @throws Refused */
   async pause(): Promise<void> {
     const { phases, specFile, journal } = this.deps;
@@ -146,10 +152,8 @@ export class Generations {
       await this.execs.startsSettled();
       await refusedOnFailure(specFile.definition.runtime.pause());
     } catch (error) {
-      // The end of the container may be the reason: handle a SIGCHLD that is due first.
-      await new Promise((resolve) => setImmediate(resolve));
-      if (phases.current !== 'pausing') throw new Refused('conflict', notRunning(this.deps.id));
       phases.move('pauseFailed');
+      if (await this.hasEnded()) throw new Refused('conflict', notRunning(this.deps.id));
       throw error;
     }
     phases.move('paused');

@@ -1,6 +1,7 @@
 /** Reserves the published ports: sockets that are bound and never listen, kept over restarts. */
 import { closeSync } from 'node:fs';
 import type { HeldPort } from '../protocol/spec.ts';
+import { faultPoint } from '../sys/fault.ts';
 import { reservePort } from '../sys/inet.ts';
 import { Errno, type Fd } from '../sys/libc.ts';
 
@@ -17,7 +18,10 @@ export class HeldPorts {
   bind(ports: HeldPort[], container: { id: string; name: string }): void {
     if (this.#fds.length > 0) return;
     try {
-      for (const { protocol, address, port } of ports) this.#fds.push(reservePort(protocol, address, port));
+      for (const { protocol, address, port } of ports) {
+        this.#fds.push(reservePort(protocol, address, port));
+        faultPoint('ports.bound');
+      }
     } catch (error) {
       const { address, port } = ports[this.#fds.length]!;
       this.close();

@@ -23,6 +23,7 @@ import type { StoredState } from '../protocol/messages.ts';
 import type { JournalRecord, RecordBody, RecordType } from '../protocol/records.ts';
 import { applyRecord, type RunState } from '../protocol/runstate.ts';
 import { monotonicClock, wallClock } from '../sys/clock.ts';
+import { faultPoint } from '../sys/fault.ts';
 import { preallocate, syncDirectory } from '../sys/file.ts';
 import { compactedLines } from './compaction.ts';
 import { beginningOf } from './journal-beginning.ts';
@@ -145,7 +146,9 @@ export class Journal {
     this.pending = reduceIntents(this.pending, record);
     this.#recent.push(record);
     this.#unwritten.push(encodeRecord(record));
+    faultPoint('journal.before', body.type);
     this.#flush();
+    faultPoint('journal.after', body.type);
     // Records that are in no file yet can be read from here only.
     const kept = RECENT + this.#unwritten.length;
     if (this.#recent.length > kept + RECENT) this.#recent.splice(0, this.#recent.length - kept);
@@ -244,6 +247,7 @@ export class Journal {
           resolve();
         });
       });
+          faultPoint('journal.synced');
     });
   }
 
@@ -266,6 +270,7 @@ export class Journal {
       const wasAbandoned = this.#compacting !== compacted;
       if (wasAbandoned) return;
       if (this.#closed || !this.writable) return void this.#abandonCompaction();
+      faultPoint('compaction.written');
       // Records appended meanwhile are in both files; from here on only the new one is written.
       fdatasyncSync(compacted.fd);
       renameSync(this.#compactedPath, this.path);
@@ -273,7 +278,9 @@ export class Journal {
       this.#abandonCompaction();
       return;
     }
+      faultPoint('compaction.before');
     this.#switchToCompacted();
+      faultPoint('compaction.after');
   }
 
   /** Starts a compaction: from now on appends go to its file too. */
@@ -302,6 +309,7 @@ export class Journal {
   get #compactedPath(): string {
     return `${this.path}.new`;
   }
+    faultPoint('compaction.switched');
 
   #abandonCompaction(): void {
     if (!this.#compacting) return;

@@ -3,10 +3,13 @@
  * the init's pidfd, bound ports), so that a shim's death causes no EPIPE, EOF or hang-up in the container. The next
  * shim finds the keeper by its file and takes back what cannot be reopened by path, with pidfd_getfd(2).
  */
-import { closeSync, existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { KEEPER_SUFFIX } from '../protocol/paths.ts';
+import { faultPoint } from '../sys/fault.ts';
 import { removeFile } from '../sys/file.ts';
 import type { Fd } from '../sys/libc.ts';
-import { isAlive, kill, pidfdGetfd, pidfdKill, pidfdOpen, procStat, SIGKILL } from '../sys/process.ts';
+import { isAlive, kill, pidfdGetfd, pidfdKill, pidfdOpen, processes, procStat, SIGKILL } from '../sys/process.ts';
 import { spawn } from '../sys/spawn.ts';
 import type { Reaper } from './reaper.ts';
 
@@ -26,6 +29,8 @@ interface KeeperNote extends KeptDescriptors {
 
 const FIRST_KEPT = 3;
 const SLEEP = ['/usr/bin/sleep', '/bin/sleep'].find(existsSync) ?? 'sleep';
+/** In a keeper's environment: its file. */
+const KEEPER_VARIABLE = 'HOLDFAST_KEEPER';
 /** Delay before a killed keeper is replaced, so that repeated kills cause no tight loop. */
 const RENEW_MS = 500;
 
@@ -56,7 +61,9 @@ export class Keeper {
       this.#renewLater();
       return;
     }
-    if (previous !== undefined) kill(previous, SIGKILL);
+    if (previous === undefined) return;
+    kill(previous, SIGKILL);
+    faultPoint('keeper.replaced');
   }
 
   /** Ends the keeper and removes its file. */
@@ -64,7 +71,9 @@ export class Keeper {
     this.#ended = true;
     clearTimeout(this.#renewal);
     if (this.#pid !== undefined) kill(this.#pid, SIGKILL);
+    faultPoint('keeper.killed');
     removeFile(this.file);
+    faultPoint('keeper.removed');
   }
 
   #spawn(): number {
@@ -73,10 +82,11 @@ export class Keeper {
     const pid = spawn({
       file: SLEEP,
       args: ['infinity'],
-      env: {},
+      env: { [KEEPER_VARIABLE]: this.file },
       descriptors: ['ignore', 'ignore', 'ignore', ...all],
       session: true,
     });
+    faultPoint('keeper.spawned');
     this.reaper.watch(pid, () => {
       if (pid !== this.#pid) return;
       this.#pid = undefined;
@@ -100,7 +110,9 @@ export class Keeper {
       ports: kept.ports.map(() => next++),
     };
     writeFileSync(`${this.file}.new`, JSON.stringify(note), { mode: 0o600 });
+    faultPoint('keeper.before');
     renameSync(`${this.file}.new`, this.file);
+    faultPoint('keeper.after');
   }
 }
 
@@ -132,6 +144,23 @@ export class Inheritance {
     if (!this.#note) return;
     pidfdKill(this.#pidfd, SIGKILL);
     closeSync(this.#pidfd);
+  }
+}
+
+/** Kills the keepers of the run directory `run` that no file names: a shim died before it wrote one, or after. */
+export function endUnnamedKeepers(run: string): void {
+  const files = readdirSync(run).filter((name) => name.endsWith(KEEPER_SUFFIX));
+  const named = new Set(files.map((name) => readNote(join(run, name))?.pid));
+  const mark = `${KEEPER_VARIABLE}=${run}/`;
+  for (const pid of processes())
+    if (!named.has(pid) && environment(pid).some((variable) => variable.startsWith(mark))) kill(pid, SIGKILL);
+}
+
+function environment(pid: number): string[] {
+  try {
+    return readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0');
+  } catch {
+    return []; // It has ended, or is a kernel thread.
   }
 }
 

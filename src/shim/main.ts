@@ -7,6 +7,7 @@ import { Socket } from 'node:net';
 import { basename, dirname } from 'node:path';
 import { LineSplitter } from '../protocol/lines.ts';
 import type { Adopt } from '../protocol/messages.ts';
+import { useFaultFile } from '../sys/fault.ts';
 import { becomeSubreaper, raisePriority } from '../sys/process.ts';
 import { Shim } from './shim.ts';
 
@@ -57,6 +58,7 @@ daemon.on('close', () => {
 async function adopt(given: Adopt): Promise<void> {
   // Not earlier: the start of a spare shim is not urgent.
   raisePriority(NICE);
+  useFaultFile(basename(given.run));
   try {
     shim = await Shim.adopt(given, process.env.HOLDFAST_SHIM_BUNDLE ?? basename(dirname(process.argv[1] ?? '')));
   } catch (error) {

@@ -2,6 +2,7 @@
 import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ShimSpec } from '../protocol/spec.ts';
+import { faultPoint } from '../sys/fault.ts';
 import { removeFile } from '../sys/file.ts';
 import { Errno } from '../sys/libc.ts';
 import { kill, SIGKILL } from '../sys/process.ts';
@@ -148,8 +149,12 @@ export class Runtime {
     ];
     using _ = this.reaper.expectChildren();
     try {
+    faultPoint('runtime.before', args[0]);
       // Wait for the process, not for the end of its streams: the container inherits them.
-      const { code, signal } = await this.#exit(this.#spawn(argv, stdio), timeout);
+      const pid = this.#spawn(argv, stdio);
+      faultPoint('runtime.spawned', args[0]);
+      const { code, signal } = await this.#exit(pid, timeout);
+      faultPoint('runtime.ended', args[0]);
       if (code === 0) return;
       const reason = signal > 0 ? `signal ${signal}` : `exit code ${code}`;
       throw new RuntimeFailure(lastError(log) ?? `${runtime.path} ${args[0]} ended with ${reason}`, signal > 0);

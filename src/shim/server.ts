@@ -15,6 +15,7 @@ import {
   type Request,
 } from '../protocol/messages.ts';
 import { BELL_FILE, CTL_SOCKET, FD_SOCKET } from '../protocol/paths.ts';
+import { faultPoint } from '../sys/fault.ts';
 import { removeFile } from '../sys/file.ts';
 import { listenUnix, peerOf } from '../sys/socket.ts';
 import { VERSION } from '../version.ts';
@@ -144,7 +145,10 @@ export class Server {
     this.#pending++;
     const reply = await this.#reply(request);
     this.#pending--;
-    if (!socket.destroyed) socket.write(`${JSON.stringify(reply)}\n`);
+    faultPoint('answer.before', request.op);
+    if (socket.destroyed) return;
+    socket.write(`${JSON.stringify(reply)}\n`);
+    faultPoint('answer.after', request.op);
   }
 
   async #reply(request: Request & { id: number }): Promise<Reply> {

@@ -3,6 +3,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Adopt } from '../protocol/messages.ts';
 import { JOURNAL_FILE, LOCK_FILE, SHIM_LOG_FILE } from '../protocol/paths.ts';
+import { faultPoint } from '../sys/fault.ts';
 import { tryLock, type Lock } from '../sys/file.ts';
 import { trimHeap } from '../sys/memory.ts';
 import { bootId } from '../sys/process.ts';
@@ -62,9 +63,11 @@ export class Shim {
 
   /** Takes the container: lock, journal, sockets. @throws Error when another shim holds it */
   static async adopt(order: Adopt, bundle: string): Promise<Shim> {
-    mkdirSync(order.run, { recursive: true, mode: 0o700 });
+    // The lock first: without the container's directory it fails, and leaves nothing behind.
     const lock = await waitForLock(join(order.dir, LOCK_FILE));
     if (!lock) throw new Error(`another shim holds container ${order.container}`);
+    mkdirSync(order.run, { recursive: true, mode: 0o700 });
+    faultPoint('shim.locked');
     const shim = new Shim(order, lock, bundle);
     await shim.#serve(bundle);
     return shim;
@@ -89,7 +92,9 @@ export class Shim {
     process.title = `holdfast-shim ${this.#container.spec?.name ?? ''} ${container.slice(0, 12)}`;
     this.#journal.append({ type: 'adopted', shimPid: process.pid, bundle });
     await this.#container.takeOver();
+    faultPoint('shim.took-over');
     await Promise.all([this.#journal.durable(), this.#server.listen(run)]);
+    faultPoint('shim.listens');
     setInterval(() => this.#endIfUnneeded(), CHECK_MS);
     setInterval(() => this.#trimMemory(), TRIM_MS);
     setTimeout(() => this.#joinOwnCgroup(), CGROUP_AFTER_MS);
@@ -115,10 +120,12 @@ export class Shim {
     if (this.#ending) return;
     this.#ending = true;
     this.#server.close(this.order.run);
+    faultPoint('shim.unlistened');
     this.#journal.close();
     // Also when this shim has not joined it yet: the previous one may have.
     const cgroup = this.#container.spec?.shimCgroup ?? this.#cgroup;
     if (cgroup !== '') leaveCgroup(cgroup);
+    faultPoint('shim.left');
     this.lock.release();
     process.exit(0);
   }
@@ -129,6 +136,7 @@ export class Shim {
     if (path === '' || this.#cgroup !== '') return;
     this.#cgroup = path;
     joinCgroup(path, [process.pid, ...this.#container.keepers]);
+    faultPoint('shim.joined');
   }
 
   // After heavy output the heap is 25 MB; collected and trimmed it is 6 MB.

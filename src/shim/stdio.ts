@@ -7,6 +7,7 @@
  */
 import { closeSync } from 'node:fs';
 import { Stream, type OutputStream } from '../protocol/frames.ts';
+import { faultPoint } from '../sys/fault.ts';
 import { growPipe, removeFile } from '../sys/file.ts';
 import type { Fd } from '../sys/libc.ts';
 import { pidfdGetfd } from '../sys/process.ts';
@@ -170,6 +171,7 @@ export class Stdio {
     if (this.#closed) return;
     this.#closed = true;
     this.#closeAll();
+    faultPoint('fifo.removed');
     this.#readers.end();
   }
 

@@ -4,6 +4,7 @@
  * acted upon, so that a successor can continue it.
  */
 import { LONGEST_TIMER_MS } from '../sys/clock.ts';
+import { faultPoint } from '../sys/fault.ts';
 import { SIGKILL } from '../sys/process.ts';
 import type { Generation } from './generation.ts';
 import type { Generations } from './generations.ts';
@@ -148,7 +149,10 @@ export class Stops {
   }
 
   #send(generation: Generation, signal: number): void {
-    if (generation.kill(signal)) this.deps.journal.append({ type: 'killed', signal });
+    faultPoint('signal.before');
+    if (!generation.kill(signal)) return;
+    faultPoint('signal.sent');
+    this.deps.journal.append({ type: 'killed', signal });
   }
 }
 

@@ -1,5 +1,5 @@
 /** Processes: reaping, subreaper, PID file descriptors, signals. */
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { addressOf, check, declare, Errno, errno, syscall, SYS, type Fd } from './libc.ts';
 
 const prctlCall = declare('int prctl(int op, unsigned long a, unsigned long b, unsigned long c, unsigned long d)');
@@ -133,6 +133,12 @@ export function isAlive(pid: number, startTime: string): boolean {
   const stat = pid > 0 ? procStat(pid) : undefined;
   return stat?.startTime === startTime && stat.state !== 'Z' && stat.state !== 'X';
 }
+
+/** The pids of all processes that this one sees. */
+export const processes = (): number[] =>
+  readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number);
 
 /** A UUID that is new with each boot of the kernel. */
 export const bootId = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();

@@ -7,6 +7,7 @@ import { closeSync, openSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import type { Logger } from 'pino';
+import { KeyedSerial } from '../../async/keyed-serial.ts';
 import type { Fd } from '../../sys/libc.ts';
 import type { Container } from '../../model/container.ts';
 import { isRunning } from '../../model/container-status.ts';
@@ -47,6 +48,8 @@ interface Worker {
 export class ContainerFiles {
   /** Running workers by container id. */
   readonly #workers = new Map<string, Set<Worker>>();
+  /** One at a time in a container, as in moby: two that replace the same file would fail at each other's. */
+  readonly #unpacks = new KeyedSerial();
   #count = 0;
 
   constructor(private readonly deps: FileDeps) {}
@@ -88,8 +91,10 @@ export class ContainerFiles {
   ): Promise<void> {
     const { head, all, discard } = await peek(archive);
     try {
-      const worker = await this.#start(c, path, { kind: 'unpack', options });
-      await unpacked(worker, decompress(all, detectCompression(head)), { path, reference, signal });
+      await this.#unpacks.run(c.id, async () => {
+        const worker = await this.#start(c, path, { kind: 'unpack', options });
+        await unpacked(worker, decompress(all, detectCompression(head)), { path, reference, signal });
+      });
     } finally {
       discard();
     }

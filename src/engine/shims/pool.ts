@@ -120,7 +120,7 @@ export class ShimPool {
       const pid = spawn({
         file: process.execPath,
         args: [...NODE_FLAGS, this.bundle.script],
-        env: { PATH: process.env.PATH ?? '', HOLDFAST_SHIM_BUNDLE: this.bundle.hash },
+        env: { PATH: process.env.PATH ?? '', HOLDFAST_SHIM_BUNDLE: this.bundle.hash, ...faultDirectory() },
         descriptors: ['ignore', log, log, theirs],
         session: true,
         directory: '/',
@@ -137,6 +137,12 @@ export class ShimPool {
       closeSync(log);
     }
   }
+}
+
+/** For a test that kills shims at their fault points. */
+function faultDirectory(): Record<string, string> {
+  const directory = process.env.HOLDFAST_FAULT_DIR;
+  return directory === undefined ? {} : { HOLDFAST_FAULT_DIR: directory };
 }
 
 /** Sends the order and resolves with the answer. @throws SystemFault when the shim ends or does not answer in time */

@@ -3,6 +3,7 @@
  * JSON line; bytes after it are the rest of an older, longer one.
  */
 import { closeSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { faultPoint } from '../../sys/fault.ts';
 
 /** A held line is saved after this long. Under steady output none is held that long. */
 export const SAVE_AFTER_MS = 50;
@@ -59,6 +60,7 @@ export class PartialFile {
     try {
       if (this.#fd < 0) this.#open();
       ftruncateSync(this.#fd, 0);
+      faultPoint('partial.cleared');
     } catch {
       // A stale file is recognized by the log's size.
     }
@@ -77,6 +79,7 @@ export class PartialFile {
     try {
       if (this.#fd < 0) this.#fd = openSync(this.path, 'w+', 0o600);
       writeSync(this.#fd, line, 0, 'latin1');
+      faultPoint('partial.saved');
     } catch {
       // A full disk: the line stays in memory only.
     }

@@ -2,6 +2,7 @@
 import { renameSync, statSync, unlinkSync } from 'node:fs';
 import { logFile } from '../../protocol/log-format.ts';
 import type { LogSpec } from '../../protocol/spec.ts';
+import { faultPoint } from '../../sys/fault.ts';
 
 export type FileSpec = Extract<LogSpec, { driver: 'json-file' }>;
 
@@ -24,6 +25,7 @@ export function renameFiles({ path, maxFile }: FileSpec): void {
 function renameIfThere(from: string, to: string): void {
   try {
     renameSync(from, to);
+    faultPoint('rotation.renamed');
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
   }

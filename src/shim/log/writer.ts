@@ -3,6 +3,7 @@ import { closeSync, fstatSync, ftruncateSync, openSync, readSync, statSync, writ
 import type { OutputStream } from '../../protocol/frames.ts';
 import { formatLogTime, parseLogLine } from '../../protocol/log-format.ts';
 import type { LogSpec } from '../../protocol/spec.ts';
+import { faultPoint } from '../../sys/fault.ts';
 import { LogClock } from './clock.ts';
 import { Encoder } from './encoder.ts';
 import { PartialFile, SAVE_AFTER_MS } from './partials.ts';
@@ -144,6 +145,7 @@ export class LogWriter {
         this.#torn = false;
       }
       while (written < lines.length) written += writeSync(this.#fd, lines, written);
+      faultPoint('log.written');
       return written;
     } catch (error) {
       this.#reason = (error as NodeJS.ErrnoException).code ?? String(error);
@@ -205,6 +207,7 @@ export class LogWriter {
 
   /** path → path.1 → path.2 …; the oldest is deleted. Readers keep their open files. False when the disk refuses. */
   #rotate(): boolean {
+    faultPoint('rotation.before');
     try {
       // Otherwise an earlier attempt has renamed it already.
       const hasItsName = statSync(this.#spec!.path, { throwIfNoEntry: false })?.ino === this.#file;
@@ -216,6 +219,7 @@ export class LogWriter {
     const full = this.#fd;
     // When the new file cannot be created, the old one, under its new name, is written further.
     if (!this.#open()) return false;
+    faultPoint('rotation.opened');
     closeSync(full);
     return true;
   }
