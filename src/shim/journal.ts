@@ -304,12 +304,12 @@ export class Journal {
     this.#reserved = 0;
     this.#boundAt = Math.max(BOUND_BYTES, this.#size * 2);
     this.#reserveRoom();
+    faultPoint('compaction.switched');
   }
 
   get #compactedPath(): string {
     return `${this.path}.new`;
   }
-    faultPoint('compaction.switched');
 
   #abandonCompaction(): void {
     if (!this.#compacting) return;

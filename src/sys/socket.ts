@@ -12,6 +12,7 @@ const connectCall = declare('int connect(int fd, void *address, unsigned int len
 const sendmsgCall = declare('long sendmsg(int fd, void *message, int flags)');
 const recvmsgCall = declare('long recvmsg(int fd, void *message, int flags)');
 const pollCall = declare('int poll(void *fds, unsigned long count, int timeout)');
+const setsockoptCall = declare('int setsockopt(int fd, int level, int option, void *value, unsigned int length)');
 const getsockoptCall = declare('int getsockopt(int fd, int level, int option, void *value, void *length)');
 
 const AF_UNIX = 1;
@@ -21,6 +22,7 @@ const SOCK_NONBLOCK = 0o4000;
 const SOL_SOCKET = 1;
 const SCM_RIGHTS = 1;
 const SO_PEERCRED = 17;
+const SO_SNDBUFFORCE = 32;
 const MSG_NOSIGNAL = 0x4000;
 const MSG_DONTWAIT = 0x40;
 const MSG_CMSG_CLOEXEC = 0x40000000;
@@ -55,6 +57,16 @@ export function accept(listener: Fd): Fd | undefined {
   if (fd >= 0) return fd;
   if (errno() === EAGAIN) return undefined;
   throw new Errno(errno(), 'accept4');
+}
+
+/**
+ * Sets how many bytes a socket takes before its writer has to wait for the reader, beyond what sysctls allow. socket(7)
+ * @returns false for what is no socket, and without CAP_NET_ADMIN
+ */
+export function setSendBuffer(fd: Fd, bytes: number): boolean {
+  const value = Buffer.alloc(4);
+  value.writeInt32LE(bytes);
+  return setsockoptCall(fd, SOL_SOCKET, SO_SNDBUFFORCE, value, value.length) === 0;
 }
 
 /** Whether the other side has closed the connection, even if data is left to be read. poll(2) */

@@ -11,6 +11,7 @@
 import { lstatSync, readlinkSync, readSync, writeSync, type Stats } from 'node:fs';
 import { posix } from 'node:path';
 import { dieWithParent } from '../../sys/jail.ts';
+import { setSendBuffer } from '../../sys/socket.ts';
 import { Packer } from '../images/pack.ts';
 import { TarReader } from '../images/tar-reader.ts';
 import { TarError } from '../images/tar.ts';
@@ -56,6 +57,8 @@ const STDOUT = 1;
 const REPORTS = 3;
 const READ_SIZE = 1 << 20;
 const FLUSH_AT = 1 << 18;
+/** On a busy host, each time that one side waits for the other costs milliseconds. */
+const SEND_BUFFER = 4 << 20;
 const MAX_LINKS = 255;
 
 class BadRequest extends Error {}
@@ -175,6 +178,7 @@ function isLink(path: string): boolean {
 }
 
 function pack(path: string, found: Stats): void {
+  setSendBuffer(STDOUT, SEND_BUFFER);
   const buffer = Buffer.allocUnsafe(FLUSH_AT);
   let filled = 0;
   const send = (bytes: Buffer): void => {
