@@ -10,7 +10,7 @@ import { JOURNAL_FILE } from '../../../protocol/paths.ts';
 import type { JournalRecord } from '../../../protocol/records.ts';
 import { applyRecord, type RunState } from '../../../protocol/runstate.ts';
 import { eventsOf, type EventSubject } from '../../events/from-journal.ts';
-import type { ShimLink } from '../../shims/link.ts';
+import { ShimUnresponsive, type ShimLink } from '../../shims/link.ts';
 import { healthSpec } from '../../spec/health.ts';
 import type { HandleDeps } from './handle-deps.ts';
 import { JournalReader } from './journal-reader.ts';
@@ -168,16 +168,26 @@ export class JournalFollower {
           this.readFile();
           return;
         }
-        for (;;) {
-          const { records, last } = await link.request({ op: 'since', seq: this.container.cursor, limit: PULL_LIMIT });
-          this.#merge(records);
-          if (this.#stored || this.container.cursor >= last || records.length === 0) break;
-        }
+        await this.#pullFrom(link);
         if (this.isLong) this.#committedTimer ??= setTimeout(() => this.#reportCommitted(), COMMITTED_AFTER_MS).unref();
       }
     } finally {
       // Cleared in the tick that saw #pullAgain unset, so a later caller starts a new pull.
       this.#pulling = undefined;
+    }
+  }
+
+  async #pullFrom(link: ShimLink): Promise<void> {
+    try {
+      for (;;) {
+        const { records, last } = await link.request({ op: 'since', seq: this.container.cursor, limit: PULL_LIMIT });
+        this.#merge(records);
+        if (this.#stored || this.container.cursor >= last || records.length === 0) return;
+      }
+    } catch (error) {
+      // A shim ends a second after its container, which a busy host takes to send this request. Its journal has it all.
+      if (!link.closed || error instanceof ShimUnresponsive) throw error;
+      this.readFile();
     }
   }
 
