@@ -97,6 +97,7 @@ export class Networks {
       network: this.resolve,
       ready: () => this.#started,
       publishDns: () => this.#dns.publish(),
+      prepareDns: () => this.#dns.prepare(),
       log,
     });
   }
