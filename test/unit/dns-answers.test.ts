@@ -107,6 +107,12 @@ describe('names', () => {
     expect(ask('outside.example', { from: '10.1.0.99' })).toEqual([]);
   });
 
+  test('an IPv6 address is recognised in any notation', () => {
+    const inner = { ...NETWORK, internal: true };
+    const tables = { ...TABLES, networks: [inner], containers: [container('x', { addresses: ['FD01:0:0:0::0C'] })] };
+    expect(addresses('x', { from: 'fd01::c', at: 'fd01::1', type: 'AAAA', tables })).toEqual(['fd01::c']);
+  });
+
   test('with ndots asked for, a single label that is no container is not asked elsewhere', () => {
     const tables = { ...TABLES, containers: TABLES.containers.map((each) => ({ ...each, ndots: true })) };
     expect(ask('nobody', { tables })).toMatchObject({ rcode: 'NOERROR', answers: [] });

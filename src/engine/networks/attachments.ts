@@ -38,6 +38,8 @@ export interface AttachmentsDeps {
   ready: () => Promise<void>;
   /** Called when DNS names in the setups have changed. */
   publishDns: () => Promise<void>;
+  /** Called when they are about to change. */
+  prepareDns: () => void;
   log: { warn(message: string): void };
 }
 
@@ -222,6 +224,7 @@ export class Attachments {
       throw error;
     }
     this.#setups.set(container.id, setup);
+    if (hasDnsNames(setup)) this.deps.prepareDns();
     try {
       await driver.setUp(setup);
     } catch (error) {

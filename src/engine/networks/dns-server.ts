@@ -75,6 +75,12 @@ export class DnsServer {
     return this.#queued;
   }
 
+  /** Starts a server ahead of need, while the network of its first container is being set up. */
+  prepare(): void {
+    if (this.#connection || this.#changes.pending > 0 || this.#closed) return;
+    void this.#serially(async () => void (await this.#connected({ isNeeded: true })));
+  }
+
   /** Stops watching; the server keeps running while it has something to answer. */
   close(): void {
     this.#closed = true;
@@ -104,18 +110,22 @@ export class DnsServer {
 
   #write(text: string): void {
     const path = join(this.deps.directory, DNS_FILES.tables);
-    mkdirSync(this.deps.directory, { recursive: true, mode: 0o700 });
+    this.#makeDirectory();
     writeFileSync(`${path}.new`, text, { mode: 0o600 });
     renameSync(`${path}.new`, path);
     this.#written = text;
     faultPoint('names.written');
   }
 
+  #makeDirectory(): void {
+    mkdirSync(this.deps.directory, { recursive: true, mode: 0o700 });
+  }
+
   async #reload(): Promise<void> {
     if (this.#closed) return;
     // A server that ends just now is asked in vain.
     for (const last of [false, true]) {
-      const connection = await this.#connected();
+      const connection = await this.#connected({ isNeeded: this.#isWanted });
       if (!connection) return;
       const failed = await connection.reload();
       if (failed === undefined && !last) continue;
@@ -127,11 +137,11 @@ export class DnsServer {
   }
 
   /** A connection to a server of this release, which is started if need be; undefined when none is needed. */
-  async #connected(): Promise<DnsConnection | undefined> {
+  async #connected({ isNeeded }: { isNeeded: boolean }): Promise<DnsConnection | undefined> {
     if (this.#connection?.isOpen) return this.#connection;
     const found = await DnsConnection.open(this.#socket);
-    if (found && (found.bundle === this.#hash || !this.#isWanted)) return this.#watch(found);
-    if (!this.#isWanted) return undefined;
+    if (found && (found.bundle === this.#hash || !isNeeded)) return this.#watch(found);
+    if (!isNeeded) return undefined;
     const started = await this.#launch();
     if (started) return this.#watch(started);
     const failure = `the DNS server does not start: see ${join(this.deps.directory, DNS_FILES.log)}`;
@@ -179,6 +189,7 @@ export class DnsServer {
 
   #spawn(): ChildProcess {
     this.#startedAtMs = performance.now();
+    this.#makeDirectory();
     const log = join(this.deps.directory, DNS_FILES.log);
     const isLong = (statSync(log, { throwIfNoEntry: false })?.size ?? 0) > MAX_LOG_BYTES;
     const fd = openSync(log, isLong ? 'w' : 'a', 0o600);

@@ -97,6 +97,7 @@ export class Networks {
       network: (reference) => usable(this.resolve(reference)),
       ready: () => this.#started,
       publishDns: () => this.#dns.publish(),
+      prepareDns: () => this.#dns.prepare(),
       log,
     });
   }

@@ -1,5 +1,5 @@
 /** The tables of the DNS server, arranged for lookups. */
-import { isIPv6 } from 'node:net';
+import { isIPv6, SocketAddress } from 'node:net';
 import { isEncodable, record } from './message.ts';
 import type { DnsTables } from './tables.ts';
 
@@ -54,7 +54,7 @@ export class Directory {
         const zone = byId.get(network);
         if (!zone) continue;
         asker.reach.push({ zone, links: new Map(Object.entries(links)) });
-        for (const address of addresses) zone.askers.set(address, asker);
+        for (const address of addresses) zone.askers.set(asTheKernelWrites(address), asker);
         enter(zone, addresses, names);
       }
     }
@@ -131,6 +131,9 @@ function enter(zone: Zone, addresses: readonly string[], names: readonly string[
     if (names.length > 0 && isEncodable(target)) zone.pointers.set(reverseName(address), record('PTR', target));
   }
 }
+
+const asTheKernelWrites = (address: string): string =>
+  isIPv6(address) ? new SocketAddress({ address, family: 'ipv6' }).address : address;
 
 /** The name under which the PTR record of an address is asked for. RFC 1035 section 3.5, RFC 3596 section 2.5. */
 export function reverseName(address: string): string {

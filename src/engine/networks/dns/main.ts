@@ -32,6 +32,8 @@ const IDLE_MS = 10_000;
 /** How long the server before has for its answer. One that is frozen is killed. */
 const RETIRE_MS = 5_000;
 const LOCK_MS = 20_000;
+/** How long connections of clients outlive the retirement: longer than an upstream server has for its answer. */
+const LINGER_MS = 10_000;
 const STEP_MS = 5;
 /** A socket that could not be opened is tried again. */
 const REOPEN_MS = 2_000;
@@ -169,7 +171,7 @@ function readTables(): DnsTables {
   }
 }
 
-/** The successor owns sockets and files from here on; only streams are served to their end. */
+/** The successor owns sockets and files from here on; only questions by TCP are still answered. */
 function retire(successor: Socket): void {
   retired = true;
   clearTimeout(idle);
@@ -179,6 +181,7 @@ function retire(successor: Socket): void {
   lock?.release();
   control.close();
   for (const socket of daemons) if (socket !== successor) socket.destroy();
+  setTimeout(() => process.exit(0), LINGER_MS);
   setInterval(() => service.connections === 0 && daemons.size === 0 && process.exit(0), STEP_MS);
 }
 
