@@ -5,7 +5,7 @@
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Container } from '../../../model/container.ts';
-import { SystemFault } from '../../../model/errors.ts';
+import { SystemFault, Unavailable } from '../../../model/errors.ts';
 import { parseJournal } from '../../../protocol/journal-format.ts';
 import type { Hello } from '../../../protocol/messages.ts';
 import { JOURNAL_FILE } from '../../../protocol/paths.ts';
@@ -162,18 +162,32 @@ export class JournalFollower {
       while (this.#pullAgain) {
         this.#pullAgain = false;
         const link = this.#link;
-        if (!link) return;
-        for (;;) {
-          const { records, last } = await link.request({ op: 'since', seq: this.container.cursor, limit: PULL_LIMIT });
-          this.#merge(records);
-          if (this.#stored || this.container.cursor >= last || records.length === 0) break;
+        if (!link) {
+          this.readFile();
+          return;
         }
-        this.#committedTimer ??= setTimeout(() => this.#reportCommitted(), COMMITTED_AFTER_MS).unref();
+        await this.#pullFrom(link);
       }
     } finally {
       // Cleared in the tick that saw #pullAgain unset, so a later caller starts a new pull.
       this.#pulling = undefined;
     }
+  }
+
+  async #pullFrom(link: ShimLink): Promise<void> {
+    try {
+      for (;;) {
+        const { records, last } = await link.request({ op: 'since', seq: this.container.cursor, limit: PULL_LIMIT });
+        this.#merge(records);
+        if (this.#stored || this.container.cursor >= last || records.length === 0) break;
+      }
+    } catch (error) {
+      // The shim has died. What it has answered before is in the file.
+      if (!(error instanceof Unavailable)) throw error;
+      this.readFile();
+      return;
+    }
+    this.#committedTimer ??= setTimeout(() => this.#reportCommitted(), COMMITTED_AFTER_MS).unref();
   }
 
   // A pull can fail for a while: the shim is slow to answer.

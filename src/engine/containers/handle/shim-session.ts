@@ -6,8 +6,9 @@ import { existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { Serial } from '../../../async/serial.ts';
 import type { Container } from '../../../model/container.ts';
-import { Unavailable } from '../../../model/errors.ts';
+import { Conflict, Unavailable } from '../../../model/errors.ts';
 import { LOCK_FILE } from '../../../protocol/paths.ts';
+import type { RunState } from '../../../protocol/runstate.ts';
 import { tryLock } from '../../../sys/file.ts';
 import { isAlive } from '../../../sys/process.ts';
 import { killShim } from '../../shims/kill.ts';
@@ -42,6 +43,8 @@ export class ShimSession {
   /** One search at a time: two would spawn two shims. */
   readonly #searches = new Serial();
   #closed = false;
+  /** By a removal. */
+  #searchEnded = false;
 
   constructor(
     private readonly container: Container,
@@ -101,6 +104,26 @@ export class ShimSession {
     }
   }
 
+  /**
+   * As askOrKillShim(), for a request that changes the container: a shim may end after it has done it. Its successor
+   * refuses the repeated request then, and `isDone` tells from the state why.
+   */
+  async askToChange<T>(
+    request: (link: ShimLink) => Promise<T>,
+    isDone: (state: RunState) => boolean,
+    { mayKillShim = false } = {},
+  ): Promise<void> {
+    let times = 0;
+    const counted = (link: ShimLink): Promise<T> => (times++, request(link));
+    try {
+      await (mayKillShim ? this.askOrKillShim(counted) : this.ask(counted));
+    } catch (error) {
+      if (times < 2 || !(error instanceof Conflict)) throw error;
+      await this.journal.pull();
+      if (!isDone(this.container.state)) throw error;
+    }
+  }
+
   dump(): { connected: boolean; unresponsive: boolean; searches: number } {
     return {
       connected: this.link !== undefined,
@@ -109,10 +132,24 @@ export class ShimSession {
     };
   }
 
+  /**
+   * Ends the search for a shim, so that none is given the container any more; undone by the returned function. For a
+   * removal: a shim would make the directories again that are being deleted.
+   */
+  async endSearch(): Promise<() => void> {
+    this.#searchEnded = true;
+    await this.#searches.run(() => Promise.resolve());
+    return () => void (this.#searchEnded = false);
+  }
+
   /** Closes the connection and stops all retries; the shim lives on. */
   close(): void {
     this.#closed = true;
     this.#link?.close();
+  }
+
+  get #isEnding(): boolean {
+    return this.#closed || this.#searchEnded;
   }
 
   async #retry(): Promise<void> {
@@ -128,7 +165,7 @@ export class ShimSession {
     return this.#searches.run(async () => {
       const { id, state } = this.container;
       try {
-        if (this.#closed || this.link || (await this.#tryConnect())) return true;
+        if (this.#isEnding || this.link || (await this.#tryConnect())) return true;
         // A removal deletes the directory before the row, and only when the row has the end: nothing is left to learn.
         if (state.final && !existsSync(this.deps.paths.container(id))) return true;
         // A free lock proves that no shim lives; the journal is all there is then.
@@ -149,7 +186,7 @@ export class ShimSession {
   }
 
   async #find(): Promise<ShimLink> {
-    for (const deadline = Date.now() + REACH_TIMEOUT_MS; !this.#closed;) {
+    for (const deadline = Date.now() + REACH_TIMEOUT_MS; !this.#isEnding;) {
       const link = await this.#searches.run(() => this.#connectOrSpawn(deadline));
       if (link) return link;
       if (Date.now() >= deadline)
@@ -231,7 +268,7 @@ export class ShimSession {
     if (this.#link !== link) return;
     this.#link = undefined;
     this.journal.unfollow();
-    if (this.#closed) return;
+    if (this.#isEnding) return;
     try {
       this.journal.readFile();
     } catch (err) {

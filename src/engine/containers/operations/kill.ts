@@ -1,17 +1,19 @@
 /** `docker kill`: sends a signal; SIGKILL answers when the container is dead. */
 import { randomUUID } from 'node:crypto';
 import type { Container } from '../../../model/container.ts';
-import { assertAllowed } from '../../../model/container-status.ts';
+import { assertAllowed, isRunning } from '../../../model/container-status.ts';
 import { Conflict } from '../../../model/errors.ts';
 import { SIGKILL } from '../../../sys/process.ts';
 import { parseSignal } from '../../spec/signals.ts';
 import type { ContainerHandle } from '../handle/container-handle.ts';
+import { endDecided } from './changed-state.ts';
 
 /** `signalName` '' = SIGKILL. @throws InvalidParameter for a bad signal, Conflict when it does not run */
 export async function kill(handle: ContainerHandle, signalName: string): Promise<void> {
   const { container: c, shim, journal } = handle;
   const signal = signalName === '' ? SIGKILL : parseSignal(signalName);
   const refused = (error: Conflict): Conflict => new Conflict(`cannot kill container: ${c.name}: ${error.message}`);
+  await endDecided(handle);
   try {
     assertAllowed('kill', c);
   } catch (error) {
@@ -20,7 +22,12 @@ export async function kill(handle: ContainerHandle, signalName: string): Promise
   const { gen } = c.state;
   const asUser = isUsersStop(c, signal);
   try {
-    await shim.askOrKillShim((link) => link.request({ op: 'signal', operation: randomUUID(), signal, asUser }));
+    const operation = randomUUID();
+    await shim.askToChange(
+      (link) => link.request({ op: 'signal', operation, signal, asUser }),
+      (state) => state.gen !== gen || !isRunning({ state }),
+      { mayKillShim: true },
+    );
   } catch (error) {
     throw error instanceof Conflict ? refused(error) : error;
   }
