@@ -27,6 +27,7 @@ export class HijackedClient implements Client {
   readonly #early: Buffer[];
   readonly #onGone: (() => void)[] = [];
   #watching = false;
+  #headSent = false;
 
   constructor(
     private readonly socket: Socket & Internals,
@@ -55,6 +56,7 @@ export class HijackedClient implements Client {
   sendHead(): void {
     if (this.#head.length > 0) this.socket.write(this.#head);
     this.#head = Buffer.alloc(0);
+    this.#headSent = true;
   }
 
   answer(body: string | Buffer): void {
@@ -88,9 +90,9 @@ export class HijackedClient implements Client {
     startReading(this.socket); // Only a read reveals that the peer has closed.
   }
 
-  /** Sends an error response instead of the success head, and closes. */
+  /** Sends an error response instead of the success head, unless that is sent, and closes. */
   sendError(head: string, body: string): void {
-    this.#end(`${head}${body}`);
+    this.#end(this.#headSent ? '' : `${head}${body}`);
   }
 
   // Closing with unread input resets the connection (ECONNRESET, unix(7)) before the client has read the response:

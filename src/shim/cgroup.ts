@@ -74,6 +74,14 @@ export function waitsForMemory(cgroups: Map<string, string>): boolean {
   return /^oom_kill_disable 1$/m.test(text) && /^under_oom 1$/m.test(text);
 }
 
+/** Whether the processes in these cgroups are frozen, or about to be. */
+export function isFrozen(cgroups: Map<string, string>): boolean {
+  const v1 = cgroups.get('freezer');
+  if (v1 !== undefined) return (read(join(v1, 'freezer.state')) ?? '').startsWith('FR');
+  const v2 = cgroups.get('');
+  return v2 !== undefined && read(join(v2, 'cgroup.freeze'))?.trim() === '1';
+}
+
 /** Pids of the processes in these cgroups. */
 export function processesIn(cgroups: Map<string, string>): number[] {
   const directory = cgroups.get('pids') ?? cgroups.get('') ?? cgroups.get('name=systemd');

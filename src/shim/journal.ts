@@ -178,6 +178,11 @@ export class Journal {
     return { records, last: this.seq };
   }
 
+  /** The newest records, oldest first. */
+  get recent(): readonly JournalRecord[] {
+    return this.#recent;
+  }
+
   /** The daemon has stored everything up to `seq`: a compaction may drop it. */
   committed(seq: number): void {
     this.#committed = Math.max(this.#committed, Math.min(seq, this.seq));
@@ -242,12 +247,12 @@ export class Journal {
       queueMicrotask(() => {
         const covers = this.#dirty;
         fdatasync(this.#fd, () => {
+          faultPoint('journal.synced');
           this.#clean = covers;
           this.#sync = this.#dirty > covers && !this.#closed ? this.#syncOnce() : null;
           resolve();
         });
       });
-          faultPoint('journal.synced');
     });
   }
 
@@ -265,22 +270,22 @@ export class Journal {
     }
     try {
       const compacted = this.#createCompacted(lines);
+      faultPoint('compaction.written');
       await dataSynced(compacted.fd);
       while (this.#sync) await this.#sync;
       const wasAbandoned = this.#compacting !== compacted;
       if (wasAbandoned) return;
       if (this.#closed || !this.writable) return void this.#abandonCompaction();
-      faultPoint('compaction.written');
       // Records appended meanwhile are in both files; from here on only the new one is written.
       fdatasyncSync(compacted.fd);
+      faultPoint('compaction.before');
       renameSync(this.#compactedPath, this.path);
+      faultPoint('compaction.after');
     } catch {
       this.#abandonCompaction();
       return;
     }
-      faultPoint('compaction.before');
     this.#switchToCompacted();
-      faultPoint('compaction.after');
   }
 
   /** Starts a compaction: from now on appends go to its file too. */

@@ -7,6 +7,7 @@ import { removeFile } from '../sys/file.ts';
 import { Errno } from '../sys/libc.ts';
 import { kill, SIGKILL } from '../sys/process.ts';
 import { spawn } from '../sys/spawn.ts';
+import { runtimeLog } from './runtime-commands.ts';
 import { startInit, removeStaleFifo, waitsAtFifo } from './exec-fifo.ts';
 import type { Death, Reaper } from './reaper.ts';
 
@@ -135,7 +136,7 @@ export class Runtime {
     { stdio = NO_STDIO, timeout }: { stdio?: ChildStdio; timeout?: number } = {},
   ): Promise<void> {
     const { runtime } = this.spec;
-    const log = join(this.run, `log${++this.#commands}.json`);
+    const log = runtimeLog(this.run, ++this.#commands);
     const argv = [
       ...runtime.args,
       '--root',
@@ -148,11 +149,11 @@ export class Runtime {
       ...args,
     ];
     using _ = this.reaper.expectChildren();
-    try {
     faultPoint('runtime.before', args[0]);
-      // Wait for the process, not for the end of its streams: the container inherits them.
+    try {
       const pid = this.#spawn(argv, stdio);
       faultPoint('runtime.spawned', args[0]);
+      // Wait for the process, not for the end of its streams: the container inherits them.
       const { code, signal } = await this.#exit(pid, timeout);
       faultPoint('runtime.ended', args[0]);
       if (code === 0) return;

@@ -77,6 +77,8 @@ export class Stops {
     const resumed = this.#resumed.get(operation);
     if (resumed) return resumed;
     const { journal, phases, generations, restarts } = this.deps;
+    const doneByDeadShim = journal.recent.some((r) => r.type === 'restarted' && r.operation === operation);
+    if (doneByDeadShim) return;
     await phases.settled();
     const deadlineMs = deadlineFrom(timeoutSeconds);
     if (phases.current !== 'backoff') generations.requireRunning();

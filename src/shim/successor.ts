@@ -1,14 +1,16 @@
 /** Takes over a container from a dead shim: carries out the plan that takeover.ts makes. */
 import { isAlive } from '../sys/process.ts';
+import { cgroupsOf, isFrozen } from './cgroup.ts';
 import { clearLeftovers } from './generation.ts';
 import type { Generations } from './generations.ts';
 import type { Journal } from './journal.ts';
+import { endUnnamedKeepers } from './keeper.ts';
 import { findLiving } from './living.ts';
-import { orphanedCommandsEnded } from './orphaned-commands.ts';
 import type { Phases } from './phase.ts';
 import type { Reaper } from './reaper.ts';
 import type { RemovalGrace } from './removal-grace.ts';
 import type { Restarts } from './restarts.ts';
+import { runtimeCommandsEnded } from './runtime-commands.ts';
 import { settleStops } from './settle-stops.ts';
 import type { LogError } from './shim-log.ts';
 import type { SpecFile } from './spec-file.ts';
@@ -40,6 +42,7 @@ export class Successor {
   async takeOver(): Promise<void> {
     const { run, journal, reaper, specFile } = this.deps;
     const { state } = journal;
+    await runtimeCommandsEnded(run);
     // Where the init of the last record is alive, nothing can have followed it. Everything else may be a journal that
     // has lost its end, or is a copy of an earlier one.
     const isCurrent = !journal.isIncomplete && isAlive(state.pid, state.pidStartTime);
@@ -47,17 +50,20 @@ export class Successor {
   }
 
   #takeOver(living: Living | null): void {
-    const { journal, boot, phases, specFile, generations, restarts, stops } = this.deps;
+    const { run, journal, boot, phases, specFile, generations, restarts, stops } = this.deps;
     const { state, pending } = journal;
     const step = plan({ state, pending, boot, living });
-    if (step.do !== 'rest') specFile.load();
+    if (step.do !== 'rest') {
+      specFile.load();
+      endUnnamedKeepers(run);
+    }
     switch (step.do) {
       case 'rest':
         return settleStops(journal);
       case 'adopt':
         generations.adopt(
           { pid: state.pid, startTime: state.pidStartTime },
-          { as: state.status === 'paused' ? 'paused' : 'running', justStarted: false },
+          { as: this.#frozen(), justStarted: false },
         );
         return stops.resume();
       case 'adopt-found':
@@ -101,6 +107,17 @@ export class Successor {
     journal.append({ type: 'started', pid, startTime, operation: '' });
   }
 
+  /** Makes up for the record of a pause or resume that the dead shim could not write any more. */
+  #frozen(): 'running' | 'paused' {
+    const { journal } = this.deps;
+    const { pid, pidStartTime, status } = journal.state;
+    const known = status === 'paused' ? status : 'running';
+    if (!isAlive(pid, pidStartTime)) return known;
+    const found = isFrozen(cgroupsOf(pid)) ? 'paused' : 'running';
+    if (found !== known) journal.append({ type: found === 'paused' ? 'paused' : 'resumed' });
+    return found;
+  }
+
   #clearSoon(then: 'fail' | 'retry'): void {
     void this.deps.phases
       .inTurn(() => this.#clear(then))
@@ -111,7 +128,6 @@ export class Successor {
   async #clear(then: 'fail' | 'retry'): Promise<void> {
     const { journal, run, specFile, generations, restarts, stops, phases, logError } = this.deps;
     const { runtime, spec } = specFile.definition;
-    await orphanedCommandsEnded(spec);
     const { state, pending } = journal;
     const known = { pid: state.pid, startTime: state.pidStartTime };
     if (known.pid > 0 && (await runtime.state())?.status === 'running') {

@@ -23,6 +23,23 @@ export function cgroupsBelow(cgroup: string): string[] {
   );
 }
 
+/** As cgroupsBelow(), one level deep, and without a process: for a condition that is polled. */
+export const cgroupsIn = (cgroup: string): string[] =>
+  directoriesOf(cgroup).flatMap((directory) =>
+    ['', 'shims'].flatMap((parent) =>
+      directoriesIn(join(directory, parent))
+        .filter((name) => name !== 'shims')
+        .map((name) => join(directory, parent, name)),
+    ),
+  );
+
+const directoriesIn = (path: string): string[] =>
+  existsSync(path)
+    ? readdirSync(path, { withFileTypes: true })
+        .filter((entry) => entry.isDirectory())
+        .map(({ name }) => name)
+    : [];
+
 /** Removes a cgroup and the empty ones below it, from every hierarchy. @returns whether nothing of it is left */
 export function removeCgroup(cgroup: string): boolean {
   for (const directory of directoriesOf(cgroup)) {

@@ -29,6 +29,8 @@ const PROBE_MS = 2_000;
 /** Probes without any message before the shim counts as unresponsive. Not a time: the daemon may have been stopped. */
 const MAX_SILENT_PROBES = 4;
 
+const CLOSED = 'the connection to the shim is closed';
+
 type RequestOf<O extends Op> = Extract<Request, { op: O }>;
 /** A request that hands over a client, without the client. */
 type WithoutClient<O extends Op> = Omit<RequestOf<O>, 'client'>;
@@ -111,7 +113,7 @@ export class ShimLink {
 
   /** @throws EngineError by the refusal's kind; Unavailable when the connection ended first */
   request<O extends Op>(request: RequestOf<O>): Promise<Answers[O]> {
-    if (this.#closed) return Promise.reject(new Unavailable('the connection to the shim is closed'));
+    if (this.#closed) return Promise.reject(new Unavailable(CLOSED));
     const id = this.#next++;
     this.usedAt = Date.now();
     return new Promise((resolve, reject) => {
@@ -126,9 +128,10 @@ export class ShimLink {
   /**
    * Sends a request together with a client's connection. The descriptor is sent first. The daemon closes its own copy
    * only once the shim has accepted, so that it can answer the client itself after a refusal.
-   * @throws as request()
+   * @throws as request(); SystemFault when the shim ended meanwhile: the client's connection is closed then
    */
   async handOver<O extends 'attach' | 'wait' | 'exec'>(request: WithoutClient<O>, client: Client): Promise<void> {
+    if (this.#closed) throw new Unavailable(CLOSED);
     const token = randomBytes(8).toString('hex');
     await this.#deliver(token, client);
     const handed: HandedClient = {
@@ -136,7 +139,14 @@ export class ShimLink {
       head: client.head.toString('base64'),
       early: client.early.toString('base64'),
     };
-    await this.request({ ...request, client: handed } as unknown as RequestOf<O>);
+    try {
+      await this.request({ ...request, client: handed } as unknown as RequestOf<O>);
+    } catch (error) {
+      // The shim may have written the head before it died: the client must not get another one, or an error after it.
+      if (!(error instanceof Unavailable) || client.head.length === 0) throw error;
+      client.release();
+      throw new SystemFault('the shim died before it had taken the client', { cause: error });
+    }
     client.release();
   }
 

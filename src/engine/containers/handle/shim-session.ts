@@ -6,8 +6,9 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { Serial } from '../../../async/serial.ts';
 import type { Container } from '../../../model/container.ts';
-import { Unavailable } from '../../../model/errors.ts';
+import { Conflict, Unavailable } from '../../../model/errors.ts';
 import { LOCK_FILE } from '../../../protocol/paths.ts';
+import type { RunState } from '../../../protocol/runstate.ts';
 import { isAlive } from '../../../sys/process.ts';
 import { killShim } from '../../shims/kill.ts';
 import { ShimUnresponsive, type ShimLink } from '../../shims/link.ts';
@@ -45,6 +46,8 @@ export class ShimSession {
   /** One search at a time: two would spawn two shims. */
   readonly #searches = new Serial();
   #closed = false;
+  /** By a removal. */
+  #searchEnded = false;
 
   constructor(
     private readonly container: Container,
@@ -122,6 +125,26 @@ export class ShimSession {
     await this.#searches.run(async () => this.link !== undefined || this.#connection.open()).catch(() => undefined);
   }
 
+  /**
+   * As askOrKillShim(), for a request that changes the container: a shim may end after it has done it. Its successor
+   * refuses the repeated request then, and `isDone` tells from the state why.
+   */
+  async askToChange<T>(
+    request: (link: ShimLink) => Promise<T>,
+    isDone: (state: RunState) => boolean,
+    { mayKillShim = false } = {},
+  ): Promise<void> {
+    let times = 0;
+    const counted = (link: ShimLink): Promise<T> => (times++, request(link));
+    try {
+      await (mayKillShim ? this.askOrKillShim(counted) : this.ask(counted));
+    } catch (error) {
+      if (times < 2 || !(error instanceof Conflict)) throw error;
+      await this.journal.pull();
+      if (!isDone(this.container.state)) throw error;
+    }
+  }
+
   dump(): { connected: boolean; watched: boolean; unresponsive: boolean; searches: number } {
     return {
       connected: this.link !== undefined,
@@ -131,10 +154,24 @@ export class ShimSession {
     };
   }
 
+  /**
+   * Ends the search for a shim, so that none is given the container any more; undone by the returned function. For a
+   * removal: a shim would make the directories again that are being deleted.
+   */
+  async endSearch(): Promise<() => void> {
+    this.#searchEnded = true;
+    await this.#searches.run(() => Promise.resolve());
+    return () => void (this.#searchEnded = false);
+  }
+
   /** Closes the connection and stops all retries; the shim lives on. */
   close(): void {
     this.#closed = true;
     this.#connection.close();
+  }
+
+  get #isEnding(): boolean {
+    return this.#closed || this.#searchEnded;
   }
 
   async #retry(): Promise<void> {
@@ -150,7 +187,7 @@ export class ShimSession {
     return this.#searches.run(async () => {
       const { id, state } = this.container;
       try {
-        if (this.#closed || this.link || this.#connection.learnFromBell() || (await this.#connection.open()))
+        if (this.#isEnding || this.link || this.#connection.learnFromBell() || (await this.#connection.open()))
           return true;
         // A removal deletes the directory before the row, and only when the row has the end: nothing is left to learn.
         if (state.final && !existsSync(this.deps.paths.container(id))) return true;
@@ -176,7 +213,7 @@ export class ShimSession {
   }
 
   async #find(): Promise<ShimLink> {
-    for (const deadline = Date.now() + REACH_TIMEOUT_MS; !this.#closed;) {
+    for (const deadline = Date.now() + REACH_TIMEOUT_MS; !this.#isEnding;) {
       const link = await this.#searches.run(() => this.#connectOrSpawn(deadline));
       if (link) return link;
       if (Date.now() >= deadline)
@@ -223,6 +260,7 @@ export class ShimSession {
 
   // Its container may have ended before: then nothing is left to do.
   #onLost(): void {
+    if (this.#isEnding) return;
     if (!this.#needsShim()) return;
     this.deps.log.warn({ container: this.container.id }, 'lost the shim before the container ended');
     this.restored = this.restore();

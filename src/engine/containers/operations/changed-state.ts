@@ -1,5 +1,5 @@
 /** A request that fails because the container's state has changed since it was checked. */
-import { assertAllowed, isDeadOrRemoving, type Operation } from '../../../model/container-status.ts';
+import { assertAllowed, isDeadOrRemoving, isRunning, type Operation } from '../../../model/container-status.ts';
 import { Conflict, NotFound } from '../../../model/errors.ts';
 import type { ContainerHandle } from '../handle/container-handle.ts';
 
@@ -22,6 +22,19 @@ export async function whileAllowed<T>(
     assertAllowed(operation, c);
     throw error;
   }
+}
+
+/** After this the container counts as what its state says. */
+const DECISION_TIMEOUT_MS = 15_000;
+
+/**
+ * Resolves when it is decided whether an ended container is restarted by its policy. Shims decide at once, except where
+ * one died just then: its successor does.
+ */
+export async function endDecided({ container: { state }, journal }: ContainerHandle): Promise<void> {
+  const isUndecided = state.status === 'exited' && !state.final && state.restartAsked !== true;
+  if (!isUndecided) return;
+  await journal.until((s) => s.final || isRunning({ state: s }), AbortSignal.timeout(DECISION_TIMEOUT_MS));
 }
 
 /** @throws NotFound, Conflict when the container is removed or being removed */

@@ -1,19 +1,26 @@
 /** `docker kill`: sends a signal; SIGKILL answers when the container is dead. */
 import { randomUUID } from 'node:crypto';
 import type { Container } from '../../../model/container.ts';
-import { assertAllowed } from '../../../model/container-status.ts';
+import { assertAllowed, isRunning } from '../../../model/container-status.ts';
 import { SIGKILL } from '../../../sys/process.ts';
 import { parseSignal } from '../../spec/signals.ts';
 import type { ContainerHandle } from '../handle/container-handle.ts';
+import { endDecided } from './changed-state.ts';
 
 /** `signalName` '' = SIGKILL. @throws InvalidParameter for a bad signal, Conflict when it does not run */
 export async function kill(handle: ContainerHandle, signalName: string): Promise<void> {
   const { container: c, shim, journal } = handle;
   const signal = signalName === '' ? SIGKILL : parseSignal(signalName);
+  await endDecided(handle);
   assertAllowed('kill', c);
   const { gen } = c.state;
   const asUser = isUsersStop(c, signal);
-  await shim.askOrKillShim((link) => link.request({ op: 'signal', operation: randomUUID(), signal, asUser }));
+  const operation = randomUUID();
+  await shim.askToChange(
+    (link) => link.request({ op: 'signal', operation, signal, asUser }),
+    (state) => state.gen !== gen || !isRunning({ state }),
+    { mayKillShim: true },
+  );
   if (signal !== SIGKILL) return journal.pull();
   // A concurrent restart replaces the generation; stop waiting then too.
   await journal.until((state) => state.final || state.gen !== gen);

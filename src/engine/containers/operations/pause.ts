@@ -9,10 +9,15 @@ export const pause = (handle: ContainerHandle): Promise<void> => freeze(handle, 
 /** @throws SystemFault when it is not paused */
 export const unpause = (handle: ContainerHandle): Promise<void> => freeze(handle, 'unpause', 'resume');
 
-function freeze(handle: ContainerHandle, operation: 'pause' | 'unpause', op: 'pause' | 'resume'): Promise<void> {
+function freeze(handle: ContainerHandle, verb: 'pause' | 'unpause', op: 'pause' | 'resume'): Promise<void> {
   const { shim, journal } = handle;
-  return whileAllowed(operation, handle, async () => {
-    await (await shim.reach()).request({ op, operation: randomUUID() });
+  return whileAllowed(verb, handle, async () => {
+    const operation = randomUUID();
+    const wanted = op === 'pause' ? 'paused' : 'running';
+    await shim.askToChange(
+      (link) => link.request({ op, operation }),
+      ({ status }) => status === wanted,
+    );
     await journal.pull();
   });
 }

@@ -35,6 +35,9 @@ export interface RemoveOptions {
 /** A container that SIGKILL does not end within this stays. */
 const KILL_TIMEOUT_MS = 30_000;
 const KILL_POLL_MS = 20;
+/** How long the cgroup of a shim that ends may stay. */
+const EMPTY_TIMEOUT_MS = 5_000;
+const EMPTY_POLL_MS = 250;
 
 /** @throws Conflict when it runs and `force` is not given, or when another removal is under way */
 export async function remove(handle: ContainerHandle, options: RemoveOptions, deps: RemoveDeps): Promise<void> {
@@ -65,10 +68,12 @@ export async function removeInTurn(handle: ContainerHandle, options: RemoveOptio
   // The row first, here and below: a disk that refuses it leaves the container as it was.
   deps.rows.setPhase(c.id, 'removing');
   c.phase = 'removing';
+  let searchAgain = (): void => undefined;
   try {
     if (!c.state.final) await killAndWaitIfPossible(handle);
     await endLeftProcesses(c, options, deps);
     await release(handle, deps);
+    searchAgain = await shim.endSearch();
     journal.store();
     // By now, or its socket is gone: a living shim has waiters to answer.
     await shim.connectIfAlive();
@@ -77,6 +82,7 @@ export async function removeInTurn(handle: ContainerHandle, options: RemoveOptio
     if (!endIsStored) await deps.rows.flushed();
     await deleteAll(handle, options, deps);
   } catch (error) {
+    searchAgain();
     // It can be inspected and removed again. A container that survived its kill is not dead (moby daemon/delete.go).
     c.phase = c.state.final ? 'dead' : 'ready';
     deps.rows.setPhase(c.id, c.phase);
@@ -91,7 +97,7 @@ export async function removeInTurn(handle: ContainerHandle, options: RemoveOptio
     await shim.link?.request({ op: 'removed' }).catch(() => undefined);
     waits.answer(c.state.exitCode);
     handle.retire();
-    removeCgroup(shimCgroup(c, deps.config));
+    void removeCgroupOnceEmpty(shimCgroup(c, deps.config));
   }
 }
 
@@ -223,12 +229,22 @@ async function removeVolumes(mounts: Container['mounts'], { volumes, log }: Remo
   }
 }
 
-function removeCgroup(path: string): void {
-  for (const directory of cgroupDirectories(path)) {
+/** A shim that ends by itself removes its own; one that is killed leaves it, and is inside until it is dead. */
+async function removeCgroupOnceEmpty(path: string): Promise<void> {
+  for (const deadline = Date.now() + EMPTY_TIMEOUT_MS; !removeCgroup(path) && Date.now() < deadline;)
+    await new Promise((resolve) => setTimeout(resolve, EMPTY_POLL_MS).unref());
+}
+
+/** Returns whether it is gone. */
+function removeCgroup(path: string): boolean {
+  const left = cgroupDirectories(path).filter((directory) => {
     try {
       rmdirSync(directory);
+      return false;
     } catch {
-      // A shim may still be inside; the next daemon's start removes empty ones.
+      // A process is still inside. The next daemon's start removes the empty ones.
+      return existsSync(directory);
     }
-  }
+  });
+  return left.length === 0;
 }

@@ -94,6 +94,7 @@ async function startInTurn(
   } catch (error) {
     // A shim that is still being spawned must not arrive after its mounts and network were taken away.
     await reached.catch(() => undefined);
+    if (await runsAllTheSame(handle, error)) return;
     if (created && link && !(error instanceof StartFailed)) {
       const { message } = error as Error;
       await link.request({ op: 'abandon', operation, error: message, code: START_FAILED_CODE }).catch(() => undefined);
@@ -102,6 +103,14 @@ async function startInTurn(
     await undo(handle, error as Error, deps);
     throw toClientError(error as Error);
   }
+}
+
+/** Whether the container runs, although its shim died before it could answer: the successor finds that out. */
+async function runsAllTheSame({ container: c, journal }: ContainerHandle, error: unknown): Promise<boolean> {
+  const shimDied = error instanceof Unavailable && !(error instanceof ShimUnresponsive);
+  if (!shimDied || c.state.final) return false;
+  await journal.until((state) => state.final || isRunning({ state }), AbortSignal.timeout(RESTART_TIMEOUT_MS));
+  return isRunning(c);
 }
 
 /** Returns the path of the namespace to join; '' = the host's. */

@@ -3,11 +3,13 @@ import { randomUUID } from 'node:crypto';
 import { assertAllowed, isRunning } from '../../../model/container-status.ts';
 import { SystemFault } from '../../../model/errors.ts';
 import type { ContainerHandle } from '../handle/container-handle.ts';
+import { endDecided } from './changed-state.ts';
 import { resolveStop, type StopOptions } from './stop-options.ts';
 
 /** @throws NotModified when it does not run */
 export async function stop(handle: ContainerHandle, options: StopOptions): Promise<void> {
   const { container: c, shim, journal } = handle;
+  await endDecided(handle);
   assertAllowed('stop', c);
   const { signal, timeout } = resolveStop(c, options, `cannot stop container: ${c.name}: `);
   const operation = randomUUID();
