@@ -16,14 +16,15 @@ import {
 } from 'node:fs';
 import { deviceNumbers, getXattrAt, listXattrsAt } from '../../sys/inode.ts';
 import { bytes, join } from './byte-path.ts';
+import { checkPathLength, inDirectory, isDeep } from './deep-path.ts';
 import type { TarEntry } from './tar.ts';
 import { bodyPadding, encodeHeader, newEntry } from './tar-writer.ts';
 import { isWhiteout, OPAQUE, OPAQUE_XATTR, WHITEOUT } from './whiteout.ts';
 
 const READ_SIZE = 1 << 20;
 const NS_PER_S = 1_000_000_000n;
-/** Errors for a file that was removed or replaced after it was listed. */
-const GONE = new Set(['ENOENT', 'ENOTDIR', 'ELOOP', 'ENXIO']);
+/** Errors for a file that was removed or replaced after it was listed; EINVAL is readlink(2)'s, ESTALE overlayfs's. */
+const GONE = new Set(['ENOENT', 'ENOTDIR', 'ELOOP', 'ENXIO', 'EINVAL', 'ESTALE']);
 
 export interface PackOptions {
   /** The tree is an overlay's upper directory: converts its whiteouts to a layer's. */
@@ -43,6 +44,10 @@ export class Packer {
 
   /** Packs a directory's contents under `name`, '' for the archive's root. Paths and names are latin1. */
   children(directory: string, name: string): void {
+    if (isDeep(directory)) {
+      unlessGone(() => inDirectory(directory, () => this.children('.', name)));
+      return;
+    }
     for (const child of namesIn(directory)) this.add(join(directory, child), name === '' ? child : `${name}/${child}`);
   }
 
@@ -55,6 +60,7 @@ export class Packer {
   add(path: string, name: string): void {
     const found = look(path);
     if (!found) return;
+    checkPathLength(name);
     if (this.options.whiteouts && isWhiteout(found)) {
       const slash = name.lastIndexOf('/') + 1;
       this.#whiteout(`${name.slice(0, slash)}${WHITEOUT}${name.slice(slash)}`, found);
@@ -82,8 +88,10 @@ export class Packer {
     if (found.isDirectory()) return newEntry('directory', bytes(`${name}/`), { ...common, xattrs: xattrsOf(path) });
     const first = this.#firstName(path, name, found);
     if (first) return newEntry('hardlink', bytes(name), { ...common, link: first });
-    if (found.isSymbolicLink())
-      return newEntry('symlink', bytes(name), { ...common, mode: 0o777, link: readlinkSync(bytes(path), 'buffer') });
+    if (found.isSymbolicLink()) {
+      const link = unlessGone(() => readlinkSync(bytes(path), 'buffer'));
+      return link && newEntry('symlink', bytes(name), { ...common, mode: 0o777, link });
+    }
     if (found.isFile()) return newEntry('file', bytes(name), { ...common, size: found.size, xattrs: xattrsOf(path) });
     if (found.isFIFO()) return newEntry('fifo', bytes(name), { ...common, xattrs: xattrsOf(path) });
     if (found.isCharacterDevice() || found.isBlockDevice()) {
@@ -100,8 +108,9 @@ export class Packer {
   #firstName(path: string, name: string, { nlink }: Stats): Buffer | undefined {
     if (nlink < 2) return undefined;
     // bigint: overlayfs's xino sets the upper bits of inode numbers, which a double cannot represent.
-    const { dev, ino } = lstatSync(bytes(path), { bigint: true });
-    const key = `${dev}:${ino}`;
+    const exact = unlessGone(() => lstatSync(bytes(path), { bigint: true }));
+    if (!exact) return undefined;
+    const key = `${exact.dev}:${exact.ino}`;
     const first = this.#firstNames.get(key);
     if (!first) this.#firstNames.set(key, bytes(name));
     return first;
@@ -149,9 +158,13 @@ export function openPlain(path: string, found?: Stats): number | undefined {
 }
 
 /** lstat(2); undefined if there is no such file. */
-export function look(path: string): Stats | undefined {
+export const look = (path: string): Stats | undefined =>
+  unlessGone(() => lstatSync(bytes(path), { throwIfNoEntry: false }));
+
+/** What `read` returns; undefined if its file was removed or replaced meanwhile. */
+export function unlessGone<T>(read: () => T): T | undefined {
   try {
-    return lstatSync(bytes(path), { throwIfNoEntry: false });
+    return read();
   } catch (error) {
     if (GONE.has(codeOf(error))) return undefined;
     throw error;
@@ -160,14 +173,8 @@ export function look(path: string): Stats | undefined {
 
 /** The names in a directory in latin1, in byte order. */
 export function namesIn(directory: string): string[] {
-  try {
-    return readdirSync(bytes(directory), 'buffer')
-      .map((name) => name.toString('latin1'))
-      .sort();
-  } catch (error) {
-    if (GONE.has(codeOf(error))) return [];
-    throw error;
-  }
+  const names = unlessGone(() => readdirSync(bytes(directory), 'buffer')) ?? [];
+  return names.map((name) => name.toString('latin1')).sort();
 }
 
 /** Whether overlayfs hides the contents of the same directory in the layers below. */
@@ -183,23 +190,9 @@ function xattrsOf(path: string): Map<string, Buffer> {
   return values;
 }
 
-function xattrNames(path: string): string[] {
-  try {
-    return listXattrsAt(bytes(path));
-  } catch (error) {
-    if (GONE.has(codeOf(error))) return [];
-    throw error;
-  }
-}
+const xattrNames = (path: string): string[] => unlessGone(() => listXattrsAt(bytes(path))) ?? [];
 
-function xattr(path: string, name: string): Buffer | undefined {
-  try {
-    return getXattrAt(bytes(path), name);
-  } catch (error) {
-    if (GONE.has(codeOf(error))) return undefined;
-    throw error;
-  }
-}
+const xattr = (path: string, name: string): Buffer | undefined => unlessGone(() => getXattrAt(bytes(path), name));
 
 const mtimeOf = (found: Stats): bigint => BigInt(Math.floor(found.mtimeMs / 1000)) * NS_PER_S;
 const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? '';

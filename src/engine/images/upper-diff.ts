@@ -4,7 +4,9 @@
  */
 import type { Stats } from 'node:fs';
 import { getXattrAt } from '../../sys/inode.ts';
-import { isOpaque, look, namesIn } from './pack.ts';
+import { bytes } from './byte-path.ts';
+import { checkPathLength, inDirectory, isDeep } from './deep-path.ts';
+import { isOpaque, look, namesIn, unlessGone } from './pack.ts';
 import { isWhiteout } from './whiteout.ts';
 
 /** The API's change kinds. */
@@ -24,29 +26,52 @@ export interface Change {
  * @param lower the merged tree below it
  */
 export function diffUpper(upper: string, lower: string): Change[] {
-  return diffDirectory(upper, lower, '', true);
+  const changes: Change[] = [];
+  diffDirectory({ upper, lower, path: '' }, true, changes);
+  return changes;
 }
 
-// `existsBelow`: the lower tree has this directory too.
-function diffDirectory(upper: string, lower: string, directory: string, existsBelow: boolean): Change[] {
-  const own = new Set(namesIn(upper + directory));
-  const hidesLower = existsBelow && isOpaque(upper + directory);
-  const hidden = hidesLower ? namesIn(lower + directory).filter((name) => !own.has(name)) : [];
-  return [...own, ...hidden].sort().flatMap((name): Change[] => {
-    const path = `${directory}/${name}`;
-    return own.has(name) ? diffFile(upper, lower, path, existsBelow) : [{ path, kind: DELETED }];
-  });
+/** A file in both trees. */
+interface Place {
+  /** In the upper tree, perhaps from the working directory. */
+  upper: string;
+  /** The lower tree's root: images have no paths longer than PATH_MAX. */
+  lower: string;
+  /** From the root of both. */
+  path: string;
 }
 
-function diffFile(upper: string, lower: string, path: string, parentExistsBelow: boolean): Change[] {
-  const now = look(upper + path);
-  if (!now) return [];
+// Appends to `changes`, with few stack frames per directory. `existsBelow`: the lower tree has this directory too.
+function diffDirectory(place: Place, existsBelow: boolean, changes: Change[]): void {
+  const { upper, lower, path } = place;
+  if (isDeep(upper)) {
+    unlessGone(() => inDirectory(upper, () => diffDirectory({ ...place, upper: '.' }, existsBelow, changes)));
+    return;
+  }
+  const own = new Set(namesIn(upper));
+  const hidesLower = existsBelow && isOpaque(upper);
+  const hidden = hidesLower ? namesIn(lower + path).filter((name) => !own.has(name)) : [];
+  for (const name of [...own, ...hidden].sort()) {
+    const inner = `${path}/${name}`;
+    checkPathLength(inner);
+    if (own.has(name)) diffFile({ upper: `${upper}/${name}`, lower, path: inner }, existsBelow, changes);
+    else changes.push({ path: inner, kind: DELETED });
+  }
+}
+
+function diffFile(place: Place, parentExistsBelow: boolean, changes: Change[]): void {
+  const { upper, lower, path } = place;
+  const now = look(upper);
+  if (!now) return;
   const before = parentExistsBelow ? look(lower + path) : undefined;
-  if (isWhiteout(now)) return before ? [{ path, kind: DELETED }] : [];
-  const inside = now.isDirectory() ? diffDirectory(upper, lower, path, before?.isDirectory() === true) : [];
-  if (!before) return [{ path, kind: ADDED }, ...inside];
-  const isModified = inside.length > 0 || differ(before, now) || !sameCapability(lower + path, upper + path);
-  return isModified ? [{ path, kind: MODIFIED }, ...inside] : [];
+  if (isWhiteout(now)) {
+    if (before) changes.push({ path, kind: DELETED });
+    return;
+  }
+  const count = changes.push({ path, kind: before ? MODIFIED : ADDED });
+  if (now.isDirectory()) diffDirectory(place, before?.isDirectory() === true, changes);
+  const hasInside = changes.length > count;
+  if (before && !hasInside && !differ(before, now) && sameCapability(lower + path, upper)) changes.pop();
 }
 
 // A directory's size and mtime reflect changes in it, which are reported themselves.
@@ -57,6 +82,6 @@ function differ(before: Stats, now: Stats): boolean {
 }
 
 function sameCapability(before: string, now: string): boolean {
-  const [a, b] = [before, now].map((path) => getXattrAt(Buffer.from(path, 'latin1'), 'security.capability'));
+  const [a, b] = [before, now].map((path) => unlessGone(() => getXattrAt(bytes(path), 'security.capability')));
   return a === undefined || b === undefined ? a === b : a.equals(b);
 }
