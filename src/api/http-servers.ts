@@ -9,7 +9,8 @@ import { keepEarlyInput } from './hijack.ts';
 import { readUpgradeBody, type BodyFraming } from './upgrade-body.ts';
 
 /** dockerode repeats large options in the URL. Go allows a head of 1 MiB. */
-const MAX_HEADER_BYTES = 1024 * 1024;
+/** Of a request's first line and its headers together, as in Go. */
+export const MAX_HEADER_BYTES = 1024 * 1024;
 const MAX_UPGRADE_BODY_BYTES = 1024 * 1024;
 const HEADERS_TIMEOUT_MS = 300_000;
 /** How long a closing server waits for requests under way: streams such as `docker events` never end. */

@@ -11,7 +11,7 @@ import { Call, type Handler, type ResponseCheck } from './call.ts';
 import { operations, type Operation } from './contract.ts';
 import { errorBody, httpStatusOf, messageOf } from './errors.ts';
 import { expectEarlyInput } from './hijack.ts';
-import { HttpServers } from './http-servers.ts';
+import { HttpServers, MAX_HEADER_BYTES } from './http-servers.ts';
 import { pathOf, rewriteUrl, stripOrigin, versionOf } from './request-path.ts';
 import { archiveHandlers } from './routes/archives.ts';
 import { containerHandlers } from './routes/containers.ts';
@@ -73,7 +73,8 @@ export async function createServer(
     serverFactory: (handler) => servers.create(handler),
     exposeHeadRoutes: false,
     rewriteUrl: (request) => rewriteUrl(request),
-    routerOptions: { maxParamLength: 4096 },
+    // No limit of the router's own: a name that is too long is unknown, like any other.
+    routerOptions: { maxParamLength: MAX_HEADER_BYTES },
     genReqId: () => randomUUID(),
     clientErrorHandler: () => undefined, // http-servers.ts has its own listener.
     // A path that cannot be decoded. Go's server rejects it before Docker's router, as text.

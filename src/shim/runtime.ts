@@ -2,6 +2,7 @@
 import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ShimSpec } from '../protocol/spec.ts';
+import { lastErrorIn } from '../protocol/runtime-log.ts';
 import { faultPoint } from '../sys/fault.ts';
 import { removeFile } from '../sys/file.ts';
 import { Errno } from '../sys/libc.ts';
@@ -192,18 +193,5 @@ function lastError(log: string): string | undefined {
   } catch {
     return undefined;
   }
-  return parseRuntimeLog(text);
-}
-
-/** The message of the last error in a runtime's JSON log. */
-export function parseRuntimeLog(text: string): string | undefined {
-  for (const line of text.trim().split('\n').reverse()) {
-    try {
-      const { level, msg } = JSON.parse(line) as { level?: string; msg?: string };
-      if (level === 'error' && msg) return msg;
-    } catch {
-      continue;
-    }
-  }
-  return undefined;
+  return lastErrorIn(text);
 }

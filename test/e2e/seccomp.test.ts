@@ -25,6 +25,8 @@ const CALLS: Readonly<Record<string, readonly [x64: number, arm64: number, ...ar
   add_key: [248, 217, 1, 1, 0, 0, 0],
   mbind: [237, 235, 0, 0, 9999, 0, 0, 0],
   pidfd_getfd: [438, 438, -1, 0, 1],
+  alg: [41, 198, 38, 5, 0],
+  nfc: [41, 198, 39, 1, 0], // no such type of socket
   vsock: [41, 198, 40, 1, 0],
   unheardOf: [999, 999, 0],
 };
@@ -71,10 +73,10 @@ const refused = (seen: Record<string, number>): string[] =>
     .map(([name]) => name)
     .sort();
 
-const ALWAYS_REFUSED = ['add_key', 'keyctl', 'mbind', 'pidfd_getfd', 'vsock'];
+const ALWAYS_REFUSED = ['add_key', 'alg', 'keyctl', 'mbind', 'pidfd_getfd', 'vsock'];
 const NEEDS_SYS_ADMIN = ['clone', 'mount', 'setns', 'umount2', 'unshare'];
 
-test('the default profile refuses namespaces, mounts and keyrings', async () => {
+test('the default profile refuses namespaces, mounts, keyrings and the kernel’s crypto API [seccomp-default]', async () => {
   const seen = await errnos();
   expect(refused(seen)).toEqual([...ALWAYS_REFUSED, ...NEEDS_SYS_ADMIN].sort());
   expect(seen.clone3).toBe(ENOSYS);

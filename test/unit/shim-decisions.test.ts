@@ -7,7 +7,8 @@ import { classify, startFailure } from '../../src/shim/failure.ts';
 import { goDuration, judge, nextProbeIn } from '../../src/shim/health.ts';
 import { isPassing, next, type Phase } from '../../src/shim/phase.ts';
 import { decide, nextBackoff, type Circumstances } from '../../src/shim/restart-policy.ts';
-import { parseRuntimeLog, RuntimeFailure } from '../../src/shim/runtime.ts';
+import { lastErrorIn } from '../../src/protocol/runtime-log.ts';
+import { RuntimeFailure } from '../../src/shim/runtime.ts';
 import { plan, type Living } from '../../src/shim/takeover.ts';
 
 describe('the restart policy', () => {
@@ -116,8 +117,8 @@ describe('start failures', () => {
     }));
 
   test('the runtime’s last logged error is found', () => {
-    expect(parseRuntimeLog('{"level":"warning","msg":"w"}\n{"level":"error","msg":"e"}\nnot json\n')).toBe('e');
-    expect(parseRuntimeLog('')).toBeUndefined();
+    expect(lastErrorIn('{"level":"warning","msg":"w"}\n{"level":"error","msg":"e"}\nnot json\n')).toBe('e');
+    expect(lastErrorIn('')).toBeUndefined();
   });
 });
 

@@ -323,7 +323,9 @@ describe('seccomp', () => {
       },
     ]);
     expect(verdicts([], 'socket')).toEqual([
-      { action: 'SCMP_ACT_ALLOW', errnoRet: undefined, args: [{ index: 0, value: 40, op: 'SCMP_CMP_NE' }] },
+      { action: 'SCMP_ACT_ALLOW', errnoRet: undefined, args: [{ index: 0, value: 38, op: 'SCMP_CMP_LT' }] },
+      { action: 'SCMP_ACT_ALLOW', errnoRet: undefined, args: [{ index: 0, value: 39, op: 'SCMP_CMP_EQ' }] },
+      { action: 'SCMP_ACT_ALLOW', errnoRet: undefined, args: [{ index: 0, value: 40, op: 'SCMP_CMP_GT' }] },
     ]);
     // The profile's own rejections are removed too, except those that restrict another rule.
     const some = [{ index: 0, value: 8, valueTwo: 0, op: 'SCMP_CMP_EQ' as const }];

@@ -62,6 +62,7 @@ profile ${DEFAULT_PROFILE} flags=(attach_disconnected,mediate_deleted) {
   ${base}
   file,
   network,
+  deny network alg,
   capability,
   umount,
   deny mount,

@@ -81,6 +81,8 @@ const ALLOWED: readonly string[] = [
 /** clone(2): CLONE_NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET and NEWNS. */
 const NAMESPACE_FLAGS = 0x0200_0000 + 0x0400_0000 + 0x0800_0000 + 0x1000_0000 + 0x2000_0000 + 0x4000_0000 + 0x0002_0000;
 
+/** The kernel's crypto API: needed by no container, and the way into CVE-2026-31431 (moby #52494). */
+const AF_ALG = 38;
 /** vsock(7) reaches the hypervisor from any network namespace. */
 const AF_VSOCK = 40;
 
@@ -102,7 +104,7 @@ export function withDockersGuards(
     ...guards,
     allow([...ALLOWED]),
     ...cloneRules(has(['CAP_SYS_ADMIN']), architecture),
-    SOCKET_RULE,
+    ...SOCKET_RULES,
   ];
   const isDefault = ({ action, errnoRet = EPERM }: OciSyscall): boolean => action === ERRNO && errnoRet === EPERM;
   // A default refusal still matters for a call that another rule allows for some arguments.
@@ -128,7 +130,12 @@ function cloneRules(mayUnshare: boolean, architecture: string): OciSyscall[] {
   ];
 }
 
-const SOCKET_RULE: OciSyscall = { ...allow(['socket']), args: [{ index: 0, value: AF_VSOCK, op: 'SCMP_CMP_NE' }] };
+/** All address families but AF_ALG and AF_VSOCK: rules of one call are alternatives, so each names a range. */
+const SOCKET_RULES: OciSyscall[] = [
+  { ...allow(['socket']), args: [{ index: 0, value: AF_ALG, op: 'SCMP_CMP_LT' }] },
+  { ...allow(['socket']), args: [{ index: 0, value: AF_ALG + 1, op: 'SCMP_CMP_EQ' }] },
+  { ...allow(['socket']), args: [{ index: 0, value: AF_VSOCK, op: 'SCMP_CMP_GT' }] },
+];
 
 function allow(names: string[]): OciSyscall {
   return { names, action: ALLOW };

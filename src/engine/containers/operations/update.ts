@@ -6,6 +6,7 @@ import { isDeadOrRemoving, isRunning } from '../../../model/container-status.ts'
 import { NotFound, SystemFault } from '../../../model/errors.ts';
 import { ociJson } from '../../../protocol/oci-json.ts';
 import type { RestartPolicy } from '../../../protocol/records.ts';
+import { lastErrorIn } from '../../../protocol/runtime-log.ts';
 import { containerEvent } from '../../events/container-event.ts';
 import { validateUpdate } from '../../spec/update.ts';
 import { updateBundle } from '../bundle.ts';
@@ -79,7 +80,8 @@ function updateCgroup(
   const { path, args, root, systemdCgroup } = shimSpec(c, deps).runtime;
   const cgroupDriver = systemdCgroup ? ['--systemd-cgroup'] : [];
   return new Promise((resolve, reject) => {
-    const child = spawn(path, [...args, '--root', root, ...cgroupDriver, 'update', '--resources', '-', c.id], {
+    const options = ['--root', root, '--log-format', 'json', ...cgroupDriver];
+    const child = spawn(path, [...args, ...options, 'update', '--resources', '-', c.id], {
       stdio: ['pipe', 'ignore', 'pipe'],
     });
     let stderr = '';
@@ -87,7 +89,8 @@ function updateCgroup(
     child.on('error', reject);
     child.on('exit', (code, signal) => {
       if (code === 0) return resolve();
-      const reason = stderr.trim() || (signal ? `${path} was killed by ${signal}` : `${path} exited with ${code}`);
+      const ended = signal ? `${path} was killed by ${signal}` : `${path} exited with ${code}`;
+      const reason = lastErrorIn(stderr) ?? (stderr.trim() || ended);
       reject(new SystemFault(`Cannot update container ${c.id}: ${reason}`));
     });
     child.stdin.on('error', () => undefined);
