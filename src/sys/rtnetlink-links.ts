@@ -32,6 +32,8 @@ export interface Link {
   mtu: number;
   /** Free text. */
   alias: string;
+  /** bridge, veth, dummy …; '' for a device of hardware. */
+  kind: string;
 }
 
 export interface VethPair {
@@ -176,6 +178,7 @@ function parseLink(body: Buffer): Link {
     master: found.get(IFLA.MASTER)?.readUInt32LE() ?? 0,
     mtu: found.get(IFLA.MTU)?.readUInt32LE() ?? 0,
     alias: text(found.get(IFLA.IFALIAS)),
+    kind: text(attributes(found.get(IFLA.LINKINFO) ?? Buffer.alloc(0)).get(IFLA_INFO_KIND)),
     mac: (found.get(IFLA.ADDRESS)?.toString('hex').match(/../g) ?? []).join(':'),
   };
 }

@@ -53,10 +53,13 @@ export class HostLinks {
       .map(({ name }) => name)
       .sort();
 
-  /** Creates a bridge or completes an existing one. While it is `inUse`, outdated addresses stay. */
+  /**
+   * Creates a bridge or completes an existing one. While it is `inUse`, outdated addresses stay.
+   * @throws Error, Errno
+   */
   putBridge(bridge: Bridge, { inUse }: { inUse: boolean }): void {
     const { link: name, addresses, mtu } = bridge;
-    const { index, alias } = findLink(this.#socket, name) ?? this.#makeBridge(name, mtu);
+    const { index, alias } = this.#findBridge(name) ?? this.#makeBridge(name, mtu);
     const isOurs = alias === aliasOf(name);
     // On another's bridge the host may have its own uplink, which router advertisements configure.
     if (isOurs || name === this.defaultBridge) refuseAdvertisements(name);
@@ -79,7 +82,7 @@ export class HostLinks {
   /** Creates an endpoint's veth pair: one end on its bridge, the other in the namespace. @throws Error, Errno */
   async connect({ link, mac }: EndpointSetup, netns: string): Promise<void> {
     const { bridge, host, name, mtu, isolated } = link!;
-    const master = findLink(this.#socket, bridge);
+    const master = this.#findBridge(bridge);
     if (!master) throw new Error(`bridge ${bridge} is missing`);
     await this.disconnect(host);
     const namespace = openSync(netns, 'r');
@@ -127,11 +130,18 @@ export class HostLinks {
       const end = links.get(host);
       const master = links.get(bridge);
       if (end) refuseAdvertisementsOfPort(host);
-      if (!end || !master) continue;
+      if (!end || master?.kind !== 'bridge') continue;
       if (end.master !== master.index) this.#socket.run([setMaster(end.index, master.index), setUp(end.index)]);
       if (hairpin && !hasFlag(end, 'hairpin_mode')) this.#socket.run([setHairpin(end.index)]);
       if (isolated && !hasFlag(end, 'isolated')) this.#socket.run([setIsolated(end.index)]);
     }
+  }
+
+  /** @throws Error when a link of another kind has the name */
+  #findBridge(name: string): Link | undefined {
+    const link = findLink(this.#socket, name);
+    if (link && link.kind !== 'bridge') throw new Error(`existing interface ${name} is not a bridge`);
+    return link;
   }
 
   #makeBridge(name: string, mtu: number): Link {
