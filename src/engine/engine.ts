@@ -81,7 +81,7 @@ export async function openEngine(config: Config, paths: Paths, built: Built, log
   const shimLog = join(config.dataRoot, 'shims', 'log');
   const pool = new ShimPool(installShimBundle(built.shim, paths.shimBundles()), config.warmShims, shimLog);
   // Before everything that asks which containers use it.
-  const index = new ContainerIndex({ paths, rows, execs, events, log, pool });
+  const index = new ContainerIndex({ config, paths, rows, execs, events, log, pool });
 
   const archives = new Archives(built.packer, paths.images());
   const layers = new Layers(new LayerRows(db), paths.images(), new Unpacker(built.unpacker), archives);

@@ -22,6 +22,8 @@ export interface ShimSpec {
   bundle: string;
   /** The container's cgroup path, as in config.json (linux.cgroupsPath). */
   cgroup: string;
+  /** The same as a path below the hierarchies' mount points; absent in a file of an earlier daemon. */
+  cgroupPath?: string;
   /** The shim's own cgroup path, beside the containers'; '' = stay in the current one. */
   shimCgroup: string;
   tty: boolean;

@@ -1,7 +1,8 @@
 /** Control groups (v1, v2 and hybrid): OOM kills, a container's processes, and the shim's own cgroup. */
-import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { cgroupHierarchies, isUnified, parseCgroupPaths, type CgroupHierarchy } from '../sys/cgroupfs.ts';
+import { isAlive, procStat } from '../sys/process.ts';
 
 const read = (path: string): string | undefined => {
   try {
@@ -29,6 +30,32 @@ export function cgroupsOf(pid: number): Map<string, string> {
     if (hierarchy) directories.set(name, join(hierarchy.mountPoint, path));
   }
   return directories;
+}
+
+/** The directories of the cgroup at `path` below the mount points, keyed as cgroupsOf() does, where they exist. */
+export function cgroupsAt(path: string): Map<string, string> {
+  const directories = new Map<string, string>();
+  for (const hierarchy of hierarchies()) {
+    const directory = join(hierarchy.mountPoint, path);
+    if (!existsSync(directory)) continue;
+    for (const name of isUnified(hierarchy) ? [''] : hierarchy.controllers) directories.set(name, directory);
+  }
+  return directories;
+}
+
+/** Removes the cgroup at `path` where it is empty. */
+export function removeCgroup(path: string): void {
+  for (const directory of new Set(cgroupsAt(path).values())) removed(directory);
+}
+
+/** The process in these cgroups from which the others descend: a namespace's PID 1, else the first one started. */
+export function initIn(cgroups: Map<string, string>): { pid: number; startTime: string } | undefined {
+  const isNamespaceInit = (pid: number): boolean => /^NSpid:.*\s1$/m.test(read(`/proc/${pid}/status`) ?? '');
+  const [first] = processesIn(cgroups)
+    .map((pid) => ({ pid, startTime: procStat(pid)?.startTime ?? '', rank: isNamespaceInit(pid) ? 0 : 1 }))
+    .filter(({ pid, startTime }) => isAlive(pid, startTime))
+    .sort((a, b) => a.rank - b.rank || Number(a.startTime) - Number(b.startTime));
+  return first && { pid: first.pid, startTime: first.startTime };
 }
 
 /** Number of OOM kills in these cgroups. */

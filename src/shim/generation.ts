@@ -5,7 +5,7 @@ import type { ShimSpec } from '../protocol/spec.ts';
 import { removeFile } from '../sys/file.ts';
 import type { Fd } from '../sys/libc.ts';
 import { isAlive, kill, SIGKILL } from '../sys/process.ts';
-import { cgroupsOf, processesIn } from './cgroup.ts';
+import { cgroupsAt, cgroupsOf, processesIn, removeCgroup } from './cgroup.ts';
 import { Child } from './child.ts';
 import { Inheritance, Keeper } from './keeper.ts';
 import type { LogWriter } from './log/writer.ts';
@@ -42,7 +42,7 @@ export class Generation {
     readonly init: Child,
     readonly stdio: Stdio,
   ) {
-    this.#cgroups = cgroupsOf(init.pid);
+    this.#cgroups = cgroupsOfInit(init, deps.spec);
     this.#oom = new OomWatch(this.#cgroups, deps.onOom, { removedBySystemd: deps.spec.runtime.systemdCgroup });
     this.#keeper = new Keeper(files(deps).keeper, deps.reaper, () => ({
       stdio: stdio.kept(),
@@ -142,8 +142,12 @@ export class Generation {
   }
 
   async #deleteFromRuntime(): Promise<void> {
-    const { runtime, logError } = this.deps;
-    await runtime.delete({ force: false }).catch(() => deleteByForce(runtime, logError));
+    const { runtime, spec, logError } = this.deps;
+    await runtime.delete({ force: false }).catch(async () => {
+      await deleteByForce(runtime, logError);
+      // A runtime that has lost the container's state leaves its cgroup.
+      if (spec.cgroupPath !== undefined) removeCgroup(spec.cgroupPath);
+    });
   }
 }
 
@@ -156,6 +160,13 @@ function requireJoinedContainers({ donors: joinedContainers = [] }: ShimSpec): v
 // A failure does not hold up the end of this run: if it matters, the next create fails with the runtime's own message.
 const deleteByForce = (runtime: Runtime, logError: LogError): Promise<void> =>
   runtime.delete({ force: true }).catch((error: unknown) => logError('deleting the container from the runtime', error));
+
+// A dead init's pid may belong to any process of the host by now.
+function cgroupsOfInit({ pid, startTime }: Child, { cgroupPath }: ShimSpec): Map<string, string> {
+  const cgroups = cgroupsOf(pid);
+  if (isAlive(pid, startTime)) return cgroups;
+  return cgroupPath === undefined ? new Map<string, string>() : cgroupsAt(cgroupPath);
+}
 
 /** Ends what a dead shim left of an unfinished create or start: an init, its keeper, the runtime's state. */
 export async function clearLeftovers(

@@ -3,6 +3,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { KEEPER_SUFFIX } from '../protocol/paths.ts';
 import { procStat } from '../sys/process.ts';
+import { cgroupsAt, initIn } from './cgroup.ts';
 import { Runtime } from './runtime.ts';
 import type { Reaper } from './reaper.ts';
 import type { ShimSpec } from '../protocol/spec.ts';
@@ -12,8 +13,8 @@ import type { Living } from './takeover.ts';
 const ALIVE = ['created', 'running', 'paused'] as const;
 
 /**
- * Asks the runtime. Its state directory and the keepers' files tell whether it is worth asking: a new container has
- * neither.
+ * Asks the runtime, and where that has lost the container too, looks into its cgroup. The runtime's state directory,
+ * the keepers' files and the cgroup tell whether it is worth asking: a new container has none of them.
  */
 export async function findLiving(
   spec: ShimSpec | null,
@@ -21,13 +22,16 @@ export async function findLiving(
 ): Promise<Living | null> {
   if (!spec) return null;
   const kept = keptGeneration(run);
-  if (kept === 0 && !existsSync(join(spec.runtime.root, spec.id))) return null;
-  const answer = await new Runtime(spec, run, reaper).state();
+  // Only where nothing else is known: during a create, or after an end, other processes can be in the cgroup.
+  const init = state.final && spec.cgroupPath !== undefined ? initIn(cgroupsAt(spec.cgroupPath)) : undefined;
+  const isKnownToRuntime = existsSync(join(spec.runtime.root, spec.id));
+  if (kept === 0 && !isKnownToRuntime && !init) return null;
+  const gen = kept > 0 ? kept : state.gen + (state.final ? 1 : 0);
+  const answer = isKnownToRuntime ? await new Runtime(spec, run, reaper).state() : undefined;
   const status = ALIVE.find((alive) => alive === answer?.status);
   const startTime = procStat(answer?.pid ?? 0)?.startTime;
-  if (!answer || !status || startTime === undefined) return null;
-  const gen = kept > 0 ? kept : state.gen + (state.final ? 1 : 0);
-  return { status, pid: answer.pid, startTime, gen };
+  if (answer && status && startTime !== undefined) return { status, pid: answer.pid, startTime, gen };
+  return init ? { ...init, status: 'running', gen } : null;
 }
 
 /** The newest generation that has a keeper's file; 0 = none. */

@@ -1,8 +1,10 @@
 /** Takes over a container from a dead shim: carries out the plan that takeover.ts makes. */
+import { isAlive } from '../sys/process.ts';
 import { clearLeftovers } from './generation.ts';
 import type { Generations } from './generations.ts';
 import type { Journal } from './journal.ts';
 import { findLiving } from './living.ts';
+import { orphanedCommandsEnded } from './orphaned-commands.ts';
 import type { Phases } from './phase.ts';
 import type { Reaper } from './reaper.ts';
 import type { RemovalGrace } from './removal-grace.ts';
@@ -38,7 +40,10 @@ export class Successor {
   async takeOver(): Promise<void> {
     const { run, journal, reaper, specFile } = this.deps;
     const { state } = journal;
-    this.#takeOver(journal.isIncomplete ? await findLiving(specFile.spec, { run, state, reaper }) : null);
+    // Where the init of the last record is alive, nothing can have followed it. Everything else may be a journal that
+    // has lost its end, or is a copy of an earlier one.
+    const isCurrent = !journal.isIncomplete && isAlive(state.pid, state.pidStartTime);
+    this.#takeOver(isCurrent ? null : await findLiving(specFile.spec, { run, state, reaper }));
   }
 
   #takeOver(living: Living | null): void {
@@ -105,7 +110,8 @@ export class Successor {
   /** Finishes or undoes a create or start that the dead shim had under way. */
   async #clear(then: 'fail' | 'retry'): Promise<void> {
     const { journal, run, specFile, generations, restarts, stops, phases, logError } = this.deps;
-    const { runtime } = specFile.definition;
+    const { runtime, spec } = specFile.definition;
+    await orphanedCommandsEnded(spec);
     const { state, pending } = journal;
     const known = { pid: state.pid, startTime: state.pidStartTime };
     if (known.pid > 0 && (await runtime.state())?.status === 'running') {

@@ -5,13 +5,13 @@ import type { PendingIntents } from './pending-intents.ts';
 export interface Found {
   state: RunState;
   pending: PendingIntents;
-  /** What the runtime has of the container, where the journal lacks records; null = nothing alive, or not asked. */
+  /** What the runtime and the cgroup have of the container; null = nothing alive, or not asked. */
   living: Living | null;
   /** Boot id of the running kernel. */
   boot: string;
 }
 
-/** An init that the runtime knows and that is alive. */
+/** An init that is alive, by the runtime or the cgroup. */
 export interface Living {
   status: 'created' | 'running' | 'paused';
   pid: number;
@@ -45,9 +45,12 @@ export type Takeover =
   | { do: 'fail' };
 
 export function plan({ state, pending, boot, living }: Found): Takeover {
+  const isStarting = state.status === 'starting' || state.status === 'restarting';
   if (living && !isKnown(state, living)) {
     const { status } = living;
-    return status === 'created' ? { do: 'clear-found', living } : { do: 'adopt-found', as: status, living };
+    if (status !== 'created') return { do: 'adopt-found', as: status, living };
+    // A create under way is undone as such, whether its record is missing or not.
+    if (!isStarting || state.final) return { do: 'clear-found', living };
   }
   const sameBoot = state.boot === boot;
   const byClient = pending.intents.some((intent) => intent.restart);

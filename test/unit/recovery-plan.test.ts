@@ -15,6 +15,7 @@ const created: Found = {
   ofEarlierBoot: false,
   shimAnswers: false,
   pausedForCommit: false,
+  mayLive: false,
   holdsResources: false,
   autoRemove: false,
 };
@@ -104,10 +105,14 @@ describe('restart policy when the daemon starts', () => {
 });
 
 test.each([
-  [false, false, 'delete'],
-  [false, true, 'leave'],
-  [true, false, 'report'],
-  [true, true, 'report'],
-])('a directory without a row, journal %s, lock held %s: %s', (hasJournal, isLocked, fate) => {
-  expect(orphanFate({ hasJournal, isLocked })).toBe(fate);
+  [false, false, false, 'delete'],
+  [false, false, true, 'report'],
+  [false, true, false, 'report'],
+  [false, true, true, 'report'],
+  [true, false, false, 'report'],
+  [true, false, true, 'report'],
+  [true, true, false, 'report'],
+  [true, true, true, 'report'],
+])('a directory without a row, journal %s, lock held %s, traces %s: %s', (hasJournal, isLocked, hasTraces, fate) => {
+  expect(orphanFate({ hasJournal, isLocked, hasTraces })).toBe(fate);
 });

@@ -1,5 +1,12 @@
 /** Names of cgroups, as the runtime takes them and as systemd lays them out. */
 import { join } from 'node:path';
+import type { Config } from '../../config/config.ts';
+import type { Container } from '../../model/container.ts';
+import { cgroupsPath } from '../spec/spec.ts';
+
+/** The container's cgroup, as a path below the hierarchies' mount points. */
+export const cgroupPath = (c: Container, config: Pick<Config, 'cgroupDriver' | 'cgroupParent'>): string =>
+  cgroupDirectory(cgroupsPath(c, config));
 
 /** A cgroup in the runtime's notation (slice:prefix:name under systemd, else a path) as a path in the hierarchies. */
 export function cgroupDirectory(named: string): string {

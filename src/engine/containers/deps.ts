@@ -1,5 +1,4 @@
 /** The services that the container operations use. Each operation names those it needs: `Pick<ContainerDeps, …>`. */
-import type { Config } from '../../config/config.ts';
 import type { ContainerFiles } from '../files/container-files.ts';
 import type { Archives } from '../images/archive.ts';
 import type { Images } from '../images/images.ts';
@@ -10,7 +9,6 @@ import type { ContainerIndex } from './container-index.ts';
 import type { HandleDeps } from './handle/handle-deps.ts';
 
 export interface ContainerDeps extends HandleDeps {
-  config: Config;
   index: ContainerIndex;
   images: Images;
   archives: Archives;

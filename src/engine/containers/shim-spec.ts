@@ -5,7 +5,7 @@ import type { ShimSpec } from '../../protocol/spec.ts';
 import { heldPorts } from '../networks/port-allocation.ts';
 import { shimSettings } from '../spec/shim-settings.ts';
 import { cgroupsPath } from '../spec/spec.ts';
-import { cgroupDirectory, sliceDirectory } from './cgroups.ts';
+import { cgroupPath, sliceDirectory } from './cgroups.ts';
 import type { Container } from '../../model/container.ts';
 import type { ContainerDeps } from './deps.ts';
 
@@ -34,6 +34,7 @@ export function shimSpec(
     },
     bundle: paths.run(c.id),
     cgroup: cgroupsPath(c, config),
+    cgroupPath: cgroupPath(c, config),
     shimCgroup: shimCgroup(c, config),
     ...shimSettings(c, logPath(c, paths)),
     ...(consoleSize && consoleSize[0] > 0 ? { consoleSize } : {}),
@@ -55,7 +56,3 @@ export const shimCgroup = (c: Container, config: Pick<Config, 'cgroupParent'>): 
 /** The parent of all shims' cgroups. */
 export const shimCgroups = ({ cgroupParent }: Pick<Config, 'cgroupParent'>): string =>
   join(sliceDirectory(cgroupParent), 'shims');
-
-/** The container's cgroup, as a path below the hierarchies' mount points. */
-export const cgroupPath = (c: Container, config: Pick<Config, 'cgroupDriver' | 'cgroupParent'>): string =>
-  cgroupDirectory(cgroupsPath(c, config));

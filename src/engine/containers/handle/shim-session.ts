@@ -3,7 +3,7 @@
  * spawns a successor for a container that has lost its shim.
  */
 import { existsSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { Serial } from '../../../async/serial.ts';
 import type { Container } from '../../../model/container.ts';
 import { Unavailable } from '../../../model/errors.ts';
@@ -12,10 +12,12 @@ import { tryLock } from '../../../sys/file.ts';
 import { isAlive } from '../../../sys/process.ts';
 import { killShim } from '../../shims/kill.ts';
 import { ShimLink, ShimUnresponsive } from '../../shims/link.ts';
+import { planContact } from '../recovery/plan.ts';
 import type { HandleDeps } from './handle-deps.ts';
 import type { JournalFollower } from './journal-follower.ts';
+import { hasTraces } from './traces.ts';
 
-type ShimSessionDeps = Pick<HandleDeps, 'paths' | 'pool' | 'log'>;
+type ShimSessionDeps = Pick<HandleDeps, 'config' | 'paths' | 'pool' | 'log'>;
 
 /** A failed attempt is repeated after this, doubling up to the maximum. */
 const RETRY_MS = 250;
@@ -134,13 +136,17 @@ export class ShimSession {
         // A free lock proves that no shim lives; the journal is all there is then.
         const shimIsDead = await this.#waitForLock(KILLED_LOCK_TIMEOUT_MS);
         this.journal.readFile();
-        if (!shimIsDead) {
-          this.deps.log.warn({ container: id }, 'the shim is alive but does not answer; retrying');
-        } else if (this.#needsShim() || this.#runtimeHasIt()) {
-          if (!(await this.#spawnSuccessor())) return false;
-          await this.#waitForDeathReport();
+        switch (planContact({ shim: shimIsDead ? 'dead' : 'silent', ...this.#known() })) {
+          case 'wait':
+            this.deps.log.warn({ container: id }, 'the shim is alive but does not answer; retrying');
+            return false;
+          case 'succeed':
+            if (!(await this.#spawnSuccessor())) return false;
+            await this.#waitForDeathReport();
+            return true;
+          default:
+            return true;
         }
-        return shimIsDead;
       } catch (error) {
         this.deps.log.error({ container: id, err: error }, 'could not restore the container; retrying');
         return false;
@@ -242,10 +248,9 @@ export class ShimSession {
     this.restored = this.restore();
   }
 
-  /** Whether the runtime has state of the container: if the journal says that it is dead, records may be lost. */
-  #runtimeHasIt(): boolean {
-    const { id, hostConfig } = this.container;
-    return existsSync(join(this.deps.paths.runtimeRoot(basename(hostConfig.Runtime)), id));
+  #known(): { mustLive: boolean; hasTraces: boolean } {
+    const mustLive = this.#needsShim();
+    return { mustLive, hasTraces: !mustLive && hasTraces(this.container, this.deps) };
   }
 
   /** Whether the container is not final: it needs a shim. */

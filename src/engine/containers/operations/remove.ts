@@ -17,7 +17,9 @@ import { containerEvent } from '../../events/container-event.ts';
 import { removeTree } from '../../remove-tree.ts';
 import type { ContainerDeps } from '../deps.ts';
 import type { ContainerHandle } from '../handle/container-handle.ts';
-import { cgroupPath, shimCgroup } from '../shim-spec.ts';
+import { hasProcesses } from '../handle/traces.ts';
+import { cgroupPath } from '../cgroups.ts';
+import { shimCgroup } from '../shim-spec.ts';
 import { tearDown, type TeardownDeps } from './teardown.ts';
 
 export type RemoveDeps = TeardownDeps & Pick<ContainerDeps, 'config' | 'execs' | 'files' | 'images' | 'index' | 'log'>;
@@ -41,7 +43,6 @@ export async function remove(handle: ContainerHandle, options: RemoveOptions, de
   try {
     await handle.turns.run(async () => {
       // What was queued before may have removed it, as moby's second look does, or started it.
-      if (handle.isRetired) return;
       assertNotRunning(handle.container, options);
       await removeInTurn(handle, options, deps);
     });
@@ -52,10 +53,13 @@ export async function remove(handle: ContainerHandle, options: RemoveOptions, de
 
 /**
  * The removal itself, for a caller that has the container's turn: kills what lives, waits for the proof of its death,
- * and releases everything.
+ * and releases everything. Does nothing when an earlier turn has removed it.
  */
 export async function removeInTurn(handle: ContainerHandle, options: RemoveOptions, deps: RemoveDeps): Promise<void> {
+  if (handle.isRetired) return;
   const { container: c, shim, waits, journal } = handle;
+  // Before the intent, which the next daemon finishes by force.
+  if (!options.force && hasProcesses(c, deps)) throw new Conflict(isRunningText(c.name));
   const endIsStored = c.state.final && journal.isStored;
   // The row first, here and below: a disk that refuses it leaves the container as it was.
   deps.rows.setPhase(c.id, 'removing');

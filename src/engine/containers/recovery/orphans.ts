@@ -7,6 +7,7 @@ import { unmount } from '../../../sys/mount.ts';
 import { mountsUnder } from '../../../sys/mountinfo.ts';
 import { removeTree } from '../../remove-tree.ts';
 import type { ContainerDeps } from '../deps.ts';
+import { hasTraces } from '../handle/traces.ts';
 import { damagedContainer, remainsOf } from './damaged.ts';
 import { orphanFate } from './plan.ts';
 
@@ -34,21 +35,12 @@ function sweepOrphan(id: string, deps: Deps): void {
   const directory = deps.paths.container(id);
   const hasJournal = existsSync(join(directory, JOURNAL_FILE));
   const lock = hasJournal ? undefined : tryLock(join(directory, LOCK_FILE));
-  switch (orphanFate({ hasJournal, isLocked: !lock })) {
-    case 'report':
-      deps.log.error(
-        { container: id },
-        'a container directory with a journal has no row; it can be stopped and removed',
-      );
-      deps.index.add(damagedContainer(remainsOf(id, deps), 'the row of this container in the store is lost', deps));
-      break;
-    case 'leave':
-      break;
-    case 'delete':
-      void deleteOrphan(id, lock, deps);
-      return;
-  }
+  const container = damagedContainer(remainsOf(id, deps), 'the row of this container in the store is lost', deps);
+  if (orphanFate({ hasJournal, isLocked: !lock, hasTraces: hasTraces(container, deps) }) === 'delete')
+    return void deleteOrphan(id, lock, deps);
   lock?.release();
+  deps.log.error({ container: id }, 'a container directory that was in use has no row; it can be stopped and removed');
+  deps.index.add(container);
 }
 
 async function deleteOrphan(id: string, lock: Lock | undefined, { paths, log }: Deps): Promise<void> {

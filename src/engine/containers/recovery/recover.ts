@@ -9,6 +9,7 @@ import { mountsUnder } from '../../../sys/mountinfo.ts';
 import { bootId } from '../../../sys/process.ts';
 import type { ContainerDeps } from '../deps.ts';
 import type { ContainerHandle } from '../handle/container-handle.ts';
+import { hasProcesses } from '../handle/traces.ts';
 import { isPausedForCommit, resumeAfterCommit } from '../operations/commit.ts';
 import { removeInTurn } from '../operations/remove.ts';
 import { start } from '../operations/start.ts';
@@ -97,8 +98,11 @@ export class Recovery {
     const { container: c, turns } = handle;
     try {
       await turns.run(async () => {
-        if (c.state.final || isOfEarlierBoot(c.state)) this.#ended.add(handle);
-        const steps = planRecovery(this.#look(handle));
+        // Its end arrived while it was being restored, and it was removed for that.
+        if (handle.isRetired) return;
+        const found = this.#look(handle);
+        if ((c.state.final && !found.mayLive) || found.ofEarlierBoot) this.#ended.add(handle);
+        const steps = planRecovery(found);
         for (const step of steps) await this.#perform(step, handle);
         if (!steps.includes('abandon-start')) return;
         this.#ended.add(handle);
@@ -116,6 +120,7 @@ export class Recovery {
       ofEarlierBoot: isOfEarlierBoot(c.state),
       shimAnswers: shim.link !== undefined,
       pausedForCommit: isPausedForCommit(c, this.deps),
+      mayLive: c.state.final && hasProcesses(c, this.deps),
       holdsResources: c.state.final && this.#holdsResources(c),
       autoRemove: c.hostConfig.AutoRemove,
     };
