@@ -80,7 +80,7 @@ describe('limits changed by update', () => {
   );
 });
 
-test('a starting daemon starts what its restart policy says, as dockerd does', async () => {
+test('a starting daemon starts what its restart policy says, as dockerd does [policy-at-start]', async () => {
   const SLEEP = ['busybox', 'sleep', '1000'];
   await ok('run', '-d', '--name', 'always', '--restart', 'always', ...SLEEP);
   await ok('run', '-d', '--name', 'unless-stopped', '--restart', 'unless-stopped', ...SLEEP);

@@ -203,7 +203,7 @@ afterAll(async () => outage?.[Symbol.asyncDispose]());
 
 // Each test acts only on containers and sessions of its own; none depends on another.
 describe('after an outage of the daemon', () => {
-  test('the new daemon soon serves a correct list', () => {
+  test('the new daemon soon serves a correct list [list-after-outage]', () => {
     expect(outage.listMs).toBeLessThan(LIST_LIMIT_MS * outage.slowness);
     const states = Object.fromEntries(outage.listed.map((c) => [c.Names[0], c.State]));
     for (const name of WRITERS) expect(states[`/${name}`]).toBe('running');
@@ -211,14 +211,14 @@ describe('after an outage of the daemon', () => {
     expect(states['/foreground']).toBeUndefined();
   });
 
-  test('containers that did not end still have the same process', () => {
+  test('containers that did not end still have the same process [same-process]', () => {
     for (const name of [...WRITERS, 'tty', 'execs', 'health', 'port']) {
       const { Pid, StartedAt } = outage.before.get(name)!.State;
       expect(outage.after.get(name)!.State, name).toMatchObject({ Running: true, Pid, StartedAt });
     }
   });
 
-  test('a container that exited meanwhile has its true exit code and time', () => {
+  test('a container that exited meanwhile has its true exit code and time [exit-while-down]', () => {
     const { State } = outage.after.get('quits')!;
     expect(State).toMatchObject({ Status: 'exited', ExitCode: 7 });
     expect(Date.parse(State.FinishedAt)).toBeGreaterThan(outage.killedAt - 50);
@@ -228,7 +228,7 @@ describe('after an outage of the daemon', () => {
     expect(deaths.every(outage.duringOutage)).toBe(true);
   });
 
-  test.each(RESTARTED)('restart policy %s has restarted its container without a daemon', (name) => {
+  test.each(RESTARTED)('restart policy %s has restarted its container without a daemon [policy-while-down]', (name) => {
     const after = outage.after.get(name)!;
     expect(after.State).toMatchObject({ Status: 'running' });
     expect(after.State.Pid).not.toBe(outage.before.get(name)!.State.Pid);
@@ -237,21 +237,21 @@ describe('after an outage of the daemon', () => {
     expect(outage.eventsOf(name, 'start').filter(outage.duringOutage)).toHaveLength(1);
   });
 
-  test('a health check has found its container unhealthy without a daemon', () => {
+  test('a health check has found its container unhealthy without a daemon [health-while-down]', () => {
     const { Health } = outage.after.get('health')!.State;
     expect(Health?.Status).toBe('unhealthy');
     expect(Health!.FailingStreak).toBeGreaterThan(1);
     expect(outage.eventsOf('health', 'health_status: unhealthy').filter(outage.duringOutage)).toHaveLength(1);
   });
 
-  test('a foreground run got its output and exit code, and --rm removed its container', async () => {
+  test('a foreground run got its output and exit code, and --rm removed its container [run-across-outage]', async () => {
     const { exitCode, stdout } = await outage.sessions.foreground.result;
     expect(stdout).toBe('heard outage\n');
     expect(exitCode).toBe(9);
     await until(async () => (await outage.engine.api('GET', '/containers/foreground/json')).status === 404);
   });
 
-  test('an exec session got its output and exit code', async () => {
+  test('an exec session got its output and exit code [exec-across-outage]', async () => {
     const { exitCode, stdout } = await outage.sessions.exec.result;
     expect(stdout).toBe('exec heard away\n');
     expect(exitCode).toBe(5);
@@ -259,7 +259,7 @@ describe('after an outage of the daemon', () => {
     expect(deaths).toHaveLength(1);
   });
 
-  test('an attached terminal still works', async () => {
+  test('an attached terminal still works [terminal-across-outage]', async () => {
     const { attached } = outage.sessions;
     await until(() => attached.stdout().includes('typed-42'));
     attached.stdin.write('echo again-$((1+1))\n');
@@ -273,7 +273,7 @@ describe('after an outage of the daemon', () => {
     await until(async () => (await answer()) === 'here');
   });
 
-  test('no log line is missing, duplicated, torn or stamped late', async () => {
+  test('no log line is missing, duplicated, torn or stamped late [log-complete]', async () => {
     for (const name of WRITERS) outage.signal(name, '/stop');
     for (const name of WRITERS) await until(async () => !(await outage.inspect(name)).State.Running, 30_000);
     for (const name of WRITERS) {

@@ -48,7 +48,7 @@ describe('an unreadable database row', () => {
     }
   };
 
-  test('leaves its container and name untouched, and a repaired row restores it', async () => {
+  test('leaves its container and name untouched, and a repaired row restores it [row-unreadable]', async () => {
     const { id, init } = await run('unreadable');
     const {
       NetworkSettings: { IPAddress },
@@ -80,7 +80,7 @@ describe('an unreadable database row', () => {
     await engine.dockerOutput('rm', '-f', 'unreadable');
   });
 
-  test.each(['unreadable', 'missing'])('a container whose row is %s is listed, stopped and removed', async (row) => {
+  test.each(['unreadable', 'missing'])('a container whose row is %s is listed, stopped, removed [row-lost]', async (row) => {
     const { id, init } = await run(row);
     await engine.kill9();
     if (row === 'missing') inStore('DELETE FROM containers WHERE id = ?', id);
@@ -149,7 +149,7 @@ describe('a damaged journal', () => {
   };
 
   test.each<RecordType>(['creating', 'created', 'started'])(
-    'without `%s` and with a dead shim: the container keeps running under a new shim',
+    'without `%s` and with a dead shim: the container keeps running under a new shim [journal-damaged]',
     async (type) => {
       const { id, init } = await run(`no-${type}`);
       await engine.kill9();
@@ -198,7 +198,7 @@ describe('a daemon without free file descriptors', () => {
   const limit = (files: number): void =>
     void execFileSync('prlimit', ['--pid', String(engine.pid), `--nofile=${files}:`]);
 
-  test('survives, keeps containers running, and later replaces a shim that was killed meanwhile', async () => {
+  test('survives, keeps containers running, and later replaces a shim that was killed meanwhile [no-descriptors]', async () => {
     const before = Number(/Max open files\s+(\d+)/.exec(readFileSync(`/proc/${engine.pid}/limits`, 'latin1'))?.[1]);
     const { id, init } = await run('poor');
     const daemon = engine.pid;

@@ -34,7 +34,7 @@ const { inspect } = dockerOf<{
 }>(() => engine);
 
 describe('a full disk', () => {
-  test('drops and counts log lines without blocking the container, records an exit, and recovers', async () => {
+  test('drops and counts log lines without blocking the container, records an exit, and recovers [disk-full-log]', async () => {
     await engine.dockerOutput(
       ...['run', '-d', '--name', 'writer'],
       ...['busybox', 'sh', '-c', 'n=0; while :; do n=$((n+1)); echo $n; usleep 10000; done'],
@@ -84,7 +84,7 @@ describe('a full disk', () => {
     expect(await engine.dockerOutput('run', '--rm', 'busybox', 'echo', 'again')).toBe('again\n');
   });
 
-  test('lets containers run on when the daemon is killed and restarted', async () => {
+  test('lets containers run on when the daemon is killed and restarted [disk-full-daemon]', async () => {
     const { State } = await inspect('writer');
     fill();
     await engine.kill9();
@@ -104,7 +104,7 @@ describe('a full disk', () => {
     await engine.dockerOutput('rm', '-f', 'writer', 'mortal');
   });
 
-  test('stop, kill, exec, rename, rm and prune work and tell the truth, and a daemon starts', async () => {
+  test('stop, kill, exec, rename, rm and prune work and tell the truth, and a daemon starts [disk-full-operations]', async () => {
     const pids = new Map<string, number>();
     for (const name of ['stopped', 'killed', 'removed', 'named']) {
       await engine.dockerOutput('run', '-d', '--name', name, 'busybox', 'sleep', '9999');

@@ -205,7 +205,7 @@ const chosen = (seen: Map<string, number>): string[] =>
   );
 
 test.each(Object.keys(operations))(
-  '%s is completed or undone after a kill at each of its points',
+  '%s is completed or undone after a kill at each of its points [killed-at-each-point]',
   async (name) => {
     const operation = operations[name]!;
     const seen = await passings(operation);

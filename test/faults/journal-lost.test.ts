@@ -55,7 +55,7 @@ const mountsOf = (id: string): string[] =>
     .filter((line) => line.includes(id.slice(0, 16)));
 
 describe('a lost journal and a dead shim', () => {
-  test.each(losses)('%s under a daemon: the next shim adopts the process, and stop ends it', async (loss) => {
+  test.each(losses)('%s under a daemon: the next shim adopts it, and stop ends it [journal-lost-up]', async (loss) => {
     const { init, startedAt } = await lose(loss, loss, { daemon: 'alive' });
     await until(async () => (await engine.docker('exec', loss, 'true').result).exitCode === 0);
     expect((await inspect(loss)).State).toMatchObject({ Status: 'running', Pid: init, StartedAt: startedAt });
@@ -67,7 +67,7 @@ describe('a lost journal and a dead shim', () => {
     await engine.dockerOutput('rm', '-f', loss);
   });
 
-  test.each(losses)('%s without a daemon: the next daemon shows it running, and rm -f ends it', async (loss) => {
+  test.each(losses)('%s without a daemon: it is shown running, and rm -f ends it [journal-lost-down]', async (loss) => {
     const { id, init } = await lose(loss, loss, { daemon: 'killed' });
     await engine.startAgain();
     expect((await inspect(loss)).State).toMatchObject({ Status: 'running', Pid: init });
@@ -77,7 +77,7 @@ describe('a lost journal and a dead shim', () => {
     expect(readdirSync(join(engine.execRoot, 'netns'))).not.toContain(id.slice(0, 16));
   });
 
-  test('and a process that has died meanwhile: its end is reported, with an unknown exit code at worst', async () => {
+  test('and a process that has died meanwhile: its end is reported [journal-lost-dead]', async () => {
     const { init } = await lose('emptied', 'died', { daemon: 'killed' });
     process.kill(init, 'SIGKILL');
     await until(() => isDead(init));
@@ -88,7 +88,7 @@ describe('a lost journal and a dead shim', () => {
     await engine.dockerOutput('rm', 'died');
   });
 
-  test('and a row from before the start: the runtime is believed', async () => {
+  test('and a row from before the start: the runtime is believed [journal-row-lost]', async () => {
     const { id, init } = await lose('deleted', 'stale', { daemon: 'killed' });
     const db = new Database(join(engine.root, 'data', 'holdfast.db'));
     db.prepare('UPDATE containers SET state = ?, cursor = 0 WHERE id = ?').run(JSON.stringify(initialRunState()), id);
@@ -101,13 +101,14 @@ describe('a lost journal and a dead shim', () => {
     await engine.dockerOutput('rm', 'stale');
   });
 
-  test("and a row and runtime's state from before the start: rm is refused, rm -f ends what is in its cgroup", async () => {
+  test("and a row and runtime's state from before the start: it is adopted, rm -f ends it [journal-runtime-lost]", async () => {
     const { id, init } = await lose('deleted', 'unknown', { daemon: 'killed' });
     const db = new Database(join(engine.root, 'data', 'holdfast.db'));
     db.prepare('UPDATE containers SET state = ?, cursor = 0 WHERE id = ?').run(JSON.stringify(initialRunState()), id);
     db.close();
     rmSync(join(engine.execRoot, 'oci', 'runc', id), { recursive: true });
     await engine.startAgain();
+    expect((await inspect('unknown')).State).toMatchObject({ Status: 'running', Pid: init });
     expect(await engine.dockerRefusal('rm', 'unknown')).toContain('container is running');
     expect(isDead(init)).toBe(false);
     await engine.dockerOutput('rm', '-f', 'unknown');

@@ -31,7 +31,7 @@ async function killWithinStart(name: string): Promise<{ id: string; init: number
   return { id, init };
 }
 
-test('the next daemon finishes a removal that was begun', async () => {
+test('the next daemon finishes a removal that was begun [removal-finished]', async () => {
   const { id, init } = await killWithinStart('begun');
   const db = new Database(join(engine.root, 'data', 'holdfast.db'));
   db.prepare("UPDATE containers SET phase = 'removing' WHERE id = ?").run(id);

@@ -35,7 +35,7 @@ const within = (exitCode: Promise<number>): Promise<number | string> =>
   Promise.race([exitCode, new Promise<string>((done) => setTimeout(() => done('still runs'), CLI_ENDS_MS).unref())]);
 
 test.each([['attachment.before'], ['start.prepared']])(
-  'daemon killed at %s of a run: the client ends with 125, the container is left created, without a shim',
+  'daemon killed at %s of a run: the client ends with 125, the container is left created, without a shim [run-interrupted]',
   async (point) => {
     const name = point.replace('.', '-');
     const run = await runUntilKilled(point, name);

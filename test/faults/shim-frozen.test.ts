@@ -108,13 +108,13 @@ async function expectRemoved({ name, shim, init }: Frozen): Promise<void> {
 }
 
 describe('unresponsive shims', () => {
-  test('are left alone by a running daemon, and kill and rm -f still work', async () => {
+  test('are left alone by a running daemon, and kill and rm -f still work [shim-frozen-running]', async () => {
     const [stays, dies, goes] = [await run('stays'), await run('dies'), await run('goes')];
     for (const frozen of [stays, dies, goes]) await freeze(frozen);
     await Promise.all([expectUnharmed(stays), expectKilled(dies), expectRemoved(goes)]);
   });
 
-  test('are left alone by a starting daemon, and kill and rm -f still work', async () => {
+  test('are left alone by a starting daemon, and kill and rm -f still work [shim-frozen-starting]', async () => {
     const [stays, dies, goes] = [await run('stays2'), await run('dies2'), await run('goes2')];
     await engine.kill9();
     for (const frozen of [stays, dies, goes]) await freeze(frozen);

@@ -75,13 +75,13 @@ async function expectSurvives(name: string, kill: (id: string) => Promise<number
 }
 
 describe('a container whose shim is killed', () => {
-  test('keeps its log, execs and exit code while a daemon runs', () =>
+  test('keeps its log, execs and exit code while a daemon runs [shim-killed-up]', () =>
     expectSurvives('up', async (id) => {
       await waitForNewShim(id, await killShim(id));
       return 1;
     }));
 
-  test('keeps them while no daemon runs', () =>
+  test('keeps them while no daemon runs [shim-killed-down]', () =>
     expectSurvives('down', async (id) => {
       await engine.kill9();
       const shim = await killShim(id);
@@ -106,7 +106,7 @@ describe('a container whose shim is killed', () => {
       return 8;
     }));
 
-  test('has a known exit code when it exits without shim and daemon', async () => {
+  test('has a known exit code when it exits without shim and daemon [exit-without-both]', async () => {
     await engine.dockerOutput('run', '-d', '--name', 'alone', 'busybox', 'sh', '-c', COUNTER);
     const { Id, State } = await inspect('alone');
     await engine.kill9();
@@ -118,7 +118,7 @@ describe('a container whose shim is killed', () => {
     expect((await lines('alone')).at(-1)).toBe('last');
   });
 
-  test('is still restarted by its policy', async () => {
+  test('is still restarted by its policy [shim-killed-policy]', async () => {
     await engine.dockerOutput(
       ...['run', '-d', '--name', 'policy', '--restart', 'always'],
       ...['busybox', 'sh', '-c', 'while [ ! -e /die ]; do usleep 10000; done; rm /die; exit 7'],
@@ -167,7 +167,7 @@ describe('a container whose shim is killed', () => {
     expect((await again.result).exitCode).toBe(6);
   });
 
-  test('completes a stop that was in progress', async () => {
+  test('completes a stop that was in progress [shim-killed-stop]', async () => {
     await engine.dockerOutput(
       ...['run', '-d', '--name', 'stopping'],
       ...['busybox', 'sh', '-c', 'trap "sleep 1; exit 4" TERM; while :; do usleep 10000; done'],

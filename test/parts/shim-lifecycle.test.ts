@@ -252,7 +252,7 @@ describe('stopping', { timeout: 30_000 }, () => {
 });
 
 describe('the restart policy', { timeout: 30_000 }, () => {
-  test('on-failure:2 starts twice more with its back-off, without a daemon', async () => {
+  test('on-failure:2 starts twice more with its back-off, without a daemon [on-failure-alone]', async () => {
     await using c = container('exit 4', { spec: { restart: { name: 'on-failure', maximumRetryCount: 2 } } });
     const ctl = await c.adopt();
     await c.start(ctl);

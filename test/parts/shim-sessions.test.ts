@@ -405,7 +405,7 @@ describe('a slow client', () => {
     'i=0; while [ $i -lt 300 ]; do head -c 30000 /dev/zero | tr "\\0" "a"; echo; echo $i; i=$((i+1)); done; echo over >&2';
   const expected = Array.from({ length: 300 }, (_, i) => `${'a'.repeat(30000)}\n${i}\n`).join('');
 
-  test('of an attach is fed from the log: it delays no one and misses nothing', async () => {
+  test('of an attach is fed from the log: it delays no one and misses nothing [client-slow]', async () => {
     const { sessions, attach } = rig({ log: true });
     const [slow, quick] = [attach({ stdin: false }, { reading: false }), attach({ stdin: false })];
     const process = start(sessions, many, { log: logWriter({ maxSize: 1_000_000, maxFile: 50 }) });
@@ -467,7 +467,7 @@ describe('a slow client', () => {
     expect(client.frames[1] === expected).toBe(true);
   });
 
-  test('that reads nothing at all is dropped, and the exec continues', async () => {
+  test('that reads nothing at all is dropped, and the exec continues [client-stuck]', async () => {
     const { sessions, attach } = rig({ slowClientMs: 200 });
     attach({ stdin: false }, { reading: false });
     const process = start(sessions, `${many}; touch ${run}/done`);

@@ -87,7 +87,7 @@ describe('after SIGKILL of the shim', { timeout: 30_000 }, () => {
     expect(c.find('restarting').map((r) => r.count)).toEqual([1, 2, 3, 4]);
   });
 
-  test('during a stop, SIGKILL still comes on time', async () => {
+  test('during a stop, SIGKILL still comes on time [takeover-stop]', async () => {
     await using c = container('trap "" TERM; echo up; while :; do usleep 20000; done');
     const ctl = await c.adopt();
     await c.start(ctl);
@@ -232,7 +232,7 @@ describe('after a reboot', { timeout: 30_000 }, () => {
       Buffer.concat(c.journal.map((r) => encodeRecord({ ...r, boot: 'an earlier one' }))),
     );
 
-  test('a container that ran has exited with 255 and is final; sequence numbers are not reused', async () => {
+  test('a container that ran has exited with 255 and is final; sequence numbers are not reused [takeover-reboot]', async () => {
     await using c = container(OBEDIENT, { spec: { restart: { name: 'always', maximumRetryCount: 0 } } });
     const pid = await c.start(await c.adopt());
     await c.killShim();
@@ -296,7 +296,7 @@ describe('when the OOM killer kills a process but not the init', { timeout: 60_0
     oomKills(cgroupsOf(c.journal.findLast((r) => r.type === 'started')!.pid));
   const eat = (c: TestContainer): void => writeFileSync(join(c.run, 'rootfs', 'eat'), '');
 
-  test('each kill is recorded at once, also by the next shim for kills in between', async () => {
+  test('each kill is recorded at once, also by the next shim for kills in between [oom-between-shims]', async () => {
     await using c = container(GLUTTON, { memory: 24 * 1024 * 1024 });
     await c.start(await c.adopt());
     const recordedKills = (): number => c.find('oom').at(-1)?.kills ?? 0;

@@ -99,7 +99,7 @@ describe('restart policy when the daemon starts', () => {
     ['on-failure', 0, { stoppedByUser: true, exitCode: 0 }, false],
     ['on-failure', 2, { restartCount: 1 }, true],
     ['on-failure', 2, { restartCount: 2 }, false],
-  ])('%s:%d with %j: starts = %s', (Name, MaximumRetryCount, state, starts) => {
+  ])('%s:%d with %j: starts = %s [policy-table]', (Name, MaximumRetryCount, state, starts) => {
     expect(startsWithDaemon({ Name, MaximumRetryCount }, { ...ran, ...state })).toBe(starts);
   });
 });
