@@ -1,5 +1,5 @@
 /** The OCI runtime's command line: each command is a short-lived process; its error text is in its log file. */
-import { closeSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ShimSpec } from '../protocol/spec.ts';
 import { removeFile } from '../sys/file.ts';
@@ -36,6 +36,8 @@ export class Runtime {
 
   /** Creates the container and returns its init's pid. The init waits for start(). @throws RuntimeFailure */
   async create({ stdio, consoleSocket }: NewProcess, gen: number): Promise<number> {
+    // Left by a run whose deletion failed, because the runtime was missing for a while. What runs is not deleted.
+    if (existsSync(this.#stateDir)) await this.delete({ force: false }).catch(() => undefined);
     const pidFile = join(this.run, `${gen}.pid`);
     removeFile(pidFile);
     await this.#command(

@@ -80,7 +80,7 @@ describe('an unreadable database row', () => {
     await engine.dockerOutput('rm', '-f', 'unreadable');
   });
 
-  test.each(['unreadable', 'missing'])('a container whose row is %s is listed, stopped, removed [row-lost]', async (row) => {
+  test.each(['unreadable', 'missing'])('row %s: its container is listed, stopped, removed [row-lost]', async (row) => {
     const { id, init } = await run(row);
     await engine.kill9();
     if (row === 'missing') inStore('DELETE FROM containers WHERE id = ?', id);

@@ -28,7 +28,8 @@ import { request, type Answer } from './http.ts';
 import { hasExited } from './processes.ts';
 import { until } from './until.ts';
 
-const HOLDFASTD = fileURLToPath(new URL('../../bin/holdfastd', import.meta.url));
+/** The launcher of this build. */
+export const HOLDFASTD = fileURLToPath(new URL('../../bin/holdfastd', import.meta.url));
 const START_DEADLINE_MS = 15_000;
 const LOG_TAIL_CHARS = 2_000;
 /** Short, because the path of a unix socket has at most 107 bytes: unix(7). */

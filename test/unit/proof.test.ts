@@ -66,7 +66,7 @@ test('docs/faults.md has a row for each fault, with a test unless it needs a boo
   const rows = readFileSync('docs/faults.md', 'utf8').matchAll(/^\| (\d+) \| .* \| (.*) \| (.*) \|$/gm);
   const found = [...rows].map(([, number, tests = '', verdict = '']) => ({ number: Number(number), tests, verdict }));
   expect(found.map(({ number }) => number)).toEqual(Array.from({ length: FAULTS }, (_, i) => i + 1));
-  expect(found.filter(({ tests, verdict }) => tests === '' && !/^(needs a real boot|no test yet)/.test(verdict))).toEqual([]);
+  expect(found.filter(({ tests, verdict }) => tests === '' && !verdict.startsWith('needs a real boot'))).toEqual([]);
 });
 
 test('every id in a title is used by a document', () => {
