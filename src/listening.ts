@@ -18,7 +18,16 @@ import {
 import { dirname, join } from 'node:path';
 import { makeNonBlocking } from './sys/file.ts';
 import type { Fd } from './sys/libc.ts';
-import { isAlive, kill, pidfdGetfd, pidfdOpen, procStat, SIGKILL } from './sys/process.ts';
+import {
+  bootId,
+  isNotedAlive,
+  kill,
+  pidfdGetfd,
+  pidfdOpen,
+  procStat,
+  SIGKILL,
+  type NotedProcess,
+} from './sys/process.ts';
 import { isListening, listenUnix } from './sys/socket.ts';
 
 /** Like dockerd's. The kernel clamps it to somaxconn. */
@@ -29,9 +38,7 @@ const SOCKET_MODE = 0o660;
 const FIRST_FD = 3;
 
 /** The process that holds the sockets, as recorded in listener.json. */
-interface Holder {
-  pid: number;
-  startTime: string;
+interface Holder extends NotedProcess {
   sockets: { path: string; inode: number }[];
 }
 
@@ -101,6 +108,7 @@ function startHolder(record: string, paths: string[], fds: Fd[]): void {
   const holder: Holder = {
     pid: child.pid,
     startTime: procStat(child.pid)?.startTime ?? '',
+    boot: bootId(),
     sockets: paths.map((path) => ({ path, inode: statSync(path).ino })),
   };
   writeFileSync(`${record}.new`, JSON.stringify(holder), { mode: 0o600 });
@@ -118,7 +126,7 @@ function readHolder(record: string): Holder | undefined {
 /** The sockets of the previous daemon, if they are still the ones at these paths. */
 function takeFromHolder(record: string, paths: string[]): Fd[] | undefined {
   const holder = readHolder(record);
-  if (!holder || !isAlive(holder.pid, holder.startTime)) return undefined;
+  if (!holder || !isNotedAlive(holder)) return undefined;
   const unchanged =
     paths.length === holder.sockets.length &&
     holder.sockets.every((s, i) => s.path === paths[i] && inodeOf(s.path) === s.inode);
@@ -148,6 +156,6 @@ function discardHeld(record: string): void {
   const holder = readHolder(record);
   if (!holder) return;
   for (const { path, inode } of holder.sockets) if (inodeOf(path) === inode) rmSync(path, { force: true });
-  if (isAlive(holder.pid, holder.startTime)) kill(holder.pid, SIGKILL);
+  if (isNotedAlive(holder)) kill(holder.pid, SIGKILL);
   rmSync(record, { force: true });
 }

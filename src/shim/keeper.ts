@@ -6,7 +6,17 @@
 import { closeSync, existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { removeFile } from '../sys/file.ts';
 import type { Fd } from '../sys/libc.ts';
-import { isAlive, kill, pidfdGetfd, pidfdKill, pidfdOpen, procStat, SIGKILL } from '../sys/process.ts';
+import {
+  bootId,
+  isNotedAlive,
+  kill,
+  pidfdGetfd,
+  pidfdKill,
+  pidfdOpen,
+  procStat,
+  SIGKILL,
+  type NotedProcess,
+} from '../sys/process.ts';
 import { spawn } from '../sys/spawn.ts';
 import type { Reaper } from './reaper.ts';
 
@@ -19,10 +29,7 @@ export interface KeptDescriptors {
 }
 
 /** Contents of a keeper's file; the descriptor numbers are those in the keeper. */
-interface KeeperNote extends KeptDescriptors {
-  pid: number;
-  startTime: string;
-}
+interface KeeperNote extends KeptDescriptors, NotedProcess {}
 
 const FIRST_KEPT = 3;
 const SLEEP = ['/usr/bin/sleep', '/bin/sleep'].find(existsSync) ?? 'sleep';
@@ -95,6 +102,7 @@ export class Keeper {
     const note: KeeperNote = {
       pid,
       startTime: procStat(pid)?.startTime ?? '',
+      boot: bootId(),
       stdio: kept.stdio.map(() => next++),
       pidfd: kept.pidfd === null ? null : next++,
       ports: kept.ports.map(() => next++),
@@ -111,7 +119,7 @@ export class Inheritance {
 
   constructor(file: string) {
     const note = readNote(file);
-    this.#note = note && isAlive(note.pid, note.startTime) ? note : undefined;
+    this.#note = note && isNotedAlive(note) ? note : undefined;
     this.#pidfd = this.#note ? pidfdOpen(this.#note.pid) : -1;
   }
 

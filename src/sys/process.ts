@@ -134,5 +134,17 @@ export function isAlive(pid: number, startTime: string): boolean {
   return stat?.startTime === startTime && stat.state !== 'Z' && stat.state !== 'X';
 }
 
+/** A process as another one has noted it in a file, which may be of an earlier boot. */
+export interface NotedProcess {
+  pid: number;
+  startTime: string;
+  /** Boot id; absent in notes of earlier releases. */
+  boot?: string;
+}
+
+/** Whether this very process is alive. After a boot, pid and start time can both be those of another one. */
+export const isNotedAlive = ({ pid, startTime, boot }: NotedProcess): boolean =>
+  (boot === undefined || boot === bootId()) && isAlive(pid, startTime);
+
 /** A UUID that is new with each boot of the kernel. */
 export const bootId = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();

@@ -1,11 +1,10 @@
 /**
- * The pid of a dead container, shim, keeper or listener belongs to another process by the time somebody looks: that
- * process is neither taken for the dead one nor signalled, and its cgroup is left alone.
+ * The pid of a dead container, shim, keeper or listener belongs to another process when the next daemon looks: that
+ * process is neither taken for the dead one nor signalled, and its cgroup is not taken for the container's.
  */
 import { execFileSync, spawn } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { dockerOf } from '../support/docker-cli.ts';
 import { startEngine, type TestEngine } from '../support/engine.ts';
@@ -25,7 +24,7 @@ afterEach(() => {
 });
 afterAll(async () => engine?.[Symbol.asyncDispose]());
 
-const { inspect, ok } = dockerOf<{ Id: string; State: { Status: string; Pid: number; ExitCode: number } }>(
+const { inspect, ok } = dockerOf<{ Id: string; State: { Status: string; Pid: number; OOMKilled: boolean } }>(
   () => engine,
 );
 
@@ -37,7 +36,7 @@ async function takePid(pid: number): Promise<void> {
     const got = Number(execFileSync('sh', ['-c', script], { encoding: 'utf8' }));
     if (got === pid) return void strangers.push(pid);
     process.kill(got, 'SIGKILL');
-    await sleep(5);
+    await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }
 
@@ -67,7 +66,7 @@ interface Named {
   pid: number;
 }
 
-test("a stop that a new shim goes on with does not reach the stranger's cgroup [pid-of-stopped]", async () => {
+test("an OOM kill in the stranger's cgroup does not count as the container's [pid-of-stopped]", async () => {
   const id = await ok(
     'run',
     '-d',
@@ -89,20 +88,24 @@ test("a stop that a new shim goes on with does not reach the stranger's cgroup [
   await until(() => isDead(shim) && isDead(Pid));
   await stop.result;
   await takePid(Pid);
-  // A cgroup of the stranger's own, with a neighbour in it.
-  const hierarchy = readdirSync('/sys/fs/cgroup').includes('pids') ? 'pids' : '';
-  const cgroup = join('/sys/fs/cgroup', hierarchy, `hf-stranger-${process.pid}`);
+  // A cgroup of the stranger's own, in which the OOM killer has been at work.
+  const v1 = '/sys/fs/cgroup/memory';
+  const cgroup = join(existsSync(v1) ? v1 : '/sys/fs/cgroup', `hf-stranger-${process.pid}`);
   mkdirSync(cgroup);
   try {
-    const neighbour = spawn('sleep', ['9999'], { stdio: 'ignore' }).pid!;
-    strangers.push(neighbour);
-    for (const pid of [Pid, neighbour]) writeFileSync(join(cgroup, 'cgroup.procs'), String(pid));
+    const [limit, counter] = existsSync(v1)
+      ? ['memory.limit_in_bytes', 'memory.oom_control']
+      : ['memory.max', 'memory.events'];
+    writeFileSync(join(cgroup, limit), String(8 * 1024 * 1024));
+    const hungry = `echo $$ >${cgroup}/cgroup.procs; x=; while :; do x=$x$x$(seq 1 10000); done`;
+    spawn('sh', ['-c', hungry], { stdio: 'ignore' });
+    await until(() => /^oom_kill [1-9]/m.test(readFileSync(join(cgroup, counter), 'utf8')), 60_000);
+    writeFileSync(join(cgroup, 'cgroup.procs'), String(Pid));
     await engine.startAgain();
     await until(async () => (await inspect('stopping')).State.Status === 'exited', 60_000);
-    // Longer than a shim gives what is left in a container's cgroup after its deadline.
-    await sleep(4000);
+    expect((await inspect('stopping')).State).toMatchObject({ OOMKilled: false });
     await ok('rm', '-f', 'stopping');
-    expect([isDead(Pid), isDead(neighbour)]).toEqual([false, false]);
+    expect(isDead(Pid)).toBe(false);
   } finally {
     for (const pid of strangers.splice(0)) process.kill(pid, 'SIGKILL');
     await until(() => readFileSync(join(cgroup, 'cgroup.procs'), 'utf8') === '');

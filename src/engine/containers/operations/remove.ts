@@ -12,7 +12,7 @@ import { faultPoint } from '../../../sys/fault.ts';
 import { cgroupDirectories, cgroupPidsBelow } from '../../../sys/cgroupfs.ts';
 import { unmount } from '../../../sys/mount.ts';
 import { mountsUnder } from '../../../sys/mountinfo.ts';
-import { isAlive, kill, SIGKILL } from '../../../sys/process.ts';
+import { isNotedAlive, kill, SIGKILL, type NotedProcess } from '../../../sys/process.ts';
 import { containerEvent } from '../../events/container-event.ts';
 import { removeTree } from '../../remove-tree.ts';
 import type { ContainerDeps } from '../deps.ts';
@@ -160,11 +160,8 @@ function killKeepers(run: string): void {
   if (!existsSync(run)) return;
   for (const name of readdirSync(run).filter((entry) => entry.endsWith(KEEPER_SUFFIX))) {
     try {
-      const { pid, startTime } = JSON.parse(readFileSync(join(run, name), 'utf8')) as {
-        pid: number;
-        startTime: string;
-      };
-      if (isAlive(pid, startTime)) kill(pid, SIGKILL);
+      const keeper = JSON.parse(readFileSync(join(run, name), 'utf8')) as NotedProcess;
+      if (isNotedAlive(keeper)) kill(keeper.pid, SIGKILL);
     } catch {
       continue; // It cannot be told which process it is.
     }
