@@ -6,7 +6,6 @@ import {
   existsSync,
   lstatSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
   readlinkSync,
@@ -14,16 +13,11 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import { until } from '../support/until.ts';
-import { EventLog } from '../../src/engine/events/event-log.ts';
-import type { VolumeRequest } from '../../src/engine/volumes/request.ts';
-import { Volumes, type Volume } from '../../src/engine/volumes/volumes.ts';
-import { openDatabase, type Db } from '../../src/store/database.ts';
-import { EventStore } from '../../src/store/events.ts';
-import { VolumeStore } from '../../src/store/volumes.ts';
+import { useVolumes, volumeRequest as request } from '../support/volume-fixture.ts';
+import type { Volume, Volumes } from '../../src/engine/volumes/volumes.ts';
 import { mount, MS, unmount } from '../../src/sys/mount.ts';
 
 /** Waits for the first file in a directory, and then plants links at the names of those that will follow. */
@@ -41,44 +35,9 @@ const PLANTER = `
 
 let directory: string;
 let root: string;
-let db: Db;
-let store: VolumeStore;
-let events: EventLog;
-let users: Record<string, string[]>;
 let volumes: Volumes;
+useVolumes((fixture) => ({ directory, root, volumes } = fixture));
 
-const restart = (): void => {
-  volumes = new Volumes({
-    store,
-    events,
-    root,
-    usersOf: (name) => users[name] ?? [],
-    unknownUsers: () => [],
-    log: { error: () => undefined, warn: () => undefined },
-  });
-};
-
-beforeEach(() => {
-  directory = mkdtempSync(join(tmpdir(), 'volumes-'));
-  root = join(directory, 'volumes');
-  db = openDatabase(join(directory, 'holdfast.db'));
-  store = new VolumeStore(db);
-  events = new EventLog(new EventStore(db));
-  users = {};
-  restart();
-});
-afterEach(() => {
-  db.close();
-  rmSync(directory, { recursive: true });
-});
-
-const request = (name: string, more: Partial<VolumeRequest> = {}): VolumeRequest => ({
-  name,
-  driver: '',
-  labels: {},
-  options: {},
-  ...more,
-});
 describe('remove', () => {
   test('never deletes what is mounted inside the volume', async () => {
     const volume = await volumes.create(request('data'));

@@ -1,57 +1,22 @@
-import { existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, lstatSync, mkdirSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { Event } from '../../src/model/event.ts';
-import { EventLog } from '../../src/engine/events/event-log.ts';
+import type { EventLog } from '../../src/engine/events/event-log.ts';
 import { Conflict, InvalidParameter, NotFound } from '../../src/model/errors.ts';
 import type { VolumeRequest } from '../../src/engine/volumes/request.ts';
-import { Volumes } from '../../src/engine/volumes/volumes.ts';
-import { openDatabase, type Db } from '../../src/store/database.ts';
-import { EventStore } from '../../src/store/events.ts';
-import { VolumeStore } from '../../src/store/volumes.ts';
+import type { Volumes } from '../../src/engine/volumes/volumes.ts';
+import type { VolumeStore } from '../../src/store/volumes.ts';
 import { wallClock } from '../../src/sys/clock.ts';
+import { useVolumes, volumeRequest as request } from '../support/volume-fixture.ts';
 
-let directory: string;
 let root: string;
-let db: Db;
 let store: VolumeStore;
 let events: EventLog;
 let users: Record<string, string[]>;
 let volumes: Volumes;
+const restart = useVolumes((fixture) => ({ root, store, events, users, volumes } = fixture));
 
-const restart = (): void => {
-  volumes = new Volumes({
-    store,
-    events,
-    root,
-    usersOf: (name) => users[name] ?? [],
-    unknownUsers: () => [],
-    log: { error: () => undefined, warn: () => undefined },
-  });
-};
-
-beforeEach(() => {
-  directory = mkdtempSync(join(tmpdir(), 'volumes-'));
-  root = join(directory, 'volumes');
-  db = openDatabase(join(directory, 'holdfast.db'));
-  store = new VolumeStore(db);
-  events = new EventLog(new EventStore(db));
-  users = {};
-  restart();
-});
-afterEach(() => {
-  db.close();
-  rmSync(directory, { recursive: true });
-});
-
-const request = (name: string, more: Partial<VolumeRequest> = {}): VolumeRequest => ({
-  name,
-  driver: '',
-  labels: {},
-  options: {},
-  ...more,
-});
 const names = (filters: Record<string, string[]> = {}): string[] =>
   volumes.list(new Map(Object.entries(filters))).map((v) => v.name);
 
@@ -147,7 +112,7 @@ describe('remove', () => {
 
   test('rejects a volume in use, even when forced', async () => {
     await volumes.create(request('data'));
-    users = { data: ['c1', 'c2'] };
+    users.data = ['c1', 'c2'];
     for (const force of [false, true]) {
       await expect(volumes.remove('data', { force })).rejects.toThrow(
         new Conflict('remove data: volume is in use - [c1, c2]'),
@@ -171,7 +136,7 @@ describe('remove', () => {
 test('list applies every filter', async () => {
   await volumes.create(request('one', { labels: { tier: 'a' } }));
   await volumes.create(request('two', { labels: { tier: 'b', x: '' } }));
-  users = { one: ['c1'] };
+  users.one = ['c1'];
   expect(names()).toEqual(['one', 'two']);
   expect(names({ name: ['on'] })).toEqual(['one']);
   expect(names({ label: ['tier'] })).toEqual(['one', 'two']);
@@ -200,7 +165,7 @@ test('prune removes unused anonymous volumes, and named ones only on request [pr
   await volumes.create(request('named'));
   await volumes.create(request('kept', { labels: { keep: '' } }));
   await volumes.create(request('used'));
-  users = { used: ['c1'] };
+  users.used = ['c1'];
   writeFileSync(join(anonymous.mountpoint, 'file'), '12345');
   await expect(volumes.prune(new Map([['until', ['1h']]]))).rejects.toThrow("invalid filter 'until'");
   expect(await volumes.prune(new Map())).toEqual({ deleted: [anonymous.name], reclaimed: 5 });

@@ -1,12 +1,11 @@
 /** JSON of containers. */
 import type { Container, Endpoint } from '../../model/container.ts';
 import { isPredefined } from '../../model/network.ts';
+import { shortId } from '../../model/short-id.ts';
 import { portTable } from '../../engine/containers/views/port-listing.ts';
 import { describeStatus, dockerStatus, healthOf, isRunning } from '../../model/container-status.ts';
 import { rfc3339, unixSeconds } from '../../engine/time.ts';
 import { wire, type Schemas, type Supports } from './schemas.ts';
-
-const SHORT_ID = 12;
 
 /** Bytes of a container's writable layer, and of its whole rootfs. */
 export interface Sizes {
@@ -173,7 +172,7 @@ const endpoints = (c: Container): Record<string, Schemas['EndpointState']> =>
 const withShortIds = (all: ReturnType<typeof endpoints>, { id, config }: Container): ReturnType<typeof endpoints> =>
   Object.fromEntries(
     Object.entries(all).map(([name, e]) => {
-      const aliases = [...new Set([...(e.Aliases ?? []), id.slice(0, SHORT_ID), config.Hostname])];
+      const aliases = [...new Set([...(e.Aliases ?? []), shortId(id), config.Hostname])];
       return [name, isPredefined(name) ? e : { ...e, Aliases: aliases }];
     }),
   );

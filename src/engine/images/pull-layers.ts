@@ -2,11 +2,11 @@
 import type { DistributionRows } from '../../store/distribution.ts';
 import { faultPoint } from '../../sys/fault.ts';
 import { InvalidParameter } from '../../model/errors.ts';
+import { shortId } from '../../model/short-id.ts';
 import { chainIds } from './digest.ts';
 import type { Downloads, Stage } from './downloads.ts';
 import { DigestMismatch, type LayerPin, type Layers } from './layers.ts';
 import { LayerProgress, type Report } from './progress.ts';
-import { shortId } from './reference.ts';
 import { MalformedResponse } from './registry/failure.ts';
 import type { Descriptor } from './registry/manifest.ts';
 import type { Repository } from './registry/repository.ts';

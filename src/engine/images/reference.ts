@@ -152,6 +152,3 @@ export const familiarMatch = (pattern: string, reference: Reference): boolean =>
 /** Whether `text`, with or without `sha256:`, is a prefix of image id `id`. */
 export const isIdPrefix = (id: string, text: string): boolean =>
   id.startsWith(text) || id.slice(id.indexOf(':') + 1).startsWith(text);
-
-/** Docker's short form of an id: 12 hex digits. */
-export const shortId = (id: string): string => id.slice(id.indexOf(':') + 1).slice(0, 12);

@@ -3,13 +3,13 @@
  * steps.
  */
 import { Conflict } from '../../model/errors.ts';
+import { shortId } from '../../model/short-id.ts';
 import {
   canonicalString,
   familiarString,
   isIdPrefix,
   parseReference,
   repositoryOf,
-  shortId,
   tagNameOnly,
   type Reference,
 } from './reference.ts';

@@ -10,11 +10,11 @@ import { newId } from './endpoints.ts';
 import { HOST_FILES } from './etc-files.ts';
 import { parseResolvConf } from './resolv-conf.ts';
 import type { AddressSpace, IpamConfig, Network } from '../../model/network.ts';
+import { shortId } from '../../model/short-id.ts';
 import { cidr, freeSubnet, masked, overlap, rangeOf, textOf, type Cidr } from './subnets.ts';
 
 /** As in Docker: br- and the first 12 digits of the id. */
 const BRIDGE_PREFIX = 'br-';
-const SHORT_ID = 12;
 const IPV6_SUBNET_SIZE = 64;
 
 export interface NetworkFactoryDeps {
@@ -72,7 +72,7 @@ function newIdentity(requestedBridge: string, hasLink: (name: string) => boolean
   for (;;) {
     const id = newId();
     if (requestedBridge !== '') return { id, bridge: requestedBridge };
-    const bridge = `${BRIDGE_PREFIX}${id.slice(0, SHORT_ID)}`;
+    const bridge = `${BRIDGE_PREFIX}${shortId(id)}`;
     if (!hasLink(bridge)) return { id, bridge };
   }
 }

@@ -6,6 +6,7 @@ import { InvalidParameter } from '../../model/errors.ts';
 import { listed } from './definition.ts';
 import { networkOfMode } from '../../model/namespace-mode.ts';
 import { isPredefined, type AddressSpace, type Network } from '../../model/network.ts';
+import { shortId } from '../../model/short-id.ts';
 import { cidr, contains } from './subnets.ts';
 
 export interface Planned {
@@ -15,7 +16,6 @@ export interface Planned {
 }
 
 const MAC = /^[0-9a-f]{2}([:-][0-9a-f]{2}){5}$/i;
-const SHORT_ID = 12;
 
 /**
  * Endpoints without addresses. As in Docker, a network that does not exist fails the start, not the create.
@@ -65,7 +65,7 @@ export function planEndpoint(network: string, request: EndpointRequest, containe
 
 /** The DNS names of a container on a user-defined network, in Docker's order. */
 export const dnsNames = ({ id, name, hostname }: Planned, aliases: readonly string[]): string[] => [
-  ...new Set([name, ...aliases, id.slice(0, SHORT_ID), hostname].filter(Boolean)),
+  ...new Set([name, ...aliases, shortId(id), hostname].filter(Boolean)),
 ];
 
 /**

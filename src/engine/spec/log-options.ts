@@ -4,6 +4,7 @@ import type { LogSpec } from '../../protocol/spec.ts';
 import { InvalidParameter } from '../../model/errors.ts';
 import type { Container } from '../../model/container.ts';
 import type { HostConfig } from '../../model/container-config.ts';
+import { shortId } from '../../model/short-id.ts';
 import { Pattern } from '../pattern.ts';
 import { nameOf } from './env.ts';
 import { parseSize } from './sizes.ts';
@@ -141,10 +142,10 @@ function parsePattern(pattern: string | undefined): Pattern | undefined {
 
 /** The fields that Docker's tag template may refer to. */
 const TAG_FIELDS: Readonly<Record<string, (container: Container) => string>> = {
-  ID: (container) => container.id.slice(0, 12),
+  ID: (container) => shortId(container.id),
   FullID: (container) => container.id,
   Name: (container) => container.name,
-  ImageID: (container) => container.imageId.replace(/^sha256:/, '').slice(0, 12),
+  ImageID: (container) => shortId(container.imageId),
   ImageFullID: (container) => container.imageId,
   ImageName: (container) => container.config.Image,
   DaemonName: () => 'docker',

@@ -2,6 +2,7 @@
 import { InvalidParameter } from '../../model/errors.ts';
 import type { ContainerConfig, CreateRequest, HostConfig } from '../../model/container-config.ts';
 import type { MountPoint } from '../../model/container.ts';
+import { shortId } from '../../model/short-id.ts';
 import type { Config } from '../../config/config.ts';
 import type { Image } from '../images/image.ts';
 import type { Paths } from '../paths.ts';
@@ -14,9 +15,6 @@ import { mountPoints } from './mount-points.ts';
 import { inheritedMounts } from './volumes-from.ts';
 import { parseSignal } from './signals.ts';
 import { checkPresence, checkRequest } from './validate.ts';
-
-/** Length of Docker's short ids. */
-const SHORT_ID = 12;
 
 /** The part of a container's definition that follows from its request. */
 export interface Prepared {
@@ -84,7 +82,7 @@ function withoutNetwork(config: ContainerConfig, hostConfig: HostConfig): HostCo
 function named(config: ContainerConfig, hostConfig: HostConfig, id: string, host: Host): ContainerConfig {
   return {
     ...config,
-    Hostname: config.Hostname || (hostConfig.NetworkMode === 'host' ? host.hostname : id.slice(0, SHORT_ID)),
+    Hostname: config.Hostname || (hostConfig.NetworkMode === 'host' ? host.hostname : shortId(id)),
   };
 }
 

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Container, Phase } from '../../../model/container.ts';
+import { shortId } from '../../../model/short-id.ts';
 import { SPEC_FILE } from '../../../protocol/paths.ts';
 import { initialRunState, type RunState } from '../../../protocol/runstate.ts';
 import type { ShimSpec } from '../../../protocol/spec.ts';
@@ -63,8 +64,7 @@ export function damagedContainer(
 
 /** What a container's directory says where the row is lost. */
 export function remainsOf(id: string, { paths, index }: Pick<ContainerDeps, 'paths' | 'index'>): Remains {
-  const shortId = id.slice(0, 12);
-  let name = shortId;
+  let name = shortId(id);
   try {
     name = (JSON.parse(readFileSync(join(paths.container(id), SPEC_FILE), 'utf8')) as ShimSpec).name;
   } catch {
@@ -72,7 +72,7 @@ export function remainsOf(id: string, { paths, index }: Pick<ContainerDeps, 'pat
   }
   return {
     id,
-    name: index.isNameTaken(name) ? shortId : name,
+    name: index.isNameTaken(name) ? shortId(id) : name,
     phase: 'dead',
     created: wallNow(),
     imageId: UNKNOWN_IMAGE,
