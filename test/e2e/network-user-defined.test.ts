@@ -622,7 +622,10 @@ test('12 containers on 4 networks in parallel: unique addresses, all names resol
         : [],
     );
   }
-  expect(await resolved('c0', 'all')).toHaveLength(6);
+  // As in dockerd, a name is answered from the first of the container's networks that has it.
+  const [first, second] = [await resolved('c0', 'all.m0'), await resolved('c0', 'all.m1')];
+  expect(new Set([...first, ...second]).size).toBe(6);
+  expect(await resolved('c0', 'all')).toEqual(first);
   const links = linksOn(...members.map(({ Id }) => `br-${Id.slice(0, 12)}`));
   expect(links).toHaveLength(24);
   await Promise.all(containers.map(({ name }) => dockerOk('rm', '-f', name)));

@@ -16,7 +16,7 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs';
-import { connect, type Socket } from 'node:net';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeAll, beforeEach, afterAll, describe, expect, test } from 'vitest';
@@ -24,6 +24,7 @@ import type { DnsTables } from '../../src/engine/networks/dns/tables.ts';
 import { bindPort } from '../../src/sys/inet.ts';
 import { dnsHolders, dnsServers } from '../support/dns-server.ts';
 import { startUpstream } from '../support/dns-client.ts';
+import { connectTo, type DnsControl } from '../support/dns-control.ts';
 import { hasExited } from '../support/processes.ts';
 import { until } from '../support/until.ts';
 
@@ -60,52 +61,8 @@ function start(hash = 'one'): ChildProcess {
   return child;
 }
 
-interface Control extends Disposable {
-  /** The next message. */
-  read(): Promise<Record<string, unknown>>;
-  /** Sends a request and reads its answer. */
-  reload(): Promise<Record<string, unknown>>;
-  isClosed(): boolean;
-}
 /** Connects when a server with this hash is there. */
-async function control(hash = 'one'): Promise<Control> {
-  const found: Control[] = [];
-  await until(async () => {
-    const made = await tryControl();
-    if (made?.hello.bundle === hash) found.push(made.control);
-    else made?.control[Symbol.dispose]();
-    return found.length > 0;
-  }, 60_000);
-  return found[0]!;
-}
-async function tryControl(): Promise<{ hello: Record<string, unknown>; control: Control } | undefined> {
-  const socket: Socket = connect(join(directory, 'sock'));
-  const lines: string[] = [];
-  let rest = '';
-  let closed = false;
-  socket.on('error', () => undefined).on('close', () => (closed = true));
-  socket.on('data', (chunk) => {
-    const parts = (rest + chunk.toString()).split('\n');
-    rest = parts.pop()!;
-    lines.push(...parts);
-  });
-  const read = async (): Promise<Record<string, unknown>> => {
-    await until(() => lines.length > 0 || closed, ANSWER_MS);
-    if (lines.length === 0) throw new Error('the connection was closed');
-    return JSON.parse(lines.shift()!) as Record<string, unknown>;
-  };
-  const hello = await read().catch(() => undefined);
-  const made: Control = {
-    read,
-    reload: () => {
-      socket.write('{"op":"reload"}\n');
-      return read();
-    },
-    isClosed: () => closed,
-    [Symbol.dispose]: () => void socket.destroy(),
-  };
-  return hello && { hello, control: made };
-}
+const control = (hash = 'one'): Promise<DnsControl> => connectTo(join(directory, 'sock'), hash);
 
 const query = (name: string, id = 7): Buffer =>
   encode({ type: 'query', id, flags: 0x100, questions: [{ type: 'A', name }] });

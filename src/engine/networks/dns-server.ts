@@ -138,9 +138,12 @@ export class DnsServer {
 
   /** A connection to a server of this release, which is started if need be; undefined when none is needed. */
   async #connected({ isNeeded }: { isNeeded: boolean }): Promise<DnsConnection | undefined> {
-    if (this.#connection?.isOpen) return this.#connection;
+    const serves = ({ bundle }: DnsConnection): boolean => bundle === this.#hash || !isNeeded;
+    if (this.#connection?.isOpen && serves(this.#connection)) return this.#connection;
+    this.#connection?.close();
+    this.#connection = undefined;
     const found = await DnsConnection.open(this.#socket);
-    if (found && (found.bundle === this.#hash || !isNeeded)) return this.#watch(found);
+    if (found && serves(found)) return this.#watch(found);
     if (!isNeeded) return undefined;
     const started = await this.#launch();
     if (started) return this.#watch(started);
@@ -172,7 +175,8 @@ export class DnsServer {
   #watch(connection: DnsConnection): DnsConnection {
     this.#connection = connection;
     connection.onClose(() => {
-      if (this.#connection === connection) this.#connection = undefined;
+      if (this.#connection !== connection) return;
+      this.#connection = undefined;
       if (this.#closed || !this.#isWanted) return;
       this.#warn('the DNS server exited: starting another');
       this.#reviveLater();
