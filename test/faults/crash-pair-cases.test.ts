@@ -26,10 +26,6 @@ const cases: Record<string, Lane> = {
     ['start', 'attach'],
     'init.opened#1',
   ),
-  'so is one whose successor dies too [crash-start-successor]': created(
-    ['start', 'cp'],
-    'init.opened#1 journal.before.started#1',
-  ),
   'a commit resumes a container whose shim dies right after the pause [crash-commit-pause]': running(
     ['prune', 'commit'],
     'answer.after.pause#1',

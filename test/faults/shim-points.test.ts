@@ -172,7 +172,7 @@ test(
         all.push(harmlessLane(dying, all.length, { shim: `${point}#1 ${name}#1` }));
       }
     }
-    const some = all.filter((_, i) => i % (EVERY === 0 ? SUCCESSORS_EVERY : EVERY) === 0);
+    const some = all.filter((_, i) => (EVERY === 0 ? i % SUCCESSORS_EVERY === 1 : i % EVERY === 0));
     await fireAll(withoutDaemon(some), outcome);
     console.log(`successor: ${outcome.hit.size} of ${names.size} points hit, ${some.length} pairs`);
     expect(outcome.wrong).toEqual([]);
