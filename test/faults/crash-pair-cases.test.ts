@@ -97,10 +97,10 @@ beforeAll(async () => {
     wrong.push(...result.wrong);
     for (const point of result.hits.flat()) hits.add(point);
   }
-}, 300_000);
+}, 600_000);
 afterAll(async () => lanes?.[Symbol.asyncDispose]());
 
 test.each(Object.entries(cases))('%s', (_, { shim }) => {
   expect(wrong.filter((text) => text.includes(`dying at ${shim};`))).toEqual([]);
-  expect(hits).toContain(shim);
+  expect([...hits]).toEqual(expect.arrayContaining(shim.split(' ')));
 });

@@ -29,6 +29,8 @@ const isUsersFault = (code: number): boolean => code === 126 || code === 127;
 const START_FAILED_CODE = 128;
 /** After this the shim itself says why it cannot start the container. */
 const RESTART_TIMEOUT_MS = 15_000;
+/** Successors may die too, or be slow to start: a failure that is no failure would be worse than a late answer. */
+const SUCCESSOR_TIMEOUT_MS = 60_000;
 /** Docker's exit code for a wait that got lost. */
 const WAIT_LOST_CODE = 125;
 
@@ -109,7 +111,7 @@ async function startInTurn(
 async function runsAllTheSame({ container: c, journal }: ContainerHandle, error: unknown): Promise<boolean> {
   const shimDied = error instanceof Unavailable && !(error instanceof ShimUnresponsive);
   if (!shimDied || c.state.final) return false;
-  await journal.until((state) => state.final || isRunning({ state }), AbortSignal.timeout(RESTART_TIMEOUT_MS));
+  await journal.until((state) => state.final || isRunning({ state }), AbortSignal.timeout(SUCCESSOR_TIMEOUT_MS));
   return isRunning(c);
 }
 
