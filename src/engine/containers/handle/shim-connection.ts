@@ -67,6 +67,7 @@ export class ShimConnection implements Restable {
 
   /** Connects and pulls the journal. Returns false when no shim answers. @throws Error */
   async open(): Promise<boolean> {
+    if (!this.hasSocket()) return false;
     try {
       // Undefined while it opens: ShimLink.open() itself reports an end before that.
       let opened: ShimLink | undefined;
@@ -101,7 +102,7 @@ export class ShimConnection implements Restable {
 
   /** Whether the container runs and its living shim, which may be frozen, need not be asked. Learns its state. */
   learnFromBell(): boolean {
-    const bell = this.#watch.start() ? this.#watch.state() : undefined;
+    const bell = this.hasSocket() && this.#watch.start() ? this.#watch.state() : undefined;
     if (bell) this.journal.readFile();
     // Otherwise a full disk keeps records in the shim's memory, or row and journal are not of one time.
     const knowsAll = this.container.cursor === bell?.seq && this.journal.isStored;

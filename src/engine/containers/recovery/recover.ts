@@ -45,7 +45,11 @@ export class Recovery {
     const handles = index.handles();
     const slots = new Slots(CONCURRENCY, SLOW_MS);
     for (const handle of handles)
-      handle.shim.restored = slots.run(() => handle.shim.restore(() => this.#finish(handle)));
+      handle.shim.restored = slots.run(async () => {
+        // Most need no input or output that would let requests be served in between.
+        await nextTurn();
+        await handle.shim.restore(() => this.#finish(handle));
+      });
     // An unresponsive shim delays only the requests for its own container.
     const forEach = (work: (handle: ContainerHandle) => Promise<void>): Promise<unknown> =>
       Promise.all(
@@ -175,6 +179,8 @@ export class Recovery {
     removeEmptyCgroups(shimCgroups(config), new Set(index.ids().map((id) => basename(paths.run(id)))));
   }
 }
+
+const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 /** Whether the last run belongs to an earlier boot: nothing of it can be alive. */
 const isOfEarlierBoot = (state: RunState): boolean => state.boot !== '' && state.boot !== bootId();
