@@ -9,7 +9,10 @@ import type { World } from './world.ts';
 /** @param targetId what a joining container joins; '' when there is none */
 export async function create(world: World, life: Life, targetId: string): Promise<void> {
   if (life.exists) {
-    const again = await world.call('POST', `/containers/create?name=${life.name}`, { Image: 'busybox' });
+    const again = await world.call('POST', `/containers/create?name=${life.name}`, {
+      Image: 'busybox',
+      Cmd: ['true'],
+    });
     if (world.isUnknown(again, `create ${life.name} again`)) return;
     if (again.answer!.status !== 409) world.fail(`create ${life.name} again: ${again.answer!.status}`);
     return;

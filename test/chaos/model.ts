@@ -35,7 +35,12 @@ function existing(verb: Verb, status: Exclude<Status, 'absent'>, role: Role): Ou
       if (status === 'paused') return stay(CONFLICT);
       if (lives) return stay(304);
       // The target of a joining container may not run.
-      return [outcome(204, 'running'), ...(role.joins === undefined ? [] : stay([CONFLICT, NOT_FOUND, 400, 500]))];
+      return [
+        outcome(204, 'running'),
+        // One that fails removes a container with --rm.
+        ...(role.autoRemove ? [outcome([], 'absent')] : []),
+        ...(role.joins === undefined ? [] : stay([CONFLICT, NOT_FOUND, 400, 500])),
+      ];
     case 'stop':
     case 'wait-stop':
       return lives ? [outcome(204, 'exited')] : stay(304);

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { play } from '../chaos/play.ts';
 import { format, generate } from '../chaos/script.ts';
 
-const SEED = 2;
+const SEED = 1;
 const ACTIONS = 60;
 
 test(`${ACTIONS} actions and their faults leave nothing unaccounted for [chaos-short]`, async () => {
