@@ -85,8 +85,11 @@ export class Inotify {
     }
   }
 
+  /** Stops reading. SIGIO stays handled: one that is on its way would end the process. */
   close(): void {
     closeSync(this.#fd);
-    process.off('SIGIO', this.#onSignal);
+    process.on('SIGIO', ignore).off('SIGIO', this.#onSignal);
   }
 }
+
+const ignore = (): void => undefined;
