@@ -65,8 +65,16 @@ describe('patterns in substitutions', () => {
 });
 
 test('a backtick can be the escape character', () => {
-  expect(expandWord('c:\\x`$y`"', new Map(), '`')).toBe('c:\\x$y"');
-  expect(expandWord('"a`"b\\"', new Map(), '`')).toBe('a"b\\');
+  expect(expandWord('c:\\x`$y`"', new Map(), { escape: '`' })).toBe('c:\\x$y"');
+  expect(expandWord('"a`"b\\"', new Map(), { escape: '`' })).toBe('a"b\\');
+});
+
+test('for messages, quotes and unset variables stay as they are', () => {
+  const shown = { quotes: 'kept', keepUnset: true } as const;
+  expect(expandWord(`echo "$path" '$path' $nope \${nope:-x} \${nope/a/b}`, variables, shown)).toBe(
+    `echo "/usr/local/lib/libc.so.6" '$path' $nope \${nope:-x} \${nope/a/b}`,
+  );
+  expect(expandWord(`it's "$empty"$path`, variables, { quotes: 'letters' })).toBe('it\'s ""/usr/local/lib/libc.so.6');
 });
 
 test('variables that are set and those that are not are told apart', () => {

@@ -129,7 +129,7 @@ const PARSERS: { [Kind in InstructionKind]: Parse<Kind> } = {
   },
 };
 
-export const isInstruction = (name: string): name is InstructionKind => Object.hasOwn(PARSERS, name);
+const isInstruction = (name: string): name is InstructionKind => Object.hasOwn(PARSERS, name);
 
 /**
  * @param escape the Dockerfile's escape character

@@ -43,6 +43,12 @@ export function checkMounts(texts: string[]): void {
     }
 }
 
+/** The stage, image or context that a mount takes its files from; '' for none. Needs no variables. */
+export function mountFrom(text: string): string {
+  const fields = new Map(fieldsOf(text).map(halves));
+  return fields.get('type') === 'tmpfs' ? '' : (fields.get('from') ?? '');
+}
+
 /**
  * @param expand expands the variables of a value
  * @throws InvalidParameter

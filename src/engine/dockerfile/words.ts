@@ -13,21 +13,26 @@ export interface Expanded {
   unset: Set<string>;
 }
 
-/**
- * Removes a word's quotes and escapes and substitutes variables.
- * @param escape the Dockerfile's escape character, `\` or a backtick
- * @throws InvalidParameter for bad syntax
- */
-export const expand = (text: string, variables: Variables, escape = '\\'): Expanded =>
-  new Expander(text, variables, escape).run();
+export interface ExpandOptions {
+  /** The Dockerfile's escape character, `\` or a backtick. */
+  escape?: string;
+  /** Quotes are removed, kept as they are, or are letters like any other. */
+  quotes?: 'removed' | 'kept' | 'letters';
+  /** A variable that is not set stays as written. */
+  keepUnset?: boolean;
+}
+
+/** Removes a word's quotes and escapes and substitutes variables. @throws InvalidParameter for bad syntax */
+export const expand = (text: string, variables: Variables, options: ExpandOptions = {}): Expanded =>
+  new Expander(text, variables, options).run();
 
 /** The text alone. @throws InvalidParameter */
-export const expandWord = (text: string, variables: Variables, escape?: string): string =>
-  expand(text, variables, escape).text;
+export const expandWord = (text: string, variables: Variables, options?: ExpandOptions): string =>
+  expand(text, variables, options).text;
 
 /** The words alone. @throws InvalidParameter */
-export const expandWords = (text: string, variables: Variables, escape?: string): string[] =>
-  expand(text, variables, escape).words;
+export const expandWords = (text: string, variables: Variables, options?: ExpandOptions): string[] =>
+  expand(text, variables, options).words;
 
 const SPACE = /\s/;
 /** Modifiers of `${NAME…}` that are followed by a word. With a colon before them an empty value counts as unset. */
@@ -65,13 +70,19 @@ class Expander {
   #at = 0;
   /** Within a pattern, escapes are kept: the pattern needs them. */
   #keepEscapes = false;
+  private readonly escape: string;
+  private readonly quotes: NonNullable<ExpandOptions['quotes']>;
+  private readonly keepUnset: boolean;
 
   constructor(
     private readonly source: string,
     private readonly variables: Variables,
-    private readonly escape: string,
+    { escape = '\\', quotes = 'removed', keepUnset = false }: ExpandOptions,
   ) {
     this.#symbols = Array.from(source);
+    this.escape = escape;
+    this.quotes = quotes;
+    this.keepUnset = keepUnset;
   }
 
   run(): Expanded {
@@ -90,8 +101,8 @@ class Expander {
         this.#at++;
         return result;
       }
-      if (symbol === "'") result.add(this.#singleQuoted(), true);
-      else if (symbol === '"') result.add(this.#doubleQuoted(), true);
+      if (symbol === "'" && this.quotes !== 'letters') result.add(this.#singleQuoted(), true);
+      else if (symbol === '"' && this.quotes !== 'letters') result.add(this.#doubleQuoted(), true);
       else if (symbol === '$') result.add(this.#variable(), false);
       else if (symbol === this.escape) {
         this.#at++;
@@ -112,7 +123,7 @@ class Expander {
     if (end < 0) throw new Error('unexpected end of statement while looking for matching single-quote');
     const text = this.#symbols.slice(this.#at + 1, end).join('');
     this.#at = end + 1;
-    return text;
+    return this.quotes === 'kept' ? `'${text}'` : text;
   }
 
   #doubleQuoted(): string {
@@ -124,7 +135,7 @@ class Expander {
         continue;
       }
       this.#at++;
-      if (symbol === '"') return text;
+      if (symbol === '"') return this.quotes === 'kept' ? `"${text}"` : text;
       if (symbol === this.escape) {
         if (this.#keepEscapes) text += symbol;
         const next = this.#peek();
@@ -146,7 +157,7 @@ class Expander {
     this.#at++;
     if (this.#peek() !== '{') {
       const name = this.#name();
-      return name === '' ? '$' : (this.#valueOf(name) ?? '');
+      return name === '' ? '$' : (this.#valueOf(name) ?? this.#unsetText(`$${name}`));
     }
     this.#at++;
     const first = this.#peek();
@@ -154,7 +165,7 @@ class Expander {
     if ('{}:'.includes(first)) throw new Error('syntax error: bad substitution');
     const name = this.#name();
     const modifier = this.#next() ?? '';
-    if (modifier === '}') return this.#valueOf(name) ?? '';
+    if (modifier === '}') return this.#valueOf(name) ?? this.#unsetText(`\${${name}}`);
     if (modifier === '/') return this.#replaced(name);
     if (modifier === ':') return this.#modified(name, this.#next() ?? '', true);
     return this.#modified(name, modifier, false);
@@ -168,6 +179,7 @@ class Expander {
     const isPattern = modifier === '#' || modifier === '%';
     const word = this.#braced('}', isPattern, "missing '}'");
     const value = this.#valueOf(name);
+    if (value === undefined && this.keepUnset) return `\${${name}${isEmptyUnset ? ':' : ''}${modifier}${word}}`;
     const isMissing = value === undefined || (isEmptyUnset && value === '');
     switch (modifier) {
       case '+':
@@ -194,7 +206,9 @@ class Expander {
     if (isEvery) this.#at++;
     const pattern = this.#braced('/', true, "missing '/' in ${}");
     const text = this.#braced('}', true, "missing '}'");
-    return replaced(this.#valueOf(name) ?? '', patternOf(pattern), text, isEvery);
+    const value = this.#valueOf(name);
+    if (value === undefined && this.keepUnset) return `\${${name}/${pattern}/${text}}`;
+    return replaced(value ?? '', patternOf(pattern), text, isEvery);
   }
 
   #braced(stop: string, keepEscapes: boolean, missing: string): string {
@@ -214,6 +228,8 @@ class Expander {
     (value === undefined ? this.#unset : this.#set).add(name);
     return value;
   }
+
+  #unsetText = (written: string): string => (this.keepUnset ? written : '');
 
   #name(): string {
     const rest = this.#symbols.slice(this.#at).join('');

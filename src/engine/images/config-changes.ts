@@ -6,10 +6,10 @@ import { constants } from 'node:os';
 import { posix } from 'node:path';
 import type { ContainerConfig } from '../../model/container-config.ts';
 import { InvalidParameter } from '../../model/errors.ts';
+import { expandInstruction } from '../dockerfile/expand-instruction.ts';
 import type { Command, Instruction, InstructionKind } from '../dockerfile/instruction.ts';
-import { isInstruction, parseInstruction } from '../dockerfile/parse-instruction.ts';
+import { parseInstruction } from '../dockerfile/parse-instruction.ts';
 import { splitStatements } from '../dockerfile/statements.ts';
-import { expandWord, expandWords, type Variables } from '../dockerfile/words.ts';
 
 export type ImageSettings = Partial<ContainerConfig>;
 
@@ -20,48 +20,43 @@ interface State {
 }
 
 type Appliers = {
-  [Kind in InstructionKind]?: (
-    instruction: Extract<Instruction, { kind: Kind }>,
-    state: State,
-    variables: Variables,
-  ) => void;
+  [Kind in InstructionKind]?: (instruction: Extract<Instruction, { kind: Kind }>, state: State) => void;
 };
 
 const DEFAULT_SHELL = ['/bin/sh', '-c'];
 const MAX_SIGNAL = 64;
 const MAX_PORT = 65_535;
 
-// Docker's own list lacks SHELL.
+// Docker's own list of changes lacks SHELL.
 const APPLIERS: Appliers = {
   CMD: ({ command }, state) => {
-    state.config.Cmd = withShell(command, state);
+    state.config.Cmd = withShell(command, state.config);
     if (command.words.length > 0) state.hasCommand = true;
   },
   ENTRYPOINT: ({ command }, state) => {
-    state.config.Entrypoint = command.words.length > 0 ? withShell(command, state) : null;
+    state.config.Entrypoint = command.words.length > 0 ? withShell(command, state.config) : null;
     if (!state.hasCommand) state.config.Cmd = null;
   },
-  ENV: ({ pairs }, { config }, variables) => {
+  ENV: ({ pairs }, { config }) => {
     const env = [...(config.Env ?? [])];
     for (const { key, value } of pairs) {
-      const name = expandWord(key, variables);
-      const entry = `${name}=${expandWord(value, variables)}`;
-      const at = env.findIndex((known) => known.split('=', 1)[0] === name);
+      const entry = `${key}=${value}`;
+      const at = env.findIndex((known) => known.split('=', 1)[0] === key);
       if (at < 0) env.push(entry);
       else env[at] = entry;
     }
     config.Env = env;
   },
-  EXPOSE: ({ ports: words }, { config }, variables) => {
-    const ports = words.flatMap((word) => expandWords(word, variables)).flatMap(portsOf);
-    config.ExposedPorts = { ...config.ExposedPorts, ...Object.fromEntries(ports.map((port) => [port, {}])) };
+  EXPOSE: ({ ports }, { config }) => {
+    const exposed = ports.flatMap(exposedPorts).map((port) => [port, {}] as const);
+    config.ExposedPorts = { ...config.ExposedPorts, ...Object.fromEntries(exposed) };
   },
   HEALTHCHECK: ({ check }, { config }) => {
     config.Healthcheck = check;
   },
-  LABEL: ({ pairs }, { config }, variables) => {
+  LABEL: ({ pairs }, { config }) => {
     const labels: Record<string, string> = { ...config.Labels };
-    for (const { key, value } of pairs) define(labels, expandWord(key, variables), expandWord(value, variables));
+    for (const { key, value } of pairs) define(labels, key, value);
     config.Labels = labels;
   },
   ONBUILD: ({ trigger }, { config }) => {
@@ -70,25 +65,20 @@ const APPLIERS: Appliers = {
   SHELL: ({ shell }, { config }) => {
     config.Shell = shell;
   },
-  STOPSIGNAL: ({ signal: written }, { config }, variables) => {
-    const signal = expandWord(written, variables);
+  STOPSIGNAL: ({ signal }, { config }) => {
     if (!isSignal(signal)) throw new InvalidParameter(`invalid signal: ${signal}`);
     config.StopSignal = signal;
   },
-  USER: ({ user }, { config }, variables) => {
-    config.User = expandWord(user, variables);
+  USER: ({ user }, { config }) => {
+    config.User = user;
   },
-  VOLUME: ({ volumes: words }, { config }, variables) => {
+  VOLUME: ({ volumes: added }, { config }) => {
+    if (added.includes('')) throw new InvalidParameter('VOLUME specified can not be an empty string');
     const volumes: Record<string, Record<string, never>> = { ...config.Volumes };
-    for (const word of words) {
-      const volume = expandWord(word, variables);
-      if (volume === '') throw new InvalidParameter('VOLUME specified can not be an empty string');
-      define(volumes, volume, {});
-    }
+    for (const volume of added) define(volumes, volume, {});
     config.Volumes = volumes;
   },
-  WORKDIR: ({ path: written }, { config }, variables) => {
-    const requested = expandWord(written, variables);
+  WORKDIR: ({ path: requested }, { config }) => {
     if (requested === '') throw new InvalidParameter('cannot normalize nothing');
     const path = posix.isAbsolute(requested)
       ? posix.normalize(requested)
@@ -102,36 +92,44 @@ export function applyChanges(config: ImageSettings, changes: string[]): ImageSet
   if (changes.length === 0) return config;
   const { statements, escape } = splitStatements(changes.join('\n'));
   for (const { name } of statements)
-    if (applierOf(name.toUpperCase()) === undefined)
-      throw new InvalidParameter(`${name} is not a valid change command`);
+    if (!changesConfig(name.toUpperCase())) throw new InvalidParameter(`${name} is not a valid change command`);
   const state: State = { config: structuredClone(config), hasCommand: false };
   for (const statement of statements) {
     const instruction = parseInstruction(statement, escape);
-    applierOf(instruction.kind)?.(instruction, state, variablesOf(state.config));
+    applyInstruction(expandInstruction(instruction, variablesOf(state.config.Env), { escape }), state);
   }
   return state.config;
 }
 
-// The applier of a kind takes instructions of that kind, which the compiler cannot follow through the table.
-const applierOf = (
-  name: string,
-): ((instruction: Instruction, state: State, variables: Variables) => void) | undefined =>
-  isInstruction(name) ? (APPLIERS[name] as ReturnType<typeof applierOf>) : undefined;
+/** Whether an instruction changes the configuration of the image, and nothing else. */
+export const changesConfig = (kind: string): boolean => Object.hasOwn(APPLIERS, kind);
 
-function variablesOf({ Env = [] }: ImageSettings): Variables {
+/**
+ * Applies an instruction of a kind that changesConfig(), its variables replaced, to `state.config`.
+ * @throws InvalidParameter
+ */
+export function applyInstruction(instruction: Instruction, state: State): void {
+  // The applier of a kind takes instructions of that kind, which the compiler cannot follow through the table.
+  const apply = APPLIERS[instruction.kind] as ((instruction: Instruction, state: State) => void) | undefined;
+  apply?.(instruction, state);
+}
+
+/** The variables of an environment, `NAME=value`. */
+export function variablesOf(env: string[] | null | undefined): Map<string, string> {
   return new Map(
-    Env.map((entry) => {
+    (env ?? []).map((entry) => {
       const at = entry.indexOf('=');
       return at < 0 ? [entry, ''] : [entry.slice(0, at), entry.slice(at + 1)];
     }),
   );
 }
 
-const withShell = ({ words, json }: Command, { config }: State): string[] =>
-  json ? words : [...(config.Shell ?? DEFAULT_SHELL), ...words];
+/** A command as it is run: in shell form, by the image's shell. */
+export const withShell = ({ words, json }: Command, { Shell }: ImageSettings): string[] =>
+  json ? words : [...(Shell?.length ? Shell : DEFAULT_SHELL), ...words];
 
-// `80`, `8000-8010/udp`; of `ip:host:container` only the container's part is used.
-function portsOf(spec: string): string[] {
+/** `80`, `8000-8010/udp`; of `ip:host:container` only the container's part is used. @throws InvalidParameter */
+export function exposedPorts(spec: string): string[] {
   const [range = '', protocol = 'tcp'] = spec.slice(spec.lastIndexOf(':') + 1).split('/');
   if (range === '') throw new InvalidParameter(`no port specified: ${spec}<empty>`);
   if (!['tcp', 'udp', 'sctp'].includes(protocol.toLowerCase()))
