@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { InvalidParameter } from '../../src/model/errors.ts';
 import { applyChanges } from '../../src/engine/images/config-changes.ts';
 import { formatRfc3339, parseDuration, parseMoment, parseRfc3339 } from '../../src/engine/images/go-time.ts';
-import { expandWord, expandWords } from '../../src/engine/images/dockerfile-lexer.ts';
+import { expandWord, expandWords } from '../../src/engine/dockerfile/words.ts';
 
 describe('changes', () => {
   test.each<[string, string[], object]>([

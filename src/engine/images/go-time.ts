@@ -41,6 +41,23 @@ export function parseDuration(text: string): bigint {
   return sign === '-' ? -total : total;
 }
 
+/** Duration.String: `1h30m0s`, `1.5s`, `200ms`, `0s`. */
+export function formatDuration(ns: bigint): string {
+  if (ns < 0n) return `-${formatDuration(-ns)}`;
+  if (ns === 0n) return '0s';
+  for (const unit of ['ns', 'µs', 'ms']) if (ns < UNITS[unit]! * 1000n) return decimal(ns, UNITS[unit]!) + unit;
+  const seconds = `${decimal(ns % UNITS.m!, UNITS.s!)}s`;
+  const minutes = ns / UNITS.m!;
+  if (minutes === 0n) return seconds;
+  return minutes < 60n ? `${minutes}m${seconds}` : `${minutes / 60n}h${minutes % 60n}m${seconds}`;
+}
+
+/** `ns / unit`, without zeros at the end. */
+function decimal(ns: bigint, unit: bigint): string {
+  const digits = (unit + (ns % unit)).toString().slice(1).replace(/0+$/, '');
+  return `${ns / unit}${digits === '' ? '' : `.${digits}`}`;
+}
+
 /** Wall ns of an RFC 3339 time; undefined if it is malformed. */
 export function parseRfc3339(text: string): bigint | undefined {
   const match = /^(\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)$/.exec(text);
