@@ -326,6 +326,8 @@ describe('a terminal', () => {
     stdio.writeStdin(Buffer.from('typed\n'), () => {});
     await until(() => seen[1].includes('typed\r\n'));
     stdio.resize(50, 132);
+    // A signal that comes right before the shell's read(2) is handled only after it.
+    stdio.writeStdin(Buffer.from('\n'), () => {});
     await until(() => seen[1].includes('50 132'));
     await exited(child);
     await stdio.drained;
