@@ -520,6 +520,16 @@ describe('subpath', () => {
     ).toMatch(/Read-only/);
   });
 
+  test('an empty one is filled with the image’s content, unless nocopy is given [subpath-copy-up]', async () => {
+    await sh('mkdir -p /v/filled /v/left', '-v', 'parts:/v');
+    const etc = 'type=volume,src=parts,dst=/etc,volume-subpath=';
+    expect(await sh('grep -c root /etc/passwd', '--mount', `${etc}filled`)).not.toBe('0');
+    expect(await sh('ls -a /etc | grep -c passwd || true', '--mount', `${etc}left,volume-nocopy`)).toBe('0');
+    expect(await sh('ls -d /v/passwd /v/filled/passwd /v/left/passwd 2>/dev/null || true', '-v', 'parts:/v')).toBe(
+      '/v/filled/passwd',
+    );
+  });
+
   test('cannot lead out of the volume through links [subpath-escape]', async () => {
     symlinkSync('/etc', join(mountpoint('parts'), 'absolute'));
     symlinkSync('../../../../../../../../etc', join(mountpoint('parts'), 'relative'));

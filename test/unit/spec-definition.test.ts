@@ -287,9 +287,10 @@ describe('mount points', () => {
     ['named:/x', { type: 'volume', name: 'named', source: '', driver: 'local', mode: 'z', rw: true, propagation: '' }],
     ['named:/x:ro,nocopy', { type: 'volume', name: 'named', mode: 'ro,nocopy', rw: false }],
     ['/x', { type: 'volume', name: '', destination: '/x', mode: 'z' }],
-    // Our own roots lie below these sources: what we unmount must disappear in the container too.
+    // Our own roots lie below these sources, or the reverse: what we unmount must disappear in the container too.
     ['/:/host', { type: 'bind', source: '/', propagation: 'rslave' }],
     ['/var/lib:/x:ro', { propagation: 'rslave' }],
+    ['/var/lib/holdfast/volumes/v/_data:/x', { propagation: 'rslave' }],
     ['/var/lib/holdfast2:/x', { propagation: 'rprivate' }],
   ] as [string, object][])('%s', (bind, point) => expect(points({ Binds: [bind] })).toMatchObject([point]));
 

@@ -9,14 +9,14 @@ import { SystemFault } from '../../model/errors.ts';
 import { cleanPath } from '../spec/mount-target.ts';
 import { volumeEvent } from '../volumes/events.ts';
 import type { VolumeReservation } from '../volumes/volumes.ts';
-import type { Container } from '../../model/container.ts';
+import type { Container, MountPoint } from '../../model/container.ts';
 import type { ContainerDeps } from './deps.ts';
 
 type Deps = Pick<ContainerDeps, 'volumes' | 'snapshots' | 'events' | 'paths'>;
 
 /** Creates those that do not exist, and copies the image's files at the mount point into empty ones (copy-up). */
 export async function makeVolumes(c: Container, reservation: VolumeReservation, deps: Deps): Promise<void> {
-  const filled: { name: string; destination: string }[] = [];
+  const filled: MountPoint[] = [];
   for (const point of c.mounts.filter(({ type }) => type === 'volume')) {
     // --volumes-from: held, because the other container may be removed before this one has its row.
     if (point.source !== '') {
@@ -37,15 +37,17 @@ export async function makeVolumes(c: Container, reservation: VolumeReservation, 
       reservation,
     );
     Object.assign(point, { name: volume.name, source: volume.mountpoint, driver: volume.driver });
-    if (!options?.NoCopy && !point.mode.split(',').includes('nocopy') && point.subpath === undefined)
-      filled.push(point);
+    if (!options?.NoCopy && !point.mode.split(',').includes('nocopy')) filled.push(point);
   }
   if (filled.length === 0) return;
   // Copy-up needs the image's files: the rootfs is mounted for a moment.
   deps.snapshots.mount(c.id);
   try {
-    for (const { name, destination } of filled)
-      await deps.volumes.copyUp(deps.volumes.resolve(name), deps.paths.rootfs(c.id), destination, c.id);
+    for (const { name, destination, subpath } of filled)
+      await deps.volumes.copyUp(deps.volumes.resolve(name), deps.paths.rootfs(c.id), destination, {
+        user: c.id,
+        subpath,
+      });
   } finally {
     deps.snapshots.unmount(c.id);
   }

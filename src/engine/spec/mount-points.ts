@@ -133,17 +133,21 @@ function checkVolumeDriver(driver: string, name: string): void {
 }
 
 /**
- * A bind of a directory that contains the daemon's roots also mounts the rootfs of every container there. Without
- * propagation these mounts would stay busy after the daemon has unmounted them.
+ * A bind of a directory that contains the daemon's roots also mounts the rootfs of every container there; one within
+ * them may do so. Without propagation these mounts would stay busy after the daemon has unmounted them.
  */
 function withSafePropagation(point: MountPoint, roots: readonly string[]): MountPoint {
   if (point.type !== 'bind' || RECEIVING.has(point.propagation)) return point;
-  const root = roots.find(
-    (path) => path === point.source || point.source === '/' || path.startsWith(`${point.source}/`),
-  );
+  const root = roots.find((path) => overlaps(path, point.source));
   if (root === undefined) return point;
   if (point.propagation === DEFAULT_PROPAGATION) return { ...point, propagation: 'rslave' };
   throw new InvalidParameter(
     `invalid mount config: must use either propagation mode "rslave" or "rshared" when mount source is within the daemon root, daemon root: ${JSON.stringify(root)}, bind mount source: ${JSON.stringify(point.source)}, propagation: ${JSON.stringify(point.propagation)}`,
   );
 }
+
+/** Whether one of two directories is, or contains, the other. */
+export const overlaps = (a: string, b: string): boolean => contains(a, b) || contains(b, a);
+
+const contains = (directory: string, path: string): boolean =>
+  directory === path || path.startsWith(directory === '/' ? '/' : `${directory}/`);

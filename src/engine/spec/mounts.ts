@@ -6,6 +6,7 @@ import type { HostConfig, MountSpec } from '../../model/container-config.ts';
 import type { Container, MountPoint } from '../../model/container.ts';
 import type { Paths } from '../paths.ts';
 import type { Host } from './host.ts';
+import { overlaps } from './mount-points.ts';
 import { cleanPath } from './mount-target.ts';
 import { joinedContainer } from '../../model/namespace-mode.ts';
 import type { OciMount } from './oci.ts';
@@ -199,9 +200,9 @@ function readOnlyOptions(options: NonNullable<MountSpec['BindOptions']>, host: H
 function propagationOf(point: MountPoint, paths: Paths, explicit: boolean): string {
   if (isShared(point.propagation)) requireShared(point.source);
   if (isSlave(point.propagation)) {
-    // Our own default for sources that contain the daemon's roots (mount-points.ts), not a request: on a private mount
+    // Our own default for sources that overlap the daemon's roots (mount-points.ts), not a request: on a private mount
     // there is nothing to receive, so it must not fail.
-    const isDefault = !explicit && [paths.dataRoot, paths.execRoot].some((root) => root.startsWith(point.source));
+    const isDefault = !explicit && [paths.dataRoot, paths.execRoot].some((root) => overlaps(root, point.source));
     if (isDefault && !propagates(point.source, 'receives')) return 'rprivate';
     requireSharedOrSlave(point.source);
   }

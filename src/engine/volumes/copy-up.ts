@@ -11,8 +11,8 @@ import { chmod, chown, lstat, opendir, readdir, rename, utimes } from 'node:fs/p
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { faultPoint } from '../../sys/fault.ts';
-import { pathInRoot } from '../../sys/inroot.ts';
-import { Errno } from '../../sys/libc.ts';
+import { pathBeneath, pathInRoot } from '../../sys/inroot.ts';
+import { Errno, type Fd } from '../../sys/libc.ts';
 import { ATTR, cloneMounts, setMountFlags } from '../../sys/mount-tree.ts';
 import { isMountPoint } from '../../sys/mountinfo.ts';
 import { SystemFault } from '../../model/errors.ts';
@@ -39,7 +39,8 @@ export async function copyUp(directory: string, data: string, rootfs: string, de
     const from = `/proc/${process.pid}/fd/${source}/.`;
     if (isMountPoint(data)) {
       // rename(2) does not work across file systems.
-      await copyInto(data, from);
+      const target = openSync(data, constants.O_RDONLY | constants.O_DIRECTORY);
+      await copyInto(target, from).finally(() => closeSync(target));
       return;
     }
     await removeTree(join(directory, FILLING));
@@ -51,6 +52,24 @@ export async function copyUp(directory: string, data: string, rootfs: string, de
   await rename(join(directory, FILLING), join(directory, FILLED));
   faultPoint('volume.filled');
   await moveIn(directory, data);
+}
+
+/**
+ * The same for a directory of the volume. If there is none, nothing is done: the start will say so. After a crash, part
+ * of the copy may be there.
+ * @throws SystemFault when the copy fails
+ */
+export async function copyUpBelow(data: string, subpath: string, rootfs: string, destination: string): Promise<void> {
+  const target = openDirectory(data, subpath, pathBeneath);
+  if (target === undefined) return;
+  try {
+    if (!(await isEmpty(`/proc/self/fd/${target}`))) return;
+    const source = openDirectory(rootfs, destination);
+    if (source === undefined) return;
+    await copyInto(target, `/proc/${process.pid}/fd/${source}/.`).finally(() => closeSync(source));
+  } finally {
+    closeSync(target);
+  }
 }
 
 /** Whether a crash interrupted it. */
@@ -87,13 +106,13 @@ async function moveIn(directory: string, data: string): Promise<void> {
   await removeTree(filled);
 }
 
-/** undefined when the image has no directory there. */
-function openDirectory(rootfs: string, path: string): number | undefined {
+/** undefined when there is no directory. */
+function openDirectory(root: string, path: string, resolve = pathInRoot): number | undefined {
   let fd: number;
   try {
-    fd = pathInRoot(rootfs, path);
+    fd = resolve(root, path);
   } catch (error) {
-    if (error instanceof Errno && ['ENOENT', 'ENOTDIR', 'ELOOP'].includes(error.code)) return undefined;
+    if (error instanceof Errno && ['ENOENT', 'ENOTDIR', 'ELOOP', 'EXDEV'].includes(error.code)) return undefined;
     throw error;
   }
   if (fstatSync(fd).isDirectory()) return fd;
@@ -106,8 +125,7 @@ function openDirectory(rootfs: string, path: string): number | undefined {
  * to be written: cp(1) writes through a mount that follows no symbolic link and opens no device, and opens no file that
  * it has not created.
  */
-async function copyInto(data: string, from: string): Promise<void> {
-  const directory = openSync(data, constants.O_RDONLY | constants.O_DIRECTORY);
+async function copyInto(directory: Fd, from: string): Promise<void> {
   try {
     const guarded = cloneMounts(directory);
     try {
@@ -119,8 +137,6 @@ async function copyInto(data: string, from: string): Promise<void> {
   } catch (error) {
     if (error instanceof Errno) throw new SystemFault(`${FAILED}: ${error.message}`);
     throw error;
-  } finally {
-    closeSync(directory);
   }
 }
 

@@ -17,7 +17,7 @@ import type { EventLog } from '../events/event-log.ts';
 import { pruneMatcher } from '../prune-filter.ts';
 import { removeTree } from '../remove-tree.ts';
 import { treeSize } from '../tree-size.ts';
-import { copyUp, finishCopyUp, isCopyUpUnfinished } from './copy-up.ts';
+import { copyUp, copyUpBelow, finishCopyUp, isCopyUpUnfinished } from './copy-up.ts';
 import { mountDevice } from './device.ts';
 import { volumeEvent } from './events.ts';
 import { volumeFilter } from './filter.ts';
@@ -227,12 +227,22 @@ export class Volumes {
     return { deleted, reclaimed };
   }
 
-  /** Copy-up: fills an empty volume with what the image has at `destination`. `user` is the container's id. */
-  async copyUp(volume: Volume, rootfs: string, destination: string, user = ''): Promise<void> {
+  /**
+   * Copy-up: fills an empty volume, or the directory `subpath` of it, with what the image has at `destination`.
+   * @param user the container's id
+   */
+  async copyUp(
+    volume: Volume,
+    rootfs: string,
+    destination: string,
+    { user = '', subpath }: { user?: string; subpath?: string | undefined } = {},
+  ): Promise<void> {
     await this.mount(volume, user);
     try {
       await this.#changes.run(volume.name, () =>
-        copyUp(this.#directory(volume.name), volume.mountpoint, rootfs, destination),
+        subpath === undefined
+          ? copyUp(this.#directory(volume.name), volume.mountpoint, rootfs, destination)
+          : copyUpBelow(volume.mountpoint, subpath, rootfs, destination),
       );
     } finally {
       await this.unmount(volume.name, user);
