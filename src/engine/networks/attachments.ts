@@ -139,8 +139,15 @@ export class Attachments {
    * started again in the meantime are left alone.
    */
   async sweep(holds: (containerId: string) => boolean): Promise<void> {
-    for (const id of this.#inherited) if (!holds(id)) await this.#attempt(id, () => this.detach({ id }));
-    this.#inherited.clear();
+    for (const id of [...this.#inherited])
+      await this.#attempt(id, () =>
+        this.#serially(id, async () => {
+          // A start that was queued before this has attached it anew.
+          if (!this.#inherited.delete(id) || holds(id)) return;
+          const row = this.deps.store.attachment(id);
+          if (row) await this.#tearDown(row);
+        }),
+      );
   }
 
   /**
