@@ -77,7 +77,7 @@ describe('docker run', () => {
       // … and by the start.
       ['failed to join PID namespace: No such container: nobody', privileged, '--pid'],
       ['failed to join IPC namespace: No such container: nobody', privileged, '--ipc'],
-      ['No such container: nobody', '--network'],
+      ['joining network namespace of container: No such container: nobody', '--network'],
     ] as const) {
       const { stderr, exitCode } = await docker('run', '--rm', ...options, 'container:nobody', 'busybox', 'true');
       expect([stderr, exitCode]).toEqual([
