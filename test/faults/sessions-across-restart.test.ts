@@ -48,7 +48,8 @@ describe.each(ends)('over %s and a new start', (end) => {
     engine.writeInto(id, 'die', '');
     expect(await queued.result).toMatchObject({ stdout: '7\n', exitCode: 0 });
     await ok('rm', id);
-    for (const { answer } of waits) expect((await answer).json).toMatchObject({ StatusCode: 7 });
+    const got = await Promise.all(waits.map(({ answer }) => answer));
+    expect(got.map(({ json }) => json)).toMatchObject([{ StatusCode: 7 }, { StatusCode: 7 }, { StatusCode: 7 }]);
   });
 
   test('an exec is known, runs on, and its code and output arrive [exec-across-restart]', async () => {

@@ -15,9 +15,5 @@ export async function wait(handle: ContainerHandle, condition: WaitCondition, cl
   }
   const hasNoShim = !shim.link && (state.final || state.gen === 0);
   if (hasNoShim) waits.park(client, condition);
-  else {
-    // As moby does. A shim that dies with the client has not answered it then, so the successor can.
-    client.sendHead();
-    await shim.ask((link) => link.handOver<'wait'>({ op: 'wait', condition }, client));
-  }
+  else await shim.ask((link) => link.handOver<'wait'>({ op: 'wait', condition }, client));
 }
