@@ -184,5 +184,7 @@ test('a limit that the runtime refuses is answered with its reason, not with its
     expect((refused.json as { message: string }).message).toMatch(
       new RegExp(`^Cannot update container ${id}: (?!time=|\\{)[^"\n]*cpu-shares[^"\n]*$`),
     );
+  // A value that the kernel does not take is the client's fault.
+  expect((await engine.api('POST', `/containers/${id}/update`, { PidsLimit: 2 ** 32 })).status).toBe(400);
   await ok('rm', '-f', id);
 });

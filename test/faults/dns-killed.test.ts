@@ -139,7 +139,8 @@ test('an aardvark-dns of an earlier release is ended, no other process is [dns-u
   try {
     await engine.startAgain();
     await until(() => hasExited(aardvark), DEADLINE_MS);
-    expect(await resolved('cc')).toEqual([address]);
+    // For a moment nobody listens at the addresses, and a question may get lost.
+    await until(async () => (await resolved('cc').catch((): unknown[] => [])).includes(address), DEADLINE_MS);
     await engine.kill9();
     mkdirSync(directory, { recursive: true });
     writeFileSync(join(directory, 'aardvark.pid'), String(stranger.pid));

@@ -94,8 +94,9 @@ export class ShimConnection implements Restable {
     } catch (error) {
       this.#disconnect();
       const { code } = error as NodeJS.ErrnoException;
-      const nobodyListens = code === 'ENOENT' || code === 'ECONNREFUSED';
-      if (nobodyListens || error instanceof Unavailable) return false;
+      // ECONNRESET: a shim that is killed before it has accepted.
+      const hasNoShim = ['ENOENT', 'ECONNREFUSED', 'ECONNRESET'].includes(code ?? '');
+      if (hasNoShim || error instanceof Unavailable) return false;
       throw error;
     }
   }

@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import type { HostConfig } from '../../../model/container-config.ts';
 import type { Container } from '../../../model/container.ts';
 import { isDeadOrRemoving, isRunning } from '../../../model/container-status.ts';
-import { NotFound, SystemFault } from '../../../model/errors.ts';
+import { InvalidParameter, NotFound, SystemFault } from '../../../model/errors.ts';
 import { ociJson } from '../../../protocol/oci-json.ts';
 import type { RestartPolicy } from '../../../protocol/records.ts';
 import { lastErrorIn } from '../../../protocol/runtime-log.ts';
@@ -91,7 +91,9 @@ function updateCgroup(
       if (code === 0) return resolve();
       const ended = signal ? `${path} was killed by ${signal}` : `${path} exited with ${code}`;
       const reason = lastErrorIn(stderr) ?? (stderr.trim() || ended);
-      reject(new SystemFault(`Cannot update container ${c.id}: ${reason}`));
+      // EINVAL is the kernel's word for a value that is out of range.
+      const Refusal = reason.endsWith(': invalid argument') ? InvalidParameter : SystemFault;
+      reject(new Refusal(`Cannot update container ${c.id}: ${reason}`));
     });
     child.stdin.on('error', () => undefined);
     child.stdin.end(ociJson(resources));
