@@ -246,7 +246,7 @@ export class ShimSession {
     if (restoreFiles(this.container, this.deps))
       this.deps.log.error({ container: id }, 'files of the container were lost; a new shim continues it without them');
     const [dir, run, daemon] = [paths.container(id), paths.run(id), paths.execLock()];
-    await pool.adopt({ container: id, dir, run, daemon, ...stored });
+    await this.deps.links.withRoom(() => pool.adopt({ container: id, dir, run, daemon, ...stored }));
     await this.#connection.open();
     return this.link;
   }
