@@ -166,7 +166,8 @@ try {
     Id: string;
   }[];
   await eachOf(all, WIDTH, ({ Id }) => daemon.engine.remove(Id).catch(console.error));
-  await daemon.end('SIGTERM');
+  // After SIGTERM the API's sockets stay held.
+  await daemon.end('SIGINT');
   await sleep(3_000);
   const left = daemon.left();
   report('left', left.length === 0 ? 'nothing' : left.join('\n'));
