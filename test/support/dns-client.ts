@@ -40,10 +40,11 @@ export async function ask(question: Question): Promise<Answered> {
   return { ...(decode(raw) as Answered), raw };
 }
 
-async function askRaw({ pid, server, name, type = 'A', tcp = false, edns }: Question): Promise<string> {
-  const packet = encode({
+/** A question as a client sends it. `edns`: the UDP size that it offers. */
+export const encodeQuestion = (name: string, type: string, edns?: number, id = 1234): Buffer =>
+  encode({
     type: 'query',
-    id: 1234,
+    id,
     flags: 0x100,
     questions: [{ type: type as 'A', name }],
     additionals: edns
@@ -61,6 +62,9 @@ async function askRaw({ pid, server, name, type = 'A', tcp = false, edns }: Ques
         ]
       : [],
   });
+
+async function askRaw({ pid, server, name, type = 'A', tcp = false, edns }: Question): Promise<string> {
+  const packet = encodeQuestion(name, type, edns);
   const { stdout } = await promisify(execFile)('nsenter', [
     ...['-t', String(pid), '-n', process.execPath, '-e', ASK],
     ...[server, packet.toString('hex'), ...(tcp ? ['tcp'] : [])],

@@ -7,6 +7,7 @@ import { FrameReader, framed } from '../../src/engine/networks/dns/frames.ts';
 import { isAnswerTo, parseQuery, RCODE, refusal, type Query } from '../../src/engine/networks/dns/message.ts';
 import type { DnsContainer, DnsTables } from '../../src/engine/networks/dns/tables.ts';
 import { verdict } from '../../src/engine/networks/dns/verdict.ts';
+import { encodeQuestion } from '../support/dns-client.ts';
 
 const NETWORK = { id: 'n', name: 'Dn', internal: false, resolvers: ['10.1.0.1', 'fd01::1'] };
 const OTHER = { id: 'o', name: 'other', internal: false, resolvers: ['10.2.0.1'] };
@@ -31,27 +32,7 @@ const TABLES: DnsTables = {
   ],
 };
 
-const packetOf = (name: string, type: string, edns?: number): Buffer =>
-  encode({
-    type: 'query',
-    id: 7,
-    flags: 0x100,
-    questions: [{ type: type as 'A', name }],
-    additionals: edns
-      ? [
-          {
-            type: 'OPT',
-            name: '.',
-            udpPayloadSize: edns,
-            extendedRcode: 0,
-            ednsVersion: 0,
-            flags: 0,
-            flag_do: false,
-            options: [],
-          },
-        ]
-      : [],
-  });
+const packetOf = (name: string, type: string, edns?: number): Buffer => encodeQuestion(name, type, edns, 7);
 const queryOf = (packet: Buffer): Query => parseQuery(packet) as Query;
 
 interface Asked {
