@@ -17,7 +17,7 @@ export class DockerfileError extends InvalidParameter {
   }
 }
 
-/** Runs `read`; what it finds wrong is told with these lines, unless it names some itself. @throws DockerfileError */
+/** Runs `read` and adds these lines to its errors, unless they have lines. @throws DockerfileError */
 export function atLines<T>(lines: LineRange, read: () => T): T {
   try {
     return read();

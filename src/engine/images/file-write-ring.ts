@@ -46,7 +46,7 @@ const FAILED_SLAB = 4;
 const FAILED_JOB = 5;
 const CONTROL_NUMBERS = 6;
 
-/** Values of control[WRITER]: who does the jobs. Whoever changes it from UNDECIDED does them to the end. */
+/** Values of control[WRITER]: which thread does the jobs. The first to replace UNDECIDED does all of them. */
 const UNDECIDED = 0;
 const THREAD = 1;
 const MAIN = 2;

@@ -1,6 +1,6 @@
 /**
  * Archives of Docker before 1.10: a directory per layer, with its `layer.tar` and the `json` of an image that ends in
- * it, and a file `repositories` with the names. Images were known by random ids then; they are made anew from the
+ * it, and a file `repositories` with the names. Images had random ids then; they get new ones from the
  * configurations, as Docker 1.10 to 27 did (moby image/v1/imagev1.go).
  */
 import { createReadStream } from 'node:fs';

@@ -142,7 +142,7 @@ export class Attachments {
     for (const id of [...this.#inherited])
       await this.#attempt(id, () =>
         this.#serially(id, async () => {
-          // A start that was queued before this has attached it anew.
+          // A start that was queued before this has attached it again.
           if (!this.#inherited.delete(id) || holds(id)) return;
           const row = this.deps.store.attachment(id);
           if (row) await this.#tearDown(row);

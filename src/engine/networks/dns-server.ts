@@ -43,7 +43,7 @@ export class DnsServer {
   #isWanted = false;
   #connection: DnsConnection | undefined;
   readonly #changes = new Serial();
-  /** A change that has not begun yet. */
+  /** A queued change that has not started. */
   #queued: Promise<void> | undefined;
   #reviveMs = REVIVE_MS;
   #startedAtMs = 0;

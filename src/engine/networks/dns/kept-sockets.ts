@@ -17,7 +17,7 @@ const PORT = 53;
 const FIRST_HELD = 3;
 /** Delay before a killed holder is replaced. */
 const RENEW_MS = 500;
-// Waits until it is on record, so that one which is not on record ends with its server; then for ever.
+// Waits for `go`, sent once the holder is recorded, then forever. An unrecorded holder ends with its server.
 const HOLD = 'read go && read forever <> "$0"';
 
 /** `udp 10.1.0.1` */
@@ -98,7 +98,7 @@ export class KeptSockets {
       for (const [i, name] of sockets.entries())
         if (!this.#sockets.has(name)) this.#sockets.set(name, pidfdGetfd(pidfd, FIRST_HELD + i));
     } catch (error) {
-      // It ended meanwhile: what it held is opened anew.
+      // The holder has ended: its sockets are opened again.
       console.error('holder', pid, error);
     } finally {
       if (pidfd !== undefined) closeSync(pidfd);
@@ -137,7 +137,7 @@ export class KeptSockets {
   }
 
   #replace(previous: Holder[], next: Holder[]): void {
-    // Another server may have begun meanwhile.
+    // A successor may have taken over.
     if (this.#ended) return;
     this.#holders = next;
     this.#held = next[0]?.sockets.join() ?? '';
